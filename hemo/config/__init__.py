@@ -1,0 +1,1 @@
+"""What each job is told: one small module a job."""

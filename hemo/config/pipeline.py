@@ -1,0 +1,49 @@
+"""What `pipeline` is told: every stage in one file, wired to each other below one folder."""
+
+from typing import Any
+
+from pydantic import Field, model_validator
+
+from hemo.config.cluster import ClusterConfig
+from hemo.config.convert import ConvertConfig
+from hemo.config.curate import CurateConfig
+from hemo.config.fields import Config, Location
+from hemo.config.phantom import PhantomConfig
+from hemo.config.report import ReportConfig
+from hemo.config.tune import TuneConfig
+from hemo.storage import absolute, join
+
+
+class PipelineConfig(Config):
+    """All stages. Inputs and outputs of the stages are set from `out` and need not be given."""
+
+    out: Location = Field(description="folder below which every stage writes: corpus, converted, training_set, records, report")
+    phantom: PhantomConfig | None = Field(None, description="make a synthetic corpus first, and convert that")
+    convert: ConvertConfig
+    curate: CurateConfig
+    tune: TuneConfig
+    report: ReportConfig
+    cluster: ClusterConfig = Field(ClusterConfig(), description="the Ray all stages run on; theirs are not used")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _wire_stages(cls, data: Any) -> Any:
+        """Fill in where each stage reads and writes; what the file says itself wins."""
+        if not isinstance(data, dict) or not isinstance(data.get("out"), str):
+            return data
+        out = absolute(data["out"])
+        corpus, converted, training_set, records = (join(out, name) for name in ("corpus", "converted", "training_set", "records"))
+        wires: dict[str, dict[str, str]] = {
+            "phantom": {"out": corpus},
+            "convert": {"out": converted},
+            "curate": {"shards": converted, "out": training_set},
+            "tune": {"training_set": training_set, "out": records},
+            "report": {"records": records, "out": join(out, "report")},
+        }
+        if data.get("phantom") is None:
+            del wires["phantom"]
+        else:
+            wires["convert"] |= {"source": corpus, "corpus": "rsna"}
+            wires["curate"] |= {"labels": join(corpus, "stage_2_train.csv")}
+        wired = {name: {**wire, **data.get(name, {})} for name, wire in wires.items() if isinstance(data.get(name, {}), dict)}
+        return {**data, **wired}

@@ -1,0 +1,21 @@
+"""What `predict` is told."""
+
+from typing import Literal
+
+from pydantic import Field, PositiveInt
+
+from hemo.config.cluster import ClusterConfig
+from hemo.config.fields import Config, Location
+
+
+class PredictConfig(Config):
+    """Shards or a raw corpus and a checkpoint to probabilities."""
+
+    source: Location = Field(description="output folder of `convert`, or a raw corpus")
+    corpus: Literal["shards", "rsna", "dicom", "image_folder"] = Field("shards", description="what the source holds")
+    checkpoint: Location = Field(description="checkpoint folder of a record")
+    out: Location = Field(description="folder for predictions.parquet and submission.csv")
+    batch_size: PositiveInt = Field(64, description="images at once")
+    public_ids: bool | Literal["by_corpus"] = Field("by_corpus", description="raw corpora: as in `convert`")
+    pseudonym_key: Location | Literal[""] = Field("", description="raw corpora: as in `convert`")
+    cluster: ClusterConfig = ClusterConfig()

@@ -1,0 +1,35 @@
+"""What `train` is told."""
+
+from typing import Literal
+
+from pydantic import Field, PositiveFloat, PositiveInt
+
+from hemo.config.cluster import ClusterConfig
+from hemo.config.fields import Config, Location
+from hemo.config.trial import TrialConfig
+
+
+class TrackingConfig(Config):
+    """Where metrics go besides the record. Never patient data."""
+
+    backend: Literal["none", "tensorboard", "wandb"] = Field("none", description="wandb is offline where WANDB_API_KEY is not set")
+    project: str = Field("hemo", description="W&B project")
+
+
+class WorkersConfig(Config):
+    """Workers of one trial. Not in the record's digest: results do not depend on them beyond rounding."""
+
+    count: PositiveInt = Field(1, description="data-parallel workers; batch_size is shared out among them")
+    cpus: PositiveFloat = Field(1.0, description="CPUs a worker")
+    gpus: float | Literal["auto"] = Field("auto", description="GPUs a worker; `auto`: one where the cluster has any")
+
+
+class TrainConfig(Config):
+    """A training set and one trial config to a record and a checkpoint."""
+
+    training_set: Location = Field(description="output folder of `curate`")
+    out: Location = Field(description="folder of records: the trial's record lies in a folder named by its digest")
+    trial: TrialConfig = TrialConfig()
+    workers: WorkersConfig = WorkersConfig()
+    tracking: TrackingConfig = TrackingConfig()
+    cluster: ClusterConfig = ClusterConfig()

@@ -1,0 +1,61 @@
+"""One trial: what is trained, how, from which seed. All of it is in the record's digest, but for the name."""
+
+from typing import Any, Literal
+
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+
+from hemo.config.fields import Config
+
+
+class ModelConfig(Config):
+    """Backbone -> pooling -> hidden_layers x Dense(dense_width, ReLU) -> dropout -> logits."""
+
+    backbone: str = Field("resnet18", description="a source's name (MobileNet, InceptionV3, Xception, ResNet50, ResNet50V2, VGG16) or any timm name")
+    weights: str = Field("none", description="`none`, `imagenet`, or a path or URI of safetensors or a state dict")
+    pooling: Literal["gap", "flatten"] = Field("gap", description="global average pooling, or all positions flattened")
+    hidden_layers: int = Field(0, ge=0, le=3, description="dense layers between pooling and logits")
+    dense_width: PositiveInt = Field(16, description="units in each hidden layer")
+    dropout: float = Field(0.5, ge=0, lt=1, description="dropout before the logits")
+
+
+class TrainingConfig(Config):
+    """Optimiser, schedule, loss and when to stop."""
+
+    epochs: PositiveInt = Field(30, description="epochs at most")
+    batch_size: PositiveInt = Field(32, description="images an optimiser step, over all workers together")
+    learning_rate: PositiveFloat = Field(1e-4, description="peak learning rate")
+    optimizer: Literal["adam", "adamw", "sgd"] = Field("adam", description="Adam as in the sources")
+    weight_decay: NonNegativeFloat = Field(0.0, description="weight decay")
+    schedule: Literal["constant", "cosine"] = Field("constant", description="learning rate over the epochs")
+    warmup_epochs: NonNegativeFloat = Field(0.0, description="linear warm-up before the schedule")
+    loss: Literal["default", "class_weighted", "rsna"] = Field(
+        "default", description="`default`: BCE, or cross entropy for multi_class; `class_weighted`: the same weighted by inverse frequency; `rsna`: columns weighted [2,1,1,1,1,1]/7"
+    )
+    patience: PositiveInt = Field(5, description="epochs without a better validation loss before stopping")
+    compile: bool = Field(False, description="torch.compile the model")
+
+
+class AugmentConfig(Config):
+    """Random changes of the training images, drawn on the device. All off by default, as in the sources."""
+
+    horizontal_flip: float = Field(0.0, ge=0, le=1, description="probability")
+    vertical_flip: float = Field(0.0, ge=0, le=1, description="probability")
+    rotate_degrees: NonNegativeFloat = Field(0.0, description="uniform in +- this")
+    shift_fraction: float = Field(0.0, ge=0, lt=1, description="uniform in +- this share of the side")
+    scale_fraction: float = Field(0.0, ge=0, lt=1, description="uniform in 1 +- this")
+
+
+class TrialConfig(Config):
+    """Everything that decides a trial's result, apart from the training set."""
+
+    name: str = Field("", description="row name in tables; not in the digest")
+    task: Literal["binary", "multi_label", "multi_class"] = Field("binary", description="binary: one `target` class; the others use all classes of the set")
+    target: str = Field("any", description="binary: the positive class")
+    model: ModelConfig = ModelConfig()
+    training: TrainingConfig = TrainingConfig()
+    augment: AugmentConfig = AugmentConfig()
+    seed: NonNegativeInt = Field(0, description="initial weights, order and augmentation")
+
+    def deciding(self) -> dict[str, Any]:
+        """Return what the record's digest covers: all but the name."""
+        return self.model_dump(mode="json", exclude={"name"})

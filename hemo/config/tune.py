@@ -1,0 +1,76 @@
+"""What `tune` is told."""
+
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
+
+from hemo.config.cluster import ClusterConfig
+from hemo.config.fields import Config, Location
+from hemo.config.train import TrackingConfig, WorkersConfig
+from hemo.config.trial import TrialConfig
+
+
+class GridConfig(Config):
+    """Cells written out, or the product of axes; both: every cell with every combination."""
+
+    cells: tuple[dict[str, Any], ...] = Field((), description="changes of `trial`, nested or dotted: {name: a, model.backbone: ResNet50}")
+    axes: dict[str, tuple[Any, ...]] = Field({}, description="dotted field of `trial` -> values; the product is taken")
+
+    @model_validator(mode="after")
+    def _has_cells(self) -> Self:
+        if not self.cells and not self.axes:
+            raise ValueError("grid needs `cells` or `axes`")
+        return self
+
+
+class Choices(Config):
+    """One of several values."""
+
+    choices: Annotated[tuple[str | int | float | bool, ...], Field(min_length=1)]
+
+
+class Range(Config):
+    """A number between two ends, both included."""
+
+    low: int | float
+    high: int | float
+    log: bool = Field(False, description="draw evenly in the logarithm")
+
+    @model_validator(mode="after")
+    def _is_ordered(self) -> Self:
+        if not self.low < self.high or (self.log and self.low <= 0):
+            raise ValueError(f"low {self.low} must be below high {self.high}, and above 0 where log is true")
+        return self
+
+
+class SearchConfig(Config):
+    """An Optuna search: chosen on validation; test is read once, for the chosen."""
+
+    space: Annotated[dict[str, Choices | Range], Field(min_length=1)] = Field(description="dotted field of `trial` -> {choices: [...]} or {low, high, log}")
+    trials: PositiveInt = Field(24, description="trials to run")
+    metric: Literal["val_loss", "val_accuracy", "val_auroc"] = Field("val_loss", description="what is optimised")
+    scheduler: Literal["none", "asha", "median"] = Field("asha", description="stops poor trials early; they are recorded as pruned")
+    grace_epochs: PositiveInt = Field(2, description="epochs before a trial may be stopped by the scheduler")
+    seed: NonNegativeInt = Field(0, description="seed of the sampler")
+    first: tuple[dict[str, Any], ...] = Field((), description="points of the space to try first")
+    storage: str = Field("journal", description="`journal`: a file under `out`; or an RDB URL such as sqlite:////shared/study.db")
+
+
+class TuneConfig(Config):
+    """A training set and a grid or a search to one record a trial."""
+
+    training_set: Location = Field(description="output folder of `curate`")
+    out: Location = Field(description="folder of records, one a trial")
+    trial: TrialConfig = Field(TrialConfig(), description="what every trial starts from")
+    grid: GridConfig | None = Field(None, description="a list of cells")
+    search: SearchConfig | None = Field(None, description="or a search space")
+    concurrent: PositiveInt | Literal["auto"] = Field("auto", description="trials at once; `auto`: as many as the cluster's CPUs and GPUs hold")
+    workers: WorkersConfig = WorkersConfig()
+    tracking: TrackingConfig = TrackingConfig()
+    cluster: ClusterConfig = ClusterConfig()
+
+    @model_validator(mode="after")
+    def _grid_or_search(self) -> Self:
+        if (self.grid is None) == (self.search is None):
+            raise ValueError("give either `grid` or `search`")
+        return self

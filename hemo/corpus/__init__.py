@@ -1,0 +1,1 @@
+"""Which inputs exist: sources, labels, the synthetic corpus."""

@@ -1,0 +1,137 @@
+"""Paths and URIs alike: read, write whole or not at all, list.
+
+Every location hemo is given is a string that fsspec understands: a path (`/data/rsna`) or a URI (`s3://bucket/rsna`).
+"""
+
+import json
+import os
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import fsspec
+from fsspec.core import split_protocol, url_to_fs
+from fsspec.implementations.local import LocalFileSystem
+
+from hemo.errors import OutputError, SourceError
+
+
+def absolute(location: str) -> str:
+    """Return a URI unchanged and a path made absolute, `~` expanded, so that every process means the same place."""
+    protocol, path = split_protocol(location)
+    if protocol in (None, "file"):
+        return os.path.abspath(os.path.expanduser(path))
+    return location.rstrip("/")
+
+
+def join(location: str, *parts: str) -> str:
+    """Return `location` with `parts` below it, separated by slashes."""
+    return "/".join([location.rstrip("/"), *parts])
+
+
+def is_local(location: str) -> bool:
+    """Tell whether `location` lies in a mounted file system."""
+    return isinstance(filesystem(location)[0], LocalFileSystem)
+
+
+def filesystem(location: str) -> tuple[fsspec.AbstractFileSystem, str]:
+    """Return the fsspec filesystem of `location` and the path within it."""
+    try:
+        fs, path = url_to_fs(location)
+    except (ValueError, ImportError) as error:
+        raise SourceError(f"{location}: {error}; give a folder or a URI fsspec knows, such as s3://bucket/folder") from error
+    return fs, path
+
+
+def exists(location: str) -> bool:
+    """Tell whether a file or folder stands at `location`."""
+    fs, path = filesystem(location)
+    return bool(fs.exists(path))
+
+
+def read_bytes(location: str) -> bytes:
+    """Return the whole file at `location`.
+
+    Raises:
+        FileNotFoundError, OSError: As the filesystem raises them.
+    """
+    fs, path = filesystem(location)
+    return bytes(fs.cat_file(path))
+
+
+def write_bytes(location: str, data: bytes) -> None:
+    """Write `data` at `location`, whole or not at all.
+
+    On a mounted disk under a temporary name beside it, flushed, then renamed; on an object store as one PUT.
+    """
+    fs, path = filesystem(location)
+    if not isinstance(fs, LocalFileSystem):
+        fs.pipe_file(path, data)
+        return
+    folder = Path(path).parent
+    folder.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=folder, prefix=f".{Path(path).name}.", suffix=".tmp")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o666 & ~_umask())
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def _umask() -> int:
+    """Return the process's file mode mask: `mkstemp` makes private files, which a cluster's other users cannot read."""
+    mask = os.umask(0o022)
+    os.umask(mask)
+    return mask
+
+
+def read_json(location: str) -> Any:
+    """Return the parsed JSON file at `location`.
+
+    Raises:
+        SourceError: If it is missing or no JSON.
+    """
+    try:
+        return json.loads(read_bytes(location))
+    except FileNotFoundError as error:
+        raise SourceError(f"{location} does not exist") from error
+    except ValueError as error:
+        raise SourceError(f"{location} is no JSON: {error}") from error
+
+
+def write_json(location: str, value: Any) -> None:
+    """Write `value` as indented JSON with a final newline, whole or not at all. NaN and infinity are refused."""
+    write_bytes(location, (json.dumps(value, indent=2, allow_nan=False) + "\n").encode())
+
+
+def list_files(location: str) -> list[str]:
+    """Return the paths of all files below `location`, relative to it, sorted; empty if there is no such folder."""
+    fs, path = filesystem(location)
+    root = path.rstrip("/") + "/"
+    return sorted(found.removeprefix(root) for found in fs.find(path) if found.startswith(root))
+
+
+def remove(location: str) -> None:
+    """Remove the file or folder at `location`; nothing happens if there is none."""
+    fs, path = filesystem(location)
+    if fs.exists(path):
+        fs.rm(path, recursive=True)
+
+
+def require_writable(location: str) -> None:
+    """Refuse an output folder before any work is done for it.
+
+    Raises:
+        OutputError: If a file cannot be written below `location`.
+    """
+    probe = join(location, ".hemo-write-test")
+    try:
+        write_bytes(probe, b"")
+        remove(probe)
+    except OSError as error:
+        raise OutputError(f"out: cannot write in {location} ({error.strerror or error}); give a folder you may write to") from error

@@ -1,0 +1,1 @@
+"""Configs to trials to tables. Never torch or Ray."""

@@ -1,0 +1,121 @@
+"""What remains of a trial: a folder named by its digest, with `record.json` and `predictions.parquet`."""
+
+import io
+from typing import Any, Literal
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pydantic import Field
+
+from hemo.config.digest import digest_of
+from hemo.config.fields import Config
+from hemo.config.trial import TrialConfig
+from hemo.errors import SourceError
+from hemo.storage import exists, join, list_files, read_bytes, read_json, write_bytes, write_json
+
+RECORD_SCHEMA_VERSION = 1
+
+PREDICTION_SCHEMA = pa.schema(
+    [
+        pa.field("split", pa.string(), nullable=False),  # val or test
+        pa.field("image_id", pa.string(), nullable=False),
+        pa.field("patient", pa.string(), nullable=False),  # group for the bootstrap: patient, or the image itself where none is known
+        pa.field("pixel_format", pa.string(), nullable=False),
+        pa.field("labels", pa.list_(pa.uint8()), nullable=False),  # one a class of the task
+        pa.field("logits", pa.list_(pa.float32()), nullable=False),  # one a class of the task; binary: one
+    ]
+)
+
+
+class EpochRecord(Config):
+    """One epoch's figures. Losses are means over images; `train` is measured while learning (dropout and augmentation on)."""
+
+    epoch: int = Field(description="1-based")
+    train: dict[str, float]
+    val: dict[str, float]
+    learning_rate: float
+    seconds: float
+    images_per_second: float
+
+
+class TrialRecord(Config):
+    """`record.json`."""
+
+    schema_version: int = RECORD_SCHEMA_VERSION
+    digest: str
+    status: Literal["complete", "failed", "pruned"]
+    reason: str = Field("", description="why it failed or was pruned")
+    config: TrialConfig
+    classes: tuple[str, ...] = Field(description="classes of the logits, in order")
+    training_set: str = Field(description="digest of the training set's card")
+    split: str = Field(description="how the set was split: by_patient, by_image, ...")
+    baseline: dict[str, dict[str, float]] = Field({}, description="split -> metric, before the first epoch")
+    epochs: tuple[EpochRecord, ...] = ()
+    best_epoch: int = 0
+    threshold: float = Field(0.5, description="binary: probability above which an image counts as positive, chosen on validation")
+    metrics: dict[str, dict[str, float]] = Field({}, description="train, val, test -> metric, with the best epoch's weights")
+    rows: dict[str, int] = Field({}, description="images in each split")
+    seconds: float = Field(0.0, description="learning time, without loading")
+    parameters: int = 0
+    hardware: str = ""
+    versions: dict[str, str] = {}
+    commit: str = ""
+    reductions: tuple[str, ...] = Field((), description="what was made smaller than the full study: subsets, side, epochs")
+    finished: str = Field("", description="UTC, ISO 8601")
+
+
+def record_digest(config: TrialConfig, training_set_digest: str) -> str:
+    """Return the name of a trial's folder: all that decides its result, and nothing else."""
+    return digest_of({"schema": RECORD_SCHEMA_VERSION, "trial": config.deciding(), "training_set": training_set_digest})
+
+
+def write_record(folder: str, record: TrialRecord, predictions: pa.Table | None) -> None:
+    """Write a trial's record below `folder`; `record.json` comes last and makes it valid.
+
+    Args:
+        folder: The folder of records.
+        record: What happened.
+        predictions: Columns of `PREDICTION_SCHEMA`; None for a failed trial.
+    """
+    place = join(folder, record.digest)
+    if predictions is not None:
+        buffer = io.BytesIO()
+        pq.write_table(predictions.cast(PREDICTION_SCHEMA), buffer, compression="zstd")
+        write_bytes(join(place, "predictions.parquet"), buffer.getvalue())
+    write_json(join(place, "record.json"), record.model_dump(mode="json"))
+
+
+def is_finished(folder: str, digest: str) -> bool:
+    """Tell whether a record says that this trial need not run again: complete or pruned, not failed."""
+    place = join(folder, digest, "record.json")
+    return exists(place) and read_record(folder, digest).status != "failed"
+
+
+def read_record(folder: str, digest: str) -> TrialRecord:
+    """Return one record.
+
+    Raises:
+        SourceError: If there is none, or it is not of this version.
+    """
+    place = join(folder, digest, "record.json")
+    content: Any = read_json(place)
+    if not isinstance(content, dict) or content.get("schema_version") != RECORD_SCHEMA_VERSION:
+        raise SourceError(f"{place} is no record of schema version {RECORD_SCHEMA_VERSION}; move it away or run the trial again")
+    return TrialRecord.model_validate(content)
+
+
+def read_records(folder: str) -> list[TrialRecord]:
+    """Return every record below `folder`, by digest.
+
+    Raises:
+        SourceError: If there is none.
+    """
+    digests = [path.split("/")[0] for path in list_files(folder) if path.endswith("/record.json") and path.count("/") == 1]
+    if not digests:
+        raise SourceError(f"{folder} holds no trial records; `hemo train` and `hemo tune` write them")
+    return [read_record(folder, digest) for digest in digests]
+
+
+def read_predictions(folder: str, digest: str) -> pa.Table:
+    """Return a complete trial's predictions, columns of `PREDICTION_SCHEMA`."""
+    return pq.read_table(io.BytesIO(read_bytes(join(folder, digest, "predictions.parquet"))))

@@ -1,0 +1,1 @@
+"""Doors: one job a file, started by `python -m ray_jobs.NAME`, `hemo NAME` or `ray job submit`."""

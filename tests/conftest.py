@@ -1,0 +1,26 @@
+"""Fixtures of the whole suite."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+SHARED_DATA = Path(__file__).parents[2] / "shared" / "data"
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """Folder of real DICOM, labels and X-rays beside the checkout; tests that need it are skipped where it is missing."""
+    if not SHARED_DATA.is_dir():
+        pytest.skip("the real data folder is not on this machine")
+    return SHARED_DATA
+
+
+@pytest.fixture(scope="session")
+def ray_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """One local Ray with two CPUs for the whole session, in its own directory."""
+    from hemo.cluster.session import connected
+    from hemo.config.cluster import ClusterConfig
+
+    with connected(ClusterConfig(address="local", cpus=2, temp_dir=str(tmp_path_factory.mktemp("ray")))):
+        yield
