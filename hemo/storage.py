@@ -5,7 +5,7 @@ Every location hemo is given is a string that fsspec understands: a path (`/data
 
 import json
 import os
-import tempfile
+import secrets
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ def absolute(location: str) -> str:
     """Return a URI unchanged and a path made absolute, `~` expanded, so that every process means the same place."""
     protocol, path = split_protocol(location)
     if protocol in (None, "file"):
-        return os.path.abspath(os.path.expanduser(path))
+        return os.path.normpath(Path(path).expanduser().absolute())
     return location.rstrip("/")
 
 
@@ -39,7 +39,9 @@ def filesystem(location: str) -> tuple[fsspec.AbstractFileSystem, str]:
     try:
         fs, path = url_to_fs(location)
     except (ValueError, ImportError) as error:
-        raise SourceError(f"{location}: {error}; give a folder or a URI fsspec knows, such as s3://bucket/folder") from error
+        raise SourceError(
+            f"{location}: {error}; give a folder or a URI fsspec knows, such as s3://bucket/folder"
+        ) from error
     return fs, path
 
 
@@ -68,38 +70,32 @@ def write_bytes(location: str, data: bytes) -> None:
     if not isinstance(fs, LocalFileSystem):
         fs.pipe_file(path, data)
         return
-    folder = Path(path).parent
-    folder.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=folder, prefix=f".{Path(path).name}.", suffix=".tmp")
+    final = Path(path)
+    final.parent.mkdir(parents=True, exist_ok=True)
+    temporary = final.with_name(f".{final.name}.{secrets.token_hex(8)}.tmp")
     try:
-        with os.fdopen(handle, "wb") as file:
+        with temporary.open("xb") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-        os.chmod(temporary, 0o666 & ~_umask())
-        os.replace(temporary, path)
+        temporary.replace(final)
     except BaseException:
-        Path(temporary).unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
         raise
-
-
-def _umask() -> int:
-    """Return the process's file mode mask: `mkstemp` makes private files, which a cluster's other users cannot read."""
-    mask = os.umask(0o022)
-    os.umask(mask)
-    return mask
 
 
 def read_json(location: str) -> Any:
     """Return the parsed JSON file at `location`.
 
     Raises:
-        SourceError: If it is missing or no JSON.
+        SourceError: If it is missing, unreadable or no JSON.
     """
     try:
         return json.loads(read_bytes(location))
     except FileNotFoundError as error:
         raise SourceError(f"{location} does not exist") from error
+    except OSError as error:
+        raise SourceError(f"{location} cannot be read: {error.strerror or error}") from error
     except ValueError as error:
         raise SourceError(f"{location} is no JSON: {error}") from error
 
@@ -134,4 +130,6 @@ def require_writable(location: str) -> None:
         write_bytes(probe, b"")
         remove(probe)
     except OSError as error:
-        raise OutputError(f"out: cannot write in {location} ({error.strerror or error}); give a folder you may write to") from error
+        raise OutputError(
+            f"out: cannot write in {location} ({error.strerror or error}); give a folder you may write to"
+        ) from error

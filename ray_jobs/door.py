@@ -24,7 +24,10 @@ def door(job: Job) -> Job:
             known = _hemo_error(error)
             if known is None:
                 raise
-            _leave("\n".join([str(known), *getattr(known, "__notes__", [])]), WRONG_INPUT if isinstance(known, UserError) else FAILED)
+            _leave(
+                "\n".join([str(known), *getattr(known, "__notes__", [])]),
+                WRONG_INPUT if isinstance(known, UserError) else FAILED,
+            )
 
     return main
 

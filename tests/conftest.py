@@ -10,7 +10,7 @@ SHARED_DATA = Path(__file__).parents[2] / "shared" / "data"
 
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
-    """Folder of real DICOM, labels and X-rays beside the checkout; tests that need it are skipped where it is missing."""
+    """Folder of real DICOM, labels and X-rays beside the checkout; where it is missing, tests that need it skip."""
     if not SHARED_DATA.is_dir():
         pytest.skip("the real data folder is not on this machine")
     return SHARED_DATA

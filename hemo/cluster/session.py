@@ -1,45 +1,88 @@
 """One Ray connection a job."""
 
+import logging
 import os
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import ray
+import ray.data  # its import sets up the logger that _quiet changes
 
 from hemo.config.cluster import ClusterConfig
-from hemo.errors import HemoError
+from hemo.errors import ConfigError, HemoError
+
+CONNECT_TIMEOUT_S = 5.0
+"""Ray itself tries for minutes."""
+
+CHATTER = (
+    "ray._private.authentication.authentication_token_setup",  # announces that the token, our default, is on
+    "ray.data._internal.progress",  # announces that the bars we turned off are off
+)
 
 
 @contextmanager
 def connected(config: ClusterConfig) -> Iterator[None]:
-    """Connect to the cluster, or start a local one, for the length of a job; inside another job's connection do nothing.
+    """Connect to the cluster, or start a local one, for the length of a job.
+
+    Inside another job's connection do nothing.
 
     Raises:
         HemoError: If the cluster cannot be reached.
+        ConfigError: If a local cluster cannot keep its session files where `temp_dir` says.
     """
     if ray.is_initialized():
         yield
         return
+    _quiet()
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_DATA_DISABLE_PROGRESS_BARS", "1")
     address = os.environ.get("RAY_ADDRESS", "local") if config.address == "auto" else config.address
-    try:
-        if address == "local":
-            _start_local(config)
-        else:
-            ray.init(address=address, logging_level="warning", log_to_driver=False)
-    except (ConnectionError, RuntimeError) as error:
-        raise HemoError(f"cannot connect to Ray at {address}: {error}; `ray status` shows whether it runs") from error
+    if address == "local":
+        _start_local(config)
+    else:
+        _connect(address)
     try:
         yield
     finally:
         ray.shutdown()
 
 
+def _quiet() -> None:
+    """Keep Ray's progress reports out of the terminal; warnings stay, and its log files keep everything."""
+    for name in CHATTER:
+        logging.getLogger(name).setLevel(logging.ERROR)
+    for handler in logging.getLogger("ray.data").handlers:
+        if isinstance(handler, logging.StreamHandler):
+            handler.setLevel(logging.WARNING)
+
+
+def _connect(address: str) -> None:
+    host, _, port = address.rpartition(":")
+    try:
+        if host and port.isdigit() and "/" not in host:
+            socket.create_connection((host, int(port)), timeout=CONNECT_TIMEOUT_S).close()
+        ray.init(address=address, logging_level=logging.WARNING, log_to_driver=False)
+    except (OSError, RuntimeError, ValueError) as error:
+        raise HemoError(f"cannot connect to Ray at {address}: {error}; `ray status` shows whether it runs") from error
+
+
 def _start_local(config: ClusterConfig) -> None:
     cpus = os.cpu_count() if config.cpus == "all" else config.cpus
-    ray.init(address="local", num_cpus=cpus, include_dashboard=True, _temp_dir=config.temp_dir, logging_level="warning", log_to_driver=False)
+    try:
+        ray.init(
+            address="local",
+            num_cpus=cpus,
+            include_dashboard=True,  # the state API, without which stopped trials keep their CPUs
+            _temp_dir=config.temp_dir,
+            logging_level=logging.WARNING,
+            log_to_driver=False,
+        )
+    except OSError as error:  # no write access, or a path too long for a socket
+        raise ConfigError(
+            f"cluster.temp_dir: {config.temp_dir}: {error}; give a short path you may write to"
+        ) from error
     token = Path(os.environ.get("RAY_AUTH_TOKEN_PATH", "~/.ray/auth_token")).expanduser()
     if token.exists():
         token.chmod(0o600)  # Ray writes it readable by everyone

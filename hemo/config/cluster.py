@@ -12,7 +12,8 @@ class ClusterConfig(Config):
 
     address: str = Field(
         "auto",
-        description="`auto`: the cluster in RAY_ADDRESS if it is set, else a fresh local one; `local`: always a fresh local one; or host:port",
+        description="`auto`: the cluster in RAY_ADDRESS if it is set, else a fresh local one; "
+        "`local`: always a fresh local one; or host:port",
     )
     cpus: PositiveInt | Literal["all"] = Field("all", description="CPUs of a fresh local cluster")
     temp_dir: Location = Field("/tmp/ray", description="where a fresh local cluster keeps its session files")

@@ -24,19 +24,28 @@ class ConvertConfig(Config):
     corpus: Literal["rsna", "dicom", "image_folder"] = Field(description="what the source holds")
     out: Location = Field(description="folder for shards, index, rejects and card")
     windows: Annotated[tuple[str | WindowConfig, ...], Field(min_length=1)] = Field(
-        ("brain", "subdural", "soft"), description="DICOM: one channel a window, by name (brain, subdural, soft, bone, stroke) or {name, centre_hu, width_hu}"
+        ("brain", "subdural", "soft"),
+        description="DICOM: one channel a window, by name (brain, subdural, soft, bone, stroke) "
+        "or {name, centre_hu, width_hu}",
     )
     side_px: int = Field(256, ge=8, le=4096, description="stored height and width in pixels")
     colour: Literal["rgb", "grey"] = Field("rgb", description="image_folder: channels to keep")
     patient_pattern: str = Field(
         r"(person\d+)_|((?:NORMAL\d+-)?IM-\d+)-",
-        description="image_folder: regular expression whose first matching group in the file name is the patient; no match: the image is its own patient",
+        description="image_folder: regular expression whose first matching group in the file name is the patient; "
+        "no match: the image is its own patient",
     )
     public_ids: bool | Literal["by_corpus"] = Field(
-        "by_corpus", description="keep ids and paths as they are; `by_corpus`: true for rsna and image_folder, for dicom you must choose"
+        "by_corpus",
+        description="keep ids and paths as they are; `by_corpus`: true for rsna and image_folder, "
+        "for dicom you must choose",
     )
-    pseudonym_key: Location | Literal[""] = Field("", description="file with a secret of at least 16 bytes; ids and paths become keyed pseudonyms")
-    max_reject_fraction: float = Field(0.05, ge=0, le=1, description="the run fails at the end if a larger share of the inputs was rejected")
+    pseudonym_key: Location | Literal[""] = Field(
+        "", description="file with a secret of at least 16 bytes; ids and paths become keyed pseudonyms"
+    )
+    max_reject_fraction: float = Field(
+        0.05, ge=0, le=1, description="the run fails at the end if a larger share of the inputs was rejected"
+    )
     unit_files: PositiveInt = Field(1024, description="files in a unit: one task, one shard")
     read_threads: PositiveInt = Field(4, description="files read ahead in each task, to hide the storage's latency")
     cluster: ClusterConfig = ClusterConfig()
@@ -58,7 +67,8 @@ class ConvertConfig(Config):
             raise ValueError("--public_ids true keeps the ids, --pseudonym_key FILE replaces them: give one of the two")
         if self.corpus == "dicom" and self.public_ids is not True and not self.pseudonym_key:
             raise ValueError(
-                "a dicom corpus may name patients: give --pseudonym_key FILE to replace ids and paths, or --public_ids true if they may be stored as they are"
+                "a dicom corpus may name patients: give --pseudonym_key FILE to replace ids and paths, "
+                "or --public_ids true if they may be stored as they are"
             )
         if self.public_ids is False and not self.pseudonym_key:
             raise ValueError("--public_ids false needs --pseudonym_key FILE, a secret of at least 16 bytes")

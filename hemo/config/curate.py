@@ -13,7 +13,9 @@ SPLITS = ("train", "val", "test")
 class BalanceConfig(Config):
     """Under-sampling of the negatives, deterministic, in train only."""
 
-    mode: Literal["none", "undersample"] = Field("none", description="`undersample` drops negatives until the ratio holds")
+    mode: Literal["none", "undersample"] = Field(
+        "none", description="`undersample` drops negatives until the ratio holds"
+    )
     target: str = Field("any", description="class whose positives count")
     negatives_per_positive: PositiveFloat = Field(1.0, description="1.0 is the sources' 1 : 1")
 
@@ -31,7 +33,8 @@ class CurateConfig(Config):
 
     shards: Location = Field(description="output folder of `convert`")
     labels: Location | Literal["source_class"] = Field(
-        description="RSNA's long CSV, a wide CSV or Parquet keyed by image_id or path, or `source_class`: the folder names of an image folder"
+        description="RSNA's long CSV, a wide CSV or Parquet keyed by image_id or path, "
+        "or `source_class`: the folder names of an image folder"
     )
     out: Location = Field(description="folder for the training set and its card")
     split: Literal["by_patient", "by_patient_stratified", "by_image", "official"] = Field(
@@ -39,7 +42,9 @@ class CurateConfig(Config):
     )
     val_fraction: float = Field(0.15, gt=0, lt=1, description="share of patients (or images) for validation")
     test_fraction: float = Field(0.15, gt=0, lt=1, description="share for test; not used by `official`")
-    drop_flags: tuple[str, ...] = Field((), description="rows with any of these flags are left out (blank, little_brain, secondary_capture, ...)")
+    drop_flags: tuple[str, ...] = Field(
+        (), description="rows with any of these flags are left out (blank, little_brain, secondary_capture, ...)"
+    )
     balance: BalanceConfig = BalanceConfig()
     subset: SubsetConfig = SubsetConfig()
     neighbours: Literal[0, 1] = Field(0, description="1: previous and next slice by position become further channels")
@@ -50,5 +55,7 @@ class CurateConfig(Config):
     @model_validator(mode="after")
     def _leaves_training_rows(self) -> Self:
         if self.val_fraction + self.test_fraction >= 1:
-            raise ValueError(f"val_fraction {self.val_fraction} and test_fraction {self.test_fraction} leave nothing to train on")
+            raise ValueError(
+                f"val_fraction {self.val_fraction} and test_fraction {self.test_fraction} leave nothing to train on"
+            )
         return self

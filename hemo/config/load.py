@@ -42,7 +42,9 @@ def load_config(config_type: type[C], argv: Sequence[str] | None = None, *, job:
     return validated(config_type, merged, origin=file, flags=flags)
 
 
-def validated(config_type: type[C], data: Mapping[str, Any], *, origin: str = "", flags: Mapping[str, Any] | None = None) -> C:
+def validated(
+    config_type: type[C], data: Mapping[str, Any], *, origin: str = "", flags: Mapping[str, Any] | None = None
+) -> C:
     """Make a config of plain data.
 
     Args:
@@ -73,7 +75,9 @@ class _YamlLoader(yaml.SafeLoader):
     """YAML 1.2 floats: `1e-5` is a number, which PyYAML's YAML 1.1 reads as text."""
 
 
-_YamlLoader.add_implicit_resolver("tag:yaml.org,2002:float", re.compile(r"^[-+]?[0-9][0-9_]*(\.[0-9_]*)?[eE][-+]?[0-9]+$"), list("-+0123456789"))
+_YamlLoader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"^[-+]?[0-9][0-9_]*(\.[0-9_]*)?[eE][-+]?[0-9]+$"), list("-+0123456789")
+)
 
 
 def read_yaml(file: str) -> dict[str, Any]:
@@ -83,7 +87,7 @@ def read_yaml(file: str) -> dict[str, Any]:
         ConfigError: If the file is missing, no YAML, or no mapping.
     """
     try:
-        content = yaml.load(Path(file).read_text(encoding="utf-8"), Loader=_YamlLoader)  # noqa: S506 (a SafeLoader)
+        content = yaml.load(Path(file).read_text(encoding="utf-8"), Loader=_YamlLoader)
     except OSError as error:
         raise ConfigError(f"--config {file}: {error.strerror}; give a YAML file such as those in conf/") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
@@ -94,11 +98,15 @@ def read_yaml(file: str) -> dict[str, Any]:
 
 
 def _parser(config_type: type[Config], job: str, summary: str) -> ArgumentParser:
-    parser = ArgumentParser(prog=f"hemo {job}", description=summary, exit_on_error=False, allow_abbrev=False, default_env=False)
+    parser = ArgumentParser(
+        prog=f"hemo {job}", description=summary, exit_on_error=False, allow_abbrev=False, default_env=False
+    )
     parser.add_argument("--config", type=str, default=SUPPRESS, metavar="FILE", help="YAML file; flags win over it")
     for key, annotation, help_text in _flags(config_type):
         kind: Any = str if _is_text(annotation) else Any
-        parser.add_argument(f"--{key}", type=kind, default=SUPPRESS, metavar=key.rsplit(".", 1)[-1].upper(), help=help_text)
+        parser.add_argument(
+            f"--{key}", type=kind, default=SUPPRESS, metavar=key.rsplit(".", 1)[-1].upper(), help=help_text
+        )
     return parser
 
 
@@ -157,7 +165,15 @@ def _fault_lines(
         if message not in faults[".".join(path)]:
             faults[".".join(path)].append(message)
     for key, messages in faults.items():
-        place = f"--{key}" if key and _get(flags, key.split(".")) is not None else f"{origin}: {key}" if origin else f"--{key}" if key else ""
+        place = (
+            f"--{key}"
+            if key and _get(flags, key.split(".")) is not None
+            else f"{origin}: {key}"
+            if origin
+            else f"--{key}"
+            if key
+            else ""
+        )
         yield f"{place}: {' or '.join(messages)}".removeprefix(": ").replace(": : ", ": ")
 
 
@@ -165,7 +181,9 @@ def _path_in_data(loc: Sequence[str | int], data: Any) -> list[str]:
     """Return the part of an error's location that is a path in `data`: pydantic adds the names of union members."""
     path = []
     for position, part in enumerate(loc):
-        inside = (isinstance(data, Mapping) and part in data) or (isinstance(data, list | tuple) and isinstance(part, int))
+        inside = (isinstance(data, Mapping) and part in data) or (
+            isinstance(data, list | tuple) and isinstance(part, int)
+        )
         if inside:
             data = data[part]
             path.append(str(part))

@@ -17,7 +17,9 @@ from hemo.storage import absolute, join
 class PipelineConfig(Config):
     """All stages. Inputs and outputs of the stages are set from `out` and need not be given."""
 
-    out: Location = Field(description="folder below which every stage writes: corpus, converted, training_set, records, report")
+    out: Location = Field(
+        description="folder below which every stage writes: corpus, converted, training_set, records, report"
+    )
     phantom: PhantomConfig | None = Field(None, description="make a synthetic corpus first, and convert that")
     convert: ConvertConfig
     curate: CurateConfig
@@ -32,7 +34,9 @@ class PipelineConfig(Config):
         if not isinstance(data, dict) or not isinstance(data.get("out"), str):
             return data
         out = absolute(data["out"])
-        corpus, converted, training_set, records = (join(out, name) for name in ("corpus", "converted", "training_set", "records"))
+        corpus, converted, training_set, records = (
+            join(out, name) for name in ("corpus", "converted", "training_set", "records")
+        )
         wires: dict[str, dict[str, str]] = {
             "phantom": {"out": corpus},
             "convert": {"out": converted},
@@ -45,5 +49,7 @@ class PipelineConfig(Config):
         else:
             wires["convert"] |= {"source": corpus, "corpus": "rsna"}
             wires["curate"] |= {"labels": join(corpus, "stage_2_train.csv")}
-        wired = {name: {**wire, **data.get(name, {})} for name, wire in wires.items() if isinstance(data.get(name, {}), dict)}
+        wired = {
+            name: {**wire, **data.get(name, {})} for name, wire in wires.items() if isinstance(data.get(name, {}), dict)
+        }
         return {**data, **wired}

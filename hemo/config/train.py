@@ -12,7 +12,9 @@ from hemo.config.trial import TrialConfig
 class TrackingConfig(Config):
     """Where metrics go besides the record. Never patient data."""
 
-    backend: Literal["none", "tensorboard", "wandb"] = Field("none", description="wandb is offline where WANDB_API_KEY is not set")
+    backend: Literal["none", "tensorboard", "wandb"] = Field(
+        "none", description="wandb is offline where WANDB_API_KEY is not set"
+    )
     project: str = Field("hemo", description="W&B project")
 
 

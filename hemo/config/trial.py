@@ -10,7 +10,10 @@ from hemo.config.fields import Config
 class ModelConfig(Config):
     """Backbone -> pooling -> hidden_layers x Dense(dense_width, ReLU) -> dropout -> logits."""
 
-    backbone: str = Field("resnet18", description="a source's name (MobileNet, InceptionV3, Xception, ResNet50, ResNet50V2, VGG16) or any timm name")
+    backbone: str = Field(
+        "resnet18",
+        description="a source's name (MobileNet, InceptionV3, Xception, ResNet50, ResNet50V2, VGG16) or any timm name",
+    )
     weights: str = Field("none", description="`none`, `imagenet`, or a path or URI of safetensors or a state dict")
     pooling: Literal["gap", "flatten"] = Field("gap", description="global average pooling, or all positions flattened")
     hidden_layers: int = Field(0, ge=0, le=3, description="dense layers between pooling and logits")
@@ -29,7 +32,9 @@ class TrainingConfig(Config):
     schedule: Literal["constant", "cosine"] = Field("constant", description="learning rate over the epochs")
     warmup_epochs: NonNegativeFloat = Field(0.0, description="linear warm-up before the schedule")
     loss: Literal["default", "class_weighted", "rsna"] = Field(
-        "default", description="`default`: BCE, or cross entropy for multi_class; `class_weighted`: the same weighted by inverse frequency; `rsna`: columns weighted [2,1,1,1,1,1]/7"
+        "default",
+        description="`default`: BCE, or cross entropy for multi_class; `class_weighted`: the same weighted by inverse "
+        "frequency; `rsna`: columns weighted [2,1,1,1,1,1]/7",
     )
     patience: PositiveInt = Field(5, description="epochs without a better validation loss before stopping")
     compile: bool = Field(False, description="torch.compile the model")
@@ -49,7 +54,9 @@ class TrialConfig(Config):
     """Everything that decides a trial's result, apart from the training set."""
 
     name: str = Field("", description="row name in tables; not in the digest")
-    task: Literal["binary", "multi_label", "multi_class"] = Field("binary", description="binary: one `target` class; the others use all classes of the set")
+    task: Literal["binary", "multi_label", "multi_class"] = Field(
+        "binary", description="binary: one `target` class; the others use all classes of the set"
+    )
     target: str = Field("any", description="binary: the positive class")
     model: ModelConfig = ModelConfig()
     training: TrainingConfig = TrainingConfig()

@@ -13,7 +13,9 @@ from hemo.config.trial import TrialConfig
 class GridConfig(Config):
     """Cells written out, or the product of axes; both: every cell with every combination."""
 
-    cells: tuple[dict[str, Any], ...] = Field((), description="changes of `trial`, nested or dotted: {name: a, model.backbone: ResNet50}")
+    cells: tuple[dict[str, Any], ...] = Field(
+        (), description="changes of `trial`, nested or dotted: {name: a, model.backbone: ResNet50}"
+    )
     axes: dict[str, tuple[Any, ...]] = Field({}, description="dotted field of `trial` -> values; the product is taken")
 
     @model_validator(mode="after")
@@ -46,14 +48,20 @@ class Range(Config):
 class SearchConfig(Config):
     """An Optuna search: chosen on validation; test is read once, for the chosen."""
 
-    space: Annotated[dict[str, Choices | Range], Field(min_length=1)] = Field(description="dotted field of `trial` -> {choices: [...]} or {low, high, log}")
+    space: Annotated[dict[str, Choices | Range], Field(min_length=1)] = Field(
+        description="dotted field of `trial` -> {choices: [...]} or {low, high, log}"
+    )
     trials: PositiveInt = Field(24, description="trials to run")
     metric: Literal["val_loss", "val_accuracy", "val_auroc"] = Field("val_loss", description="what is optimised")
-    scheduler: Literal["none", "asha", "median"] = Field("asha", description="stops poor trials early; they are recorded as pruned")
+    scheduler: Literal["none", "asha", "median"] = Field(
+        "asha", description="stops poor trials early; they are recorded as pruned"
+    )
     grace_epochs: PositiveInt = Field(2, description="epochs before a trial may be stopped by the scheduler")
     seed: NonNegativeInt = Field(0, description="seed of the sampler")
     first: tuple[dict[str, Any], ...] = Field((), description="points of the space to try first")
-    storage: str = Field("journal", description="`journal`: a file under `out`; or an RDB URL such as sqlite:////shared/study.db")
+    storage: str = Field(
+        "journal", description="`journal`: a file under `out`; or an RDB URL such as sqlite:////shared/study.db"
+    )
 
 
 class TuneConfig(Config):
@@ -64,7 +72,9 @@ class TuneConfig(Config):
     trial: TrialConfig = Field(TrialConfig(), description="what every trial starts from")
     grid: GridConfig | None = Field(None, description="a list of cells")
     search: SearchConfig | None = Field(None, description="or a search space")
-    concurrent: PositiveInt | Literal["auto"] = Field("auto", description="trials at once; `auto`: as many as the cluster's CPUs and GPUs hold")
+    concurrent: PositiveInt | Literal["auto"] = Field(
+        "auto", description="trials at once; `auto`: as many as the cluster's CPUs and GPUs hold"
+    )
     workers: WorkersConfig = WorkersConfig()
     tracking: TrackingConfig = TrackingConfig()
     cluster: ClusterConfig = ClusterConfig()

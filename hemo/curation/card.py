@@ -30,13 +30,20 @@ class Step(Config):
 
 
 class TrainingSetCard(Config):
-    """`SET/card.json`. The parts lie in `SET/{train,val,test}/part-*.parquet`: the row schema and a `label_NAME` column a class."""
+    """`SET/card.json`.
+
+    The parts lie in `SET/{train,val,test}/part-*.parquet`: the row schema and a `label_NAME` column a class.
+    """
 
     schema_version: int = CARD_SCHEMA_VERSION
     digest: str = Field(description="covers ids, labels, splits and the image config; trials are keyed by it")
-    inputs_digest: str = Field(description="covers curate's config, the shards' card and the label file: a stage with this digest is complete")
+    inputs_digest: str = Field(
+        description="covers curate's config, the shards' card and the label file: a stage with this digest is complete"
+    )
     config: dict[str, Any] = Field(description="curate's config as it was run")
-    image: dict[str, Any] = Field(description="how the images were made: what `predict` needs to make the same from a raw file")
+    image: dict[str, Any] = Field(
+        description="how the images were made: what `predict` needs to make the same from a raw file"
+    )
     classes: tuple[str, ...] = Field(description="in order; columns are `label_NAME`")
     channels: tuple[str, ...]
     dtype: str = Field(description="of a pixel: uint8 or int16")
@@ -45,8 +52,12 @@ class TrainingSetCard(Config):
     split: str = Field(description="by_patient, by_patient_stratified, by_image (leaky) or official")
     splits: dict[str, Count] = Field(description="train, val, test")
     steps: tuple[Step, ...]
-    audit: dict[str, Any] = Field({}, description="linked patients, conflicts, labels without images and images without labels")
-    reductions: tuple[str, ...] = Field((), description="sentences for table headings, such as `train limited to 900 of 4,707 images`")
+    audit: dict[str, Any] = Field(
+        {}, description="linked patients, conflicts, labels without images and images without labels"
+    )
+    reductions: tuple[str, ...] = Field(
+        (), description="sentences for table headings, such as `train limited to 900 of 4,707 images`"
+    )
 
 
 def read_card(training_set: str) -> TrainingSetCard:

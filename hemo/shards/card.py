@@ -15,7 +15,9 @@ class ConversionCard(Config):
 
     schema_version: int = SCHEMA_VERSION
     digest: str = Field(description="covers all unit digests: the same inputs and image config give the same")
-    image: dict[str, Any] = Field(description="the config fields that shape pixels: corpus, windows, side_px, colour, ...")
+    image: dict[str, Any] = Field(
+        description="the config fields that shape pixels: corpus, windows, side_px, colour, ..."
+    )
     channels: tuple[str, ...]
     dtype: str = Field(description="of a pixel: uint8 or int16")
     height_px: int
@@ -40,6 +42,10 @@ def read_card(shards: str) -> ConversionCard:
     if not exists(place):
         raise SourceError(f"{shards} is no finished conversion (it has no card.json); `hemo convert` makes one")
     content = read_json(place)
-    if not isinstance(content, dict) or content.get("schema_version") != SCHEMA_VERSION or "reject_reasons" not in content:
+    if (
+        not isinstance(content, dict)
+        or content.get("schema_version") != SCHEMA_VERSION
+        or "reject_reasons" not in content
+    ):
         raise SourceError(f"{place} is no conversion card of version {SCHEMA_VERSION}; run `hemo convert` again")
     return ConversionCard.model_validate(content)

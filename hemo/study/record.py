@@ -19,7 +19,8 @@ PREDICTION_SCHEMA = pa.schema(
     [
         pa.field("split", pa.string(), nullable=False),  # val or test
         pa.field("image_id", pa.string(), nullable=False),
-        pa.field("patient", pa.string(), nullable=False),  # group for the bootstrap: patient, or the image itself where none is known
+        # group for the bootstrap: the patient, or the image itself where none is known
+        pa.field("patient", pa.string(), nullable=False),
         pa.field("pixel_format", pa.string(), nullable=False),
         pa.field("labels", pa.list_(pa.uint8()), nullable=False),  # one a class of the task
         pa.field("logits", pa.list_(pa.float32()), nullable=False),  # one a class of the task; binary: one
@@ -28,7 +29,10 @@ PREDICTION_SCHEMA = pa.schema(
 
 
 class EpochRecord(Config):
-    """One epoch's figures. Losses are means over images; `train` is measured while learning (dropout and augmentation on)."""
+    """One epoch's figures.
+
+    Losses are means over images; `train` is measured while learning (dropout and augmentation on).
+    """
 
     epoch: int = Field(description="1-based")
     train: dict[str, float]
@@ -52,15 +56,21 @@ class TrialRecord(Config):
     baseline: dict[str, dict[str, float]] = Field({}, description="split -> metric, before the first epoch")
     epochs: tuple[EpochRecord, ...] = ()
     best_epoch: int = 0
-    threshold: float = Field(0.5, description="binary: probability above which an image counts as positive, chosen on validation")
-    metrics: dict[str, dict[str, float]] = Field({}, description="train, val, test -> metric, with the best epoch's weights")
+    threshold: float = Field(
+        0.5, description="binary: probability above which an image counts as positive, chosen on validation"
+    )
+    metrics: dict[str, dict[str, float]] = Field(
+        {}, description="train, val, test -> metric, with the best epoch's weights"
+    )
     rows: dict[str, int] = Field({}, description="images in each split")
     seconds: float = Field(0.0, description="learning time, without loading")
     parameters: int = 0
     hardware: str = ""
-    versions: dict[str, str] = {}
+    versions: dict[str, str] = Field({}, description="library -> version")
     commit: str = ""
-    reductions: tuple[str, ...] = Field((), description="what was made smaller than the full study: subsets, side, epochs")
+    reductions: tuple[str, ...] = Field(
+        (), description="what was made smaller than the full study: subsets, side, epochs"
+    )
     finished: str = Field("", description="UTC, ISO 8601")
 
 
@@ -100,7 +110,9 @@ def read_record(folder: str, digest: str) -> TrialRecord:
     place = join(folder, digest, "record.json")
     content: Any = read_json(place)
     if not isinstance(content, dict) or content.get("schema_version") != RECORD_SCHEMA_VERSION:
-        raise SourceError(f"{place} is no record of schema version {RECORD_SCHEMA_VERSION}; move it away or run the trial again")
+        raise SourceError(
+            f"{place} is no record of schema version {RECORD_SCHEMA_VERSION}; move it away or run the trial again"
+        )
     return TrialRecord.model_validate(content)
 
 
@@ -110,7 +122,9 @@ def read_records(folder: str) -> list[TrialRecord]:
     Raises:
         SourceError: If there is none.
     """
-    digests = [path.split("/")[0] for path in list_files(folder) if path.endswith("/record.json") and path.count("/") == 1]
+    digests = [
+        path.split("/")[0] for path in list_files(folder) if path.endswith("/record.json") and path.count("/") == 1
+    ]
     if not digests:
         raise SourceError(f"{folder} holds no trial records; `hemo train` and `hemo tune` write them")
     return [read_record(folder, digest) for digest in digests]
