@@ -61,7 +61,7 @@ def read_bytes(location: str) -> bytes:
     return bytes(fs.cat_file(path))
 
 
-def write_bytes(location: str, data: bytes) -> None:
+def write_bytes(location: str, data: bytes | memoryview) -> None:
     """Write `data` at `location`, whole or not at all.
 
     On a mounted disk under a temporary name beside it, flushed, then renamed; on an object store as one PUT.

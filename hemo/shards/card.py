@@ -24,6 +24,7 @@ class ConversionCard(Config):
     width_px: int
     units: int
     files: int = Field(description="files in the manifest; each became rows, rejects or both")
+    ignored_files: int = Field(description="files beside them with another ending, which are no part of such a corpus")
     rows: int
     rejects: int
     reject_reasons: dict[str, int]

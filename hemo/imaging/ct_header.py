@@ -1,0 +1,175 @@
+"""What a CT slice's header must say, checked once."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from pydicom.dataset import Dataset, FileDataset
+from pydicom.uid import UID, UID_dictionary
+
+from hemo.errors import SliceError
+from hemo.imaging.hounsfield import Rescale
+
+LARGEST_PIXELS = 1 << 26  # of a frame: 8,192 x 8,192
+LARGEST_FILE_PIXELS = 1 << 30  # of all frames together
+CT_CLASSES = {"1.2.840.10008.5.1.4.1.1.2", "1.2.840.10008.5.1.4.1.1.2.1", "1.2.840.10008.5.1.4.1.1.2.2"}  # PS3.4 B.5
+CAPTURE_CLASS = "1.2.840.10008.5.1.4.1.1.7"  # secondary capture and its multi-frame kinds, PS3.4 B.5
+MODALITIES = set("AR AS BI BMD CR DG DMS DOC DX ECG EPS ES FID GM HC HD IO IVOCT IVUS KER KO LS M3D MG MR NM OAM OCT OP OPM OPT "
+                 "OPTBSV OPTENF OPV OSS OT PLAN PR PT PX REG RESP RF RG RTDOSE RTIMAGE RTPLAN RTRECORD RTSTRUCT RWV SEG SM SMR SR "
+                 "SRF STAIN TEXTUREMAP TG US VA XA XC".split())  # fmt: skip # PS3.3 C.7.3.1.1.1
+
+
+@dataclass(frozen=True, slots=True)
+class CtHeader:
+    """The header of one file, in plain types."""
+
+    rows: int
+    cols: int
+    frames: int
+    samples: int  # 1 grey, 3 colour
+    bits_allocated: int
+    bits_stored: int
+    signed: bool
+    transfer_syntax: str
+    slope: float | None
+    intercept: float | None
+    patient: str
+    study: str
+    series: str
+    position_mm: float | None
+    spacing_mm: float | None
+    flags: tuple[str, ...]
+    is_capture: bool
+
+    @property
+    def is_picture(self) -> bool:
+        """Whether the pixels are colours or grey levels of a capture, not measured values."""
+        return self.samples == 3 or (self.is_capture and self.intercept is None)
+
+    @property
+    def pixel_format(self) -> str:
+        """Format group: `u12`, `i16`, ..., `rgb8` for colour."""
+        return f"rgb{self.bits_stored}" if self.samples == 3 else f"{'i' if self.signed else 'u'}{self.bits_stored}"
+
+
+def read_header(dataset: FileDataset) -> CtHeader:
+    """Check that a data set is a CT slice hemo can store, and return its header.
+
+    Raises:
+        SliceError: `not_ct`, `no_pixels`, `bad_header`, `too_large` or `unsupported_pixels`.
+    """
+    try:
+        _require_ct(dataset)
+        header = _read(dataset)
+    except SliceError:
+        raise
+    except Exception as error:  # values are converted on access, and pydicom raises over a dozen kinds on damaged ones
+        raise SliceError("bad_header", f"{type(error).__name__} in a header value") from error
+    _require_sane(header)
+    return header
+
+
+def rescale_of_frame(dataset: Dataset, header: CtHeader, frame: int) -> Rescale:
+    """Return how a frame stores HU: its own functional group, else the shared one, else the file's (PS3.3 C.7.6.16.2.9).
+
+    Raises:
+        SliceError: `no_rescale` if the file does not say; `bad_header` if slope or intercept is no usable number.
+    """
+    slope, intercept = header.slope, header.intercept
+    try:
+        for keyword, item in (("PerFrameFunctionalGroupsSequence", frame), ("SharedFunctionalGroupsSequence", 0)):
+            if intercept is None and keyword in dataset:
+                (values,) = dataset[keyword][item].get("PixelValueTransformationSequence") or (None,)
+                if values is not None:
+                    slope, intercept = float(values.RescaleSlope), float(values.RescaleIntercept)
+    except Exception as error:  # as in read_header
+        raise SliceError("bad_header", f"{type(error).__name__} in a functional group") from error
+    if intercept is None:
+        raise SliceError("no_rescale", "no rescale intercept (0028,1052)")
+    slope = 1.0 if slope is None else slope
+    if slope == 0 or not (np.isfinite(slope) and np.isfinite(intercept)):
+        raise SliceError("bad_header", f"rescale slope {slope}, intercept {intercept}")
+    return Rescale(slope, intercept, header.bits_stored, header.signed)
+
+
+def _require_ct(dataset: FileDataset) -> None:
+    modality, sop_class = str(dataset.get("Modality") or ""), str(dataset.get("SOPClassUID") or "")
+    if modality != "CT" and not (modality == "" and sop_class in CT_CLASSES):
+        named = f"modality {modality}" if modality in MODALITIES else "another modality" if modality else "no modality"
+        known = UID(sop_class).name if sop_class in UID_dictionary else ""
+        raise SliceError("not_ct", f"{named}, {known}" if known else named)
+    if "Rows" not in dataset or "PixelData" not in dataset:
+        raise SliceError("no_pixels", "no pixel data element (7FE0,0010)")
+
+
+def _read(dataset: FileDataset) -> CtHeader:
+    get = dataset.get
+    samples = int(get("SamplesPerPixel") or 1)
+    photometric = str(get("PhotometricInterpretation") or "")
+    image_type = [str(value).strip().upper() for value in _values(get("ImageType"))]
+    sop_class = str(get("SOPClassUID") or "")
+    is_capture = sop_class.startswith(CAPTURE_CLASS) or samples == 3 or bool(get("ConversionType"))
+    flags = {"secondary_capture": is_capture, "localizer": "LOCALIZER" in image_type, "monochrome1": photometric == "MONOCHROME1"}
+    bits_allocated = int(dataset["BitsAllocated"].value)
+    if photometric == "PALETTE COLOR":
+        raise SliceError("unsupported_pixels", "palette colour")
+    return CtHeader(
+        rows=int(dataset["Rows"].value),
+        cols=int(dataset["Columns"].value),
+        frames=int(get("NumberOfFrames") or 1),
+        samples=samples,
+        bits_allocated=bits_allocated,
+        bits_stored=int(get("BitsStored") or bits_allocated),
+        signed=bool(get("PixelRepresentation")),
+        transfer_syntax=str(dataset.file_meta.get("TransferSyntaxUID") or "1.2.840.10008.1.2"),
+        slope=_number(get("RescaleSlope")),
+        intercept=_number(get("RescaleIntercept")),
+        patient=str(get("PatientID") or ""),
+        study=str(get("StudyInstanceUID") or ""),
+        series=str(get("SeriesInstanceUID") or ""),
+        position_mm=_position(_values(get("ImagePositionPatient")), _values(get("ImageOrientationPatient"))),
+        spacing_mm=_number(next(iter(_values(get("PixelSpacing"))), None)),
+        flags=tuple(flag for flag, holds in flags.items() if holds),
+        is_capture=is_capture,
+    )
+
+
+def _require_sane(header: CtHeader) -> None:
+    pixels = header.rows * header.cols
+    if header.rows < 1 or header.cols < 1 or header.frames < 1:
+        raise SliceError("bad_header", f"{header.frames} frames of {header.rows} x {header.cols} pixels")
+    if pixels > LARGEST_PIXELS or pixels * header.frames > LARGEST_FILE_PIXELS:
+        raise SliceError("too_large", f"{header.frames} frames of {header.rows} x {header.cols} pixels")
+    if header.samples not in (1, 3) or header.bits_allocated not in (8, 16) or not 1 <= header.bits_stored <= header.bits_allocated:
+        raise SliceError(
+            "unsupported_pixels",
+            f"{header.samples} samples of {header.bits_stored} bits stored in {header.bits_allocated}",
+        )
+
+
+def _values(value: Any) -> list[Any]:
+    """Return the values of an element that may be missing, single or multiple."""
+    if value is None:
+        return []
+    return [value] if isinstance(value, str | int | float) else list(value)
+
+
+def _number(value: Any) -> float | None:
+    """Return a decimal string's number; of several values the first; None where there is none."""
+    first = next(iter(_values(value)), None)
+    return None if first in (None, "") else float(first)
+
+
+def _position(origin: list[Any], orientation: list[Any]) -> float | None:
+    """Return the slice's position in mm along the normal of its plane (PS3.3 C.7.6.2.1.1), or None if it is not given.
+
+    Args:
+        origin: Image Position (Patient), 3 numbers, mm.
+        orientation: Image Orientation (Patient), 6 direction cosines.
+    """
+    if len(origin) != 3 or len(orientation) != 6:
+        return None
+    x, y, z = (float(value) for value in origin)
+    a, b, c, d, e, f = (float(value) for value in orientation)
+    position = x * (b * f - c * e) + y * (c * d - a * f) + z * (a * e - b * d)
+    return position if np.isfinite(position) else None

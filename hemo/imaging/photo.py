@@ -1,0 +1,58 @@
+"""JPEG and PNG photographs of X-rays to square images."""
+
+import io
+
+import numpy as np
+import PIL.Image
+import PIL.ImageOps
+import xxhash
+from numpy.typing import NDArray
+
+from hemo.errors import SliceError
+from hemo.imaging.image import Image, Reject
+from hemo.imaging.quality import is_blank
+from hemo.imaging.resize import to_square
+from hemo.imaging.settings import ImageSettings
+
+MODES = {"rgb": "RGB", "grey": "L"}
+
+
+def images_of_photo(data: bytes, settings: ImageSettings) -> list[Image | Reject]:
+    """Decode one JPEG or PNG.
+
+    Args:
+        data: The whole file.
+        settings: Of an image folder: colours kept, side.
+
+    Returns:
+        One image, or one reject `not_image`.
+    """
+    try:
+        pixels = _decode(data, MODES[settings.colour])
+    except SliceError as error:
+        return [Reject.of(error)]
+    square = to_square(pixels, settings.side_px)
+    return [
+        Image(
+            pixels=np.ascontiguousarray(square.transpose(2, 0, 1)),
+            source_rows=pixels.shape[0],
+            source_cols=pixels.shape[1],
+            pixel_format="rgb8" if settings.colour == "rgb" else "grey8",
+            pixel_digest=xxhash.xxh3_128_digest(np.ascontiguousarray(pixels)),
+            flags=("blank",) if is_blank(pixels.astype(np.float32)) else (),
+        )
+    ]
+
+
+def _decode(data: bytes, mode: str) -> NDArray[np.uint8]:
+    """Return pixels of shape (rows, cols, channels), uint8, upright.
+
+    Raises:
+        SliceError: `not_image` if the file is no JPEG or PNG, is cut short or is damaged.
+    """
+    try:
+        with PIL.Image.open(io.BytesIO(data), formats=("JPEG", "PNG")) as photo:
+            upright = PIL.ImageOps.exif_transpose(photo).convert(mode)
+            return np.asarray(upright).reshape(upright.height, upright.width, -1)
+    except Exception as error:  # the decoders raise OSError, SyntaxError, struct.error, ... on damaged files
+        raise SliceError("not_image", f"{type(error).__name__} while decoding") from error

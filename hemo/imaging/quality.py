@@ -1,0 +1,60 @@
+"""Cheap passes over a slice that say what is suspect about it. Curation decides what to do with the answer."""
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+FLAGS = {
+    "blank": "constant or nearly so (standard deviation below 1 HU, padding apart)",
+    "little_brain": "less than 2 % of the pixels lie between 0 and 80 HU",
+    "secondary_capture": "a screen capture or colour image, no measured slice",
+    "localizer": "a localizer (scout) image",
+    "intercept_repaired": "a 12-bit slice whose intercept was wrong",
+    "noise": "rows of garbled pixels",
+    "padded": "pixels below air: padding outside the field of view",
+    "monochrome1": "stored for inverted display; the HU are as measured",
+}
+"""Flag -> meaning. Flags are stored in shards and must not change."""
+
+LITTLE_BRAIN_FRACTION = 0.02  # of 70,673 such slices in RSNA stage 1, 61 are positive (Howard, "Don't see like a radiologist")
+PADDING_BELOW_HU = -1100  # air is near -1000; padding of the corpus is -1500, -2000 or -3024
+BLANK_BELOW_STD_HU = 1.0
+NOISE_STEP_HU = 1000.0  # mean step between neighbours in a row; tissue, bone and air edges stay below 100
+NOISE_ROW_FRACTION = 0.05
+STRIDE = 8
+
+
+def brain_fraction(hu: NDArray[np.int16]) -> float:
+    """Return the part of the pixels with 0 < HU < 80. `hu` has shape (rows, cols)."""
+    return cv2.countNonZero(cv2.inRange(hu, 1, 79)) / hu.size
+
+
+def hounsfield_flags(hu: NDArray[np.int16], *, brain: float) -> list[str]:
+    """Return the flags that the pixels themselves show, in the order of `FLAGS`.
+
+    Args:
+        hu: One slice, shape (rows, cols), int16.
+        brain: Its `brain_fraction`.
+    """
+    sample = hu[::STRIDE, ::STRIDE].astype(np.float32)
+    lowest = float(cv2.minMaxLoc(hu)[0])
+    found = {
+        "blank": is_blank(sample, padding_below=PADDING_BELOW_HU),
+        "little_brain": brain < LITTLE_BRAIN_FRACTION,
+        "noise": _noisy_rows(hu) > NOISE_ROW_FRACTION,
+        "padded": lowest < PADDING_BELOW_HU,
+    }
+    return [flag for flag in FLAGS if found.get(flag)]
+
+
+def is_blank(sample: NDArray[np.float32], *, padding_below: float = float("-inf")) -> bool:
+    """Tell whether pixels are constant or nearly so. `sample` has any shape; values below `padding_below` do not count."""
+    inside = sample[sample >= padding_below]
+    return bool(inside.size == 0 or inside.std() < BLANK_BELOW_STD_HU)
+
+
+def _noisy_rows(hu: NDArray[np.int16]) -> float:
+    """Return the part of the rows whose mean step between neighbours no anatomy can have; every eighth row is looked at."""
+    rows = hu[::STRIDE].astype(np.float32)
+    steps = np.abs(np.diff(rows, axis=1)).mean(axis=1) if rows.shape[1] > 1 else np.zeros(len(rows))
+    return float((steps > NOISE_STEP_HU).mean())

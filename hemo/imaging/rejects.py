@@ -1,0 +1,18 @@
+"""Why an input did not become an image."""
+
+REASONS = {
+    "not_dicom": "no DICOM file: neither the DICM prefix nor a data set of group 0002 or 0008",
+    "dicomdir": "a DICOMDIR: a directory of other files",
+    "bad_header": "the header cannot be read, or lacks what an image needs",
+    "not_ct": "another modality or object than CT",
+    "no_pixels": "a CT header without pixel data",
+    "truncated": "fewer pixel bytes than the header promises",
+    "too_large": "more pixels than a slice can have",
+    "unsupported_pixels": "a bit depth or photometric interpretation that is no CT slice",
+    "no_rescale": "no rescale intercept: the stored values cannot be turned into Hounsfield units",
+    "codec_missing": "a transfer syntax for which no decoder is installed",
+    "decode_failed": "the decoder refused the compressed pixel data",
+    "secondary_capture": "a screen capture, in which names may be burned in: not kept where ids are not public",
+    "not_image": "no JPEG or PNG that can be decoded",
+}
+"""Reject code -> meaning. Codes are stored in shards and must not change."""

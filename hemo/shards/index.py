@@ -1,0 +1,106 @@
+"""What is derived from the shards: index, rejects, card. Can be rebuilt from them at any time."""
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from hemo.config.digest import digest_of
+from hemo.errors import SourceError
+from hemo.shards.card import ConversionCard
+from hemo.shards.footer import ShardFooter
+from hemo.shards.manifest import Unit
+from hemo.shards.schema import INDEX_SCHEMA, REJECT_SCHEMA, SHARD_INDEX_SCHEMA
+from hemo.storage import filesystem, join, write_bytes, write_json
+
+READ_THREADS = 8
+
+
+def write_derived(out: str, units: Sequence[Unit], footers: Sequence[ShardFooter], *, ignored: int) -> ConversionCard:
+    """Write `index.parquet`, `rejects.parquet` and, last, `card.json`.
+
+    Args:
+        out: Output folder of the conversion.
+        units: All units, in order.
+        footers: The footer of each.
+        ignored: Files beside the corpus that were no part of it.
+
+    Raises:
+        SourceError: If two files would share an `image_id`; both are named.
+    """
+    index = read_index_columns(out, units)
+    _require_unique_ids(index)
+    _write_table(join(out, "index.parquet"), index)
+    rejects = [reject.model_dump() for footer in footers for reject in footer.rejects]
+    _write_table(join(out, "rejects.parquet"), pa.Table.from_pylist(rejects, schema=REJECT_SCHEMA))
+    card = _card(index, footers, ignored)
+    write_json(join(out, "card.json"), card.model_dump(mode="json"))
+    return card
+
+
+def conversion_digest(footers: Iterable[ShardFooter]) -> str:
+    """Return the digest of a finished conversion: of all its units, in order."""
+    return digest_of([footer.digest for footer in footers])
+
+
+def read_index_columns(out: str, units: Sequence[Unit]) -> pa.Table:
+    """Return all columns but the pixels of every row, in the order of units and rows, with `unit` and `row`."""
+    with ThreadPoolExecutor(READ_THREADS) as pool:
+        tables = list(pool.map(lambda unit: _unit_index(out, unit), units))
+    return pa.concat_tables(tables)
+
+
+def _unit_index(out: str, unit: Unit) -> pa.Table:
+    fs, path = filesystem(join(out, unit.shard))
+    with fs.open(path, "rb") as file:
+        table = pq.ParquetFile(file).read(columns=INDEX_SCHEMA.names)
+    place = [pa.array([unit.number] * len(table), pa.int32()), pa.array(range(len(table)), pa.int32())]
+    return pa.Table.from_arrays([*table.columns, *place], schema=SHARD_INDEX_SCHEMA)
+
+
+def _require_unique_ids(index: pa.Table) -> None:
+    counts = pc.value_counts(index["image_id"])
+    twice = counts.filter(pc.greater(counts.field("counts"), 1)).field("values")
+    if len(twice):
+        clash = twice[0]
+        paths = index.filter(pc.equal(index["image_id"], clash))["source_path"].to_pylist()
+        raise SourceError(
+            f"source: {paths[0]} and {paths[1]} would both be image {clash} ({len(twice)} such ids); "
+            "remove one of them, or convert the folders apart"
+        )
+
+
+def _write_table(location: str, table: pa.Table) -> None:
+    sink = pa.BufferOutputStream()
+    pq.write_table(table, sink, compression="zstd")
+    write_bytes(location, sink.getvalue())
+
+
+def _card(index: pa.Table, footers: Sequence[ShardFooter], ignored: int) -> ConversionCard:
+    first = footers[0]
+    return ConversionCard(
+        digest=conversion_digest(footers),
+        image=first.settings,
+        channels=first.channels,
+        dtype=first.dtype,
+        height_px=first.height_px,
+        width_px=first.width_px,
+        units=len(footers),
+        files=sum(footer.files for footer in footers),
+        ignored_files=ignored,
+        rows=len(index),
+        rejects=sum(len(footer.rejects) for footer in footers),
+        reject_reasons=dict(Counter(reject.reason for footer in footers for reject in footer.rejects).most_common()),
+        flags=_value_counts(pc.list_flatten(index["flags"])),
+        pixel_formats=_value_counts(index["pixel_format"]),
+        patients=len(pc.unique(index["patient"].drop_null())),
+    )
+
+
+def _value_counts(column: pa.ChunkedArray) -> dict[str, int]:
+    counts = pc.value_counts(column)
+    pairs = zip(counts.field("values").to_pylist(), counts.field("counts").to_pylist(), strict=True)
+    return dict(sorted(pairs))

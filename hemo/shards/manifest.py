@@ -1,0 +1,105 @@
+"""Which file belongs to which unit: listed once, kept, and brought up to date by later runs."""
+
+import io
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from hemo.corpus.sources import SourceFile
+from hemo.storage import exists, join, read_bytes, write_bytes
+
+MANIFEST_SCHEMA = pa.schema(
+    [
+        pa.field("path", pa.string(), nullable=False),
+        pa.field("size_bytes", pa.int64(), nullable=False),
+        pa.field("mark", pa.string(), nullable=False),
+        pa.field("unit", pa.int32(), nullable=False),
+    ]
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Unit:
+    """Files that are converted by one task into one shard."""
+
+    number: int
+    paths: tuple[str, ...]  # sorted
+
+    @property
+    def shard(self) -> str:
+        """Path of its shard, relative to the output folder."""
+        return shard_path(self.number)
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """Every file of the corpus with the unit it belongs to."""
+
+    files: tuple[SourceFile, ...]
+    units: tuple[int, ...]  # unit of each file
+
+    def by_unit(self) -> list[Unit]:
+        """Return the units in order, each with its sorted paths."""
+        paths: dict[int, list[str]] = {}
+        for file, unit in zip(self.files, self.units, strict=True):
+            paths.setdefault(unit, []).append(file.path)
+        return [Unit(number, tuple(sorted(paths[number]))) for number in sorted(paths)]
+
+
+@dataclass(frozen=True)
+class Update:
+    """A new manifest, and the units of the old one whose shards can no longer be used."""
+
+    manifest: Manifest
+    stale: frozenset[int]
+    kept: int  # files that stand in both
+
+
+def shard_path(unit: int) -> str:
+    """Return the path of a unit's shard, relative to the output folder."""
+    return f"shards/unit-{unit:06d}.parquet"
+
+
+def update_manifest(old: Manifest, listing: Iterable[SourceFile], *, unit_files: int) -> Update:
+    """Bring a manifest up to date with a new listing.
+
+    Files that are still there keep their unit; a unit with a changed or vanished file is stale; new files are appended as
+    new units of `unit_files` consecutive files, in the order of their paths.
+    """
+    now = {file.path: file for file in listing}
+    before = {file.path: (file, unit) for file, unit in zip(old.files, old.units, strict=True)}
+    stale = {unit for path, (file, unit) in before.items() if now.get(path) != file}
+    kept = [(now[path], unit) for path, (_, unit) in before.items() if path in now]
+    first = max(old.units, default=-1) + 1
+    fresh = sorted(path for path in now if path not in before)
+    added = [(now[path], first + position // unit_files) for position, path in enumerate(fresh)]
+    files, units = zip(*kept, *added, strict=True) if kept or added else ((), ())
+    return Update(Manifest(tuple(files), tuple(units)), frozenset(stale), len(kept))
+
+
+def read_manifest(out: str) -> Manifest:
+    """Return the manifest of an output folder, empty if it has none."""
+    place = join(out, "manifest.parquet")
+    if not exists(place):
+        return Manifest((), ())
+    table = pq.read_table(io.BytesIO(read_bytes(place)), schema=MANIFEST_SCHEMA)
+    columns = [table[name].to_pylist() for name in ("path", "size_bytes", "mark")]
+    return Manifest(tuple(SourceFile(*row) for row in zip(*columns, strict=True)), tuple(table["unit"].to_pylist()))
+
+
+def write_manifest(out: str, manifest: Manifest) -> None:
+    """Write `OUT/manifest.parquet`, whole or not at all."""
+    table = pa.table(
+        {
+            "path": [file.path for file in manifest.files],
+            "size_bytes": [file.size_bytes for file in manifest.files],
+            "mark": [file.mark for file in manifest.files],
+            "unit": list(manifest.units),
+        },
+        schema=MANIFEST_SCHEMA,
+    )
+    buffer = io.BytesIO()
+    pq.write_table(table, buffer, compression="zstd")
+    write_bytes(join(out, "manifest.parquet"), buffer.getvalue())

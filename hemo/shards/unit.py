@@ -1,0 +1,122 @@
+"""One unit of files to one shard: read ahead, decode, window, encode. The inner loop of `convert`."""
+
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+
+from hemo.corpus.sources import class_and_split, image_stem, patient_in_name, read_file
+from hemo.imaging.dicom import images_of_dicom, quiet_pydicom
+from hemo.imaging.image import Image, Reject
+from hemo.imaging.photo import images_of_photo
+from hemo.imaging.pseudonym import Pseudonymiser
+from hemo.imaging.settings import ImageSettings
+from hemo.shards.footer import ShardFooter, ShardReject, unit_digest
+from hemo.shards.manifest import Unit
+from hemo.shards.write import ShardBuilder
+
+
+@dataclass(frozen=True)
+class UnitTask:
+    """All that a worker needs to convert any unit of a corpus."""
+
+    source: str
+    settings: ImageSettings
+    pseudonyms: Pseudonymiser
+    read_threads: int
+
+
+def build_shard(task: UnitTask, unit: Unit) -> tuple[pa.Buffer, ShardFooter]:
+    """Convert a unit's files into a finished shard, in memory.
+
+    The same files and settings give the same bytes. Memory: the encoded shard, one row group of pixels, and a few files.
+
+    Raises:
+        OSError: If a file cannot be read; nothing is kept, and the unit can be tried again.
+    """
+    builder = ShardBuilder()
+    rejects: list[ShardReject] = []
+    with quiet_pydicom():
+        for path, data in read_ahead(task.source, unit.paths, task.read_threads):
+            for image in decode(data, task.settings, task.pseudonyms):
+                if isinstance(image, Reject):
+                    rejects.append(_reject_row(image, path, task.pseudonyms))
+                else:
+                    builder.add(row_of(image, path, task.settings, task.pseudonyms))
+    footer = ShardFooter(
+        unit=unit.number,
+        digest=unit_digest(unit, task.settings.model_dump(mode="json")),
+        settings=task.settings.model_dump(mode="json"),
+        channels=task.settings.channels,
+        dtype="uint8",
+        height_px=task.settings.side_px,
+        width_px=task.settings.side_px,
+        files=len(unit.paths),
+        rows=builder.rows,
+        rejects=tuple(rejects),
+    )
+    return builder.finish(footer.encoded()), footer
+
+
+def decode(data: bytes, settings: ImageSettings, pseudonyms: Pseudonymiser) -> list[Image | Reject]:
+    """Turn one file into images and rejects, one a frame, by the corpus's kind."""
+    if settings.corpus == "image_folder":
+        return images_of_photo(data, settings)
+    return images_of_dicom(data, settings, pseudonyms)
+
+
+def read_ahead(source: str, paths: Sequence[str], threads: int) -> Iterator[tuple[str, bytes]]:
+    """Yield each path with its bytes, in order, while `threads` further files are being read: hides the storage's latency."""
+    with ThreadPoolExecutor(threads) as pool:
+        pending: deque[tuple[str, Future[bytes]]] = deque()
+        try:
+            for path in paths:
+                pending.append((path, pool.submit(read_file, source, path)))
+                if len(pending) > threads:
+                    first, future = pending.popleft()
+                    yield first, future.result()
+            while pending:
+                first, future = pending.popleft()
+                yield first, future.result()
+        finally:
+            for _, future in pending:
+                future.cancel()
+
+
+def row_of(image: Image, path: str, settings: ImageSettings, pseudonyms: Pseudonymiser) -> dict[str, Any]:
+    """Return an image as a row of `ROW_SCHEMA`; `image` stays an array."""
+    name = pseudonyms("image", image_stem(path, settings.corpus))
+    patient, source_class, source_split = image.patient, None, None
+    if settings.corpus == "image_folder":
+        source_class, source_split = class_and_split(path)
+        found = patient_in_name(path, settings.patient_pattern)
+        patient = pseudonyms("patient", found) if found else None
+    _, height_px, width_px = image.pixels.shape
+    return {
+        "image_id": f"{name}#{image.frame}" if image.frames > 1 else name,
+        "image": image.pixels,
+        "height_px": height_px,
+        "width_px": width_px,
+        "frame": image.frame,
+        "source_class": source_class,
+        "source_split": source_split,
+        "patient": patient,
+        "study": image.study,
+        "series": image.series,
+        "position_mm": image.position_mm,
+        "source_rows": image.source_rows,
+        "source_cols": image.source_cols,
+        "spacing_mm": image.spacing_mm,
+        "brain_fraction": image.brain_fraction,
+        "flags": list(image.flags),
+        "pixel_digest": image.pixel_digest,
+        "source_path": pseudonyms("path", path),
+        "pixel_format": image.pixel_format,
+    }
+
+
+def _reject_row(reject: Reject, path: str, pseudonyms: Pseudonymiser) -> ShardReject:
+    return ShardReject(source_path=pseudonyms("path", path), frame=reject.frame, reason=reject.code, detail=reject.detail)
