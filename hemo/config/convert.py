@@ -40,7 +40,7 @@ class ConvertConfig(Config):
         description="keep ids and paths as they are; `by_corpus`: true for rsna and image_folder, "
         "for dicom you must choose",
     )
-    pseudonym_key: Location | Literal[""] = Field(
+    pseudonym_key: Literal[""] | Location = Field(
         "", description="file with a secret of at least 16 bytes; ids and paths become keyed pseudonyms"
     )
     max_reject_fraction: float = Field(

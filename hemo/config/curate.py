@@ -32,7 +32,7 @@ class CurateConfig(Config):
     """Shards and labels to a labelled, audited, split, balanced, shuffled training set."""
 
     shards: Location = Field(description="output folder of `convert`")
-    labels: Location | Literal["source_class"] = Field(
+    labels: Literal["source_class"] | Location = Field(
         description="RSNA's long CSV, a wide CSV or Parquet keyed by image_id or path, "
         "or `source_class`: the folder names of an image folder"
     )

@@ -13,5 +13,14 @@ class Config(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
 
 
-Location = Annotated[str, AfterValidator(absolute)]
-"""A folder or file: a path, made absolute when the config is loaded, or a URI such as `s3://bucket/folder`."""
+def _place(location: str) -> str:
+    if not location.strip():
+        raise ValueError("is empty; give a folder, a file or a URI")
+    return absolute(location)
+
+
+Location = Annotated[str, AfterValidator(_place)]
+"""A folder or file: a path, made absolute when the config is loaded, or a URI such as `s3://bucket/folder`.
+
+In a union with words of its own write those first, `Literal["none"] | Location`: every text is a location.
+"""

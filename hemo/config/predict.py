@@ -17,5 +17,5 @@ class PredictConfig(Config):
     out: Location = Field(description="folder for predictions.parquet and submission.csv")
     batch_size: PositiveInt = Field(64, description="images at once")
     public_ids: bool | Literal["by_corpus"] = Field("by_corpus", description="raw corpora: as in `convert`")
-    pseudonym_key: Location | Literal[""] = Field("", description="raw corpora: as in `convert`")
+    pseudonym_key: Literal[""] | Location = Field("", description="raw corpora: as in `convert`")
     cluster: ClusterConfig = ClusterConfig()
