@@ -36,13 +36,20 @@ _ROW_FIELDS: "list[pa.Field[Any]]" = [
 ROW_SCHEMA = pa.schema(_ROW_FIELDS)
 """Columns of a shard."""
 
-INDEX_SCHEMA = pa.schema([field for field in ROW_SCHEMA if field.name != IMAGE])
+INDEX_SCHEMA = pa.schema([field for field in _ROW_FIELDS if field.name != IMAGE])
 """Everything but the pixels."""
 
 SHARD_INDEX_SCHEMA = pa.schema(
     [*INDEX_SCHEMA, pa.field("unit", pa.int32(), nullable=False), pa.field("row", pa.int32(), nullable=False)]
 )
 """Columns of `index.parquet`: everything but the pixels, and where they lie: the unit, and the row in its shard."""
+
+_REJECT_FIELDS: "list[pa.Field[Any]]" = [
+    pa.field("source_path", pa.string(), nullable=False),
+    pa.field("frame", pa.int32(), nullable=False),
+    pa.field("reason", pa.string(), nullable=False),  # code, see hemo.imaging.rejects.REASONS
+    pa.field("detail", pa.string(), nullable=False),
+]
 
 REJECT_SCHEMA = pa.schema(_REJECT_FIELDS)
 """Columns of `rejects.parquet`."""
