@@ -1,19 +1,18 @@
 """Flags over YAML over defaults, validated once: the only way a job gets its config."""
 
 import argparse
-import difflib
+import json
 import re
 import sys
-import types
-from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
+from typing import Any, Literal, TypeVar, get_args, get_origin
 
 import yaml
 from jsonargparse import SUPPRESS, ArgumentParser
 from pydantic import BaseModel, ValidationError
 
+from hemo.config.faults import fault_lines, meant, members
 from hemo.config.fields import Config
 from hemo.errors import ConfigError
 
@@ -59,7 +58,8 @@ def validated(
     try:
         return config_type.model_validate(dict(data))
     except ValidationError as error:
-        raise ConfigError("\n".join(_fault_lines(error, config_type, data, origin, flags or {}))) from None
+        faults = fault_lines(error, config_type)
+        raise ConfigError("\n".join(f"{_place(key, origin, flags or {})}{text}" for key, text in faults)) from None
 
 
 def merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
@@ -97,123 +97,85 @@ def read_yaml(file: str) -> dict[str, Any]:
     return content
 
 
+def _place(key: str, origin: str, flags: Mapping[str, Any]) -> str:
+    """Return what an error line starts with: the flag, or the file and the key in it."""
+    if key and (not origin or _given(flags, key)):
+        return f"--{key}: "
+    return "".join(f"{part}: " for part in (origin, key) if part)
+
+
+def _given(flags: Mapping[str, Any], key: str) -> bool:
+    value: Any = flags
+    for part in key.split("."):
+        if not isinstance(value, Mapping) or part not in value:
+            return False
+        value = value[part]
+    return True
+
+
 def _parser(config_type: type[Config], job: str, summary: str) -> ArgumentParser:
     parser = ArgumentParser(
-        prog=f"hemo {job}", description=summary, exit_on_error=False, allow_abbrev=False, default_env=False
+        prog=f"hemo {job}",
+        usage=f"hemo {job} [--config FILE] [--FLAG VALUE ...]",
+        description=summary,
+        formatter_class=argparse.HelpFormatter,
+        exit_on_error=False,
+        allow_abbrev=False,
+        default_env=False,
     )
     parser.add_argument("--config", type=str, default=SUPPRESS, metavar="FILE", help="YAML file; flags win over it")
     for key, annotation, help_text in _flags(config_type):
         kind: Any = str if _is_text(annotation) else Any
-        parser.add_argument(
-            f"--{key}", type=kind, default=SUPPRESS, metavar=key.rsplit(".", 1)[-1].upper(), help=help_text
-        )
+        parser.add_argument(f"--{key}", type=kind, default=SUPPRESS, metavar=_metavar(annotation), help=help_text)
     return parser
 
 
 def _flags(config_type: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, Any, str]]:
     """Yield dotted key, annotation and help of every leaf field."""
     for name, field in config_type.model_fields.items():
-        nested = _nested_config(field.annotation)
+        nested = next((part for part in members(field.annotation) if _is_config(part)), None)
         if nested is not None:
             yield from _flags(nested, f"{prefix}{name}.")
             continue
-        default = "required" if field.is_required() else f"default {field.get_default(call_default_factory=True)!r}"
+        default = "required" if field.is_required() else f"default {_as_typed(field.get_default())}"
         yield f"{prefix}{name}", field.annotation, f"{field.description or name} ({default})".replace("%", "%%")
 
 
-def _nested_config(annotation: Any) -> type[BaseModel] | None:
-    """Return the config class of a nested field, `Config` or `Config | None`."""
-    for member in get_args(annotation) if get_origin(annotation) in (Union, types.UnionType) else (annotation,):
-        if isinstance(member, type) and issubclass(member, BaseModel):
-            return member
-    return None
+def _is_config(annotation: Any) -> bool:
+    return isinstance(annotation, type) and issubclass(annotation, BaseModel)
 
 
 def _is_text(annotation: Any) -> bool:
     """Tell whether every value of this type is text: then `--out 2024` is a folder and no number."""
-    if get_origin(annotation) is Annotated:
-        return _is_text(get_args(annotation)[0])
-    if get_origin(annotation) in (Union, types.UnionType):
-        return all(_is_text(member) for member in get_args(annotation))
-    if get_origin(annotation) is Literal:
-        return all(isinstance(value, str) for value in get_args(annotation))
-    return annotation is str
+    return all(
+        all(isinstance(value, str) for value in get_args(member)) if get_origin(member) is Literal else member is str
+        for member in members(annotation)
+    )
+
+
+def _metavar(annotation: Any) -> str:
+    """Return what stands for the value in `--help`: the words to choose from, else its kind."""
+    kinds = {str: "TEXT", int: "N", float: "X", bool: "true|false", dict: "{K: V}", tuple: "[A, B]"}
+    words = []
+    for member in members(annotation):
+        chosen = [value for value in get_args(member) if value] if get_origin(member) is Literal else []
+        words += [str(value) for value in chosen] or [kinds.get(get_origin(member) or member, "")]
+    return "|".join(dict.fromkeys(word for word in words if word)) or "VALUE"
+
+
+def _as_typed(default: Any) -> str:
+    """Return a default as one may write it in YAML."""
+    return default if default and isinstance(default, str) else json.dumps(default)
 
 
 def _flag_fault(message: str, config_type: type[Config], job: str) -> str:
     """Return one line for what the parser refused, with the flag that was probably meant."""
-    unknown = re.search(r"unrecognized arguments: (--[\w.]+)", message, re.IGNORECASE)
+    help_hint = f"`hemo {job} --help` lists the flags"
+    unknown = re.search(r"unrecognized arguments: (\S+)", message, re.IGNORECASE)
     if not unknown:
-        return f"{message}; `hemo {job} --help` lists the flags"
+        return f"{message.removeprefix('argument ')}; {help_hint}"
+    word = unknown[1].split("=")[0]
+    if not word.startswith("--"):
+        return f"{word!r} belongs to no flag; write --FLAG VALUE, and lists as '[a, b]'; {help_hint}"
     known = [f"--{key}" for key, _, _ in _flags(config_type)]
-    return f"{unknown[1]} is no flag of `hemo {job}`{_meant(unknown[1], known)}; `hemo {job} --help` lists them"
-
-
-def _meant(word: str, known: Sequence[str]) -> str:
-    close = difflib.get_close_matches(word, known, n=1)
-    return f"; did you mean {close[0]}?" if close else ""
-
-
-def _fault_lines(
-    error: ValidationError, config_type: type[Config], data: Mapping[str, Any], origin: str, flags: Mapping[str, Any]
-) -> Iterator[str]:
-    """Yield one line for each faulty key; the alternatives of a union are joined by `or`."""
-    faults: dict[str, list[str]] = defaultdict(list)
-    for fault in error.errors(include_url=False):
-        path = _path_in_data(fault["loc"], data)
-        message = _fault_text(dict(fault), path, config_type)
-        if message not in faults[".".join(path)]:
-            faults[".".join(path)].append(message)
-    for key, messages in faults.items():
-        place = (
-            f"--{key}"
-            if key and _get(flags, key.split(".")) is not None
-            else f"{origin}: {key}"
-            if origin
-            else f"--{key}"
-            if key
-            else ""
-        )
-        yield f"{place}: {' or '.join(messages)}".removeprefix(": ").replace(": : ", ": ")
-
-
-def _path_in_data(loc: Sequence[str | int], data: Any) -> list[str]:
-    """Return the part of an error's location that is a path in `data`: pydantic adds the names of union members."""
-    path = []
-    for position, part in enumerate(loc):
-        inside = (isinstance(data, Mapping) and part in data) or (
-            isinstance(data, list | tuple) and isinstance(part, int)
-        )
-        if inside:
-            data = data[part]
-            path.append(str(part))
-        elif position == len(loc) - 1 and isinstance(data, Mapping):
-            path.append(str(part))
-    return path
-
-
-def _fault_text(fault: Mapping[str, Any], path: Sequence[str], config_type: type[Config]) -> str:
-    if fault["type"] == "extra_forbidden":
-        known = _known_keys(config_type, path[:-1])
-        return f"no such key{_meant(path[-1], known)} (known here: {', '.join(known)})"
-    if fault["type"] == "missing":
-        return "is missing and has no default"
-    message = str(fault["msg"]).removeprefix("Value error, ").removeprefix("Input ").replace("should be", "must be")
-    came = fault.get("input")
-    return f"{message}, not {came!r}" if isinstance(came, str | int | float | bool | None) else message
-
-
-def _known_keys(config_type: type[BaseModel], path: Sequence[str]) -> list[str]:
-    for part in path:
-        field = config_type.model_fields.get(part)
-        nested = _nested_config(field.annotation) if field else None
-        if nested is None:
-            return []
-        config_type = nested
-    return list(config_type.model_fields)
-
-
-def _get(data: Any, path: Sequence[str]) -> Any:
-    for part in path:
-        data = data.get(part) if isinstance(data, Mapping) else None
-    return data
+    return f"{word} is no flag of `hemo {job}`{meant(word, known)}; {help_hint}"

@@ -31,9 +31,10 @@ class PipelineConfig(Config):
     @classmethod
     def _wire_stages(cls, data: Any) -> Any:
         """Fill in where each stage reads and writes; what the file says itself wins."""
-        if not isinstance(data, dict) or not isinstance(data.get("out"), str):
+        if not isinstance(data, dict):
             return data
-        out = absolute(data["out"])
+        # without `out` the config is refused; the stages get a place all the same, so that only `out` is complained of
+        out = absolute(str(data.get("out", ".")))
         corpus, converted, training_set, records = (
             join(out, name) for name in ("corpus", "converted", "training_set", "records")
         )
@@ -49,7 +50,5 @@ class PipelineConfig(Config):
         else:
             wires["convert"] |= {"source": corpus, "corpus": "rsna"}
             wires["curate"] |= {"labels": join(corpus, "stage_2_train.csv")}
-        wired = {
-            name: {**wire, **data.get(name, {})} for name, wire in wires.items() if isinstance(data.get(name, {}), dict)
-        }
-        return {**data, **wired}
+        given = {name: data.get(name) or {} for name in wires}
+        return {**data, **{name: {**wires[name], **said} for name, said in given.items() if isinstance(said, dict)}}

@@ -1,8 +1,9 @@
 """What `tune` is told."""
 
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
+from pydantic import Discriminator, Field, NonNegativeInt, PositiveInt, Tag, model_validator
 
 from hemo.config.cluster import ClusterConfig
 from hemo.config.fields import Config, Location
@@ -45,10 +46,20 @@ class Range(Config):
         return self
 
 
+def _kind(values: Any) -> str:
+    """Tell which of the two is meant, so that an error speaks of that one only."""
+    listed = isinstance(values, Choices) or (isinstance(values, Mapping) and "choices" in values)
+    return "Choices" if listed else "Range"
+
+
+Values = Annotated[Annotated[Choices, Tag("Choices")] | Annotated[Range, Tag("Range")], Discriminator(_kind)]
+"""What a search may draw one field from."""
+
+
 class SearchConfig(Config):
     """An Optuna search: chosen on validation; test is read once, for the chosen."""
 
-    space: Annotated[dict[str, Choices | Range], Field(min_length=1)] = Field(
+    space: Annotated[dict[str, Values], Field(min_length=1)] = Field(
         description="dotted field of `trial` -> {choices: [...]} or {low, high, log}"
     )
     trials: PositiveInt = Field(24, description="trials to run")
