@@ -5,13 +5,13 @@ from typing import Any, Literal
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from pydantic import Field
+from pydantic import Field, ValidationError
 
 from hemo.config.digest import digest_of
 from hemo.config.fields import Config
 from hemo.config.trial import TrialConfig
 from hemo.errors import SourceError
-from hemo.storage import exists, join, list_files, read_bytes, read_json, write_bytes, write_json
+from hemo.storage import exists, filesystem, join, read_bytes, read_json, write_bytes, write_json
 
 RECORD_SCHEMA_VERSION = 1
 
@@ -113,7 +113,12 @@ def read_record(folder: str, digest: str) -> TrialRecord:
         raise SourceError(
             f"{place} is no record of schema version {RECORD_SCHEMA_VERSION}; move it away or run the trial again"
         )
-    return TrialRecord.model_validate(content)
+    try:
+        return TrialRecord.model_validate(content)
+    except ValidationError as error:
+        fault = error.errors()[0]
+        what = f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}"
+        raise SourceError(f"{place} is damaged ({what}); move it away or run the trial again") from error
 
 
 def read_records(folder: str) -> list[TrialRecord]:
@@ -122,14 +127,30 @@ def read_records(folder: str) -> list[TrialRecord]:
     Raises:
         SourceError: If there is none.
     """
-    digests = [
-        path.split("/")[0] for path in list_files(folder) if path.endswith("/record.json") and path.count("/") == 1
-    ]
+    digests = [name for name in _folders(folder) if exists(join(folder, name, "record.json"))]
     if not digests:
         raise SourceError(f"{folder} holds no trial records; `hemo train` and `hemo tune` write them")
     return [read_record(folder, digest) for digest in digests]
 
 
+def _folders(location: str) -> list[str]:
+    """Return the names of the folders directly in `location`, sorted; empty if there is no such folder."""
+    fs, path = filesystem(location)
+    found = fs.ls(path, detail=True) if fs.isdir(path) else []
+    return sorted(entry["name"].rstrip("/").rsplit("/", 1)[-1] for entry in found if entry["type"] == "directory")
+
+
 def read_predictions(folder: str, digest: str) -> pa.Table:
-    """Return a complete trial's predictions, columns of `PREDICTION_SCHEMA`."""
-    return pq.read_table(io.BytesIO(read_bytes(join(folder, digest, "predictions.parquet"))))
+    """Return a complete trial's predictions, columns of `PREDICTION_SCHEMA`.
+
+    Raises:
+        SourceError: If they are missing or no Parquet of that schema.
+    """
+    place = join(folder, digest, "predictions.parquet")
+    try:
+        table = pq.read_table(io.BytesIO(read_bytes(place)))
+    except (FileNotFoundError, pa.ArrowInvalid) as error:
+        raise SourceError(f"{place} is missing or damaged; run the trial again") from error
+    if not table.schema.equals(PREDICTION_SCHEMA):
+        raise SourceError(f"{place} has columns {table.schema.names}, not those of a prediction; run the trial again")
+    return table

@@ -1,0 +1,98 @@
+"""A search space of dotted trial fields, checked before any work, and the trial of one of its points."""
+
+import difflib
+from collections.abc import Mapping
+from typing import Any, get_args
+
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+from pydantic import BaseModel
+
+from hemo.config.trial import TrialConfig
+from hemo.config.tune import Choices, Range, SearchConfig
+from hemo.errors import ConfigError
+from hemo.study.overrides import changed, flattened, in_words
+
+
+def search_space(base: TrialConfig, search: SearchConfig) -> dict[str, BaseDistribution]:
+    """Return Optuna's distribution of every searched field, by its dotted key.
+
+    Whole-number fields are drawn as whole numbers, whatever way the ends are written.
+
+    Args:
+        base: What every trial starts from.
+        search: The space, and the points to try first.
+
+    Raises:
+        ConfigError: If a key is no field of a trial, or an end, a choice or a first point cannot be its value.
+    """
+    space = {key: _distribution(key, values) for key, values in search.space.items()}
+    for key, values in search.space.items():
+        for value in values.choices if isinstance(values, Choices) else (values.low, values.high):
+            changed(base, {key: value}, origin="search.space")
+    for number, point in enumerate(search.first):
+        _check_first(point, search.space, f"search.first[{number}]")
+    return space
+
+
+def point_trial(base: TrialConfig, point: Mapping[str, Any]) -> TrialConfig:
+    """Return the trial at one point of the space, named by the point's values.
+
+    Args:
+        base: What every trial starts from.
+        point: Dotted field -> value, as Optuna drew it.
+    """
+    trial = changed(base, point, origin="search.space")
+    return trial.model_copy(update={"name": in_words(trial, sorted(point, key=list(_leaves()).index))})
+
+
+def _leaves() -> dict[str, Any]:
+    """Return every field of a trial that a search may change: dotted key -> annotation."""
+    return {key: kind for key, kind in flattened(_annotations(TrialConfig)) if key != "name"}
+
+
+def _annotations(config_type: type[BaseModel]) -> dict[str, Any]:
+    """Return field -> annotation, nested as the config is."""
+    fields = {name: field.annotation for name, field in config_type.model_fields.items()}
+    return {
+        name: _annotations(kind) if isinstance(kind, type) and issubclass(kind, BaseModel) else kind
+        for name, kind in fields.items()
+    }
+
+
+def _distribution(key: str, values: Choices | Range) -> BaseDistribution:
+    known = _leaves()
+    if key not in known:
+        close = difflib.get_close_matches(key, known, n=1)
+        meant = f"; did you mean {close[0]}?" if close else ""
+        raise ConfigError(f"search.space: {key} is no field of a trial{meant} (known: {', '.join(known)})")
+    if isinstance(values, Choices):
+        return CategoricalDistribution(values.choices)
+    kinds = get_args(known[key]) or (known[key],)
+    if not {int, float} & set(kinds):
+        raise ConfigError(f"search.space: {key} is no number, so it has no low and high; give `choices: [...]`")
+    if float in kinds:
+        return FloatDistribution(float(values.low), float(values.high), log=values.log)
+    if values.low != int(values.low) or values.high != int(values.high):
+        raise ConfigError(
+            f"search.space: {key} is a whole number; low {values.low} and high {values.high} must be whole as well"
+        )
+    return IntDistribution(int(values.low), int(values.high), log=values.log)
+
+
+def _check_first(point: Mapping[str, Any], space: Mapping[str, Choices | Range], origin: str) -> None:
+    for key, value in point.items():
+        if key not in space:
+            raise ConfigError(f"{origin}: {key} is not searched; the space has {', '.join(space)}")
+        values = space[key]
+        inside = (
+            value in values.choices
+            if isinstance(values, Choices)
+            else isinstance(value, int | float) and values.low <= value <= values.high
+        )
+        if not inside:
+            wanted = (
+                f"one of {', '.join(map(str, values.choices))}"
+                if isinstance(values, Choices)
+                else f"between {values.low} and {values.high}"
+            )
+            raise ConfigError(f"{origin}: {key} must be {wanted}, not {value!r}")

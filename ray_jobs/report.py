@@ -1,0 +1,30 @@
+"""Job: make tables, figures and one HTML page of trial records.
+
+    hemo report --config conf/report/compare.yaml
+
+Reads the folder of `records`, writes `grid.md`, `grid.csv`, `figures/` and `index.html` below `out`. Needs neither Ray
+nor a GPU. The last line printed is the page.
+"""
+
+from collections.abc import Sequence
+
+from hemo.config.load import load_config
+from hemo.config.report import ReportConfig
+from hemo.storage import join, read_bytes
+from hemo.study.report import TABLE, write_report
+from ray_jobs.door import door
+
+
+@door
+def main(argv: Sequence[str] | None = None) -> None:
+    """Parse, load, run, print. Everything else is in hemo."""
+    config = load_config(
+        ReportConfig, argv, job="report", summary="Make tables, figures and one HTML page of trial records."
+    )
+    page = write_report(config)
+    print(read_bytes(join(config.out, TABLE)).decode())
+    print(page)
+
+
+if __name__ == "__main__":
+    main(None)

@@ -1,0 +1,49 @@
+"""Records: what they are keyed by, and what is refused."""
+
+import json
+
+import pytest
+
+from hemo.config.trial import TrialConfig
+from hemo.errors import SourceError
+from hemo.study.record import is_finished, read_predictions, read_record, read_records, record_digest
+
+
+def test_the_digest_covers_what_decides_and_not_the_name():
+    one, named, other = TrialConfig(), TrialConfig(name="x"), TrialConfig(seed=1)
+    assert record_digest(one, "set") == record_digest(named, "set")
+    assert len({record_digest(one, "set"), record_digest(other, "set"), record_digest(one, "set2")}) == 3
+
+
+def test_a_record_comes_back_as_it_was(make_record, tmp_path):
+    record = make_record({"name": "one"}, status="complete")
+    folder = str(tmp_path / "records")
+    assert read_record(folder, record.digest) == record
+    assert read_predictions(folder, record.digest).num_rows == 10
+    (tmp_path / "records" / ".ray" / "deep").mkdir(parents=True)
+    (tmp_path / "records" / ".ray" / "deep" / "record.json").write_text("{}")
+    assert read_records(folder) == [record]
+
+
+@pytest.mark.parametrize(("status", "finished"), [("complete", True), ("pruned", True), ("failed", False)])
+def test_failed_trials_are_not_finished(make_record, tmp_path, status, finished):
+    record = make_record({}, status=status)
+    assert is_finished(str(tmp_path / "records"), record.digest) is finished
+    assert not is_finished(str(tmp_path / "records"), "0" * 16)
+
+
+def test_damage_is_named(make_record, tmp_path):
+    record = make_record({})
+    place = tmp_path / "records" / record.digest
+    content = json.loads((place / "record.json").read_text())
+    (place / "record.json").write_text(json.dumps({**content, "status": "odd"}))
+    with pytest.raises(
+        SourceError, match=r"record\.json is damaged \(status: .*\); move it away or run the trial again"
+    ):
+        read_records(str(tmp_path / "records"))
+    (place / "record.json").write_text(json.dumps({**content, "schema_version": 99}))
+    with pytest.raises(SourceError, match="is no record of schema version 1"):
+        read_record(str(tmp_path / "records"), record.digest)
+    (place / "predictions.parquet").write_bytes(b"PAR1")
+    with pytest.raises(SourceError, match=r"predictions\.parquet is missing or damaged"):
+        read_predictions(str(tmp_path / "records"), record.digest)

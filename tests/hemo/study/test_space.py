@@ -1,0 +1,70 @@
+"""Search spaces: distributions, and refusals before any work."""
+
+import pytest
+from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+
+from hemo.config.trial import TrialConfig
+from hemo.config.tune import SearchConfig
+from hemo.errors import ConfigError
+from hemo.study.space import point_trial, search_space
+
+
+def search(space, **fields):
+    """Return a search of `space`."""
+    return SearchConfig.model_validate({"space": space, **fields})
+
+
+def test_distributions_follow_the_field_and_not_the_spelling():
+    """`low: 0, high: 1` of a float field is no choice between 0 and 1."""
+    space = search_space(
+        TrialConfig(),
+        search(
+            {
+                "model.backbone": {"choices": ["VGG16", "ResNet50"]},
+                "model.dense_width": {"low": 8, "high": 64, "log": True},
+                "training.weight_decay": {"low": 0, "high": 1},
+            }
+        ),
+    )
+    assert space == {
+        "model.backbone": CategoricalDistribution(("VGG16", "ResNet50")),
+        "model.dense_width": IntDistribution(8, 64, log=True),
+        "training.weight_decay": FloatDistribution(0.0, 1.0),
+    }
+
+
+def test_a_point_becomes_a_named_trial():
+    """Values are set and named in the order of the config, whatever order they came in."""
+    trial = point_trial(TrialConfig(), {"training.learning_rate": 3.21234e-4, "model.backbone": "VGG16"})
+    assert (trial.name, trial.training.learning_rate, trial.model.backbone) == (
+        "VGG16, lr 0.000321",
+        3.21234e-4,
+        "VGG16",
+    )
+
+
+@pytest.mark.parametrize(
+    ("space", "first", "message"),
+    [
+        (
+            {"model.dens_width": {"low": 1, "high": 2}},
+            (),
+            r"model\.dens_width is no field of a trial; did you mean model\.dense_width\?",
+        ),
+        ({"name": {"choices": ["a"]}}, (), "name is no field of a trial"),
+        ({"model.dropout": {"low": 0, "high": 2}}, (), r"search\.space: model\.dropout: must be less than 1, not 2"),
+        ({"model.dense_width": {"low": 1.5, "high": 4}}, (), "whole number; low 1.5 and high 4 must be whole"),
+        ({"model.backbone": {"low": 1, "high": 4}}, (), r"model\.backbone is no number.*choices"),
+        (
+            {"model.dropout": {"low": 0, "high": 0.5}},
+            ({"model.dropout": 0.7},),
+            r"search\.first\[0\]: model\.dropout must be between 0 and 0\.5, not 0\.7",
+        ),
+        ({"seed": {"choices": [1, 2]}}, ({"seed": 3},), r"search\.first\[0\]: seed must be one of 1, 2, not 3"),
+        ({"seed": {"choices": [1, 2]}}, ({"sed": 1},), r"search\.first\[0\]: sed is not searched; the space has seed"),
+    ],
+)
+def test_bad_spaces_are_refused(space, first, message):
+    """Each refusal names key, value and the way out."""
+    with pytest.raises(ConfigError, match=message):
+        search_space(TrialConfig(), search(space, first=first))
