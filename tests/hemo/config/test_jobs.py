@@ -1,0 +1,108 @@
+"""What the jobs' configs refuse, and how the pipeline wires its stages."""
+
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from hemo.config.convert import ConvertConfig
+from hemo.config.curate import CurateConfig
+from hemo.config.load import validated
+from hemo.config.pipeline import PipelineConfig
+from hemo.config.trial import ModelConfig, TrialConfig
+from hemo.config.tune import Choices, GridConfig, Range, TuneConfig
+from hemo.errors import ConfigError
+
+CORPUS: dict[str, Any] = {"source": "/in", "corpus": "rsna", "out": "/out"}
+SWEEP: dict[str, Any] = {"training_set": "/set", "out": "/records"}
+GRID: dict[str, Any] = {"axes": {"model.backbone": ["a", "b"]}}
+
+
+@pytest.mark.parametrize(
+    ("given", "complaint"),
+    [
+        ({"corpus": "dicom"}, "a dicom corpus may name patients: give --pseudonym_key FILE"),
+        ({"public_ids": True, "pseudonym_key": "/key"}, "give one of the two"),
+        ({"public_ids": False}, "--public_ids false needs --pseudonym_key FILE"),
+        ({"patient_pattern": "person("}, "is no regular expression"),
+        ({"patient_pattern": "person"}, "needs a group in parentheses"),
+        ({"windows": []}, "at least 1 item"),
+    ],
+)
+def test_convert_refuses(given: dict[str, Any], complaint: str) -> None:
+    with pytest.raises(ValidationError, match=complaint):
+        ConvertConfig.model_validate({**CORPUS, **given})
+
+
+def test_a_pseudonym_key_means_that_ids_are_not_kept() -> None:
+    assert ConvertConfig.model_validate(CORPUS).keeps_ids
+    assert not ConvertConfig.model_validate({**CORPUS, "corpus": "dicom", "pseudonym_key": "/key"}).keeps_ids
+
+
+def test_fractions_must_leave_training_rows() -> None:
+    with pytest.raises(ValidationError, match=r"val_fraction 0.5 and test_fraction 0.5 leave nothing to train on"):
+        CurateConfig(shards="/s", labels="source_class", out="/o", val_fraction=0.5, test_fraction=0.5)
+
+
+def test_the_name_of_a_trial_decides_nothing() -> None:
+    assert TrialConfig(name="a").deciding() == TrialConfig(name="b").deciding()
+    assert TrialConfig(seed=1).deciding() != TrialConfig(seed=2).deciding()
+    assert TrialConfig(model=ModelConfig(dropout=0.1)).deciding()["model"]["dropout"] == 0.1
+
+
+@pytest.mark.parametrize("both", [{}, {"grid": GRID, "search": {"space": {"a": {"choices": [1]}}}}])
+def test_tune_wants_a_grid_or_a_search(both: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError, match="give either `grid` or `search`"):
+        TuneConfig.model_validate({**SWEEP, **both})
+
+
+def test_an_empty_grid_is_refused() -> None:
+    with pytest.raises(ValidationError, match="grid needs `cells` or `axes`"):
+        GridConfig()
+
+
+def test_a_search_space_holds_choices_and_ranges() -> None:
+    space = {"a": {"choices": ["x", 2]}, "b": {"low": 1e-5, "high": 1e-3, "log": True}}
+    search = TuneConfig.model_validate({**SWEEP, "search": {"space": space}}).search
+    assert search
+    assert search.space == {"a": Choices(choices=("x", 2)), "b": Range(low=1e-5, high=1e-3, log=True)}
+
+
+@pytest.mark.parametrize(
+    ("values", "line"),
+    [
+        ({"low": 1, "hig": 2}, r"hig: no such key \(did you mean high\?\); known here: choices, low, high, log"),
+        ({"choices": []}, r"^--search.space.model.dropout.choices: must have an entry$"),
+        ({"low": 3, "high": 2}, r"^--search.space.model.dropout: low 3 must be below high 2"),
+        ({"low": 0, "high": 2, "log": True}, "above 0 where log is true"),
+        (0.5, r"^--search.space.model.dropout: must be `key: value` lines or {key: value}, not 0.5$"),
+    ],
+)
+def test_a_wrong_search_space_is_told_of_one_alternative_only(values: Any, line: str) -> None:
+    with pytest.raises(ConfigError, match=line) as caught:
+        validated(TuneConfig, {**SWEEP, "search": {"space": {"model.dropout": values}}})
+    assert "WindowConfig" not in str(caught.value)
+    assert len(str(caught.value).splitlines()) <= 2
+
+
+def test_the_pipeline_wires_its_stages_below_out() -> None:
+    config = PipelineConfig.model_validate({"out": "/o", "phantom": {"slices": 9}, "tune": {"grid": GRID}})
+    assert config.phantom
+    assert (config.phantom.out, config.convert.source, config.convert.corpus) == ("/o/corpus", "/o/corpus", "rsna")
+    assert (config.curate.shards, config.curate.labels) == ("/o/converted", "/o/corpus/stage_2_train.csv")
+    assert (config.tune.training_set, config.report.records) == ("/o/training_set", "/o/records")
+    assert config.report.out == "/o/report"
+
+
+def test_what_the_pipeline_file_says_wins_over_the_wiring() -> None:
+    stages = {"convert": CORPUS, "curate": {"labels": "/labels.csv"}, "tune": {"grid": GRID}, "report": None}
+    config = PipelineConfig.model_validate({"out": "/o", **stages})
+    assert config.phantom is None
+    assert (config.convert.source, config.convert.out) == ("/in", "/out")
+    assert (config.curate.labels, config.curate.shards) == ("/labels.csv", "/o/converted")
+
+
+def test_a_pipeline_without_out_complains_of_out_and_not_of_the_stages() -> None:
+    with pytest.raises(ConfigError) as caught:
+        validated(PipelineConfig, {"phantom": {}, "tune": {"grid": GRID}})
+    assert str(caught.value) == "--out: is missing and has no default"

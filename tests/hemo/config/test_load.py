@@ -1,0 +1,158 @@
+"""Flags over YAML over defaults, and one line for every fault."""
+
+from pathlib import Path
+from typing import Any, Literal
+
+import pytest
+from pydantic import Field
+
+from hemo.config.fields import Config, Location
+from hemo.config.load import load_config, merge, read_yaml, validated
+from hemo.errors import ConfigError
+
+
+class Model(Config):
+    """Nested part."""
+
+    backbone: str = "resnet18"
+    dropout: float = Field(0.5, ge=0, lt=1, description="share of units, 50% by default")
+
+
+class Job(Config):
+    """A config with one field of each kind."""
+
+    out: Location = Field(description="folder")
+    rate: float = 0.1
+    side_px: int = Field(256, ge=8)
+    names: tuple[str, ...] = ("brain",)
+    kind: Literal["rsna", "dicom"] = "rsna"
+    keep: bool | Literal["auto"] = "auto"
+    labels: Literal["source_class"] | Location = "source_class"
+    space: dict[str, Model] = Field({}, description="name -> part")
+    model: Model = Model()
+
+
+def load(*argv: str) -> Job:
+    return load_config(Job, argv, job="convert")
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    return tmp_path / "job.yaml"
+
+
+def test_flags_win_over_yaml_and_yaml_over_defaults(file: Path) -> None:
+    file.write_text("out: /yaml\nside_px: 128\nmodel: {backbone: vgg16, dropout: 0.25}\n")
+    config = load("--config", str(file), "--side_px", "64", "--model.backbone", "resnet50")
+    assert (config.out, config.side_px, config.rate) == ("/yaml", 64, 0.1)
+    assert config.model == Model(backbone="resnet50", dropout=0.25)
+
+
+def test_a_number_with_an_exponent_is_a_number_in_file_and_flag(file: Path) -> None:
+    file.write_text("out: a\nrate: 1e-5\n")
+    assert load("--config", str(file)).rate == 0.00001
+    assert load("--out", "a", "--rate", "5e-4").rate == 0.0005
+
+
+def test_values_of_flags_are_read_as_yaml_but_text_stays_text() -> None:
+    config = load("--out", "2024", "--names", "[a, b]", "--keep", "false", "--space", "{x.y: {dropout: 0.1}}")
+    assert config.out == str(Path.cwd() / "2024")
+    assert (config.names, config.keep, config.space) == (("a", "b"), False, {"x.y": Model(dropout=0.1)})
+
+
+def test_lists_are_replaced_and_dicts_are_merged() -> None:
+    below = {"a": {"x": 1, "y": 2}, "list": [1, 2]}
+    assert merge(below, {"a": {"y": 3}, "list": [4]}) == {"a": {"x": 1, "y": 3}, "list": [4]}
+    assert below == {"a": {"x": 1, "y": 2}, "list": [1, 2]}
+
+
+@pytest.mark.parametrize(
+    ("yaml_text", "line"),
+    [
+        ("out: a\nsidepx: 3", r"job.yaml: sidepx: no such key \(did you mean side_px\?\); known here: out, rate, "),
+        (
+            "out: a\nmodel: {bakbone: x}",
+            r"job.yaml: model.bakbone: no such key \(did you mean backbone\?\); known here: backbone, dropout$",
+        ),
+        ("out: a\nspace: {p.q: {dropuot: 0}}", r"space.p.q.dropuot: no such key .*; known here: backbone, dropout$"),
+        ("out: a\nside_px: big", "job.yaml: side_px: must be a whole number, not 'big'$"),
+        ("out: a\nmodel: 3", r"job.yaml: model: must be `key: value` lines or {key: value}, not 3$"),
+        ("out: a\nkind: mri", "job.yaml: kind: must be 'rsna' or 'dicom', not 'mri'$"),
+        ("out: a\nkeep: perhaps", "job.yaml: keep: must be true or false or 'auto', not 'perhaps'$"),
+        ("out: ''", "job.yaml: out: is empty; give a folder, a file or a URI, not ''$"),
+        ("side_px: 64", "job.yaml: out: is missing and has no default$"),
+    ],
+)
+def test_a_fault_in_the_file_names_file_and_key(file: Path, yaml_text: str, line: str) -> None:
+    file.write_text(yaml_text)
+    with pytest.raises(ConfigError, match=line):
+        load("--config", str(file))
+
+
+def test_a_fault_in_a_flag_names_the_flag_even_with_a_file(file: Path) -> None:
+    file.write_text("out: a\nside_px: 64\n")
+    with pytest.raises(ConfigError, match=r"^--model.dropout: must be less than 1, not 2$"):
+        load("--config", str(file), "--model.dropout", "2")
+
+
+def test_every_fault_has_its_own_line() -> None:
+    with pytest.raises(ConfigError) as caught:
+        load("--side_px", "x", "--names", "brain,bone")
+    assert str(caught.value).splitlines() == [
+        "--out: is missing and has no default",
+        "--side_px: must be a whole number, not 'x'",
+        "--names: must be a list such as [a, b], not 'brain,bone'",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("argv", "line"),
+    [
+        (
+            ["--sidepx", "3"],
+            r"^--sidepx is no flag of `hemo convert` \(did you mean --side_px\?\); `hemo convert --help`",
+        ),
+        (["--side"], r"^--side is no flag"),
+        (["--side_px"], r"^--side_px: expected one argument; `hemo convert --help` lists the flags$"),
+        (["--names", "a", "b"], r"^'b' belongs to no flag; write --FLAG VALUE, and lists as '\[a, b\]'"),
+        (["--config", "missing.yaml"], r"^--config missing.yaml: No such file or directory; give a YAML file"),
+    ],
+)
+def test_a_wrong_command_line_is_one_line(argv: list[str], line: str) -> None:
+    with pytest.raises(ConfigError, match=line):
+        load("--out", "a", *argv)
+
+
+@pytest.mark.parametrize(
+    ("content", "line"),
+    [
+        (b"a: [1, 2", "job.yaml is no YAML: while parsing"),
+        (b"\xff\xfe\x00a", "job.yaml is no YAML"),
+        (b"- a\n- b\n", "job.yaml must hold `key: value` lines, not list"),
+        (b"", "job.yaml must hold `key: value` lines, not NoneType"),
+    ],
+)
+def test_a_file_that_is_no_mapping_is_refused(file: Path, content: bytes, line: str) -> None:
+    file.write_bytes(content)
+    with pytest.raises(ConfigError, match=line) as caught:
+        read_yaml(str(file))
+    assert len(str(caught.value).splitlines()) == 1
+
+
+def test_help_shows_words_defaults_and_nested_flags(capsys: pytest.CaptureFixture[str], monkeypatch: Any) -> None:
+    monkeypatch.setenv("COLUMNS", "120")
+    with pytest.raises(SystemExit) as exit_info:
+        load("--help")
+    shown = capsys.readouterr().out
+    assert exit_info.value.code == 0
+    assert "--kind rsna|dicom" in shown
+    assert "--out TEXT" in shown
+    assert "folder (required)" in shown
+    assert '(default ["brain"])' in shown
+    assert "share of units, 50% by default (default 0.5)" in shown
+    assert "type:" not in shown
+
+
+def test_validated_names_the_origin_it_is_given() -> None:
+    with pytest.raises(ConfigError, match=r"^cell 3: model.dropout: must be less than 1, not 1$"):
+        validated(Job, {"out": "a", "model": {"dropout": 1}}, origin="cell 3")
