@@ -1,0 +1,209 @@
+"""One trial from config to record, without Ray: what a Tune trial, a Ray Train worker and a plain call share."""
+
+from dataclasses import asdict
+
+import numpy as np
+import pyarrow as pa
+import torch
+from numpy.typing import NDArray
+
+from hemo.cluster.provenance import commit, hardware, now, versions
+from hemo.config.trial import TrialConfig
+from hemo.curation.card import TrainingSetCard, read_card
+from hemo.errors import ConfigError, SourceError, TrialError, UserError
+from hemo.learning.backbones import feature_shape
+from hemo.learning.checkpoint import CheckpointCard, write_checkpoint
+from hemo.learning.examples import Examples, Splits, select_splits, task_classes
+from hemo.learning.figures import FitResult, Reporter
+from hemo.learning.images import TrialData, read_training_set
+from hemo.learning.loop import fit
+from hemo.learning.loss import ANY_CLASS
+from hemo.learning.model import parameter_count
+from hemo.learning.weights import check_weights
+from hemo.learning.worker import Worker
+from hemo.storage import join, remove
+from hemo.study.record import (
+    PREDICTION_SCHEMA,
+    EpochRecord,
+    TrialRecord,
+    is_finished,
+    read_record,
+    record_digest,
+    write_record,
+)
+
+STATE = "state.pt"
+"""Beside the checkpoint while a trial runs: what a killed trial resumes from."""
+
+
+def check_trial(config: TrialConfig, card: TrainingSetCard) -> None:
+    """Refuse a trial that cannot work, before any work is done: from the card alone, without weights or images.
+
+    Raises:
+        ConfigError: Unknown backbone or target, images too small for the backbone, weights that cannot be had, a loss
+            that does not suit the task.
+        SourceError: A split without rows, or a training split with one class only.
+    """
+    classes = task_classes(config, card)
+    if config.training.loss == "rsna" and (config.task != "multi_label" or ANY_CLASS not in classes):
+        raise ConfigError(f"trial.training.loss: rsna needs task multi_label and a class {ANY_CLASS!r}; use `default`")
+    for split in ("train", "val", "test"):
+        if not card.splits[split].rows:
+            raise SourceError(
+                f"training set {card.digest}: {split} has no rows; run `hemo curate` with other fractions"
+            )
+    _require_two_classes(config, card, classes)
+    sides_px = (card.height_px, card.width_px)
+    feature_shape(config.model.backbone, len(card.channels), sides_px)
+    check_weights(config.model, len(card.channels), sides_px)
+
+
+def _require_two_classes(config: TrialConfig, card: TrainingSetCard, classes: tuple[str, ...]) -> None:
+    train = card.splits["train"]
+    positives = {name: train.positives.get(name, 0) for name in classes}
+    if any(0 < count < train.rows for count in positives.values()):
+        return
+    counts = ", ".join(f"{name} {count}" for name, count in positives.items())
+    raise SourceError(
+        f"training set {card.digest}: train has one class only ({counts} of {train.rows} rows are positive): "
+        "nothing can be learned; check the labels, or curate with another target, split or subset"
+    )
+
+
+def checkpoint_folder(out: str, digest: str) -> str:
+    """Return where a trial's checkpoint lies."""
+    return join(out, digest, "checkpoint")
+
+
+def run_trial(
+    config: TrialConfig,
+    training_set: str,
+    out: str,
+    *,
+    reporter: Reporter,
+    worker: Worker,
+    data: TrialData | None = None,
+) -> TrialRecord:
+    """Run one trial to its record, or return the record it already has.
+
+    A trial's own failure does not raise: it is recorded as failed, with the reason. A killed trial that is run again
+    goes on after its last whole epoch. With several workers, each calls this; rank 0 writes.
+
+    Args:
+        config: Of the trial.
+        training_set: Output folder of `curate`.
+        out: Folder of records: this one's lies in `OUT/DIGEST`, its checkpoint in `OUT/DIGEST/checkpoint`.
+        reporter: Told of each epoch.
+        worker: This process.
+        data: The training set in memory, where it is shared; else it is read.
+
+    Raises:
+        UserError: If the trial cannot work, see `check_trial`, or the set cannot be read.
+    """
+    card = data.card if data else read_card(training_set)
+    digest = record_digest(config, card.digest)
+    if is_finished(out, digest):
+        return read_record(out, digest)
+    check_trial(config, card)
+    torch.set_num_threads(worker.threads)
+    splits = select_splits(data or read_training_set(training_set), config)
+    state_at = join(checkpoint_folder(out, digest), STATE)
+    try:
+        result = fit(config, splits, reporter=reporter, worker=worker, state_at=state_at)
+    except UserError:
+        raise
+    except Exception as error:  # whatever a trial dies of is part of the comparison
+        reason = str(error) if isinstance(error, TrialError) else f"{type(error).__name__}: {error}"
+        record = failed_record(config, card, worker, reason)
+        if worker.leads:
+            write_record(out, record, None)
+        return record
+    return _finish(out, result, splits, _record(config, card, splits, result, worker), card, worker)
+
+
+def failed_record(config: TrialConfig, card: TrainingSetCard, worker: Worker, reason: str) -> TrialRecord:
+    """Return the record of a trial that could not go on."""
+    return TrialRecord(
+        digest=record_digest(config, card.digest),
+        status="failed",
+        reason=reason,
+        config=config,
+        classes=task_classes(config, card),
+        training_set=card.digest,
+        split=card.split,
+        hardware=hardware(worker),
+        versions=versions(),
+        commit=commit(),
+        reductions=card.reductions,
+        finished=now(),
+    )
+
+
+def _record(
+    config: TrialConfig, card: TrainingSetCard, splits: Splits, result: FitResult, worker: Worker
+) -> TrialRecord:
+    """Return the record of a trial that ran; a stopped one shows the best epoch's figures and was not tested."""
+    best = result.epochs[result.best_epoch - 1]
+    stopped = result.ended == "stopped"
+    provenance = failed_record(config, card, worker, "").model_dump()
+    known = {
+        "status": "pruned" if stopped else "complete",
+        "reason": f"stopped by the scheduler after epoch {len(result.epochs)}" if stopped else "",
+        "baseline": result.baseline,
+        "epochs": [EpochRecord(**asdict(figures)) for figures in result.epochs],
+        "best_epoch": result.best_epoch,
+        "threshold": result.threshold,
+        "metrics": result.metrics or {"train": best.train, "val": best.val},
+        "rows": {"train": len(splits.train), "val": len(splits.val), "test": len(splits.test)},
+        "seconds": result.seconds,
+        "parameters": parameter_count(result.model),
+    }
+    return TrialRecord.model_validate({**provenance, **known})
+
+
+def _finish(
+    out: str, result: FitResult, splits: Splits, record: TrialRecord, card: TrainingSetCard, worker: Worker
+) -> TrialRecord:
+    """Write checkpoint, predictions and record, in this order; then the state to resume from is not needed any more."""
+    folder = checkpoint_folder(out, record.digest)
+    if worker.leads:
+        write_checkpoint(folder, result.model, _checkpoint_card(record, card, result))
+        write_record(out, record, predictions_table(result, splits))
+        remove(join(folder, STATE))
+    return record
+
+
+def _checkpoint_card(record: TrialRecord, card: TrainingSetCard, result: FitResult) -> CheckpointCard:
+    return CheckpointCard(
+        model=record.config.model,
+        task=record.config.task,
+        classes=record.classes,
+        channels=card.channels,
+        image=card.image,
+        height_px=card.height_px,
+        width_px=card.width_px,
+        mean=result.normalisation.mean,
+        std=result.normalisation.std,
+        threshold=record.threshold,
+        training_set=card.digest,
+    )
+
+
+def predictions_table(result: FitResult, splits: Splits) -> pa.Table | None:
+    """Return labels and logits of validation and test, columns of `PREDICTION_SCHEMA`; None if nothing was judged."""
+    examples = {"val": splits.val, "test": splits.test}
+    tables = [_predictions(name, examples[name], logits) for name, logits in result.logits.items()]
+    return pa.concat_tables(tables) if tables else None
+
+
+def _predictions(split: str, examples: Examples, logits: NDArray[np.float32]) -> pa.Table:
+    source, rows = examples.source, examples.rows
+    columns = {
+        "split": [split] * len(rows),
+        "image_id": source.image_id[rows].tolist(),
+        "patient": source.patient[rows].tolist(),
+        "pixel_format": source.pixel_format[rows].tolist(),
+        "labels": list(examples.labels),
+        "logits": list(logits),
+    }
+    return pa.table(columns, schema=PREDICTION_SCHEMA)

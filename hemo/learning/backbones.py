@@ -1,0 +1,117 @@
+"""Backbones by the sources' names or timm's: features of an image, before pooling."""
+
+import difflib
+from typing import Any
+
+import timm
+import torch
+from timm.models import PretrainedCfg
+from torch import Tensor, nn
+
+from hemo.errors import ConfigError
+
+SOURCES_BACKBONES = {
+    "MobileNet": "mobilenetv1_100",
+    "InceptionV3": "inception_v3",
+    "Xception": "legacy_xception",
+    "ResNet50": "resnet50",
+    "ResNet50V2": "resnetv2_50",
+    "VGG16": "vgg16",
+}
+"""Names of `keras.applications`, which the sources use, and timm's model of the same architecture."""
+
+
+def timm_name(backbone: str) -> str:
+    """Return timm's name of a backbone.
+
+    Raises:
+        ConfigError: If neither the sources nor timm have it.
+    """
+    name = SOURCES_BACKBONES.get(backbone, backbone)
+    if timm.is_model(name):
+        return name
+    close = difflib.get_close_matches(backbone, [*SOURCES_BACKBONES, *timm.list_models()], n=1)
+    meant = f"; did you mean {close[0]!r}?" if close else ""
+    known = ", ".join(SOURCES_BACKBONES)
+    raise ConfigError(f"model.backbone: {backbone!r} is no backbone hemo or timm knows{meant} (hemo's are {known})")
+
+
+def pretrained_settings(backbone: str) -> PretrainedCfg:
+    """Return what timm knows of a backbone's weights: where they lie, which size, mean and std they want.
+
+    Raises:
+        ConfigError: If neither the sources nor timm have the backbone.
+    """
+    return timm.get_pretrained_cfg(timm_name(backbone)) or PretrainedCfg()
+
+
+def build_backbone(backbone: str, channels: int, sides_px: tuple[int, int], *, pretrained: bool = False) -> nn.Module:
+    """Make a backbone without pooling and classifier.
+
+    Args:
+        backbone: A source's name or timm's.
+        channels: Channels of the images.
+        sides_px: Height and width of the images.
+        pretrained: With timm's ImageNet weights; the first convolution is adapted to `channels`.
+
+    Returns:
+        Module from (images, channels, height_px, width_px) to timm's unpooled features.
+
+    Raises:
+        ConfigError: If the backbone is not known.
+    """
+    name = timm_name(backbone)
+    settings: dict[str, Any] = {"img_size": sides_px} if pretrained_settings(backbone).fixed_input_size else {}
+    module: nn.Module = timm.create_model(
+        name, pretrained=pretrained, in_chans=channels, num_classes=0, global_pool="", **settings
+    )
+    if isinstance(module, timm.models.VGG):
+        module.pre_logits = nn.Identity()  # type: ignore[assignment]  # VGG's two dense layers of 4,096 are its classifier, not its features
+    return module
+
+
+def positions(backbone: nn.Module, features: Tensor) -> Tensor:
+    """Bring timm's feature layouts into one: (images, positions, features). Class tokens are left out.
+
+    Args:
+        backbone: The module the features come from.
+        features: (images, features, rows, cols), (images, rows, cols, features) or (images, tokens, features).
+    """
+    if features.ndim == 3:
+        return features[:, getattr(backbone, "num_prefix_tokens", 0) :]
+    if getattr(backbone, "output_fmt", "NCHW") == "NHWC":
+        return features.flatten(1, 2)
+    return features.flatten(2).transpose(1, 2)
+
+
+def feature_shape(backbone: str, channels: int, sides_px: tuple[int, int]) -> tuple[int, int]:
+    """Return (positions, features) of a backbone at an image size, computed without memory or arithmetic.
+
+    Raises:
+        ConfigError: If the backbone is not known, or the images are too small for it; the message says how small
+            they may be.
+    """
+    timm_name(backbone)
+    shape = _shape_at(backbone, channels, sides_px)
+    if isinstance(shape, tuple):
+        return shape
+    smallest = next(
+        (side for side in range(2, 257) if isinstance(_shape_at(backbone, channels, (side, side)), tuple)), 0
+    )
+    wanted = f"at least {smallest} px" if smallest > min(sides_px) else f"another size ({shape})"
+    height_px, width_px = sides_px
+    raise ConfigError(
+        f"model.backbone: {backbone} cannot take images of {height_px} x {width_px} px, it wants {wanted}; "
+        "convert with a larger --side_px or choose another backbone"
+    )
+
+
+def _shape_at(backbone: str, channels: int, sides_px: tuple[int, int]) -> tuple[int, int] | str:
+    """Return (positions, features), or why the backbone cannot take this size."""
+    try:
+        with torch.device("meta"), torch.no_grad():
+            module = build_backbone(backbone, channels, sides_px).eval()
+            shape = positions(module, module(torch.zeros(1, channels, *sides_px))).shape
+    except (RuntimeError, AssertionError, ValueError) as error:
+        return " ".join(str(error).split())
+    return shape[1], shape[2]

@@ -1,0 +1,90 @@
+"""What a trial says about itself, epoch by epoch and in the end."""
+
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Literal, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import nn
+
+from hemo.learning.batch import Normalisation
+
+
+def to_stderr(line: str) -> None:
+    """Write one line to standard error."""
+    sys.stderr.write(line + "\n")
+
+
+@dataclass(frozen=True)
+class EpochFigures:
+    """One epoch. Losses are means over images; `train` is measured while learning, dropout and augmentation on."""
+
+    epoch: int  # 1-based
+    train: dict[str, float]
+    val: dict[str, float]
+    learning_rate: float  # of the last step
+    seconds: float
+    images_per_second: float  # training images over the time spent training
+
+
+@dataclass(frozen=True)
+class FitResult:
+    """What `fit` returns. A fit that its reporter stopped is not judged: it has no `metrics` and no `logits`."""
+
+    model: nn.Module  # with the best epoch's weights
+    normalisation: Normalisation
+    baseline: dict[str, dict[str, float]]  # split -> metric, before the first epoch
+    epochs: tuple[EpochFigures, ...]
+    best_epoch: int
+    ended: Literal["epochs", "patience", "stopped"]
+    threshold: float = 0.5
+    metrics: dict[str, dict[str, float]] = field(default_factory=dict)  # train, val, test -> metric, at `threshold`
+    logits: dict[str, NDArray[np.float32]] = field(default_factory=dict)  # val, test -> (examples, classes)
+
+    @property
+    def seconds(self) -> float:
+        """Learning time: training and validation of all epochs, without loading."""
+        return sum(figures.seconds for figures in self.epochs)
+
+
+class Reporter(Protocol):
+    """Who is told of each epoch, on every worker, and may stop the trial. Tune, Ray Train and trackers plug in here."""
+
+    def epoch(self, figures: EpochFigures) -> bool:
+        """Take one epoch's figures; False stops the trial, which is then pruned. Rank 0's answer counts."""
+        ...
+
+
+@dataclass(frozen=True)
+class LineReporter:
+    """Says one line an epoch, to standard error unless told otherwise, and never stops."""
+
+    say: Callable[[str], object] = to_stderr
+
+    def epoch(self, figures: EpochFigures) -> bool:
+        """Say the line and go on."""
+        self.say(epoch_line(figures))
+        return True
+
+
+class QuietReporter:
+    """Says nothing and never stops: for workers other than the first."""
+
+    def epoch(self, figures: EpochFigures) -> bool:
+        """Go on."""
+        return True
+
+
+def epoch_line(figures: EpochFigures) -> str:
+    """Return one epoch as a line of text."""
+    shown = [
+        f"{split} {name} {values[name]:.4f}"
+        for split, values in (("train", figures.train), ("val", figures.val))
+        for name in ("loss", "accuracy", "auroc")
+        if name in values
+    ]
+    return (
+        f"epoch {figures.epoch}: {', '.join(shown)} ({figures.seconds:.1f} s, {figures.images_per_second:.0f} images/s)"
+    )

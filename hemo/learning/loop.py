@@ -1,0 +1,282 @@
+"""The training loop: the same alone, in a Ray Train worker and in a Tune trial.
+
+All randomness is a function of the trial's seed, the epoch and the step (order and augmentation) or the rank (dropout),
+so that a resumed fit needs no generator's state and goes on as if it had never been interrupted.
+"""
+
+import time
+from dataclasses import asdict, dataclass, field, replace
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from hemo.config.trial import TrialConfig
+from hemo.errors import TrialError
+from hemo.learning.augment import augment, draw_parameters
+from hemo.learning.batch import Normalisation, normalise, to_device, to_unit_range
+from hemo.learning.checkpoint import read_state, write_state
+from hemo.learning.evaluate import evaluate, mixed_precision
+from hemo.learning.examples import Examples, Splits
+from hemo.learning.figures import EpochFigures, FitResult, Reporter
+from hemo.learning.loss import ImageLoss, build_loss
+from hemo.learning.metrics import DEFAULT_THRESHOLD, choose_threshold, measure
+from hemo.learning.optim import build_optimizer, learning_rate_at, set_learning_rate
+from hemo.learning.order import Step, epoch_rows, mixed_seed
+from hemo.learning.weights import normalisation_of, starting_model
+from hemo.learning.worker import Worker, agreed, shared_model, summed
+
+STEPS_BETWEEN_CHECKS = 50
+"""Reading a loss waits for the device: it is looked at every so many steps."""
+
+CURE = "try a lower learning_rate, or warmup_epochs"
+
+
+@dataclass(frozen=True)
+class Fit:
+    """What stays the same through one fit."""
+
+    config: TrialConfig
+    splits: Splits
+    worker: Worker
+    module: nn.Module  # the weights
+    forward: nn.Module  # the same, wrapped for several workers and compiled if asked for
+    optimizer: torch.optim.Optimizer
+    loss: ImageLoss
+    normalisation: Normalisation
+
+
+@dataclass(frozen=True)
+class Progress:
+    """What changes from epoch to epoch; together with weights and optimiser it is the state a fit resumes from."""
+
+    baseline: dict[str, dict[str, float]]
+    epochs: tuple[EpochFigures, ...] = ()
+    best_epoch: int = 0
+    best_weights: dict[str, Tensor] = field(default_factory=dict)  # on the CPU
+    stopped: bool = False  # by the reporter
+
+
+def fit(config: TrialConfig, splits: Splits, *, reporter: Reporter, worker: Worker, state_at: str) -> FitResult:
+    """Train one model, choose its best epoch and threshold on validation, and measure it on every split.
+
+    Args:
+        config: Of the trial.
+        splits: Its examples, the same on each worker.
+        reporter: Told of each epoch.
+        worker: This process.
+        state_at: Where the state lies that a killed fit resumes from; all workers must be able to read it.
+
+    Raises:
+        TrialError: If the loss is no number or the device has not enough memory.
+        ConfigError: If the starting weights cannot be had.
+    """
+    devices = [torch.device(worker.device)] if worker.device.startswith("cuda") else []
+    with torch.random.fork_rng(devices=devices):
+        try:
+            run = _prepare(config, splits, worker)
+            progress = _resume(run, state_at)
+            progress = _train(run, progress, reporter, state_at)
+            return _judge(run, progress)
+        except torch.OutOfMemoryError as error:
+            size = config.training.batch_size
+            raise TrialError(
+                f"out of device memory with batch_size {size}; try batch_size {max(1, size // 2)}, or smaller images"
+            ) from error
+
+
+def _prepare(config: TrialConfig, splits: Splits, worker: Worker) -> Fit:
+    """Build model, optimiser and loss on the worker's device, from the trial's seed."""
+    device = torch.device(worker.device)
+    _, channels, *sides_px = splits.train.source.images.shape
+    torch.manual_seed(mixed_seed(config.seed))
+    height_px, width_px = sides_px
+    classes = splits.train.labels.shape[1]
+    module = starting_model(config.model, channels=channels, sides_px=(height_px, width_px), classes=classes).to(device)
+    if device.type == "cuda":
+        module = module.to(memory_format=torch.channels_last)
+    forward = shared_model(module, worker)
+    return Fit(
+        config=config,
+        splits=splits,
+        worker=worker,
+        module=module,
+        forward=torch.compile(forward) if config.training.compile else forward,  # type: ignore[arg-type]
+        optimizer=build_optimizer(module, config.training, device),
+        loss=build_loss(config, splits.classes, _targets(splits.train, device)),
+        normalisation=normalisation_of(config.model, channels),
+    )
+
+
+def _resume(run: Fit, state_at: str) -> Progress:
+    """Put the state back where there is one; else measure the untrained model."""
+    state = read_state(state_at)
+    if state is None:
+        return Progress(baseline={"val": _measure(run, run.splits.val, DEFAULT_THRESHOLD)})
+    run.module.load_state_dict(state["model"])
+    run.optimizer.load_state_dict(state["optimizer"])
+    progress = state["progress"]
+    epochs = tuple(EpochFigures(**figures) for figures in progress.pop("epochs"))
+    return Progress(epochs=epochs, **progress)
+
+
+def _save(run: Fit, progress: Progress, state_at: str) -> None:
+    if run.worker.leads:
+        plain = {**vars(progress), "epochs": [asdict(figures) for figures in progress.epochs]}
+        state = {"model": run.module.state_dict(), "optimizer": run.optimizer.state_dict(), "progress": plain}
+        write_state(state_at, state)
+
+
+def _train(run: Fit, progress: Progress, reporter: Reporter, state_at: str) -> Progress:
+    """Go through the epochs that are left."""
+    while _ended(run.config, progress) is None:
+        figures = _one_epoch(run, len(progress.epochs) + 1)
+        progress = _with_epoch(run, progress, figures)
+        stopped = not agreed(reporter.epoch(figures), run.worker)
+        progress = replace(progress, stopped=stopped)
+        _save(run, progress, state_at)
+    return progress
+
+
+def _ended(config: TrialConfig, progress: Progress) -> Literal["epochs", "patience", "stopped"] | None:
+    """Return why the fit is over, None while it is not."""
+    done = len(progress.epochs)
+    if progress.stopped:
+        return "stopped"
+    if done >= config.training.epochs:
+        return "epochs"
+    return "patience" if done - progress.best_epoch >= config.training.patience else None
+
+
+def _with_epoch(run: Fit, progress: Progress, figures: EpochFigures) -> Progress:
+    epochs = (*progress.epochs, figures)
+    lowest = min((earlier.val["loss"] for earlier in progress.epochs), default=float("inf"))
+    if figures.val["loss"] >= lowest:
+        return replace(progress, epochs=epochs)
+    best = {name: value.detach().cpu().clone() for name, value in run.module.state_dict().items()}
+    return replace(progress, epochs=epochs, best_epoch=figures.epoch, best_weights=best)
+
+
+def _one_epoch(run: Fit, epoch: int) -> EpochFigures:
+    """Train on every image once, then validate."""
+    began = time.perf_counter()
+    logits, learning_rate = _train_epoch(run, epoch)
+    targets = _targets(run.splits.train, logits.device)
+    train = measure(run.config.task, logits, targets, run.loss, DEFAULT_THRESHOLD)
+    trained = time.perf_counter() - began
+    val = _measure(run, run.splits.val, DEFAULT_THRESHOLD)
+    if not np.isfinite(val["loss"]):
+        raise TrialError(f"validation loss is {val['loss']} after epoch {epoch}; {CURE}")
+    seconds = time.perf_counter() - began
+    return EpochFigures(epoch, train, val, learning_rate, seconds, len(run.splits.train) / trained)
+
+
+def _train_epoch(run: Fit, epoch: int) -> tuple[Tensor, float]:
+    """Take one epoch's steps.
+
+    Returns:
+        The logits each training image had at its step, (examples, classes), and the last step's learning rate.
+    """
+    targets = _targets(run.splits.train, torch.device(run.worker.device))
+    logits, learning_rate = torch.zeros_like(targets), 0.0
+    order = _order(run, epoch)
+    losses = torch.zeros(len(order), device=targets.device)
+    torch.manual_seed(mixed_seed(run.config.seed, epoch, run.worker.rank))  # dropout
+    run.forward.train()
+    for number, step in enumerate(order):
+        done = (epoch - 1) * len(order) + number
+        learning_rate = learning_rate_at(done, steps_an_epoch=len(order), config=run.config.training)
+        set_learning_rate(run.optimizer, learning_rate)
+        at = torch.from_numpy(step.rows).to(targets.device)
+        images = _augmented(run, step, mixed_seed(run.config.seed, epoch, number, 0))
+        logits[at], losses[number] = _take_step(run, step, images, targets[at])
+        if number % STEPS_BETWEEN_CHECKS == STEPS_BETWEEN_CHECKS - 1 or number == len(order) - 1:
+            _require_finite(summed(losses[: number + 1].clone(), run.worker), epoch)
+    return summed(logits, run.worker), learning_rate
+
+
+def _order(run: Fit, epoch: int) -> list[Step]:
+    return epoch_rows(
+        len(run.splits.train),
+        seed=run.config.seed,
+        epoch=epoch,
+        rank=run.worker.rank,
+        workers=run.worker.count,
+        batch_size=run.config.training.batch_size,
+    )
+
+
+def _augmented(run: Fit, step: Step, seed: int) -> Tensor:
+    """Return the worker's images of a step, augmented and normalised, on the device.
+
+    Parameters are drawn for the images of all workers, so that what happens to an image does not depend on how many
+    workers there are.
+    """
+    examples = run.splits.train
+    images = to_unit_range(to_device(examples.source, examples.rows[step.rows], torch.device(run.worker.device)))
+    parameters = draw_parameters(run.config.augment, step.images, torch.Generator().manual_seed(seed))
+    return normalise(augment(images, parameters.part(step.place)), run.normalisation)
+
+
+def _take_step(run: Fit, step: Step, images: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+    """Update the weights once.
+
+    Returns:
+        Logits of the worker's images, and its share of the step's loss, which is a mean over all workers' images.
+    """
+    with mixed_precision(images.device):
+        logits = run.forward(images)
+    loss = run.loss(logits, targets).sum() / step.images
+    run.optimizer.zero_grad(set_to_none=True)
+    (loss * run.worker.count).backward()  # type: ignore[no-untyped-call]  # DDP divides the sum of gradients by count
+    run.optimizer.step()
+    return logits.detach(), loss.detach()
+
+
+def _require_finite(losses: Tensor, epoch: int) -> None:
+    """Refuse losses of an epoch's steps that are no numbers."""
+    wrong = torch.nonzero(~torch.isfinite(losses)).flatten()
+    if len(wrong):
+        step = int(wrong[0])
+        raise TrialError(f"loss is {float(losses[step])} in epoch {epoch}, step {step + 1}; {CURE}")
+
+
+def _targets(examples: Examples, device: torch.device) -> Tensor:
+    return torch.from_numpy(examples.labels).to(device, torch.float32)
+
+
+def _measure(run: Fit, examples: Examples, threshold: float) -> dict[str, float]:
+    logits = _logits(run, examples)
+    return measure(run.config.task, logits, _targets(examples, logits.device), run.loss, threshold)
+
+
+def _logits(run: Fit, examples: Examples) -> Tensor:
+    return evaluate(run.module, examples, run.normalisation, run.config.training.batch_size, run.worker)
+
+
+def _judge(run: Fit, progress: Progress) -> FitResult:
+    """Measure the best epoch's weights on every split, at the threshold that validation chooses."""
+    run.module.load_state_dict(progress.best_weights)
+    ended = _ended(run.config, progress) or "stopped"
+    result = FitResult(
+        model=run.module,
+        normalisation=run.normalisation,
+        baseline=progress.baseline,
+        epochs=progress.epochs,
+        best_epoch=progress.best_epoch,
+        ended=ended,
+    )
+    if ended == "stopped":
+        return result
+    splits = {"train": run.splits.train, "val": run.splits.val, "test": run.splits.test}
+    logits = {name: _logits(run, examples) for name, examples in splits.items()}
+    threshold = DEFAULT_THRESHOLD
+    if run.config.task == "binary":
+        threshold = choose_threshold(logits["val"].double().sigmoid().cpu().numpy()[:, 0], run.splits.val.labels[:, 0])
+    metrics = {
+        name: measure(run.config.task, logits[name], _targets(examples, logits[name].device), run.loss, threshold)
+        for name, examples in splits.items()
+    }
+    judged = {name: logits[name].cpu().numpy() for name in ("val", "test")}
+    return replace(result, threshold=threshold, metrics=metrics, logits=judged)

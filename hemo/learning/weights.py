@@ -1,0 +1,108 @@
+"""What a model starts from: chance, ImageNet, or a file."""
+
+import io
+import logging
+import pickle
+
+import safetensors.torch
+import torch
+from safetensors import SafetensorError
+from torch import Tensor
+
+from hemo.config.trial import ModelConfig
+from hemo.errors import ConfigError
+from hemo.learning.backbones import pretrained_settings
+from hemo.learning.batch import Normalisation, plain_normalisation
+from hemo.learning.model import ImageClassifier, build_model
+from hemo.storage import read_bytes
+
+logger = logging.getLogger(__name__)
+
+
+def starting_model(config: ModelConfig, *, channels: int, sides_px: tuple[int, int], classes: int) -> ImageClassifier:
+    """Make the model a trial starts from; what the weights do not cover is drawn from torch's global generator.
+
+    Raises:
+        ConfigError: If the weights cannot be had or do not fit.
+    """
+    if config.weights != "imagenet":
+        model = build_model(config, channels=channels, sides_px=sides_px, classes=classes)
+        if config.weights != "none":
+            _load_fitting(model, config.weights)
+        return model
+    try:
+        return build_model(config, channels=channels, sides_px=sides_px, classes=classes, pretrained=True)
+    except (OSError, RuntimeError, ValueError) as error:
+        hub = pretrained_settings(config.backbone).hf_hub_id or "another site"
+        raise ConfigError(
+            f"model.weights: cannot load ImageNet weights of {config.backbone} ({type(error).__name__}); they come "
+            f"from {hub}: where that cannot be reached, give its model.safetensors as model.weights, or `none`"
+        ) from error
+
+
+def normalisation_of(config: ModelConfig, channels: int) -> Normalisation:
+    """Return how pixels are scaled: as the ImageNet weights were trained with, if three channels use them."""
+    if config.weights == "imagenet" and channels == 3:
+        pretrained = pretrained_settings(config.backbone)
+        return Normalisation(tuple(pretrained.mean), tuple(pretrained.std))
+    return plain_normalisation(channels)
+
+
+def read_weights(location: str) -> dict[str, Tensor]:
+    """Read safetensors or a pickled state dict; of a pickle, nothing but tensors is unpacked.
+
+    Raises:
+        ConfigError: If there is no such file, or it is neither.
+    """
+    try:
+        content = read_bytes(location)
+    except OSError as error:
+        reason = error.strerror or type(error).__name__
+        raise ConfigError(f"model.weights: {location}: {reason}; give `none`, `imagenet`, or such a file") from error
+    try:
+        if location.endswith(".safetensors"):
+            return safetensors.torch.load(content)
+        state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+    except (SafetensorError, RuntimeError, EOFError, ValueError, pickle.UnpicklingError) as error:
+        raise ConfigError(f"model.weights: {location} is neither safetensors nor a state dict of tensors") from error
+    state = state.get("state_dict", state) if isinstance(state, dict) else {}
+    return {name: value for name, value in state.items() if isinstance(value, Tensor)}
+
+
+def check_weights(config: ModelConfig, channels: int, sides_px: tuple[int, int]) -> None:
+    """Refuse starting weights that cannot be had or do not fit. ImageNet weights are loaded, and so cached, by this.
+
+    Raises:
+        ConfigError: What is wrong with them.
+    """
+    if config.weights == "imagenet":
+        starting_model(config, channels=channels, sides_px=sides_px, classes=1)
+    elif config.weights != "none":
+        with torch.device("meta"):
+            model = build_model(config, channels=channels, sides_px=sides_px, classes=1)
+        _fitting(model, read_weights(config.weights), config.weights)
+
+
+def _load_fitting(model: ImageClassifier, location: str) -> None:
+    """Load what fits by name and shape, and log what the file does not cover."""
+    fitting = _fitting(model, read_weights(location), location)
+    wanted = model.state_dict()
+    model.load_state_dict(fitting, strict=False)
+    rest = [name for name in wanted if name not in fitting and not name.endswith("num_batches_tracked")]
+    if rest:
+        logger.warning("model.weights: %s does not cover %s", location, ", ".join(rest))
+
+
+def _fitting(model: ImageClassifier, found: dict[str, Tensor], location: str) -> dict[str, Tensor]:
+    """Return the tensors that fit the model by name and shape; names of timm's own files are those of the backbone."""
+    wanted = model.state_dict()
+    if not any(name.startswith("backbone.") for name in found):
+        found = {f"backbone.{name}": value for name, value in found.items()}
+    fitting = {name: value for name, value in found.items() if name in wanted and value.shape == wanted[name].shape}
+    if not any(name.startswith("backbone.") and value.ndim for name, value in fitting.items()):
+        name, value = next(iter(wanted.items()))
+        raise ConfigError(
+            f"model.weights: none of the {len(found)} tensors in {location} fits the backbone, which has "
+            f"{name.removeprefix('backbone.')} of shape {tuple(value.shape)}; give weights of the same backbone"
+        )
+    return fitting
