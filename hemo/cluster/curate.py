@@ -1,0 +1,221 @@
+"""Shards and labels to a training set: the choice on the driver, the copy by Ray Data in two passes."""
+
+import hashlib
+import json
+import re
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import ray
+from rich.console import Console
+
+from hemo.cluster.data import data_context
+from hemo.config.curate import SPLITS, CurateConfig
+from hemo.config.digest import digest_of
+from hemo.corpus.labels import LabelTable, labels_of_classes, parse_labels
+from hemo.curation.card import CARD_SCHEMA_VERSION, TrainingSetCard, read_card
+from hemo.curation.copy import CopyTask, write_buckets, write_part
+from hemo.curation.counts import count_table
+from hemo.curation.digest import training_set_digest
+from hemo.curation.plan import CopyPlan, ImageLayout, layout_of, plan_copies
+from hemo.curation.rows import read_index, text_column
+from hemo.curation.select import Selection, select
+from hemo.errors import HemoError, OutputError, SourceError
+from hemo.shards.card import ConversionCard
+from hemo.shards.card import read_card as read_conversion_card
+from hemo.shards.schema import SCHEMA_VERSION
+from hemo.storage import exists, join, list_files, read_bytes, remove, require_writable, write_json
+
+BUCKETS = ".buckets"
+"""Folder below the training set for what lies between the two passes."""
+
+PART = "part"
+"""Column that tells a task which part its rows are."""
+
+_PART_FILE = re.compile(r"part-\d{6}\.parquet|\.part-\d{6}\.parquet\.\w+\.tmp")
+
+
+def curate_corpus(config: CurateConfig) -> str:
+    """Make a training set; one that is complete is left alone.
+
+    Call it within `connected`.
+
+    Returns:
+        The training set's folder: `{train,val,test}/part-*.parquet` and `card.json`.
+
+    Raises:
+        UserError: If shards or labels are missing or wrong, `out` belongs to something else, a split is empty, or
+            train shows one class only.
+        SplitError: If a linked patient would stand in two splits.
+    """
+    conversion = read_conversion_card(config.shards)
+    index = read_index(config.shards)
+    if len(index) != conversion.rows:
+        counts = f"{len(index)} rows, card.json says {conversion.rows}"
+        raise SourceError(f"{config.shards}: index.parquet has {counts}; run `hemo convert` again")
+    label_file = b"" if config.labels == "source_class" else _read_label_file(config.labels)
+    inputs = _inputs_digest(config, conversion, label_file)
+    if _is_complete(config, inputs):
+        return config.out
+    require_writable(config.out)
+    outdated = _left_over(config.out)
+    selection = select(config, index, _label_table(config, index, label_file))
+    layout = layout_of(conversion, config.neighbours)
+    plan = plan_copies(selection, layout, part_rows=config.part_rows, seed=config.seed)
+    for name in outdated:
+        remove(join(config.out, name))
+    _copy(config, plan, selection.rows.classes)
+    card = _card(config, conversion, selection, inputs)
+    write_json(join(config.out, "card.json"), card.model_dump(mode="json"))
+    Console(stderr=True).print(count_table(card))
+    return config.out
+
+
+def _read_label_file(location: str) -> bytes:
+    try:
+        return read_bytes(location)
+    except OSError as error:
+        reason = error.strerror or type(error).__name__
+        raise SourceError(f"labels: {location}: {reason}; give a CSV or Parquet file, or source_class") from error
+
+
+def _label_table(config: CurateConfig, index: pa.Table, label_file: bytes) -> LabelTable:
+    if config.labels == "source_class":
+        return labels_of_classes(text_column(index, "image_id"), text_column(index, "source_class"))
+    return parse_labels(label_file, config.labels)
+
+
+def _inputs_digest(config: CurateConfig, conversion: ConversionCard, label_file: bytes) -> str:
+    """Return what a finished card must carry. The index counts as well: a file may have changed under its name."""
+    files = [label_file, read_bytes(join(config.shards, "index.parquet"))]
+    return digest_of(
+        {
+            "schema": CARD_SCHEMA_VERSION,
+            "config": _deciding(config),
+            "conversion": conversion.digest,
+            "files": [hashlib.sha256(file).hexdigest() for file in files],
+        }
+    )
+
+
+def _deciding(config: CurateConfig) -> dict[str, Any]:
+    """Return the config without what leaves the training set as it is."""
+    return config.model_dump(mode="json", exclude={"out", "cluster"})
+
+
+def _is_complete(config: CurateConfig, inputs: str) -> bool:
+    """Tell whether `out` holds this training set; False as well if only its labels or shards have changed since.
+
+    Raises:
+        OutputError: If `out` holds a training set of another config, or something else with a card.
+    """
+    if not exists(join(config.out, "card.json")):
+        return False
+    try:
+        card = read_card(config.out)
+    except SourceError as error:
+        raise OutputError(f"out: {config.out} holds the card of something else; give another folder") from error
+    wanted = _deciding(config)
+    differing = [
+        f"{name} {card.config.get(name)!r} there, {value!r} now"
+        for name, value in wanted.items()
+        if card.config.get(name) != value
+    ]
+    if differing:
+        raise OutputError(
+            f"out: {config.out} holds a training set made otherwise ({'; '.join(differing)}); give another folder"
+        )
+    return card.inputs_digest == inputs
+
+
+def _left_over(out: str) -> list[str]:
+    """Return what an interrupted or outdated run left in `out`, the card first: all of it is made anew.
+
+    Raises:
+        OutputError: If a split folder holds files that curate did not write.
+    """
+    found = [f"{split}/{name}" for split in SPLITS for name in list_files(join(out, split))]
+    foreign = [name for name in found if not _PART_FILE.fullmatch(name.split("/", 1)[1])]
+    if foreign:
+        raise OutputError(f"out: {out} holds {foreign[0]}, which no training set has; give another folder")
+    return ["card.json", *found, BUCKETS]
+
+
+def _copy(config: CurateConfig, plan: CopyPlan, classes: tuple[str, ...]) -> None:
+    """Copy the images of a plan: every shard to buckets, then every part from the buckets.
+
+    Image bytes go from file to file; the object store sees tables of integers and the columns of the index.
+    """
+    footer = _footer(plan.layout, classes)
+    task = CopyTask(config.shards, join(config.out, BUCKETS), config.out, plan.layout, footer)
+    copies = list(plan.copies_by_unit())
+    units = [int(table["unit"][0].as_py()) for table in copies]
+    _run(_bucket_task, copies, task=task)
+    numbered = [_numbered(rows, part) for part, rows in enumerate(plan.rows)]
+    _run(_part_task, numbered, task=task, paths=plan.parts, units=units)
+    remove(task.buckets)
+
+
+def _numbered(rows: pa.Table, part: int) -> pa.Table:
+    return rows.append_column(pa.field(PART, pa.int32()), pa.array(np.full(len(rows), part, np.int32)))
+
+
+def _run(work: Callable[..., pa.Table], tables: Sequence[pa.Table], **shared: Any) -> None:
+    """Call `work` with each table in a Ray Data task of its own."""
+    with data_context():
+        dataset = ray.data.from_arrow(list(tables)).map_batches(
+            work, batch_size=None, batch_format="pyarrow", zero_copy_batch=True, num_cpus=1, fn_kwargs=shared
+        )
+        done = sum(row["done"] for row in dataset.iter_rows())
+    if done != len(tables):
+        raise HemoError(f"curate: {done} of {len(tables)} copies came back; run it again")
+
+
+def _bucket_task(copies: pa.Table, *, task: CopyTask) -> pa.Table:
+    """Fill the buckets of one shard; runs on a worker."""
+    write_buckets(task, copies)
+    return pa.table({"done": [1]})
+
+
+def _part_task(rows: pa.Table, *, task: CopyTask, paths: Sequence[str], units: list[int]) -> pa.Table:
+    """Write one part; runs on a worker."""
+    part = int(rows[PART][0].as_py())
+    write_part(task, part, paths[part], rows.drop_columns([PART]), units)
+    return pa.table({"done": [1]})
+
+
+def _footer(layout: ImageLayout, classes: tuple[str, ...]) -> str:
+    """Return what each part says about its images: enough to read it without the card."""
+    facts = {
+        "schema_version": SCHEMA_VERSION,
+        "channels": layout.all_channels,
+        "dtype": layout.dtype,
+        "height_px": layout.height_px,
+        "width_px": layout.width_px,
+        "classes": classes,
+    }
+    return json.dumps(facts, separators=(",", ":"))
+
+
+def _card(config: CurateConfig, conversion: ConversionCard, selection: Selection, inputs: str) -> TrainingSetCard:
+    image = {**conversion.image, "neighbours": config.neighbours}
+    layout = layout_of(conversion, config.neighbours)
+    rows = selection.rows
+    return TrainingSetCard(
+        digest=training_set_digest(selection, image),
+        inputs_digest=inputs,
+        config=_deciding(config),
+        image=image,
+        classes=rows.classes,
+        channels=layout.all_channels,
+        dtype=layout.dtype,
+        height_px=layout.height_px,
+        width_px=layout.width_px,
+        split=config.split,
+        splits={name: rows.count(selection.chosen[selection.splits == number]) for number, name in enumerate(SPLITS)},
+        steps=selection.steps,
+        audit=selection.audit,
+        reductions=selection.reductions,
+    )

@@ -1,0 +1,168 @@
+"""The two passes of the copy: a shard to buckets, a bucket to a part. One call does one file; both may be repeated."""
+
+import json
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any, cast
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from hemo.curation.plan import ImageLayout
+from hemo.errors import HemoError, SourceError
+from hemo.shards.manifest import shard_path
+from hemo.shards.read import images_of
+from hemo.shards.schema import FOOTER_KEY, IMAGE, ROW_SCHEMA
+from hemo.shards.write import parquet_options, rows_per_group
+from hemo.storage import filesystem, join, write_bytes
+
+READ_THREADS = 8
+"""Buckets read at once for a part: hides the storage's latency."""
+
+_PARTS = b"parts"
+
+
+@dataclass(frozen=True)
+class CopyTask:
+    """What every task of a copy knows."""
+
+    shards: str
+    buckets: str
+    out: str
+    layout: ImageLayout
+    footer: str  # JSON for the metadata of each part
+
+
+def write_buckets(task: CopyTask, copies: pa.Table) -> None:
+    """Read one shard once, in order, and write the images that are wanted of it to one file, a record batch a part.
+
+    Args:
+        task: Where from, where to.
+        copies: Columns of `COPY_SCHEMA`, all of one unit, sorted by part.
+
+    Raises:
+        SourceError: If the shard is missing or holds other images than the index says.
+    """
+    unit = int(copies["unit"][0].as_py())
+    wanted, places = np.unique(copies["row"].to_numpy(), return_inverse=True)
+    images = _read_images(join(task.shards, shard_path(unit)), wanted, task.layout)
+    part = copies["part"].to_numpy()
+    starts = np.flatnonzero(np.diff(part, prepend=-1))
+    schema = _bucket_schema(task.layout.image_bytes, part[starts].tolist())
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_file(sink, schema, options=pa.ipc.IpcWriteOptions(compression="lz4")) as writer:
+        for start, stop in zip(starts.tolist(), [*starts[1:].tolist(), len(part)], strict=True):
+            pixels = pa.py_buffer(images[places[start:stop]].data)
+            image = pa.FixedSizeBinaryArray.from_buffers(schema.field(IMAGE).type, stop - start, [None, pixels])
+            place = [copies[name].slice(start, stop - start).combine_chunks() for name in ("position", "slot")]
+            writer.write_batch(pa.RecordBatch.from_arrays([*place, image], schema=schema))
+    write_bytes(join(task.buckets, f"unit-{unit:06d}.arrow"), memoryview(sink.getvalue()))
+
+
+def write_part(task: CopyTask, part: int, path: str, rows: pa.Table, units: list[int]) -> None:
+    """Gather the images of one part from the buckets and write its file, whole or not at all.
+
+    Args:
+        task: Where from, where to.
+        part: Number of the part.
+        path: Its file, below the training set.
+        rows: Its rows in order: columns of `INDEX_SCHEMA`, then the labels.
+        units: Units with a bucket file.
+
+    Raises:
+        HemoError: If the buckets lack an image.
+    """
+    images = np.empty((len(rows), task.layout.slots, task.layout.image_bytes), np.uint8)
+    with ThreadPoolExecutor(READ_THREADS) as pool:
+        found = sum(pool.map(lambda unit: _fill(images, task.buckets, unit, part), units))
+    if found != len(rows) * task.layout.slots:
+        raise HemoError(f"{path}: {found} of {len(rows) * task.layout.slots} images in its buckets; run curate again")
+    write_bytes(join(task.out, path), memoryview(_encode(rows, images, task.footer)))
+
+
+def _read_images(shard: str, wanted: NDArray[np.int32], layout: ImageLayout) -> NDArray[np.uint8]:
+    """Return the images of the wanted rows, ascending, as bytes: shape (wanted, image_bytes)."""
+    images = np.empty((len(wanted), layout.image_bytes), np.uint8)
+    fs, path = filesystem(shard)
+    try:
+        with fs.open(path, "rb") as file:
+            for first, column in _groups_with(pq.ParquetFile(file), wanted):
+                here = slice(*np.searchsorted(wanted, [first, first + len(column)]))
+                pixels = images_of(column, layout.shape, layout.dtype).reshape(len(column), -1).view(np.uint8)
+                images[here] = pixels[wanted[here] - first]
+    except (FileNotFoundError, pa.ArrowInvalid, ValueError, IndexError) as error:
+        raise SourceError(f"{shard} does not fit the index ({error}); run `hemo convert` again") from error
+    return images
+
+
+def _groups_with(file: pq.ParquetFile, wanted: NDArray[np.int32]) -> Iterator[tuple[int, "pa.ChunkedArray[Any]"]]:
+    """Yield first row and `image` column of each row group that holds a wanted row, in order."""
+    rows = [file.metadata.row_group(group).num_rows for group in range(file.num_row_groups)]
+    if wanted[-1] >= sum(rows):
+        raise IndexError(f"{sum(rows)} rows, where row {wanted[-1]} is wanted")
+    ends = np.cumsum(rows)
+    for group in np.unique(np.searchsorted(ends, wanted, side="right")).tolist():
+        yield int(ends[group]) - rows[group], file.read_row_group(group, columns=[IMAGE])[IMAGE]
+
+
+def _bucket_schema(image_bytes: int, parts: list[int]) -> pa.Schema:
+    fields: list[pa.Field[Any]] = [
+        pa.field("position", pa.int32()),
+        pa.field("slot", pa.int8()),
+        pa.field(IMAGE, pa.binary(image_bytes)),
+    ]
+    return pa.schema(fields, metadata={_PARTS: json.dumps(parts).encode()})
+
+
+def _fill(images: NDArray[np.uint8], buckets: str, unit: int, part: int) -> int:
+    """Put the images that one unit gives a part in their places; return how many.
+
+    Args:
+        images: Shape (rows, slots, image_bytes), written to; calls for different units write different places.
+        buckets: Folder of the bucket files.
+        unit: Whose file to read.
+        part: Whose images to take.
+    """
+    fs, path = filesystem(join(buckets, f"unit-{unit:06d}.arrow"))
+    with fs.open(path, "rb") as file, pa.ipc.open_file(pa.PythonFile(file, mode="r")) as reader:
+        parts = json.loads(reader.schema.metadata[_PARTS])
+        if part not in parts:
+            return 0
+        batch = reader.get_batch(parts.index(part))
+    column: Any = batch[IMAGE]
+    pixels = np.frombuffer(column.buffers()[1], np.uint8).reshape(len(batch), -1)
+    images[batch["position"].to_numpy(), batch["slot"].to_numpy()] = pixels
+    return len(batch)
+
+
+def _encode(rows: pa.Table, images: NDArray[np.uint8], footer: str) -> pa.Buffer:
+    """Return a part as a Parquet file: `ROW_SCHEMA`, then the labels.
+
+    Args:
+        rows: Everything but the images.
+        images: Shape (rows, slots, image_bytes).
+        footer: JSON for the file's metadata.
+    """
+    labels = [field for field in rows.schema if field.name not in ROW_SCHEMA.names]
+    schema = pa.schema([*ROW_SCHEMA, *labels], metadata={FOOTER_KEY: footer.encode()})
+    pixels = images.reshape(len(images), -1)
+    step = rows_per_group(pixels.shape[1])
+    sink = pa.BufferOutputStream()
+    with pq.ParquetWriter(sink, schema, **parquet_options(schema)) as writer:
+        for start in range(0, len(pixels), step):
+            group = rows.slice(start, step)
+            column = _binary_column(pixels[start : start + step])
+            columns = [column if name == IMAGE else group[name] for name in schema.names]
+            writer.write_table(pa.Table.from_arrays(columns, schema=schema), row_group_size=step)
+    return sink.getvalue()
+
+
+def _binary_column(pixels: NDArray[np.uint8]) -> pa.BinaryArray:
+    """Return rows of bytes, shape (rows, image_bytes), C-contiguous, as a binary column without copying them."""
+    offsets = (np.arange(len(pixels) + 1) * pixels.shape[1]).astype(np.int32)
+    buffers = [None, pa.py_buffer(offsets.data), pa.py_buffer(pixels.data)]
+    column: Any = pa.BinaryArray.from_buffers(pa.binary(), len(pixels), buffers)
+    return cast(pa.BinaryArray, column)

@@ -1,0 +1,43 @@
+"""The slice before and the slice after, in each series."""
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from hemo.curation.rows import has_flag, text_column
+from hemo.errors import ConfigError
+
+NOT_IN_THE_STACK = ("localizer", "secondary_capture")
+"""Flags of images that lie in a series but are no slice of its stack."""
+
+SLOTS = ("previous", "own", "next")
+"""Order of the channels of an image with its neighbours."""
+
+
+def adjacent(index: pa.Table) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return the row of the slice before and of the slice after each slice, by position along its series' normal.
+
+    At the ends of a series, and for images without series or position, that is the image itself.
+
+    Args:
+        index: Columns of `INDEX_SCHEMA`, shape (rows,).
+
+    Returns:
+        Two arrays of row numbers, each of shape (rows,).
+
+    Raises:
+        ConfigError: If no image has a series and a position.
+    """
+    series = text_column(index, "series").dictionary_encode().indices.fill_null(-1).to_numpy()
+    position = index["position_mm"].combine_chunks().cast(pa.float64()).fill_null(np.nan).to_numpy()
+    stacked = np.flatnonzero((series >= 0) & ~np.isnan(position) & ~has_flag(index, NOT_IN_THE_STACK))
+    if not len(stacked):
+        raise ConfigError("neighbours: 1 needs slices with a series and a position, the shards have none; use 0")
+    names = pc.rank(text_column(index, "image_id")).to_numpy()
+    order = stacked[np.lexsort((names[stacked], position[stacked], series[stacked]))]
+    follows = series[order[1:]] == series[order[:-1]]
+    before, after = np.arange(len(series)), np.arange(len(series))
+    before[order[1:][follows]] = order[:-1][follows]
+    after[order[:-1][follows]] = order[1:][follows]
+    return before, after

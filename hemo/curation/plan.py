@@ -1,0 +1,142 @@
+"""Where every image of a training set comes from and where it goes: tables of integers, no pixels."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from hemo.config.curate import SPLITS
+from hemo.corpus.labels import NULL_LABEL
+from hemo.curation.neighbours import SLOTS, adjacent
+from hemo.curation.rows import text_column
+from hemo.curation.select import Selection
+from hemo.curation.shuffle import shuffled_parts
+from hemo.shards.card import ConversionCard
+from hemo.shards.schema import INDEX_SCHEMA
+
+PART_BYTES = 1 << 29
+"""Pixels of a part at most: one part is put together in memory."""
+
+COPY_SCHEMA = pa.schema(
+    [
+        pa.field("unit", pa.int32()),  # shard to read
+        pa.field("row", pa.int32()),  # row within the shard
+        pa.field("part", pa.int32()),  # part to write
+        pa.field("position", pa.int32()),  # row within the part
+        pa.field("slot", pa.int8()),  # place among the images of that row: its own, or previous, own, next
+    ]
+)
+
+
+@dataclass(frozen=True)
+class ImageLayout:
+    """What the bytes of one image of a training set are."""
+
+    channels: tuple[str, ...]  # of one slot's image
+    dtype: str
+    height_px: int
+    width_px: int
+    slots: int  # 1, or 3 with neighbours
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Shape of a stored image: (channels, height_px, width_px)."""
+        return len(self.channels), self.height_px, self.width_px
+
+    @property
+    def image_bytes(self) -> int:
+        """Bytes of a stored image, as the shards hold it."""
+        return int(np.prod(self.shape)) * np.dtype(self.dtype).itemsize
+
+    @property
+    def all_channels(self) -> tuple[str, ...]:
+        """Channels of a row of the training set, in order."""
+        if self.slots == 1:
+            return self.channels
+        suffixes = [f"_{slot}" if slot != "own" else "" for slot in SLOTS]
+        return tuple(f"{channel}{suffix}" for suffix in suffixes for channel in self.channels)
+
+
+@dataclass(frozen=True)
+class CopyPlan:
+    """Which image goes where.
+
+    Attributes:
+        layout: Of the images.
+        parts: Path of each part below the training set.
+        rows: For each part its rows in order: columns of `INDEX_SCHEMA`, then the labels.
+        copies: Columns of `COPY_SCHEMA`, sorted by unit.
+    """
+
+    layout: ImageLayout
+    parts: tuple[str, ...]
+    rows: tuple[pa.Table, ...]
+    copies: pa.Table
+
+    def copies_by_unit(self) -> Iterator[pa.Table]:
+        """Yield the copies of each unit that has any."""
+        units = self.copies["unit"].to_numpy()
+        starts = np.flatnonzero(np.diff(units, prepend=-1))
+        for start, stop in zip(starts, np.append(starts[1:], len(units)), strict=True):
+            yield self.copies.slice(int(start), int(stop - start))
+
+
+def layout_of(card: ConversionCard, neighbours: int) -> ImageLayout:
+    """Return the layout of a training set made of these shards."""
+    slots = len(SLOTS) if neighbours else 1
+    return ImageLayout(card.channels, card.dtype, card.height_px, card.width_px, slots)
+
+
+def plan_copies(selection: Selection, layout: ImageLayout, *, part_rows: int, seed: int) -> CopyPlan:
+    """Deal the selected rows to parts and list the copies that takes.
+
+    Args:
+        selection: Rows and their splits.
+        layout: Of the images; with three slots the neighbours' images are copied as well.
+        part_rows: Rows in a part at most; fewer if the images are so large that a part would exceed `PART_BYTES`.
+        seed: Of the order.
+    """
+    index = selection.rows.index
+    rows_at_most = max(1, min(part_rows, PART_BYTES // (layout.image_bytes * layout.slots)))
+    image_ids = text_column(index, "image_id")
+    parts, members = [], []
+    for number, split in enumerate(SPLITS):
+        chosen = selection.chosen[selection.splits == number]
+        for place, order in enumerate(shuffled_parts(image_ids.take(chosen), rows_at_most, seed)):
+            parts.append(f"{split}/part-{place:06d}.parquet")
+            members.append(chosen[order])
+    labelled = with_labels(index.select(INDEX_SCHEMA.names), selection)
+    rows = tuple(labelled.take(numbers) for numbers in members)
+    return CopyPlan(layout, tuple(parts), rows, _copies(index, members, layout.slots))
+
+
+def with_labels(table: pa.Table, selection: Selection) -> pa.Table:
+    """Return the table of all images with a `label_NAME` column a class, uint8, nullable."""
+    for number, name in enumerate(selection.rows.classes):
+        values = selection.rows.labels[:, number]
+        column = pa.array(values, pa.uint8(), mask=values == NULL_LABEL)
+        table = table.append_column(pa.field(f"label_{name}", pa.uint8()), column)
+    return table
+
+
+def _copies(index: pa.Table, members: list[NDArray[np.int64]], slots: int) -> pa.Table:
+    """Return the copies of all parts, sorted by unit, then part, position and slot."""
+    target = np.concatenate(members)
+    part = np.repeat(np.arange(len(members)), [len(numbers) for numbers in members])
+    position = np.concatenate([np.arange(len(numbers)) for numbers in members])
+    if slots == 1:
+        sources = [target]
+    else:
+        before, after = adjacent(index)
+        sources = [before[target], target, after[target]]
+    source = np.concatenate(sources)
+    slot = np.repeat(np.arange(slots), len(target))
+    unit, row = (index[name].to_numpy()[source] for name in ("unit", "row"))
+    columns = [unit, row, np.tile(part, slots), np.tile(position, slots), slot]
+    order = np.lexsort((slot, columns[3], columns[2], unit))
+    return pa.Table.from_arrays(
+        [pa.array(column[order], field.type) for column, field in zip(columns, COPY_SCHEMA, strict=True)],
+        schema=COPY_SCHEMA,
+    )

@@ -1,0 +1,132 @@
+"""The index of a conversion with its labels, as arrays: what every step of curation looks at."""
+
+import io
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import Any, cast
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import xxhash
+from numpy.typing import NDArray
+
+from hemo.corpus.labels import LabelTable
+from hemo.curation.card import Count
+from hemo.errors import LabelError, SourceError
+from hemo.shards.schema import SHARD_INDEX_SCHEMA
+from hemo.storage import exists, join, read_bytes
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Images and what is known of them. All arrays run along the rows of the index.
+
+    Attributes:
+        index: Columns of `SHARD_INDEX_SCHEMA`, each one chunk.
+        classes: Class names.
+        labels: Shape (rows, classes), uint8: 0, 1 or `NULL_LABEL`.
+        labelled: Shape (rows,), bool: whether the label table holds the image.
+        patient: Shape (rows,), int: number of the patient; an image without one is a patient of its own.
+        patient_names: Name of each patient, `patient P` or `image I`, unique.
+    """
+
+    index: pa.Table
+    classes: tuple[str, ...]
+    labels: NDArray[np.uint8]
+    labelled: NDArray[np.bool_]
+    patient: NDArray[np.int64]
+    patient_names: pa.StringArray
+
+    def count(self, chosen: NDArray[np.int64]) -> Count:
+        """Count the rows whose numbers are `chosen`."""
+        positives = (self.labels[chosen] == 1).sum(axis=0).tolist()
+        formats: Any = pc.value_counts(text_column(self.index, "pixel_format").take(chosen))
+        return Count(
+            rows=len(chosen),
+            patients=len(np.unique(self.patient[chosen])),
+            positives=dict(zip(self.classes, positives, strict=True)),
+            pixel_formats=dict(sorted((entry["values"], entry["counts"]) for entry in formats.to_pylist())),
+        )
+
+
+def read_index(shards: str) -> pa.Table:
+    """Return the index of a conversion, each column one chunk.
+
+    Args:
+        shards: Output folder of `convert`.
+
+    Raises:
+        SourceError: If it is missing, empty, or lacks a column.
+    """
+    place = join(shards, "index.parquet")
+    if not exists(place):
+        raise SourceError(f"{place} does not exist; run `hemo convert` again, it rebuilds the index from the shards")
+    table = pq.read_table(io.BytesIO(read_bytes(place)))
+    missing = [name for name in SHARD_INDEX_SCHEMA.names if name not in table.column_names]
+    if missing:
+        raise SourceError(f"{place} lacks the columns {', '.join(missing)}; run `hemo convert` again")
+    if not table.num_rows:
+        raise SourceError(f"{place} has no rows: every input was rejected, rejects.parquet beside it says why")
+    return table.select(SHARD_INDEX_SCHEMA.names).cast(SHARD_INDEX_SCHEMA).combine_chunks()
+
+
+def join_labels(index: pa.Table, table: LabelTable, *, within: pa.StringArray | None = None) -> Rows:
+    """Look up the labels of the images, by image_id or, where no image_id occurs in the table, by source_path.
+
+    Args:
+        index: As `read_index` returns it.
+        table: Labels.
+        within: Shape (rows,), null-free: patients of different values here are different, whatever their names.
+
+    Raises:
+        LabelError: If no image has a label.
+    """
+    for key in ("image_id", "source_path"):
+        places = pc.index_in(text_column(index, key), value_set=table.keys)
+        if places.null_count < len(places):
+            break
+    else:
+        ours, theirs = index["image_id"][0].as_py(), table.keys[0].as_py()
+        raise LabelError(f"labels: none fits an image: the images are named like {ours!r}, the labels like {theirs!r}")
+    labelled = places.is_valid().to_numpy(zero_copy_only=False)
+    labels = table.values[places.fill_null(0).to_numpy()]
+    labels[~labelled] = 255
+    patient, names = _number_patients(index, within)
+    return Rows(index, table.classes, labels, labelled, patient, names)
+
+
+def _number_patients(index: pa.Table, within: pa.StringArray | None) -> tuple[NDArray[np.int64], pa.StringArray]:
+    """Return each row's patient number and the patients' names."""
+    joined: Any = pc.binary_join_element_wise  # the stubs know it without scalars
+    named = joined("patient" if within is None else within, text_column(index, "patient"), " ")
+    encoded = pc.coalesce(named, joined("image", text_column(index, "image_id"), " ")).dictionary_encode()
+    return encoded.indices.to_numpy().astype(np.int64), cast(pa.StringArray, encoded.dictionary)
+
+
+def text_column(table: pa.Table, name: str) -> pa.StringArray:
+    """Return a string column of one chunk as an array."""
+    column: Any = table[name].combine_chunks()
+    return cast(pa.StringArray, column)
+
+
+def has_flag(index: pa.Table, flags: Collection[str]) -> NDArray[np.bool_]:
+    """Tell for each row whether it has any of `flags`; shape (rows,)."""
+    lists = index["flags"].combine_chunks()
+    found = pc.is_in(pc.list_flatten(lists), value_set=pa.array(sorted(flags), pa.string()))
+    marked = np.zeros(len(lists), bool)
+    marked[pc.list_parent_indices(lists).filter(found).to_numpy()] = True
+    return marked
+
+
+def hash_texts(texts: pa.StringArray, purpose: str, seed: int) -> NDArray[np.uint64]:
+    """Return a number of each text that depends on the text, the purpose and the seed only.
+
+    xxh3-64 of the text's UTF-8 bytes, seeded with xxh3-64 of `purpose:seed`: uniform in 0 .. 2^64 - 1, and different
+    purposes draw independently.
+    """
+    purpose_seed = xxhash.xxh3_64_intdigest(f"{purpose}:{seed}".encode())
+    digest = xxhash.xxh3_64_intdigest
+    encoded = texts.cast(pa.binary()).to_numpy(zero_copy_only=False)
+    return np.fromiter((digest(text, purpose_seed) for text in encoded), np.uint64, len(encoded))

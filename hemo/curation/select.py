@@ -1,0 +1,186 @@
+"""The whole of curation but the copying: config, index and labels in; which rows, in which split, and why, out."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from hemo.config.curate import SPLITS, CurateConfig
+from hemo.corpus.labels import LabelTable
+from hemo.curation.audit import audit, equal_pixels, group_names, link_patients
+from hemo.curation.balance import smallest, undersample
+from hemo.curation.card import Step
+from hemo.curation.clean import unflagged
+from hemo.curation.rows import Rows, join_labels, text_column
+from hemo.curation.split import TRAIN, assign_splits, official_splits, target_column
+from hemo.errors import ConfigError, LabelError
+
+
+@dataclass(frozen=True)
+class Selection:
+    """The rows of a training set.
+
+    Attributes:
+        rows: All images of the conversion.
+        chosen: Numbers of the rows that are used, ascending, shape (chosen,).
+        splits: Place in `SPLITS` of each chosen row, shape (chosen,).
+        steps: What each step left.
+        audit: What was found, for the card.
+        reductions: Sentences for the headings of tables.
+    """
+
+    rows: Rows
+    chosen: NDArray[np.int64]
+    splits: NDArray[np.int8]
+    steps: tuple[Step, ...]
+    audit: dict[str, Any]
+    reductions: tuple[str, ...]
+
+
+class _Ledger:
+    """The rows still in, and the count after every step that took some out."""
+
+    def __init__(self, rows: Rows) -> None:
+        self.rows = rows
+        self.kept = np.arange(len(rows.patient))
+        self.steps = [Step(name="converted", removed=0, left=rows.count(self.kept))]
+
+    def keep(self, name: str, stay: NDArray[np.bool_], detail: str) -> None:
+        """Keep the marked ones of `kept`, shape (kept,)."""
+        self.kept = self.kept[stay]
+        removed = int((~stay).sum())
+        self.steps.append(Step(name=name, removed=removed, left=self.rows.count(self.kept), detail=detail))
+
+
+def select(config: CurateConfig, index: pa.Table, table: LabelTable) -> Selection:
+    """Audit, clean, split, balance and reduce.
+
+    Args:
+        config: What to do.
+        index: As `read_index` returns it.
+        table: Labels of its images.
+
+    Raises:
+        UserError: If nothing is left, a split is empty, or train shows one class only.
+        SplitError: If a linked patient would stand in two splits.
+    """
+    unflagged_rows = unflagged(index, config.drop_flags)
+    official = official_splits(index) if config.split == "official" else None
+    names = None if official is None else pa.array(np.array([f"{split} patient" for split in SPLITS])[official])
+    rows = join_labels(index, table, within=names)
+    pixels = equal_pixels(rows)
+    patient_group = link_patients(rows.patient, _apart(pixels, official))
+    groups = patient_group[rows.patient], group_names(patient_group, rows.patient_names)
+    ledger = _Ledger(rows)
+    ledger.keep("labelled", rows.labelled, "images with a row in the label table")
+    if config.drop_flags:
+        ledger.keep("clean", unflagged_rows[ledger.kept], f"without {', '.join(config.drop_flags)}")
+    if not len(ledger.kept):
+        raise ConfigError(f"drop_flags: {', '.join(config.drop_flags)} leaves none of the labelled images; drop fewer")
+    splits = assign_splits(config, rows, ledger.kept, groups)
+    splits = _balance(config, ledger, splits)
+    splits, reductions = _limit(config, ledger, splits)
+    _require_two_classes(rows, ledger.kept[splits == TRAIN])
+    findings = {
+        **audit(rows, patient_group, pixels),
+        **_label_findings(rows, table),
+        **_split_findings(rows, ledger.kept, splits, (groups[0], pixels)),
+    }
+    if official is not None:
+        findings["note"] = "patients are compared within each official split only: across them nobody knows"
+    return Selection(rows, ledger.kept, splits, tuple(ledger.steps), findings, reductions)
+
+
+def _apart(pixels: NDArray[np.int64], official: NDArray[np.int8] | None) -> NDArray[np.int64]:
+    """Make equal pixels in two official splits different: their patients cannot be linked."""
+    if official is None:
+        return pixels
+    apart = np.where(pixels < 0, -1, pixels * len(SPLITS) + official)
+    return np.unique(apart, return_inverse=True)[1].astype(np.int64) - int((apart < 0).any())
+
+
+def _balance(config: CurateConfig, ledger: _Ledger, splits: NDArray[np.int8]) -> NDArray[np.int8]:
+    if config.balance.mode == "none":
+        return splits
+    target = target_column(ledger.rows.classes, config.balance.target)
+    train = np.flatnonzero(splits == TRAIN)
+    image_ids = text_column(ledger.rows.index, "image_id").take(ledger.kept[train])
+    labels = ledger.rows.labels[ledger.kept[train], target]
+    if not (labels == 1).any():
+        raise LabelError(f"balance: train has no positive of {config.balance.target!r}; take another target or seed")
+    stay = np.ones(len(splits), bool)
+    stay[train] = undersample(labels, image_ids, config.balance.negatives_per_positive, config.seed)
+    ratio = f"{config.balance.negatives_per_positive:g} : 1"
+    ledger.keep("balance", stay, f"train: negatives to positives of {config.balance.target} at most {ratio}")
+    return splits[stay]
+
+
+def _limit(config: CurateConfig, ledger: _Ledger, splits: NDArray[np.int8]) -> tuple[NDArray[np.int8], tuple[str, ...]]:
+    """Cut each split down to its subset."""
+    stay, sentences = np.ones(len(splits), bool), []
+    for number, name in enumerate(SPLITS):
+        limit, members = getattr(config.subset, name), np.flatnonzero(splits == number)
+        if limit == "all" or limit >= len(members):
+            continue
+        image_ids = text_column(ledger.rows.index, "image_id").take(ledger.kept[members])
+        stay[members] = False
+        stay[members[smallest(image_ids, limit, "subset", config.seed)]] = True
+        sentences.append(f"{name} limited to {limit:,} of {len(members):,} images")
+    if sentences:
+        ledger.keep("subset", stay, "; ".join(sentences))
+    return splits[stay], tuple(sentences)
+
+
+def _require_two_classes(rows: Rows, train: NDArray[np.int64]) -> None:
+    """Refuse a train split in which no class has both values: nothing could be learnt from it."""
+    if len(_constant_classes(rows, train)) == len(rows.classes):
+        raise LabelError(
+            f"labels: the {len(train):,} images of train are all alike ({', '.join(rows.classes)}: each always 0 or "
+            "always 1); take more images, a larger subset, another seed, or by_patient_stratified"
+        )
+
+
+def _constant_classes(rows: Rows, train: NDArray[np.int64]) -> list[str]:
+    labels = rows.labels[train]
+    both = (labels == 0).any(axis=0) & (labels == 1).any(axis=0)
+    return [name for name, varies in zip(rows.classes, both.tolist(), strict=True) if not varies]
+
+
+def _label_findings(rows: Rows, table: LabelTable) -> dict[str, Any]:
+    without = int((~rows.labelled).sum())
+    return {
+        "images_without_labels": without,
+        "labels_without_images": len(table.keys) - (len(rows.labelled) - without),
+        "repeated_label_rows": table.repeated,
+    }
+
+
+def _split_findings(
+    rows: Rows,
+    chosen: NDArray[np.int64],
+    splits: NDArray[np.int8],
+    kinds: tuple[NDArray[np.int64], NDArray[np.int64]],
+) -> dict[str, Any]:
+    """Count the linked patients and the pixels that stand in two splits.
+
+    Args:
+        rows: All images.
+        chosen: Rows that are used, shape (chosen,).
+        splits: Their splits, shape (chosen,).
+        kinds: Group, and equal pixels, of each image; shape (rows,) both.
+    """
+    groups_torn, pixels_torn = (_torn(kind[chosen], splits) for kind in kinds)
+    return {
+        "linked_patients_in_two_splits": groups_torn,
+        "equal_pixels_in_two_splits": pixels_torn,
+        "constant_in_train": _constant_classes(rows, chosen[splits == TRAIN]),
+    }
+
+
+def _torn(kind: NDArray[np.int64], splits: NDArray[np.int8]) -> int:
+    """Count the values of `kind`, from 0, that occur in more than one split."""
+    known = kind >= 0
+    pairs = np.unique(kind[known] * len(SPLITS) + splits[known])
+    return len(pairs) - len(np.unique(pairs // len(SPLITS)))

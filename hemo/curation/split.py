@@ -1,0 +1,175 @@
+"""Which rows train, validate and test."""
+
+import warnings
+from collections.abc import Callable
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+from sklearn.model_selection import StratifiedGroupKFold
+
+from hemo.config.curate import SPLITS, CurateConfig
+from hemo.curation.rows import Rows, hash_texts, text_column
+from hemo.errors import ConfigError, SourceError, SplitError
+
+TRAIN, VAL, TEST = range(3)
+"""Numbers of the splits, places in `SPLITS`."""
+
+OFFICIAL_SPLITS = {"train": TRAIN, "val": TRAIN, "test": TEST}
+"""Split folder -> split. A corpus's own `val` joins train before the cut: the chest X-rays' holds 16 images."""
+
+_EXAMPLES = 5
+
+Groups = tuple[NDArray[np.int64], pa.StringArray]
+"""Group of each row, shape (rows,), and the name of each group, shape (groups,)."""
+
+
+def assign_splits(config: CurateConfig, rows: Rows, kept: NDArray[np.int64], groups: Groups) -> NDArray[np.int8]:
+    """Give each kept row its split.
+
+    Args:
+        config: `split` says how; `seed`, `val_fraction`, `test_fraction` and `balance.target` are heeded.
+        rows: All images.
+        kept: Numbers of the rows to split, shape (kept,).
+        groups: Rows of a group share a split, except with `by_image`.
+
+    Returns:
+        `TRAIN`, `VAL` or `TEST` of each kept row, shape (kept,), int8.
+
+    Raises:
+        ConfigError: If a split is left without rows, or the fractions cannot be had.
+        SourceError: If the corpus has no split of its own and `official` was asked for.
+        SplitError: If a group would stand in two splits.
+    """
+    splits = _SPLITTERS[config.split](config, rows, kept, groups)
+    if config.split != "by_image":
+        require_apart(splits, groups[0][kept], groups[1])
+    rows_of = np.bincount(splits, minlength=len(SPLITS))
+    empty = [SPLITS[number] for number in np.flatnonzero(rows_of == 0)]
+    if empty:
+        groups_left = len(np.unique(groups[0][kept]))
+        raise ConfigError(
+            f"split: {config.split} leaves nothing in {' and '.join(empty)} of {len(kept)} images in {groups_left} "
+            "groups; use larger fractions or another seed, or by_patient_stratified"
+        )
+    return splits
+
+
+def require_apart(splits: NDArray[np.int8], group: NDArray[np.int64], names: pa.StringArray) -> None:
+    """Refuse a split that holds a group on both sides.
+
+    Args:
+        splits: Split of each row, shape (rows,).
+        group: Group of each row, shape (rows,).
+        names: Name of each group.
+
+    Raises:
+        SplitError: With up to five of the groups and the splits they stand in.
+    """
+    pairs = np.unique(group * len(SPLITS) + splits)
+    found, times = np.unique(pairs // len(SPLITS), return_counts=True)
+    torn = found[times > 1]
+    if len(torn):
+        places = [
+            [SPLITS[pair % len(SPLITS)] for pair in pairs[pairs // len(SPLITS) == one]] for one in torn[:_EXAMPLES]
+        ]
+        shown = [f"{names[int(one)].as_py()} in {' and '.join(at)}" for one, at in zip(torn, places, strict=False)]
+        raise SplitError(f"split: {len(torn)} linked patients stand in two splits, such as {'; '.join(shown)}")
+
+
+def _by_patient(config: CurateConfig, rows: Rows, kept: NDArray[np.int64], groups: Groups) -> NDArray[np.int8]:
+    drawn = uniform(hash_texts(groups[1], "split", config.seed))
+    return cut(drawn, config.val_fraction, config.test_fraction)[groups[0][kept]]
+
+
+def _by_image(config: CurateConfig, rows: Rows, kept: NDArray[np.int64], groups: Groups) -> NDArray[np.int8]:
+    image_ids = text_column(rows.index, "image_id").take(kept)
+    return cut(uniform(hash_texts(image_ids, "split", config.seed)), config.val_fraction, config.test_fraction)
+
+
+def _official(config: CurateConfig, rows: Rows, kept: NDArray[np.int64], groups: Groups) -> NDArray[np.int8]:
+    own = official_splits(rows.index)[kept]
+    drawn = uniform(hash_texts(groups[1], "split", config.seed))
+    by_patient = cut(drawn, config.val_fraction, 0.0)[groups[0][kept]]
+    return np.where(own == TEST, own, by_patient).astype(np.int8)
+
+
+def official_splits(index: pa.Table) -> NDArray[np.int8]:
+    """Return `TRAIN` or `TEST` of each row, as the corpus's folders say; shape (rows,).
+
+    Raises:
+        SourceError: If a row lies in no folder of `OFFICIAL_SPLITS`.
+    """
+    folders = text_column(index, "source_split")
+    codes = pc.index_in(folders, value_set=pa.array(list(OFFICIAL_SPLITS)))
+    if codes.null_count:
+        found = sorted(str(name) for name in folders.filter(codes.is_null()).unique().to_pylist() if name is not None)
+        came = f"the folders {', '.join(found)}" if found else "images outside of any split folder"
+        raise SourceError(f"split: official needs the folders train, test and perhaps val, the corpus has {came}")
+    return np.array(list(OFFICIAL_SPLITS.values()), np.int8).take(codes.to_numpy())
+
+
+def uniform(hashes: NDArray[np.uint64]) -> NDArray[np.float64]:
+    """Turn 64-bit hashes into numbers in [0, 1), by their upper 53 bits."""
+    return (hashes >> np.uint64(11)).astype(np.float64) * 2.0**-53
+
+
+def cut(drawn: NDArray[np.float64], val_fraction: float, test_fraction: float) -> NDArray[np.int8]:
+    """Give numbers below `test_fraction` to test, the next `val_fraction` to val, the rest to train."""
+    val = np.where(drawn < test_fraction + val_fraction, VAL, TRAIN)
+    return np.where(drawn < test_fraction, TEST, val).astype(np.int8)
+
+
+def _stratified(config: CurateConfig, rows: Rows, kept: NDArray[np.int64], groups: Groups) -> NDArray[np.int8]:
+    """Cut test, then val from the rest, each a fold of scikit-learn's `StratifiedGroupKFold` on the target."""
+    labels = rows.labels[kept, target_column(rows.classes, config.balance.target)]
+    group = groups[0][kept]
+    splits = np.full(len(kept), TRAIN, np.int8)
+    splits[one_fold(labels, group, config.test_fraction, config.seed)] = TEST
+    rest = np.flatnonzero(splits == TRAIN)
+    share = config.val_fraction / (1 - config.test_fraction)
+    splits[rest[one_fold(labels[rest], group[rest], share, config.seed)]] = VAL
+    return splits
+
+
+def target_column(classes: tuple[str, ...], target: str) -> int:
+    """Return the column of the target class.
+
+    Raises:
+        ConfigError: If there is no such class.
+    """
+    if target not in classes:
+        raise ConfigError(f"balance.target: {target!r} is no class of the labels; they are {', '.join(classes)}")
+    return classes.index(target)
+
+
+def one_fold(labels: NDArray[np.uint8], group: NDArray[np.int64], fraction: float, seed: int) -> NDArray[np.int64]:
+    """Return the rows of one fold of round(1 / fraction), at least two, with whole groups and labels in proportion.
+
+    Args:
+        labels: Shape (rows,).
+        group: Shape (rows,).
+        fraction: Share of the rows wanted, below 1.
+        seed: Of the fold's shuffle.
+
+    Raises:
+        ConfigError: If there are too few groups or rows of a label.
+    """
+    folds = max(2, round(1 / fraction))
+    splitter = StratifiedGroupKFold(n_splits=folds, shuffle=True, random_state=seed)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="The least populated class", category=UserWarning)
+            _, fold = next(splitter.split(np.empty(len(labels)), labels, group))
+    except ValueError as error:
+        raise ConfigError(f"split: by_patient_stratified cannot make {folds} folds of these rows: {error}") from error
+    return np.asarray(fold, np.int64)
+
+
+_SPLITTERS: dict[str, Callable[[CurateConfig, Rows, NDArray[np.int64], Groups], NDArray[np.int8]]] = {
+    "by_patient": _by_patient,
+    "by_patient_stratified": _stratified,
+    "by_image": _by_image,
+    "official": _official,
+}
