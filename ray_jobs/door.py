@@ -2,13 +2,22 @@
 
 import functools
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from typing import Protocol
 
 from hemo.errors import HemoError, UserError
 
 DONE, FAILED, WRONG_INPUT = 0, 1, 2
 
-Job = Callable[[Sequence[str] | None], None]
+RAY_ADVICE = "\nFailed to apply UDF transform"
+"""Ray Data adds lines on its own retry settings to what a map task raised."""
+
+
+class Job(Protocol):
+    """What stands behind a door."""
+
+    def __call__(self, argv: Sequence[str] | None = None) -> None:
+        """Run with these arguments after the program name; None for the process's own."""
 
 
 def door(job: Job) -> Job:
@@ -24,10 +33,8 @@ def door(job: Job) -> Job:
             known = _hemo_error(error)
             if known is None:
                 raise
-            _leave(
-                "\n".join([str(known), *getattr(known, "__notes__", [])]),
-                WRONG_INPUT if isinstance(known, UserError) else FAILED,
-            )
+            message = "\n".join([str(known).split(RAY_ADVICE)[0], *getattr(known, "__notes__", [])])
+            _leave(message, WRONG_INPUT if isinstance(known, UserError) else FAILED)
 
     return main
 
@@ -39,9 +46,13 @@ def _leave(message: str, code: int) -> None:
 
 
 def _hemo_error(error: BaseException | None) -> HemoError | None:
-    """Return the error raised on purpose behind `error`: Ray wraps what a task raised, several times over."""
+    """Return the error raised on purpose behind `error`: Ray wraps what a task raised, several times over.
+
+    Ray's wrapper is an instance of what it wraps, with the worker's traceback as its text, so `cause` comes first.
+    """
     while error is not None:
-        if isinstance(error, HemoError):
+        wrapped = getattr(error, "cause", None)
+        if wrapped is None and isinstance(error, HemoError):
             return error
-        error = getattr(error, "cause", None) or error.__cause__ or error.__context__
+        error = wrapped or error.__cause__
     return None

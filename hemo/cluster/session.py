@@ -43,6 +43,8 @@ def connected(config: ClusterConfig) -> Iterator[None]:
         _start_local(config)
     else:
         _connect(address)
+    # an error raised on purpose in a map task reaches the driver as itself
+    ray.data.DataContext.get_current().raise_original_map_exception = True
     try:
         yield
     finally:
