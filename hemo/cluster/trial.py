@@ -154,7 +154,7 @@ def _record(
         "best_epoch": result.best_epoch,
         "threshold": result.threshold,
         "metrics": result.metrics or {"train": best.train, "val": best.val},
-        "rows": {"train": len(splits.train), "val": len(splits.val), "test": len(splits.test)},
+        "rows": {name: len(examples) for name, examples in splits.by_name.items()},
         "seconds": result.seconds,
         "parameters": parameter_count(result.model),
     }
@@ -191,12 +191,12 @@ def _checkpoint_card(record: TrialRecord, card: TrainingSetCard, result: FitResu
 
 def predictions_table(result: FitResult, splits: Splits) -> pa.Table | None:
     """Return labels and logits of validation and test, columns of `PREDICTION_SCHEMA`; None if nothing was judged."""
-    examples = {"val": splits.val, "test": splits.test}
-    tables = [_predictions(name, examples[name], logits) for name, logits in result.logits.items()]
+    tables = [split_predictions(name, splits.by_name[name], logits) for name, logits in result.logits.items()]
     return pa.concat_tables(tables) if tables else None
 
 
-def _predictions(split: str, examples: Examples, logits: NDArray[np.float32]) -> pa.Table:
+def split_predictions(split: str, examples: Examples, logits: NDArray[np.float32]) -> pa.Table:
+    """Return labels and logits of one split, columns of `PREDICTION_SCHEMA`."""
     source, rows = examples.source, examples.rows
     columns = {
         "split": [split] * len(rows),

@@ -32,7 +32,13 @@ class Splits:
     classes: tuple[str, ...]  # of the task, in order
     train: Examples
     val: Examples
-    test: Examples
+    test: Examples | None  # None: held back
+
+    @property
+    def by_name(self) -> dict[str, Examples]:
+        """Split -> examples, without what is held back."""
+        splits = {"train": self.train, "val": self.val}
+        return splits if self.test is None else {**splits, "test": self.test}
 
 
 def task_classes(config: TrialConfig, card: TrainingSetCard) -> tuple[str, ...]:
@@ -76,5 +82,6 @@ def select_splits(data: TrialData, config: TrialConfig) -> Splits:
         LabelError: If a row of a `multi_class` task has no class or several.
     """
     card = data.card
-    train, val, test = (select_examples(source, config, card) for source in (data.train, data.val, data.test))
+    train, val = (select_examples(source, config, card) for source in (data.train, data.val))
+    test = None if data.test is None else select_examples(data.test, config, card)
     return Splits(task_classes(config, card), train, val, test)

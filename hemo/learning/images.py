@@ -38,7 +38,7 @@ class TrialData:
     card: TrainingSetCard
     train: ImageSet
     val: ImageSet
-    test: ImageSet
+    test: ImageSet | None  # None: held back, as a search does until it has chosen
 
 
 def read_training_set(training_set: str) -> TrialData:

@@ -269,7 +269,7 @@ def _judge(run: Fit, progress: Progress) -> FitResult:
     )
     if ended == "stopped":
         return result
-    splits = {"train": run.splits.train, "val": run.splits.val, "test": run.splits.test}
+    splits = run.splits.by_name
     logits = {name: _logits(run, examples) for name, examples in splits.items()}
     threshold = DEFAULT_THRESHOLD
     if run.config.task == "binary":
@@ -278,5 +278,5 @@ def _judge(run: Fit, progress: Progress) -> FitResult:
         name: measure(run.config.task, logits[name], _targets(examples, logits[name].device), run.loss, threshold)
         for name, examples in splits.items()
     }
-    judged = {name: logits[name].cpu().numpy() for name in ("val", "test")}
+    judged = {name: values.cpu().numpy() for name, values in logits.items() if name != "train"}
     return replace(result, threshold=threshold, metrics=metrics, logits=judged)
