@@ -24,14 +24,14 @@ def put_training_set(training_set: str) -> ResidentSet:
 
     Raises:
         SourceError: If the folder is no finished training set or a part does not fit its card.
-        HemoError: If it does not fit the object store.
+        HemoError: If it does not fit any node's object store.
     """
     card = read_card(training_set)
-    needed, capacity = stored_bytes(card), int(ray.cluster_resources().get("object_store_memory", 0))  # type: ignore[no-untyped-call]
+    needed, capacity = stored_bytes(card), _largest_store_bytes()
     if needed > capacity:
         raise HemoError(
-            f"{training_set} takes {needed / 2**30:.1f} GiB, Ray's object store has {capacity / 2**30:.1f} GiB; start "
-            "Ray with a larger --object-store-memory, or curate a subset or smaller images"
+            f"{training_set} takes {needed / 2**30:.1f} GiB, the largest object store of Ray's nodes has "
+            f"{capacity / 2**30:.1f} GiB; start Ray with a larger --object-store-memory, or curate a subset"
         )
     refs = [_read_split.remote(training_set, split, card) for split in ("train", "val", "test")]
     ray.wait(refs, num_returns=len(refs), fetch_local=False)
@@ -48,6 +48,11 @@ def stored_bytes(card: TrainingSetCard) -> int:
     """Return the size of all images of a set, uint8."""
     rows = sum(split.rows for split in card.splits.values())
     return rows * len(card.channels) * card.height_px * card.width_px
+
+
+def _largest_store_bytes() -> int:
+    nodes = [node for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
+    return max(int(node["Resources"].get("object_store_memory", 0)) for node in nodes)
 
 
 @ray.remote

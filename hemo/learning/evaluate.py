@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from hemo.learning.batch import Normalisation, normalise, to_device, to_unit_range
 from hemo.learning.examples import Examples
 from hemo.learning.order import every_row
-from hemo.learning.worker import Worker, summed
+from hemo.learning.worker import Worker, align_buffers, summed
 
 
 def evaluate(
@@ -26,6 +26,7 @@ def evaluate(
     """
     device = torch.device(worker.device)
     logits = torch.zeros(examples.labels.shape, device=device)
+    align_buffers(module, worker)
     mode = module.training
     module.eval()
     with torch.no_grad():

@@ -40,6 +40,13 @@ def agreed(flag: bool, worker: Worker) -> bool:
     return bool(summed(torch.tensor(int(flag and worker.leads), device=worker.device), worker))
 
 
+def align_buffers(module: nn.Module, worker: Worker) -> None:
+    """Give every worker rank 0's buffers: running statistics of batch normalisation differ after a step."""
+    if worker.count > 1:
+        for buffer in module.buffers():
+            dist.broadcast(buffer, src=0)
+
+
 def shared_model(module: nn.Module, worker: Worker) -> nn.Module:
     """Wrap a model so that gradients are averaged over the workers; alone it is returned as it is."""
     return DistributedDataParallel(module) if worker.count > 1 else module

@@ -1,92 +1,100 @@
-"""Fixtures of tests that need shards without converting anything."""
+"""Tiny training sets: bright squares are positive."""
 
-import hashlib
-from collections.abc import Callable, Sequence
+import json
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from hemo.shards.card import ConversionCard
-from hemo.shards.schema import ROW_SCHEMA, SHARD_INDEX_SCHEMA
-from hemo.storage import write_json
+from hemo.shards.schema import ROW_SCHEMA
 
-MakeConversion = Callable[..., str]
+Maker = Callable[..., str]
+
+IMAGE_ONLY = {
+    "frame": 0,
+    "source_class": None,
+    "source_split": None,
+    "study": None,
+    "series": None,
+    "position_mm": None,
+    "spacing_mm": None,
+    "brain_fraction": None,
+    "flags": [],
+    "pixel_digest": None,
+}
 
 
 @pytest.fixture
-def make_conversion() -> MakeConversion:
-    """Write shards, index and card of hand-made rows: image `i` has 2 x 2 pixels of value `i` in two channels."""
-    return _conversion
+def make_training_set(tmp_path: Path) -> Maker:
+    """Return a maker of training sets: `make(rows={...}, classes=..., label=...) -> folder`."""
+
+    def make(
+        rows: dict[str, int] | None = None,
+        classes: tuple[str, ...] = ("any",),
+        label: Callable[[int, str], int | None] | None = None,
+        side_px: int = 16,
+        channels: tuple[str, ...] = ("brain",),
+    ) -> str:
+        rows = rows or {"train": 48, "val": 16, "test": 16}
+        label = label or (lambda number, _: number % 2)
+        counts = {}
+        for split, count in rows.items():
+            labels = {name: [label(number, name) for number in range(count)] for name in classes}
+            _write_split(tmp_path / "set" / split, split, labels[classes[0]], labels, (len(channels), side_px))
+            positives = {name: sum(value or 0 for value in values) for name, values in labels.items()}
+            counts[split] = {"rows": count, "patients": count, "positives": positives}
+        card = {
+            "schema_version": 1,
+            "digest": "feedfacefeedface",
+            "inputs_digest": "0",
+            "config": {},
+            "image": {"corpus": "phantom", "side_px": side_px},
+            "classes": classes,
+            "channels": channels,
+            "dtype": "uint8",
+            "height_px": side_px,
+            "width_px": side_px,
+            "split": "by_patient",
+            "splits": counts,
+            "steps": [],
+            "reductions": ["train limited to 48 of 96 images"],
+        }
+        (tmp_path / "set" / "card.json").write_text(json.dumps(card))
+        return str(tmp_path / "set")
+
+    return make
 
 
-@pytest.fixture
-def index_of() -> Callable[[Sequence[dict[str, Any]]], pa.Table]:
-    """Return the index of hand-made rows, without files."""
-    return lambda rows: _index([_row(number, row) for number, row in enumerate(rows)], unit_rows=3)
-
-
-def _conversion(folder: Path, rows: Sequence[dict[str, Any]], unit_rows: int = 3) -> str:
-    full = [_row(number, row) for number, row in enumerate(rows)]
-    (folder / "shards").mkdir(parents=True)
-    for unit in range(-(-len(full) // unit_rows)):
-        table = pa.Table.from_pylist(full[unit * unit_rows : (unit + 1) * unit_rows], schema=ROW_SCHEMA)
-        pq.write_table(table, folder / "shards" / f"unit-{unit:06d}.parquet", row_group_size=2)
-    index = _index(full, unit_rows)
-    pq.write_table(index, folder / "index.parquet")
-    write_json(str(folder / "card.json"), _card(index).model_dump(mode="json"))
-    return str(folder)
-
-
-def _row(number: int, given: dict[str, Any]) -> dict[str, Any]:
-    image_id = given.get("image_id", f"ID_{number:03d}")
-    row = {
-        "image_id": image_id,
-        "image": bytes([number % 256] * 8),
-        "height_px": 2,
-        "width_px": 2,
-        "frame": 0,
-        "source_class": None,
-        "source_split": None,
-        "patient": f"P{number:03d}",
-        "study": None,
-        "series": None,
-        "position_mm": None,
-        "source_rows": 2,
-        "source_cols": 2,
-        "spacing_mm": 1.0,
-        "brain_fraction": 0.5,
-        "flags": [],
-        "pixel_digest": hashlib.md5(str(number).encode()).digest(),
-        "source_path": f"train/{image_id}.dcm",
-        "pixel_format": "u12",
-    }
-    return row | given
-
-
-def _index(rows: list[dict[str, Any]], unit_rows: int) -> pa.Table:
-    placed = [row | {"unit": at // unit_rows, "row": at % unit_rows} for at, row in enumerate(rows)]
-    return pa.Table.from_pylist(placed, schema=SHARD_INDEX_SCHEMA)
-
-
-def _card(index: pa.Table) -> ConversionCard:
-    return ConversionCard(
-        digest="0123456789abcdef",
-        image={"corpus": "rsna", "windows": ["brain", "subdural"], "side_px": 2},
-        channels=("brain", "subdural"),
-        dtype="uint8",
-        height_px=2,
-        width_px=2,
-        units=int(np.max(index["unit"].to_numpy())) + 1,
-        files=len(index),
-        ignored_files=0,
-        rows=len(index),
-        rejects=0,
-        reject_reasons={},
-        flags={},
-        pixel_formats={},
-        patients=0,
-    )
+def _write_split(
+    folder: Path, split: str, bright: list[int | None], labels: dict[str, list[int | None]], shape: tuple[int, int]
+) -> None:
+    """Write a split as two parts of noise images; those with a first label of 1 have a bright square."""
+    folder.mkdir(parents=True)
+    channels, side_px = shape
+    generator = np.random.default_rng([len(bright), len(split)])
+    images = generator.integers(0, 60, (len(bright), channels, side_px, side_px), dtype=np.uint8)
+    images[[value == 1 for value in bright], :, 4:10, 4:10] += 150
+    rows = [
+        {
+            **IMAGE_ONLY,
+            "image_id": f"{split}-{number:03d}",
+            "image": image.tobytes(),
+            "height_px": side_px,
+            "width_px": side_px,
+            "patient": None if number == 0 else f"patient-{split}-{number // 2}",
+            "source_rows": side_px,
+            "source_cols": side_px,
+            "source_path": f"{split}-{number:03d}.dcm",
+            "pixel_format": "u12",
+        }
+        for number, image in enumerate(images)
+    ]
+    table = pa.Table.from_pylist(rows, schema=ROW_SCHEMA)
+    for name, values in labels.items():
+        table = table.append_column(pa.field(f"label_{name}", pa.uint8()), pa.array(values, pa.uint8()))
+    half = len(rows) // 2
+    pq.write_table(table.slice(0, half), folder / "part-00000.parquet", row_group_size=8)
+    pq.write_table(table.slice(half), folder / "part-00001.parquet", row_group_size=8)

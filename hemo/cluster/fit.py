@@ -1,0 +1,174 @@
+"""One trial on one or several workers, by Ray Train."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from threading import Thread
+from typing import Any
+
+import ray
+import ray.train
+from ray.train.torch import TorchTrainer, get_device
+from ray.train.v2.api.exceptions import TrainingFailedError, WorkerGroupError
+from ray.util.queue import Queue
+
+from hemo.cluster.feed import get_training_set, put_training_set
+from hemo.cluster.track import tracked
+from hemo.cluster.trial import check_trial, failed_record, run_trial
+from hemo.config.train import TrainConfig, WorkersConfig
+from hemo.curation.card import read_card
+from hemo.errors import ConfigError, HemoError, TrialError
+from hemo.learning.figures import LineReporter, QuietReporter, to_stderr
+from hemo.learning.worker import Worker
+from hemo.storage import exists, join, remove, require_writable
+from hemo.study.record import TrialRecord, is_finished, read_record, record_digest, write_record
+
+RAY_FOLDER = "ray"
+"""Beside the record while a trial runs: Ray Train's own notes; removed when the trial is recorded."""
+
+GROUP_RETRIES = 2
+"""How often lost workers are replaced; each time the trial goes on after its last whole epoch."""
+
+
+def train_model(config: TrainConfig) -> TrialRecord:
+    """Train one model and return its record; one that is finished is returned at once, a killed one goes on.
+
+    Args:
+        config: Training set, trial, workers and where the record goes.
+
+    Raises:
+        UserError: If the trial cannot work, see `check_trial`.
+        TrialError: If the trial failed; its record says so too.
+    """
+    card = read_card(config.training_set)
+    check_trial(config.trial, card)
+    check_workers(config)
+    require_writable(config.out)
+    digest = record_digest(config.trial, card.digest)
+    if is_finished(config.out, digest):
+        return read_record(config.out, digest)
+    remove(join(config.out, digest, "record.json"))  # of an earlier failure: what is there afterwards is new
+    try:
+        _run_workers(config, digest)
+    except TrainingFailedError as error:
+        known = _hemo_error(error) or TrialError(f"the workers were lost: {_last_line(error)}")
+        if isinstance(known, TrialError) and not exists(join(config.out, digest, "record.json")):
+            write_record(config.out, failed_record(config.trial, card, Worker(), str(known)), None)
+        raise known from error
+    remove(join(config.out, digest, RAY_FOLDER))
+    record = read_record(config.out, digest)
+    if record.status == "failed":
+        raise TrialError(f"the trial failed: {record.reason} (record {join(config.out, digest)})")
+    return record
+
+
+def check_workers(config: TrainConfig) -> None:
+    """Refuse more workers than a batch has images.
+
+    Raises:
+        ConfigError: With both numbers.
+    """
+    workers, batch_size = config.workers.count, config.trial.training.batch_size
+    if batch_size < workers:
+        raise ConfigError(
+            f"trial.training.batch_size: {batch_size} images a step cannot be shared by {workers} workers"
+        )
+
+
+def gpus_per_worker(workers: WorkersConfig) -> float:
+    """Return GPUs a worker gets: as told, or, for `auto`, one where the cluster has any."""
+    if workers.gpus != "auto":
+        return workers.gpus
+    return 1.0 if ray.cluster_resources().get("GPU") else 0.0  # type: ignore[no-untyped-call]
+
+
+def _run_workers(config: TrainConfig, digest: str) -> None:
+    """Run the trial in a Ray Train worker group, showing its epochs on standard error."""
+    workers, gpus = config.workers, gpus_per_worker(config.workers)
+    resources = {"CPU": workers.cpus, **({"GPU": gpus} if gpus else {})}
+    _say_if_waiting(resources, workers.count)
+    remove(join(config.out, digest, RAY_FOLDER))  # a trial resumes from its own state, not from Ray Train's
+    data = put_training_set(config.training_set)
+    with _lines_shown() as say:
+        TorchTrainer(
+            _train_worker,
+            train_loop_config={"config": config.model_dump(mode="json"), "data": data, "say": say},
+            scaling_config=ray.train.ScalingConfig(
+                num_workers=workers.count, use_gpu=gpus > 0, resources_per_worker=resources
+            ),
+            run_config=ray.train.RunConfig(
+                name=RAY_FOLDER,
+                storage_path=join(config.out, digest),
+                failure_config=ray.train.FailureConfig(max_failures=GROUP_RETRIES),
+            ),
+        ).fit()
+
+
+def _train_worker(settings: dict[str, Any]) -> None:
+    """Run in each worker: the same trial, each on its share of every batch.
+
+    Raises:
+        TrialError: If the trial failed and others wait for this worker: Ray Train then ends them too.
+    """
+    config = TrainConfig.model_validate(settings["config"])
+    context = ray.train.get_context()
+    worker = Worker(
+        rank=context.get_world_rank(),
+        count=context.get_world_size(),
+        device=str(get_device()),
+        threads=max(1, int(config.workers.cpus)),
+    )
+    data = get_training_set(settings["data"])
+    run = partial(run_trial, config.trial, config.training_set, config.out, worker=worker, data=data)
+    if worker.leads:
+        digest, lines = record_digest(config.trial, data.card.digest), LineReporter(settings["say"])
+        with tracked(lines, config.tracking, out=config.out, digest=digest, trial=config.trial) as reporter:
+            record = run(reporter=reporter)
+    else:
+        record = run(reporter=QuietReporter())
+    if record.status == "failed" and worker.count > 1:
+        raise TrialError(record.reason)
+
+
+@contextmanager
+def _lines_shown() -> Iterator[Any]:
+    """Give a function that workers say lines to; they appear on this process's standard error."""
+    queue = Queue(actor_options={"num_cpus": 0})
+
+    def show() -> None:
+        while (line := queue.get()) is not None:
+            to_stderr(line)
+
+    thread = Thread(target=show, daemon=True)
+    thread.start()
+    try:
+        yield queue.put
+    finally:
+        queue.put(None)
+        thread.join()
+        queue.shutdown()
+
+
+def _say_if_waiting(resources: dict[str, float], count: int) -> None:
+    """Say so where the cluster is too small now: an autoscaling one grows, any other waits for ever."""
+    present = ray.cluster_resources()  # type: ignore[no-untyped-call]
+    for kind, amount in resources.items():
+        if present.get(kind, 0) < amount * count:
+            to_stderr(
+                f"waiting for {amount * count:g} {kind} ({count} workers x {amount:g}); the cluster has "
+                f"{present.get(kind, 0):g} now: unless it grows by itself, ask for fewer workers.count or workers.cpus"
+            )
+
+
+def _hemo_error(error: TrainingFailedError) -> HemoError | None:
+    """Return the error raised on purpose in a worker, if that is what ended the group."""
+    failures = error.worker_failures.values() if isinstance(error, WorkerGroupError) else ()
+    for failure in failures:
+        cause = getattr(failure, "_base_exc", failure)  # Ray Train's wrapper for what a train function raised
+        if isinstance(cause, HemoError):
+            return cause
+    return None
+
+
+def _last_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[-1]

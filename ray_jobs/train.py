@@ -1,0 +1,43 @@
+"""Job: train one model on a training set.
+
+    ray job submit --working-dir . -- python -m ray_jobs.train --config conf/train/resnet50.yaml
+
+Reads `training_set`; writes a record, predictions and a checkpoint below `out`. Safe to run again: a finished trial is
+left alone, a killed one goes on after its last whole epoch.
+"""
+
+from collections.abc import Sequence
+
+from hemo.cluster.fit import train_model
+from hemo.cluster.session import connected
+from hemo.config.load import load_config
+from hemo.config.train import TrainConfig
+from hemo.storage import join
+from hemo.study.record import TrialRecord
+from ray_jobs.door import door
+
+METRICS = ("loss", "accuracy", "auroc", "sensitivity", "specificity")
+
+
+@door
+def main(argv: Sequence[str] | None = None) -> None:
+    """Parse, load, run, print. Everything else is in hemo."""
+    config = load_config(TrainConfig, argv, job="train", summary="Train one model on a training set.")
+    with connected(config.cluster):
+        record = train_model(config)
+    print(metrics_text(record))
+    print(join(config.out, record.digest))
+
+
+def metrics_text(record: TrialRecord) -> str:
+    """Return the best epoch's figures as a table, a split a row; `-` where a figure is not defined."""
+    lines = [f"best epoch {record.best_epoch} of {len(record.epochs)}, threshold {record.threshold:.3f}"]
+    lines.append("".join(f"{name:>13}" for name in ("split", *METRICS)))
+    for split, metrics in record.metrics.items():
+        shown = [f"{metrics[name]:.4f}" if name in metrics else "-" for name in METRICS]
+        lines.append("".join(f"{cell:>13}" for cell in (split, *shown)))
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    main()
