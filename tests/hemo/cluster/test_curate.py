@@ -3,21 +3,23 @@
 import hashlib
 from pathlib import Path
 
-import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
 from hemo.cluster.curate import curate_corpus
 from hemo.config.curate import CurateConfig
 from hemo.curation.card import read_card
-from hemo.errors import OutputError, SourceError
+from tests.made_shards import write_conversion
 
 
 @pytest.fixture
-def corpus(tmp_path: Path, make_conversion) -> dict[str, str]:
+def corpus(tmp_path: Path) -> dict[str, str]:
     """Forty images of twenty patients; every third shows a hemorrhage."""
-    rows = [{"patient": f"P{number // 2}", "series": f"S{number // 2}", "position_mm": float(number)} for number in range(40)]
-    shards = make_conversion(tmp_path / "shards", rows, unit_rows=7)
+    rows = [
+        {"patient": f"P{number // 2}", "series": f"S{number // 2}", "position_mm": float(number)}
+        for number in range(40)
+    ]
+    shards = write_conversion(tmp_path / "shards", rows, unit_rows=7)
     lines = [f"ID_{number:03d},{int(number % 3 == 0)}" for number in range(40)]
     (tmp_path / "labels.csv").write_text("\n".join(["Image,any", *lines]))
     return {"shards": shards, "labels": str(tmp_path / "labels.csv")}

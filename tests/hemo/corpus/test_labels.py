@@ -1,0 +1,136 @@
+"""Label tables in every form, and what is wrong with them."""
+
+import gzip
+import io
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from hemo.corpus.labels import NULL_LABEL, RSNA_CLASSES, LabelTable, labels_of_classes, parse_labels
+from hemo.errors import LabelError, SourceError
+
+LONG = "ID,Label\n" + "".join(
+    f"ID_{image}_{name},{int(image == 'b' and name in ('any', 'subdural'))}\n"
+    for image in ("b", "a")
+    for name in ("epidural", "intraparenchymal", "intraventricular", "subarachnoid", "subdural", "any")
+)
+
+
+def as_dict(table: LabelTable) -> dict[str, list[int]]:
+    return dict(zip(table.keys.to_pylist(), table.values.tolist(), strict=True))
+
+
+def test_long_csv_has_a_row_an_image_with_any_first():
+    table = parse_labels(LONG.encode(), "x.csv")
+    assert table.classes == RSNA_CLASSES
+    assert as_dict(table) == {"ID_b": [1, 0, 0, 0, 0, 1], "ID_a": [0, 0, 0, 0, 0, 0]}
+    assert table.repeated == 0
+
+
+def test_rows_said_twice_are_merged_and_counted():
+    again = "".join(line + "\n" for line in LONG.splitlines()[1:7])
+    table = parse_labels((LONG + again).encode(), "x.csv")
+    assert as_dict(table) == as_dict(parse_labels(LONG.encode(), "x.csv"))
+    assert table.repeated == 6
+
+
+def test_contradicting_rows_are_named_five_at_most():
+    rows = "".join(f"ID_{n}_any,0\nID_{n}_any,1\n" for n in range(7))
+    with pytest.raises(LabelError, match=r"x\.csv .* contradict .* ID_0_any, .*ID_4_any and 2 more"):
+        parse_labels(("ID,Label\n" + rows).encode(), "x.csv")
+
+
+def test_a_class_without_its_row_is_null():
+    without = LONG.replace("ID_a_subdural,0\n", "")
+    assert as_dict(parse_labels(without.encode(), "x.csv"))["ID_a"] == [0, 0, 0, 0, 0, NULL_LABEL]
+
+
+def test_an_id_without_a_class_is_named_with_its_line():
+    with pytest.raises(LabelError, match=r"line 3: ID 'ID_a_epidurl' ends with no class"):
+        parse_labels(b"ID,Label\nID_a_any,0\nID_a_epidurl,0\n", "x.csv")
+
+
+@pytest.mark.parametrize("word", ["2", "0.5", "yes", "-1"])
+def test_a_label_that_is_no_label_is_named_with_its_line(word):
+    with pytest.raises(LabelError, match=rf"line 3: any is '{word}' for 'b'; a label is 0, 1 or blank"):
+        parse_labels(f"Image,any\na,1\nb,{word}\n".encode(), "x.csv")
+
+
+def test_wide_csv_keeps_its_order_of_classes_and_reads_blanks_as_null():
+    table = parse_labels(b"path,pneumonia,covid\nx/a.png,1,\nx/b.png, 0 ,1.0\n", "x.csv")
+    assert table.classes == ("pneumonia", "covid")
+    assert as_dict(table) == {"x/a.png": [1, NULL_LABEL], "x/b.png": [0, 1]}
+
+
+def test_wide_rsna_classes_come_in_the_order_of_their_weights():
+    header = "Image," + ",".join(reversed(RSNA_CLASSES))
+    table = parse_labels(f"{header}\na,1,0,0,0,0,1\n".encode(), "x.csv")
+    assert table.classes == RSNA_CLASSES
+    assert as_dict(table) == {"a": [1, 0, 0, 0, 0, 1]}
+
+
+def test_gzip_bom_and_windows_line_ends_change_nothing():
+    plain = parse_labels(LONG.encode(), "x.csv")
+    odd = parse_labels(gzip.compress(("\ufeff" + LONG.replace("\n", "\r\n")).encode()), "x.csv.gz")
+    assert as_dict(odd) == as_dict(plain)
+    assert odd.classes == plain.classes
+
+
+def test_parquet_is_keyed_by_image_id_wherever_that_stands():
+    sink = io.BytesIO()
+    columns = {"any": pa.array([1, None, 0], pa.int8()), "image_id": ["a", "b", "c"], "sdh": [True, False, False]}
+    pq.write_table(pa.table(columns), sink)
+    table = parse_labels(sink.getvalue(), "x.parquet")
+    assert table.classes == ("any", "sdh")
+    assert as_dict(table) == {"a": [1, 1], "b": [NULL_LABEL, 0], "c": [0, 0]}
+
+
+def test_parquet_without_a_key_column_is_refused():
+    sink = io.BytesIO()
+    pq.write_table(pa.table({"name": ["a"], "any": [1]}), sink)
+    with pytest.raises(LabelError, match="one must be of image_id, source_path, path"):
+        parse_labels(sink.getvalue(), "x.parquet")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "header ''"),
+        (b"Image\na\n", "wanted a key and at least a class"),
+        (b"Image,any\n", "has a header but no rows"),
+        (b"Image,any,any\na,1,1\n", "has a column twice"),
+        (b"Image,any\na,1,1\n", "is no readable table"),
+        (b"Image,any\n,1\n", "line 2: the key in 'Image' is blank"),
+        (b"Image,any\n\xff\xfe,1\n", "is no readable table"),
+    ],
+)
+def test_a_file_that_is_no_table_is_refused(content, message):
+    with pytest.raises(LabelError, match=rf"labels: x\.csv.*{message}"):
+        parse_labels(content, "x.csv")
+
+
+def test_class_folders_become_one_hot_labels():
+    table = labels_of_classes(pa.array(["a", "b", "c"]), pa.array(["PNEUMONIA", "NORMAL", None], pa.string()))
+    assert table.classes == ("NORMAL", "PNEUMONIA")
+    assert as_dict(table) == {"a": [0, 1], "b": [1, 0]}
+
+
+def test_no_class_folders_is_an_error():
+    with pytest.raises(SourceError, match="source_class needs a corpus of class folders"):
+        labels_of_classes(pa.array(["a"]), pa.nulls(1, pa.string()))
+
+
+def test_the_real_table_has_the_counts_of_its_readme(shared_data):
+    location = shared_data / "labels" / "rsna_stage2_train_wide.csv.gz"
+    table = parse_labels(location.read_bytes(), str(location))
+    assert table.values.shape == (752803, 6)
+    np.testing.assert_array_equal(table.values.sum(axis=0), [107933, 3145, 36118, 26205, 35675, 47166])
+
+
+def test_the_real_long_table_has_four_positives(shared_data):
+    location = shared_data / "rsna" / "stage_2_train.csv"
+    table = parse_labels(location.read_bytes(), str(location))
+    assert len(table.keys) == 27
+    assert int(table.values[:, 0].sum()) == 4
