@@ -9,6 +9,7 @@ from pathlib import Path
 
 import ray
 import ray.data  # its import sets up the logger that _quiet changes
+from ray.exceptions import AuthenticationError
 
 from hemo.config.cluster import ClusterConfig
 from hemo.errors import ConfigError, HemoError
@@ -30,7 +31,8 @@ def connected(config: ClusterConfig) -> Iterator[None]:
 
     Raises:
         HemoError: If the cluster cannot be reached.
-        ConfigError: If a local cluster cannot keep its session files where `temp_dir` says.
+        ConfigError: If a local cluster cannot keep its session files where `temp_dir` says, or Ray's token is missing
+            or wrong.
     """
     if ray.is_initialized():
         yield
@@ -39,10 +41,13 @@ def connected(config: ClusterConfig) -> Iterator[None]:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_DATA_DISABLE_PROGRESS_BARS", "1")
     address = os.environ.get("RAY_ADDRESS", "local") if config.address == "auto" else config.address
-    if address == "local":
-        _start_local(config)
-    else:
-        _connect(address)
+    try:
+        if address == "local":
+            _start_local(config)
+        else:
+            _connect(address)
+    except AuthenticationError as error:
+        raise ConfigError(f"Ray's token: {' '.join(str(error).split())}") from error
     # an error raised on purpose in a map task reaches the driver as itself
     ray.data.DataContext.get_current().raise_original_map_exception = True
     try:

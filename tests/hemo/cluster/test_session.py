@@ -1,0 +1,127 @@
+"""One Ray connection a job: quiet, side by side with others, gone afterwards."""
+
+import os
+import secrets
+import signal
+import stat
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+import ray
+
+from hemo.cluster.session import connected
+from hemo.config.cluster import ClusterConfig
+
+JOB = """
+import sys, time
+import ray
+from hemo.cluster.session import connected
+from hemo.config.cluster import ClusterConfig
+from ray_jobs.door import door
+
+@door
+def main(argv=None):
+    with connected(ClusterConfig(address=argv[0], cpus=1, temp_dir=argv[1])):
+        rows = ray.data.range(4, override_num_blocks=2).map_batches(lambda batch: batch).count()
+        print(f"{rows} rows, {ray.cluster_resources()['CPU']:.0f} CPU", flush=True)
+        time.sleep(60)
+
+main(sys.argv[1:])
+"""
+
+
+Start = Callable[[str, Path], subprocess.Popen[str]]
+
+
+@pytest.fixture
+def token(tmp_path: Path) -> Path:
+    file = tmp_path / "token"
+    file.write_text(secrets.token_hex(32))
+    file.chmod(0o644)
+    return file
+
+
+@pytest.fixture
+def start(token: Path) -> Iterator[Start]:
+    """Start the job above at an address, with a token and session files of its own; end it with the test."""
+    with ExitStack() as running:
+
+        def begin(address: str, temp_dir: Path) -> subprocess.Popen[str]:
+            environment = {**os.environ, "RAY_AUTH_TOKEN_PATH": str(token)}
+            environment.pop("RAY_ADDRESS", None)
+            command = [sys.executable, "-c", JOB, address, str(temp_dir)]
+            pipe = subprocess.PIPE
+            job = subprocess.Popen(
+                command, stdout=pipe, stderr=pipe, text=True, env=environment, start_new_session=True
+            )
+            running.enter_context(job)
+            running.callback(job.kill)
+            return job
+
+        yield begin
+
+
+def test_inside_another_connection_nothing_is_started_or_ended(ray_cluster: None) -> None:
+    node = ray.get_runtime_context().get_node_id()
+    with connected(ClusterConfig(address="127.0.0.1:7")):
+        assert ray.get_runtime_context().get_node_id() == node
+    assert ray.is_initialized()
+
+
+def test_a_local_cluster_is_quiet_beside_another_and_gone_after_ctrl_c(
+    ray_cluster: None,
+    start: Start,
+    token: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+    processes_in: Callable[[Path], list[int]],
+) -> None:
+    place = tmp_path_factory.mktemp("ray")
+    job = start("local", place)
+    assert job.stdout
+    first = job.stdout.readline()
+    mode = stat.S_IMODE(token.stat().st_mode)
+    os.killpg(job.pid, signal.SIGINT)
+    rest, errors = job.communicate(timeout=60)
+    assert (first, rest) == ("4 rows, 1 CPU\n", "")
+    assert errors == "hemo: interrupted; run the same command again to go on: what is finished is kept\n"
+    assert job.returncode == 1
+    assert mode == 0o600
+    deadline = time.monotonic() + 20
+    while processes_in(place) and time.monotonic() < deadline:
+        time.sleep(0.2)
+    assert processes_in(place) == []
+
+
+@pytest.mark.parametrize(
+    ("address", "folder", "code", "line"),
+    [
+        (
+            "127.0.0.1:7",
+            "ray",
+            1,
+            "hemo: cannot connect to Ray at 127.0.0.1:7: [Errno 111] Connection refused; `ray st",
+        ),
+        ("local", "x" * 100, 2, "hemo: cluster.temp_dir: "),
+    ],
+)
+def test_a_cluster_that_cannot_be_is_told_at_once(
+    start: Start, tmp_path: Path, address: str, folder: str, code: int, line: str
+) -> None:
+    job = start(address, tmp_path / folder)
+    shown, errors = job.communicate(timeout=60)
+    assert (job.returncode, shown) == (code, "")
+    assert errors.startswith(line)
+    assert len(errors.splitlines()) == 1
+
+
+def test_a_missing_token_is_told(start: Start, token: Path, tmp_path: Path) -> None:
+    token.unlink()
+    shown, errors = start("local", tmp_path / "ray").communicate(timeout=60)
+    assert shown == ""
+    assert errors.startswith("hemo: Ray's token: RAY_AUTH_TOKEN_PATH is set but file cannot be opened or is empty")
+    assert len(errors.splitlines()) == 1

@@ -1,0 +1,142 @@
+"""Paths and URIs alike: whole files or none."""
+
+import os
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+import fsspec
+import pytest
+
+from hemo import storage
+from hemo.errors import OutputError, SourceError
+
+
+@pytest.fixture(params=["disk", "memory"])
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """An empty folder, once on disk and once in an object store's stead."""
+    if request.param == "disk":
+        yield str(tmp_path / "set")
+        return
+    yield "memory://set"
+    memory = fsspec.filesystem("memory")
+    if memory.exists("/set"):
+        memory.rm("/set", recursive=True)
+
+
+def test_what_was_written_is_read_and_listed(place: str) -> None:
+    storage.write_bytes(storage.join(place, "b", "two.bin"), b"\x00\x02")
+    storage.write_bytes(storage.join(place, "a.bin"), b"\x01")
+    assert storage.read_bytes(storage.join(place, "b", "two.bin")) == b"\x00\x02"
+    assert storage.list_files(place) == ["a.bin", "b/two.bin"]
+    assert storage.exists(storage.join(place, "b"))
+    assert not storage.exists(storage.join(place, "c"))
+
+
+def test_a_second_write_replaces_the_first(place: str) -> None:
+    file = storage.join(place, "a.bin")
+    storage.write_bytes(file, b"longer than the second")
+    storage.write_bytes(file, b"2")
+    assert storage.read_bytes(file) == b"2"
+    assert storage.list_files(place) == ["a.bin"]
+
+
+def test_json_comes_back_and_ends_with_a_newline(place: str) -> None:
+    file = storage.join(place, "card.json")
+    storage.write_json(file, {"rows": 2, "names": ["a"]})
+    assert storage.read_json(file) == {"rows": 2, "names": ["a"]}
+    assert storage.read_bytes(file) == b'{\n  "rows": 2,\n  "names": [\n    "a"\n  ]\n}\n'
+
+
+def test_json_without_meaning_is_refused(place: str) -> None:
+    with pytest.raises(ValueError, match="Out of range float values"):
+        storage.write_json(storage.join(place, "x.json"), {"loss": float("inf")})
+    assert storage.list_files(place) == []
+
+
+def test_reading_json_that_is_missing_or_broken_names_the_file(place: str) -> None:
+    file = storage.join(place, "card.json")
+    with pytest.raises(SourceError, match=r"card.json does not exist"):
+        storage.read_json(file)
+    storage.write_bytes(file, b"{")
+    with pytest.raises(SourceError, match=r"card.json is no JSON: Expecting property name"):
+        storage.read_json(file)
+
+
+def test_a_folder_in_place_of_json_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(SourceError, match="cannot be read: Is a directory"):
+        storage.read_json(str(tmp_path))
+
+
+def test_removing_takes_files_and_folders_and_minds_nothing(place: str) -> None:
+    storage.write_bytes(storage.join(place, "b", "two.bin"), b"2")
+    storage.remove(storage.join(place, "b"))
+    storage.remove(storage.join(place, "b"))
+    assert storage.list_files(place) == []
+
+
+def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "shard.parquet"
+    storage.write_bytes(str(file), b"old")
+
+    def disk_full(descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", disk_full)
+    with pytest.raises(OSError, match="No space left on device"):
+        storage.write_bytes(str(file), b"new")
+    assert file.read_bytes() == b"old"
+    assert storage.list_files(str(tmp_path)) == ["shard.parquet"]
+
+
+def test_files_are_readable_as_the_users_mask_says(tmp_path: Path) -> None:
+    """Mask 027 leaves rw-r-----: other users of a cluster in the group can read."""
+    old = os.umask(0o027)
+    try:
+        storage.write_bytes(str(tmp_path / "a"), b"")
+    finally:
+        os.umask(old)
+    assert stat.S_IMODE((tmp_path / "a").stat().st_mode) == 0o640
+
+
+def test_paths_become_absolute_and_uris_keep_their_scheme() -> None:
+    assert storage.absolute("a/../b") == str(Path.cwd() / "b")
+    assert storage.absolute("file:///data/x/") == "/data/x"
+    assert storage.absolute("gs://bucket/x/") == "gs://bucket/x"
+    assert storage.join("s3://bucket/", "a", "b") == "s3://bucket/a/b"
+
+
+def test_local_means_mounted() -> None:
+    assert storage.is_local("/data")
+    assert not storage.is_local("memory://data")
+
+
+def test_an_unknown_scheme_is_told() -> None:
+    with pytest.raises(
+        SourceError, match=r"^nfs4://x/y: Protocol not known: nfs4; give a folder or a URI fsspec knows"
+    ):
+        storage.exists("nfs4://x/y")
+
+
+def test_a_writable_folder_is_left_as_it_was(place: str) -> None:
+    storage.require_writable(place)
+    assert storage.list_files(place) == []
+
+
+def test_a_file_in_place_of_the_folder_cannot_be_written_in(tmp_path: Path) -> None:
+    (tmp_path / "out").write_text("")
+    with pytest.raises(
+        OutputError, match=r"^out: cannot write in .*/out \((File exists|Not a directory)\); give a folder"
+    ):
+        storage.require_writable(str(tmp_path / "out"))
+
+
+def test_a_folder_without_permission_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def forbidden(self: Path, mode: str) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "open", forbidden)
+    with pytest.raises(
+        OutputError, match=r"^out: cannot write in /.* \(Permission denied\); give a folder you may write to$"
+    ):
+        storage.require_writable(str(tmp_path / "out"))
