@@ -154,11 +154,21 @@ def _record(
         "best_epoch": result.best_epoch,
         "threshold": result.threshold,
         "metrics": result.metrics or {"train": best.train, "val": best.val},
+        "reductions": [*card.reductions, *_left_out(splits)],
         "rows": {name: len(examples) for name, examples in splits.by_name.items()},
         "seconds": result.seconds,
         "parameters": parameter_count(result.model),
     }
     return TrialRecord.model_validate({**provenance, **known})
+
+
+def _left_out(splits: Splits) -> list[str]:
+    """Return a sentence for each split with images that have no label of the task."""
+    return [
+        f"{examples.left_out} images of {name} have no label of {', '.join(splits.classes)} and were left out"
+        for name, examples in splits.by_name.items()
+        if examples.left_out
+    ]
 
 
 def _finish(

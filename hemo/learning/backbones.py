@@ -1,5 +1,6 @@
 """Backbones by the sources' names or timm's: features of an image, before pooling."""
 
+import bisect
 import difflib
 from typing import Any
 
@@ -19,6 +20,9 @@ SOURCES_BACKBONES = {
     "VGG16": "vgg16",
 }
 """Names of `keras.applications`, which the sources use, and timm's model of the same architecture."""
+
+LARGEST_SIDE_TRIED_PX = 512
+"""Up to this side the smallest image a backbone takes is looked for, to name it in an error."""
 
 
 def timm_name(backbone: str) -> str:
@@ -95,10 +99,14 @@ def feature_shape(backbone: str, channels: int, sides_px: tuple[int, int]) -> tu
     shape = _shape_at(backbone, channels, sides_px)
     if isinstance(shape, tuple):
         return shape
-    smallest = next(
-        (side for side in range(2, 257) if isinstance(_shape_at(backbone, channels, (side, side)), tuple)), 0
+    smallest = 1 + bisect.bisect_left(
+        range(1, LARGEST_SIDE_TRIED_PX),
+        True,
+        key=lambda side: isinstance(_shape_at(backbone, channels, (side, side)), tuple),
     )
-    wanted = f"at least {smallest} px" if smallest > min(sides_px) else f"another size ({shape})"
+    wanted = (
+        f"at least {smallest} px" if min(sides_px) < smallest < LARGEST_SIDE_TRIED_PX else f"another size ({shape})"
+    )
     height_px, width_px = sides_px
     raise ConfigError(
         f"model.backbone: {backbone} cannot take images of {height_px} x {width_px} px, it wants {wanted}; "

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from hemo.config.trial import TrialConfig
 from hemo.curation.card import TrainingSetCard
-from hemo.errors import ConfigError, LabelError
+from hemo.errors import ConfigError, LabelError, SourceError
 from hemo.learning.images import UNKNOWN, ImageSet, TrialData
 
 
@@ -80,8 +80,16 @@ def select_splits(data: TrialData, config: TrialConfig) -> Splits:
     Raises:
         ConfigError: If the target is no class of the set.
         LabelError: If a row of a `multi_class` task has no class or several.
+        SourceError: If the rows that are left cannot be learned from.
     """
     card = data.card
     train, val = (select_examples(source, config, card) for source in (data.train, data.val))
     test = None if data.test is None else select_examples(data.test, config, card)
-    return Splits(task_classes(config, card), train, val, test)
+    splits = Splits(task_classes(config, card), train, val, test)
+    for name, examples in splits.by_name.items():
+        if not len(examples):
+            raise SourceError(f"{name}: no image has a label of {', '.join(splits.classes)}; see card.json for counts")
+    shares = train.labels.mean(axis=0)
+    if not np.any((shares > 0) & (shares < 1)):
+        raise SourceError(f"train: all {len(train)} labelled images are alike in {', '.join(splits.classes)}")
+    return splits

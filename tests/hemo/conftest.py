@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from hemo.config.trial import AugmentConfig, ModelConfig, TrainingConfig, TrialConfig
 from hemo.shards.schema import ROW_SCHEMA
 
 Maker = Callable[..., str]
@@ -98,3 +99,13 @@ def _write_split(
     half = len(rows) // 2
     pq.write_table(table.slice(0, half), folder / "part-00000.parquet", row_group_size=8)
     pq.write_table(table.slice(half), folder / "part-00001.parquet", row_group_size=8)
+
+
+@pytest.fixture
+def tiny_trial() -> TrialConfig:
+    """Return a trial that learns the bright squares in three epochs of a second."""
+    return TrialConfig(
+        model=ModelConfig(backbone="test_resnet", dropout=0.1),
+        training=TrainingConfig(epochs=3, batch_size=8, learning_rate=1e-3),
+        augment=AugmentConfig(horizontal_flip=0.5),
+    )

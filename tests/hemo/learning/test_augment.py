@@ -1,0 +1,86 @@
+"""Changes of images, drawn and applied."""
+
+import torch
+from torch import Tensor
+
+from hemo.config.trial import AugmentConfig
+from hemo.learning.augment import AugmentParameters, augment, draw_parameters
+
+IMAGE = torch.arange(1.0, 17.0).reshape(1, 1, 4, 4)
+
+
+def _parameters(**changed: float) -> AugmentParameters:
+    still = {
+        "horizontal_flip": torch.tensor([False]),
+        "vertical_flip": torch.tensor([False]),
+        "rotate_degrees": torch.zeros(1),
+        "shift_x": torch.zeros(1),
+        "shift_y": torch.zeros(1),
+        "scale": torch.ones(1),
+    }
+    return AugmentParameters(**{**still, **{name: torch.tensor([value]) for name, value in changed.items()}})
+
+
+def _close(found: Tensor, expected: Tensor) -> None:
+    torch.testing.assert_close(found, expected, atol=1e-4, rtol=0)
+
+
+def test_nothing_drawn_changes_nothing() -> None:
+    assert augment(IMAGE, _parameters()) is IMAGE
+
+
+def test_flips() -> None:
+    _close(augment(IMAGE, _parameters(horizontal_flip=True)), IMAGE.flip(3))
+    _close(augment(IMAGE, _parameters(vertical_flip=True)), IMAGE.flip(2))
+
+
+def test_a_quarter_turn_is_counter_clockwise() -> None:
+    _close(augment(IMAGE, _parameters(rotate_degrees=90.0)), IMAGE.rot90(1, (2, 3)))
+
+
+def test_shift_moves_right_and_down_and_brings_in_zeros() -> None:
+    right = augment(IMAGE, _parameters(shift_x=0.25))
+    _close(right[..., 1:], IMAGE[..., :-1])
+    _close(right[..., 0], torch.zeros(1, 1, 4))
+    _close(augment(IMAGE, _parameters(shift_y=0.25))[..., 1:, :], IMAGE[..., :-1, :])
+
+
+def test_scale_by_two_makes_a_spot_four_times_as_large() -> None:
+    spot = torch.zeros(1, 1, 8, 8)
+    spot[..., 3:5, 3:5] = 1
+    assert round(float(augment(spot, _parameters(scale=2.0)).sum())) == 16
+
+
+def test_a_quarter_turn_of_an_oblong_image_keeps_lengths() -> None:
+    bar = torch.zeros(1, 1, 8, 16)
+    bar[..., 3:5, 5:11] = 1  # 6 wide, 2 high
+    turned = augment(bar, _parameters(rotate_degrees=90.0))[0, 0] > 0.5
+    assert [int(turned.any(dim=1).sum()), int(turned.any(dim=0).sum())] == [6, 2]
+
+
+def test_parameters_stay_in_range_and_repeat_with_the_seed() -> None:
+    config = AugmentConfig(horizontal_flip=0.25, rotate_degrees=10, shift_fraction=0.1, scale_fraction=0.2)
+    drawn = draw_parameters(config, 4000, torch.Generator().manual_seed(1))
+    again = draw_parameters(config, 4000, torch.Generator().manual_seed(1))
+    assert all(torch.equal(vars(drawn)[name], vars(again)[name]) for name in vars(drawn))
+    assert abs(float(drawn.horizontal_flip.float().mean()) - 0.25) < 0.03
+    assert not drawn.vertical_flip.any()
+    assert 9 < float(drawn.rotate_degrees.abs().max()) <= 10
+    assert 0.09 < float(drawn.shift_x.abs().max()) <= 0.1
+    assert 0.8 <= float(drawn.scale.min()) < 0.82
+
+
+def test_parts_of_the_parameters_do_the_same_as_the_whole() -> None:
+    config = AugmentConfig(horizontal_flip=0.5, rotate_degrees=20)
+    parameters = draw_parameters(config, 6, torch.Generator().manual_seed(2))
+    images = torch.rand(6, 2, 8, 8, generator=torch.Generator().manual_seed(3))
+    parts = [augment(images[place], parameters.part(place)) for place in (slice(0, 2), slice(2, 6))]
+    torch.testing.assert_close(torch.cat(parts), augment(images, parameters))
+
+
+def test_one_option_does_not_change_the_draws_of_another() -> None:
+    plain = draw_parameters(AugmentConfig(rotate_degrees=10), 5, torch.Generator().manual_seed(4))
+    flipped = draw_parameters(
+        AugmentConfig(rotate_degrees=10, horizontal_flip=1.0), 5, torch.Generator().manual_seed(4)
+    )
+    assert torch.equal(plain.rotate_degrees, flipped.rotate_degrees)

@@ -1,0 +1,27 @@
+"""Rows to normalised floats."""
+
+import numpy as np
+import torch
+
+from hemo.learning.batch import Normalisation, normalise, plain_normalisation, to_device, to_unit_range
+from hemo.learning.images import ImageSet
+
+
+def test_rows_become_floats_at_hand_computed_values() -> None:
+    images = np.array([[[[0, 51]]], [[[255, 102]]]], np.uint8)
+    images.flags.writeable = False  # as Ray's object store gives them
+    nothing = np.array(["a", "b"])
+    source = ImageSet(images, np.zeros((2, 1), np.uint8), nothing, nothing, nothing)
+    batch = to_device(source, np.array([1, 0]), torch.device("cpu"))
+    assert batch.dtype == torch.uint8
+    unit = to_unit_range(batch)
+    torch.testing.assert_close(unit, torch.tensor([[[[1.0, 0.4]]], [[[0.0, 0.2]]]]))
+    torch.testing.assert_close(
+        normalise(unit, plain_normalisation(1)), torch.tensor([[[[2.0, -0.4]]], [[[-2.0, -1.2]]]])
+    )
+
+
+def test_each_channel_has_its_own_mean_and_std() -> None:
+    images = torch.full((1, 2, 1, 1), 0.5)
+    scaled = normalise(images, Normalisation(mean=(0.1, 0.3), std=(0.2, 0.4)))
+    torch.testing.assert_close(scaled.flatten(), torch.tensor([2.0, 0.5]))

@@ -1,0 +1,56 @@
+"""Which image goes where."""
+
+import numpy as np
+import pytest
+
+from hemo.learning.order import epoch_rows, every_row, mixed_seed, share, steps_an_epoch
+
+
+def _together(rows: int, workers: int, batch_size: int, epoch: int = 1) -> list[list[int]]:
+    """Return what all workers see in each step, in rank order."""
+    each = [
+        epoch_rows(rows, seed=3, epoch=epoch, rank=rank, workers=workers, batch_size=batch_size)
+        for rank in range(workers)
+    ]
+    return [np.concatenate([step.rows for step in steps]).tolist() for steps in zip(*each, strict=True)]
+
+
+@pytest.mark.parametrize("workers", [2, 3, 4])
+def test_a_step_is_the_same_whatever_the_number_of_workers(workers: int) -> None:
+    assert _together(41, workers, 8) == _together(41, 1, 8)
+
+
+def test_every_row_is_seen_once_and_no_step_is_tiny() -> None:
+    steps = _together(41, 1, 8)
+    assert sorted(row for step in steps for row in step) == list(range(41))
+    assert [len(step) for step in steps] == [7, 7, 7, 7, 7, 6]
+
+
+def test_epochs_differ_and_repeat_themselves() -> None:
+    assert _together(41, 1, 8, epoch=1) != _together(41, 1, 8, epoch=2)
+    assert _together(41, 1, 8, epoch=2) == _together(41, 1, 8, epoch=2)
+
+
+def test_a_worker_knows_its_place_in_the_step() -> None:
+    step = epoch_rows(10, seed=0, epoch=1, rank=1, workers=3, batch_size=10)[0]
+    assert (step.images, step.place) == (10, slice(3, 6))
+
+
+def test_evaluation_sees_every_row_once_in_order() -> None:
+    shares = [np.concatenate(every_row(11, rank=rank, workers=3, batch_size=2)).tolist() for rank in range(3)]
+    assert shares == [[0, 1, 2], [3, 4, 5, 6], [7, 8, 9, 10]]
+    assert [len(batch) for batch in every_row(11, rank=0, workers=1, batch_size=4)] == [4, 4, 3]
+
+
+def test_shares_of_fewer_images_than_workers() -> None:
+    assert [share(2, rank, 3) for rank in range(3)] == [(0, 0), (0, 1), (1, 2)]
+
+
+def test_steps_an_epoch() -> None:
+    assert [steps_an_epoch(rows, 32) for rows in (1, 32, 33, 5856)] == [1, 1, 2, 183]
+
+
+def test_mixed_seeds_depend_on_each_part() -> None:
+    seeds = [mixed_seed(1, 2, 3), mixed_seed(1, 2, 4), mixed_seed(1, 3, 2), mixed_seed(0, 2, 3)]
+    assert len(set(seeds)) == 4
+    assert all(0 <= seed < 2**63 for seed in seeds)

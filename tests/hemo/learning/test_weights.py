@@ -1,0 +1,78 @@
+"""Starting weights."""
+
+import logging
+from pathlib import Path
+
+import pytest
+import safetensors.torch
+import timm
+import torch
+
+from hemo.config.trial import ModelConfig
+from hemo.errors import ConfigError
+from hemo.learning.backbones import build_backbone
+from hemo.learning.model import build_model
+from hemo.learning.weights import check_weights, normalisation_of, starting_model
+
+SHAPE = {"channels": 1, "sides_px": (16, 16), "classes": 1}
+
+
+def _tiny(weights: str) -> ModelConfig:
+    return ModelConfig(backbone="test_resnet", weights=weights)
+
+
+def test_a_safetensors_file_of_a_backbone_is_loaded(tmp_path: Path) -> None:
+    given = build_backbone("test_resnet", 1, (16, 16)).state_dict()
+    safetensors.torch.save_file(given, tmp_path / "model.safetensors")
+    found = starting_model(_tiny(str(tmp_path / "model.safetensors")), **SHAPE).backbone.state_dict()
+    assert all(torch.equal(found[name], value) for name, value in given.items())
+
+
+def test_a_pickled_state_dict_of_a_whole_model_is_loaded(tmp_path: Path) -> None:
+    given = build_model(_tiny("none"), **SHAPE).state_dict()
+    torch.save({"state_dict": given}, tmp_path / "model.pt")
+    found = starting_model(_tiny(str(tmp_path / "model.pt")), **SHAPE).state_dict()
+    assert all(torch.equal(found[name], value) for name, value in given.items())
+
+
+def test_what_a_file_does_not_cover_is_logged(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    given = build_model(_tiny("none"), **SHAPE).state_dict()
+    del given["head.logits.bias"]
+    torch.save(given, tmp_path / "model.pt")
+    with caplog.at_level(logging.WARNING):
+        starting_model(_tiny(str(tmp_path / "model.pt")), **SHAPE)
+    assert "does not cover head.logits.bias" in caplog.text
+
+
+def test_weights_of_another_backbone_are_refused(tmp_path: Path) -> None:
+    torch.save(build_backbone("test_vit", 1, (32, 32)).state_dict(), tmp_path / "vit.pt")
+    with pytest.raises(ConfigError, match=r"none of the .* tensors in .*vit\.pt fits the backbone"):
+        check_weights(_tiny(str(tmp_path / "vit.pt")), 1, (16, 16))
+
+
+def test_a_missing_file_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"model.weights: /nowhere/model.pt: .*; give `none`, `imagenet`, or such a"):
+        check_weights(_tiny("/nowhere/model.pt"), 1, (16, 16))
+
+
+@pytest.mark.parametrize("name", ["model.pt", "model.safetensors"])
+def test_a_file_of_something_else_is_refused(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_bytes(b"no weights at all")
+    with pytest.raises(ConfigError, match="is neither safetensors nor a state dict"):
+        check_weights(_tiny(str(tmp_path / name)), 1, (16, 16))
+
+
+def test_imagenet_weights_out_of_reach_name_the_file_to_provide(monkeypatch: pytest.MonkeyPatch) -> None:
+    def unreachable(*_: object, **__: object) -> None:
+        raise OSError("no network")
+
+    create = timm.create_model
+    monkeypatch.setattr(timm, "create_model", lambda *a, **k: unreachable() if k["pretrained"] else create(*a, **k))
+    with pytest.raises(ConfigError, match=r"timm/test_resnet.r160_in1k: where .* give its model.safetensors"):
+        check_weights(_tiny("imagenet"), 1, (16, 16))
+
+
+def test_normalisation_follows_the_weights() -> None:
+    assert normalisation_of(ModelConfig(backbone="ResNet50", weights="imagenet"), 3).mean == (0.485, 0.456, 0.406)
+    assert normalisation_of(ModelConfig(backbone="ResNet50", weights="imagenet"), 2).mean == (0.5, 0.5)
+    assert normalisation_of(ModelConfig(backbone="ResNet50"), 3).std == (0.25, 0.25, 0.25)
