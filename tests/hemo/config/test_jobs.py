@@ -86,7 +86,7 @@ def test_a_wrong_search_space_is_told_of_one_alternative_only(values: Any, line:
 
 
 def test_the_pipeline_wires_its_stages_below_out() -> None:
-    config = PipelineConfig.model_validate({"out": "/o", "phantom": {"slices": 9}, "tune": {"grid": GRID}})
+    config = PipelineConfig.model_validate({"out": "/o", "phantom": {"slices": 40}, "tune": {"grid": GRID}})
     assert config.phantom
     assert (config.phantom.out, config.convert.source, config.convert.corpus) == ("/o/corpus", "/o/corpus", "rsna")
     assert (config.curate.shards, config.curate.labels) == ("/o/converted", "/o/corpus/stage_2_train.csv")

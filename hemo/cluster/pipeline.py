@@ -1,0 +1,97 @@
+"""The whole line from one config: phantom, convert, curate, tune, report."""
+
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+from rich.console import Console
+
+from hemo.cluster.convert import convert_corpus, read_pseudonyms
+from hemo.cluster.curate import curate_corpus
+from hemo.cluster.phantom import make_phantom
+from hemo.cluster.session import connected
+from hemo.cluster.sweep import tune_models
+from hemo.config.pipeline import PipelineConfig
+from hemo.config.tune import Choices, TuneConfig
+from hemo.errors import SourceError
+from hemo.imaging.settings import image_settings
+from hemo.learning.backbones import feature_shape
+from hemo.storage import exists, require_writable
+from hemo.study.grid import grid_trials
+from hemo.study.report import write_report
+from hemo.study.space import search_space
+
+R = TypeVar("R")
+
+
+def run_pipeline(config: PipelineConfig) -> str:
+    """Run every stage on one Ray; each leaves alone what it finds complete.
+
+    Which stage runs, and how long it took, is told on standard error.
+
+    Returns:
+        Where the report's page is.
+
+    Raises:
+        UserError: Before any stage runs where that can be known, see `check_inputs`.
+        HemoError: What a stage raised; the stages before it are kept.
+    """
+    check_inputs(config)
+    phantom = config.phantom
+    first = [] if phantom is None else [("phantom", lambda: make_phantom(phantom))]
+    stages: list[tuple[str, Callable[[], object]]] = [
+        *first,
+        ("convert", lambda: convert_corpus(config.convert)),
+        ("curate", lambda: curate_corpus(config.curate)),
+        ("tune", lambda: tune_models(config.tune)),
+    ]
+    total = len(stages) + 1
+    with connected(config.cluster):
+        for number, (name, run) in enumerate(stages, start=1):
+            _timed(f"[{number}/{total}] {name}", run)
+    return _timed(f"[{total}/{total}] report", lambda: write_report(config.report))
+
+
+def check_inputs(config: PipelineConfig) -> None:
+    """Refuse what no stage could work with, before the first one runs.
+
+    Raises:
+        OutputError: If `out` cannot be written.
+        SourceError: If there is no source or no label file.
+        ConfigError: On an unknown window or backbone, a bad pseudonym key, a cell or space that is no trial, or images
+            too small for a backbone.
+    """
+    require_writable(config.out)
+    if config.phantom is None:
+        _require_source(config)
+    settings = image_settings(config.convert, read_pseudonyms(config.convert.pseudonym_key))
+    channels = len(settings.channels) * (1 + 2 * config.curate.neighbours)
+    for backbone in _backbones(config.tune):
+        feature_shape(backbone, channels, (settings.side_px, settings.side_px))
+
+
+def _require_source(config: PipelineConfig) -> None:
+    if not exists(config.convert.source):
+        raise SourceError(f"convert.source: {config.convert.source} does not exist; give the folder of the corpus")
+    labels = config.curate.labels
+    if labels != "source_class" and not exists(labels):
+        raise SourceError(f"curate.labels: {labels} does not exist; give a CSV or Parquet file, or source_class")
+
+
+def _backbones(config: TuneConfig) -> list[str]:
+    """Return the backbones a sweep will build, each once."""
+    if config.grid is not None:
+        return sorted({trial.model.backbone for trial in grid_trials(config.trial, config.grid)})
+    assert config.search is not None  # TuneConfig has one of the two
+    search_space(config.trial, config.search)
+    searched = config.search.space.get("model.backbone")
+    return [str(name) for name in searched.choices] if isinstance(searched, Choices) else [config.trial.model.backbone]
+
+
+def _timed(title: str, run: Callable[[], R]) -> R:
+    console = Console(stderr=True, markup=False, highlight=False)
+    console.print(title)
+    started = time.monotonic()
+    result = run()
+    console.print(f"{title}: done in {time.monotonic() - started:.1f} s")
+    return result
