@@ -62,6 +62,12 @@ class ConvertConfig(Config):
         return pattern
 
     @model_validator(mode="after")
+    def _out_is_apart(self) -> Self:
+        if f"{self.out}/".startswith(f"{self.source}/"):
+            raise ValueError(f"out {self.out} lies inside source {self.source}; give a folder beside it")
+        return self
+
+    @model_validator(mode="after")
     def _names_are_settled(self) -> Self:
         if self.public_ids is True and self.pseudonym_key:
             raise ValueError("--public_ids true keeps the ids, --pseudonym_key FILE replaces them: give one of the two")

@@ -56,7 +56,9 @@ def list_corpus(source: str, corpus: Corpus) -> Listing:
     files = sorted(file for file in found if not endings or PurePosixPath(file.path).suffix.lower() in endings)
     if not files:
         wanted = " or ".join(sorted(endings)) or "any"
-        raise SourceError(f"source: {source} holds no {wanted} files ({len(found)} others); is --corpus {corpus} right?")
+        raise SourceError(
+            f"source: {source} holds no {wanted} files ({len(found)} others); is --corpus {corpus} right?"
+        )
     return Listing(tuple(files), len(found) - len(files))
 
 
@@ -80,7 +82,7 @@ def image_stem(path: str, corpus: Corpus) -> str:
 
 
 def class_and_split(path: str) -> tuple[str | None, str | None]:
-    """Return class and split of an image folder's file, `split/CLASS/name.jpeg` or `CLASS/name.jpeg`; None where there is none."""
+    """Return class and split of `split/CLASS/name.jpeg` or `CLASS/name.jpeg`, each None where there is none."""
     folders = PurePosixPath(path).parts[:-1]
     return (folders[-1] if folders else None), (folders[-2] if len(folders) > 1 else None)
 
@@ -99,7 +101,9 @@ def _walk_disk(root: str) -> Iterator[SourceFile]:
         try:
             entries = list(os.scandir(folder))
         except OSError as error:
-            raise SourceError(f"source: {folder} cannot be read ({error.strerror}); grant access or move it away") from error
+            raise SourceError(
+                f"source: {folder} cannot be read ({error.strerror}); grant access or move it away"
+            ) from error
         for entry in entries:
             if entry.is_dir(follow_symlinks=False):
                 folders.append(entry.path)

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 from pydicom.dataset import Dataset, FileDataset
-from pydicom.uid import UID, UID_dictionary
+from pydicom.uid import UID
 
 from hemo.errors import SliceError
 from hemo.imaging.hounsfield import Rescale
@@ -14,9 +14,14 @@ LARGEST_PIXELS = 1 << 26  # of a frame: 8,192 x 8,192
 LARGEST_FILE_PIXELS = 1 << 30  # of all frames together
 CT_CLASSES = {"1.2.840.10008.5.1.4.1.1.2", "1.2.840.10008.5.1.4.1.1.2.1", "1.2.840.10008.5.1.4.1.1.2.2"}  # PS3.4 B.5
 CAPTURE_CLASS = "1.2.840.10008.5.1.4.1.1.7"  # secondary capture and its multi-frame kinds, PS3.4 B.5
-MODALITIES = set("AR AS BI BMD CR DG DMS DOC DX ECG EPS ES FID GM HC HD IO IVOCT IVUS KER KO LS M3D MG MR NM OAM OCT OP OPM OPT "
-                 "OPTBSV OPTENF OPV OSS OT PLAN PR PT PX REG RESP RF RG RTDOSE RTIMAGE RTPLAN RTRECORD RTSTRUCT RWV SEG SM SMR SR "
-                 "SRF STAIN TEXTUREMAP TG US VA XA XC".split())  # fmt: skip # PS3.3 C.7.3.1.1.1
+# fmt: off
+MODALITIES = frozenset({
+    "CR", "DOC", "DX", "ECG", "EPS", "ES", "HD", "IO", "IVOCT", "IVUS", "KO", "MG", "MR", "NM", "OCT", "OP", "OPT",
+    "OT", "PLAN", "PR", "PT", "PX", "REG", "RF", "RTDOSE", "RTIMAGE", "RTPLAN", "RTRECORD", "RTSTRUCT", "RWV", "SEG",
+    "SM", "SR", "US", "XA", "XC",
+})
+# fmt: on
+"""Common terms of (0008,0060), PS3.3 C.7.3.1.1.1: rejects repeat only these, since a tag may hold anything."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,10 +75,13 @@ def read_header(dataset: FileDataset) -> CtHeader:
 
 
 def rescale_of_frame(dataset: Dataset, header: CtHeader, frame: int) -> Rescale:
-    """Return how a frame stores HU: its own functional group, else the shared one, else the file's (PS3.3 C.7.6.16.2.9).
+    """Return how a frame stores HU: by the file, else its own functional group, else the shared one.
 
     Raises:
         SliceError: `no_rescale` if the file does not say; `bad_header` if slope or intercept is no usable number.
+
+    Source:
+        DICOM PS3.3 C.7.6.16.2.9 (Pixel Value Transformation).
     """
     slope, intercept = header.slope, header.intercept
     try:
@@ -96,7 +104,7 @@ def _require_ct(dataset: FileDataset) -> None:
     modality, sop_class = str(dataset.get("Modality") or ""), str(dataset.get("SOPClassUID") or "")
     if modality != "CT" and not (modality == "" and sop_class in CT_CLASSES):
         named = f"modality {modality}" if modality in MODALITIES else "another modality" if modality else "no modality"
-        known = UID(sop_class).name if sop_class in UID_dictionary else ""
+        known = UID(sop_class).name if UID(sop_class).type else ""  # the name of any other UID is its text
         raise SliceError("not_ct", f"{named}, {known}" if known else named)
     if "Rows" not in dataset or "PixelData" not in dataset:
         raise SliceError("no_pixels", "no pixel data element (7FE0,0010)")
@@ -109,7 +117,11 @@ def _read(dataset: FileDataset) -> CtHeader:
     image_type = [str(value).strip().upper() for value in _values(get("ImageType"))]
     sop_class = str(get("SOPClassUID") or "")
     is_capture = sop_class.startswith(CAPTURE_CLASS) or samples == 3 or bool(get("ConversionType"))
-    flags = {"secondary_capture": is_capture, "localizer": "LOCALIZER" in image_type, "monochrome1": photometric == "MONOCHROME1"}
+    flags = {
+        "secondary_capture": is_capture,
+        "localizer": "LOCALIZER" in image_type,
+        "monochrome1": photometric == "MONOCHROME1",
+    }
     bits_allocated = int(dataset["BitsAllocated"].value)
     if photometric == "PALETTE COLOR":
         raise SliceError("unsupported_pixels", "palette colour")
@@ -140,7 +152,8 @@ def _require_sane(header: CtHeader) -> None:
         raise SliceError("bad_header", f"{header.frames} frames of {header.rows} x {header.cols} pixels")
     if pixels > LARGEST_PIXELS or pixels * header.frames > LARGEST_FILE_PIXELS:
         raise SliceError("too_large", f"{header.frames} frames of {header.rows} x {header.cols} pixels")
-    if header.samples not in (1, 3) or header.bits_allocated not in (8, 16) or not 1 <= header.bits_stored <= header.bits_allocated:
+    bits_fit = header.bits_allocated in (8, 16) and 1 <= header.bits_stored <= header.bits_allocated
+    if header.samples not in (1, 3) or not bits_fit:
         raise SliceError(
             "unsupported_pixels",
             f"{header.samples} samples of {header.bits_stored} bits stored in {header.bits_allocated}",

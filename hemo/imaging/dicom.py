@@ -5,12 +5,11 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
 import pydicom
-import xxhash
 from numpy.typing import NDArray
 from pydicom.dataset import FileDataset
 
@@ -18,15 +17,18 @@ from hemo.config.convert import WindowConfig
 from hemo.errors import SliceError
 from hemo.imaging.ct_header import CtHeader, read_header, rescale_of_frame
 from hemo.imaging.hounsfield import Rescale, hounsfield_table, repaired, to_hounsfield
-from hemo.imaging.image import Image, Reject
+from hemo.imaging.image import Image, Reject, pixel_digest
 from hemo.imaging.pseudonym import Pseudonymiser
 from hemo.imaging.quality import FLAGS, brain_fraction, hounsfield_flags
 from hemo.imaging.resize import to_square
 from hemo.imaging.settings import ImageSettings
 from hemo.imaging.windows import packed_lookup
 
-DATA_SET_GROUPS = {b"\x02\x00", b"\x08\x00", b"\x00\x08"}  # first tag's group, either byte order, where the preamble is missing
-UNCOMPRESSED_LITTLE_ENDIAN = {"1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.1.99"}  # PS3.5 A.1, A.2, A.5
+DATA_SET_GROUPS = {b"\x02\x00", b"\x08\x00", b"\x00\x08"}
+"""First tag's group, in either byte order, of a data set without preamble."""
+
+UNCOMPRESSED_LITTLE_ENDIAN = {"1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.1.99"}
+"""Implicit, explicit and deflated (which pydicom inflates on reading) little endian, PS3.5 A.1, A.2, A.5."""
 
 
 @contextmanager
@@ -64,31 +66,37 @@ def images_of_dicom(data: bytes, settings: ImageSettings, pseudonyms: Pseudonymi
         frames = _stored_frames(dataset, header)
     except SliceError as error:
         return [Reject.of(error)]
-    identity = {
-        kind: pseudonyms(kind, identifier) if identifier else None
+    patient, study, series = (
+        pseudonyms(kind, identifier) if identifier else None
         for kind, identifier in (("patient", header.patient), ("study", header.study), ("series", header.series))
-    }
+    )
     images: list[Image | Reject] = []
     for number, stored in enumerate(frames):
         try:
-            pixels, found = _render(stored, dataset, header, number, settings)
+            if header.is_picture:
+                rendered = _render_picture(stored, header, settings)
+            else:
+                rendered = _render_slice(stored, rescale_of_frame(dataset, header, number), settings)
         except SliceError as error:
             images.append(Reject.of(error, number))
             continue
-        images.append(
-            Image(
-                pixels=pixels,
-                source_rows=header.rows,
-                source_cols=header.cols,
-                pixel_format=header.pixel_format,
-                frame=number,
-                frames=len(frames),
-                position_mm=header.position_mm,
-                spacing_mm=header.spacing_mm,
-                **identity,
-                **found,
-            )
+        image = Image(
+            pixels=rendered.pixels,
+            source_rows=header.rows,
+            source_cols=header.cols,
+            pixel_format=header.pixel_format,
+            pixel_digest=rendered.digest,
+            flags=tuple(flag for flag in FLAGS if flag in {*header.flags, *rendered.flags}),
+            frame=number,
+            frames=len(frames),
+            patient=patient,
+            study=study,
+            series=series,
+            position_mm=header.position_mm,
+            spacing_mm=header.spacing_mm,
+            brain_fraction=rendered.brain_fraction,
         )
+        images.append(image)
     return images
 
 
@@ -110,7 +118,7 @@ def _parse(data: bytes) -> FileDataset:
     if is_directory:
         raise SliceError("dicomdir", "directory of other files")
     if empty:
-        raise SliceError("not_dicom" if not preamble else "bad_header", "no data elements")
+        raise SliceError("bad_header" if preamble else "not_dicom", "no data elements")
     return dataset
 
 
@@ -118,13 +126,13 @@ def _stored_frames(dataset: FileDataset, header: CtHeader) -> NDArray[Any]:
     """Return the stored values, shape (frames, rows, cols) for grey and (frames, rows, cols, 3) for colour.
 
     Raises:
-        SliceError: `truncated`, `codec_missing` or `decode_failed`.
+        SliceError: `no_pixels`, `truncated`, `codec_missing` or `decode_failed`.
     """
     raw = dataset.get("PixelData")
     if not raw:
-        raise SliceError("no_pixels", "no pixel data element (7FE0,0010)")
+        raise SliceError("no_pixels", "no pixel data (7FE0,0010)")
     shape = (header.frames, header.rows, header.cols) + ((3,) if header.samples == 3 else ())
-    if header.transfer_syntax in UNCOMPRESSED_LITTLE_ENDIAN and header.samples == 1 and header.bits_allocated in (8, 16):
+    if header.transfer_syntax in UNCOMPRESSED_LITTLE_ENDIAN and header.samples == 1:
         kind = np.dtype("<u2" if header.bits_allocated == 16 else "u1")
         wanted = int(np.prod(shape)) * kind.itemsize
         if len(raw) < wanted:
@@ -138,45 +146,44 @@ def _decoded_by_pydicom(dataset: FileDataset, shape: tuple[int, ...]) -> NDArray
     try:
         return np.asarray(dataset.pixel_array).reshape(shape)
     except (RuntimeError, NotImplementedError) as error:  # pydicom: no decoder could be used, or all failed
-        missing = "missing dependencies" in str(error) or "not supported" in str(error) or isinstance(error, NotImplementedError)
-        name = dataset.file_meta.get("TransferSyntaxUID", "unknown")
-        code = "codec_missing" if missing else "decode_failed"
-        raise SliceError(code, f"transfer syntax {getattr(name, 'name', name)}") from error
+        unknown = isinstance(error, NotImplementedError) or "not supported" in str(error)
+        code = "codec_missing" if unknown or "missing dependencies" in str(error) else "decode_failed"
+        raise SliceError(code, f"transfer syntax {_syntax_name(dataset)}") from error
     except Exception as error:  # decoders raise what they like on damaged data
         code = "truncated" if isinstance(error, ValueError) and "expected" in str(error) else "decode_failed"
-        raise SliceError(code, f"{type(error).__name__} while decoding") from error
+        raise SliceError(code, f"{type(error).__name__} while decoding {_syntax_name(dataset)}") from error
 
 
-def _render(
-    stored: NDArray[Any], dataset: FileDataset, header: CtHeader, frame: int, settings: ImageSettings
-) -> tuple[NDArray[np.uint8], dict[str, Any]]:
-    """Return the stored image and what was found out about it on the way."""
-    flags = set(header.flags)
-    if header.is_picture:
-        return _render_picture(stored, header, settings, flags)
-    rescale = rescale_of_frame(dataset, header, frame)
-    patterns = stored.astype(np.uint16, copy=False) if stored.dtype.kind == "u" else stored.astype(np.int16, copy=False).view(np.uint16)
+def _syntax_name(dataset: FileDataset) -> str:
+    uid = dataset.file_meta.get("TransferSyntaxUID")
+    return str(uid.name) if uid is not None and uid.type else "unknown"
+
+
+class _Rendered(NamedTuple):
+    """A stored image, and what was found out about it on the way."""
+
+    pixels: NDArray[np.uint8]  # (channels, side_px, side_px)
+    digest: bytes
+    flags: list[str]
+    brain_fraction: float | None
+
+
+def _render_slice(stored: NDArray[Any], rescale: Rescale, settings: ImageSettings) -> _Rendered:
+    """Make the image of measured values, shape (rows, cols), any integer dtype of 8 or 16 bits."""
+    patterns = stored.astype(np.int16 if stored.dtype.kind == "i" else np.uint16, copy=False).view(np.uint16)
     truth = repaired(rescale) if settings.corpus == "rsna" else None
-    if truth is not None:
-        rescale = truth
-        flags.add("intercept_repaired")
-    hu = to_hounsfield(patterns, rescale)
+    hu = to_hounsfield(patterns, truth or rescale)
     brain = brain_fraction(hu)
-    flags.update(hounsfield_flags(hu, brain=brain))
-    found = {
-        "brain_fraction": brain,
-        "flags": tuple(flag for flag in FLAGS if flag in flags),
-        "pixel_digest": xxhash.xxh3_128_digest(hu),
-    }
-    return _windowed(patterns, rescale, settings), found
+    flags = hounsfield_flags(hu, brain=brain) + (["intercept_repaired"] if truth else [])
+    return _Rendered(_windowed(patterns, truth or rescale, settings), pixel_digest(hu), flags, brain)
 
 
 def _windowed(patterns: NDArray[np.uint16], rescale: Rescale, settings: ImageSettings) -> NDArray[np.uint8]:
     """Window at full resolution by table, then resize: resizing HU first would mix skull into brain."""
     planes: list[NDArray[np.uint8]] = []
     for table in _tables(rescale, settings.windows):
-        packed = cv2.LUT(patterns, table).view(np.uint8).reshape(*patterns.shape, 4)
-        planes.extend(cv2.split(to_square(packed, settings.side_px)))  # type: ignore[arg-type]
+        packed = np.asarray(cv2.LUT(patterns, table)).view(np.uint8).reshape(*patterns.shape, 4)
+        planes.extend(np.asarray(plane, np.uint8) for plane in cv2.split(to_square(packed, settings.side_px)))
     return np.stack(planes[: len(settings.windows)])
 
 
@@ -185,15 +192,14 @@ def _tables(rescale: Rescale, windows: tuple[WindowConfig, ...]) -> list[NDArray
     return packed_lookup(hounsfield_table(rescale), windows)
 
 
-def _render_picture(
-    stored: NDArray[Any], header: CtHeader, settings: ImageSettings, flags: set[str]
-) -> tuple[NDArray[np.uint8], dict[str, Any]]:
-    """Store a colour capture as its luminance in every channel: it has no HU, and curation can see what it is."""
-    grey = np.rint(stored @ np.array([0.299, 0.587, 0.114])) if stored.ndim == 3 else stored  # ITU-R BT.601
+def _render_picture(stored: NDArray[Any], header: CtHeader, settings: ImageSettings) -> _Rendered:
+    """Make the image of a colour capture: its luminance in every channel, since it has no HU.
+
+    Source:
+        ITU-R BT.601 (luminance).
+    """
+    grey = np.rint(stored @ np.array([0.299, 0.587, 0.114])) if stored.ndim == 3 else stored
     levels = 2.0 ** (header.bits_stored - 8)
     square = to_square(np.clip(grey / levels, 0, 255).astype(np.uint8)[..., np.newaxis], settings.side_px)
-    found = {
-        "flags": tuple(flag for flag in FLAGS if flag in flags),
-        "pixel_digest": xxhash.xxh3_128_digest(np.ascontiguousarray(stored)),
-    }
-    return np.repeat(square.transpose(2, 0, 1), len(settings.channels), axis=0), found
+    pixels = np.repeat(square.transpose(2, 0, 1), len(settings.channels), axis=0)
+    return _Rendered(pixels, pixel_digest(stored), [], None)

@@ -25,9 +25,9 @@ class Rescale(NamedTuple):
 def repaired(rescale: Rescale) -> Rescale | None:
     """Return the true rescale of an RSNA slice whose intercept is wrong, or None if it is right.
 
-    Some 12-bit unsigned slices of the RSNA 2019 corpus store HU + 2000 modulo 4096 with an intercept near 0: background is
-    3096 = 4096 - 1000. Adding 1000 modulo 4096 makes the intercept -1000 (Howard, "Cleaning the data for rapid prototyping";
-    appian's and Anjum48's solutions).
+    Some 12-bit unsigned slices of the RSNA 2019 corpus store HU modulo 4096 with an intercept near 0: background is
+    3096 = 4096 - 1000. Adding 1000 modulo 4096 makes the intercept -1000 (Howard, "Cleaning the data for rapid
+    prototyping"; appian's and Anjum48's solutions).
     """
     broken = rescale.bits_stored == 12 and not rescale.signed and rescale.intercept > -100
     return rescale._replace(intercept=-float(REPAIR_OFFSET), wrapped=True) if broken else None

@@ -5,11 +5,10 @@ import io
 import numpy as np
 import PIL.Image
 import PIL.ImageOps
-import xxhash
 from numpy.typing import NDArray
 
 from hemo.errors import SliceError
-from hemo.imaging.image import Image, Reject
+from hemo.imaging.image import Image, Reject, pixel_digest
 from hemo.imaging.quality import is_blank
 from hemo.imaging.resize import to_square
 from hemo.imaging.settings import ImageSettings
@@ -38,7 +37,7 @@ def images_of_photo(data: bytes, settings: ImageSettings) -> list[Image | Reject
             source_rows=pixels.shape[0],
             source_cols=pixels.shape[1],
             pixel_format="rgb8" if settings.colour == "rgb" else "grey8",
-            pixel_digest=xxhash.xxh3_128_digest(np.ascontiguousarray(pixels)),
+            pixel_digest=pixel_digest(pixels),
             flags=("blank",) if is_blank(pixels.astype(np.float32)) else (),
         )
     ]

@@ -16,7 +16,9 @@ FLAGS = {
 }
 """Flag -> meaning. Flags are stored in shards and must not change."""
 
-LITTLE_BRAIN_FRACTION = 0.02  # of 70,673 such slices in RSNA stage 1, 61 are positive (Howard, "Don't see like a radiologist")
+LITTLE_BRAIN_FRACTION = (
+    0.02  # of 70,673 such slices in RSNA stage 1, 61 are positive (Howard, "Don't see like a radiologist")
+)
 PADDING_BELOW_HU = -1100  # air is near -1000; padding of the corpus is -1500, -2000 or -3024
 BLANK_BELOW_STD_HU = 1.0
 NOISE_STEP_HU = 1000.0  # mean step between neighbours in a row; tissue, bone and air edges stay below 100
@@ -48,13 +50,13 @@ def hounsfield_flags(hu: NDArray[np.int16], *, brain: float) -> list[str]:
 
 
 def is_blank(sample: NDArray[np.float32], *, padding_below: float = float("-inf")) -> bool:
-    """Tell whether pixels are constant or nearly so. `sample` has any shape; values below `padding_below` do not count."""
+    """Tell whether values of any shape are constant or nearly so; those below `padding_below` do not count."""
     inside = sample[sample >= padding_below]
     return bool(inside.size == 0 or inside.std() < BLANK_BELOW_STD_HU)
 
 
 def _noisy_rows(hu: NDArray[np.int16]) -> float:
-    """Return the part of the rows whose mean step between neighbours no anatomy can have; every eighth row is looked at."""
+    """Return the part of the rows, of every eighth, whose mean step between neighbours no anatomy can have."""
     rows = hu[::STRIDE].astype(np.float32)
     steps = np.abs(np.diff(rows, axis=1)).mean(axis=1) if rows.shape[1] > 1 else np.zeros(len(rows))
     return float((steps > NOISE_STEP_HU).mean())

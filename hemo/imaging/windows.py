@@ -18,7 +18,7 @@ WINDOWS = {
         WindowConfig(name="stroke", centre_hu=32, width_hu=8),
     )
 }
-"""Named windows as the RSNA 2019 solutions used them (appian, NoBrainer, SeuTao); stroke as in fastai's `dicom_windows`."""
+"""Named windows of the RSNA 2019 solutions (appian, NoBrainer, SeuTao); stroke is fastai's `dicom_windows`."""
 
 
 def resolve_windows(windows: Sequence[str | WindowConfig]) -> tuple[WindowConfig, ...]:
@@ -30,9 +30,8 @@ def resolve_windows(windows: Sequence[str | WindowConfig]) -> tuple[WindowConfig
     unknown = [window for window in windows if isinstance(window, str) and window not in WINDOWS]
     if unknown:
         known = ", ".join(WINDOWS)
-        raise ConfigError(
-            f"windows: {unknown[0]!r} is no window hemo knows ({known}); give {{name, centre_hu, width_hu}} for one of your own"
-        )
+        cure = "give {name, centre_hu, width_hu} for one of your own"
+        raise ConfigError(f"windows: {unknown[0]!r} is no window hemo knows ({known}); {cure}")
     resolved = tuple(WINDOWS[window] if isinstance(window, str) else window for window in windows)
     names = [window.name for window in resolved]
     if len(set(names)) < len(names):
@@ -53,8 +52,9 @@ def apply_windows(hu: NDArray[np.floating], windows: Sequence[WindowConfig]) -> 
     Source:
         DICOM PS3.3 C.11.2.1.3.2 (LINEAR_EXACT).
     """
-    channels = [(hu - (window.centre_hu - window.width_hu / 2)) * (255 / window.width_hu) for window in windows]
-    return np.rint(np.clip(np.stack(channels), 0, 255)).astype(np.uint8)
+    channels = [(hu - (window.centre_hu - window.width_hu / 2)) * 255 / window.width_hu for window in windows]
+    rounded: NDArray[np.uint8] = np.rint(np.clip(np.stack(channels), 0, 255)).astype(np.uint8)
+    return rounded
 
 
 def packed_lookup(hu_of_stored: NDArray[np.float32], windows: Sequence[WindowConfig]) -> list[NDArray[np.int32]]:

@@ -45,7 +45,8 @@ class ShardFooter(Config):
 def unit_digest(unit: Unit, settings: dict[str, Any]) -> str:
     """Return what a finished shard of this unit must carry.
 
-    Covers the unit's relative paths and what shapes pixels and ids; not the change marks, which differ by kind of source.
+    Covers the unit's relative paths and what shapes pixels and ids; not the change marks, which differ by kind of
+    source.
     """
     return digest_of({"schema": SCHEMA_VERSION, "unit": unit.number, "paths": list(unit.paths), "settings": settings})
 

@@ -65,8 +65,8 @@ def shard_path(unit: int) -> str:
 def update_manifest(old: Manifest, listing: Iterable[SourceFile], *, unit_files: int) -> Update:
     """Bring a manifest up to date with a new listing.
 
-    Files that are still there keep their unit; a unit with a changed or vanished file is stale; new files are appended as
-    new units of `unit_files` consecutive files, in the order of their paths.
+    Files that are still there keep their unit; a unit with a changed or vanished file is stale; new files are appended
+    as new units of `unit_files` consecutive files, in the order of their paths.
     """
     now = {file.path: file for file in listing}
     before = {file.path: (file, unit) for file, unit in zip(old.files, old.units, strict=True)}

@@ -5,7 +5,9 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 
-def images_of(column: pa.ChunkedArray | pa.BinaryArray, shape: tuple[int, int, int], dtype: str = "uint8") -> NDArray[np.uint8]:
+def images_of(
+    column: pa.ChunkedArray | pa.BinaryArray, shape: tuple[int, int, int], dtype: str = "uint8"
+) -> NDArray[np.uint8]:
     """Return an `image` column as one array, without copying where the column is one chunk.
 
     Args:
@@ -33,5 +35,7 @@ def _chunk_images(chunk: pa.BinaryArray, shape: tuple[int, int, int], dtype: np.
     size = int(np.prod(shape)) * dtype.itemsize
     if not np.all(np.diff(offsets) == size):
         raise ValueError(f"a row is not {shape} of {dtype}, {size} bytes")
-    values: NDArray[np.uint8] = np.frombuffer(data, dtype, count=len(chunk) * size // dtype.itemsize, offset=int(offsets[0]))
+    values: NDArray[np.uint8] = np.frombuffer(
+        data, dtype, count=len(chunk) * size // dtype.itemsize, offset=int(offsets[0])
+    )
     return values.reshape(len(chunk), *shape)

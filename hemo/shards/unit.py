@@ -32,7 +32,7 @@ class UnitTask:
 def build_shard(task: UnitTask, unit: Unit) -> tuple[pa.Buffer, ShardFooter]:
     """Convert a unit's files into a finished shard, in memory.
 
-    The same files and settings give the same bytes. Memory: the encoded shard, one row group of pixels, and a few files.
+    The same files and settings give the same bytes. In memory: the encoded shard, one row group, and a few files.
 
     Raises:
         OSError: If a file cannot be read; nothing is kept, and the unit can be tried again.
@@ -69,7 +69,7 @@ def decode(data: bytes, settings: ImageSettings, pseudonyms: Pseudonymiser) -> l
 
 
 def read_ahead(source: str, paths: Sequence[str], threads: int) -> Iterator[tuple[str, bytes]]:
-    """Yield each path with its bytes, in order, while `threads` further files are being read: hides the storage's latency."""
+    """Yield each path with its bytes, in order, while `threads` further files are read: hides storage latency."""
     with ThreadPoolExecutor(threads) as pool:
         pending: deque[tuple[str, Future[bytes]]] = deque()
         try:
@@ -119,4 +119,6 @@ def row_of(image: Image, path: str, settings: ImageSettings, pseudonyms: Pseudon
 
 
 def _reject_row(reject: Reject, path: str, pseudonyms: Pseudonymiser) -> ShardReject:
-    return ShardReject(source_path=pseudonyms("path", path), frame=reject.frame, reason=reject.code, detail=reject.detail)
+    return ShardReject(
+        source_path=pseudonyms("path", path), frame=reject.frame, reason=reject.code, detail=reject.detail
+    )

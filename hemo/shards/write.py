@@ -28,6 +28,7 @@ class ShardBuilder:
     """A shard under construction in memory; rows are encoded as soon as a row group is full."""
 
     def __init__(self, schema: pa.Schema = ROW_SCHEMA) -> None:
+        """Start an empty shard with these columns."""
         self._sink = pa.BufferOutputStream()
         self._writer = pq.ParquetWriter(self._sink, schema, **parquet_options(schema))
         self._pending: list[dict[str, Any]] = []
@@ -70,7 +71,9 @@ def rows_table(rows: Sequence[dict[str, Any]]) -> pa.Table:
         rows: One dict a row, all of the schema's names; every `image` of the same shape.
     """
     columns = [
-        images_array([row[IMAGE] for row in rows]) if field.name == IMAGE else pa.array([row[field.name] for row in rows], field.type)
+        images_array([row[IMAGE] for row in rows])
+        if field.name == IMAGE
+        else pa.array([row[field.name] for row in rows], field.type)
         for field in ROW_SCHEMA
     ]
     return pa.Table.from_arrays(columns, schema=ROW_SCHEMA)
@@ -82,4 +85,3 @@ def images_array(images: Sequence[np.ndarray[Any, Any]]) -> pa.BinaryArray:
     size = data[0].nbytes if images else 0
     offsets = np.arange(len(images) + 1, dtype=np.int32) * np.int32(size)
     return pa.BinaryArray.from_buffers(pa.binary(), len(images), [None, pa.py_buffer(offsets), pa.py_buffer(data)])
-

@@ -1,0 +1,165 @@
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+from hemo.cluster.convert import convert_corpus
+from hemo.config.convert import ConvertConfig
+from hemo.errors import ConfigError, OutputError, RejectLimitError, SourceError
+from hemo.shards.card import read_card
+from tests.dicom_files import dicom_bytes, head_file, head_hu
+
+pytestmark = pytest.mark.usefixtures("ray_cluster")
+
+
+@pytest.fixture
+def corpus(tmp_path: Path) -> Path:
+    folder = tmp_path / "corpus"
+    folder.mkdir()
+    for number in range(10):
+        pixels = head_hu() + 1024
+        pixels[0, 0] = number
+        (folder / f"ID_{number}.dcm").write_bytes(dicom_bytes(pixels, PatientID=f"ID_p{number // 2}"))
+    return folder
+
+
+@pytest.fixture
+def config(corpus: Path) -> Callable[..., ConvertConfig]:
+    def made(**changes) -> ConvertConfig:
+        given = {
+            "source": str(corpus),
+            "corpus": "rsna",
+            "out": str(corpus.parent / "out"),
+            "side_px": 16,
+            "unit_files": 3,
+        }
+        return ConvertConfig(**{**given, **changes})
+
+    return made
+
+
+def contents(out: str) -> dict[str, bytes]:
+    return {path.relative_to(out).as_posix(): path.read_bytes() for path in Path(out).rglob("*") if path.is_file()}
+
+
+def times(out: str) -> dict[str, int]:
+    return {path.name: path.stat().st_mtime_ns for path in Path(out, "shards").iterdir()}
+
+
+def test_every_unit_becomes_a_shard_and_the_sums_agree(config):
+    out = convert_corpus(config())
+    assert sorted(contents(out)) == [
+        "card.json", "index.parquet", "manifest.parquet", "rejects.parquet",
+        *(f"shards/unit-{number:06d}.parquet" for number in range(4)),
+    ]  # fmt: skip
+    card = read_card(out)
+    assert (card.files, card.rows, card.rejects, card.units, card.patients) == (10, 10, 0, 4, 5)
+    rows = pq.read_table(Path(out, "shards"))
+    assert sorted(rows["image_id"].to_pylist()) == [f"ID_{number}" for number in range(10)]
+
+
+def test_an_interrupted_run_ends_with_the_same_bytes(config):
+    """What a kill leaves: some shards, half a temporary file, no card."""
+    whole = contents(convert_corpus(config()))
+    out = Path(config().out)
+    (out / "card.json").unlink()
+    (out / "shards/unit-000001.parquet").unlink()
+    (out / "shards/unit-000002.parquet").write_bytes(whole["shards/unit-000002.parquet"][:100])
+    (out / "shards/.unit-000001.parquet.0123.tmp").write_bytes(b"half")
+    assert contents(convert_corpus(config())) == whole
+
+
+def test_a_finished_run_is_left_alone(config):
+    out = convert_corpus(config())
+    before = times(out)
+    assert times(convert_corpus(config())) == before
+
+
+def test_new_and_changed_files_cost_their_own_units_only(config, corpus):
+    out = convert_corpus(config())
+    before = times(out)
+    (corpus / "ID_new.dcm").write_bytes(head_file())
+    (corpus / "ID_0.dcm").write_bytes(head_file(PatientID="ID_other"))
+    (corpus / "ID_9.dcm").unlink()
+    convert_corpus(config())
+    after = times(out)
+    assert {name for name in before if before[name] == after.get(name)} == {
+        "unit-000001.parquet",
+        "unit-000002.parquet",
+    }
+    assert set(after) == {"unit-000000.parquet", "unit-000001.parquet", "unit-000002.parquet", "unit-000004.parquet"}
+    index = pq.read_table(Path(out, "index.parquet"))
+    assert "ID_other" in index["patient"].to_pylist()
+    assert "ID_9" not in index["image_id"].to_pylist()
+    assert read_card(out).rows == 10
+
+
+def test_shards_made_with_other_settings_are_never_mixed(config):
+    convert_corpus(config())
+    with pytest.raises(OutputError, match="side_px 16 there, 32 now"):
+        convert_corpus(config(side_px=32))
+
+
+def test_the_output_of_another_source_is_left_alone(config, tmp_path):
+    convert_corpus(config())
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other/ID_x.dcm").write_bytes(head_file())
+    with pytest.raises(OutputError, match="holds the conversion of another source"):
+        convert_corpus(config(source=str(tmp_path / "other")))
+    assert read_card(config().out).rows == 10
+
+
+def test_too_many_rejects_fail_the_run_and_keep_what_was_written(config, corpus):
+    (corpus / "ID_bad.dcm").write_bytes(head_file(PixelData=b"\0"))
+    with pytest.raises(RejectLimitError, match=r"1 of 11 inputs were rejected, .* 0.05: truncated 1"):
+        convert_corpus(config())
+    assert read_card(config().out).rejects == 1
+    convert_corpus(config(max_reject_fraction=0.1))
+
+
+def test_a_missing_key_file_is_refused(config, tmp_path):
+    with pytest.raises(ConfigError, match=r"pseudonym_key: .*none.key"):
+        convert_corpus(config(pseudonym_key=str(tmp_path / "none.key")))
+
+
+def test_an_unwritable_folder_is_refused_before_any_work(config):
+    with pytest.raises(OutputError, match="cannot write in /proc/hemo"):
+        convert_corpus(config(out="/proc/hemo"))
+
+
+def test_an_empty_folder_is_refused(config, tmp_path):
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(SourceError, match=r"holds no \.dcm files"):
+        convert_corpus(config(source=str(tmp_path / "empty")))
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root reads everything")
+def test_an_unreadable_file_stops_the_run_instead_of_becoming_a_reject(config, corpus):
+    (corpus / "ID_0.dcm").chmod(0)
+    with pytest.raises(Exception, match="run it again"):
+        convert_corpus(config())
+
+
+def test_the_real_slices_convert_without_a_reject(shared_data, tmp_path):
+    config = ConvertConfig(source=str(shared_data / "rsna"), corpus="rsna", out=str(tmp_path / "rsna"), side_px=64)
+    card = read_card(convert_corpus(config))
+    assert (card.rows, card.rejects, card.pixel_formats) == (27, 0, {"i16": 20, "u12": 7})
+
+
+@pytest.mark.parametrize(
+    ("folder", "rows", "reasons"),
+    [
+        ("head_ct_bsd", 41, {"not_dicom": 1, "dicomdir": 1}),
+        ("dicom_odd", 14, {"not_ct": 94, "no_pixels": 50, "not_dicom": 11, "dicomdir": 8}),
+    ],
+)
+def test_every_odd_file_is_a_row_or_a_reject(shared_data, tmp_path, folder, rows, reasons):
+    config = ConvertConfig(
+        source=str(shared_data / folder), corpus="dicom", out=str(tmp_path / folder), side_px=64,
+        public_ids=True, max_reject_fraction=1,
+    )  # fmt: skip
+    card = read_card(convert_corpus(config))
+    assert (card.rows, card.reject_reasons) == (rows, reasons)
+    assert card.files == card.rows + card.rejects

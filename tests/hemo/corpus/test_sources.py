@@ -1,0 +1,103 @@
+import os
+from pathlib import Path
+
+import pytest
+
+from hemo.config.convert import ConvertConfig
+from hemo.corpus.sources import class_and_split, image_stem, list_corpus, patient_in_name, read_file
+from hemo.errors import SourceError
+
+PATTERN = ConvertConfig.model_fields["patient_pattern"].default
+
+
+def fill(root: Path, *names: str) -> str:
+    for name in names:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_bytes(name.encode())
+    return str(root)
+
+
+def test_an_rsna_corpus_is_its_dcm_files_sorted_by_path(tmp_path):
+    source = fill(tmp_path, "stage_2_train/ID_b.dcm", "stage_2_train/ID_a.dcm", "stage_2_train.csv")
+    listing = list_corpus(source, "rsna")
+    assert [file.path for file in listing.files] == ["stage_2_train/ID_a.dcm", "stage_2_train/ID_b.dcm"]
+    assert (listing.files[0].size_bytes, listing.ignored) == (22, 1)
+
+
+def test_every_file_of_a_dicom_export_counts(tmp_path):
+    """Scanners write names without ending, and a DICOMDIR beside them."""
+    assert len(list_corpus(fill(tmp_path, "S1/I10", "DICOMDIR", "x.txt"), "dicom").files) == 3
+
+
+def test_an_image_folder_is_its_pictures_whatever_the_case_of_the_ending(tmp_path):
+    listing = list_corpus(fill(tmp_path, "train/NORMAL/a.JPEG", "train/NORMAL/b.png", "notes.md"), "image_folder")
+    assert [file.path for file in listing.files] == ["train/NORMAL/a.JPEG", "train/NORMAL/b.png"]
+
+
+def test_the_mark_changes_with_the_file(tmp_path):
+    source = fill(tmp_path, "a.dcm")
+    before = list_corpus(source, "rsna").files[0]
+    os.utime(tmp_path / "a.dcm", ns=(1, 1))
+    assert list_corpus(source, "rsna").files[0].mark == "1" != before.mark
+
+
+def test_links_to_folders_are_not_followed(tmp_path):
+    source = fill(tmp_path, "a.dcm")
+    (tmp_path / "loop").symlink_to(tmp_path)
+    assert len(list_corpus(source, "rsna").files) == 1
+
+
+def test_a_missing_folder_is_refused():
+    with pytest.raises(SourceError, match="/no/such/place is no folder"):
+        list_corpus("/no/such/place", "rsna")
+
+
+def test_a_folder_without_such_files_is_refused_with_what_was_there(tmp_path):
+    with pytest.raises(SourceError, match=r"holds no .dcm files \(1 others\); is --corpus rsna right"):
+        list_corpus(fill(tmp_path, "a.jpeg"), "rsna")
+
+
+def test_files_are_read_by_their_relative_path(tmp_path):
+    assert read_file(fill(tmp_path, "x/y.dcm"), "x/y.dcm") == b"x/y.dcm"
+
+
+@pytest.mark.parametrize(
+    ("path", "corpus", "stem"),
+    [
+        ("stage_2_train/ID_000012eaf.dcm", "rsna", "ID_000012eaf"),
+        ("S21570/S4010/I30", "dicom", "S21570/S4010/I30"),
+        ("GE/01.dcm", "dicom", "GE/01"),
+        ("x/1.2.840.113", "dicom", "x/1.2.840.113"),  # a UID's last number is no ending
+        ("train/NORMAL/IM-0001.jpeg", "image_folder", "train/NORMAL/IM-0001"),
+    ],
+)
+def test_ids_come_from_paths(path, corpus, stem):
+    assert image_stem(path, corpus) == stem
+
+
+@pytest.mark.parametrize(
+    ("path", "wanted"),
+    [
+        ("train/NORMAL/a.jpeg", ("NORMAL", "train")),
+        ("NORMAL/a.jpeg", ("NORMAL", None)),
+        ("a.jpeg", (None, None)),
+        ("chest/test/PNEUMONIA/a.jpeg", ("PNEUMONIA", "test")),
+    ],
+)
+def test_folders_name_class_and_split(path, wanted):
+    assert class_and_split(path) == wanted
+
+
+@pytest.mark.parametrize(
+    ("name", "patient"),
+    [
+        ("person1000_bacteria_2931.jpeg", "person1000"),
+        ("person93_virus_174_0.jpeg", "person93"),
+        ("IM-0115-0001.jpeg", "IM-0115"),
+        ("NORMAL2-IM-0221-0001-0002.jpeg", "NORMAL2-IM-0221"),
+        ("something_else.jpeg", None),
+    ],
+)
+def test_chest_xray_names_hold_the_patient(name, patient):
+    """NORMAL2-IM-0115 and IM-0115 are two numberings: nothing says that they are one person."""
+    assert patient_in_name(f"train/X/{name}", PATTERN) == patient

@@ -1,0 +1,54 @@
+import numpy as np
+import pytest
+
+from hemo.imaging.hounsfield import Rescale, hounsfield_table, repaired, to_hounsfield
+
+
+@pytest.mark.parametrize(
+    ("rescale", "stored", "hu"),
+    [
+        (Rescale(1, -1024, 16, True), [0, 1024, -1000 & 0xFFFF], [-1024, 0, -2024]),
+        (Rescale(1, -1024, 12, False), [0, 1064, 4095], [-1024, 40, 3071]),
+        (Rescale(1, 0, 12, True), [0x0FFF, 0x0800, 0x07FF], [-1, -2048, 2047]),
+        (Rescale(2, -1000, 16, False), [0, 520, 40000], [-1000, 40, 32767]),
+        (Rescale(0.5, 0, 8, False), [0, 3, 255], [0, 2, 128]),  # 1.5 and 127.5 round to the even neighbour
+    ],
+)
+def test_stored_values_become_hounsfield_units(rescale, stored, hu):
+    result = to_hounsfield(np.array([stored], np.uint16), rescale)
+    assert result.dtype == np.int16
+    np.testing.assert_array_equal(result, [hu])
+
+
+def test_extreme_values_saturate_instead_of_wrapping():
+    """-32,768 - 1,024 does not fit 16 bits and must not become positive."""
+    lowest = np.array([[0x8000]], np.uint16)
+    assert to_hounsfield(lowest, Rescale(1, -1024, 16, True))[0, 0] == -32768
+
+
+def test_bits_above_those_stored_are_ignored():
+    """Old overlays lie in the four bits above a 12-bit value."""
+    overlaid = np.array([[0xF000 | 1064]], np.uint16)
+    assert to_hounsfield(overlaid, Rescale(1, -1024, 12, False))[0, 0] == 40
+
+
+def test_the_twelve_bit_fault_is_undone():
+    """Background of a faulty slice is 3096: (3096 + 1000) % 4096 - 1000 = -1000; water, 0 HU, is stored as 0."""
+    truth = repaired(Rescale(1, 0, 12, False))
+    assert truth is not None
+    stored = np.array([[3096, 0, 40, 3095]], np.uint16)
+    np.testing.assert_array_equal(to_hounsfield(stored, truth), [[-1000, 0, 40, 3095]])
+
+
+@pytest.mark.parametrize(
+    "right",
+    [Rescale(1, -1024, 12, False), Rescale(1, 0, 12, True), Rescale(1, 0, 16, False), Rescale(1, -100, 12, False)],
+)
+def test_slices_with_a_plausible_intercept_are_left_alone(right):
+    assert repaired(right) is None
+
+
+def test_the_table_covers_every_bit_pattern():
+    table = hounsfield_table(Rescale(1, -1024, 16, True))
+    assert table.shape == (65536,)
+    assert (table[0], table[0x7FFF], table[0x8000], table[0xFFFF]) == (-1024, 31743, -33792, -1025)

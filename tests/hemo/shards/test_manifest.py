@@ -1,0 +1,43 @@
+from hemo.corpus.sources import SourceFile
+from hemo.shards.manifest import Manifest, read_manifest, update_manifest, write_manifest
+
+EMPTY = Manifest((), ())
+
+
+def files(names: str, mark: str = "1") -> list[SourceFile]:
+    return [SourceFile(name, 10, mark) for name in names]
+
+
+def paths(manifest: Manifest) -> dict[int, str]:
+    return {unit.number: "".join(unit.paths) for unit in manifest.by_unit()}
+
+
+def test_a_first_listing_is_cut_into_units_of_consecutive_files():
+    update = update_manifest(EMPTY, files("edcba"), unit_files=2)
+    assert paths(update.manifest) == {0: "ab", 1: "cd", 2: "e"}
+    assert not update.stale
+
+
+def test_new_files_become_new_units_and_the_rest_stays():
+    first = update_manifest(EMPTY, files("bd"), unit_files=2).manifest
+    update = update_manifest(first, files("abcd"), unit_files=2)
+    assert paths(update.manifest) == {0: "bd", 1: "ac"}
+    assert (update.stale, update.kept) == (frozenset(), 2)
+
+
+def test_a_unit_with_a_changed_or_vanished_file_is_stale():
+    first = update_manifest(EMPTY, files("abcdef"), unit_files=2).manifest
+    now = [*files("a"), *files("b", mark="2"), *files("c"), *files("ef")]
+    update = update_manifest(first, now, unit_files=2)
+    assert update.stale == {0, 1}
+    assert paths(update.manifest) == {0: "ab", 1: "c", 2: "ef"}
+
+
+def test_a_manifest_survives_writing_and_reading(tmp_path):
+    manifest = update_manifest(EMPTY, files("abc"), unit_files=2).manifest
+    write_manifest(str(tmp_path), manifest)
+    assert read_manifest(str(tmp_path)) == manifest
+
+
+def test_a_folder_without_manifest_has_an_empty_one(tmp_path):
+    assert read_manifest(str(tmp_path)) == EMPTY
