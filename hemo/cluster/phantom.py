@@ -42,7 +42,9 @@ def make_phantom(config: PhantomConfig) -> str:
     if _is_complete(config.out, deciding):
         return config.out
     require_writable(config.out)
-    plans = plan_corpus(slices=config.slices, seed=config.seed, positive_fraction=config.positive_fraction, traps=config.traps)
+    plans = plan_corpus(
+        slices=config.slices, seed=config.seed, positive_fraction=config.positive_fraction, traps=config.traps
+    )
     _refuse_other_files(config.out, plans)
     labels = _write_slices(plans, join(config.out, IMAGES))
     write_bytes(join(config.out, LABELS), label_table(plans, labels).encode())
@@ -67,8 +69,11 @@ def _is_complete(out: str, deciding: dict[str, Any]) -> bool:
     if card.get("digest") == digest_of(deciding):
         return True
     there = card.get("config", {})
-    differing = [f"{key} {there.get(key)} there, {value} asked" for key, value in deciding.items() if there.get(key) != value]
-    raise OutputError(f"out: {out} holds a corpus of another config ({'; '.join(differing)}); give another folder or remove it")
+    pairs = [(key, there.get(key), value) for key, value in deciding.items()]
+    differing = [f"{key} is {found} there, {asked} asked" for key, found, asked in pairs if found != asked]
+    raise OutputError(
+        f"out: {out} holds a corpus of another config ({'; '.join(differing)}); give another folder or remove it"
+    )
 
 
 def _refuse_other_files(out: str, plans: Sequence[SlicePlan]) -> None:
@@ -77,13 +82,15 @@ def _refuse_other_files(out: str, plans: Sequence[SlicePlan]) -> None:
     others = [file for file in list_files(join(out, IMAGES)) if file not in planned]
     if others:
         raise OutputError(
-            f"out: {join(out, IMAGES)} holds {len(others)} files of another corpus, such as {others[0]}; give another folder or remove it"
+            f"out: {join(out, IMAGES)} holds {len(others)} files of another corpus, such as {others[0]}; "
+            "give another folder or remove it"
         )
 
 
 def _write_slices(plans: Sequence[SlicePlan], folder: str) -> Labels:
     """Write all files in tasks of `SLICES_A_TASK`; return the visible subtypes by image id, in the order of `plans`."""
-    tasks = [_write_some.remote(plans[start : start + SLICES_A_TASK], folder) for start in range(0, len(plans), SLICES_A_TASK)]
+    starts = range(0, len(plans), SLICES_A_TASK)
+    tasks = [_write_some.remote(plans[start : start + SLICES_A_TASK], folder) for start in starts]
     columns = TextColumn("phantom"), BarColumn(), MofNCompleteColumn(), TextColumn("slices"), TimeRemainingColumn()
     written: Labels = {}
     with Progress(*columns, console=Console(stderr=True)) as progress:

@@ -1,9 +1,14 @@
 """What `phantom` is told."""
 
-from pydantic import Field, NonNegativeInt, PositiveInt
+from typing import Self
+
+from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
 
 from hemo.config.cluster import ClusterConfig
 from hemo.config.fields import Config, Location
+
+MIN_SLICES_WITH_TRAPS = 20
+"""Two patients, room for each fault, and no larger share of unreadable files than `convert` puts up with."""
 
 
 class PhantomConfig(Config):
@@ -13,7 +18,10 @@ class PhantomConfig(Config):
     slices: PositiveInt = Field(600, description="number of DICOM files")
     seed: NonNegativeInt = Field(0, description="same seed, same bytes")
     positive_fraction: float = Field(
-        0.4, ge=0, le=1, description="share of slices with a hemorrhage (0.14 in the real corpus)"
+        0.4,
+        ge=0,
+        le=0.6,
+        description="share of slices with a hemorrhage (0.14 in the real corpus); none at base and vertex",
     )
     traps: bool = Field(
         True,
@@ -21,3 +29,9 @@ class PhantomConfig(Config):
         "duplicate labels, ...",
     )
     cluster: ClusterConfig = ClusterConfig()
+
+    @model_validator(mode="after")
+    def _has_room_for_traps(self) -> Self:
+        if self.traps and self.slices < MIN_SLICES_WITH_TRAPS:
+            raise ValueError(f"traps need --slices {MIN_SLICES_WITH_TRAPS} or more; or give --traps false")
+        return self

@@ -39,7 +39,8 @@ def _paint_scalp(hu: Field, head: Head, section: Section, shell: Field) -> None:
     if section.level < 0.5:
         from_temple = np.abs(np.arctan2(np.abs(section.x_mm), -section.y_mm) - np.float32(1.3))
         bulge = np.float32(1.2 * thickness) * (1 - (from_temple / np.float32(0.6)) ** 2)
-        hu[(enlarge(np.asarray(section.shell_mm + bulge, np.float32)) > 0) & (shell <= 0)] = MUSCLE_HU  # temporal muscle
+        temporal_muscle = enlarge(np.asarray(section.shell_mm + bulge, np.float32)) > 0
+        hu[temporal_muscle & (shell <= 0)] = MUSCLE_HU
 
 
 def _paint_skull(hu: Field, head: Head, depth: Field, shell: Field, grain: Field) -> None:

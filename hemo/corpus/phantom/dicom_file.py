@@ -1,4 +1,4 @@
-"""A rendered slice to the bytes of a DICOM file with the corpus's header: the same tags, types and oddities, and no more."""
+"""A rendered slice to the bytes of a DICOM file with the corpus's header: the same tags and oddities, and no more."""
 
 import hashlib
 import math
@@ -12,7 +12,7 @@ from pydicom.config import disable_value_validation
 from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
 from pydicom.filewriter import dcmwrite
-from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, ImplicitVRLittleEndian
+from pydicom.uid import UID, CTImageStorage, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
 from hemo.corpus.phantom.scanner import PixelFormat, to_stored
 
@@ -104,8 +104,10 @@ def _file_meta(identity: Identity, *, implicit_vr: bool) -> FileMetaDataset:
     meta = FileMetaDataset()
     meta.FileMetaInformationVersion = b"\x00\x01"
     meta.MediaStorageSOPClassUID = CTImageStorage
-    meta.MediaStorageSOPInstanceUID = f"2.25.{int.from_bytes(hashlib.sha256(identity.image.encode()).digest()[:15])}"
+    meta.MediaStorageSOPInstanceUID = UID(
+        f"2.25.{int.from_bytes(hashlib.sha256(identity.image.encode()).digest()[:15])}"
+    )
     meta.TransferSyntaxUID = ImplicitVRLittleEndian if implicit_vr else ExplicitVRLittleEndian
-    meta.ImplementationClassUID = "2.25.302043790172249692526321623266752743501"
+    meta.ImplementationClassUID = UID("2.25.302043790172249692526321623266752743501")
     meta.ImplementationVersionName = "HEMO_PHANTOM_1"
     return meta

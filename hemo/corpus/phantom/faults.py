@@ -19,7 +19,7 @@ CONSTANT_HU = -1000
 
 
 def spoil_pixels(hu: NDArray[np.int16], fault: Fault | None, rng: np.random.Generator) -> NDArray[np.int16]:
-    """Return the slice in HU, int16 (512, 512), as it is after a fault of the detector; the same where there is none."""
+    """Return the slice in HU, int16 (512, 512), as a detector's fault leaves it; the same where there is none."""
     if fault == "constant":
         return np.full_like(hu, CONSTANT_HU)
     if fault == "noise":
@@ -47,4 +47,4 @@ def photograph(hu: NDArray[np.int16], rng: np.random.Generator) -> NDArray[np.ui
     moire = 9 * np.sin(rows * 0.9 + columns * 0.13)
     tints = np.array([0.86, 0.95, 1.0], np.float32)
     colour = (photo * 0.8 + glare + moire)[..., None] * tints + rng.normal(0, 4, (side, side, 3))
-    return np.clip(colour, 0, 255).astype(np.uint8)
+    return np.asarray(np.clip(colour, 0, 255), np.uint8)

@@ -40,7 +40,7 @@ class Pose:
 
 @dataclass(frozen=True)
 class Capsule:
-    """A rounded bar between two points, present at some levels, that thins out towards the first and the last of them."""
+    """A rounded bar between two points. It is there at some levels and thins out towards the first and the last."""
 
     start_mm: tuple[float, float]
     end_mm: tuple[float, float]
@@ -76,7 +76,7 @@ class Waves:
         rows = np.concatenate([np.cos(down), -np.sin(down)])
         columns = np.concatenate([np.cos(across), np.sin(across)])
         summed = np.einsum("ky,kx->yx", rows, columns, optimize=False)
-        return (summed * math.sqrt(2 / len(kx))).astype(np.float32)
+        return np.asarray(summed * math.sqrt(2 / len(kx)), np.float32)
 
 
 def coarse_axis_mm(spacing_mm: float) -> Field:
@@ -99,7 +99,8 @@ def presence(level: float, levels: tuple[float, float]) -> float:
 
 def ellipse_mm(x: Field, y: Field, centre: tuple[float, float], half_axes: tuple[float, float]) -> Field:
     """Return about the signed distance to an ellipse along the axes, negative inside."""
-    across, down = (x - np.float32(centre[0])) / np.float32(half_axes[0]), (y - np.float32(centre[1])) / np.float32(half_axes[1])
+    across = (x - np.float32(centre[0])) / np.float32(half_axes[0])
+    down = (y - np.float32(centre[1])) / np.float32(half_axes[1])
     return (np.sqrt(across**2 + down**2) - 1) * np.float32(min(half_axes))
 
 

@@ -49,7 +49,8 @@ class Head:
             level: Height in the head, of the same shape: not constant where the head is tilted to a side.
         """
         cos, sin = np.cos(angle_rad), np.sin(angle_rad)
-        ellipse = 1 / np.sqrt((cos / np.float32(self.half_width_mm)) ** 2 + (sin / np.float32(self.half_length_mm)) ** 2)
+        across, along = cos / np.float32(self.half_width_mm), sin / np.float32(self.half_length_mm)
+        ellipse = 1 / np.sqrt(across**2 + along**2)
         shape = 1 + np.float32(0.035) * sin  # a forehead is narrower than an occiput
         for order, amplitude in enumerate(self.harmonics, start=3):
             shape += np.float32(amplitude) * np.cos(order * angle_rad + np.float32(np.pi * (order % 4) / 4))

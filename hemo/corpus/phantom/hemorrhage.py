@@ -27,16 +27,25 @@ LEVELS: dict[Subtype, tuple[float, float]] = {
 }
 """Where each subtype has room to be seen."""
 
+_RANGES: dict[Subtype, tuple[float, tuple[float, float], tuple[float, float], tuple[float, float]]] = {
+    "epidural": (0.75, (22.0, 40.0), (9.0, 22.0), (58.0, 82.0)),
+    "subdural": (0.45, (50.0, 100.0), (5.5, 12.0), (54.0, 76.0)),
+    "subarachnoid": (0.6, (0.6, 1.3), (0.18, 0.34), (56.0, 74.0)),
+    "intraventricular": (0.3, (-8.0, 14.0), (0.0, 1.0), (60.0, 85.0)),
+    "intraparenchymal": (0.8, (8.0, 18.0), (0.30, 0.62), (58.0, 85.0)),
+}
+"""Spread about the side in rad; and the ends between which extent, thickness and density in HU are drawn."""
+
 
 @dataclass(frozen=True)
 class Lesion:
-    """One hemorrhage. What `extent_mm` and `thickness_mm` mean depends on the subtype: see the function that shapes it."""
+    """One hemorrhage. What `extent` and `thickness` mean depends on the subtype: see the function that shapes it."""
 
     subtype: Subtype
     levels: tuple[float, float]
     angle_rad: float
-    extent_mm: float
-    thickness_mm: float
+    extent: float
+    thickness: float
     density_hu: float
     harmonics: tuple[float, ...]
 
@@ -50,19 +59,13 @@ class Lesion:
 def draw_lesion(rng: np.random.Generator, subtype: Subtype, levels: tuple[float, float]) -> Lesion:
     """Draw a lesion of a subtype that spans `levels`, first and last slice included."""
     side = float(rng.choice([0.0, math.pi]))
-    spread, extent, thickness, density = {
-        "epidural": (0.75, (26.0, 42.0), (14.0, 24.0), (62.0, 82.0)),
-        "subdural": (0.45, (62.0, 105.0), (8.0, 14.0), (56.0, 78.0)),
-        "subarachnoid": (0.6, (0.75, 1.35), (0.22, 0.36), (58.0, 76.0)),
-        "intraventricular": (0.3, (-8.0, 14.0), (0.0, 1.0), (60.0, 85.0)),
-        "intraparenchymal": (0.8, (12.0, 20.0), (0.30, 0.62), (60.0, 85.0)),
-    }[subtype]
+    spread, extent, thickness, density = _RANGES[subtype]
     return Lesion(
         subtype=subtype,
         levels=levels,
         angle_rad=side + float(rng.uniform(-spread, spread)),
-        extent_mm=float(rng.uniform(*extent)),
-        thickness_mm=float(rng.uniform(*thickness)),
+        extent=float(rng.uniform(*extent)),
+        thickness=float(rng.uniform(*thickness)),
         density_hu=float(rng.uniform(*density)),
         harmonics=tuple(float(value) for value in rng.uniform(-1, 1, 6)),
     )
@@ -101,7 +104,7 @@ def paint_hemorrhage(hu: Field, room: Mask, section: Section, lesions: tuple[Les
 def _paint_clots(hu: Field, free: Mask, grain: Field, clots: list[tuple[Lesion, Field, Mask]]) -> None:
     for lesion, distance, clot in clots:
         if lesion.subtype == "intraparenchymal":
-            rim = free & (distance < np.float32(3 + 5 * lesion.thickness_mm)) & (hu > 20)
+            rim = free & (distance < np.float32(3 + 5 * lesion.thickness)) & (hu > 20)
             hu[rim] = OEDEMA_HU
         hu[clot] = np.clip(np.float32(lesion.density_hu) + np.float32(3) * grain[clot], 50, 90)
 
@@ -112,37 +115,41 @@ def _from_angle(section: Section, angle_rad: float) -> Field:
 
 
 def _epidural(lesion: Lesion, section: Section, size: float) -> Field:
-    """A lens: half as long as `extent_mm` says, `thickness_mm` in its middle, not across a suture."""
-    along = _from_angle(section, lesion.angle_rad) * section.radius_mm / np.float32(lesion.extent_mm * size)
-    thickness = np.minimum(np.float32(lesion.thickness_mm * size), section.radius_mm * np.float32(0.4))
+    """A lens: `extent` mm along the table to either side, `thickness` mm in its middle."""
+    along = _from_angle(section, lesion.angle_rad) * section.radius_mm / np.float32(lesion.extent * size)
+    thickness = np.minimum(np.float32(lesion.thickness * size), section.radius_mm * np.float32(0.4))
     return np.asarray(section.depth_mm - thickness * (1 - along**2), np.float32)
 
 
 def _subdural(lesion: Lesion, section: Section, size: float) -> Field:
-    """A crescent along one hemisphere: `extent_mm` to either side of its middle, `thickness_mm` thick, not across the midline."""
-    along = np.abs(_from_angle(section, lesion.angle_rad)) * section.radius_mm / np.float32(lesion.extent_mm)
-    thickness = np.minimum(np.float32(lesion.thickness_mm * size), section.radius_mm * np.float32(0.25))
+    """A crescent: `extent` mm along the table to either side, `thickness` mm thick, not across the midline."""
+    along = np.abs(_from_angle(section, lesion.angle_rad)) * section.radius_mm / np.float32(lesion.extent)
+    thickness = np.minimum(np.float32(lesion.thickness * size), section.radius_mm * np.float32(0.25))
     crescent = section.depth_mm - thickness * (1 - along**3) + np.float32(0.7) * section.folds
     side = np.float32(math.copysign(1, math.cos(lesion.angle_rad)))
     return np.asarray(np.maximum(crescent, 1.5 - side * section.x_mm), np.float32)
 
 
 def _subarachnoid(lesion: Lesion, section: Section, size: float) -> Field:
-    """Thin layers in sulci, fissures and cisterns of a sector: `extent_mm` is its half angle in rad, `thickness_mm` a sulcus's width in wave heights."""
-    width = np.float32(lesion.thickness_mm * size)
+    """Thin layers in the sulci and cisterns of a sector.
+
+    `extent` is the sector's half angle in rad, `thickness` the width of a sulcus in standard deviations of the folds.
+    """
+    width = np.float32(lesion.thickness * size)
     taper = np.clip(1.1 - section.depth_mm / 26, 0, 1)
     sulci = (np.abs(section.folds) - width * taper) * 4
     rim = section.depth_mm - np.float32(2.5 * size)
     spaces = np.minimum(np.minimum(sulci, rim), section.cisterns_mm - 1)
-    off = (np.abs(_from_angle(section, lesion.angle_rad)) - np.float32(lesion.extent_mm)) * np.minimum(section.radius_mm, 30)
+    aside = np.abs(_from_angle(section, lesion.angle_rad)) - np.float32(lesion.extent)
+    off = aside * np.minimum(section.radius_mm, 30)
     sector = np.where(section.cisterns_mm < 4, np.minimum(off, 0), off)
     return np.asarray(np.maximum(spaces, sector), np.float32)
 
 
 def _intraventricular(lesion: Lesion, section: Section, size: float) -> Field:
-    """Blood sinks to the back of the ventricles: it reaches forward to y = `extent_mm`, or fills them if `thickness_mm` is below 0.35."""
-    fills = lesion.thickness_mm < 0.35
-    surface = np.float32(-60.0 if fills else lesion.extent_mm) - section.y_mm
+    """Blood that sinks to the back: forward to y = `extent` mm, or throughout if `thickness` is below 0.35."""
+    fills = lesion.thickness < 0.35
+    surface = np.float32(-60.0 if fills else lesion.extent) - section.y_mm
     walls = section.ventricles_mm - np.float32(0.8)
     other = np.float32(math.cos(lesion.angle_rad)) * section.x_mm < -3
     sunk = np.maximum(walls, surface)
@@ -150,12 +157,12 @@ def _intraventricular(lesion: Lesion, section: Section, size: float) -> Field:
 
 
 def _intraparenchymal(lesion: Lesion, section: Section, size: float) -> Field:
-    """An irregular blob of radius `extent_mm`, its centre `thickness_mm` of the way from the skull's centre to its inner table."""
-    reach = np.float32(lesion.thickness_mm * 66)
-    centre_x, centre_y = reach * np.float32(math.cos(lesion.angle_rad)), reach * np.float32(1.2 * math.sin(lesion.angle_rad))
-    across, down = section.x_mm - centre_x, section.y_mm - centre_y
+    """An irregular blob of radius `extent` mm, `thickness` of the way from the middle to the inner table."""
+    reach = np.float32(lesion.thickness * 66)
+    across = section.x_mm - reach * np.float32(math.cos(lesion.angle_rad))
+    down = section.y_mm - reach * np.float32(1.2 * math.sin(lesion.angle_rad))
     around = np.arctan2(down, across)
-    radius = np.full_like(around, lesion.extent_mm * size)
+    radius = np.full_like(around, lesion.extent * size)
     for order, amplitude in enumerate(lesion.harmonics, start=1):
         radius *= 1 + np.float32(0.16 / math.sqrt(order) * amplitude) * np.cos(order * around + np.float32(2.1 * order))
     blob = np.sqrt(across**2 + down**2) - radius + np.float32(1.1) * section.grain

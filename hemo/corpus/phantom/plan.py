@@ -1,4 +1,4 @@
-"""Which patients, studies, slices and faults a corpus has: all of it drawn from one seed before anything is rendered."""
+"""Which patients, studies, slices and faults a corpus has: all drawn from one seed before anything is rendered."""
 
 import math
 from collections.abc import Iterator
@@ -36,7 +36,7 @@ class SlicePlan:
 
 @dataclass(frozen=True)
 class _Study:
-    """One examination before its slices are written out. `positives` is the run of slices with blood, `first` its subtype."""
+    """One examination before it is cut. `positives` is the run of slices with blood, `first` its subtype."""
 
     patient: int
     levels: tuple[float, ...]
@@ -47,13 +47,15 @@ class _Study:
 def plan_corpus(*, slices: int, seed: int, positive_fraction: float, traps: bool) -> tuple[SlicePlan, ...]:
     """Plan a corpus.
 
-    Everything but the lesions comes from generators that know nothing of them, so no header, noise or anatomy tells a label.
+    Everything but the lesions comes from generators that know nothing of them, so no header, noise or anatomy tells
+    a label.
 
     Args:
         slices: Number of files.
         seed: The same seed gives the same plan.
-        positive_fraction: Share of slices with a hemorrhage; kept to a slice or two where the anatomy leaves room.
-        traps: Whether to include faults, doubled label rows, wrapped pixel formats and the same pixels under two patients.
+        positive_fraction: Share of slices with a hemorrhage, 0 to 0.6: none lie at base and vertex.
+        traps: Whether to include faults, doubled label rows, wrapped pixel formats and the same pixels under two
+            patients. Needs two patients.
     """
     studies = list(_place_blood(_rng(seed, "blood"), _draw_studies(_rng(seed, "studies"), slices), positive_fraction))
     patients = _draw_patients(_rng(seed, "patients"), 1 + studies[-1].patient, traps=traps)
@@ -69,7 +71,7 @@ def _rng(seed: int, subject: str, *numbers: int) -> np.random.Generator:
 def _draw_studies(rng: np.random.Generator, slices: int) -> Iterator[_Study]:
     patient, left = -1, slices
     while left > 0:
-        patient += patient < 0 or rng.random() >= SECOND_STUDY_SHARE
+        patient += patient < 1 or rng.random() >= SECOND_STUDY_SHARE  # the second study is always another patient's
         count = min(int(rng.integers(STUDY_SLICES[0], STUDY_SLICES[1] + 1)), left)
         base, vertex = rng.uniform(-0.02, 0.08), rng.uniform(0.93, 1.04)
         yield _Study(patient, tuple(float(level) for level in np.linspace(base, vertex, count)))
@@ -80,8 +82,9 @@ def _place_blood(rng: np.random.Generator, studies: Iterator[_Study], positive_f
     """Give some studies a run of positive slices, correcting as it goes, so that the share comes out over all."""
     affected = math.sqrt(positive_fraction)
     owed, turn = 0.0, int(rng.integers(len(SUBTYPES)))
+    low, high = LEVELS["subdural"]
     for study in studies:
-        fits = [index for index, level in enumerate(study.levels) if LEVELS["subdural"][0] <= level <= LEVELS["subdural"][1]]
+        fits = [index for index, level in enumerate(study.levels) if low <= level <= high]
         owed += positive_fraction * len(study.levels)
         hit = rng.random() < affected or owed > len(fits)
         length = min(round(owed * rng.uniform(0.85, 1.15)), len(fits)) if hit else 0
@@ -114,9 +117,8 @@ def _number_slices(seed: int, studies: list[_Study], patients: list[tuple[Head, 
         for index, level in enumerate(study.levels):
             corner = -256 * pose.spacing_mm
             position = (corner, corner + 12, top_mm + HEIGHT_MM * level / math.cos(tilt))
-            identity = Identity(
-                next(images), patient_ids[study.patient], study_ids[number], series_ids[number], position, tilt, pose.spacing_mm
-            )
+            names = next(images), patient_ids[study.patient], study_ids[number], series_ids[number]
+            identity = Identity(*names, position, tilt, pose.spacing_mm)
             shown = lesions if index in study.positives else ()
             yield SlicePlan(identity, Scene(head, pose, scanner, level, shown, (seed, number, index)))
 
@@ -130,11 +132,15 @@ def _draw_ids(rng: np.random.Generator, count: int, digits: int) -> list[str]:
 
 
 def _draw_pose(rng: np.random.Generator) -> Pose:
-    return Pose(float(rng.normal(0, 0.14)), float(rng.normal(0, 7)), float(rng.normal(-8, 6)), float(rng.uniform(0.43, 0.50)))
+    right_mm, down_mm = float(rng.normal(0, 7)), float(rng.normal(-8, 6))
+    return Pose(float(rng.normal(0, 0.14)), right_mm, down_mm, float(rng.uniform(0.43, 0.50)))
 
 
 def _draw_lesions(rng: np.random.Generator, study: _Study) -> tuple[Lesion, ...]:
-    """Draw one hemorrhage, or two, over the study's run of positive slices; blood in the ventricles alone must have room in all of them."""
+    """Draw one hemorrhage, or two, over the study's run of positive slices.
+
+    Blood in the ventricles alone needs ventricles in all of them; else it comes with its source.
+    """
     run = study.positives
     if not run:
         return ()

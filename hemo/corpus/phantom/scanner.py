@@ -45,7 +45,7 @@ FORMATS = (
 """The format groups of the corpus; patients get one each, whatever their label."""
 
 WRAPPED_FORMAT = PixelFormat(12, False, "0", "1", ("00040", "00040"), ("00080", "00080"), True, None, False, wraps=True)
-"""Stored values are 1000 too low, modulo 4096, and the intercept is missing: `(stored + 1000) % 4096 - 1000` is right."""
+"""Stored values are 1000 too low, modulo 4096, without an intercept: `(stored + 1000) % 4096 - 1000` is right."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ def draw_scanner(rng: np.random.Generator, pixel_format: PixelFormat) -> Scanner
 
 
 def paint_holder(hu: Field, scanner: Scanner, spacing_mm: float) -> None:
-    """Paint the head holder (0 none, 1 deep trough, 2 shallow trough) into the air of `hu`, float32 (512, 512), in place."""
+    """Paint the head holder (0 none, 1 deep, 2 shallow) into the air of `hu`, float32 (512, 512), in place."""
     if scanner.holder == 0:
         return
     axis = (np.arange(SIDE_PX, dtype=np.float32) + 0.5 - SIDE_PX / 2) * np.float32(spacing_mm)
@@ -88,12 +88,11 @@ def scan(hu: Field, scanner: Scanner, level: float, noise: np.random.Generator) 
     Returns:
         HU from -1024 up, int16 (512, 512).
     """
-    seen = cv2.GaussianBlur(hu, (5, 5), POINT_SPREAD_PX)
-    grain = noise.standard_normal(hu.shape, dtype=np.float32)
-    grain = cv2.GaussianBlur(grain, (3, 3), 0.6) * np.float32(2.0 * scanner.noise_hu)
-    seen += grain
+    seen = np.asarray(cv2.GaussianBlur(hu, (5, 5), POINT_SPREAD_PX), np.float32)
+    grain = cv2.GaussianBlur(noise.standard_normal(hu.shape, dtype=np.float32), (3, 3), 0.6)
+    seen += np.asarray(grain, np.float32) * np.float32(2.0 * scanner.noise_hu)
     streaks = cv2.GaussianBlur(noise.standard_normal((SIDE_PX, 1), dtype=np.float32), (1, 25), 5.0)
-    seen += streaks * np.float32(45 * max(0.0, 0.26 - level))
+    seen += np.asarray(streaks, np.float32) * np.float32(45 * max(0.0, 0.26 - level))
     return np.clip(np.rint(seen), -1024, 3071).astype(np.int16)
 
 
@@ -104,7 +103,7 @@ def to_stored(hu: NDArray[np.int16], pixel_format: PixelFormat) -> NDArray[np.ui
     """
     stored = hu.astype(np.int32)
     if pixel_format.wraps:
-        stored %= 4096
+        stored = np.maximum(stored, -1000) % 4096
     else:
         stored -= round(float(pixel_format.intercept))
     np.clip(stored, *pixel_format.stored_range, out=stored)

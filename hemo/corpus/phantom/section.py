@@ -42,8 +42,8 @@ CHOROID = (Capsule((20, 25), (22, 29), 2.1, (0.44, 0.57), mirrored=True),)
 class Section:
     """Coarse fields of one head at one level, each float32 (128, 128), in mm where the name says so.
 
-    `depth_mm` counts inwards from the inner table; the skull is where it is negative and `shell_mm`, counted inwards from
-    the outer table, is not. `folds` crosses zero along the sulci. The rest are signed distances, negative inside.
+    `depth_mm` counts inwards from the inner table; the skull is where it is negative and `shell_mm`, counted inwards
+    from the outer table, is not. `folds` crosses zero along the sulci. The rest are signed distances, negative inside.
     """
 
     level: float

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from hemo.corpus.phantom.geometry import Capsule, Field, capsules_mm, ellipse_mm, enlarge
+from hemo.corpus.phantom.geometry import Capsule, Field, Mask, capsules_mm, ellipse_mm, enlarge
 from hemo.corpus.phantom.head import Head
 from hemo.corpus.phantom.section import Section
 
@@ -39,8 +39,8 @@ def paint_skull_base(hu: Field, head: Head, section: Section, depth: Field) -> N
     x, y, level = section.x_mm / size, section.y_mm / size, section.level
     wavy = section.grain * np.float32(1.6)
 
-    def inside(capsules: tuple[Capsule, ...], roughness: Field | float = 0.0, margin_mm: float = 0.0) -> Field:
-        return np.asarray(enlarge(capsules_mm(x, y, level, capsules) + roughness) < margin_mm)
+    def inside(capsules: tuple[Capsule, ...], roughness: Field | float = 0.0, margin_mm: float = 0.0) -> Mask:
+        return np.asarray(enlarge(capsules_mm(x, y, level, capsules) + roughness) < margin_mm, np.bool_)
 
     cavity = depth > -1
     hu[inside(BONES, wavy) & cavity] = head.bone_hu * 0.8

@@ -1,0 +1,77 @@
+import json
+from pathlib import Path
+
+import pytest
+
+from hemo.cluster.phantom import make_phantom
+from hemo.config.phantom import PhantomConfig
+from hemo.corpus.labels import parse_labels
+from hemo.corpus.phantom.plan import plan_corpus
+from hemo.corpus.phantom.slice_file import make_slice_file
+from hemo.errors import OutputError
+
+pytestmark = pytest.mark.usefixtures("ray_cluster")
+
+
+def config(out: Path, **changes) -> PhantomConfig:
+    return PhantomConfig.model_validate({"out": str(out), "slices": 30, **changes})
+
+
+@pytest.fixture(scope="module")
+def corpus(ray_cluster, tmp_path_factory) -> Path:
+    return Path(make_phantom(config(tmp_path_factory.mktemp("phantom") / "corpus")))
+
+
+def test_files_are_those_of_the_plan_whoever_wrote_them(corpus):
+    plans = plan_corpus(slices=30, seed=0, positive_fraction=0.4, traps=True)
+    files = sorted((corpus / "stage_2_train").iterdir())
+    assert [file.stem for file in files] == sorted(plan.identity.image for plan in plans)
+    for plan in plans[::7]:
+        written = (corpus / "stage_2_train" / f"{plan.identity.image}.dcm").read_bytes()
+        assert written == make_slice_file(plan).data
+
+
+def test_labels_and_card_agree(corpus):
+    table = parse_labels((corpus / "stage_2_train.csv").read_bytes(), "stage_2_train.csv")
+    card = json.loads((corpus / "phantom.json").read_text())
+    assert len(table.keys) == card["slices"] == 30
+    assert table.repeated > 0
+    for name, count in card["positive"].items():
+        assert table.values[:, table.classes.index(name)].sum() == count
+    assert 8 <= card["positive"]["any"] <= 16
+    assert card["faults"] == {"constant": 1, "noise": 1, "photographed": 1, "truncated": 1}
+
+
+def test_a_complete_corpus_is_left_alone(corpus):
+    file = next((corpus / "stage_2_train").iterdir())
+    before = file.stat().st_mtime_ns
+    assert make_phantom(config(corpus)) == str(corpus)
+    assert file.stat().st_mtime_ns == before
+
+
+def test_an_interrupted_corpus_is_completed_with_the_same_bytes(corpus):
+    file = sorted((corpus / "stage_2_train").iterdir())[3]
+    before, card = file.read_bytes(), (corpus / "phantom.json").read_bytes()
+    file.unlink()
+    (corpus / "phantom.json").unlink()
+    make_phantom(config(corpus))
+    assert file.read_bytes() == before
+    assert (corpus / "phantom.json").read_bytes() == card
+
+
+def test_a_folder_of_another_config_is_refused_with_the_fields_that_differ(corpus):
+    with pytest.raises(OutputError, match=r"another config \(slices is 30 there, 40 asked; seed is 0 there, 7 asked\)"):
+        make_phantom(config(corpus, slices=40, seed=7))
+
+
+def test_a_folder_with_images_of_its_own_is_refused(tmp_path):
+    (tmp_path / "stage_2_train").mkdir()
+    (tmp_path / "stage_2_train" / "ID_real.dcm").write_bytes(b"")
+    with pytest.raises(OutputError, match=r"holds 1 files of another corpus, such as ID_real.dcm; give another folder"):
+        make_phantom(config(tmp_path))
+
+
+def test_a_folder_that_cannot_be_written_is_refused_first(tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(OutputError, match="cannot write in"):
+        make_phantom(config(tmp_path / "file" / "corpus"))
