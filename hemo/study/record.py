@@ -95,10 +95,14 @@ def write_record(folder: str, record: TrialRecord, predictions: pa.Table | None)
     write_json(join(place, "record.json"), record.model_dump(mode="json"))
 
 
+def has_record(folder: str, digest: str) -> bool:
+    """Tell whether a trial ended, well or not."""
+    return exists(join(folder, digest, "record.json"))
+
+
 def is_finished(folder: str, digest: str) -> bool:
     """Tell whether a record says that this trial need not run again: complete or pruned, not failed."""
-    place = join(folder, digest, "record.json")
-    return exists(place) and read_record(folder, digest).status != "failed"
+    return has_record(folder, digest) and read_record(folder, digest).status != "failed"
 
 
 def read_record(folder: str, digest: str) -> TrialRecord:
@@ -127,7 +131,7 @@ def read_records(folder: str) -> list[TrialRecord]:
     Raises:
         SourceError: If there is none.
     """
-    digests = [name for name in _folders(folder) if exists(join(folder, name, "record.json"))]
+    digests = [name for name in _folders(folder) if has_record(folder, name)]
     if not digests:
         raise SourceError(f"{folder} holds no trial records; `hemo train` and `hemo tune` write them")
     return [read_record(folder, digest) for digest in digests]

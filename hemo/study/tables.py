@@ -8,6 +8,7 @@ from typing import Any
 from hemo.study.comparison import Comparison, Row, figures_of, title_of
 from hemo.study.headings import heading, subject
 from hemo.study.intervals import Interval
+from hemo.study.record import TrialRecord
 
 MISSING = "-"
 NAME = "trial"
@@ -151,3 +152,10 @@ def _csv_row(row: Row) -> dict[str, Any]:
 
 def _ends(name: str, interval: Interval | None) -> dict[str, float | None]:
     return {f"{name}_low": interval.low if interval else None, f"{name}_high": interval.high if interval else None}
+
+
+def summary(records: Sequence[TrialRecord]) -> str:
+    """Return a short table of trials that ended, without intervals."""
+    head = [NAME, "val loss / acc", "test loss / acc", "status"]
+    rows = [Row(record) for record in records]
+    return _aligned(head, [[title_of(row.record), *(FIGURES[column](row) for column in head[1:])] for row in rows])

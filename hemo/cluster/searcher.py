@@ -1,0 +1,139 @@
+"""An Optuna study that Tune asks for trials. The study is the memory of a search: a killed one goes on from it.
+
+Ray's own `OptunaSearch` stores trials that a scheduler stopped as complete, enqueues the first points again on each
+start, and leaves trials without a metric running for ever. Tune's `Searcher` and Optuna's ask and tell are enough.
+"""
+
+import json
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import optuna
+from optuna.distributions import BaseDistribution
+from optuna.storages import BaseStorage, JournalStorage, RDBStorage
+from optuna.storages.journal import JournalFileBackend
+from optuna.study import StudyDirection
+from optuna.trial import FrozenTrial, TrialState
+from ray.tune.search import Searcher
+
+from hemo.config.digest import digest_of
+from hemo.config.trial import TrialConfig
+from hemo.config.tune import SearchConfig, TuneConfig
+from hemo.errors import ConfigError
+from hemo.storage import is_local, join
+from hemo.study.space import point_trial
+
+JOURNAL = "optuna-journal.log"
+ENDED = (TrialState.COMPLETE, TrialState.PRUNED)
+
+
+def open_study(config: TuneConfig, search: SearchConfig, training_set_digest: str) -> optuna.Study:
+    """Create the study, or load it to go on: named by all that decides what is searched, and for what.
+
+    Raises:
+        ConfigError: If its storage cannot be used.
+    """
+    deciding = search.model_dump(mode="json", exclude={"trials", "first", "seed", "storage"})
+    name = digest_of({"search": deciding, "trial": config.trial.deciding(), "training_set": training_set_digest})
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    storage = _storage(config, search)
+    direction = StudyDirection.MINIMIZE if search.metric == "val_loss" else StudyDirection.MAXIMIZE
+    study = optuna.create_study(storage=storage, study_name=f"hemo-{name}", direction=direction, load_if_exists=True)
+    study.sampler = _sampler(search.seed + len(study.trials))
+    return study
+
+
+def plan_points(study: optuna.Study, search: SearchConfig) -> int:
+    """Queue the first points and those that were interrupted or failed; return how many trials are left to run."""
+    for point in search.first:
+        study.enqueue_trial(dict(point), skip_if_exists=True)
+    for stale in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+        study.tell(stale.number, state=TrialState.FAIL)
+    settled = [_point(trial) for trial in study.get_trials(states=(*ENDED, TrialState.WAITING))]
+    for trial in study.get_trials(states=(TrialState.FAIL,)):
+        if trial.params not in settled:
+            settled.append(trial.params)
+            study.enqueue_trial(trial.params)
+    return max(0, search.trials - len(study.get_trials(deepcopy=False, states=ENDED)))
+
+
+def ended_trials(study: optuna.Study, base: TrialConfig) -> list[TrialConfig]:
+    """Return the trials that ended, well or not, in the order of the study."""
+    ended = study.get_trials(deepcopy=False, states=(*ENDED, TrialState.FAIL))
+    return [point_trial(base, trial.params) for trial in ended]
+
+
+def _point(trial: FrozenTrial) -> dict[str, Any]:
+    """Return a trial's point; one that waits has it among what it is fixed to."""
+    return trial.params or dict(trial.system_attrs.get("fixed_params", {}))
+
+
+def _sampler(seed: int) -> optuna.samplers.BaseSampler:
+    """Return TPE over all fields together, which also learns from trials that still run."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        return optuna.samplers.TPESampler(seed=seed, multivariate=True, constant_liar=True)
+
+
+def _storage(config: TuneConfig, search: SearchConfig) -> BaseStorage:
+    if search.storage == "journal":
+        if not is_local(config.out):
+            raise ConfigError(
+                f"search.storage: a journal needs a mounted disk and cannot lie in {config.out}; give a local `out`, "
+                "or an RDB URL such as postgresql://user@host/studies"
+            )
+        Path(config.out).mkdir(parents=True, exist_ok=True)
+        return JournalStorage(JournalFileBackend(join(config.out, JOURNAL)))
+    try:
+        return RDBStorage(search.storage)
+    except Exception as error:  # SQLAlchemy's and the drivers' own, of many kinds
+        reason = " ".join(str(error).split())
+        raise ConfigError(
+            f"search.storage: {search.storage} cannot be opened ({reason}); give `journal` or an RDB URL such as "
+            "sqlite:////shared/study.db"
+        ) from error
+
+
+class StudySearcher(Searcher):
+    """Asks an Optuna study for points, and tells it how they did."""
+
+    def __init__(
+        self, study: optuna.Study, space: Mapping[str, BaseDistribution], base: TrialConfig, metric: str
+    ) -> None:
+        """Stand between Tune and a study.
+
+        Args:
+            study: Of the search.
+            space: Dotted field -> distribution.
+            base: What every trial starts from.
+            metric: Such as `val_loss`.
+        """
+        super().__init__(metric=metric, mode="min" if metric == "val_loss" else "max")
+        self._study, self._space, self._base = study, dict(space), base
+        self._asked: dict[str, optuna.Trial] = {}
+
+    def suggest(self, trial_id: str) -> dict[str, Any]:
+        """Return the next point as a trial's config."""
+        asked = self._study.ask(fixed_distributions=self._space)
+        self._asked[trial_id] = asked
+        return {"trial": point_trial(self._base, asked.params).model_dump(mode="json")}
+
+    def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
+        """Tell the study an epoch's figure."""
+        if "status" not in result:
+            self._asked[trial_id].report(result[self.metric], step=result["epoch"])
+
+    def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
+        """Tell the study how a trial ended; one without a status was stopped by the scheduler."""
+        status = "failed" if error or result is None else result.get("status", "pruned")
+        asked = self._asked.pop(trial_id)
+        if status == "complete" and result is not None:
+            self._study.tell(asked, result[self.metric])
+        else:
+            self._study.tell(asked, state=TrialState.PRUNED if status == "pruned" else TrialState.FAIL)
+
+    def save(self, checkpoint_path: str) -> None:
+        """Note which study it is; all else the study remembers."""
+        Path(checkpoint_path).write_text(json.dumps({"study": self._study.study_name}), encoding="utf-8")

@@ -1,0 +1,124 @@
+"""A grid or a search, by Ray Tune: one record a trial, whatever becomes of it."""
+
+import ray
+
+from hemo.cluster.chosen import chosen_record, with_test
+from hemo.cluster.feed import put_training_set
+from hemo.cluster.fit import RAY_FOLDER, gpus_per_worker
+from hemo.cluster.searcher import StudySearcher, ended_trials, open_study, plan_points
+from hemo.cluster.trainable import trial_worker
+from hemo.cluster.trial import check_trial
+from hemo.cluster.tuning import run_trials
+from hemo.config.trial import TrialConfig
+from hemo.config.tune import Choices, GridConfig, SearchConfig, TuneConfig
+from hemo.curation.card import TrainingSetCard, read_card
+from hemo.errors import ConfigError, HemoError
+from hemo.learning.figures import to_stderr
+from hemo.learning.images import read_training_set
+from hemo.storage import join, remove, require_writable
+from hemo.study.grid import grid_trials
+from hemo.study.overrides import changed
+from hemo.study.record import TrialRecord, has_record, is_finished, read_record, record_digest
+from hemo.study.space import search_space
+
+
+def tune_models(config: TuneConfig) -> list[TrialRecord]:
+    """Run every trial of a grid or a search that has no finished record, and return the records of all.
+
+    A trial that fails is a record too, and the others go on. In a search, test is read for the chosen trial alone.
+
+    Args:
+        config: Training set, where records go, and a grid or a search.
+
+    Raises:
+        UserError: If a cell or the space cannot work, before any trial runs.
+        HemoError: If all trials failed.
+    """
+    card = read_card(config.training_set)
+    if config.grid is not None:
+        records = _grid(config, config.grid, card)
+    elif config.search is not None:
+        records = _search(config, config.search, card)
+    remove(join(config.out, RAY_FOLDER))
+    if all(record.status == "failed" for record in records):
+        first = records[0].reason if records else "none ran"
+        raise HemoError(f"all {len(records)} trials failed; the first: {first} (records in {config.out})")
+    return records
+
+
+def _grid(config: TuneConfig, grid: GridConfig, card: TrainingSetCard) -> list[TrialRecord]:
+    """Run the cells that have no finished record; every cell's test is read, as its source did."""
+    trials = grid_trials(config.trial, grid)
+    for trial in trials:
+        _check(trial, card, f"grid: {trial.name}")
+    require_writable(config.out)
+    digests = [record_digest(trial, card.digest) for trial in trials]
+    missing = [trial for trial, digest in zip(trials, digests, strict=True) if not is_finished(config.out, digest)]
+    _say_plan(len(trials), len(missing), config.out)
+    if missing:
+        run_trials(config, put_training_set(config.training_set), missing, len(missing))
+    return [_tested(read_record(config.out, digest), config) for digest in digests]
+
+
+def _search(config: TuneConfig, search: SearchConfig, card: TrainingSetCard) -> list[TrialRecord]:
+    """Run the trials the study still lacks, then read test for the chosen."""
+    space = search_space(config.trial, search)
+    _check_space(config, search, card)
+    require_writable(config.out)
+    study = open_study(config, search, card.digest)
+    left = plan_points(study, search)
+    _say_plan(search.trials, left, config.out)
+    if left:
+        searcher = StudySearcher(study, space, config.trial, search.metric)
+        run_trials(config, put_training_set(config.training_set), searcher, left)
+    digests = dict.fromkeys(record_digest(trial, card.digest) for trial in ended_trials(study, config.trial))
+    records = [read_record(config.out, digest) for digest in digests if has_record(config.out, digest)]
+    if all(record.status != "complete" for record in records):
+        return records
+    chosen = chosen_record(records, search.metric)
+    to_stderr(f"chosen by {search.metric}: {chosen.config.name}; now its test split is read")
+    return [_tested(record, config) if record is chosen else record for record in records]
+
+
+def _tested(record: TrialRecord, config: TuneConfig) -> TrialRecord:
+    """Return the record with test figures; a complete one may lack them if a search wrote it."""
+    if record.status != "complete" or "test" in record.metrics:
+        return record
+    gpus = gpus_per_worker(config.workers)
+    task = ray.remote(num_cpus=config.workers.cpus, num_gpus=gpus)(_read_test)
+    tested: TrialRecord = ray.get(task.remote(record, config, gpus))
+    return tested
+
+
+def _read_test(record: TrialRecord, config: TuneConfig, gpus: float) -> TrialRecord:
+    data = read_training_set(config.training_set)
+    return with_test(record, config.out, data, trial_worker(config, gpus))
+
+
+def _check_space(config: TuneConfig, search: SearchConfig, card: TrainingSetCard) -> None:
+    """Refuse a search whose trials or metric cannot work, each choice on its own."""
+    if config.workers.count > 1:
+        raise ConfigError(
+            f"workers.count: a search runs each trial on one worker, not {config.workers.count}; "
+            "set workers.count to 1, or write the cells as a grid"
+        )
+    val = card.splits["val"]
+    if search.metric == "val_auroc" and not any(0 < positives < val.rows for positives in val.positives.values()):
+        raise ConfigError("search.metric: val_auroc needs both labels in the validation split; use val_loss")
+    _check(config.trial, card, "trial")
+    for key, values in search.space.items():
+        for value in values.choices if isinstance(values, Choices) else ():
+            where = f"search.space: {key} {value}"
+            _check(changed(config.trial, {key: value}, origin=where), card, where)
+
+
+def _check(trial: TrialConfig, card: TrainingSetCard, where: str) -> None:
+    try:
+        check_trial(trial, card)
+    except HemoError as error:
+        error.add_note(f"in {where}")
+        raise
+
+
+def _say_plan(trials: int, left: int, out: str) -> None:
+    to_stderr(f"{trials} trials, {trials - left} of them finished already; records in {out}")

@@ -1,0 +1,155 @@
+"""One trial as a Tune trainable: an epoch a step, so that a scheduler may stop it, and a record in the end."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from queue import SimpleQueue
+from threading import Thread
+from typing import Any
+
+from ray import tune
+
+from hemo.cluster.feed import ResidentSet, get_training_set
+from hemo.cluster.fit import train_model
+from hemo.cluster.track import tracked
+from hemo.cluster.trial import failed_record, run_trial
+from hemo.config.train import TrainConfig
+from hemo.config.trial import TrialConfig
+from hemo.config.tune import TuneConfig
+from hemo.errors import HemoError
+from hemo.learning.figures import EpochFigures, Reporter
+from hemo.learning.worker import Worker
+from hemo.study.record import TrialRecord, read_record, record_digest, write_record
+
+TrialBody = Callable[[Reporter], TrialRecord]
+
+
+class TrialRun(tune.Trainable):
+    """Runs `config["trial"]`; with several workers it starts a Ray Train group and only waits for it."""
+
+    def setup(  # type: ignore[override]  # the rest comes from `tune.with_parameters`
+        self, config: dict[str, Any], job: TuneConfig, resident: ResidentSet, gpus: float
+    ) -> None:
+        """Begin a trial.
+
+        Args:
+            config: Has `trial`, a trial's config as plain data.
+            job: Of the sweep.
+            resident: The training set in the object store.
+            gpus: Of each worker.
+        """
+        self._job, self._resident, self._gpus = job, resident, gpus
+        self._begin(config)
+
+    def step(self) -> dict[str, Any]:
+        """Return the next epoch's figures, or, with `done`, how the trial ended."""
+        said = self._steps.next()
+        return epoch_result(said) if isinstance(said, EpochFigures) else record_result(said)
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        """Begin another trial in this process: its libraries are loaded already."""
+        self._steps.stop()
+        self._begin(new_config)
+        return True
+
+    def cleanup(self) -> None:
+        """Let a stopped trial write its record."""
+        self._steps.stop()
+
+    def _begin(self, config: dict[str, Any]) -> None:
+        trial = TrialConfig.model_validate(config["trial"])
+        body = self._alone if self._job.workers.count == 1 else self._by_workers
+        self._steps = Steps(lambda reporter: body(trial, reporter), epochs=trial.training.epochs)
+
+    def _alone(self, trial: TrialConfig, reporter: Reporter) -> TrialRecord:
+        """Run the trial in this process; a search holds the test split back."""
+        data = get_training_set(self._resident)
+        if self._job.search is not None:
+            data = replace(data, test=None)
+        worker = trial_worker(self._job, self._gpus)
+        digest = record_digest(trial, data.card.digest)
+        with tracked(reporter, self._job.tracking, out=self._job.out, digest=digest, trial=trial) as told:
+            try:
+                return run_trial(trial, self._job.training_set, self._job.out, reporter=told, worker=worker, data=data)
+            except HemoError as error:  # this cell cannot work; the others go on
+                record = failed_record(trial, data.card, worker, str(error))
+                write_record(self._job.out, record, None)
+                return record
+
+    def _by_workers(self, trial: TrialConfig, reporter: Reporter) -> TrialRecord:
+        job = self._job.model_dump(include={"training_set", "out", "workers", "tracking", "cluster"})
+        digest = record_digest(trial, self._resident.card.digest)
+        try:
+            return train_model(TrainConfig(**job, trial=trial))
+        except HemoError as error:
+            record = failed_record(trial, self._resident.card, trial_worker(self._job, self._gpus), str(error))
+            write_record(self._job.out, record, None)
+            return read_record(self._job.out, digest)
+
+
+class Steps:
+    """A trial in a thread of its own, which stands still after each epoch until the next is asked for."""
+
+    def __init__(self, body: TrialBody, *, epochs: int) -> None:
+        """Prepare a trial.
+
+        Args:
+            body: Runs the trial with the reporter it is given.
+            epochs: Of the trial at most; nobody is asked whether to stop after the last.
+        """
+        self._epochs = epochs
+        self._said: SimpleQueue[EpochFigures | TrialRecord | BaseException] = SimpleQueue()
+        self._answers: SimpleQueue[bool] = SimpleQueue()
+        self._waiting = False  # for an answer
+        self._thread = Thread(target=self._run, args=(body,), daemon=True)
+
+    def next(self) -> EpochFigures | TrialRecord:
+        """Go on, and return what the trial says next; the record comes last.
+
+        Raises:
+            BaseException: What the trial died of.
+        """
+        if self._waiting:
+            self._answers.put(True)
+        elif not self._thread.is_alive():
+            self._thread.start()
+        said = self._said.get()
+        self._waiting = isinstance(said, EpochFigures)
+        if isinstance(said, BaseException):
+            raise said
+        return said
+
+    def stop(self) -> None:
+        """Stop a trial that stands still, and wait until its record is written."""
+        if self._waiting:
+            self._waiting = False
+            self._answers.put(False)
+            self._thread.join()
+
+    def epoch(self, figures: EpochFigures) -> bool:
+        """Take an epoch from the trial, and return whether it goes on."""
+        if figures.epoch >= self._epochs:
+            return True
+        self._said.put(figures)
+        return self._answers.get()
+
+    def _run(self, body: TrialBody) -> None:
+        try:
+            self._said.put(body(self))
+        except BaseException as error:  # raised again where the trial is asked
+            self._said.put(error)
+
+
+def trial_worker(job: TuneConfig, gpus: float) -> Worker:
+    """Return the sole worker of a trial, with the share of the machine that Ray gives it."""
+    return Worker(device="cuda" if gpus else "cpu", threads=max(1, int(job.workers.cpus)))
+
+
+def epoch_result(figures: EpochFigures) -> dict[str, Any]:
+    """Return what Tune is told of an epoch: its number and `val_loss`, `val_accuracy` and so on."""
+    return {"epoch": figures.epoch, **{f"val_{name}": value for name, value in figures.val.items()}}
+
+
+def record_result(record: TrialRecord) -> dict[str, Any]:
+    """Return what Tune is told in the end: the figures of the weights that were kept, and how it ended."""
+    figures = {f"val_{name}": value for name, value in record.metrics.get("val", {}).items()}
+    return {"done": True, "epoch": len(record.epochs), "status": record.status, "digest": record.digest, **figures}

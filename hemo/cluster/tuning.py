@@ -1,0 +1,155 @@
+"""Trials side by side on one Ray cluster, by Ray Tune, and a line for each that ends."""
+
+import os
+from collections.abc import Sequence
+from typing import Any
+
+import ray
+from ray import tune
+from ray.tune.experiment import Trial
+from ray.tune.logger import JsonLoggerCallback
+from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, MedianStoppingRule, TrialScheduler
+
+from hemo.cluster.feed import ResidentSet
+from hemo.cluster.fit import RAY_FOLDER, gpus_per_worker
+from hemo.cluster.searcher import StudySearcher
+from hemo.cluster.trainable import TrialRun, trial_worker
+from hemo.cluster.trial import failed_record
+from hemo.config.trial import TrialConfig
+from hemo.config.tune import Range, SearchConfig, TuneConfig
+from hemo.learning.figures import to_stderr
+from hemo.storage import join, remove
+from hemo.study.record import is_finished, record_digest, write_record
+
+TUNE_FOLDER = "tune"
+"""Below `OUT/.ray`: Tune's own notes of a sweep, which nothing reads."""
+
+WAITING_CPUS = 0.1
+"""A trial of several workers only waits for them."""
+
+CRASH_RETRIES = 1
+"""How often a trial whose process was lost is begun again; it goes on after its last whole epoch."""
+
+TUNE_SETTINGS = {
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # records are ours; Tune itself wants the JSON one to look back
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",  # Ctrl-C ends the job at once; Tune would let running trials end as stopped
+    "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",  # a failed trial has no metric
+    "RAY_AIR_NEW_OUTPUT": "0",
+}
+
+
+def run_trials(
+    config: TuneConfig, resident: ResidentSet, trials: Sequence[TrialConfig] | StudySearcher, count: int
+) -> None:
+    """Run trials until each has a record.
+
+    Args:
+        config: Of the sweep.
+        resident: The training set in the object store.
+        trials: All of them, or who is asked for one after the other.
+        count: How many.
+    """
+    os.environ.update(TUNE_SETTINGS)
+    gpus = gpus_per_worker(config.workers)
+    asked = isinstance(trials, StudySearcher)
+    lines = TrialLines(count)
+    remove(join(config.out, RAY_FOLDER, TUNE_FOLDER))
+    tune.Tuner(
+        tune.with_resources(
+            tune.with_parameters(TrialRun, job=config, resident=resident, gpus=gpus), _resources(config, gpus)
+        ),
+        param_space=None if asked else {"trial": tune.grid_search([trial.model_dump(mode="json") for trial in trials])},
+        tune_config=tune.TuneConfig(
+            search_alg=trials if asked else None,
+            scheduler=_scheduler(config),
+            num_samples=count if asked else 1,
+            max_concurrent_trials=trials_at_once(config, gpus, count),
+            reuse_actors=True,
+            trial_dirname_creator=lambda trial: trial.trial_id,
+        ),
+        run_config=_run_config(config.out, lines),
+    ).fit()
+    for trial, reason in lines.lost:
+        _record_loss(TrialConfig.model_validate(trial), reason, config, resident, gpus)
+
+
+def _run_config(out: str, lines: "TrialLines") -> tune.RunConfig:
+    return tune.RunConfig(
+        name=TUNE_FOLDER,
+        storage_path=join(out, RAY_FOLDER),
+        verbose=0,
+        callbacks=[lines, JsonLoggerCallback()],
+        checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
+        failure_config=tune.FailureConfig(max_failures=CRASH_RETRIES),
+    )
+
+
+def trials_at_once(config: TuneConfig, gpus: float, count: int) -> int:
+    """Return how many trials run side by side: as told, or as many as the cluster's CPUs and GPUs hold now."""
+    if config.concurrent != "auto":
+        return config.concurrent
+    present = ray.cluster_resources()  # type: ignore[no-untyped-call]
+    workers = config.workers
+    waiting = WAITING_CPUS if workers.count > 1 else 0.0
+    held = [present.get("CPU", 0.0) / (workers.count * workers.cpus + waiting)]
+    if gpus:
+        held.append(present.get("GPU", 0.0) / (workers.count * gpus))
+    return max(1, min(count, int(min(held))))
+
+
+def _resources(config: TuneConfig, gpus: float) -> dict[str, float]:
+    if config.workers.count > 1:
+        return {"CPU": WAITING_CPUS}
+    return {"CPU": config.workers.cpus, **({"GPU": gpus} if gpus else {})}
+
+
+def _scheduler(config: TuneConfig) -> TrialScheduler:
+    """Return who stops poor trials early: nobody, in a grid."""
+    search = config.search
+    if search is None or search.scheduler == "none":
+        return FIFOScheduler()  # type: ignore[no-untyped-call]
+    mode = "min" if search.metric == "val_loss" else "max"
+    grace = search.grace_epochs
+    if search.scheduler == "median":
+        return MedianStoppingRule(time_attr="epoch", metric=search.metric, mode=mode, grace_period=grace)
+    longest = max(most_epochs(config.trial, search), grace)
+    return ASHAScheduler(time_attr="epoch", metric=search.metric, mode=mode, max_t=longest, grace_period=grace)
+
+
+def most_epochs(base: TrialConfig, search: SearchConfig) -> int:
+    """Return the most epochs a trial of the search may have."""
+    values = search.space.get("training.epochs")
+    if values is None:
+        return base.training.epochs
+    return int(values.high if isinstance(values, Range) else max(values.choices))
+
+
+def _record_loss(trial: TrialConfig, reason: str, config: TuneConfig, resident: ResidentSet, gpus: float) -> None:
+    """Record a trial whose process was lost, unless it was recorded before that."""
+    if not is_finished(config.out, record_digest(trial, resident.card.digest)):
+        write_record(config.out, failed_record(trial, resident.card, trial_worker(config, gpus), reason), None)
+
+
+class TrialLines(tune.Callback):
+    """Says a line on standard error for each trial that ends, and keeps those whose process was lost."""
+
+    def __init__(self, count: int) -> None:
+        """Begin at none of `count`."""
+        self.lost: list[tuple[dict[str, Any], str]] = []
+        self._count, self._ended = count, 0
+
+    def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
+        """Say how a trial ended; one without a status was stopped by the scheduler."""
+        result = trial.last_result
+        figures = [f"{name} {result[name]:.4f}" for name in ("val_loss", "val_accuracy", "val_auroc") if name in result]
+        self._say(trial, ", ".join([f"{result.get('status', 'pruned')} after {result['epoch']} epochs", *figures]))
+
+    def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
+        """Keep a lost trial."""
+        reason = str(trial.get_error() or "its process was lost").strip().splitlines()[-1]
+        self.lost.append((trial.config["trial"], reason))
+        self._say(trial, f"failed: {reason}")
+
+    def _say(self, trial: Trial, how: str) -> None:
+        self._ended += 1
+        to_stderr(f"{self._ended}/{self._count} trials: {trial.config['trial']['name']}: {how}")

@@ -1,0 +1,68 @@
+"""Grids and searches on a tiny training set."""
+
+import pytest
+
+from hemo.cluster.sweep import tune_models
+from hemo.config.tune import TuneConfig
+from hemo.errors import ConfigError
+from hemo.study.record import read_predictions, read_record
+
+pytestmark = pytest.mark.usefixtures("ray_cluster")
+
+TINY = {"model": {"backbone": "test_resnet"}, "training": {"epochs": 2, "batch_size": 16, "learning_rate": 0.01}}
+
+
+def sweep(training_set, out, **fields):
+    return TuneConfig.model_validate({"training_set": training_set, "out": str(out), "trial": TINY, **fields})
+
+
+def test_a_grid_records_each_cell_and_leaves_finished_ones_alone(make_training_set, tmp_path, capfd):
+    config = sweep(
+        make_training_set(),
+        tmp_path / "records",
+        grid={
+            "cells": [
+                {"name": "works"},
+                {"name": "diverges", "training.learning_rate": 1e30, "training.optimizer": "sgd"},
+            ]
+        },
+    )
+    works, diverges = tune_models(config)
+    assert (works.config.name, works.status, set(works.metrics)) == ("works", "complete", {"train", "val", "test"})
+    assert (diverges.status, len(diverges.epochs)) == ("failed", 0)
+    assert "loss is" in diverges.reason
+    assert set(read_predictions(config.out, works.digest)["split"].to_pylist()) == {"val", "test"}
+    assert not (tmp_path / "records" / ".ray").exists()
+    again = tune_models(config)
+    assert again[0] == works
+    assert again[1].status == "failed"
+    said = capfd.readouterr().err
+    assert "2 trials, 1 of them finished already" in said
+    assert "1/1 trials: diverges: failed" in said
+
+
+def test_a_search_prunes_reads_test_once_and_goes_on_from_its_study(make_training_set, tmp_path, capfd):
+    space = {"training.learning_rate": {"choices": [0.01, 1e-9]}, "model.dense_width": {"low": 8, "high": 16}}
+    first = [{"training.learning_rate": rate, "model.dense_width": 8} for rate in (0.01, 1e-9)]
+    search = {"space": space, "first": first, "trials": 3, "grace_epochs": 1, "scheduler": "asha"}
+    trial = {**TINY, "training": {**TINY["training"], "epochs": 4}}
+    config = sweep(make_training_set(), tmp_path / "records", trial=trial, search=search, concurrent=1)
+    records = tune_models(config)
+    assert len(records) == 3
+    good, hopeless = records[:2]
+    assert good.config.name == "test_resnet"
+    assert (good.status, hopeless.status, len(hopeless.epochs)) == ("complete", "pruned", 1)
+    assert hopeless.reason == "stopped by the scheduler after epoch 1"
+    tested = [record for record in records if "test" in record.metrics]
+    assert [record.digest for record in tested] == [
+        best.digest
+        for best in [
+            min(
+                (record for record in records if record.status == "complete"),
+                key=lambda record: record.metrics["val"]["loss"],
+            )
+        ]
+    ]
+    more = tune_models(config.model_copy(update={"search": config.search.model_copy(update={"trials": 4})}))
+    assert [record.digest for record in more[:3]] == [record.digest for record in records]
+    assert len(more) == 4
