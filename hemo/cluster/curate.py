@@ -184,9 +184,9 @@ def _run(work: Callable[..., pa.Table], tables: Sequence[pa.Table], **shared: An
 
 
 def _innermost(error: BaseException) -> BaseException:
-    """Return what a task raised: Ray wraps it several times over."""
-    while not isinstance(error, HemoError):
-        inner = getattr(error, "cause", None) or error.__cause__
+    """Return what a task raised, or what it raised on purpose because of that: Ray wraps it several times over."""
+    while (cause := getattr(error, "cause", None)) or not isinstance(error, HemoError):
+        inner = cause or error.__cause__
         if inner is None:
             break
         error = inner

@@ -23,7 +23,7 @@ def equal_pixels(rows: Rows) -> NDArray[np.int64]:
     """Return a number a row, the same for rows of equal pixels; -1 where equality says nothing. Shape (rows,)."""
     digests = rows.index["pixel_digest"].combine_chunks()
     codes = digests.dictionary_encode().indices
-    numbers = codes.fill_null(-1).to_numpy().astype(np.int64)
+    numbers: NDArray[np.int64] = codes.fill_null(-1).to_numpy().astype(np.int64)
     numbers[has_flag(rows.index, UNLINKABLE)] = -1
     return numbers
 

@@ -87,13 +87,15 @@ def _read_images(shard: str, wanted: NDArray[np.int32], layout: ImageLayout) -> 
     """Return the images of the wanted rows, ascending, as bytes: shape (wanted, image_bytes)."""
     images = np.empty((len(wanted), layout.image_bytes), np.uint8)
     fs, path = filesystem(shard)
+    if not fs.exists(path):
+        raise SourceError(f"{shard} stands in the index but does not exist; run `hemo convert` again")
     try:
         with fs.open(path, "rb") as file:
             for first, column in _groups_with(pq.ParquetFile(file), wanted):
                 here = slice(*np.searchsorted(wanted, [first, first + len(column)]))
                 pixels = images_of(column, layout.shape, layout.dtype).reshape(len(column), -1).view(np.uint8)
                 images[here] = pixels[wanted[here] - first]
-    except (FileNotFoundError, pa.ArrowInvalid, ValueError, IndexError) as error:
+    except (pa.ArrowInvalid, ValueError, IndexError) as error:
         raise SourceError(f"{shard} does not fit the index ({error}); run `hemo convert` again") from error
     return images
 

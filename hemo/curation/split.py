@@ -107,7 +107,8 @@ def official_splits(index: pa.Table) -> NDArray[np.int8]:
         found = sorted(str(name) for name in folders.filter(codes.is_null()).unique().to_pylist() if name is not None)
         came = f"the folders {', '.join(found)}" if found else "images outside of any split folder"
         raise SourceError(f"split: official needs the folders train, test and perhaps val, the corpus has {came}")
-    return np.array(list(OFFICIAL_SPLITS.values()), np.int8).take(codes.to_numpy())
+    splits: NDArray[np.int8] = np.array(list(OFFICIAL_SPLITS.values()), np.int8)[codes.to_numpy()]
+    return splits
 
 
 def uniform(hashes: NDArray[np.uint64]) -> NDArray[np.float64]:

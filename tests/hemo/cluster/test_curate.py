@@ -1,50 +1,168 @@
 """`curate_corpus` end to end on hand-made shards, by Ray."""
 
 import hashlib
+import json
 from pathlib import Path
+from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
 
+from hemo.cluster import curate
 from hemo.cluster.curate import curate_corpus
 from hemo.config.curate import CurateConfig
 from hemo.curation.card import read_card
+from hemo.errors import LabelError, OutputError, SourceError
+from hemo.shards.schema import FOOTER_KEY
 from tests.made_shards import write_conversion
+
+SPLITS = ("train", "val", "test")
 
 
 @pytest.fixture
 def corpus(tmp_path: Path) -> dict[str, str]:
     """Forty images of twenty patients; every third shows a hemorrhage."""
-    rows = [
-        {"patient": f"P{number // 2}", "series": f"S{number // 2}", "position_mm": float(number)}
-        for number in range(40)
-    ]
+    rows = [{"patient": f"P{n // 2}", "series": f"S{n // 2}", "position_mm": float(n)} for n in range(40)]
     shards = write_conversion(tmp_path / "shards", rows, unit_rows=7)
-    lines = [f"ID_{number:03d},{int(number % 3 == 0)}" for number in range(40)]
-    (tmp_path / "labels.csv").write_text("\n".join(["Image,any", *lines]))
-    return {"shards": shards, "labels": str(tmp_path / "labels.csv")}
+    write_labels(tmp_path / "labels.csv", {n: int(n % 3 == 0) for n in range(40)})
+    return {"shards": shards, "labels": str(tmp_path / "labels.csv"), "out": str(tmp_path / "set")}
 
 
-def files_below(folder: Path) -> dict[str, str]:
-    files = [path for path in sorted(folder.rglob("*")) if path.is_file()]
+def write_labels(file: Path, labels: dict[int, int]) -> None:
+    file.write_text("\n".join(["Image,any", *(f"ID_{number:03d},{label}" for number, label in labels.items())]))
+
+
+def files_below(folder: str) -> dict[str, str]:
+    files = [path for path in sorted(Path(folder).rglob("*")) if path.is_file()]
     return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
 
 
+def alone(work: Any, tables: Any, **shared: Any) -> None:
+    """Do in this process, one after the other, what Ray does on many."""
+    for table in tables:
+        work(table, **shared)
+
+
 @pytest.mark.usefixtures("ray_cluster")
-def test_every_image_stands_once_with_its_own_pixels_and_label(tmp_path, corpus, capfd):
-    out = tmp_path / "set"
-    assert curate_corpus(CurateConfig(**corpus, out=str(out), part_rows=5, seed=1)) == str(out)
-    table = pq.read_table(str(out / "train")), pq.read_table(str(out / "val")), pq.read_table(str(out / "test"))
-    seen = {}
-    for part in table:
-        for row in part.to_pylist():
-            seen[row["image_id"]] = (row["image"], row["label_any"])
+def test_every_image_stands_once_and_the_bytes_do_not_depend_on_workers(tmp_path, corpus, capfd, monkeypatch):
+    config = CurateConfig(**corpus, part_rows=5, seed=1)
+    assert curate_corpus(config) == config.out
+    splits = {split: pq.read_table(f"{config.out}/{split}").to_pylist() for split in SPLITS}
+    seen = {row["image_id"]: (row["image"], row["label_any"]) for rows in splits.values() for row in rows}
     assert seen == {f"ID_{n:03d}": (bytes([n] * 8), int(n % 3 == 0)) for n in range(40)}
-    card = read_card(str(out))
+    card = read_card(config.out)
+    assert {split: card.splits[split].rows for split in SPLITS} == {split: len(rows) for split, rows in splits.items()}
     assert sum(count.rows for count in card.splits.values()) == 40
-    assert card.splits["train"].rows == len(table[0])
-    assert not (out / ".buckets").exists()
-    assert "training set" in capfd.readouterr().err
-    before = files_below(out)
-    curate_corpus(CurateConfig(**corpus, out=str(out), part_rows=5, seed=1))
-    assert files_below(out) == before
+    assert card.digest in capfd.readouterr().err
+    monkeypatch.setattr(curate, "_run", alone)
+    by_one = config.model_copy(update={"out": str(tmp_path / "by_one")})
+    curate_corpus(by_one)
+    assert files_below(by_one.out) == files_below(config.out)
+
+
+@pytest.mark.usefixtures("ray_cluster")
+def test_what_a_worker_refuses_reaches_the_caller(corpus):
+    Path(corpus["shards"], "shards", "unit-000002.parquet").unlink()
+    with pytest.raises(SourceError, match=r"^/\S+unit-000002\.parquet stands in the index but does not exist"):
+        curate_corpus(CurateConfig(**corpus))
+    assert not Path(corpus["out"], "card.json").exists()
+
+
+@pytest.fixture
+def no_ray(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Copy in this process: what is tested is not how tasks are scheduled."""
+    monkeypatch.setattr(curate, "_run", alone)
+
+
+@pytest.mark.usefixtures("no_ray")
+def test_a_complete_set_is_left_alone_and_an_interrupted_one_made_anew(corpus, monkeypatch):
+    config = CurateConfig(**corpus)
+    curate_corpus(config)
+    before = files_below(config.out)
+    Path(config.out, "card.json").unlink()
+    Path(config.out, "train", "part-000009.parquet").write_bytes(b"of an earlier run")
+    Path(config.out, ".buckets").mkdir()
+    Path(config.out, ".buckets", "unit-000000.arrow").write_bytes(b"cut off")
+    curate_corpus(config)
+    assert files_below(config.out) == before
+    monkeypatch.setattr(curate, "_copy", None)
+    assert curate_corpus(config) == config.out
+
+
+@pytest.mark.usefixtures("no_ray")
+def test_corrected_labels_make_the_set_anew(tmp_path, corpus):
+    config = CurateConfig(**corpus)
+    curate_corpus(config)
+    first = read_card(config.out)
+    write_labels(tmp_path / "labels.csv", {number: int(number % 4 == 0) for number in range(40)})
+    curate_corpus(config)
+    second = read_card(config.out)
+    assert (first.steps[0].left.positives, second.steps[0].left.positives) == ({"any": 14}, {"any": 10})
+    assert first.digest != second.digest
+
+
+@pytest.mark.usefixtures("no_ray")
+def test_another_config_in_out_is_refused_with_what_differs(corpus):
+    curate_corpus(CurateConfig(**corpus))
+    before = files_below(corpus["out"])
+    with pytest.raises(
+        OutputError, match=r"made otherwise \(split 'by_patient' there, 'by_image' now; seed 0 there, 3"
+    ):
+        curate_corpus(CurateConfig(**corpus, split="by_image", seed=3))
+    assert files_below(corpus["out"]) == before
+
+
+@pytest.mark.usefixtures("no_ray")
+def test_files_of_others_are_never_touched(corpus):
+    with pytest.raises(OutputError, match="holds the card of something else"):
+        curate_corpus(CurateConfig(**corpus | {"out": corpus["shards"]}))
+    image = Path(corpus["out"], "train", "NORMAL", "x.jpeg")
+    image.parent.mkdir(parents=True)
+    image.write_bytes(b"a picture")
+    with pytest.raises(OutputError, match=r"holds train/NORMAL/x\.jpeg, which no training set has"):
+        curate_corpus(CurateConfig(**corpus))
+    assert image.read_bytes() == b"a picture"
+
+
+@pytest.mark.usefixtures("no_ray")
+def test_neighbours_and_footer_agree_with_the_card(corpus):
+    config = CurateConfig(**corpus, neighbours=1)
+    curate_corpus(config)
+    card = read_card(config.out)
+    assert card.channels[0] == "brain_previous"
+    assert card.image["neighbours"] == 1
+    file = pq.ParquetFile(Path(config.out, "train", "part-000000.parquet"))
+    footer = json.loads(file.metadata.metadata[FOOTER_KEY])
+    assert footer["channels"] == list(card.channels)
+    assert footer["classes"] == ["any"]
+    image = file.read(columns=["image"])["image"][0].as_py()
+    assert len(image) == len(card.channels) * card.height_px * card.width_px
+
+
+@pytest.mark.usefixtures("no_ray")
+def test_class_folders_are_labels(tmp_path):
+    rows = [{"source_class": ("NORMAL", "PNEUMONIA")[n % 2]} for n in range(60)]
+    shards = write_conversion(tmp_path / "xray", rows)
+    out = curate_corpus(CurateConfig(shards=shards, labels="source_class", out=str(tmp_path / "set")))
+    for row in pq.read_table(f"{out}/train").to_pylist():
+        assert row["label_PNEUMONIA"] == 1 - row["label_NORMAL"] == int(row["source_class"] == "PNEUMONIA")
+
+
+@pytest.mark.usefixtures("no_ray")
+def test_missing_inputs_are_named(tmp_path, corpus):
+    with pytest.raises(SourceError, match=r"labels: .*none\.csv: No such file"):
+        curate_corpus(CurateConfig(**corpus | {"labels": str(tmp_path / "none.csv")}))
+    Path(corpus["shards"], "card.json").unlink()
+    with pytest.raises(SourceError, match="is no finished conversion"):
+        curate_corpus(CurateConfig(**corpus))
+
+
+@pytest.mark.usefixtures("no_ray")
+def test_a_refusal_leaves_an_older_set_whole(tmp_path, corpus):
+    config = CurateConfig(**corpus)
+    curate_corpus(config)
+    before = files_below(config.out)
+    write_labels(tmp_path / "labels.csv", dict.fromkeys(range(40), 0))
+    with pytest.raises(LabelError, match="all alike"):
+        curate_corpus(config)
+    assert files_below(config.out) == before

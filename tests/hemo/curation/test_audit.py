@@ -1,0 +1,85 @@
+"""Patients linked by pixels, and labels in conflict."""
+
+import numpy as np
+import pyarrow as pa
+
+from hemo.corpus.labels import LabelTable
+from hemo.curation.audit import audit, conflicting_labels, equal_pixels, group_names, link_patients
+from hemo.curation.rows import Rows, join_labels
+from tests.made_shards import index_of
+
+SAME, OTHER = b"s" * 16, b"o" * 16
+
+
+def joined(images: list[dict], labels: dict[int, list[int]], classes: tuple[str, ...] = ("any",)) -> Rows:
+    keys = pa.array([f"ID_{number:03d}" for number in labels])
+    return join_labels(index_of(images), LabelTable(classes, keys, np.array(list(labels.values()), np.uint8), 0))
+
+
+def test_patients_are_linked_through_a_chain_of_equal_images():
+    """A and B share one image, B and C another, D shares none."""
+    groups = link_patients(np.array([0, 1, 1, 2, 3]), np.array([0, 0, 1, 1, 2]))
+    assert groups.tolist() == [0, 0, 0, 1]
+
+
+def test_images_that_say_nothing_never_link():
+    assert link_patients(np.array([0, 1, 2]), np.array([-1, -1, 0])).tolist() == [0, 1, 2]
+
+
+def test_a_thousand_patients_who_share_a_blank_image_stay_a_thousand():
+    images = [{"flags": ["blank"], "pixel_digest": SAME} for _ in range(1000)]
+    rows = joined(images, {0: [0]})
+    assert len(set(link_patients(rows.patient, equal_pixels(rows)).tolist())) == 1000
+
+
+def test_captures_and_images_without_digest_do_not_link_but_padded_ones_do():
+    images = [
+        {"pixel_digest": SAME, "flags": ["secondary_capture"]},
+        {"pixel_digest": SAME, "flags": ["secondary_capture", "padded"]},
+        {"pixel_digest": None},
+        {"pixel_digest": None},
+        {"pixel_digest": OTHER, "flags": ["padded"]},
+        {"pixel_digest": OTHER},
+    ]
+    rows = joined(images, {0: [0]})
+    assert link_patients(rows.patient, equal_pixels(rows)).tolist() == [0, 1, 2, 3, 4, 4]
+
+
+def test_a_group_is_named_by_the_first_name_in_it():
+    names = group_names(np.array([1, 0, 0]), pa.array(["patient C", "patient B", "patient A"]))
+    assert names.to_pylist() == ["patient A", "patient C"]
+
+
+def test_conflicts_are_groups_with_both_values_of_a_class():
+    """Images 0 and 2 disagree on sdh; 1 and 3 agree; 4 and 5 differ only in what is unknown."""
+    digests = [SAME, OTHER, SAME, OTHER, b"u" * 16, b"u" * 16]
+    labels = {0: [1, 0], 1: [1, 1], 2: [1, 1], 3: [1, 1], 4: [1, 255], 5: [1, 0]}
+    rows = joined([{"pixel_digest": digest} for digest in digests], labels, ("any", "sdh"))
+    assert [group.tolist() for group in conflicting_labels(rows, equal_pixels(rows))] == [[0, 2]]
+
+
+def test_unlabelled_copies_are_no_conflict():
+    rows = joined([{"pixel_digest": SAME}, {"pixel_digest": SAME}, {"pixel_digest": SAME}], {0: [1], 2: [1]})
+    assert conflicting_labels(rows, equal_pixels(rows)) == []
+
+
+def test_the_audit_counts_what_it_found():
+    images = [
+        {"patient": "A", "pixel_digest": SAME},
+        {"patient": "B", "pixel_digest": SAME, "pixel_format": "i16"},
+        {"patient": "C", "pixel_format": "i16"},
+    ]
+    rows = joined(images, {0: [1], 1: [0], 2: [1]})
+    pixels = equal_pixels(rows)
+    found = audit(rows, link_patients(rows.patient, pixels), pixels)
+    assert found == {
+        "images": 3,
+        "patients": 3,
+        "linked_groups": 1,
+        "linked_patients": 2,
+        "largest_group_patients": 2,
+        "equal_pixel_groups": 1,
+        "equal_pixel_conflicts": 1,
+        "equal_pixel_conflict_examples": [["ID_000", "ID_001"]],
+        "positives_by_pixel_format": {"i16": {"rows": 2, "any": 1}, "u12": {"rows": 1, "any": 1}},
+    }

@@ -1,0 +1,104 @@
+"""Shards to buckets to parts, without Ray."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from hemo.config.curate import CurateConfig
+from hemo.corpus.labels import LabelTable
+from hemo.curation.copy import CopyTask, write_buckets, write_part
+from hemo.curation.plan import CopyPlan, ImageLayout, plan_copies
+from hemo.curation.rows import read_index
+from hemo.curation.select import select
+from hemo.errors import HemoError, SourceError
+from hemo.shards.schema import FOOTER_KEY, ROW_SCHEMA
+from tests.made_shards import write_conversion
+
+IMAGES = [{"series": f"S{n // 5}", "patient": f"P{n // 5}", "position_mm": float(n)} for n in range(100)]
+
+
+def planned(folder: Path, slots: int) -> tuple[CopyTask, CopyPlan]:
+    shards = write_conversion(folder / "shards", IMAGES, unit_rows=7)
+    index = read_index(shards)
+    values = (np.arange(100) % 2).astype(np.uint8)[:, None]
+    table = LabelTable(("any",), index["image_id"].combine_chunks(), values, 0)
+    layout = ImageLayout(("brain", "subdural"), "uint8", 2, 2, slots)
+    selection = select(CurateConfig(shards=shards, labels="l", out="o"), index, table)
+    plan = plan_copies(selection, layout, part_rows=30, seed=0)
+    return CopyTask(shards, str(folder / "buckets"), str(folder / "set"), layout, json.dumps({"x": 1})), plan
+
+
+def copied(task: CopyTask, plan: CopyPlan) -> pa.Table:
+    units = []
+    for copies in plan.copies_by_unit():
+        write_buckets(task, copies)
+        units.append(int(copies["unit"][0].as_py()))
+    for part, path in enumerate(plan.parts):
+        write_part(task, part, path, plan.rows[part], units)
+    return pa.concat_tables([pq.read_table(Path(task.out) / path) for path in plan.parts])
+
+
+def test_every_row_keeps_its_pixels_and_columns(tmp_path):
+    table = copied(*planned(tmp_path, slots=1))
+    assert table.column_names == [*ROW_SCHEMA.names, "label_any"]
+    assert table.schema.field("label_any").type == pa.uint8()
+    rows = {row["image_id"]: row for row in table.to_pylist()}
+    assert len(rows) == len(table) == 100
+    for number in range(100):
+        row = rows[f"ID_{number:03d}"]
+        assert row["image"] == bytes([number] * 8)
+        assert (row["label_any"], row["position_mm"]) == (number % 2, number)
+
+
+def test_neighbours_stand_before_and_after_the_image(tmp_path):
+    rows = {row["image_id"]: row["image"] for row in copied(*planned(tmp_path, slots=3)).to_pylist()}
+    assert rows["ID_005"] == bytes([5] * 16 + [6] * 8)
+    assert rows["ID_006"] == bytes([5] * 8 + [6] * 8 + [7] * 8)
+    assert rows["ID_009"] == bytes([8] * 8 + [9] * 16)
+
+
+def test_a_part_is_written_as_shards_are(tmp_path):
+    task, plan = planned(tmp_path, slots=1)
+    copied(task, plan)
+    file = pq.ParquetFile(Path(task.out) / plan.parts[0])
+    assert json.loads(file.metadata.metadata[FOOTER_KEY]) == {"x": 1}
+    column = file.metadata.row_group(0).column(ROW_SCHEMA.names.index("image"))
+    assert column.compression == "ZSTD"
+    assert not column.is_stats_set
+    assert not column.has_dictionary_page
+
+
+def test_copying_twice_gives_the_same_bytes(tmp_path):
+    task, plan = planned(tmp_path, slots=1)
+    copied(task, plan)
+    first = [(Path(task.out) / path).read_bytes() for path in plan.parts]
+    copied(task, plan)
+    assert [(Path(task.out) / path).read_bytes() for path in plan.parts] == first
+
+
+def test_a_shard_that_is_gone_cut_short_or_of_another_size_is_named(tmp_path):
+    task, plan = planned(tmp_path, slots=1)
+    copies = next(plan.copies_by_unit())
+    shard = Path(task.shards) / "shards" / "unit-000000.parquet"
+    whole = pq.read_table(shard)
+    for table in (whole.slice(0, 2), whole.set_column(1, "image", pa.array([b"short"] * 7))):
+        pq.write_table(table, shard)
+        with pytest.raises(
+            SourceError, match=r"unit-000000.parquet does not fit the index .* run `hemo convert` again"
+        ):
+            write_buckets(task, copies)
+    shard.unlink()
+    with pytest.raises(SourceError, match=r"unit-000000\.parquet stands in the index but does not exist"):
+        write_buckets(task, copies)
+
+
+def test_a_part_is_not_written_without_all_its_images(tmp_path):
+    task, plan = planned(tmp_path, slots=1)
+    write_buckets(task, next(plan.copies_by_unit()))
+    with pytest.raises(HemoError, match=r"train/part-000000.parquet: \d+ of \d+ images in its buckets"):
+        write_part(task, 0, plan.parts[0], plan.rows[0], [0])
+    assert not (Path(task.out) / plan.parts[0]).exists()

@@ -1,0 +1,79 @@
+"""Which image goes where."""
+
+import numpy as np
+import pyarrow as pa
+
+from hemo.config.curate import CurateConfig
+from hemo.corpus.labels import NULL_LABEL, LabelTable
+from hemo.curation.plan import PART_BYTES, ImageLayout, plan_copies
+from hemo.curation.select import Selection, select
+from hemo.shards.schema import INDEX_SCHEMA
+from tests.made_shards import index_of
+
+LAYOUT = ImageLayout(("brain", "subdural"), "uint8", 2, 2, slots=1)
+WITH_NEIGHBOURS = ImageLayout(("brain", "subdural"), "uint8", 2, 2, slots=3)
+
+
+def selected() -> Selection:
+    images = [{"series": f"S{n // 4}", "patient": f"P{n // 4}", "position_mm": float(n)} for n in range(60)]
+    values = np.array([NULL_LABEL if n == 7 else n % 2 for n in range(60)], np.uint8)[:, None]
+    table = LabelTable(("any",), pa.array([f"ID_{n:03d}" for n in range(60)]), values, 0)
+    return select(CurateConfig(shards="s", labels="l", out="o"), index_of(images), table)
+
+
+def test_a_layout_knows_its_bytes_and_channels():
+    assert ImageLayout(("hu",), "int16", 4, 8, slots=1).image_bytes == 64
+    assert WITH_NEIGHBOURS.all_channels == (
+        "brain_previous",
+        "subdural_previous",
+        "brain",
+        "subdural",
+        "brain_next",
+        "subdural_next",
+    )
+    assert LAYOUT.all_channels == ("brain", "subdural")
+
+
+def test_each_row_is_copied_from_where_it_lies_to_where_its_labels_stand():
+    selection = selected()
+    plan = plan_copies(selection, LAYOUT, part_rows=10, seed=0)
+    names = [part["image_id"].to_pylist() for part in plan.rows]
+    went = {}
+    for copy in plan.copies.to_pylist():
+        went[copy["unit"] * 3 + copy["row"]] = names[copy["part"]][copy["position"]]
+    assert went == {number: f"ID_{number:03d}" for number in range(60)}
+    assert plan.rows[0].column_names == [*INDEX_SCHEMA.names, "label_any"]
+    assert max(len(part) for part in plan.rows) <= 10
+    labels = {row["image_id"]: row["label_any"] for part in plan.rows for row in part.to_pylist()}
+    assert labels == {f"ID_{n:03d}": None if n == 7 else n % 2 for n in range(60)}
+
+
+def test_parts_are_numbered_within_their_split():
+    selection = selected()
+    plan = plan_copies(selection, LAYOUT, part_rows=10, seed=0)
+    train = -(-int((selection.splits == 0).sum()) // 10)
+    assert list(plan.parts[:train]) == [f"train/part-{number:06d}.parquet" for number in range(train)]
+    assert plan.parts[train] == "val/part-000000.parquet"
+
+
+def test_copies_come_unit_by_unit():
+    tables = list(plan_copies(selected(), LAYOUT, part_rows=10, seed=0).copies_by_unit())
+    assert [set(table["unit"].to_pylist()) for table in tables] == [{unit} for unit in range(20)]
+    assert [len(table) for table in tables] == [3] * 20
+
+
+def test_neighbours_are_copied_to_their_slots():
+    """Images 4 to 7 are a series; the one before 4 is 4 itself."""
+    plan = plan_copies(selected(), WITH_NEIGHBOURS, part_rows=100, seed=0)
+    names = [part["image_id"].to_pylist() for part in plan.rows]
+    slots: dict[str, list[int]] = {}
+    for copy in sorted(plan.copies.to_pylist(), key=lambda copy: copy["slot"]):
+        slots.setdefault(names[copy["part"]][copy["position"]], []).append(copy["unit"] * 3 + copy["row"])
+    assert [slots[f"ID_{number:03d}"] for number in (4, 5, 7)] == [[4, 4, 5], [4, 5, 6], [6, 7, 7]]
+
+
+def test_large_images_make_small_parts():
+    side = 4096
+    large = ImageLayout(("hu",), "int16", side, side, slots=1)
+    plan = plan_copies(selected(), large, part_rows=4096, seed=0)
+    assert max(len(part) for part in plan.rows) <= PART_BYTES // (side * side * 2) == 16

@@ -1,0 +1,113 @@
+"""Curation from index and labels to chosen rows, without copying."""
+
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from hemo.config.curate import CurateConfig
+from hemo.corpus.labels import LabelTable
+from hemo.curation.select import Selection, select
+from hemo.curation.split import TEST, TRAIN, VAL
+from hemo.errors import ConfigError, LabelError
+from tests.made_shards import index_of
+
+
+def config(**more: Any) -> CurateConfig:
+    return CurateConfig(shards="s", labels="l", out="o", **more)
+
+
+def labels_of(images: int, positive: set[int], repeated: int = 0) -> LabelTable:
+    values = np.array([number in positive for number in range(images)], np.uint8)[:, None]
+    return LabelTable(("any",), pa.array([f"ID_{number:03d}" for number in range(images)]), values, repeated)
+
+
+def hundred(**more: Any) -> Selection:
+    """A hundred images of fifty patients, every fifth positive, every tenth blank."""
+    images = [{"patient": f"P{n // 2}", "flags": ["blank"] if n % 10 == 1 else []} for n in range(100)]
+    return select(config(**more), index_of(images), labels_of(100, set(range(0, 100, 5))))
+
+
+def test_every_step_says_what_it_took_and_what_it_left():
+    selection = hundred(drop_flags=("blank",), balance={"mode": "undersample"}, subset={"train": 10, "val": 2})
+    assert [step.name for step in selection.steps] == ["converted", "labelled", "clean", "balance", "subset"]
+    rows = [step.left.rows for step in selection.steps]
+    assert rows[:3] == [100, 100, 90]
+    assert [step.removed for step in selection.steps[1:]] == (-np.diff(rows)).tolist()
+    assert selection.steps[2].left.positives == {"any": 20}
+    assert rows[-1] == len(selection.chosen) == len(selection.splits)
+    assert np.bincount(selection.splits)[[TRAIN, VAL]].tolist() == [10, 2]
+
+
+def test_balance_touches_train_only_and_makes_it_even():
+    plain, balanced = hundred(), hundred(balance={"mode": "undersample"})
+    for number in (VAL, TEST):
+        assert balanced.chosen[balanced.splits == number].tolist() == plain.chosen[plain.splits == number].tolist()
+    train = balanced.rows.labels[balanced.chosen[balanced.splits == TRAIN], 0]
+    assert int((train == 0).sum()) == int((train == 1).sum()) > 5
+
+
+def test_reductions_are_sentences_for_tables():
+    before = np.bincount(hundred().splits)
+    assert hundred(subset={"train": 9}).reductions == (f"train limited to 9 of {before[TRAIN]} images",)
+    assert hundred(subset={"train": 1000}).reductions == ()
+
+
+def test_images_without_labels_and_labels_without_images_are_counted():
+    images = [{"image_id": f"ID_{n:03d}"} for n in range(10, 60)]
+    found = select(config(), index_of(images), labels_of(50, set(range(0, 50, 3)), repeated=24))
+    assert found.audit["images_without_labels"] == 10
+    assert found.audit["labels_without_images"] == 10
+    assert found.audit["repeated_label_rows"] == 24
+    assert found.steps[1].removed == 10
+    assert len(found.chosen) == 40
+
+
+def test_linked_patients_share_a_split_and_images_do_not():
+    images = [{"pixel_digest": bytes([n // 10] * 16)} for n in range(100)]
+    linked = select(config(), index_of(images), labels_of(100, set(range(0, 100, 3))))
+    assert (linked.splits.reshape(10, 10) == linked.splits.reshape(10, 10)[:, :1]).all()
+    assert linked.audit["linked_groups"] == 10
+    assert linked.audit["linked_patients_in_two_splits"] == 0
+    torn = select(config(split="by_image"), index_of(images), labels_of(100, set(range(0, 100, 3))))
+    assert torn.audit["linked_patients_in_two_splits"] > 5
+    assert torn.audit["equal_pixels_in_two_splits"] > 5
+
+
+def test_official_compares_patients_within_a_split_only():
+    """Patient P0 of test is not P0 of train, and the same pixels on both sides are counted, not linked."""
+    images = [{"source_split": "train", "patient": f"P{n}"} for n in range(40)]
+    images += [{"source_split": "test", "patient": f"P{n}", "pixel_digest": b"x" * 16} for n in range(2)]
+    images[39]["pixel_digest"] = b"x" * 16
+    found = select(config(split="official"), index_of(images), labels_of(42, {0, 1, 2, 3, 4, 40}))
+    assert found.splits[40:].tolist() == [TEST, TEST]
+    assert found.audit["patients"] == 42
+    assert found.audit["linked_patients"] == 2
+    assert found.audit["equal_pixels_in_two_splits"] == 1
+    assert "within each official split only" in found.audit["note"]
+
+
+def test_a_training_set_of_one_class_is_refused():
+    with pytest.raises(LabelError, match=r"images of train are all alike \(any: each always 0 or always 1\)"):
+        select(config(), index_of([{} for _ in range(50)]), labels_of(50, set()))
+
+
+def test_a_class_that_never_varies_beside_one_that_does_is_noted():
+    table = labels_of(60, set(range(0, 60, 2)))
+    values = np.hstack([table.values, np.zeros_like(table.values)])
+    two = LabelTable(("any", "epidural"), table.keys, values, 0)
+    assert select(config(), index_of([{} for _ in range(60)]), two).audit["constant_in_train"] == ["epidural"]
+
+
+def test_balance_without_positives_and_unknown_targets_are_refused():
+    index = index_of([{} for _ in range(50)])
+    with pytest.raises(LabelError, match="train has no positive of 'any'"):
+        select(config(balance={"mode": "undersample"}), index, labels_of(50, set()))
+    with pytest.raises(ConfigError, match=r"balance.target: 'sdh' is no class of the labels; they are any"):
+        select(config(balance={"mode": "undersample", "target": "sdh"}), index, labels_of(50, {1, 2, 3}))
+
+
+def test_dropping_everything_is_refused():
+    with pytest.raises(ConfigError, match="drop_flags: blank leaves none of the labelled images"):
+        select(config(drop_flags=("blank",)), index_of([{"flags": ["blank"]}]), labels_of(1, {0}))

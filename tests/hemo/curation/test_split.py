@@ -1,0 +1,117 @@
+"""Who is held out, by each of the four names."""
+
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from hemo.config.curate import CurateConfig
+from hemo.corpus.labels import LabelTable
+from hemo.curation.rows import Rows, join_labels
+from hemo.curation.split import TEST, TRAIN, VAL, assign_splits, cut, official_splits, require_apart
+from hemo.errors import ConfigError, SourceError, SplitError
+from tests.made_shards import index_of
+
+
+def config(split: str, **more: Any) -> CurateConfig:
+    return CurateConfig(shards="s", labels="l", out="o", split=split, **more)
+
+
+def joined(images: list[dict[str, Any]], positive: set[int] | None = None) -> Rows:
+    index = index_of(images)
+    values = np.array([number in (positive or set()) for number in range(len(images))], np.uint8)[:, None]
+    return join_labels(index, LabelTable(("any",), index["image_id"].combine_chunks(), values, 0))
+
+
+def split_rows(settings: CurateConfig, rows: Rows) -> np.ndarray:
+    return assign_splits(settings, rows, np.arange(len(rows.patient)), (rows.patient, rows.patient_names))
+
+
+def test_cut_gives_test_the_lowest_then_val_then_train():
+    drawn = np.array([0.0, 0.1249, 0.125, 0.3749, 0.375, 0.9999])
+    assert cut(drawn, 0.25, 0.125).tolist() == [TEST, TEST, VAL, VAL, TRAIN, TRAIN]
+
+
+def test_by_patient_keeps_patients_whole_and_holds_out_about_the_share():
+    rows = joined([{"patient": f"P{number // 3}"} for number in range(3000)])
+    splits = split_rows(config("by_patient"), rows).reshape(1000, 3)
+    assert (splits == splits[:, :1]).all()
+    shares = np.bincount(splits[:, 0]) / 1000
+    np.testing.assert_allclose(shares, [0.7, 0.15, 0.15], atol=0.04)  # 3.5 standard deviations of 1,000 draws
+
+
+def test_new_patients_never_move_those_that_were_there():
+    few = joined([{"image_id": f"i{number}", "patient": f"P{number}"} for number in range(100)])
+    many = joined([{"image_id": f"i{number}", "patient": f"P{number}"} for number in reversed(range(300))])
+    before = split_rows(config("by_patient"), few)
+    assert split_rows(config("by_patient"), many)[::-1][:100].tolist() == before.tolist()
+
+
+def test_another_seed_is_another_split():
+    rows = joined([{} for _ in range(100)])
+    assert (split_rows(config("by_patient"), rows) != split_rows(config("by_patient", seed=1), rows)).sum() > 20
+
+
+def test_by_image_tears_patients():
+    rows = joined([{"patient": f"P{number // 50}"} for number in range(200)])
+    splits = split_rows(config("by_image"), rows).reshape(4, 50)
+    assert all(len(set(patient)) == 3 for patient in splits.tolist())
+
+
+def test_official_keeps_test_and_cuts_val_from_train_by_patient():
+    folders = ["train"] * 200 + ["val"] * 4 + ["test"] * 50
+    images = [{"source_split": folder, "patient": f"P{number // 2}"} for number, folder in enumerate(folders)]
+    splits = split_rows(config("official", test_fraction=0.5), joined(images))
+    assert (splits[204:] == TEST).all()
+    assert set(splits[:204].tolist()) == {TRAIN, VAL}
+    assert (splits[:204:2] == splits[1:204:2]).all()
+    assert 10 < (splits[:204] == VAL).sum() < 60  # 0.15 of 102 patients, two images each
+
+
+def test_official_puts_the_source_val_folder_into_train():
+    index = index_of([{"source_split": name} for name in ("train", "val", "test")])
+    assert official_splits(index).tolist() == [TRAIN, TRAIN, TEST]
+
+
+@pytest.mark.parametrize(
+    ("folder", "came"), [("holdout", "the folders holdout"), (None, "outside of any split folder")]
+)
+def test_official_needs_split_folders(folder, came):
+    with pytest.raises(SourceError, match=rf"official needs the folders train, test and perhaps val.*{came}"):
+        official_splits(index_of([{"source_split": "train"}, {"source_split": folder}]))
+
+
+def test_stratified_holds_out_positives_in_proportion_and_patients_whole():
+    """Of 60 patients with two images each, every sixth is positive: 10 patients, 20 images."""
+    rows = joined([{"patient": f"P{number // 2}"} for number in range(120)], {n for n in range(120) if n // 2 % 6 == 0})
+    settings = config("by_patient_stratified", val_fraction=0.2, test_fraction=0.2)
+    splits = split_rows(settings, rows)
+    positives = np.bincount(splits[rows.labels[:, 0] == 1], minlength=3)
+    assert positives.tolist() == [12, 4, 4]
+    assert (splits[::2] == splits[1::2]).all()
+    assert split_rows(settings, rows).tolist() == splits.tolist()
+
+
+def test_stratified_needs_its_target_among_the_classes():
+    rows = joined([{} for _ in range(20)])
+    with pytest.raises(ConfigError, match=r"balance.target: 'stroke' is no class of the labels; they are any"):
+        split_rows(config("by_patient_stratified", balance={"target": "stroke"}), rows)
+
+
+def test_stratified_names_what_it_lacks():
+    with pytest.raises(ConfigError, match="by_patient_stratified cannot make 7 folds of these rows"):
+        split_rows(config("by_patient_stratified"), joined([{} for _ in range(3)]))
+
+
+def test_an_empty_split_names_the_cure():
+    rows = joined([{"patient": "A"}, {"patient": "A"}])
+    with pytest.raises(ConfigError, match=r"leaves nothing in .* of 2 images in 1 groups; use larger fractions"):
+        split_rows(config("by_patient"), rows)
+
+
+def test_a_group_in_two_splits_is_an_error_with_the_evidence():
+    splits, group = np.array([TRAIN, TEST, VAL, VAL], np.int8), np.array([0, 0, 1, 1])
+    with pytest.raises(SplitError, match="1 linked patients stand in two splits, such as patient A in train and test"):
+        require_apart(splits, group, pa.array(["patient A", "patient B"]))
+    require_apart(splits, np.array([0, 1, 2, 2]), pa.array(["a", "b", "c"]))
