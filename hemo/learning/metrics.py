@@ -84,4 +84,4 @@ def choose_threshold(probabilities: NDArray[np.floating], labels: NDArray[np.uin
     spared = np.concatenate([[0], np.cumsum(negatives_at)]) / negatives
     balanced = np.round((1 - missed + spared) / 2, 12)  # so that equal ones tie whatever the rounding
     best = cuts[balanced == balanced.max()]
-    return float(best[np.argmin(np.abs(best - DEFAULT_THRESHOLD))])
+    return float(best[np.argmin(np.round(np.abs(best - DEFAULT_THRESHOLD), 12))])

@@ -1,0 +1,38 @@
+"""Lines about epochs."""
+
+import pytest
+import torch
+
+from hemo.learning.batch import plain_normalisation
+from hemo.learning.figures import EpochFigures, FitResult, LineReporter, QuietReporter
+
+FIGURES = EpochFigures(
+    epoch=3,
+    train={"loss": 0.51239, "accuracy": 0.75, "auroc": 0.8},
+    val={"loss": 0.6, "accuracy": 0.7},
+    learning_rate=1e-3,
+    seconds=1.25,
+    images_per_second=812.4,
+)
+
+LINE = (
+    "epoch 3: train loss 0.5124, train accuracy 0.7500, train auroc 0.8000, val loss 0.6000, val accuracy 0.7000 "
+    "(1.2 s, 812 images/s)"
+)
+
+
+def test_an_epoch_is_one_line_on_standard_error(capsys: pytest.CaptureFixture[str]) -> None:
+    assert LineReporter().epoch(FIGURES)
+    assert capsys.readouterr().err == LINE + "\n"
+
+
+def test_a_line_may_go_elsewhere(capsys: pytest.CaptureFixture[str]) -> None:
+    lines: list[str] = []
+    assert LineReporter(lines.append).epoch(FIGURES)
+    assert QuietReporter().epoch(FIGURES)
+    assert (lines, capsys.readouterr().err) == ([LINE], "")
+
+
+def test_learning_time_is_the_sum_over_epochs() -> None:
+    result = FitResult(torch.nn.Identity(), plain_normalisation(1), {}, (FIGURES, FIGURES), 1, "epochs")
+    assert result.seconds == 2.5

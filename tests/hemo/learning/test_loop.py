@@ -1,0 +1,136 @@
+"""The training loop as a whole, on squares of 16 px."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from hemo.config.trial import TrainingConfig, TrialConfig
+from hemo.errors import TrialError
+from hemo.learning.examples import Splits, select_splits
+from hemo.learning.figures import EpochFigures, FitResult, QuietReporter, Reporter
+from hemo.learning.images import read_training_set
+from hemo.learning.loop import fit
+from hemo.learning.worker import Worker
+
+
+@dataclass
+class Interruption:
+    """A reporter to whom something happens at one epoch."""
+
+    at: int
+    error: BaseException | None = None
+    seen: list[int] = field(default_factory=list)
+
+    def epoch(self, figures: EpochFigures) -> bool:
+        self.seen.append(figures.epoch)
+        if figures.epoch == self.at and self.error:
+            raise self.error
+        return figures.epoch != self.at
+
+
+@pytest.fixture
+def splits(make_training_set: Callable[..., str]) -> Splits:
+    return select_splits(read_training_set(make_training_set()), TrialConfig())
+
+
+def _fit(config: TrialConfig, splits: Splits, place: Path, reporter: Reporter | None = None) -> FitResult:
+    return fit(config, splits, reporter=reporter or QuietReporter(), worker=Worker(), state_at=str(place / "state.pt"))
+
+
+def _training(config: TrialConfig, **changed: object) -> TrialConfig:
+    training = TrainingConfig.model_validate({**config.training.model_dump(), **changed})
+    return config.model_copy(update={"training": training})
+
+
+def _curve(result: FitResult) -> list[tuple[dict[str, float], dict[str, float], float]]:
+    return [(figures.train, figures.val, figures.learning_rate) for figures in result.epochs]
+
+
+def test_squares_are_learned(tiny_trial: TrialConfig, splits: Splits, tmp_path: Path) -> None:
+    result = _fit(_training(tiny_trial, epochs=6), splits, tmp_path)
+    assert result.baseline["val"]["accuracy"] == 0.5
+    assert result.epochs[-1].train["loss"] < 0.5 * result.epochs[0].train["loss"]
+    assert result.metrics["test"]["auroc"] > 0.95
+    assert result.metrics["test"]["accuracy"] > 0.9
+    assert {name: logits.shape for name, logits in result.logits.items()} == {"val": (16, 1), "test": (16, 1)}
+    assert set(result.metrics) == {"train", "val", "test"}
+
+
+def test_the_same_config_gives_the_same_curve_and_another_seed_another(
+    tiny_trial: TrialConfig, splits: Splits, tmp_path: Path
+) -> None:
+    config = _training(tiny_trial, epochs=1)
+    first = _fit(config, splits, tmp_path / "a")
+    torch.rand(5)  # what else the process draws does not matter
+    assert _curve(_fit(config, splits, tmp_path / "b")) == _curve(first)
+    other = _fit(config.model_copy(update={"seed": 1}), splits, tmp_path / "c")
+    assert _curve(other) != _curve(first)
+
+
+def test_fit_leaves_the_global_generator_as_it_was(tiny_trial: TrialConfig, splits: Splits, tmp_path: Path) -> None:
+    before = torch.random.get_rng_state()
+    _fit(_training(tiny_trial, epochs=1), splits, tmp_path)
+    assert torch.equal(torch.random.get_rng_state(), before)
+
+
+def test_a_killed_fit_goes_on_as_if_undisturbed(tiny_trial: TrialConfig, splits: Splits, tmp_path: Path) -> None:
+    config = _training(tiny_trial, epochs=4, schedule="cosine", warmup_epochs=1)
+    undisturbed = _fit(config, splits, tmp_path / "whole")
+    with pytest.raises(KeyboardInterrupt):
+        _fit(config, splits, tmp_path / "cut", Interruption(3, KeyboardInterrupt()))
+    reporter = Interruption(0)
+    resumed = _fit(config, splits, tmp_path / "cut", reporter)
+    assert reporter.seen == [3, 4]
+    assert _curve(resumed) == _curve(undisturbed)
+    assert resumed.metrics == undisturbed.metrics
+    for name, value in undisturbed.model.state_dict().items():
+        assert torch.equal(resumed.model.state_dict()[name], value), name
+    np.testing.assert_array_equal(resumed.logits["test"], undisturbed.logits["test"])
+
+
+def test_it_stops_after_patience_and_judges_the_best_epoch(
+    tiny_trial: TrialConfig, splits: Splits, tmp_path: Path
+) -> None:
+    contrary = replace(splits.val, labels=1 - splits.val.labels)  # the better it learns, the worse it does
+    config = _training(tiny_trial, epochs=9, patience=2, learning_rate=3e-3)
+    result = _fit(config, replace(splits, val=contrary), tmp_path)
+    losses = [figures.val["loss"] for figures in result.epochs]
+    assert result.ended == "patience"
+    assert len(losses) == result.best_epoch + 2 < 9
+    assert result.best_epoch == 1 + int(np.argmin(losses))
+    assert result.metrics["val"]["loss"] == pytest.approx(min(losses), abs=1e-6)
+
+
+def test_a_stopped_fit_is_not_judged_and_stays_stopped(tiny_trial: TrialConfig, splits: Splits, tmp_path: Path) -> None:
+    result = _fit(tiny_trial, splits, tmp_path, Interruption(2))
+    assert (result.ended, len(result.epochs), result.metrics, result.logits) == ("stopped", 2, {}, {})
+    again = Interruption(0)
+    assert (_fit(tiny_trial, splits, tmp_path, again).ended, again.seen) == ("stopped", [])
+
+
+def test_a_loss_that_is_no_number_names_epoch_and_step(tiny_trial: TrialConfig, splits: Splits, tmp_path: Path) -> None:
+    config = _training(tiny_trial, optimizer="sgd", learning_rate=1e30)
+    with pytest.raises(TrialError, match=r"loss is (nan|inf) in epoch 1, step [2-6]; try a lower learning_rate"):
+        _fit(config, splits, tmp_path)
+
+
+def test_too_little_memory_names_the_batch_size_and_half_of_it(
+    tiny_trial: TrialConfig, splits: Splits, tmp_path: Path
+) -> None:
+    with pytest.raises(TrialError, match="out of device memory with batch_size 8; try batch_size 4"):
+        _fit(tiny_trial, splits, tmp_path, Interruption(1, torch.OutOfMemoryError("CUDA out of memory")))
+
+
+def test_train_loss_is_a_mean_over_images_not_over_batches(
+    tiny_trial: TrialConfig, splits: Splits, tmp_path: Path
+) -> None:
+    """Without learning, dropout and batch statistics, the running loss must be the loss of the whole split."""
+    model = tiny_trial.model.model_copy(update={"backbone": "test_vit", "dropout": 0.0})
+    plain = tiny_trial.model_copy(update={"model": model, "augment": TrialConfig().augment})
+    config = _training(plain, epochs=1, batch_size=7, learning_rate=1e-12)
+    result = _fit(config, splits, tmp_path)
+    assert result.epochs[0].train["loss"] == pytest.approx(result.metrics["train"]["loss"], abs=1e-6)
