@@ -1,0 +1,43 @@
+"""Every file in conf says how it is run, and that command line is accepted."""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from hemo.config.convert import ConvertConfig
+from hemo.config.curate import CurateConfig
+from hemo.config.fields import Config
+from hemo.config.load import load_config
+from hemo.config.phantom import PhantomConfig
+from hemo.config.pipeline import PipelineConfig
+from hemo.config.predict import PredictConfig
+from hemo.config.report import ReportConfig
+from hemo.config.train import TrainConfig
+from hemo.config.tune import TuneConfig
+
+ROOT = Path(__file__).parents[1]
+FILES = sorted(str(file.relative_to(ROOT)) for file in (ROOT / "conf").rglob("*.yaml"))
+CONFIGS: dict[str, type[Config]] = {
+    "convert": ConvertConfig,
+    "curate": CurateConfig,
+    "phantom": PhantomConfig,
+    "pipeline": PipelineConfig,
+    "predict": PredictConfig,
+    "report": ReportConfig,
+    "train": TrainConfig,
+    "tune": TuneConfig,
+}
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_the_command_in_its_head_is_accepted(file: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    head = re.match(r"(#.*\n)+", (ROOT / file).read_text())
+    assert head, f"{file} must begin with a comment: command, cost, expected result"
+    command = re.search(r"\bhemo (\w+) (--config .*)$", head[0], re.MULTILINE)
+    assert command, f"{file} must say how it is run: `hemo JOB --config {file} ...`"
+    words = shlex.split(command[2])
+    assert words[:2] == ["--config", file]
+    load_config(CONFIGS[command[1]], words, job=command[1])
