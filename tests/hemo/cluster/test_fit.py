@@ -1,0 +1,97 @@
+"""Training by Ray Train."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from hemo.cluster.fit import check_workers, train_model
+from hemo.cluster.trial import run_trial
+from hemo.config.train import TrackingConfig, TrainConfig, WorkersConfig
+from hemo.config.trial import TrialConfig
+from hemo.errors import ConfigError, LabelError, SourceError, TrialError
+from hemo.learning.figures import QuietReporter
+from hemo.learning.worker import Worker
+from hemo.study.record import read_record, record_digest
+
+Maker = Callable[..., str]
+
+
+@pytest.fixture
+def exact_trial(tiny_trial: TrialConfig) -> TrialConfig:
+    """Return a trial without batch normalisation and dropout: workers must give the same as one."""
+    content = tiny_trial.model_dump()
+    content["model"] |= {"backbone": "test_vit", "dropout": 0.0}
+    content["augment"] |= {"rotate_degrees": 10.0}
+    return TrialConfig.model_validate(content)
+
+
+@pytest.mark.usefixtures("ray_cluster")
+def test_two_workers_give_the_curve_of_one(
+    make_training_set: Maker,
+    exact_trial: TrialConfig,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.2")
+    folder = make_training_set(rows={"train": 45, "val": 17, "test": 15})  # shares differ in size
+    config = TrainConfig(
+        training_set=folder,
+        out=str(tmp_path / "two"),
+        trial=exact_trial,
+        workers=WorkersConfig(count=2, cpus=0.5),
+        tracking=TrackingConfig(backend="tensorboard"),
+    )
+    two = train_model(config)
+    one = run_trial(exact_trial, folder, str(tmp_path / "one"), reporter=QuietReporter(), worker=Worker())
+    assert two.status == one.status == "complete"
+    for figures, expected in zip(two.epochs, one.epochs, strict=True):
+        assert figures.train == pytest.approx(expected.train, abs=1e-4)
+        assert figures.val == pytest.approx(expected.val, abs=1e-4)
+    assert two.metrics["test"]["loss"] == pytest.approx(one.metrics["test"]["loss"], abs=1e-4)
+    assert capsys.readouterr().err.count("epoch ") == 3
+    left = {path.name for path in (tmp_path / "two" / two.digest).iterdir()}
+    assert left == {"record.json", "predictions.parquet", "checkpoint", "tensorboard"}
+    assert train_model(config) == two
+
+
+@pytest.mark.usefixtures("ray_cluster")
+def test_a_failed_trial_ends_the_job_and_stands_as_failed(
+    make_training_set: Maker, tiny_trial: TrialConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.2")
+    content = tiny_trial.model_dump()
+    content["training"] |= {"optimizer": "sgd", "learning_rate": 1e30}
+    trial = TrialConfig.model_validate(content)
+    with pytest.raises(TrialError, match=r"the trial failed: loss is .* in epoch 1"):
+        train_model(TrainConfig(training_set=make_training_set(), out=str(tmp_path), trial=trial))
+    assert read_record(str(tmp_path), record_digest(trial, "feedfacefeedface")).status == "failed"
+
+
+@pytest.mark.usefixtures("ray_cluster")
+def test_a_users_error_met_in_a_worker_comes_back_as_it_is(
+    make_training_set: Maker, tiny_trial: TrialConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.2")
+    folder = make_training_set(classes=("a", "b"), label=lambda number, name: number % 2)
+    config = tiny_trial.model_copy(update={"task": "multi_class"})
+    with pytest.raises(LabelError, match="has none or several; use multi_label"):
+        train_model(TrainConfig(training_set=folder, out=str(tmp_path), trial=config))
+
+
+def test_what_cannot_work_is_refused_without_ray(
+    make_training_set: Maker, tiny_trial: TrialConfig, tmp_path: Path
+) -> None:
+    out = str(tmp_path / "out")
+    wrong = tiny_trial.model_copy(update={"target": "sdh"})
+    with pytest.raises(ConfigError, match="'sdh' is no class"):
+        train_model(TrainConfig(training_set=make_training_set(), out=out, trial=wrong))
+    with pytest.raises(SourceError, match="is no finished training set"):
+        train_model(TrainConfig(training_set=str(tmp_path), out=out))
+
+
+def test_more_workers_than_images_in_a_batch_are_refused(tiny_trial: TrialConfig) -> None:
+    config = TrainConfig(training_set="set", out="out", trial=tiny_trial, workers=WorkersConfig(count=9))
+    with pytest.raises(ConfigError, match="batch_size: 8 images a step cannot be shared by 9 workers"):
+        check_workers(config)

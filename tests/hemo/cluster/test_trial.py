@@ -1,0 +1,170 @@
+"""One trial from config to record."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from hemo.cluster.trial import check_trial, checkpoint_folder, run_trial
+from hemo.config.trial import TrialConfig
+from hemo.curation.card import read_card
+from hemo.errors import ConfigError, SourceError
+from hemo.learning.batch import normalise, to_unit_range
+from hemo.learning.checkpoint import load_checkpoint
+from hemo.learning.figures import EpochFigures, QuietReporter, Reporter
+from hemo.learning.images import read_training_set
+from hemo.learning.worker import Worker
+from hemo.study.record import TrialRecord, is_finished, read_predictions, read_record, record_digest
+
+Maker = Callable[..., str]
+
+
+class Stopper:
+    """Stops a trial at its first epoch, or breaks there."""
+
+    def __init__(self, error: BaseException | None = None) -> None:
+        self.error = error
+
+    def epoch(self, figures: EpochFigures) -> bool:
+        if self.error:
+            raise self.error
+        return False
+
+
+def _run(config: TrialConfig, folder: str, out: Path, reporter: Reporter | None = None) -> TrialRecord:
+    return run_trial(config, folder, str(out), reporter=reporter or QuietReporter(), worker=Worker())
+
+
+def _changed(config: TrialConfig, **changed: dict[str, object]) -> TrialConfig:
+    content = config.model_dump()
+    return TrialConfig.model_validate(
+        {**content, **{name: {**content[name], **value} for name, value in changed.items()}}
+    )
+
+
+def test_a_trial_leaves_record_predictions_and_checkpoint(
+    make_training_set: Maker, tiny_trial: TrialConfig, tmp_path: Path
+) -> None:
+    folder = make_training_set()
+    record = _run(tiny_trial, folder, tmp_path)
+    assert record == read_record(str(tmp_path), record.digest)
+    assert record.digest == record_digest(tiny_trial, "feedfacefeedface")
+    assert (record.status, record.classes, record.split) == ("complete", ("any",), "by_patient")
+    assert record.rows == {"train": 48, "val": 16, "test": 16}
+    assert [figures.epoch for figures in record.epochs] == [1, 2, 3]
+    assert record.reductions == ("train limited to 48 of 96 images",)
+    assert record.hardware.startswith("1 x CPU (1 thread, ")
+    assert {"python", "torch", "timm", "numpy", "ray"} <= set(record.versions)
+    assert record.seconds == pytest.approx(sum(figures.seconds for figures in record.epochs))
+    names = {path.name for path in (tmp_path / record.digest).rglob("*") if path.is_file()}
+    assert names == {"record.json", "predictions.parquet", "weights.safetensors", "checkpoint.json"}
+
+
+def test_predictions_are_those_of_the_checkpoint(
+    make_training_set: Maker, tiny_trial: TrialConfig, tmp_path: Path
+) -> None:
+    folder = make_training_set()
+    record = _run(tiny_trial, folder, tmp_path)
+    rows = read_predictions(str(tmp_path), record.digest).to_pylist()
+    assert [row["image_id"] for row in rows] == [f"{split}-{n:03d}" for split in ("val", "test") for n in range(16)]
+    assert [row["labels"] for row in rows[:4]] == [[0], [1], [0], [1]]
+    stored = torch.tensor([row["logits"] for row in rows if row["split"] == "val"])
+    model, card = load_checkpoint(checkpoint_folder(str(tmp_path), record.digest))
+    val = read_training_set(folder).val
+    logits = model(normalise(to_unit_range(torch.from_numpy(val.images)), card.normalisation))
+    torch.testing.assert_close(logits.detach(), stored, atol=1e-5, rtol=0)
+    assert (card.classes, card.threshold, card.image["corpus"]) == (("any",), record.threshold, "phantom")
+
+
+def test_a_finished_trial_is_not_run_again(make_training_set: Maker, tiny_trial: TrialConfig, tmp_path: Path) -> None:
+    folder = make_training_set()
+    record = _run(tiny_trial, folder, tmp_path)
+    renamed = tiny_trial.model_copy(update={"name": "another name"})
+    assert _run(renamed, folder, tmp_path, Stopper(RuntimeError("must not be asked"))) == record
+
+
+def test_a_loss_that_is_no_number_is_recorded_as_failed(
+    make_training_set: Maker, tiny_trial: TrialConfig, tmp_path: Path
+) -> None:
+    config = _changed(tiny_trial, training={"optimizer": "sgd", "learning_rate": 1e30})
+    record = _run(config, make_training_set(), tmp_path)
+    assert record.status == "failed"
+    assert "in epoch 1, step" in record.reason
+    assert read_record(str(tmp_path), record.digest) == record
+    assert not is_finished(str(tmp_path), record.digest)
+
+
+def test_an_unexpected_error_is_recorded_with_its_type_and_the_trial_goes_on_when_run_again(
+    make_training_set: Maker, tiny_trial: TrialConfig, tmp_path: Path
+) -> None:
+    folder = make_training_set()
+    failed = _run(tiny_trial, folder, tmp_path, Stopper(ZeroDivisionError("by nought")))
+    assert (failed.status, failed.reason) == ("failed", "ZeroDivisionError: by nought")
+    assert _run(tiny_trial, folder, tmp_path).status == "complete"
+
+
+def test_an_interruption_passes(make_training_set: Maker, tiny_trial: TrialConfig, tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        _run(tiny_trial, make_training_set(), tmp_path, Stopper(KeyboardInterrupt()))
+
+
+def test_a_stopped_trial_is_pruned_and_not_tested(
+    make_training_set: Maker, tiny_trial: TrialConfig, tmp_path: Path
+) -> None:
+    record = _run(tiny_trial, make_training_set(), tmp_path, Stopper())
+    assert (record.status, record.reason) == ("pruned", "stopped by the scheduler after epoch 1")
+    assert record.metrics == {"train": record.epochs[0].train, "val": record.epochs[0].val}
+    assert not (tmp_path / record.digest / "predictions.parquet").exists()
+
+
+def test_rows_without_label_are_said_to_be_left_out(
+    make_training_set: Maker, tiny_trial: TrialConfig, tmp_path: Path
+) -> None:
+    folder = make_training_set(label=lambda number, _: None if number == 1 else number % 2)
+    record = _run(_changed(tiny_trial, training={"epochs": 1}), folder, tmp_path)
+    assert record.rows["val"] == 15
+    assert "1 images of val have no label of any and were left out" in record.reductions
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"model": {"backbone": "resnet5O"}}, "'resnet5O' is no backbone"),
+        ({"model": {"backbone": "VGG16"}}, "16 x 16 px, it wants at least 32 px"),
+        ({"model": {"weights": "/nowhere.pt"}}, "model.weights: /nowhere.pt"),
+        ({"training": {"loss": "rsna"}}, "rsna needs task multi_label and a class 'any'"),
+    ],
+)
+def test_what_cannot_work_is_refused_before_work(
+    make_training_set: Maker,
+    tiny_trial: TrialConfig,
+    tmp_path: Path,
+    changed: dict[str, dict[str, object]],
+    message: str,
+) -> None:
+    with pytest.raises(ConfigError, match=message):
+        _run(_changed(tiny_trial, **changed), make_training_set(), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_unknown_target_is_refused(make_training_set: Maker, tiny_trial: TrialConfig) -> None:
+    with pytest.raises(ConfigError, match=r"trial.target: 'sdh' is no class of the training set; it has any"):
+        check_trial(tiny_trial.model_copy(update={"target": "sdh"}), read_card(make_training_set()))
+
+
+@pytest.mark.parametrize("value", [0, 1])
+def test_a_set_with_one_class_only_is_refused(make_training_set: Maker, tiny_trial: TrialConfig, value: int) -> None:
+    card = read_card(make_training_set(label=lambda number, _: value))
+    with pytest.raises(SourceError, match=rf"one class only \(any {48 * value} of 48 rows are positive\)"):
+        check_trial(tiny_trial, card)
+
+
+def test_a_split_without_rows_is_refused(make_training_set: Maker, tiny_trial: TrialConfig) -> None:
+    folder = Path(make_training_set())
+    card = json.loads((folder / "card.json").read_text())
+    card["splits"]["val"]["rows"] = 0
+    (folder / "card.json").write_text(json.dumps(card))
+    with pytest.raises(SourceError, match="val has no rows"):
+        check_trial(tiny_trial, read_card(str(folder)))
