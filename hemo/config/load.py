@@ -4,7 +4,7 @@ import argparse
 import json
 import re
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args, get_origin
 
@@ -72,7 +72,14 @@ def merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
 
 
 class _YamlLoader(yaml.SafeLoader):
-    """YAML 1.2 floats: `1e-5` is a number, which PyYAML's YAML 1.1 reads as text."""
+    """YAML in which `1e-5` is a number, as in YAML 1.2, and a key that stands twice is an error, not the last one."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        keys = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
+        twice = [key for key in keys if keys.count(key) > 1]
+        if twice:
+            raise yaml.constructor.ConstructorError(None, None, f"{twice[0]} stands twice", node.start_mark)
+        return super().construct_mapping(node, deep)
 
 
 _YamlLoader.add_implicit_resolver(
@@ -91,10 +98,16 @@ def read_yaml(file: str) -> dict[str, Any]:
     except OSError as error:
         raise ConfigError(f"--config {file}: {error.strerror}; give a YAML file such as those in conf/") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"--config {file} is no YAML: {' '.join(str(error).split())}") from None
+        raise ConfigError(f"--config {file} is no YAML: {_yaml_problem(error)}") from None
     if not isinstance(content, dict):
         raise ConfigError(f"--config {file} must hold `key: value` lines, not {type(content).__name__}")
     return content
+
+
+def _yaml_problem(error: Exception) -> str:
+    if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark:
+        return f"line {error.problem_mark.line + 1}: {error.problem}"
+    return " ".join(str(error).split())
 
 
 def _place(key: str, origin: str, flags: Mapping[str, Any]) -> str:

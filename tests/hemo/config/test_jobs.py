@@ -34,9 +34,9 @@ def test_convert_refuses(given: dict[str, Any], complaint: str) -> None:
         ConvertConfig.model_validate({**CORPUS, **given})
 
 
-def test_a_pseudonym_key_means_that_ids_are_not_kept() -> None:
-    assert ConvertConfig.model_validate(CORPUS).keeps_ids
-    assert not ConvertConfig.model_validate({**CORPUS, "corpus": "dicom", "pseudonym_key": "/key"}).keeps_ids
+@pytest.mark.parametrize("settled", [{"public_ids": True}, {"pseudonym_key": "/key"}])
+def test_a_dicom_corpus_is_taken_once_names_are_settled(settled: dict[str, Any]) -> None:
+    assert ConvertConfig.model_validate({**CORPUS, "corpus": "dicom", **settled}).corpus == "dicom"
 
 
 def test_fractions_must_leave_training_rows() -> None:

@@ -126,8 +126,9 @@ def test_a_wrong_command_line_is_one_line(argv: list[str], line: str) -> None:
 @pytest.mark.parametrize(
     ("content", "line"),
     [
-        (b"a: [1, 2", "job.yaml is no YAML: while parsing"),
+        (b"a: [1, 2", "job.yaml is no YAML: line 1: expected ',' or ']'"),
         (b"\xff\xfe\x00a", "job.yaml is no YAML"),
+        (b"a: 1\nb: {c: 1, c: 2}\n", "job.yaml is no YAML: line 2: c stands twice$"),
         (b"- a\n- b\n", "job.yaml must hold `key: value` lines, not list"),
         (b"", "job.yaml must hold `key: value` lines, not NoneType"),
     ],
