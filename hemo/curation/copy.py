@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, cast
 
 import numpy as np
@@ -22,6 +23,9 @@ from hemo.storage import filesystem, join, write_bytes
 READ_THREADS = 8
 """Buckets read at once for a part: hides the storage's latency."""
 
+BATCH_BYTES = 1 << 24
+"""Pixels of a record batch at most: what each of the threads decodes at once."""
+
 _PARTS = b"parts"
 
 
@@ -37,7 +41,7 @@ class CopyTask:
 
 
 def write_buckets(task: CopyTask, copies: pa.Table) -> None:
-    """Read one shard once, in order, and write the images that are wanted of it to one file, a record batch a part.
+    """Read one shard once, in order, and write the images that are wanted of it to one file, record batches by part.
 
     Args:
         task: Where from, where to.
@@ -50,11 +54,11 @@ def write_buckets(task: CopyTask, copies: pa.Table) -> None:
     wanted, places = np.unique(copies["row"].to_numpy(), return_inverse=True)
     images = _read_images(join(task.shards, shard_path(unit)), wanted, task.layout)
     part = copies["part"].to_numpy()
-    starts = np.flatnonzero(np.diff(part, prepend=-1))
-    schema = _bucket_schema(task.layout.image_bytes, part[starts].tolist())
+    bounds = _batch_bounds(part, max(1, BATCH_BYTES // task.layout.image_bytes))
+    schema = _bucket_schema(task.layout.image_bytes, part[bounds[:-1]].tolist())
     sink = pa.BufferOutputStream()
     with pa.ipc.new_file(sink, schema, options=pa.ipc.IpcWriteOptions(compression="lz4")) as writer:
-        for start, stop in zip(starts.tolist(), [*starts[1:].tolist(), len(part)], strict=True):
+        for start, stop in pairwise(bounds):
             pixels = pa.py_buffer(images[places[start:stop]].data)
             image = pa.FixedSizeBinaryArray.from_buffers(schema.field(IMAGE).type, stop - start, [None, pixels])
             place = [copies[name].slice(start, stop - start).combine_chunks() for name in ("position", "slot")]
@@ -110,6 +114,17 @@ def _groups_with(file: pq.ParquetFile, wanted: NDArray[np.int32]) -> Iterator[tu
         yield int(ends[group]) - rows[group], file.read_row_group(group, columns=[IMAGE])[IMAGE]
 
 
+def _batch_bounds(part: NDArray[np.int32], rows_at_most: int) -> list[int]:
+    """Return where batches begin, and the end of the last: one part a batch, `rows_at_most` rows each.
+
+    Args:
+        part: Part of each row, ascending, shape (rows,).
+        rows_at_most: At least 1.
+    """
+    starts = [*np.flatnonzero(np.diff(part, prepend=-1)).tolist(), len(part)]
+    return [at for start, stop in pairwise(starts) for at in range(start, stop, rows_at_most)] + [len(part)]
+
+
 def _bucket_schema(image_bytes: int, parts: list[int]) -> pa.Schema:
     fields: list[pa.Field[Any]] = [
         pa.field("position", pa.int32()),
@@ -130,10 +145,12 @@ def _fill(images: NDArray[np.uint8], buckets: str, unit: int, part: int) -> int:
     """
     fs, path = filesystem(join(buckets, f"unit-{unit:06d}.arrow"))
     with fs.open(path, "rb") as file, pa.ipc.open_file(pa.PythonFile(file, mode="r")) as reader:
-        parts = json.loads(reader.schema.metadata[_PARTS])
-        if part not in parts:
-            return 0
-        batch = reader.get_batch(parts.index(part))
+        batches = [at for at, other in enumerate(json.loads(reader.schema.metadata[_PARTS])) if other == part]
+        return sum(_scatter(images, reader.get_batch(at)) for at in batches)
+
+
+def _scatter(images: NDArray[np.uint8], batch: pa.RecordBatch) -> int:
+    """Put the images of one batch in their places; return how many."""
     column: Any = batch[IMAGE]
     pixels = np.frombuffer(column.buffers()[1], np.uint8).reshape(len(batch), -1)
     images[batch["position"].to_numpy(), batch["slot"].to_numpy()] = pixels

@@ -10,6 +10,7 @@ import pytest
 
 from hemo.config.curate import CurateConfig
 from hemo.corpus.labels import LabelTable
+from hemo.curation import copy
 from hemo.curation.copy import CopyTask, write_buckets, write_part
 from hemo.curation.plan import CopyPlan, ImageLayout, plan_copies
 from hemo.curation.rows import read_index
@@ -70,6 +71,16 @@ def test_a_part_is_written_as_shards_are(tmp_path):
     assert column.compression == "ZSTD"
     assert not column.is_stats_set
     assert not column.has_dictionary_page
+
+
+def test_large_batches_are_cut_and_change_nothing(tmp_path, monkeypatch):
+    whole = copied(*planned(tmp_path / "whole", slots=1))
+    monkeypatch.setattr(copy, "BATCH_BYTES", 16)  # two images
+    task, plan = planned(tmp_path / "cut", slots=1)
+    assert copied(task, plan).equals(whole)
+    with pa.ipc.open_file(Path(task.buckets) / "unit-000000.arrow") as reader:
+        assert max(len(reader.get_batch(at)) for at in range(reader.num_record_batches)) == 2
+    assert copy._batch_bounds(np.array([0, 0, 0, 2, 2]), 2) == [0, 2, 3, 5]
 
 
 def test_copying_twice_gives_the_same_bytes(tmp_path):
