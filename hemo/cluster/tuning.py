@@ -30,6 +30,9 @@ WAITING_CPUS = 0.1
 CRASH_RETRIES = 1
 """How often a trial whose process was lost is begun again; it goes on after its last whole epoch."""
 
+NEVER = float("inf")
+"""Epochs after which the median rule pauses a trial to let others catch up: paused trials would have to be saved."""
+
 TUNE_SETTINGS = {
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # records are ours; Tune itself wants the JSON one to look back
     "TUNE_DISABLE_SIGINT_HANDLER": "1",  # Ctrl-C ends the job at once; Tune would let running trials end as stopped
@@ -51,18 +54,19 @@ def run_trials(
     """
     os.environ.update(TUNE_SETTINGS)
     gpus = gpus_per_worker(config.workers)
-    asked = isinstance(trials, StudySearcher)
+    searcher = trials if isinstance(trials, StudySearcher) else None
+    cells = [] if isinstance(trials, StudySearcher) else [trial.model_dump(mode="json") for trial in trials]
     lines = TrialLines(count)
     remove(join(config.out, RAY_FOLDER, TUNE_FOLDER))
     tune.Tuner(
         tune.with_resources(
             tune.with_parameters(TrialRun, job=config, resident=resident, gpus=gpus), _resources(config, gpus)
         ),
-        param_space=None if asked else {"trial": tune.grid_search([trial.model_dump(mode="json") for trial in trials])},
+        param_space={"trial": tune.grid_search(cells)} if cells else None,
         tune_config=tune.TuneConfig(
-            search_alg=trials if asked else None,
+            search_alg=searcher,
             scheduler=_scheduler(config),
-            num_samples=count if asked else 1,
+            num_samples=count if searcher else 1,
             max_concurrent_trials=trials_at_once(config, gpus, count),
             reuse_actors=True,
             trial_dirname_creator=lambda trial: trial.trial_id,
@@ -78,7 +82,7 @@ def _run_config(out: str, lines: "TrialLines") -> tune.RunConfig:
         name=TUNE_FOLDER,
         storage_path=join(out, RAY_FOLDER),
         verbose=0,
-        callbacks=[lines, JsonLoggerCallback()],
+        callbacks=[lines, JsonLoggerCallback()],  # type: ignore[no-untyped-call]
         checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
         failure_config=tune.FailureConfig(max_failures=CRASH_RETRIES),
     )
@@ -111,7 +115,13 @@ def _scheduler(config: TuneConfig) -> TrialScheduler:
     mode = "min" if search.metric == "val_loss" else "max"
     grace = search.grace_epochs
     if search.scheduler == "median":
-        return MedianStoppingRule(time_attr="epoch", metric=search.metric, mode=mode, grace_period=grace)
+        return MedianStoppingRule(
+            time_attr="epoch",
+            metric=search.metric,
+            mode=mode,
+            grace_period=grace,
+            min_time_slice=NEVER,  # type: ignore[arg-type]  # a number is compared with it
+        )
     longest = max(most_epochs(config.trial, search), grace)
     return ASHAScheduler(time_attr="epoch", metric=search.metric, mode=mode, max_t=longest, grace_period=grace)
 

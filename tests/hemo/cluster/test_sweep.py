@@ -4,8 +4,7 @@ import pytest
 
 from hemo.cluster.sweep import tune_models
 from hemo.config.tune import TuneConfig
-from hemo.errors import ConfigError
-from hemo.study.record import read_predictions, read_record
+from hemo.study.record import read_predictions
 
 pytestmark = pytest.mark.usefixtures("ray_cluster")
 
@@ -50,19 +49,14 @@ def test_a_search_prunes_reads_test_once_and_goes_on_from_its_study(make_trainin
     records = tune_models(config)
     assert len(records) == 3
     good, hopeless = records[:2]
-    assert good.config.name == "test_resnet"
+    assert [record.config.name for record in (good, hopeless)] == ["dense 8, lr 0.01", "dense 8, lr 1e-09"]
     assert (good.status, hopeless.status, len(hopeless.epochs)) == ("complete", "pruned", 1)
     assert hopeless.reason == "stopped by the scheduler after epoch 1"
-    tested = [record for record in records if "test" in record.metrics]
-    assert [record.digest for record in tested] == [
-        best.digest
-        for best in [
-            min(
-                (record for record in records if record.status == "complete"),
-                key=lambda record: record.metrics["val"]["loss"],
-            )
-        ]
-    ]
+    best = min((r for r in records if r.status == "complete"), key=lambda record: record.metrics["val"]["loss"])
+    assert [record.digest for record in records if "test" in record.metrics] == [best.digest]
+    assert set(read_predictions(config.out, best.digest)["split"].to_pylist()) == {"val", "test"}
+    unread = [record for record in records if record.status == "complete" and record is not best]
+    assert all(set(read_predictions(config.out, r.digest)["split"].to_pylist()) == {"val"} for r in unread)
     more = tune_models(config.model_copy(update={"search": config.search.model_copy(update={"trials": 4})}))
     assert [record.digest for record in more[:3]] == [record.digest for record in records]
     assert len(more) == 4

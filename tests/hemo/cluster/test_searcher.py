@@ -1,0 +1,112 @@
+"""The study behind a search: what it is told, and how it goes on."""
+
+import optuna
+import pytest
+from optuna.trial import TrialState
+
+from hemo.cluster.searcher import JOURNAL, StudySearcher, ended_trials, open_study, plan_points
+from hemo.config.tune import TuneConfig
+from hemo.errors import ConfigError
+from hemo.study.space import search_space
+
+SEARCH = {"space": {"model.dense_width": {"low": 8, "high": 64}}, "trials": 4}
+
+
+def job(tmp_path, **search):
+    return TuneConfig(training_set="/set", out=str(tmp_path), search={**SEARCH, **search})
+
+
+def begin(config, digest="feed"):
+    study = open_study(config, config.search, digest)
+    space = search_space(config.trial, config.search)
+    return study, StudySearcher(study, space, config.trial, config.search.metric)
+
+
+def states(study):
+    return [trial.state for trial in study.get_trials()]
+
+
+def test_each_way_to_end_is_told_as_it_was(tmp_path):
+    config = job(tmp_path)
+    study, searcher = begin(config)
+    for name in "abcd":
+        searcher.suggest(name)
+        searcher.on_trial_result(name, {"epoch": 1, "val_loss": 0.5})
+    searcher.on_trial_complete("a", {"epoch": 3, "val_loss": 0.25, "status": "complete"})
+    searcher.on_trial_complete("b", {"epoch": 1, "val_loss": 0.5})  # stopped by the scheduler: no status
+    searcher.on_trial_complete("c", {"epoch": 1, "status": "failed"})
+    searcher.on_trial_complete("d", error=True)
+    assert states(study) == [TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL, TrialState.FAIL]
+    assert (study.trials[0].value, study.trials[1].intermediate_values) == (0.25, {1: 0.5})
+    assert len(ended_trials(study, config.trial)) == 4
+
+
+def test_a_suggestion_is_a_whole_trial(tmp_path):
+    _, searcher = begin(job(tmp_path, first=[{"model.dense_width": 24}]))
+    plan_points(searcher._study, job(tmp_path, first=[{"model.dense_width": 24}]).search)
+    trial = searcher.suggest("a")["trial"]
+    assert (trial["model"]["dense_width"], trial["model"]["backbone"], trial["name"]) == (24, "resnet18", "dense 24")
+
+
+def test_a_killed_search_goes_on(tmp_path):
+    """Of three trials one ended, one failed, one was running: two points are queued again, three are left."""
+    config = job(tmp_path)
+    study, searcher = begin(config)
+    points = [searcher.suggest(name)["trial"]["model"]["dense_width"] for name in "abc"]
+    searcher.on_trial_complete("a", {"epoch": 3, "val_loss": 0.25, "status": "complete"})
+    searcher.on_trial_complete("b", error=True)
+    study, searcher = begin(config)
+    assert plan_points(study, config.search) == 3
+    assert [searcher.suggest(name)["trial"]["model"]["dense_width"] for name in "de"] == points[1:]
+    study, searcher = begin(config)
+    assert plan_points(study, config.search) == 3
+    assert [searcher.suggest(name)["trial"]["model"]["dense_width"] for name in "fg"] == points[1:]
+
+
+def test_first_points_are_queued_once(tmp_path):
+    config = job(tmp_path, first=[{"model.dense_width": 9}, {"model.dense_width": 10}])
+    for _ in range(2):
+        study, _searcher = begin(config)
+        plan_points(study, config.search)
+    assert states(study) == [TrialState.WAITING] * 2
+
+
+def test_another_question_is_another_study(tmp_path):
+    """More trials continue a study; another training set or metric does not."""
+    names = {
+        begin(job(tmp_path, **fields), digest)[0].study_name
+        for fields, digest in (
+            ({}, "feed"),
+            ({"trials": 9}, "feed"),
+            ({}, "beef"),
+            ({"metric": "val_accuracy"}, "feed"),
+        )
+    }
+    assert len(names) == 3
+    assert (tmp_path / JOURNAL).exists()
+
+
+def test_a_study_that_goes_on_does_not_draw_the_same_points_again(tmp_path):
+    config = job(tmp_path)
+    drawn = []
+    for name in "ab":
+        _, searcher = begin(config)
+        drawn.append(searcher.suggest(name)["trial"]["model"]["dense_width"])
+        searcher.on_trial_complete(name, {"epoch": 1, "val_loss": 0.5, "status": "complete"})
+    assert drawn[0] != drawn[1]
+
+
+def test_a_higher_accuracy_is_better(tmp_path):
+    study, _ = begin(job(tmp_path, metric="val_accuracy"))
+    assert study.direction == optuna.study.StudyDirection.MAXIMIZE
+
+
+def test_storage_by_url_and_refusals(tmp_path):
+    study, _ = begin(job(tmp_path, storage=f"sqlite:///{tmp_path}/study.db"))
+    assert (tmp_path / "study.db").exists()
+    assert study.study_name.startswith("hemo-")
+    with pytest.raises(ConfigError, match=r"search\.storage: nonsense cannot be opened .*give `journal` or an RDB URL"):
+        begin(job(tmp_path, storage="nonsense"))
+    remote = TuneConfig(training_set="/set", out="memory://records", search=SEARCH)
+    with pytest.raises(ConfigError, match=r"a journal needs a mounted disk and cannot lie in memory://records"):
+        begin(remote)
