@@ -17,7 +17,7 @@ from hemo.cluster.track import tracked
 from hemo.cluster.trial import check_trial, failed_record, run_trial
 from hemo.config.train import TrainConfig, WorkersConfig
 from hemo.curation.card import read_card
-from hemo.errors import ConfigError, HemoError, TrialError
+from hemo.errors import ConfigError, TrialError, UserError
 from hemo.learning.figures import LineReporter, QuietReporter, to_stderr
 from hemo.learning.worker import Worker
 from hemo.storage import exists, join, remove, require_writable
@@ -51,10 +51,8 @@ def train_model(config: TrainConfig) -> TrialRecord:
     try:
         _run_workers(config, digest)
     except TrainingFailedError as error:
-        known = _hemo_error(error) or TrialError(f"the workers were lost: {_last_line(error)}")
-        if isinstance(known, TrialError) and not exists(join(config.out, digest, "record.json")):
-            write_record(config.out, failed_record(config.trial, card, Worker(), str(known)), None)
-        raise known from error
+        if not exists(join(config.out, digest, "record.json")):
+            write_record(config.out, failed_record(config.trial, card, Worker(), failure_reason(error)), None)
     remove(join(config.out, digest, RAY_FOLDER))
     record = read_record(config.out, digest)
     if record.status == "failed":
@@ -90,8 +88,8 @@ def _run_workers(config: TrainConfig, digest: str) -> None:
     remove(join(config.out, digest, RAY_FOLDER))  # a trial resumes from its own state, not from Ray Train's
     data = put_training_set(config.training_set)
     with _lines_shown() as say:
-        TorchTrainer(
-            _train_worker,
+        result: Any = TorchTrainer(  # typed as Train V1's result, which has no return_value
+            _train_worker,  # type: ignore[arg-type]  # it may return a value since Ray 2.60
             train_loop_config={"config": config.model_dump(mode="json"), "data": data, "say": say},
             scaling_config=ray.train.ScalingConfig(
                 num_workers=workers.count, use_gpu=gpus > 0, resources_per_worker=resources
@@ -102,10 +100,15 @@ def _run_workers(config: TrainConfig, digest: str) -> None:
                 failure_config=ray.train.FailureConfig(max_failures=GROUP_RETRIES),
             ),
         ).fit()
+    if isinstance(result.return_value, UserError):
+        raise result.return_value
 
 
-def _train_worker(settings: dict[str, Any]) -> None:
+def _train_worker(settings: dict[str, Any]) -> UserError | None:
     """Run in each worker: the same trial, each on its share of every batch.
+
+    Returns:
+        What the user must mend, if that ended it; raised, Ray Train would try again.
 
     Raises:
         TrialError: If the trial failed and others wait for this worker: Ray Train then ends them too.
@@ -118,16 +121,24 @@ def _train_worker(settings: dict[str, Any]) -> None:
         device=str(get_device()),
         threads=max(1, int(config.workers.cpus)),
     )
-    data = get_training_set(settings["data"])
-    run = partial(run_trial, config.trial, config.training_set, config.out, worker=worker, data=data)
-    if worker.leads:
-        digest, lines = record_digest(config.trial, data.card.digest), LineReporter(settings["say"])
-        with tracked(lines, config.tracking, out=config.out, digest=digest, trial=config.trial) as reporter:
-            record = run(reporter=reporter)
-    else:
-        record = run(reporter=QuietReporter())
+    try:
+        record = _run_share(config, worker, settings)
+    except UserError as error:
+        return error
     if record.status == "failed" and worker.count > 1:
         raise TrialError(record.reason)
+    return None
+
+
+def _run_share(config: TrainConfig, worker: Worker, settings: dict[str, Any]) -> TrialRecord:
+    """Run the trial as one of its workers; the first one reports and tracks."""
+    data = get_training_set(settings["data"])
+    run = partial(run_trial, config.trial, config.training_set, config.out, worker=worker, data=data)
+    if not worker.leads:
+        return run(reporter=QuietReporter())
+    digest, lines = record_digest(config.trial, data.card.digest), LineReporter(settings["say"])
+    with tracked(lines, config.tracking, out=config.out, digest=digest, trial=config.trial) as reporter:
+        return run(reporter=reporter)
 
 
 @contextmanager
@@ -160,15 +171,11 @@ def _say_if_waiting(resources: dict[str, float], count: int) -> None:
             )
 
 
-def _hemo_error(error: TrainingFailedError) -> HemoError | None:
-    """Return the error raised on purpose in a worker, if that is what ended the group."""
+def failure_reason(error: TrainingFailedError) -> str:
+    """Return why a worker group ended: what a trial died of in one worker, else what Ray Train says of lost workers."""
     failures = error.worker_failures.values() if isinstance(error, WorkerGroupError) else ()
     for failure in failures:
         cause = getattr(failure, "_base_exc", failure)  # Ray Train's wrapper for what a train function raised
-        if isinstance(cause, HemoError):
-            return cause
-    return None
-
-
-def _last_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[-1]
+        if isinstance(cause, TrialError):
+            return str(cause)
+    return f"the workers were lost: {str(error).strip().splitlines()[-1]}"

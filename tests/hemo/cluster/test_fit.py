@@ -4,8 +4,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from ray.train.v2._internal.exceptions import UserExceptionWithTraceback
+from ray.train.v2.api.exceptions import WorkerGroupError
 
-from hemo.cluster.fit import check_workers, train_model
+from hemo.cluster import fit
+from hemo.cluster.fit import check_workers, failure_reason, train_model
 from hemo.cluster.trial import run_trial
 from hemo.config.train import TrackingConfig, TrainConfig, WorkersConfig
 from hemo.config.trial import TrialConfig
@@ -56,17 +59,38 @@ def test_two_workers_give_the_curve_of_one(
     assert train_model(config) == two
 
 
-@pytest.mark.usefixtures("ray_cluster")
-def test_a_failed_trial_ends_the_job_and_stands_as_failed(
+def test_a_failed_trial_ends_the_job_and_names_its_record(
     make_training_set: Maker, tiny_trial: TrialConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.2")
     content = tiny_trial.model_dump()
     content["training"] |= {"optimizer": "sgd", "learning_rate": 1e30}
-    trial = TrialConfig.model_validate(content)
-    with pytest.raises(TrialError, match=r"the trial failed: loss is .* in epoch 1"):
-        train_model(TrainConfig(training_set=make_training_set(), out=str(tmp_path), trial=trial))
-    assert read_record(str(tmp_path), record_digest(trial, "feedfacefeedface")).status == "failed"
+    config = TrainConfig(training_set=make_training_set(), out=str(tmp_path), trial=content)
+
+    def run_here(config: TrainConfig, digest: str) -> None:
+        run_trial(config.trial, config.training_set, config.out, reporter=QuietReporter(), worker=Worker())
+
+    monkeypatch.setattr(fit, "_run_workers", run_here)
+    with pytest.raises(TrialError, match=r"the trial failed: loss is .* in epoch 1, step .* \(record .*\)"):
+        train_model(config)
+
+
+def test_lost_workers_leave_a_failed_record(
+    make_training_set: Maker, tiny_trial: TrialConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def lose(config: TrainConfig, digest: str) -> None:
+        raise WorkerGroupError("rank 1:\nThe actor died", {1: RuntimeError("The actor died")})
+
+    monkeypatch.setattr(fit, "_run_workers", lose)
+    config = TrainConfig(training_set=make_training_set(), out=str(tmp_path), trial=tiny_trial)
+    with pytest.raises(TrialError, match="the trial failed: the workers were lost: The actor died"):
+        train_model(config)
+    assert read_record(str(tmp_path), record_digest(tiny_trial, "feedfacefeedface")).status == "failed"
+
+
+def test_what_one_worker_died_of_is_the_reason() -> None:
+    wrapped = UserExceptionWithTraceback(TrialError("out of device memory with batch_size 8"), "Traceback ...")
+    error = WorkerGroupError("long text", {0: RuntimeError("ended"), 1: wrapped})
+    assert failure_reason(error) == "out of device memory with batch_size 8"
 
 
 @pytest.mark.usefixtures("ray_cluster")
