@@ -19,11 +19,11 @@ MIN_VISIBLE_PX = 160
 OEDEMA_HU = 19.0
 
 LEVELS: dict[Subtype, tuple[float, float]] = {
-    "epidural": (0.24, 0.90),
-    "intraparenchymal": (0.24, 0.88),
+    "epidural": (0.04, 0.98),
+    "intraparenchymal": (0.04, 0.98),
     "intraventricular": (0.43, 0.78),
-    "subarachnoid": (0.24, 0.92),
-    "subdural": (0.24, 0.93),
+    "subarachnoid": (0.04, 0.98),
+    "subdural": (0.04, 0.98),
 }
 """Where each subtype has room to be seen."""
 

@@ -88,10 +88,12 @@ def _place_blood(rng: np.random.Generator, studies: Iterator[_Study], positive_f
         owed += positive_fraction * len(study.levels)
         hit = rng.random() < affected or owed > len(fits)
         length = min(round(owed * rng.uniform(0.85, 1.15)), len(fits)) if hit else 0
-        start = fits[0] + int(rng.integers(len(fits) - length + 1)) if length else 0
-        owed -= length
-        turn += length > 0
-        yield replace(study, positives=range(start, start + length), first=SUBTYPES[turn % len(SUBTYPES)])
+        centre = int(rng.integers(len(fits))) if fits else 0
+        run = fits[max(0, centre - length // 2) : max(0, centre - length // 2 + length)]
+        owed -= len(run)
+        turn += len(run) > 0
+        positives = range(run[0], run[-1] + 1) if run else range(0)
+        yield replace(study, positives=positives, first=SUBTYPES[turn % len(SUBTYPES)])
 
 
 def _draw_patients(rng: np.random.Generator, count: int, *, traps: bool) -> list[tuple[Head, Scanner]]:

@@ -95,7 +95,9 @@ def test_format_holder_and_noise_do_not_separate_the_labels():
     scanners = [plan.scene.scanner for plan in plans]
     for groups in ([FORMATS.index(scanner.pixel_format) for scanner in scanners], [s.holder for s in scanners]):
         for group in set(groups):
-            assert positive[np.array(groups) == group].mean() == pytest.approx(0.4, abs=0.07)
+            assert positive[np.array(groups) == group].mean() == pytest.approx(
+                0.4, abs=0.12
+            )  # three standard errors of 90 studies
     for value in ([scanner.noise_hu for scanner in scanners], [plan.identity.spacing_mm for plan in plans]):
         assert abs(np.corrcoef(value, positive)[0, 1]) < 0.08
 
@@ -104,3 +106,12 @@ def test_no_blood_where_a_fault_would_hide_it():
     for seed in range(5):
         for plan in planned(seed=seed, positive_fraction=0.6):
             assert plan.fault in (None, "truncated") or plan.scene.lesions == ()
+
+
+def test_the_level_alone_tells_little():
+    """Blood is rarer at base and vertex, as in patients; a model that only sees the level must not look good."""
+    plans = planned(6_000, traps=False)
+    from_middle = np.array([abs(plan.scene.level - 0.48) for plan in plans])
+    positive = np.array([bool(plan.scene.lesions) for plan in plans])
+    pairs = from_middle[positive][:, None] < from_middle[~positive][None, :]
+    assert 0.5 < pairs.mean() < 0.70  # area under the ROC curve
