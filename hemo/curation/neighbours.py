@@ -15,13 +15,15 @@ SLOTS = ("previous", "own", "next")
 """Order of the channels of an image with its neighbours."""
 
 
-def adjacent(index: pa.Table) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def adjacent(index: pa.Table, patient: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Return the row of the slice before and of the slice after each slice, by position along its series' normal.
 
-    At the ends of a series, and for images without series or position, that is the image itself.
+    At the ends of a series, and for images without patient, series or position, that is the image itself: a neighbour
+    of another patient could stand in another split.
 
     Args:
         index: Columns of `INDEX_SCHEMA`, shape (rows,).
+        patient: Number of each row's patient, shape (rows,).
 
     Returns:
         Two arrays of row numbers, each of shape (rows,).
@@ -35,8 +37,8 @@ def adjacent(index: pa.Table) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     if not len(stacked):
         raise ConfigError("neighbours: 1 needs slices with a series and a position, the shards have none; use 0")
     names = pc.rank(text_column(index, "image_id")).to_numpy()
-    order = stacked[np.lexsort((names[stacked], position[stacked], series[stacked]))]
-    follows = series[order[1:]] == series[order[:-1]]
+    order = stacked[np.lexsort((names[stacked], position[stacked], series[stacked], patient[stacked]))]
+    follows = (series[order[1:]] == series[order[:-1]]) & (patient[order[1:]] == patient[order[:-1]])
     before, after = np.arange(len(series)), np.arange(len(series))
     before[order[1:][follows]] = order[:-1][follows]
     after[order[:-1][follows]] = order[1:][follows]

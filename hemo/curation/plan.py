@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from hemo.config.curate import SPLITS
 from hemo.corpus.labels import NULL_LABEL
 from hemo.curation.neighbours import SLOTS, adjacent
-from hemo.curation.rows import text_column
+from hemo.curation.rows import Rows, text_column
 from hemo.curation.select import Selection
 from hemo.curation.shuffle import shuffled_parts
 from hemo.shards.card import ConversionCard
@@ -109,7 +109,7 @@ def plan_copies(selection: Selection, layout: ImageLayout, *, part_rows: int, se
             members.append(chosen[order])
     labelled = with_labels(index.select(INDEX_SCHEMA.names), selection)
     rows = tuple(labelled.take(numbers) for numbers in members)
-    return CopyPlan(layout, tuple(parts), rows, _copies(index, members, layout.slots))
+    return CopyPlan(layout, tuple(parts), rows, _copies(selection.rows, members, layout.slots))
 
 
 def with_labels(table: pa.Table, selection: Selection) -> pa.Table:
@@ -121,7 +121,7 @@ def with_labels(table: pa.Table, selection: Selection) -> pa.Table:
     return table
 
 
-def _copies(index: pa.Table, members: list[NDArray[np.int64]], slots: int) -> pa.Table:
+def _copies(rows: Rows, members: list[NDArray[np.int64]], slots: int) -> pa.Table:
     """Return the copies of all parts, sorted by unit, then part, position and slot."""
     target = np.concatenate(members)
     part = np.repeat(np.arange(len(members)), [len(numbers) for numbers in members])
@@ -129,11 +129,11 @@ def _copies(index: pa.Table, members: list[NDArray[np.int64]], slots: int) -> pa
     if slots == 1:
         sources = [target]
     else:
-        before, after = adjacent(index)
+        before, after = adjacent(rows.index, rows.patient)
         sources = [before[target], target, after[target]]
     source = np.concatenate(sources)
     slot = np.repeat(np.arange(slots), len(target))
-    unit, row = (index[name].to_numpy()[source] for name in ("unit", "row"))
+    unit, row = (rows.index[name].to_numpy()[source] for name in ("unit", "row"))
     columns = [unit, row, np.tile(part, slots), np.tile(position, slots), slot]
     order = np.lexsort((slot, columns[3], columns[2], unit))
     return pa.Table.from_arrays(

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import xxhash
 from numpy.typing import NDArray
 
-from hemo.corpus.labels import LabelTable
+from hemo.corpus.labels import NULL_LABEL, LabelTable
 from hemo.curation.card import Count
 from hemo.errors import LabelError, SourceError
 from hemo.shards.schema import SHARD_INDEX_SCHEMA
@@ -92,7 +92,7 @@ def join_labels(index: pa.Table, table: LabelTable, *, within: pa.StringArray | 
         raise LabelError(f"labels: none fits an image: the images are named like {ours!r}, the labels like {theirs!r}")
     labelled = places.is_valid().to_numpy(zero_copy_only=False)
     labels = table.values[places.fill_null(0).to_numpy()]
-    labels[~labelled] = 255
+    labels[~labelled] = NULL_LABEL
     patient, names = _number_patients(index, within)
     return Rows(index, table.classes, labels, labelled, patient, names)
 
