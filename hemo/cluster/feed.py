@@ -33,7 +33,8 @@ def put_training_set(training_set: str) -> ResidentSet:
             f"{training_set} takes {needed / 2**30:.1f} GiB, the largest object store of Ray's nodes has "
             f"{capacity / 2**30:.1f} GiB; start Ray with a larger --object-store-memory, or curate a subset"
         )
-    refs = [_read_split.remote(training_set, split, card) for split in ("train", "val", "test")]
+    anywhere = _read_split.options(scheduling_strategy="DEFAULT")  # not within the caller's own placement group
+    refs = [anywhere.remote(training_set, split, card) for split in ("train", "val", "test")]
     ray.wait(refs, num_returns=len(refs), fetch_local=False)
     return ResidentSet(card, *refs)
 

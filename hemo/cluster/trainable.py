@@ -18,7 +18,7 @@ from hemo.config.tune import TuneConfig
 from hemo.errors import HemoError
 from hemo.learning.figures import EpochFigures, Reporter
 from hemo.learning.worker import Worker
-from hemo.study.record import TrialRecord, read_record, record_digest, write_record
+from hemo.study.record import TrialRecord, has_record, read_record, record_digest, write_record
 
 TrialBody = Callable[[Reporter], TrialRecord]
 
@@ -70,20 +70,24 @@ class TrialRun(tune.Trainable):
         with tracked(reporter, self._job.tracking, out=self._job.out, digest=digest, trial=trial) as told:
             try:
                 return run_trial(trial, self._job.training_set, self._job.out, reporter=told, worker=worker, data=data)
-            except HemoError as error:  # this cell cannot work; the others go on
-                record = failed_record(trial, data.card, worker, str(error))
-                write_record(self._job.out, record, None)
-                return record
+            except HemoError as error:
+                return self._failed(trial, error)
 
-    def _by_workers(self, trial: TrialConfig, reporter: Reporter) -> TrialRecord:
+    def _by_workers(self, trial: TrialConfig, _: Reporter) -> TrialRecord:
+        """Run the trial in a group of workers, which nobody stops early."""
         job = self._job.model_dump(include={"training_set", "out", "workers", "tracking", "cluster"})
-        digest = record_digest(trial, self._resident.card.digest)
         try:
             return train_model(TrainConfig(**job, trial=trial))
         except HemoError as error:
-            record = failed_record(trial, self._resident.card, trial_worker(self._job, self._gpus), str(error))
-            write_record(self._job.out, record, None)
-            return read_record(self._job.out, digest)
+            return self._failed(trial, error)
+
+    def _failed(self, trial: TrialConfig, error: HemoError) -> TrialRecord:
+        """Return the record of a trial that cannot work, and write it if the trial did not: the others go on."""
+        record = failed_record(trial, self._resident.card, trial_worker(self._job, self._gpus), str(error))
+        if has_record(self._job.out, record.digest):
+            return read_record(self._job.out, record.digest)
+        write_record(self._job.out, record, None)
+        return record
 
 
 class Steps:

@@ -16,7 +16,7 @@ from hemo.cluster.searcher import StudySearcher
 from hemo.cluster.trainable import TrialRun, trial_worker
 from hemo.cluster.trial import failed_record
 from hemo.config.trial import TrialConfig
-from hemo.config.tune import Range, SearchConfig, TuneConfig
+from hemo.config.tune import Range, TuneConfig
 from hemo.learning.figures import to_stderr
 from hemo.storage import join, remove
 from hemo.study.record import is_finished, record_digest, write_record
@@ -60,12 +60,12 @@ def run_trials(
     remove(join(config.out, RAY_FOLDER, TUNE_FOLDER))
     tune.Tuner(
         tune.with_resources(
-            tune.with_parameters(TrialRun, job=config, resident=resident, gpus=gpus), _resources(config, gpus)
+            tune.with_parameters(TrialRun, job=config, resident=resident, gpus=gpus), trial_resources(config, gpus)
         ),
         param_space={"trial": tune.grid_search(cells)} if cells else None,
         tune_config=tune.TuneConfig(
             search_alg=searcher,
-            scheduler=_scheduler(config),
+            scheduler=trial_scheduler(config),
             num_samples=count if searcher else 1,
             max_concurrent_trials=trials_at_once(config, gpus, count),
             reuse_actors=True,
@@ -101,13 +101,14 @@ def trials_at_once(config: TuneConfig, gpus: float, count: int) -> int:
     return max(1, min(count, int(min(held))))
 
 
-def _resources(config: TuneConfig, gpus: float) -> dict[str, float]:
+def trial_resources(config: TuneConfig, gpus: float) -> dict[str, float]:
+    """Return what Ray sets aside for one trial."""
     if config.workers.count > 1:
         return {"CPU": WAITING_CPUS}
     return {"CPU": config.workers.cpus, **({"GPU": gpus} if gpus else {})}
 
 
-def _scheduler(config: TuneConfig) -> TrialScheduler:
+def trial_scheduler(config: TuneConfig) -> TrialScheduler:
     """Return who stops poor trials early: nobody, in a grid."""
     search = config.search
     if search is None or search.scheduler == "none":
@@ -122,15 +123,15 @@ def _scheduler(config: TuneConfig) -> TrialScheduler:
             grace_period=grace,
             min_time_slice=NEVER,  # type: ignore[arg-type]  # a number is compared with it
         )
-    longest = max(most_epochs(config.trial, search), grace)
+    longest = max(most_epochs(config), grace)
     return ASHAScheduler(time_attr="epoch", metric=search.metric, mode=mode, max_t=longest, grace_period=grace)
 
 
-def most_epochs(base: TrialConfig, search: SearchConfig) -> int:
-    """Return the most epochs a trial of the search may have."""
-    values = search.space.get("training.epochs")
+def most_epochs(config: TuneConfig) -> int:
+    """Return the most epochs a trial may have."""
+    values = config.search.space.get("training.epochs") if config.search else None
     if values is None:
-        return base.training.epochs
+        return config.trial.training.epochs
     return int(values.high if isinstance(values, Range) else max(values.choices))
 
 

@@ -27,7 +27,8 @@ def _lines(comparison: Comparison) -> Iterator[tuple[str, str]]:
     counts = Counter(row.record.status for row in comparison.rows)
     yield "Trials", f"{len(comparison.rows)} ({', '.join(f'{count} {status}' for status, count in counts.items())})"
     yield "Split", LEAKY if first.split == "by_image" else first.split
-    yield "Images", ", ".join(f"{split} {rows:,}" for split, rows in first.rows.items()) or "unknown: no trial ran"
+    images = {split: rows for record in comparison.ran for split, rows in record.rows.items()}
+    yield "Images", ", ".join(f"{split} {rows:,}" for split, rows in images.items()) or "unknown: no trial ran"
     yield "To beat on test", _baseline(comparison)
     if comparison.ran and comparison.ran[0].status == "complete":
         yield "Lowest validation loss", _best(comparison)
