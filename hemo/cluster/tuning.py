@@ -1,5 +1,6 @@
 """Trials side by side on one Ray cluster, by Ray Tune, and a line for each that ends."""
 
+import math
 import os
 from collections.abc import Sequence
 from typing import Any
@@ -56,7 +57,7 @@ def run_trials(
     gpus = gpus_per_worker(config.workers)
     searcher = trials if isinstance(trials, StudySearcher) else None
     cells = [] if isinstance(trials, StudySearcher) else [trial.model_dump(mode="json") for trial in trials]
-    lines = TrialLines(count)
+    lines = TrialLines(count, config.search.metric if config.search else "val_loss")
     remove(join(config.out, RAY_FOLDER, TUNE_FOLDER))
     tune.Tuner(
         tune.with_resources(
@@ -144,16 +145,22 @@ def _record_loss(trial: TrialConfig, reason: str, config: TuneConfig, resident: 
 class TrialLines(tune.Callback):
     """Says a line on standard error for each trial that ends, and keeps those whose process was lost."""
 
-    def __init__(self, count: int) -> None:
-        """Begin at none of `count`."""
+    def __init__(self, count: int, metric: str) -> None:
+        """Begin at none of `count`; the best is told by `metric`."""
         self.lost: list[tuple[dict[str, Any], str]] = []
         self._count, self._ended = count, 0
+        self._metric, self._best = metric, ""
+        self._best_figure = math.inf
 
     def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         """Say how a trial ended; one without a status was stopped by the scheduler."""
         result = trial.last_result
+        status, name = result.get("status", "pruned"), trial.config["trial"]["name"]
+        if status == "complete" and self._loss(result) < self._best_figure:
+            self._best_figure = self._loss(result)
+            self._best = f"; best {self._metric} {result[self._metric]:.4f}: {name}"
         figures = [f"{name} {result[name]:.4f}" for name in ("val_loss", "val_accuracy", "val_auroc") if name in result]
-        self._say(trial, ", ".join([f"{result.get('status', 'pruned')} after {result['epoch']} epochs", *figures]))
+        self._say(trial, ", ".join([f"{status} after {result['epoch']} epochs", *figures]))
 
     def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         """Keep a lost trial."""
@@ -161,6 +168,10 @@ class TrialLines(tune.Callback):
         self.lost.append((trial.config["trial"], reason))
         self._say(trial, f"failed: {reason}")
 
+    def _loss(self, result: dict[str, Any]) -> float:
+        """Return the metric so that less is better."""
+        return float(result[self._metric]) * (1 if self._metric == "val_loss" else -1)
+
     def _say(self, trial: Trial, how: str) -> None:
         self._ended += 1
-        to_stderr(f"{self._ended}/{self._count} trials: {trial.config['trial']['name']}: {how}")
+        to_stderr(f"{self._ended}/{self._count} trials: {trial.config['trial']['name']}: {how}{self._best}")

@@ -4,7 +4,7 @@ import pytest
 import ray
 from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, MedianStoppingRule
 
-from hemo.cluster.tuning import most_epochs, trial_resources, trial_scheduler, trials_at_once
+from hemo.cluster.tuning import TrialLines, most_epochs, trial_resources, trial_scheduler, trials_at_once
 from hemo.config.tune import TuneConfig
 
 SPACE = {"model.dense_width": {"low": 8, "high": 64}}
@@ -57,3 +57,28 @@ def test_most_epochs_of_a_search():
     assert most_epochs(job({"scheduler": "asha"})) == 30
     assert most_epochs(job({"space": {"training.epochs": {"low": 3, "high": 7}}})) == 7
     assert most_epochs(job({"space": {"training.epochs": {"choices": [9, 5]}}})) == 9
+
+
+class EndedTrial:
+    """What Tune hands to a callback."""
+
+    def __init__(self, name, error=None, **result):
+        self.config, self.last_result, self._error = {"trial": {"name": name}}, result, error
+
+    def get_error(self):
+        return self._error
+
+
+def test_a_line_for_each_trial_that_ends(capsys):
+    lines = TrialLines(4, "val_accuracy")
+    lines.on_trial_complete(1, [], EndedTrial("a", status="complete", epoch=3, val_loss=0.5, val_accuracy=0.75))
+    lines.on_trial_complete(1, [], EndedTrial("b", status="complete", epoch=3, val_loss=0.25, val_accuracy=0.5))
+    lines.on_trial_complete(1, [], EndedTrial("c", epoch=1, val_loss=0.7))
+    lines.on_trial_error(1, [], EndedTrial("d", error=RuntimeError("first line\nthe worker died")))
+    assert capsys.readouterr().err.splitlines() == [
+        "1/4 trials: a: complete after 3 epochs, val_loss 0.5000, val_accuracy 0.7500; best val_accuracy 0.7500: a",
+        "2/4 trials: b: complete after 3 epochs, val_loss 0.2500, val_accuracy 0.5000; best val_accuracy 0.7500: a",
+        "3/4 trials: c: pruned after 1 epochs, val_loss 0.7000; best val_accuracy 0.7500: a",
+        "4/4 trials: d: failed: the worker died; best val_accuracy 0.7500: a",
+    ]
+    assert lines.lost == [({"name": "d"}, "the worker died")]
