@@ -13,7 +13,7 @@ from hemo.cluster.data import data_context
 from hemo.cluster.progress import progress_bar, say
 from hemo.config.convert import ConvertConfig
 from hemo.corpus.sources import Listing, list_corpus
-from hemo.errors import ConfigError, HemoError, OutputError, RejectLimitError
+from hemo.errors import ConfigError, OutputError, RejectLimitError
 from hemo.imaging.pseudonym import Pseudonymiser, pseudonymiser
 from hemo.imaging.settings import ImageSettings, image_settings
 from hemo.shards.card import ConversionCard, read_card
@@ -142,19 +142,14 @@ def _convert_units(task: UnitTask, units: Sequence[Unit], out: str) -> Iterator[
     if not units:
         return
     total = sum(len(unit.paths) for unit in units)
-    with data_context(), progress_bar("convert", total=total, unit="file") as progress:
+    with data_context("convert"), progress_bar("convert", total=total, unit="file") as progress:
         dataset = ray.data.from_items(
             [{"number": unit.number, "paths": list(unit.paths)} for unit in units], override_num_blocks=len(units)
         ).map(partial(_convert_unit, task=task, out=out), num_cpus=1)
-        try:
-            for row in dataset.iter_rows():
-                footer = ShardFooter.model_validate_json(row["footer"])
-                progress.update(footer.files)
-                yield footer
-        except ray.exceptions.RayError as error:
-            raise HemoError(
-                f"convert stopped: {_cause(error)}; run it again to go on, finished units are kept"
-            ) from error
+        for row in dataset.iter_rows():
+            footer = ShardFooter.model_validate_json(row["footer"])
+            progress.update(footer.files)
+            yield footer
 
 
 def _convert_unit(row: dict[str, Any], *, task: UnitTask, out: str) -> dict[str, str]:
@@ -163,13 +158,6 @@ def _convert_unit(row: dict[str, Any], *, task: UnitTask, out: str) -> dict[str,
     shard, footer = build_shard(task, unit)
     write_bytes(join(out, unit.shard), memoryview(shard))
     return {"footer": footer.model_dump_json()}
-
-
-def _cause(error: BaseException) -> str:
-    """Return what the innermost error says: Ray wraps what a task raised, several times over."""
-    while (inner := getattr(error, "cause", None) or error.__cause__) is not None:
-        error = inner
-    return f"{type(error).__name__}: {error}"
 
 
 def _derived(out: str, units: Sequence[Unit], footers: Sequence[ShardFooter], ignored: int) -> ConversionCard:

@@ -168,29 +168,13 @@ def _run(work: Callable[..., pa.Table], tables: Sequence[pa.Table], **shared: An
     Raises:
         HemoError: What a task raised on purpose, or that it was lost.
     """
-    with data_context():
+    with data_context("curate"):
         dataset = ray.data.from_arrow(list(tables)).map_batches(
             work, batch_size=None, batch_format="pyarrow", zero_copy_batch=True, num_cpus=1, fn_kwargs=shared
         )
-        try:
-            done = sum(row["done"] for row in dataset.iter_rows())
-        except ray.exceptions.RayError as error:
-            cause = _innermost(error)
-            if isinstance(cause, HemoError):
-                raise cause from error
-            raise HemoError(f"curate stopped: {type(cause).__name__}: {cause}; run it again") from error
+        done = sum(row["done"] for row in dataset.iter_rows())
     if done != len(tables):
         raise HemoError(f"curate: {done} of {len(tables)} copies came back; run it again")
-
-
-def _innermost(error: BaseException) -> BaseException:
-    """Return what a task raised, or what it raised on purpose because of that: Ray wraps it several times over."""
-    while (cause := getattr(error, "cause", None)) or not isinstance(error, HemoError):
-        inner = cause or error.__cause__
-        if inner is None:
-            break
-        error = inner
-    return error
 
 
 def _bucket_task(copies: pa.Table, *, task: CopyTask) -> pa.Table:

@@ -69,18 +69,22 @@ class ConvertConfig(Config):
 
     @model_validator(mode="after")
     def _names_are_settled(self) -> Self:
-        if self.public_ids is True and self.pseudonym_key:
-            raise ValueError("--public_ids true keeps the ids, --pseudonym_key FILE replaces them: give one of the two")
-        if self.corpus == "dicom" and self.public_ids is not True and not self.pseudonym_key:
-            raise ValueError(
-                "a dicom corpus may name patients: give --pseudonym_key FILE to replace ids and paths, "
-                "or --public_ids true if they may be stored as they are"
-            )
-        if self.public_ids is False and not self.pseudonym_key:
-            raise ValueError("--public_ids false needs --pseudonym_key FILE, a secret of at least 16 bytes")
+        require_names_settled(self.corpus, self.public_ids, self.pseudonym_key)
         return self
 
-    @property
-    def keeps_ids(self) -> bool:
-        """Whether ids and paths are stored as they are."""
-        return not self.pseudonym_key
+
+def require_names_settled(corpus: str, public_ids: bool | str, pseudonym_key: str) -> None:
+    """Refuse a config that leaves open whether ids and paths may be stored as they are.
+
+    Raises:
+        ValueError: Naming both ways out.
+    """
+    if public_ids is True and pseudonym_key:
+        raise ValueError("--public_ids true keeps the ids, --pseudonym_key FILE replaces them: give one of the two")
+    if corpus == "dicom" and public_ids is not True and not pseudonym_key:
+        raise ValueError(
+            "a dicom corpus may name patients: give --pseudonym_key FILE to replace ids and paths, "
+            "or --public_ids true if they may be stored as they are"
+        )
+    if public_ids is False and not pseudonym_key:
+        raise ValueError("--public_ids false needs --pseudonym_key FILE, a secret of at least 16 bytes")

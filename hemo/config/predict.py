@@ -1,10 +1,11 @@
 """What `predict` is told."""
 
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field, PositiveInt
+from pydantic import Field, PositiveInt, model_validator
 
 from hemo.config.cluster import ClusterConfig
+from hemo.config.convert import require_names_settled
 from hemo.config.fields import Config, Location
 
 
@@ -19,3 +20,8 @@ class PredictConfig(Config):
     public_ids: bool | Literal["by_corpus"] = Field("by_corpus", description="raw corpora: as in `convert`")
     pseudonym_key: Literal[""] | Location = Field("", description="raw corpora: as in `convert`")
     cluster: ClusterConfig = ClusterConfig()
+
+    @model_validator(mode="after")
+    def _names_are_settled(self) -> Self:
+        require_names_settled(self.corpus, self.public_ids, self.pseudonym_key)
+        return self

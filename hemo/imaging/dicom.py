@@ -73,10 +73,7 @@ def images_of_dicom(data: bytes, settings: ImageSettings, pseudonyms: Pseudonymi
     images: list[Image | Reject] = []
     for number, stored in enumerate(frames):
         try:
-            if header.is_picture:
-                rendered = _render_picture(stored, header, settings)
-            else:
-                rendered = _render_slice(stored, rescale_of_frame(dataset, header, number), settings)
+            rendered = _render(stored, dataset, header, number, settings)
         except SliceError as error:
             images.append(Reject.of(error, number))
             continue
@@ -166,6 +163,15 @@ class _Rendered(NamedTuple):
     digest: bytes
     flags: list[str]
     brain_fraction: float | None
+
+
+def _render(
+    stored: NDArray[Any], dataset: FileDataset, header: CtHeader, frame: int, settings: ImageSettings
+) -> _Rendered:
+    """Make the image of one frame: a picture as it is, measured values by way of HU."""
+    if header.is_picture:
+        return _render_picture(stored, header, settings)
+    return _render_slice(stored, rescale_of_frame(dataset, header, frame), settings)
 
 
 def _render_slice(stored: NDArray[Any], rescale: Rescale, settings: ImageSettings) -> _Rendered:

@@ -40,12 +40,11 @@ def build_shard(task: UnitTask, unit: Unit) -> tuple[pa.Buffer, ShardFooter]:
     builder = ShardBuilder()
     rejects: list[ShardReject] = []
     with quiet_pydicom():
-        for path, data in read_ahead(task.source, unit.paths, task.read_threads):
-            for image in decode(data, task.settings, task.pseudonyms):
-                if isinstance(image, Reject):
-                    rejects.append(_reject_row(image, path, task.pseudonyms))
-                else:
-                    builder.add(row_of(image, path, task.settings, task.pseudonyms))
+        for row in unit_rows(task, unit):
+            if isinstance(row, ShardReject):
+                rejects.append(row)
+            else:
+                builder.add(row)
     footer = ShardFooter(
         unit=unit.number,
         digest=unit_digest(unit, task.settings.model_dump(mode="json")),
@@ -59,6 +58,22 @@ def build_shard(task: UnitTask, unit: Unit) -> tuple[pa.Buffer, ShardFooter]:
         rejects=tuple(rejects),
     )
     return builder.finish(footer.encoded()), footer
+
+
+def unit_rows(task: UnitTask, unit: Unit) -> Iterator[dict[str, Any] | ShardReject]:
+    """Yield what each frame of a unit's files becomes: a row of `ROW_SCHEMA` with `image` as an array, or a reject.
+
+    Call it within `quiet_pydicom`.
+
+    Raises:
+        OSError: If a file cannot be read.
+    """
+    for path, data in read_ahead(task.source, unit.paths, task.read_threads):
+        for image in decode(data, task.settings, task.pseudonyms):
+            if isinstance(image, Reject):
+                yield _reject_row(image, path, task.pseudonyms)
+            else:
+                yield row_of(image, path, task.settings, task.pseudonyms)
 
 
 def decode(data: bytes, settings: ImageSettings, pseudonyms: Pseudonymiser) -> list[Image | Reject]:

@@ -1,0 +1,121 @@
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+
+from hemo.cluster.convert import convert_corpus
+from hemo.cluster.predict import predict_corpus, submission_csv
+from hemo.config.convert import ConvertConfig
+from hemo.config.predict import PredictConfig
+from hemo.config.trial import ModelConfig
+from hemo.corpus.labels import RSNA_CLASSES
+from hemo.errors import ConfigError, OutputError, SourceError
+from hemo.learning.checkpoint import CheckpointCard, write_checkpoint
+from hemo.learning.model import build_model
+from hemo.shards.card import read_card
+from tests.dicom_files import head_file
+
+pytestmark = pytest.mark.usefixtures("ray_cluster")
+
+SIDE_PX = 16
+
+
+@pytest.fixture
+def conversion(tmp_path: Path) -> str:
+    corpus = tmp_path / "corpus"
+    corpus.mkdir()
+    for number in range(5):
+        (corpus / f"ID_{number}.dcm").write_bytes(head_file(RescaleIntercept=str(-1024 + 5 * number)))
+    (corpus / "ID_bad.dcm").write_bytes(head_file(PixelData=b"\0"))
+    return convert_corpus(
+        ConvertConfig(
+            source=str(corpus), corpus="rsna", out=str(tmp_path / "converted"), side_px=SIDE_PX, unit_files=2,
+            max_reject_fraction=0.5,
+        )
+    )  # fmt: skip
+
+
+def make_checkpoint(folder: Path, conversion: str, channels: tuple[str, ...] = ("brain", "subdural", "soft")) -> str:
+    torch.manual_seed(0)
+    card = CheckpointCard(
+        model=ModelConfig(backbone="test_resnet"),
+        task="multi_label",
+        classes=RSNA_CLASSES,
+        channels=channels,
+        image={**read_card(conversion).image, "neighbours": len(channels) // 6},
+        height_px=SIDE_PX,
+        width_px=SIDE_PX,
+        mean=(0.5,) * len(channels),
+        std=(0.25,) * len(channels),
+        threshold=0.5,
+        training_set="feedface",
+    )
+    model = build_model(card.model, channels=len(channels), sides_px=(SIDE_PX, SIDE_PX), classes=6)
+    write_checkpoint(str(folder), model, card)
+    return str(folder)
+
+
+def test_shards_and_raw_files_give_the_same_probabilities(conversion, tmp_path):
+    checkpoint = make_checkpoint(tmp_path / "checkpoint", conversion)
+    stored = PredictConfig(source=conversion, checkpoint=checkpoint, out=str(tmp_path / "stored"), batch_size=2)
+    raw = PredictConfig(
+        source=str(tmp_path / "corpus"), corpus="rsna", checkpoint=checkpoint, out=str(tmp_path / "raw"), batch_size=2
+    )
+    first, second = (pq.read_table(Path(predict_corpus(config), "predictions.parquet")) for config in (stored, raw))
+    assert first["image_id"].to_pylist() == [f"ID_{number}" for number in range(5)]
+    assert first.column_names == second.column_names
+    for name in RSNA_CLASSES:
+        column = f"probability_{name}"
+        assert first[column].to_pylist() == pytest.approx(second[column].to_pylist(), rel=1e-5)
+    assert len({round(value, 6) for value in first["probability_any"].to_pylist()}) == 5
+    rejects = pq.read_table(tmp_path / "raw" / "rejects.parquet").to_pylist()
+    assert [(reject["source_path"], reject["reason"]) for reject in rejects] == [("ID_bad.dcm", "truncated")]
+    submission = (tmp_path / "raw" / "submission.csv").read_text().splitlines()
+    assert len(submission) == 1 + 5 * 6
+    before = (tmp_path / "raw" / "predictions.parquet").stat().st_mtime_ns
+    predict_corpus(raw)
+    assert (tmp_path / "raw" / "predictions.parquet").stat().st_mtime_ns == before
+    with pytest.raises(OutputError, match="holds other predictions"):
+        predict_corpus(stored.model_copy(update={"out": raw.out}))
+
+
+def test_images_of_another_kind_are_refused(conversion, tmp_path):
+    checkpoint = make_checkpoint(tmp_path / "checkpoint", conversion)
+    other = convert_corpus(
+        ConvertConfig(
+            source=str(tmp_path / "corpus"), corpus="rsna", out=str(tmp_path / "other"), side_px=32,
+            max_reject_fraction=0.5,
+        )
+    )  # fmt: skip
+    with pytest.raises(ConfigError, match="side_px 32 there, 16 wanted"):
+        predict_corpus(PredictConfig(source=other, checkpoint=checkpoint, out=str(tmp_path / "out")))
+
+
+def test_a_photograph_is_no_ct(conversion, tmp_path):
+    checkpoint = make_checkpoint(tmp_path / "checkpoint", conversion)
+    with pytest.raises(ConfigError, match="was trained on rsna images"):
+        predict_corpus(
+            PredictConfig(source=str(tmp_path), corpus="image_folder", checkpoint=checkpoint, out=str(tmp_path / "out"))
+        )
+
+
+def test_a_checkpoint_of_neighbours_is_refused(conversion, tmp_path):
+    nine = tuple(f"{name}_{place}" for place in ("previous", "own", "next") for name in ("brain", "subdural", "soft"))
+    checkpoint = make_checkpoint(tmp_path / "checkpoint", conversion, nine)
+    with pytest.raises(ConfigError, match="neighbouring slices"):
+        predict_corpus(PredictConfig(source=conversion, checkpoint=checkpoint, out=str(tmp_path / "out")))
+
+
+def test_what_is_no_checkpoint_is_refused(conversion, tmp_path):
+    with pytest.raises(SourceError, match="is no checkpoint"):
+        predict_corpus(PredictConfig(source=conversion, checkpoint=str(tmp_path), out=str(tmp_path / "out")))
+
+
+def test_a_submission_has_six_lines_an_image():
+    columns = {f"probability_{name}": [place / 10] for place, name in enumerate(RSNA_CLASSES)}
+    lines = submission_csv(pa.table({"image_id": ["ID_a"], **columns})).decode().splitlines()
+    assert lines[0] == "ID,Label"
+    assert lines[1:3] == ["ID_a_any,0.000000", "ID_a_epidural,0.100000"]
+    assert len(lines) == 7

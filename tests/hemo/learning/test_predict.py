@@ -1,0 +1,53 @@
+import numpy as np
+import pytest
+import torch
+
+from hemo.config.trial import ModelConfig
+from hemo.learning.checkpoint import CheckpointCard, write_checkpoint
+from hemo.learning.model import build_model
+from hemo.learning.predict import Predictor, to_probabilities
+
+
+def card(task: str = "multi_label") -> CheckpointCard:
+    return CheckpointCard(
+        model=ModelConfig(backbone="test_resnet"),
+        task=task,
+        classes=("any", "subdural"),
+        channels=("brain", "subdural", "soft"),
+        image={},
+        height_px=16,
+        width_px=16,
+        mean=(0.5, 0.5, 0.5),
+        std=(0.25, 0.25, 0.25),
+        threshold=0.5,
+        training_set="feedface",
+    )
+
+
+@pytest.fixture
+def checkpoint(tmp_path):
+    model = build_model(card().model, channels=3, sides_px=(16, 16), classes=2).eval()
+    write_checkpoint(str(tmp_path), model, card())
+    return str(tmp_path), model
+
+
+def test_probabilities_do_not_depend_on_the_batch_size(checkpoint):
+    location, model = checkpoint
+    images = list(np.random.default_rng(0).integers(0, 256, (5, 3, 16, 16), np.uint8))
+    small, large = (Predictor(location, device="cpu", batch_size=size).probabilities(iter(images)) for size in (2, 64))
+    np.testing.assert_allclose(small, large, rtol=1e-5)
+    pixels = torch.from_numpy(np.stack(images)).float()
+    with torch.inference_mode():
+        wanted = torch.sigmoid(model((pixels / 255 - 0.5) / 0.25))
+    np.testing.assert_allclose(large, wanted.numpy(), rtol=1e-5)
+
+
+def test_no_images_give_no_probabilities(checkpoint):
+    assert Predictor(checkpoint[0], device="cpu", batch_size=2).probabilities([]).shape == (0, 2)
+
+
+def test_exclusive_classes_share_one_probability():
+    """exp(1) / (exp(1) + exp(0)) = 0.7311, which is also the sigmoid of 1."""
+    logits = torch.tensor([[1.0, 0.0]])
+    assert to_probabilities(logits, card("multi_class"))[0].tolist() == pytest.approx([0.7311, 0.2689], abs=1e-4)
+    assert to_probabilities(logits, card("multi_label"))[0].tolist() == pytest.approx([0.7311, 0.5], abs=1e-4)
