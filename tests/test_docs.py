@@ -1,0 +1,68 @@
+"""What the documents say is so: commands are accepted, code runs, tables name what the code has."""
+
+import re
+import shlex
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+from hemo.config.load import load_config
+from hemo.imaging.quality import FLAGS
+from hemo.imaging.rejects import REASONS
+from hemo.shards.manifest import Unit
+from hemo.shards.schema import ROW_SCHEMA
+from hemo.shards.unit import build_shard
+from tests.dicom_files import head_file
+from tests.hemo.shards.test_unit import task
+from tests.test_conf import CONFIGS
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text()
+DATA_FLOW = (ROOT / "docs/data-flow.md").read_text()
+SHELL = "\n".join(re.findall(r"```bash\n(.*?)```", README, re.DOTALL)).replace("\\\n", " ")
+COMMANDS = re.findall(r"(?:^hemo|-m ray_jobs\.)\s*(\w+)(.*)$", SHELL, re.MULTILINE)
+
+
+@pytest.mark.parametrize(("job", "words"), COMMANDS, ids=[job for job, _ in COMMANDS])
+def test_a_command_of_the_readme_is_accepted(job: str, words: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    load_config(CONFIGS[job], shlex.split(words), job=job)
+
+
+def test_the_readme_shows_every_job_but_the_synthetic_corpus() -> None:
+    assert {job for job, _ in COMMANDS} >= {"convert", "curate", "train", "tune", "report", "pipeline"}
+
+
+def test_the_readers_code_reads_shards_without_ray(tmp_path, monkeypatch, capsys) -> None:
+    corpus = tmp_path / "corpus"
+    corpus.mkdir()
+    (corpus / "ID_a.dcm").write_bytes(head_file(ImageType=["ORIGINAL", "PRIMARY", "LOCALIZER"]))
+    made = task(corpus)
+    wide = made.settings.model_copy(update={"side_px": 96})
+    buffer, _ = build_shard(type(made)(made.source, wide, made.pseudonyms, 1), Unit(0, ("ID_a.dcm",)))
+    shards = tmp_path / "runs/demo/converted/shards"
+    shards.mkdir(parents=True)
+    (shards / "unit-000000.parquet").write_bytes(buffer)
+    monkeypatch.chdir(tmp_path)
+    (code,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    assert len(code.splitlines()) == 5
+    exec(compile(code, "README.md", "exec"), {})
+    assert capsys.readouterr().out == "1 (3, 96, 96) {'localizer': 1}\n"
+    assert pq.read_schema(shards / "unit-000000.parquet").names == ROW_SCHEMA.names
+
+
+def test_the_table_of_columns_is_the_schema() -> None:
+    section = DATA_FLOW.split("### A row")[1].split("### Rejects")[0]
+    named = re.findall(r"`(\w+)`", "".join(re.findall(r"^\| (`.*?) \|", section, re.MULTILINE)))
+    assert named == ROW_SCHEMA.names
+
+
+def test_the_flags_are_those_of_the_code() -> None:
+    (row,) = re.findall(r"^\| `flags` \| (.*) \|$", DATA_FLOW, re.MULTILINE)
+    assert re.findall(r"`(\w+)`", row) == list(FLAGS)
+
+
+def test_the_table_of_rejects_is_that_of_the_code() -> None:
+    section = DATA_FLOW.split("### Rejects")[1].split("## 2")[0]
+    assert dict(re.findall(r"^\| `(\w+)` \| (.*) \|$", section, re.MULTILINE)) == REASONS
