@@ -31,4 +31,4 @@ demo: setup ## synthetic corpus -> grid of trials -> report, some 5 minutes on 2
 	$(VENV)/bin/hemo pipeline --config conf/demo.yaml
 
 constraints: setup ## pin the versions that .venv holds
-	$(VENV)/bin/python -m pip freeze --all --exclude-editable --exclude pip > constraints.txt
+	$(VENV)/bin/python -m pip freeze --all --exclude-editable --exclude pip | LC_ALL=C sort -f > constraints.txt
