@@ -41,7 +41,7 @@ def tune_models(config: TuneConfig) -> list[TrialRecord]:
         records = _search(config, config.search, card)
     remove(join(config.out, RAY_FOLDER))
     if all(record.status == "failed" for record in records):
-        first = records[0].reason if records else "none ran"
+        first = records[0].reason
         raise HemoError(f"all {len(records)} trials failed; the first: {first} (records in {config.out})")
     return records
 

@@ -25,9 +25,6 @@ from hemo.study.record import is_finished, record_digest, write_record
 TUNE_FOLDER = "tune"
 """Below `OUT/.ray`: Tune's own notes of a sweep, which nothing reads."""
 
-WAITING_CPUS = 0.1
-"""A trial of several workers only waits for them."""
-
 CRASH_RETRIES = 1
 """How often a trial whose process was lost is begun again; it goes on after its last whole epoch."""
 
@@ -95,17 +92,16 @@ def trials_at_once(config: TuneConfig, gpus: float, count: int) -> int:
         return config.concurrent
     present = ray.cluster_resources()  # type: ignore[no-untyped-call]
     workers = config.workers
-    waiting = WAITING_CPUS if workers.count > 1 else 0.0
-    held = [present.get("CPU", 0.0) / (workers.count * workers.cpus + waiting)]
+    held = [present.get("CPU", 0.0) / (workers.count * workers.cpus)]
     if gpus:
         held.append(present.get("GPU", 0.0) / (workers.count * gpus))
     return max(1, min(count, int(min(held))))
 
 
 def trial_resources(config: TuneConfig, gpus: float) -> dict[str, float]:
-    """Return what Ray sets aside for one trial."""
+    """Return what Ray sets aside for one trial; one of several workers only waits for them, and takes no CPU away."""
     if config.workers.count > 1:
-        return {"CPU": WAITING_CPUS}
+        return {"CPU": 0, "memory": 1}  # a byte: Ray refuses to set aside nothing
     return {"CPU": config.workers.cpus, **({"GPU": gpus} if gpus else {})}
 
 

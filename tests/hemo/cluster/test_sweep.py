@@ -2,8 +2,10 @@
 
 import pytest
 
+from hemo.cluster.fit import RAY_FOLDER
 from hemo.cluster.sweep import tune_models
 from hemo.config.tune import TuneConfig
+from hemo.errors import ConfigError, HemoError
 from hemo.study.record import read_predictions
 
 pytestmark = pytest.mark.usefixtures("ray_cluster")
@@ -31,7 +33,7 @@ def test_a_grid_records_each_cell_and_leaves_finished_ones_alone(make_training_s
     assert (diverges.status, len(diverges.epochs)) == ("failed", 0)
     assert "loss is" in diverges.reason
     assert set(read_predictions(config.out, works.digest)["split"].to_pylist()) == {"val", "test"}
-    assert not (tmp_path / "records" / ".ray").exists()
+    assert not (tmp_path / "records" / RAY_FOLDER).exists()
     again = tune_models(config)
     assert again[0] == works
     assert again[1].status == "failed"
@@ -60,3 +62,24 @@ def test_a_search_prunes_reads_test_once_and_goes_on_from_its_study(make_trainin
     more = tune_models(config.model_copy(update={"search": config.search.model_copy(update={"trials": 4})}))
     assert [record.digest for record in more[:3]] == [record.digest for record in records]
     assert len(more) == 4
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"grid": {"cells": [{}, {"model.backbone": "resnet5O"}]}}, "resnet5O"),
+        ({"search": {"space": {"model.backbone": {"choices": ["test_resnet", "resnet5O"]}}}}, "resnet5O"),
+        ({"search": {"space": {"seed": {"choices": [1]}}}, "workers": {"count": 2}}, "a search runs each trial on one"),
+    ],
+)
+def test_what_cannot_work_is_refused_before_any_trial(make_training_set, tmp_path, fields, message):
+    with pytest.raises(ConfigError, match=message):
+        tune_models(sweep(make_training_set(), tmp_path / "records", **fields))
+    assert not (tmp_path / "records").exists()
+
+
+def test_a_grid_whose_cells_all_failed_is_an_error(make_training_set, tmp_path):
+    diverging = {"model": TINY["model"], "training": {**TINY["training"], "learning_rate": 1e30, "optimizer": "sgd"}}
+    config = sweep(make_training_set(), tmp_path / "records", trial=diverging, grid={"axes": {"seed": [0]}})
+    with pytest.raises(HemoError, match="all 1 trials failed; the first: loss is"):
+        tune_models(config)
