@@ -24,20 +24,18 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pydicom
+from replicas import replicated_corpus
 
 from hemo.cluster.convert import convert_corpus
-from hemo.cluster.phantom import make_phantom
 from hemo.cluster.session import connected
 from hemo.config.cluster import ClusterConfig
 from hemo.config.convert import ConvertConfig
-from hemo.config.phantom import PhantomConfig
 from hemo.corpus.sources import list_corpus
 from hemo.imaging.pseudonym import Pseudonymiser
 from hemo.imaging.settings import image_settings
 from hemo.shards.manifest import Manifest, update_manifest
 from hemo.shards.unit import UnitTask, build_shard
 
-DISTINCT_SLICES = 512
 UNIT_FILES = 256
 SCRIPT_WINDOWS = ((40, 80), (80, 200), (40, 380))
 
@@ -53,7 +51,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="hemo-bench-") as scratch:
         cluster = ClusterConfig(address="local", cpus=given.cores, temp_dir=f"{scratch}/ray")
         with connected(cluster):
-            corpus = make_corpus(Path(scratch), given.slices)
+            corpus, _ = replicated_corpus(Path(scratch), given.slices)
             config = ConvertConfig(
                 source=str(corpus), corpus="rsna", out=f"{scratch}/out", side_px=given.side_px, unit_files=UNIT_FILES,
                 max_reject_fraction=1,
@@ -73,21 +71,8 @@ def main() -> None:
     print_table(rates, given)
 
 
-def make_corpus(scratch: Path, slices: int) -> Path:
-    """Return a folder of `slices` DICOM files: distinct phantom slices, hard-linked under further names."""
-    make_phantom(PhantomConfig(out=str(scratch / "phantom"), slices=min(slices, DISTINCT_SLICES)))
-    originals = sorted((scratch / "phantom").glob("*/*.dcm"))
-    corpus = scratch / "corpus"
-    corpus.mkdir()
-    for number in range(slices):
-        os.link(originals[number % len(originals)], corpus / f"ID_{number:09x}.dcm")
-    return corpus
-
-
 def warm_up(config: ConvertConfig) -> None:
-    """Start Ray's workers and import everything once, and read every file into the page cache."""
-    for file in sorted(Path(config.source).iterdir()):
-        file.read_bytes()
+    """Start Ray's workers and import everything once."""
     run_convert(config)
 
 
