@@ -1,9 +1,10 @@
 """One trial on one or several workers, by Ray Train."""
 
+import signal
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
-from threading import Thread
 from typing import Any
 
 import ray
@@ -87,7 +88,7 @@ def _run_workers(config: TrainConfig, digest: str) -> None:
     _say_if_waiting(resources, workers.count)
     remove(join(config.out, digest, RAY_FOLDER))  # a trial resumes from its own state, not from Ray Train's
     data = put_training_set(config.training_set)
-    with _lines_shown() as say:
+    with interruption_raised(), _lines_shown() as say:
         result: Any = TorchTrainer(  # typed as Train V1's result, which has no return_value
             _train_worker,  # type: ignore[arg-type]  # it may return a value since Ray 2.60
             train_loop_config={"config": config.model_dump(mode="json"), "data": data, "say": say},
@@ -142,6 +143,22 @@ def _run_share(config: TrainConfig, worker: Worker, settings: dict[str, Any]) ->
 
 
 @contextmanager
+def interruption_raised() -> Iterator[None]:
+    """Turn Ray Train's answer to Ctrl-C, leaving the process without a word, into KeyboardInterrupt.
+
+    Ray Train also leaves its signal handler behind; the one that was there before is put back.
+    """
+    handler = signal.getsignal(signal.SIGINT)
+    try:
+        yield
+    except SystemExit as error:
+        raise KeyboardInterrupt from error
+    finally:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGINT, handler)
+
+
+@contextmanager
 def _lines_shown() -> Iterator[Any]:
     """Give a function that workers say lines to; they appear on this process's standard error."""
     queue = Queue(actor_options={"num_cpus": 0})
@@ -150,7 +167,7 @@ def _lines_shown() -> Iterator[Any]:
         while (line := queue.get()) is not None:
             to_stderr(line)
 
-    thread = Thread(target=show, daemon=True)
+    thread = threading.Thread(target=show, daemon=True)
     thread.start()
     try:
         yield queue.put

@@ -1,5 +1,6 @@
 """Training by Ray Train."""
 
+import signal
 from collections.abc import Callable
 from pathlib import Path
 
@@ -8,7 +9,7 @@ from ray.train.v2._internal.exceptions import UserExceptionWithTraceback
 from ray.train.v2.api.exceptions import WorkerGroupError
 
 from hemo.cluster import fit
-from hemo.cluster.fit import check_workers, failure_reason, train_model
+from hemo.cluster.fit import check_workers, failure_reason, interruption_raised, train_model
 from hemo.cluster.trial import run_trial
 from hemo.config.train import TrackingConfig, TrainConfig, WorkersConfig
 from hemo.config.trial import TrialConfig
@@ -119,3 +120,14 @@ def test_more_workers_than_images_in_a_batch_are_refused(tiny_trial: TrialConfig
     config = TrainConfig(training_set="set", out="out", trial=tiny_trial, workers=WorkersConfig(count=9))
     with pytest.raises(ConfigError, match="batch_size: 8 images a step cannot be shared by 9 workers"):
         check_workers(config)
+
+
+def test_leaving_on_ctrl_c_becomes_an_interruption_and_the_signal_handler_comes_back() -> None:
+    def leave() -> None:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # as Ray Train puts its own
+        raise SystemExit(0)
+
+    before = signal.getsignal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt), interruption_raised():
+        leave()
+    assert signal.getsignal(signal.SIGINT) is before
