@@ -110,7 +110,8 @@ def script_slice(task: tuple[str, str, int]) -> None:
 
 
 def run_loop(config: ConvertConfig) -> None:
-    """Run hemo's image path over every unit in this process, writing nothing to disk."""
+    """Run hemo's image path over every unit in this process, on one thread, writing nothing to disk."""
+    cv2.setNumThreads(1)
     public = Pseudonymiser()
     task = UnitTask(config.source, image_settings(config, public), public, config.read_threads)
     listing = list_corpus(config.source, config.corpus)

@@ -5,6 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any
 
+import cv2
 import pyarrow as pa
 import ray
 from pydantic import ValidationError
@@ -154,6 +155,7 @@ def _convert_units(task: UnitTask, units: Sequence[Unit], out: str) -> Iterator[
 
 def _convert_unit(row: dict[str, Any], *, task: UnitTask, out: str) -> dict[str, str]:
     """Convert one unit and commit its shard; runs on a worker. Running twice writes the same bytes."""
+    cv2.setNumThreads(1)  # Ray gave this task one CPU
     unit = Unit(int(row["number"]), tuple(row["paths"]))
     shard, footer = build_shard(task, unit)
     write_bytes(join(out, unit.shard), memoryview(shard))

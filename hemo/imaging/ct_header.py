@@ -1,18 +1,20 @@
 """What a CT slice's header must say, checked once."""
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from pydicom.dataset import Dataset, FileDataset
 from pydicom.uid import UID
 
 from hemo.errors import SliceError
+from hemo.imaging import elements as tags
+from hemo.imaging.elements import numbers, text, texts, whole
 from hemo.imaging.hounsfield import Rescale
 
 LARGEST_PIXELS = 1 << 26  # of a frame: 8,192 x 8,192
 LARGEST_FILE_PIXELS = 1 << 30  # of all frames together
 CT_CLASSES = {"1.2.840.10008.5.1.4.1.1.2", "1.2.840.10008.5.1.4.1.1.2.1", "1.2.840.10008.5.1.4.1.1.2.2"}  # PS3.4 B.5
+IMPLICIT_LITTLE_ENDIAN = "1.2.840.10008.1.2"
 CAPTURE_CLASS = "1.2.840.10008.5.1.4.1.1.7"  # secondary capture and its multi-frame kinds, PS3.4 B.5
 # fmt: off
 MODALITIES = frozenset({
@@ -101,46 +103,47 @@ def rescale_of_frame(dataset: Dataset, header: CtHeader, frame: int) -> Rescale:
 
 
 def _require_ct(dataset: FileDataset) -> None:
-    modality, sop_class = str(dataset.get("Modality") or ""), str(dataset.get("SOPClassUID") or "")
+    modality, sop_class = text(dataset, tags.MODALITY), text(dataset, tags.SOP_CLASS)
     if modality != "CT" and not (modality == "" and sop_class in CT_CLASSES):
         named = f"modality {modality}" if modality in MODALITIES else "another modality" if modality else "no modality"
         known = UID(sop_class).name if UID(sop_class).type else ""  # the name of any other UID is its text
         raise SliceError("not_ct", f"{named}, {known}" if known else named)
-    if "Rows" not in dataset or "PixelData" not in dataset:
-        raise SliceError("no_pixels", "no pixel data element (7FE0,0010)")
+    if tags.ROWS not in dataset or tags.PIXEL_DATA not in dataset:
+        raise SliceError("no_pixels", "no pixel data (7FE0,0010)")
 
 
 def _read(dataset: FileDataset) -> CtHeader:
-    get = dataset.get
-    samples = int(get("SamplesPerPixel") or 1)
-    photometric = str(get("PhotometricInterpretation") or "")
-    image_type = [str(value).strip().upper() for value in _values(get("ImageType"))]
-    sop_class = str(get("SOPClassUID") or "")
-    is_capture = sop_class.startswith(CAPTURE_CLASS) or samples == 3 or bool(get("ConversionType"))
-    flags = {
-        "secondary_capture": is_capture,
-        "localizer": "LOCALIZER" in image_type,
-        "monochrome1": photometric == "MONOCHROME1",
-    }
-    bits_allocated = int(dataset["BitsAllocated"].value)
+    samples = whole(dataset, tags.SAMPLES_PER_PIXEL, 1)
+    photometric = text(dataset, tags.PHOTOMETRIC_INTERPRETATION)
     if photometric == "PALETTE COLOR":
         raise SliceError("unsupported_pixels", "palette colour")
+    is_capture = (
+        samples == 3
+        or text(dataset, tags.SOP_CLASS).startswith(CAPTURE_CLASS)
+        or bool(text(dataset, tags.CONVERSION_TYPE))
+    )
+    flags = {
+        "secondary_capture": is_capture,
+        "localizer": "LOCALIZER" in texts(dataset, tags.IMAGE_TYPE),
+        "monochrome1": photometric == "MONOCHROME1",
+    }
+    bits_allocated = whole(dataset, tags.BITS_ALLOCATED, 0)
     return CtHeader(
-        rows=int(dataset["Rows"].value),
-        cols=int(dataset["Columns"].value),
-        frames=int(get("NumberOfFrames") or 1),
+        rows=whole(dataset, tags.ROWS, 0),
+        cols=whole(dataset, tags.COLUMNS, 0),
+        frames=int(text(dataset, tags.NUMBER_OF_FRAMES) or 1),
         samples=samples,
         bits_allocated=bits_allocated,
-        bits_stored=int(get("BitsStored") or bits_allocated),
-        signed=bool(get("PixelRepresentation")),
-        transfer_syntax=str(dataset.file_meta.get("TransferSyntaxUID") or "1.2.840.10008.1.2"),
-        slope=_number(get("RescaleSlope")),
-        intercept=_number(get("RescaleIntercept")),
-        patient=str(get("PatientID") or ""),
-        study=str(get("StudyInstanceUID") or ""),
-        series=str(get("SeriesInstanceUID") or ""),
-        position_mm=_position(_values(get("ImagePositionPatient")), _values(get("ImageOrientationPatient"))),
-        spacing_mm=_number(next(iter(_values(get("PixelSpacing"))), None)),
+        bits_stored=whole(dataset, tags.BITS_STORED, bits_allocated),
+        signed=bool(whole(dataset, tags.PIXEL_REPRESENTATION, 0)),
+        transfer_syntax=text(dataset.file_meta, tags.TRANSFER_SYNTAX) or IMPLICIT_LITTLE_ENDIAN,
+        slope=_first(numbers(dataset, tags.RESCALE_SLOPE)),
+        intercept=_first(numbers(dataset, tags.RESCALE_INTERCEPT)),
+        patient=text(dataset, tags.PATIENT_ID),
+        study=text(dataset, tags.STUDY_UID),
+        series=text(dataset, tags.SERIES_UID),
+        position_mm=_position(numbers(dataset, tags.IMAGE_POSITION), numbers(dataset, tags.IMAGE_ORIENTATION)),
+        spacing_mm=_first(numbers(dataset, tags.PIXEL_SPACING)),
         flags=tuple(flag for flag, holds in flags.items() if holds),
         is_capture=is_capture,
     )
@@ -160,20 +163,11 @@ def _require_sane(header: CtHeader) -> None:
         )
 
 
-def _values(value: Any) -> list[Any]:
-    """Return the values of an element that may be missing, single or multiple."""
-    if value is None:
-        return []
-    return [value] if isinstance(value, str | int | float) else list(value)
+def _first(values: list[float]) -> float | None:
+    return values[0] if values else None
 
 
-def _number(value: Any) -> float | None:
-    """Return a decimal string's number; of several values the first; None where there is none."""
-    first = next(iter(_values(value)), None)
-    return None if first in (None, "") else float(first)
-
-
-def _position(origin: list[Any], orientation: list[Any]) -> float | None:
+def _position(origin: list[float], orientation: list[float]) -> float | None:
     """Return the slice's position in mm along the normal of its plane (PS3.3 C.7.6.2.1.1), or None if it is not given.
 
     Args:
@@ -182,7 +176,7 @@ def _position(origin: list[Any], orientation: list[Any]) -> float | None:
     """
     if len(origin) != 3 or len(orientation) != 6:
         return None
-    x, y, z = (float(value) for value in origin)
-    a, b, c, d, e, f = (float(value) for value in orientation)
+    x, y, z = origin
+    a, b, c, d, e, f = orientation
     position = x * (b * f - c * e) + y * (c * d - a * f) + z * (a * e - b * d)
     return position if np.isfinite(position) else None

@@ -12,10 +12,13 @@ import numpy as np
 import pydicom
 from numpy.typing import NDArray
 from pydicom.dataset import FileDataset
+from pydicom.uid import MediaStorageDirectoryStorage
 
 from hemo.config.convert import WindowConfig
 from hemo.errors import SliceError
+from hemo.imaging import elements as tags
 from hemo.imaging.ct_header import CtHeader, read_header, rescale_of_frame
+from hemo.imaging.elements import text
 from hemo.imaging.hounsfield import Rescale, hounsfield_table, repaired, to_hounsfield
 from hemo.imaging.image import Image, Reject, pixel_digest
 from hemo.imaging.pseudonym import Pseudonymiser
@@ -108,7 +111,7 @@ def _parse(data: bytes) -> FileDataset:
         raise SliceError("not_dicom", f"{len(data)} bytes without DICM prefix or data set")
     try:
         dataset = pydicom.dcmread(io.BytesIO(data), force=not preamble)
-        is_directory = dataset.file_meta.get("MediaStorageSOPClassUID") == pydicom.uid.MediaStorageDirectoryStorage
+        is_directory = text(dataset.file_meta, tags.STORAGE_CLASS) == MediaStorageDirectoryStorage
         empty = len(dataset) == 0
     except Exception as error:  # pydicom raises over a dozen kinds on damaged headers
         raise SliceError("bad_header", f"{type(error).__name__} while reading the header") from error
@@ -125,7 +128,8 @@ def _stored_frames(dataset: FileDataset, header: CtHeader) -> NDArray[Any]:
     Raises:
         SliceError: `no_pixels`, `truncated`, `codec_missing` or `decode_failed`.
     """
-    raw = dataset.get("PixelData")
+    element = dataset.get_item(tags.PIXEL_DATA)
+    raw = element.value if element is not None else None
     if not raw:
         raise SliceError("no_pixels", "no pixel data (7FE0,0010)")
     shape = (header.frames, header.rows, header.cols) + ((3,) if header.samples == 3 else ())
