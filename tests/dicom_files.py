@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from pydicom.config import disable_value_validation
 from pydicom.dataset import Dataset, FileMetaDataset
-from pydicom.uid import ExplicitVRLittleEndian
+from pydicom.uid import UID, ExplicitVRLittleEndian
 
 DEFAULTS: dict[str, Any] = {
     "Modality": "CT",
@@ -46,7 +46,8 @@ def _encoded(stored: np.ndarray, syntax: str, changes: dict[str, Any]) -> bytes:
     for keyword, value in values.items():
         if value is not None and keyword != "PixelData":
             setattr(dataset, keyword, value)
-    dataset.PixelData = values.get("PixelData", stored.tobytes())
+    in_file_order = stored.astype(stored.dtype.newbyteorder("<" if UID(syntax).is_little_endian else ">"))
+    dataset.PixelData = values.get("PixelData", in_file_order.tobytes())
     dataset["PixelData"].VR = "OW"
     buffer = io.BytesIO()
     dataset.save_as(buffer, enforce_file_format=True)

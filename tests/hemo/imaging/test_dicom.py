@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import xxhash
 from pydicom.dataset import Dataset
+from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian, ImplicitVRLittleEndian
 
 from hemo.imaging.dicom import images_of_dicom, quiet_pydicom
 from hemo.imaging.image import Image, Reject
@@ -71,6 +72,11 @@ def test_unsigned_and_signed_storage_give_the_same_picture():
     )
     np.testing.assert_array_equal(signed.pixels, unsigned.pixels)
     assert (signed.pixel_digest, unsigned.pixel_format) == (unsigned.pixel_digest, "u12")
+
+
+@pytest.mark.parametrize("syntax", [ExplicitVRBigEndian, ImplicitVRLittleEndian, DeflatedExplicitVRLittleEndian])
+def test_byte_order_and_encoding_change_no_picture(syntax):
+    np.testing.assert_array_equal(only(head_file(syntax=syntax)).pixels, only(head_file()).pixels)
 
 
 def faulty_file() -> bytes:
