@@ -5,6 +5,7 @@ Every location hemo is given is a string that fsspec understands: a path (`/data
 
 import json
 import os
+import re
 import secrets
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,8 @@ from fsspec.core import split_protocol, url_to_fs
 from fsspec.implementations.local import LocalFileSystem
 
 from hemo.errors import OutputError, SourceError
+
+_TEMPORARY = re.compile(r"\..+\.[0-9a-f]{16}\.tmp")
 
 
 def absolute(location: str) -> str:
@@ -84,6 +87,11 @@ def write_bytes(location: str, data: bytes | memoryview) -> None:
         raise
 
 
+def is_temporary(name: str) -> bool:
+    """Tell whether `write_bytes` gave a file this name, without folders, while it wrote: a killed process leaves it."""
+    return _TEMPORARY.fullmatch(name) is not None
+
+
 def read_json(location: str) -> Any:
     """Return the parsed JSON file at `location`.
 
@@ -130,6 +138,6 @@ def require_writable(location: str) -> None:
         write_bytes(probe, b"")
         remove(probe)
     except OSError as error:
-        raise OutputError(
-            f"out: cannot write in {location} ({error.strerror or error}); give a folder you may write to"
-        ) from error
+        missing = isinstance(error, FileNotFoundError)  # said of a folder that the system lets nobody make
+        reason = "the folder may not be created" if missing else error.strerror or error
+        raise OutputError(f"out: cannot write in {location} ({reason}); give a folder you may write to") from error

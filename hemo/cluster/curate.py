@@ -13,7 +13,7 @@ from rich.console import Console
 
 from hemo.cluster.data import data_context
 from hemo.config.curate import SPLITS, CurateConfig
-from hemo.config.digest import digest_of
+from hemo.config.digest import differences, digest_of
 from hemo.corpus.labels import LabelTable, labels_of_classes, parse_labels
 from hemo.curation.card import CARD_SCHEMA_VERSION, TrainingSetCard, read_card
 from hemo.curation.copy import CopyTask, write_buckets, write_part
@@ -117,16 +117,8 @@ def _is_complete(config: CurateConfig, inputs: str) -> bool:
         card = read_card(config.out)
     except SourceError as error:
         raise OutputError(f"out: {config.out} holds the card of something else; give another folder") from error
-    wanted = _deciding(config)
-    differing = [
-        f"{name} {card.config.get(name)!r} there, {value!r} now"
-        for name, value in wanted.items()
-        if card.config.get(name) != value
-    ]
-    if differing:
-        raise OutputError(
-            f"out: {config.out} holds a training set made otherwise ({'; '.join(differing)}); give another folder"
-        )
+    if differing := differences(card.config, _deciding(config)):
+        raise OutputError(f"out: {config.out} holds a training set made otherwise ({differing}); give another folder")
     return card.inputs_digest == inputs
 
 

@@ -9,7 +9,7 @@ import ray
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from hemo.config.digest import digest_of
+from hemo.config.digest import differences, digest_of
 from hemo.config.phantom import PhantomConfig
 from hemo.corpus.phantom.hemorrhage import Subtype
 from hemo.corpus.phantom.plan import SlicePlan, plan_corpus
@@ -66,14 +66,14 @@ def _is_complete(out: str, deciding: dict[str, Any]) -> bool:
     if not exists(join(out, CARD)):
         return False
     card = read_json(join(out, CARD))
-    if card.get("digest") == digest_of(deciding):
-        return True
-    there = card.get("config", {})
-    pairs = [(key, there.get(key), value) for key, value in deciding.items()]
-    differing = [f"{key} is {found} there, {asked} asked" for key, found, asked in pairs if found != asked]
-    raise OutputError(
-        f"out: {out} holds a corpus of another config ({'; '.join(differing)}); give another folder or remove it"
-    )
+    there = card.get("config") if isinstance(card, dict) else None
+    if not isinstance(there, dict):
+        raise OutputError(f"out: {join(out, CARD)} is no card of a phantom; give another folder or remove it")
+    if differing := differences(there, deciding):
+        raise OutputError(
+            f"out: {out} holds a corpus of another config ({differing}); give another folder or remove it"
+        )
+    return True
 
 
 def _refuse_other_files(out: str, plans: Sequence[SlicePlan]) -> None:

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections.abc import Mapping
 from typing import Any
 
 
@@ -12,3 +13,13 @@ def digest_of(value: Any) -> str:
     """
     canonical = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(canonical.encode()).hexdigest()[:16]
+
+
+def differences(there: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+    """Return how the settings `now` differ from those found `there`, such as `side_px 16 there, 32 now; seed ...`.
+
+    Both are JSON content. Keys that only `there` has are left out; the text is empty where nothing differs.
+    """
+    return "; ".join(
+        f"{key} {there.get(key)!r} there, {value!r} now" for key, value in now.items() if there.get(key) != value
+    )

@@ -10,7 +10,7 @@ from hemo.storage import absolute
 class Config(BaseModel):
     """A frozen config. Unknown keys are an error, and `model_dump(mode="json")` is what cards and records store."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=(), allow_inf_nan=False)
 
 
 def _place(location: str) -> str:

@@ -140,3 +140,17 @@ def test_a_folder_without_permission_is_refused(tmp_path: Path, monkeypatch: pyt
         OutputError, match=r"^out: cannot write in /.* \(Permission denied\); give a folder you may write to$"
     ):
         storage.require_writable(str(tmp_path / "out"))
+
+
+def test_only_the_names_of_unfinished_writes_are_temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Path, "replace", lambda self, target: self)  # as if killed before the rename
+    storage.write_bytes(str(tmp_path / "ID_1.dcm"), b"x")
+    (left,) = storage.list_files(str(tmp_path))
+    assert left.startswith(".ID_1.dcm.")
+    assert storage.is_temporary(left)
+    assert not any(map(storage.is_temporary, ["ID_1.dcm", ".ID_1.dcm", "scratch.tmp", f"{left}.dcm", left[1:]]))
+
+
+def test_a_folder_that_cannot_be_made_is_told_as_such() -> None:
+    with pytest.raises(OutputError, match=r"cannot write in /proc/x \(the folder may not be created\); give"):
+        storage.require_writable("/proc/x")

@@ -60,8 +60,15 @@ def test_an_interrupted_corpus_is_completed_with_the_same_bytes(corpus):
 
 
 def test_a_folder_of_another_config_is_refused_with_the_fields_that_differ(corpus):
-    with pytest.raises(OutputError, match=r"another config \(slices is 30 there, 40 asked; seed is 0 there, 7 asked\)"):
+    with pytest.raises(OutputError, match=r"another config \(slices 30 there, 40 now; seed 0 there, 7 now\)"):
         make_phantom(config(corpus, slices=40, seed=7))
+
+
+@pytest.mark.parametrize("content", ["[]", "{}", '{"config": 3}'])
+def test_another_file_of_the_cards_name_is_refused(tmp_path, content):
+    (tmp_path / "phantom.json").write_text(content)
+    with pytest.raises(OutputError, match=r"phantom.json is no card of a phantom; give another folder"):
+        make_phantom(config(tmp_path))
 
 
 def test_a_folder_with_images_of_its_own_is_refused(tmp_path):

@@ -2,7 +2,7 @@
 
 import pytest
 
-from hemo.config.digest import digest_of
+from hemo.config.digest import differences, digest_of
 
 
 def test_known_content_has_a_known_digest() -> None:
@@ -19,3 +19,11 @@ def test_order_of_keys_does_not_matter_but_order_of_lists_does() -> None:
 def test_nan_has_no_digest() -> None:
     with pytest.raises(ValueError, match="Out of range float values"):
         digest_of({"a": float("nan")})
+
+
+def test_differences_name_both_values_in_the_order_of_the_settings_now() -> None:
+    there = {"seed": 0, "side_px": 16, "gone": 1}
+    assert differences(there, {"side_px": 32, "seed": 0, "split": "official"}) == (
+        "side_px 16 there, 32 now; split None there, 'official' now"
+    )
+    assert differences(there, {"seed": 0}) == ""

@@ -6,6 +6,7 @@ from typing import Literal
 import pytest
 from pydantic import ValidationError
 
+from hemo.config.convert import WindowConfig
 from hemo.config.fields import Config, Location
 
 
@@ -36,3 +37,9 @@ def test_configs_cannot_be_changed() -> None:
     place = Place(out="/a")
     with pytest.raises(ValidationError, match="frozen"):
         place.out = "/b"  # type: ignore[misc]
+
+
+def test_numbers_are_finite() -> None:
+    """NaN is no number to compare with: `centre_hu: .nan` would make every image black."""
+    with pytest.raises(ValidationError, match="finite number"):
+        WindowConfig(name="odd", centre_hu=float("nan"), width_hu=80)
