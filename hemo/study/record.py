@@ -72,6 +72,13 @@ class TrialRecord(Config):
         (), description="what was made smaller than the full study: subsets, side, epochs"
     )
     finished: str = Field("", description="UTC, ISO 8601")
+    selected_by: str = Field("", description="metric on which a search chose this trial; its test was read for that")
+    selected_among: int = Field(0, description="trials the search had when it chose this one")
+
+    @property
+    def best_epoch_val(self) -> dict[str, float]:
+        """Validation figures of the best epoch as they were reported then: at threshold 0.5; empty without epochs."""
+        return self.epochs[self.best_epoch - 1].val if self.best_epoch else {}
 
 
 def record_digest(config: TrialConfig, training_set_digest: str) -> str:
@@ -100,9 +107,18 @@ def has_record(folder: str, digest: str) -> bool:
     return exists(join(folder, digest, "record.json"))
 
 
-def is_finished(folder: str, digest: str) -> bool:
-    """Tell whether a record says that this trial need not run again: complete or pruned, not failed."""
-    return has_record(folder, digest) and read_record(folder, digest).status != "failed"
+def is_finished(folder: str, digest: str, *, pruned_counts: bool = False) -> bool:
+    """Tell whether a record says that this trial need not run again.
+
+    Args:
+        folder: The folder of records.
+        digest: Of the trial.
+        pruned_counts: Whether a stopped trial is as good as a complete one: to a search that stops trials itself.
+    """
+    if not has_record(folder, digest):
+        return False
+    status = read_record(folder, digest).status
+    return status == "complete" or (pruned_counts and status == "pruned")
 
 
 def read_record(folder: str, digest: str) -> TrialRecord:

@@ -25,11 +25,23 @@ def test_a_record_comes_back_as_it_was(make_record, tmp_path):
     assert read_records(folder) == [record]
 
 
-@pytest.mark.parametrize(("status", "finished"), [("complete", True), ("pruned", True), ("failed", False)])
-def test_failed_trials_are_not_finished(make_record, tmp_path, status, finished):
+@pytest.mark.parametrize(
+    ("status", "finished", "to_a_search"),
+    [("complete", True, True), ("pruned", False, True), ("failed", False, False)],
+)
+def test_a_stopped_trial_is_finished_only_to_a_search(make_record, tmp_path, status, finished, to_a_search):
     record = make_record({}, status=status)
-    assert is_finished(str(tmp_path / "records"), record.digest) is finished
+    folder = str(tmp_path / "records")
+    assert is_finished(folder, record.digest) is finished
+    assert is_finished(folder, record.digest, pruned_counts=True) is to_a_search
     assert not is_finished(str(tmp_path / "records"), "0" * 16)
+
+
+def test_the_best_epochs_own_figures(make_record):
+    """Not those of the end, which are at the threshold chosen on validation."""
+    record = make_record({}, metrics={"val": {"loss": 9.0}})
+    assert record.best_epoch_val == record.epochs[7].val
+    assert make_record({"seed": 1}, status="failed").best_epoch_val == {}
 
 
 def test_damage_is_named(make_record, tmp_path):
