@@ -2,9 +2,10 @@
 
 import ray
 
+from hemo.cluster.capacity import gpus_per_worker
 from hemo.cluster.chosen import chosen_record, with_test
 from hemo.cluster.feed import put_training_set
-from hemo.cluster.fit import RAY_FOLDER, gpus_per_worker
+from hemo.cluster.fit import RAY_FOLDER
 from hemo.cluster.searcher import StudySearcher, ended_trials, open_study, plan_points
 from hemo.cluster.trainable import trial_worker
 from hemo.cluster.trial import check_trial

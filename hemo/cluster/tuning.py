@@ -5,14 +5,14 @@ import os
 from collections.abc import Sequence
 from typing import Any
 
-import ray
 from ray import tune
 from ray.tune.experiment import Trial
 from ray.tune.logger import JsonLoggerCallback
 from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, MedianStoppingRule, TrialScheduler
 
+from hemo.cluster.capacity import gpus_per_worker, trials_at_once
 from hemo.cluster.feed import ResidentSet
-from hemo.cluster.fit import RAY_FOLDER, gpus_per_worker
+from hemo.cluster.fit import RAY_FOLDER
 from hemo.cluster.searcher import StudySearcher
 from hemo.cluster.trainable import TrialRun, trial_worker
 from hemo.cluster.trial import failed_record
@@ -71,8 +71,7 @@ def run_trials(
         ),
         run_config=_run_config(config.out, lines),
     ).fit()
-    for trial, reason in lines.lost:
-        _record_loss(TrialConfig.model_validate(trial), reason, config, resident, gpus)
+    record_losses(lines.lost, config, resident, gpus)
 
 
 def _run_config(out: str, lines: "TrialLines") -> tune.RunConfig:
@@ -84,18 +83,6 @@ def _run_config(out: str, lines: "TrialLines") -> tune.RunConfig:
         checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
         failure_config=tune.FailureConfig(max_failures=CRASH_RETRIES),
     )
-
-
-def trials_at_once(config: TuneConfig, gpus: float, count: int) -> int:
-    """Return how many trials run side by side: as told, or as many as the cluster's CPUs and GPUs hold now."""
-    if config.concurrent != "auto":
-        return config.concurrent
-    present = ray.cluster_resources()  # type: ignore[no-untyped-call]
-    workers = config.workers
-    held = [present.get("CPU", 0.0) / (workers.count * workers.cpus)]
-    if gpus:
-        held.append(present.get("GPU", 0.0) / (workers.count * gpus))
-    return max(1, min(count, int(min(held))))
 
 
 def trial_resources(config: TuneConfig, gpus: float) -> dict[str, float]:
@@ -132,10 +119,32 @@ def most_epochs(config: TuneConfig) -> int:
     return int(values.high if isinstance(values, Range) else max(values.choices))
 
 
-def _record_loss(trial: TrialConfig, reason: str, config: TuneConfig, resident: ResidentSet, gpus: float) -> None:
-    """Record a trial whose process was lost, unless it was recorded before that."""
-    if not is_finished(config.out, record_digest(trial, resident.card.digest)):
-        write_record(config.out, failed_record(trial, resident.card, trial_worker(config, gpus), reason), None)
+def record_losses(
+    lost: Sequence[tuple[dict[str, Any], str]], config: TuneConfig, resident: ResidentSet, gpus: float
+) -> None:
+    """Record each trial whose process was lost, unless it was recorded before that.
+
+    Args:
+        lost: A trial's config as plain data, and the reason.
+        config: Of the sweep.
+        resident: Its training set.
+        gpus: Of each worker.
+
+    Raises:
+        Exception: What one could not be recorded for, after all others were.
+    """
+    faults = []
+    for plain, reason in lost:
+        trial = TrialConfig.model_validate(plain)
+        if is_finished(config.out, record_digest(trial, resident.card.digest), pruned_counts=True):
+            continue
+        try:
+            write_record(config.out, failed_record(trial, resident.card, trial_worker(config, gpus), reason), None)
+        except Exception as error:  # of whatever kind: the others are recorded first
+            error.add_note(f"{trial.name} failed ({reason}) and could not be recorded")
+            faults.append(error)
+    if faults:
+        raise faults[0]
 
 
 class TrialLines(tune.Callback):
@@ -152,7 +161,7 @@ class TrialLines(tune.Callback):
         """Say how a trial ended; one without a status was stopped by the scheduler."""
         result = trial.last_result
         status, name = result.get("status", "pruned"), trial.config["trial"]["name"]
-        if status == "complete" and self._loss(result) < self._best_figure:
+        if status == "complete" and self._metric in result and self._loss(result) < self._best_figure:
             self._best_figure = self._loss(result)
             self._best = f"; best {self._metric} {result[self._metric]:.4f}: {name}"
         figures = [f"{name} {result[name]:.4f}" for name in ("val_loss", "val_accuracy", "val_auroc") if name in result]

@@ -1,11 +1,15 @@
 """How many trials run at once, and who stops them."""
 
+from types import SimpleNamespace
+
 import pytest
-import ray
 from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, MedianStoppingRule
 
-from hemo.cluster.tuning import TrialLines, most_epochs, trial_resources, trial_scheduler, trials_at_once
+from hemo.cluster import tuning
+from hemo.cluster.tuning import TrialLines, most_epochs, record_losses, trial_resources, trial_scheduler
+from hemo.config.trial import TrialConfig
 from hemo.config.tune import TuneConfig
+from hemo.errors import OutputError
 
 SPACE = {"model.dense_width": {"low": 8, "high": 64}}
 
@@ -13,24 +17,6 @@ SPACE = {"model.dense_width": {"low": 8, "high": 64}}
 def job(search=None, **fields):
     kind = {"search": {"space": SPACE, **search}} if search else {"grid": {"axes": {"seed": [0, 1]}}}
     return TuneConfig.model_validate({"training_set": "/set", "out": "/out", **kind, **fields})
-
-
-@pytest.mark.parametrize(
-    ("workers", "gpus", "count", "expected"),
-    [
-        ({}, 0.0, 20, 8),  # 8 CPUs, one each
-        ({"cpus": 3}, 0.0, 20, 2),
-        ({"cpus": 3}, 1.0, 20, 2),
-        ({"cpus": 1}, 0.5, 20, 4),  # 2 GPUs, half a GPU each
-        ({"cpus": 1}, 0.0, 3, 3),  # no more than there are
-        ({"cpus": 16}, 0.0, 3, 1),  # an autoscaling cluster may grow
-        ({"cpus": 2, "count": 2}, 0.0, 20, 2),
-    ],
-)
-def test_trials_at_once(monkeypatch, workers, gpus, count, expected):
-    monkeypatch.setattr(ray, "cluster_resources", lambda: {"CPU": 8.0, "GPU": 2.0})
-    assert trials_at_once(job(workers=workers), gpus, count) == expected
-    assert trials_at_once(job(workers=workers, concurrent=5), gpus, count) == 5
 
 
 def test_a_trial_of_several_workers_only_waits_for_them():
@@ -82,3 +68,26 @@ def test_a_line_for_each_trial_that_ends(capsys):
         "4/4 trials: d: failed: the worker died; best val_accuracy 0.7500: a",
     ]
     assert lines.lost == [({"name": "d"}, "the worker died")]
+
+
+def test_one_loss_that_cannot_be_recorded_does_not_hide_the_others(monkeypatch, tmp_path):
+    written = []
+
+    def write(folder, record, predictions):
+        if record == "a":
+            raise OutputError("disk full")
+        written.append(record)
+
+    monkeypatch.setattr(tuning, "write_record", write)
+    monkeypatch.setattr(tuning, "failed_record", lambda trial, card, worker, reason: trial.name)
+    lost = [(TrialConfig(name=name).model_dump(mode="json"), "killed") for name in "abc"]
+    resident = SimpleNamespace(card=SimpleNamespace(digest="feed"))
+    with pytest.raises(OutputError, match="disk full") as fault:
+        record_losses(lost, job(out=str(tmp_path)), resident, 0.0)
+    assert written == ["b", "c"]
+    assert fault.value.__notes__ == ["a failed (killed) and could not be recorded"]
+
+
+def test_a_trial_without_the_metric_is_no_best_one(capsys):
+    TrialLines(1, "val_auroc").on_trial_complete(1, [], EndedTrial("a", status="complete", epoch=3, val_loss=0.5))
+    assert capsys.readouterr().err == "1/1 trials: a: complete after 3 epochs, val_loss 0.5000\n"

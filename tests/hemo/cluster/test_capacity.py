@@ -1,0 +1,58 @@
+"""What `auto` takes, and what it refuses to guess."""
+
+import pytest
+import ray
+
+from hemo.cluster.capacity import gpus_per_worker, plan_in_words, trials_at_once
+from hemo.config.train import WorkersConfig
+from hemo.config.tune import TuneConfig
+from hemo.errors import ConfigError
+
+
+@pytest.fixture
+def cluster(monkeypatch):
+    """Return a function that says what the cluster has."""
+    return lambda **present: monkeypatch.setattr(ray, "cluster_resources", lambda: present)
+
+
+def job(**fields):
+    return TuneConfig.model_validate(
+        {"training_set": "/set", "out": "/out", "grid": {"axes": {"seed": [0, 1]}}, **fields}
+    )
+
+
+@pytest.mark.parametrize(
+    ("workers", "gpus", "count", "expected"),
+    [
+        ({}, 0.0, 20, 8),  # 8 CPUs, one each
+        ({"cpus": 3}, 0.0, 20, 2),
+        ({"cpus": 3}, 1.0, 20, 2),
+        ({"cpus": 1}, 0.5, 20, 4),  # 2 GPUs, half a GPU each
+        ({"cpus": 1}, 0.0, 3, 3),  # no more than there are
+        ({"cpus": 2, "count": 2}, 0.0, 20, 2),
+    ],
+)
+def test_trials_at_once(cluster, workers, gpus, count, expected):
+    cluster(CPU=8.0, GPU=2.0)
+    assert trials_at_once(job(workers=workers), gpus, count) == expected
+    assert trials_at_once(job(workers=workers, concurrent=2), gpus, count) == 2
+
+
+def test_gpus_of_a_worker(cluster):
+    cluster(CPU=8.0, GPU=2.0)
+    assert (gpus_per_worker(WorkersConfig()), gpus_per_worker(WorkersConfig(gpus=0.25))) == (1.0, 0.25)
+    cluster(CPU=8.0)
+    assert gpus_per_worker(WorkersConfig()) == 0.0
+
+
+def test_a_cluster_whose_workers_are_still_to_come_is_not_guessed_at(cluster):
+    cluster(memory=1e9)  # a head without CPUs
+    with pytest.raises(ConfigError, match=r"workers\.gpus: `auto` .* no CPU yet; .*gpus 1 .* --concurrent N"):
+        gpus_per_worker(WorkersConfig())
+    with pytest.raises(ConfigError, match=r"takes 1 CPU, 1 GPU; the cluster has 0 CPU, 0 GPU\); .* --concurrent N"):
+        trials_at_once(job(workers={"gpus": 1}), 1.0, 20)
+    assert plan_in_words(job(workers={"gpus": 1}, concurrent=4), 20) == (
+        "4 at once, each on 1 CPU, 1 GPU; the cluster has 0 CPU, 0 GPU now, the others wait until it grows"
+    )
+    cluster(CPU=8.0)
+    assert plan_in_words(job(), 2) == "2 at once, each on 1 CPU"
