@@ -16,7 +16,7 @@ from ray.data import ActorPoolStrategy
 from hemo.cluster.convert import read_pseudonyms
 from hemo.cluster.data import data_context
 from hemo.cluster.progress import progress_bar, say
-from hemo.config.digest import digest_of
+from hemo.config.digest import differences, digest_of
 from hemo.config.predict import PredictConfig
 from hemo.corpus.labels import RSNA_CLASSES
 from hemo.corpus.sources import list_corpus
@@ -31,6 +31,7 @@ from hemo.shards.manifest import Manifest, Unit, read_manifest, update_manifest
 from hemo.shards.read import images_of
 from hemo.shards.schema import REJECT_SCHEMA
 from hemo.shards.unit import UnitTask, unit_rows
+from hemo.shards.write import write_table
 from hemo.storage import exists, filesystem, join, read_bytes, read_json, require_writable, write_bytes, write_json
 
 CARRIED = ("image_id", "patient", "study", "series", "position_mm", "source_path")
@@ -72,8 +73,8 @@ def predict_corpus(config: PredictConfig) -> str:
         return config.out
     tables, rejects = _predict_units(units, task)
     predictions = pa.concat_tables(tables)
-    _write_parquet(join(config.out, "predictions.parquet"), predictions)
-    _write_parquet(join(config.out, "rejects.parquet"), pa.Table.from_pylist(rejects, schema=REJECT_SCHEMA))
+    write_table(join(config.out, "predictions.parquet"), predictions)
+    write_table(join(config.out, "rejects.parquet"), pa.Table.from_pylist(rejects, schema=REJECT_SCHEMA))
     if set(RSNA_CLASSES) <= set(card.classes):
         write_bytes(join(config.out, "submission.csv"), submission_csv(predictions))
     counts = {"rows": len(predictions), "rejects": len(rejects), "classes": list(card.classes)}
@@ -128,19 +129,19 @@ def _checkpoint_digest(checkpoint: str) -> str:
 def _require_same_images(config: PredictConfig, wanted: ImageSettings, stored: ImageSettings) -> None:
     names = {"key_fingerprint", "patient_pattern"}
     there, here = (settings.model_dump(mode="json", exclude=names) for settings in (stored, wanted))
-    differing = [f"{key} {there[key]!r} there, {value!r} wanted" for key, value in here.items() if there[key] != value]
+    differing = differences(there, here)
     if differing:
         raise ConfigError(
-            f"source: {config.source} holds other images than {config.checkpoint} was trained on "
-            f"({'; '.join(differing)}); convert with its settings, or give the raw corpus"
+            f"source: {config.source} holds other images than {config.checkpoint} was trained on ({differing}); "
+            "convert with its settings, or give the raw corpus"
         )
 
 
 def _is_complete(out: str, inputs: dict[str, Any]) -> bool:
     if not exists(join(out, "card.json")):
         return False
-    found = read_json(join(out, "card.json")).get("inputs")
-    if found != inputs:
+    card = read_json(join(out, "card.json"))
+    if not isinstance(card, dict) or card.get("inputs") != inputs:
         raise OutputError(f"out: {out} holds other predictions; give another folder or remove this one")
     return True
 
@@ -243,9 +244,3 @@ def _stream(table: pa.Table) -> bytes:
     with pa.ipc.new_stream(sink, table.schema) as writer:
         writer.write_table(table)
     return sink.getvalue()
-
-
-def _write_parquet(location: str, table: pa.Table) -> None:
-    sink = io.BytesIO()
-    pq.write_table(table, sink, compression="zstd")
-    write_bytes(location, sink.getvalue())

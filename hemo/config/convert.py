@@ -31,7 +31,7 @@ class ConvertConfig(Config):
     side_px: int = Field(256, ge=8, le=4096, description="stored height and width in pixels")
     colour: Literal["rgb", "grey"] = Field("rgb", description="image_folder: channels to keep")
     patient_pattern: str = Field(
-        r"(person\d+)_|((?:NORMAL\d+-)?IM-\d+)-",
+        r"(person\d+)_|(IM-\d+)-",
         description="image_folder: regular expression whose first matching group in the file name is the patient; "
         "no match: the image is its own patient",
     )
@@ -63,8 +63,8 @@ class ConvertConfig(Config):
 
     @model_validator(mode="after")
     def _out_is_apart(self) -> Self:
-        if f"{self.out}/".startswith(f"{self.source}/"):
-            raise ValueError(f"out {self.out} lies inside source {self.source}; give a folder beside it")
+        if f"{self.out}/".startswith(f"{self.source}/") or f"{self.source}/".startswith(f"{self.out}/"):
+            raise ValueError(f"out {self.out} and source {self.source} lie within each other; give a folder beside it")
         return self
 
     @model_validator(mode="after")

@@ -23,5 +23,8 @@ class PredictConfig(Config):
 
     @model_validator(mode="after")
     def _names_are_settled(self) -> Self:
-        require_names_settled(self.corpus, self.public_ids, self.pseudonym_key)
+        if self.corpus != "shards":
+            require_names_settled(self.corpus, self.public_ids, self.pseudonym_key)
+        elif self.pseudonym_key or self.public_ids != "by_corpus":
+            raise ValueError("shards hold their ids as `convert` stored them: leave out public_ids and pseudonym_key")
         return self

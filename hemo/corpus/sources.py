@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Literal
@@ -42,11 +42,12 @@ def list_corpus(source: str, corpus: Corpus) -> Listing:
     """List a corpus.
 
     Args:
-        source: Folder or URI.
+        source: Folder or URI. Links are followed.
         corpus: Decides which file endings count; for `dicom` every file does.
 
     Raises:
-        SourceError: If the folder is missing, cannot be read, or holds no such files.
+        SourceError: If the folder is missing, cannot be read, holds no such files, a link to nothing or a name that is
+            no text, or two files whose images would have the same id.
     """
     fs, path = filesystem(source)
     if not fs.isdir(path):
@@ -54,12 +55,28 @@ def list_corpus(source: str, corpus: Corpus) -> Listing:
     found = list(_walk_disk(path) if is_local(source) else _walk_store(source))
     endings = ENDINGS[corpus]
     files = sorted(file for file in found if not endings or PurePosixPath(file.path).suffix.lower() in endings)
+    if not found:
+        raise SourceError(f"source: {source} is empty; give the folder the corpus was unpacked to")
     if not files:
-        wanted = " or ".join(sorted(endings)) or "any"
+        wanted = " or ".join(sorted(endings))
         raise SourceError(
             f"source: {source} holds no {wanted} files ({len(found)} others); is --corpus {corpus} right?"
         )
+    _require_distinct_stems(source, corpus, files)
     return Listing(tuple(files), len(found) - len(files))
+
+
+def _require_distinct_stems(source: str, corpus: Corpus, files: Sequence[SourceFile]) -> None:
+    """Refuse two files that would give one `image_id`, before hours are spent on them."""
+    first: dict[str, str] = {}
+    for file in files:
+        stem = image_stem(file.path, corpus)
+        if stem in first:
+            raise SourceError(
+                f"source: {source}: {first[stem]} and {file.path} would both be image {stem}; "
+                "remove one of them, or convert their folders apart"
+            )
+        first[stem] = file.path
 
 
 def read_file(source: str, path: str) -> bytes:
@@ -81,6 +98,9 @@ def image_stem(path: str, corpus: Corpus) -> str:
     return named.name if corpus == "rsna" else str(named)
 
 
+SPLIT_FOLDERS = frozenset({"train", "training", "val", "valid", "validation", "test", "testing"})
+
+
 def class_and_split(path: str) -> tuple[str | None, str | None]:
     """Return class and split of `split/CLASS/name.jpeg` or `CLASS/name.jpeg`, each None where there is none."""
     folders = PurePosixPath(path).parts[:-1]
@@ -94,23 +114,35 @@ def patient_in_name(path: str, pattern: str) -> str | None:
 
 
 def _walk_disk(root: str) -> Iterator[SourceFile]:
-    """Yield every file below a folder. Links to folders are not followed: they may lead in circles."""
-    folders = [root]
+    """Yield every file below a folder, through links as well; a folder that is reached twice is walked once."""
+    folders, seen = [root], set()
     while folders:
         folder = folders.pop()
+        identity = (status := Path(folder).stat()).st_dev, status.st_ino
+        if identity in seen:
+            continue
+        seen.add(identity)
         try:
-            entries = list(os.scandir(folder))
+            entries = sorted(((entry, entry.is_dir()) for entry in os.scandir(folder)), key=lambda pair: pair[0].name)
         except OSError as error:
-            raise SourceError(
-                f"source: {folder} cannot be read ({error.strerror}); grant access or move it away"
-            ) from error
-        for entry in entries:
-            if entry.is_dir(follow_symlinks=False):
+            raise SourceError(f"source: {folder} cannot be read ({error.strerror}); grant access or move it") from error
+        for entry, is_folder in entries:
+            if is_folder:
                 folders.append(entry.path)
-            elif entry.is_file():
-                status = entry.stat()
-                relative = os.path.relpath(entry.path, root).replace(os.sep, "/")
-                yield SourceFile(relative, status.st_size, str(status.st_mtime_ns))
+            else:
+                yield _source_file(entry, root)
+
+
+def _source_file(entry: "os.DirEntry[str]", root: str) -> SourceFile:
+    try:
+        relative = os.path.relpath(entry.path, root).replace(os.sep, "/")
+        relative.encode()
+        status = entry.stat()
+    except UnicodeEncodeError:
+        raise SourceError(f"source: {os.fsencode(entry.path)!r} is no UTF-8 name; rename the file") from None
+    except OSError as error:
+        raise SourceError(f"source: {entry.path}: {error.strerror}; mend the link or remove it") from error
+    return SourceFile(relative, status.st_size, str(status.st_mtime_ns))
 
 
 def _walk_store(source: str) -> Iterator[SourceFile]:

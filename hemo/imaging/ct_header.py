@@ -8,7 +8,7 @@ from pydicom.uid import UID
 
 from hemo.errors import SliceError
 from hemo.imaging import elements as tags
-from hemo.imaging.elements import numbers, text, texts, whole
+from hemo.imaging.elements import identifier, numbers, text, texts, whole
 from hemo.imaging.hounsfield import Rescale
 
 LARGEST_PIXELS = 1 << 26  # of a frame: 8,192 x 8,192
@@ -121,6 +121,7 @@ def _read(dataset: FileDataset) -> CtHeader:
         samples == 3
         or text(dataset, tags.SOP_CLASS).startswith(CAPTURE_CLASS)
         or bool(text(dataset, tags.CONVERSION_TYPE))
+        or text(dataset, tags.BURNED_IN_ANNOTATION) == "YES"
     )
     flags = {
         "secondary_capture": is_capture,
@@ -131,7 +132,7 @@ def _read(dataset: FileDataset) -> CtHeader:
     return CtHeader(
         rows=whole(dataset, tags.ROWS, 0),
         cols=whole(dataset, tags.COLUMNS, 0),
-        frames=int(text(dataset, tags.NUMBER_OF_FRAMES) or 1),
+        frames=int(text(dataset, tags.NUMBER_OF_FRAMES) or 1) or 1,
         samples=samples,
         bits_allocated=bits_allocated,
         bits_stored=whole(dataset, tags.BITS_STORED, bits_allocated),
@@ -139,9 +140,9 @@ def _read(dataset: FileDataset) -> CtHeader:
         transfer_syntax=text(dataset.file_meta, tags.TRANSFER_SYNTAX) or IMPLICIT_LITTLE_ENDIAN,
         slope=_first(numbers(dataset, tags.RESCALE_SLOPE)),
         intercept=_first(numbers(dataset, tags.RESCALE_INTERCEPT)),
-        patient=text(dataset, tags.PATIENT_ID),
-        study=text(dataset, tags.STUDY_UID),
-        series=text(dataset, tags.SERIES_UID),
+        patient=identifier(dataset, tags.PATIENT_ID),
+        study=identifier(dataset, tags.STUDY_UID),
+        series=identifier(dataset, tags.SERIES_UID),
         position_mm=_position(numbers(dataset, tags.IMAGE_POSITION), numbers(dataset, tags.IMAGE_ORIENTATION)),
         spacing_mm=_first(numbers(dataset, tags.PIXEL_SPACING)),
         flags=tuple(flag for flag, holds in flags.items() if holds),

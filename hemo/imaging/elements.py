@@ -31,7 +31,11 @@ BITS_STORED = 0x00280101
 PIXEL_REPRESENTATION = 0x00280103
 RESCALE_INTERCEPT = 0x00281052
 RESCALE_SLOPE = 0x00281053
+BURNED_IN_ANNOTATION = 0x00280301
 PIXEL_DATA = 0x7FE00010
+
+ESCAPE = b"\x1b"
+"""Starts a change of character set (PS3.5 6.1.2.5.3), within which a backslash may be half a character."""
 
 
 def texts(dataset: Dataset, tag: int) -> list[str]:
@@ -39,7 +43,7 @@ def texts(dataset: Dataset, tag: int) -> list[str]:
     element: Any = dataset.get_item(tag)
     if element is None or not element.value:
         return []
-    if isinstance(element, RawDataElement) and element.value.isascii():
+    if isinstance(element, RawDataElement) and element.value.isascii() and ESCAPE not in element.value:
         return [value.strip(" \0") for value in element.value.decode("ascii").split("\\")]
     value = dataset[tag].value
     return [str(value)] if isinstance(value, str | int | float) else [str(each) for each in value]
@@ -48,6 +52,11 @@ def texts(dataset: Dataset, tag: int) -> list[str]:
 def text(dataset: Dataset, tag: int) -> str:
     """Return the first value of a text element, empty where there is none."""
     return next(iter(texts(dataset, tag)), "")
+
+
+def identifier(dataset: Dataset, tag: int) -> str:
+    """Return the whole text of an element that names something, whatever is in it; empty where there is none."""
+    return "\\".join(texts(dataset, tag))
 
 
 def numbers(dataset: Dataset, tag: int) -> list[float]:

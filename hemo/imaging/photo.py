@@ -51,7 +51,14 @@ def _decode(data: bytes, mode: str) -> NDArray[np.uint8]:
     """
     try:
         with PIL.Image.open(io.BytesIO(data), formats=("JPEG", "PNG")) as photo:
-            upright = PIL.ImageOps.exif_transpose(photo).convert(mode)
+            upright = _eight_bits(PIL.ImageOps.exif_transpose(photo)).convert(mode)
             return np.asarray(upright).reshape(upright.height, upright.width, -1)
     except Exception as error:  # the decoders raise OSError, SyntaxError, struct.error, ... on damaged files
         raise SliceError("not_image", f"{type(error).__name__} while decoding") from error
+
+
+def _eight_bits(photo: PIL.Image.Image) -> PIL.Image.Image:
+    """Return a 16-bit grey picture scaled to 8 bits, 65,535 to 255: Pillow's own conversion would clip it."""
+    if not photo.mode.startswith("I"):
+        return photo
+    return PIL.Image.fromarray(np.rint(np.asarray(photo, np.float32) / 257).clip(0, 255).astype(np.uint8))

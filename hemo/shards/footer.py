@@ -3,11 +3,13 @@
 import json
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import Field
 
 from hemo.config.digest import digest_of
 from hemo.config.fields import Config
+from hemo.errors import OutputError
 from hemo.shards.manifest import Unit
 from hemo.shards.schema import FOOTER_KEY, SCHEMA_VERSION
 from hemo.storage import filesystem
@@ -51,15 +53,23 @@ def unit_digest(unit: Unit, settings: dict[str, Any]) -> str:
     return digest_of({"schema": SCHEMA_VERSION, "unit": unit.number, "paths": list(unit.paths), "settings": settings})
 
 
-def read_footer(location: str) -> ShardFooter:
-    """Return the footer of a shard; only the end of the file is read.
+def read_footer(location: str) -> ShardFooter | None:
+    """Return the footer of a shard; only the end of the file is read. None if the file is damaged, or no shard.
 
     Raises:
-        FileNotFoundError: If there is no such shard.
-        pyarrow.ArrowInvalid: If the file is no Parquet file.
-        KeyError, pydantic.ValidationError: If it is not hemo's, or of another version.
+        FileNotFoundError: If there is no such file.
+        OutputError: If it is a shard of another version: it is not lost, and nothing may take it for damaged.
     """
     fs, path = filesystem(location)
     with fs.open(path, "rb") as file:
-        metadata = pq.ParquetFile(file).metadata.metadata or {}
-    return ShardFooter.model_validate_json(metadata[FOOTER_KEY])
+        try:
+            metadata = pq.ParquetFile(file).metadata.metadata or {}
+        except (pa.ArrowException, OSError):
+            return None
+    content = json.loads(metadata.get(FOOTER_KEY, b"{}"))
+    version = content.get("schema_version")
+    if version is not None and version != SCHEMA_VERSION:
+        raise OutputError(
+            f"out: {location} is a shard of version {version}, this hemo writes {SCHEMA_VERSION}; give another folder"
+        )
+    return ShardFooter.model_validate(content) if content else None

@@ -1,5 +1,6 @@
 """What is derived from the shards: index, rejects, card. Can be rebuilt from them at any time."""
 
+import hashlib
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -14,7 +15,8 @@ from hemo.shards.card import ConversionCard
 from hemo.shards.footer import ShardFooter
 from hemo.shards.manifest import Unit
 from hemo.shards.schema import INDEX_SCHEMA, REJECT_SCHEMA, SHARD_INDEX_SCHEMA
-from hemo.storage import filesystem, join, write_bytes, write_json
+from hemo.shards.write import write_table
+from hemo.storage import filesystem, join, read_bytes, write_json
 
 READ_THREADS = 8
 
@@ -33,17 +35,18 @@ def write_derived(out: str, units: Sequence[Unit], footers: Sequence[ShardFooter
     """
     index = read_index_columns(out, units)
     _require_unique_ids(index)
-    _write_table(join(out, "index.parquet"), index)
+    write_table(join(out, "index.parquet"), index)
     rejects = [reject.model_dump() for footer in footers for reject in footer.rejects]
-    _write_table(join(out, "rejects.parquet"), pa.Table.from_pylist(rejects, schema=REJECT_SCHEMA))
-    card = _card(index, footers, ignored)
+    write_table(join(out, "rejects.parquet"), pa.Table.from_pylist(rejects, schema=REJECT_SCHEMA))
+    card = _card(_conversion_digest(out, footers), index, footers, ignored)
     write_json(join(out, "card.json"), card.model_dump(mode="json"))
     return card
 
 
-def conversion_digest(footers: Iterable[ShardFooter]) -> str:
-    """Return the digest of a finished conversion: of all its units, in order."""
-    return digest_of([footer.digest for footer in footers])
+def _conversion_digest(out: str, footers: Iterable[ShardFooter]) -> str:
+    """Return the digest of a finished conversion: of all its units, in order, and of what is in them."""
+    contents = hashlib.sha256(read_bytes(join(out, "index.parquet"))).hexdigest()
+    return digest_of([*(footer.digest for footer in footers), contents])
 
 
 def read_index_columns(out: str, units: Sequence[Unit]) -> pa.Table:
@@ -73,16 +76,10 @@ def _require_unique_ids(index: pa.Table) -> None:
         )
 
 
-def _write_table(location: str, table: pa.Table) -> None:
-    sink = pa.BufferOutputStream()
-    pq.write_table(table, sink, compression="zstd")
-    write_bytes(location, sink.getvalue())
-
-
-def _card(index: pa.Table, footers: Sequence[ShardFooter], ignored: int) -> ConversionCard:
+def _card(digest: str, index: pa.Table, footers: Sequence[ShardFooter], ignored: int) -> ConversionCard:
     first = footers[0]
     return ConversionCard(
-        digest=conversion_digest(footers),
+        digest=digest,
         image=first.settings,
         channels=first.channels,
         dtype=first.dtype,

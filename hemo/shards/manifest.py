@@ -8,7 +8,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from hemo.corpus.sources import SourceFile
-from hemo.storage import exists, join, read_bytes, write_bytes
+from hemo.errors import OutputError
+from hemo.shards.write import write_table
+from hemo.storage import exists, join, read_bytes
 
 MANIFEST_SCHEMA = pa.schema(
     [
@@ -25,7 +27,7 @@ class Unit:
     """Files that are converted by one task into one shard."""
 
     number: int
-    paths: tuple[str, ...]  # sorted
+    paths: tuple[str, ...]  # relative to the source
 
     @property
     def shard(self) -> str:
@@ -41,11 +43,11 @@ class Manifest:
     units: tuple[int, ...]  # unit of each file
 
     def by_unit(self) -> list[Unit]:
-        """Return the units in order, each with its sorted paths."""
+        """Return the units in order, each with its paths in the order of the manifest."""
         paths: dict[int, list[str]] = {}
         for file, unit in zip(self.files, self.units, strict=True):
             paths.setdefault(unit, []).append(file.path)
-        return [Unit(number, tuple(sorted(paths[number]))) for number in sorted(paths)]
+        return [Unit(number, tuple(paths[number])) for number in sorted(paths)]
 
 
 @dataclass(frozen=True)
@@ -66,40 +68,42 @@ def update_manifest(old: Manifest, listing: Iterable[SourceFile], *, unit_files:
     """Bring a manifest up to date with a new listing.
 
     Files that are still there keep their unit; a unit with a changed or vanished file is stale; new files are appended
-    as new units of `unit_files` consecutive files, in the order of their paths.
+    as new units of `unit_files` consecutive files, in the order of the listing.
     """
     now = {file.path: file for file in listing}
     before = {file.path: (file, unit) for file, unit in zip(old.files, old.units, strict=True)}
     stale = {unit for path, (file, unit) in before.items() if now.get(path) != file}
     kept = [(now[path], unit) for path, (_, unit) in before.items() if path in now]
     first = max(old.units, default=-1) + 1
-    fresh = sorted(path for path in now if path not in before)
+    fresh = [path for path in now if path not in before]
     added = [(now[path], first + position // unit_files) for position, path in enumerate(fresh)]
     files, units = zip(*kept, *added, strict=True) if kept or added else ((), ())
     return Update(Manifest(tuple(files), tuple(units)), frozenset(stale), len(kept))
 
 
 def read_manifest(out: str) -> Manifest:
-    """Return the manifest of an output folder, empty if it has none."""
+    """Return the manifest of an output folder, empty if it has none.
+
+    Raises:
+        OutputError: If it is damaged.
+    """
     place = join(out, "manifest.parquet")
     if not exists(place):
         return Manifest((), ())
-    table = pq.read_table(io.BytesIO(read_bytes(place)), schema=MANIFEST_SCHEMA)
+    try:
+        table = pq.read_table(io.BytesIO(read_bytes(place)), schema=MANIFEST_SCHEMA)
+    except (pa.ArrowException, OSError) as error:
+        raise OutputError(f"out: {place} is damaged; remove it: it is made again, and no shard is lost") from error
     columns = [table[name].to_pylist() for name in ("path", "size_bytes", "mark")]
     return Manifest(tuple(SourceFile(*row) for row in zip(*columns, strict=True)), tuple(table["unit"].to_pylist()))
 
 
 def write_manifest(out: str, manifest: Manifest) -> None:
     """Write `OUT/manifest.parquet`, whole or not at all."""
-    table = pa.table(
-        {
-            "path": [file.path for file in manifest.files],
-            "size_bytes": [file.size_bytes for file in manifest.files],
-            "mark": [file.mark for file in manifest.files],
-            "unit": list(manifest.units),
-        },
-        schema=MANIFEST_SCHEMA,
-    )
-    buffer = io.BytesIO()
-    pq.write_table(table, buffer, compression="zstd")
-    write_bytes(join(out, "manifest.parquet"), buffer.getvalue())
+    columns = {
+        "path": [file.path for file in manifest.files],
+        "size_bytes": [file.size_bytes for file in manifest.files],
+        "mark": [file.mark for file in manifest.files],
+        "unit": list(manifest.units),
+    }
+    write_table(join(out, "manifest.parquet"), pa.table(columns, schema=MANIFEST_SCHEMA))

@@ -8,7 +8,8 @@ from typing import Any
 
 import pyarrow as pa
 
-from hemo.corpus.sources import class_and_split, image_stem, patient_in_name, read_file
+from hemo.corpus.sources import SPLIT_FOLDERS, class_and_split, image_stem, patient_in_name, read_file
+from hemo.errors import HemoError
 from hemo.imaging.dicom import images_of_dicom, quiet_pydicom
 from hemo.imaging.image import Image, Reject
 from hemo.imaging.photo import images_of_photo
@@ -69,7 +70,10 @@ def unit_rows(task: UnitTask, unit: Unit) -> Iterator[dict[str, Any] | ShardReje
         OSError: If a file cannot be read.
     """
     for path, data in read_ahead(task.source, unit.paths, task.read_threads):
-        for image in decode(data, task.settings, task.pseudonyms):
+        images = decode(data, task.settings, task.pseudonyms)
+        if not images:
+            raise HemoError("a file became neither row nor reject; this is a defect of hemo's, please report it")
+        for image in images:
             if isinstance(image, Reject):
                 yield _reject_row(image, path, task.pseudonyms)
             else:
@@ -107,6 +111,8 @@ def row_of(image: Image, path: str, settings: ImageSettings, pseudonyms: Pseudon
     patient, source_class, source_split = image.patient, None, None
     if settings.corpus == "image_folder":
         source_class, source_split = class_and_split(path)
+        if not pseudonyms.keeps_ids and str(source_split).lower() not in SPLIT_FOLDERS:
+            source_split = None  # a folder above the class may be named after a patient
         found = patient_in_name(path, settings.patient_pattern)
         patient = pseudonyms("patient", found) if found else None
     _, height_px, width_px = image.pixels.shape

@@ -8,6 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from hemo.shards.schema import COMPRESSION, COMPRESSION_LEVEL, IMAGE, ROW_SCHEMA, ROWS_PER_GROUP
+from hemo.storage import write_bytes
 
 GROUP_BYTES = 1 << 26
 UNENCODED = (IMAGE, "pixel_digest")  # every value differs: a dictionary would only cost time
@@ -85,3 +86,10 @@ def images_array(images: Sequence[np.ndarray[Any, Any]]) -> pa.BinaryArray:
     size = data[0].nbytes if images else 0
     offsets = np.arange(len(images) + 1, dtype=np.int32) * np.int32(size)
     return pa.BinaryArray.from_buffers(pa.binary(), len(images), [None, pa.py_buffer(offsets), pa.py_buffer(data)])
+
+
+def write_table(location: str, table: pa.Table) -> None:
+    """Write a table without pixels as a Parquet file, whole or not at all."""
+    sink = pa.BufferOutputStream()
+    pq.write_table(table, sink, compression=COMPRESSION)
+    write_bytes(location, memoryview(sink.getvalue()))

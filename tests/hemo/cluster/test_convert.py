@@ -1,4 +1,3 @@
-import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -7,7 +6,8 @@ import pytest
 
 from hemo.cluster.convert import convert_corpus
 from hemo.config.convert import ConvertConfig
-from hemo.errors import ConfigError, OutputError, RejectLimitError, SourceError
+from hemo.corpus.sources import list_corpus
+from hemo.errors import ConfigError, HemoError, OutputError, RejectLimitError, SourceError
 from hemo.shards.card import read_card
 from tests.dicom_files import dicom_bytes, head_file, head_hu
 
@@ -67,7 +67,7 @@ def test_an_interrupted_run_ends_with_the_same_bytes(config):
     (out / "card.json").unlink()
     (out / "shards/unit-000001.parquet").unlink()
     (out / "shards/unit-000002.parquet").write_bytes(whole["shards/unit-000002.parquet"][:100])
-    (out / "shards/.unit-000001.parquet.0123.tmp").write_bytes(b"half")
+    (out / "shards/.unit-000001.parquet.0123456789abcdef.tmp").write_bytes(b"half")
     assert contents(convert_corpus(config())) == whole
 
 
@@ -94,6 +94,56 @@ def test_new_and_changed_files_cost_their_own_units_only(config, corpus):
     assert "ID_other" in index["patient"].to_pylist()
     assert "ID_9" not in index["image_id"].to_pylist()
     assert read_card(out).rows == 10
+
+
+def test_a_file_that_only_changes_leaves_no_old_index(config, corpus):
+    """It becomes a reject: the sums, the index and the shards must all say so."""
+    before = read_card(convert_corpus(config()))
+    (corpus / "ID_4.dcm").write_bytes(head_file(PixelData=b"\0"))
+    card = read_card(convert_corpus(config(max_reject_fraction=1)))
+    index = pq.read_table(Path(config().out, "index.parquet"))
+    rows = pq.read_table(Path(config().out, "shards"))
+    assert (card.rows, card.rejects, before.rows) == (9, 1, 10)
+    assert index["image_id"].to_pylist() == rows["image_id"].to_pylist()
+    assert card.digest != before.digest
+
+
+def test_files_of_others_are_never_touched(config, tmp_path):
+    out = Path(config().out)
+    (out / "shards").mkdir(parents=True)
+    (out / "shards/mine.parquet").write_bytes(b"mine")
+    with pytest.raises(OutputError, match=r"mine\.parquet is no shard of hemo's"):
+        convert_corpus(config())
+    (out / "shards/mine.parquet").unlink()
+    (out / "card.json").write_text('{"schema_version": 1}')
+    with pytest.raises(OutputError, match=r"holds the card\.json of another job"):
+        convert_corpus(config())
+
+
+def test_shards_of_another_version_are_not_taken_for_damaged(config):
+    shard = Path(convert_corpus(config()), "shards/unit-000000.parquet")
+    table = pq.read_table(shard)
+    pq.write_table(table.replace_schema_metadata({b"hemo": b'{"schema_version": 99}'}), shard)
+    with pytest.raises(OutputError, match="is a shard of version 99"):
+        convert_corpus(config())
+
+
+def test_under_a_key_no_file_below_out_names_anybody(tmp_path):
+    corpus = tmp_path / "corpus"
+    for name in ("DOE_JANE/im1.dcm", "DOE_JANE/im2.dcm", "DOE_JANE/report.txt"):
+        (corpus / name).parent.mkdir(parents=True, exist_ok=True)
+        (corpus / name).write_bytes(head_file(PatientID="DOE_JANE"))
+    key = tmp_path / "hospital.key"
+    key.write_text("a secret of sixteen bytes")
+    config = ConvertConfig(
+        source=str(corpus), corpus="dicom", out=str(tmp_path / "out"), side_px=16, pseudonym_key=str(key), unit_files=2
+    )
+    whole = contents(convert_corpus(config))
+    for path in Path(config.out).rglob("*.parquet"):
+        assert "DOE_JANE" not in str(pq.read_table(path).to_pylist())
+        assert b"DOE_JANE" not in path.read_bytes()
+    (Path(config.out) / "shards/unit-000001.parquet").unlink()
+    assert contents(convert_corpus(config)) == whole
 
 
 def test_shards_made_with_other_settings_are_never_mixed(config):
@@ -131,15 +181,18 @@ def test_an_unwritable_folder_is_refused_before_any_work(config):
 
 def test_an_empty_folder_is_refused(config, tmp_path):
     (tmp_path / "empty").mkdir()
-    with pytest.raises(SourceError, match=r"holds no \.dcm files"):
+    with pytest.raises(SourceError, match="is empty"):
         convert_corpus(config(source=str(tmp_path / "empty")))
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root reads everything")
-def test_an_unreadable_file_stops_the_run_instead_of_becoming_a_reject(config, corpus):
-    (corpus / "ID_0.dcm").chmod(0)
-    with pytest.raises(Exception, match="run it again"):
+def test_a_file_that_cannot_be_read_stops_the_run_instead_of_becoming_a_reject(config, corpus, monkeypatch):
+    """It vanishes between listing and reading."""
+    listing = list_corpus(str(corpus), "rsna")
+    monkeypatch.setattr("hemo.cluster.convert.list_corpus", lambda *_: listing)
+    (corpus / "ID_0.dcm").unlink()
+    with pytest.raises(HemoError, match=r"convert stopped: .*No such file.*run"):
         convert_corpus(config())
+    assert not Path(config().out, "card.json").exists()
 
 
 def test_the_real_slices_convert_without_a_reject(shared_data, tmp_path):

@@ -89,7 +89,7 @@ def test_images_of_another_kind_are_refused(conversion, tmp_path):
             max_reject_fraction=0.5,
         )
     )  # fmt: skip
-    with pytest.raises(ConfigError, match="side_px 32 there, 16 wanted"):
+    with pytest.raises(ConfigError, match="side_px 32 there, 16 now"):
         predict_corpus(PredictConfig(source=other, checkpoint=checkpoint, out=str(tmp_path / "out")))
 
 

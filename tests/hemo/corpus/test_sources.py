@@ -41,10 +41,38 @@ def test_the_mark_changes_with_the_file(tmp_path):
     assert list_corpus(source, "rsna").files[0].mark == "1" != before.mark
 
 
-def test_links_to_folders_are_not_followed(tmp_path):
+def test_links_are_followed_and_circles_walked_once(tmp_path):
+    source = fill(tmp_path / "source", "a.dcm")
+    fill(tmp_path / "elsewhere", "b.dcm")
+    (tmp_path / "source/loop").symlink_to(tmp_path / "source")
+    (tmp_path / "source/linked").symlink_to(tmp_path / "elsewhere")
+    assert [file.path for file in list_corpus(source, "rsna").files] == ["a.dcm", "linked/b.dcm"]
+
+
+def test_a_link_to_nothing_is_an_error(tmp_path):
     source = fill(tmp_path, "a.dcm")
-    (tmp_path / "loop").symlink_to(tmp_path)
-    assert len(list_corpus(source, "rsna").files) == 1
+    (tmp_path / "b.dcm").symlink_to(tmp_path / "gone")
+    with pytest.raises(SourceError, match=r"b\.dcm: No such file.*mend the link"):
+        list_corpus(source, "rsna")
+
+
+def test_a_name_that_is_no_utf8_is_an_error(tmp_path):
+    source = fill(tmp_path, "a.dcm")
+    Path(os.fsdecode(os.fsencode(tmp_path) + b"/M\xfcller.dcm")).touch()
+    with pytest.raises(SourceError, match="is no UTF-8 name; rename the file"):
+        list_corpus(source, "rsna")
+
+
+def test_two_files_that_would_be_one_image_are_refused_by_name(tmp_path):
+    source = fill(tmp_path, "stage_1/ID_a.dcm", "stage_2/ID_a.dcm")
+    with pytest.raises(SourceError, match=r"stage_1/ID_a\.dcm and stage_2/ID_a\.dcm would both be image ID_a"):
+        list_corpus(source, "rsna")
+    assert len(list_corpus(source, "dicom").files) == 2
+
+
+def test_an_empty_folder_is_refused(tmp_path):
+    with pytest.raises(SourceError, match="is empty"):
+        list_corpus(str(tmp_path), "dicom")
 
 
 def test_a_missing_folder_is_refused():
@@ -94,10 +122,10 @@ def test_folders_name_class_and_split(path, wanted):
         ("person1000_bacteria_2931.jpeg", "person1000"),
         ("person93_virus_174_0.jpeg", "person93"),
         ("IM-0115-0001.jpeg", "IM-0115"),
-        ("NORMAL2-IM-0221-0001-0002.jpeg", "NORMAL2-IM-0221"),
+        ("NORMAL2-IM-0115-0001-0002.jpeg", "IM-0115"),
         ("something_else.jpeg", None),
     ],
 )
 def test_chest_xray_names_hold_the_patient(name, patient):
-    """NORMAL2-IM-0115 and IM-0115 are two numberings: nothing says that they are one person."""
+    """Nobody knows whether NORMAL2-IM-0115 and IM-0115 are one person: they are kept together, to be safe."""
     assert patient_in_name(f"train/X/{name}", PATTERN) == patient

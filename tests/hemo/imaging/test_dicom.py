@@ -146,6 +146,21 @@ def test_identifiers_become_pseudonyms_under_a_key():
     assert (image.patient, image.study) == (keyed("patient", "ID_patient"), keyed("study", "ID_study"))
 
 
+def test_names_burned_into_a_slice_make_it_a_capture():
+    data = head_file(BurnedInAnnotation="YES")
+    assert only(data).flags == ("secondary_capture",)
+    (reject,) = decode(data, pseudonyms=pseudonymiser(b"a secret of sixteen bytes"))
+    assert reject.code == "secondary_capture"
+
+
+def test_an_id_with_a_backslash_stays_whole():
+    assert only(head_file(PatientID="A\\1")).patient == "A\\1"
+
+
+def test_no_frames_said_is_one_frame():
+    assert only(head_file(NumberOfFrames="0")).frames == 1
+
+
 def test_a_localizer_is_flagged():
     assert "localizer" in only(head_file(ImageType=["ORIGINAL", "PRIMARY", "LOCALIZER"])).flags
 

@@ -44,6 +44,13 @@ def test_the_digest_tells_equal_pixels_whatever_the_file():
     assert png.pixel_digest == again.pixel_digest != other.pixel_digest
 
 
+def test_16_bit_pictures_are_scaled_not_clipped():
+    """65,535 becomes 255, and 32,896 = 128 x 257 becomes 128."""
+    deep = np.array([[0, 32896], [65535, 257]], np.uint16)
+    (image,) = images_of_photo(encoded(deep, "PNG"), settings("grey"))
+    np.testing.assert_array_equal(image.pixels[0], [[0, 128], [255, 1]])
+
+
 @pytest.mark.parametrize(
     "damage", [lambda data: data[: len(data) // 2], lambda data: b"GIF89a" + data, lambda data: b""]
 )

@@ -1,4 +1,7 @@
+import pytest
+
 from hemo.corpus.sources import SourceFile
+from hemo.errors import OutputError
 from hemo.shards.manifest import Manifest, read_manifest, update_manifest, write_manifest
 
 EMPTY = Manifest((), ())
@@ -13,7 +16,7 @@ def paths(manifest: Manifest) -> dict[int, str]:
 
 
 def test_a_first_listing_is_cut_into_units_of_consecutive_files():
-    update = update_manifest(EMPTY, files("edcba"), unit_files=2)
+    update = update_manifest(EMPTY, files("abcde"), unit_files=2)
     assert paths(update.manifest) == {0: "ab", 1: "cd", 2: "e"}
     assert not update.stale
 
@@ -37,6 +40,12 @@ def test_a_manifest_survives_writing_and_reading(tmp_path):
     manifest = update_manifest(EMPTY, files("abc"), unit_files=2).manifest
     write_manifest(str(tmp_path), manifest)
     assert read_manifest(str(tmp_path)) == manifest
+
+
+def test_a_damaged_manifest_is_no_reason_to_convert_again(tmp_path):
+    (tmp_path / "manifest.parquet").write_bytes(b"PAR1 and nothing else")
+    with pytest.raises(OutputError, match="is damaged; remove it"):
+        read_manifest(str(tmp_path))
 
 
 def test_a_folder_without_manifest_has_an_empty_one(tmp_path):
