@@ -6,7 +6,7 @@ start, and leaves trials without a metric running for ever. Tune's `Searcher` an
 
 import json
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -27,16 +27,21 @@ from hemo.study.space import point_trial
 
 JOURNAL = "optuna-journal.log"
 ENDED = (TrialState.COMPLETE, TrialState.PRUNED)
+LOST = "hemo:lost"
+"""Study attribute: numbers of trials that ended in the study but have no record, and were queued again."""
 
 
 def open_study(config: TuneConfig, search: SearchConfig, training_set_digest: str) -> optuna.Study:
     """Create the study, or load it to go on: named by all that decides what is searched, and for what.
 
+    In a database, which searches may share, it is named by `out` as well: where its records lie.
+
     Raises:
         ConfigError: If its storage cannot be used.
     """
     deciding = search.model_dump(mode="json", exclude={"trials", "first", "seed", "storage"})
-    name = digest_of({"search": deciding, "trial": config.trial.deciding(), "training_set": training_set_digest})
+    named = {"search": deciding, "trial": config.trial.deciding(), "training_set": training_set_digest}
+    name = digest_of(named if search.storage == "journal" else {**named, "out": config.out})
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     storage = _storage(config, search)
     direction = StudyDirection.MINIMIZE if search.metric == "val_loss" else StudyDirection.MAXIMIZE
@@ -45,18 +50,31 @@ def open_study(config: TuneConfig, search: SearchConfig, training_set_digest: st
     return study
 
 
-def plan_points(study: optuna.Study, search: SearchConfig) -> int:
-    """Queue the first points and those that were interrupted or failed; return how many trials are left to run."""
+def plan_points(study: optuna.Study, search: SearchConfig, recorded: Callable[[Mapping[str, Any]], bool]) -> int:
+    """Queue the first points and those that were interrupted, failed or lost; return how many trials are left to run.
+
+    A lost one ended in the study, but the process was killed before its record was written, or the record was removed.
+
+    Args:
+        study: Of the search.
+        search: Its settings.
+        recorded: Whether the trial at a point has a record.
+    """
     for point in search.first:
         study.enqueue_trial(dict(point), skip_if_exists=True)
     for stale in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
         study.tell(stale.number, state=TrialState.FAIL)
-    settled = [_point(trial) for trial in study.get_trials(states=(*ENDED, TrialState.WAITING))]
-    for trial in study.get_trials(states=(TrialState.FAIL,)):
+    ended = study.get_trials(deepcopy=False, states=ENDED)
+    kept = [trial for trial in ended if recorded(trial.params)]
+    again = [trial for trial in ended if trial not in kept] + study.get_trials(states=(TrialState.FAIL,))
+    settled = [_point(trial) for trial in (*kept, *study.get_trials(states=(TrialState.WAITING,)))]
+    for trial in again:
         if trial.params not in settled:
             settled.append(trial.params)
             study.enqueue_trial(trial.params)
-    return max(0, search.trials - len(study.get_trials(deepcopy=False, states=ENDED)))
+    lost = set(study.user_attrs.get(LOST, ())) | {trial.number for trial in ended if trial not in kept}
+    study.set_user_attr(LOST, sorted(lost))  # Optuna keeps a trial that ended as it is
+    return max(0, search.trials - sum(trial.number not in lost for trial in ended))
 
 
 def ended_trials(study: optuna.Study, base: TrialConfig) -> list[TrialConfig]:
@@ -121,15 +139,18 @@ class StudySearcher(Searcher):
         return {"trial": point_trial(self._base, asked.params).model_dump(mode="json")}
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
-        """Tell the study an epoch's figure."""
-        if "status" not in result:
+        """Tell the study an epoch's figure; one that is not defined, such as AUROC of one label only, is none."""
+        if "status" not in result and self.metric in result:
             self._asked[trial_id].report(result[self.metric], step=result["epoch"])
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
-        """Tell the study how a trial ended; one without a status was stopped by the scheduler."""
+        """Tell the study how a trial ended; one without a status was stopped by the scheduler.
+
+        A complete one without the metric tells the study nothing: it counts as failed.
+        """
         status = "failed" if error or result is None else result.get("status", "pruned")
         asked = self._asked.pop(trial_id)
-        if status == "complete" and result is not None:
+        if status == "complete" and result is not None and self.metric in result:
             self._study.tell(asked, result[self.metric])
         else:
             self._study.tell(asked, state=TrialState.PRUNED if status == "pruned" else TrialState.FAIL)

@@ -22,6 +22,10 @@ def begin(config, digest="feed"):
     return study, StudySearcher(study, space, config.trial, config.search.metric)
 
 
+def recorded(point):
+    return True
+
+
 def states(study):
     return [trial.state for trial in study.get_trials()]
 
@@ -41,9 +45,38 @@ def test_each_way_to_end_is_told_as_it_was(tmp_path):
     assert len(ended_trials(study, config.trial)) == 4
 
 
+def test_a_trial_without_the_metric_counts_as_failed(tmp_path):
+    study, searcher = begin(job(tmp_path, metric="val_auroc"))
+    searcher.suggest("a")
+    searcher.on_trial_result("a", {"epoch": 1, "val_loss": 0.5})
+    searcher.on_trial_complete("a", {"epoch": 1, "val_loss": 0.5, "status": "complete"})
+    assert states(study) == [TrialState.FAIL]
+
+
+def test_what_ended_without_a_record_is_queued_again(tmp_path):
+    """Of four ended trials one record is missing: one is left to run, the same point; then the search is done."""
+    config = job(tmp_path)
+    study, searcher = begin(config)
+    points = [searcher.suggest(name)["trial"]["model"]["dense_width"] for name in "abcd"]
+    for name in "abcd":
+        searcher.on_trial_complete(name, {"epoch": 1, "val_loss": 0.5, "status": "complete"})
+    assert plan_points(study, config.search, recorded) == 0
+    assert plan_points(study, config.search, lambda point: point["model.dense_width"] != points[2]) == 1
+    study, searcher = begin(config)
+    assert searcher.suggest("e")["trial"]["model"]["dense_width"] == points[2]
+    searcher.on_trial_complete("e", {"epoch": 1, "val_loss": 0.5, "status": "complete"})
+    assert plan_points(study, config.search, recorded) == 0
+
+
+def test_a_shared_database_keeps_searches_of_other_folders_apart(tmp_path):
+    storage = f"sqlite:///{tmp_path}/study.db"
+    names = {begin(job(tmp_path / out, storage=storage))[0].study_name for out in ("a", "b", "a")}
+    assert len(names) == 2
+
+
 def test_a_suggestion_is_a_whole_trial(tmp_path):
     _, searcher = begin(job(tmp_path, first=[{"model.dense_width": 24}]))
-    plan_points(searcher._study, job(tmp_path, first=[{"model.dense_width": 24}]).search)
+    plan_points(searcher._study, job(tmp_path, first=[{"model.dense_width": 24}]).search, recorded)
     trial = searcher.suggest("a")["trial"]
     assert (trial["model"]["dense_width"], trial["model"]["backbone"], trial["name"]) == (24, "resnet18", "dense 24")
 
@@ -56,10 +89,10 @@ def test_a_killed_search_goes_on(tmp_path):
     searcher.on_trial_complete("a", {"epoch": 3, "val_loss": 0.25, "status": "complete"})
     searcher.on_trial_complete("b", error=True)
     study, searcher = begin(config)
-    assert plan_points(study, config.search) == 3
+    assert plan_points(study, config.search, recorded) == 3
     assert [searcher.suggest(name)["trial"]["model"]["dense_width"] for name in "de"] == points[1:]
     study, searcher = begin(config)
-    assert plan_points(study, config.search) == 3
+    assert plan_points(study, config.search, recorded) == 3
     assert [searcher.suggest(name)["trial"]["model"]["dense_width"] for name in "fg"] == points[1:]
 
 
@@ -67,7 +100,7 @@ def test_first_points_are_queued_once(tmp_path):
     config = job(tmp_path, first=[{"model.dense_width": 9}, {"model.dense_width": 10}])
     for _ in range(2):
         study, _searcher = begin(config)
-        plan_points(study, config.search)
+        plan_points(study, config.search, recorded)
     assert states(study) == [TrialState.WAITING] * 2
 
 
