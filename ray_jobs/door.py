@@ -9,9 +9,6 @@ from hemo.errors import HemoError, UserError
 
 DONE, FAILED, WRONG_INPUT = 0, 1, 2
 
-RAY_ADVICE = "\nFailed to apply UDF transform"
-"""Ray Data adds lines on its own retry settings to what a map task raised."""
-
 
 class Job(Protocol):
     """What stands behind a door."""
@@ -28,12 +25,12 @@ def door(job: Job) -> Job:
         try:
             job(argv)
         except KeyboardInterrupt:
-            _leave("interrupted; run the same command again to go on: what is finished is kept", FAILED)
+            _leave("interrupted; run the same command again: finished work is kept", FAILED)
         except Exception as error:
             known = _hemo_error(error)
             if known is None:
                 raise
-            message = "\n".join([str(known).split(RAY_ADVICE)[0], *getattr(known, "__notes__", [])])
+            message = "\n".join([str(known), *getattr(known, "__notes__", [])])
             _leave(message, WRONG_INPUT if isinstance(known, UserError) else FAILED)
 
     return main

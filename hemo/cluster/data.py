@@ -8,8 +8,13 @@ from ray.data import DataContext
 
 from hemo.errors import HemoError
 
-PASSING_ERRORS = ["OSError", "ConnectionError", "TimeoutError", r"\[Errno"]
+PASSING_ERRORS = ["OSError", "ConnectionError", "TimeoutError", r"\[Errno (?!2\]|13\])"]
+"""Patterns on `ClassName: message`: not what is missing (2) or forbidden (13), which the next second would not mend."""
+
 RETRIES = 3
+
+_RAY_ADVICE = "Failed to apply UDF transform"
+"""Begins the lines on its own retry settings that Ray adds to the text of what a task raised."""
 
 
 @contextmanager
@@ -30,9 +35,9 @@ def data_context(job: str) -> Iterator[DataContext]:
         except ray.exceptions.RayError as error:
             cause = _innermost(error)
             if isinstance(cause, HemoError):
+                cause.args = (_told(cause),)
                 raise cause from error
-            told = f"{type(cause).__name__}: {cause}"
-            raise HemoError(f"{job} stopped: {told}; run it again to go on, what is finished is kept") from error
+            raise HemoError(f"{job} stopped: {_told(cause)}; run it again, finished work is kept") from error
 
 
 def _innermost(error: BaseException) -> BaseException:
@@ -43,3 +48,14 @@ def _innermost(error: BaseException) -> BaseException:
             break
         error = inner
     return error
+
+
+def _told(error: BaseException) -> str:
+    """Return what an error says of itself, in one line.
+
+    Of an OSError only the system's words: Ray puts its advice in the place of the file name.
+    """
+    kind = "" if isinstance(error, HemoError) else type(error).__name__
+    text = (isinstance(error, OSError) and error.strerror) or str(error.args[0] if len(error.args) == 1 else error)
+    said = text.split(_RAY_ADVICE)[0]
+    return ": ".join(part for part in (kind, " ".join(said.split())) if part)

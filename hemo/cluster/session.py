@@ -19,7 +19,6 @@ CONNECT_TIMEOUT_S = 5.0
 
 CHATTER = (
     "ray._private.authentication.authentication_token_setup",  # announces that the token, our default, is on
-    "ray.data._internal.progress",  # announces that the bars we turned off are off
 )
 
 
@@ -57,12 +56,12 @@ def connected(config: ClusterConfig) -> Iterator[None]:
 
 
 def _quiet() -> None:
-    """Keep Ray's progress reports out of the terminal; warnings stay, and its log files keep everything."""
+    """Keep Ray Data's reports out of the terminal: hemo tells progress and errors itself; Ray's log files keep all."""
     for name in CHATTER:
         logging.getLogger(name).setLevel(logging.ERROR)
     for handler in logging.getLogger("ray.data").handlers:
         if isinstance(handler, logging.StreamHandler):
-            handler.setLevel(logging.WARNING)
+            handler.setLevel(logging.CRITICAL)
 
 
 def _connect(address: str) -> None:

@@ -88,7 +88,7 @@ def test_a_local_cluster_is_quiet_beside_another_and_gone_after_ctrl_c(
     os.killpg(job.pid, signal.SIGINT)
     rest, errors = job.communicate(timeout=60)
     assert (first, rest) == ("4 rows, 1 CPU\n", "")
-    assert errors == "hemo: interrupted; run the same command again to go on: what is finished is kept\n"
+    assert errors == "hemo: interrupted; run the same command again: finished work is kept\n"
     assert job.returncode == 1
     assert mode == 0o600
     deadline = time.monotonic() + 20

@@ -1,0 +1,56 @@
+"""What a user reads of errors in Ray Data tasks."""
+
+from typing import Any
+
+import pytest
+import ray
+from ray._common.retry import matches_error
+
+from hemo.cluster.data import PASSING_ERRORS, data_context
+from hemo.errors import HemoError, SourceError
+
+pytestmark = pytest.mark.usefixtures("ray_cluster")
+
+
+def message_of(error: Exception) -> str:
+    """Return the text of the HemoError that a task becomes which raises `error`."""
+
+    def faulty(row: dict[str, Any]) -> dict[str, Any]:
+        raise error
+
+    with pytest.raises(HemoError) as caught, data_context("convert"):
+        ray.data.range(1).map(faulty).materialize()
+    assert type(caught.value) is (SourceError if isinstance(error, SourceError) else HemoError)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (
+            FileNotFoundError(2, "No such file or directory", "/data/x.dcm"),
+            "convert stopped: FileNotFoundError: No such file or directory; run it again, finished work is kept",
+        ),
+        (ValueError("odd"), "convert stopped: ValueError: odd; run it again, finished work is kept"),
+        (KeyError("side_px"), "convert stopped: KeyError: side_px; run it again, finished work is kept"),
+        (KeyError(), "convert stopped: KeyError; run it again, finished work is kept"),
+        (SourceError("/data/a.dcm is gone; restore it"), "/data/a.dcm is gone; restore it"),
+    ],
+)
+def test_an_error_in_a_task_is_told_without_rays_advice(error: Exception, told: str) -> None:
+    assert message_of(error) == told
+
+
+@pytest.mark.parametrize(
+    ("shown", "again"),
+    [
+        ("OSError: [Errno 5] Input/output error: 'a'", True),
+        ("ConnectionResetError: [Errno 104] Connection reset by peer", True),
+        ("OSError: AWS Error NETWORK_CONNECTION", True),
+        ("FileNotFoundError: [Errno 2] No such file or directory: 'a'", False),
+        ("PermissionError: [Errno 13] Permission denied: 'a'", False),
+        ("ValueError: odd", False),
+    ],
+)
+def test_only_errors_that_pass_are_tried_again(shown: str, again: bool) -> None:
+    assert any(matches_error(pattern, shown) for pattern in PASSING_ERRORS) is again
