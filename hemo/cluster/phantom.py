@@ -1,21 +1,34 @@
 """Write a synthetic corpus on all CPUs of a cluster."""
 
+import json
+import pickle
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import cv2
 import ray
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from hemo.cluster.data import data_context
+from hemo.cluster.progress import progress_bar, say
 from hemo.config.digest import differences, digest_of
 from hemo.config.phantom import PhantomConfig
 from hemo.corpus.phantom.hemorrhage import Subtype
 from hemo.corpus.phantom.plan import SlicePlan, plan_corpus
 from hemo.corpus.phantom.slice_file import label_table, make_slice_file
 from hemo.errors import OutputError
-from hemo.storage import exists, join, list_files, read_json, require_writable, write_bytes, write_json
+from hemo.storage import (
+    exists,
+    is_temporary,
+    join,
+    list_files,
+    read_json,
+    remove,
+    require_writable,
+    write_bytes,
+    write_json,
+)
 
 VERSION = 1
 """Of what a plan looks like as bytes. Raised when the same config gives another corpus."""
@@ -40,12 +53,13 @@ def make_phantom(config: PhantomConfig) -> str:
     """
     deciding = _deciding(config)
     if _is_complete(config.out, deciding):
+        say(f"phantom: {config.out} is complete")
         return config.out
     require_writable(config.out)
     plans = plan_corpus(
         slices=config.slices, seed=config.seed, positive_fraction=config.positive_fraction, traps=config.traps
     )
-    _refuse_other_files(config.out, plans)
+    _clear_images(join(config.out, IMAGES), plans)
     labels = _write_slices(plans, join(config.out, IMAGES))
     write_bytes(join(config.out, LABELS), label_table(plans, labels).encode())
     write_json(join(config.out, CARD), {"digest": digest_of(deciding), "config": deciding, **_counts(plans, labels)})
@@ -76,46 +90,49 @@ def _is_complete(out: str, deciding: dict[str, Any]) -> bool:
     return True
 
 
-def _refuse_other_files(out: str, plans: Sequence[SlicePlan]) -> None:
-    """Refuse a folder with images that are not part of this corpus: they would become part of it."""
+def _clear_images(folder: str, plans: Sequence[SlicePlan]) -> None:
+    """Remove what killed writes left among the images.
+
+    Raises:
+        OutputError: If there are images that are not part of this corpus: they would become part of it.
+    """
     planned = {f"{plan.identity.image}.dcm" for plan in plans}
-    others = [file for file in list_files(join(out, IMAGES)) if file not in planned]
-    if others:
+    unknown = [file for file in list_files(folder) if file not in planned]
+    if others := [file for file in unknown if not is_temporary(file)]:
         raise OutputError(
-            f"out: {join(out, IMAGES)} holds {len(others)} files of another corpus, such as {others[0]}; "
+            f"out: {folder} holds {len(others)} files of another corpus, such as {others[0]}; "
             "give another folder or remove it"
         )
+    for file in unknown:
+        remove(join(folder, file))
 
 
 def _write_slices(plans: Sequence[SlicePlan], folder: str) -> Labels:
     """Write all files in tasks of `SLICES_A_TASK`; return the visible subtypes by image id, in the order of `plans`."""
     starts = range(0, len(plans), SLICES_A_TASK)
-    tasks = [_write_some.remote(plans[start : start + SLICES_A_TASK], folder) for start in starts]
-    columns = TextColumn("phantom"), BarColumn(), MofNCompleteColumn(), TextColumn("slices"), TimeRemainingColumn()
+    chunks = [{"plans": pickle.dumps(plans[start : start + SLICES_A_TASK])} for start in starts]
     written: Labels = {}
-    with Progress(*columns, console=Console(stderr=True)) as progress:
-        bar = progress.add_task("phantom", total=len(plans))
-        for some in _as_they_finish(tasks):
-            written |= some
-            progress.update(bar, completed=len(written))
+    with data_context("phantom"), progress_bar("phantom", total=len(plans), unit="slice") as progress:
+        dataset = ray.data.from_items(chunks, override_num_blocks=len(chunks)).map(
+            partial(_write_some, folder=folder), num_cpus=1
+        )
+        for row in dataset.iter_rows():
+            some: Labels = json.loads(row["labels"])
+            written |= {image: tuple(subtypes) for image, subtypes in some.items()}
+            progress.update(len(some))
     return {plan.identity.image: written[plan.identity.image] for plan in plans}
 
 
-def _as_they_finish(tasks: list["ray.ObjectRef[Labels]"]) -> Iterator[Labels]:
-    while tasks:
-        done, tasks = ray.wait(tasks, num_returns=1)
-        yield ray.get(done[0])
-
-
-@ray.remote
-def _write_some(plans: Sequence[SlicePlan], folder: str) -> Labels:
+def _write_some(row: dict[str, bytes], *, folder: str) -> dict[str, str]:
+    """Write the files of some plans; runs on a worker. Returns their subtypes as JSON."""
     cv2.setNumThreads(1)  # Ray gave this task one CPU
     labels: Labels = {}
+    plans: list[SlicePlan] = pickle.loads(row["plans"])  # a column of their dataclasses is none that Arrow knows
     for plan in plans:
         file = make_slice_file(plan)
         write_bytes(join(folder, f"{file.image_id}.dcm"), file.data)
         labels[file.image_id] = file.subtypes
-    return labels
+    return {"labels": json.dumps(labels)}
 
 
 def _counts(plans: Sequence[SlicePlan], labels: Labels) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from hemo.config.phantom import PhantomConfig
 from hemo.corpus.labels import parse_labels
 from hemo.corpus.phantom.plan import plan_corpus
 from hemo.corpus.phantom.slice_file import make_slice_file
-from hemo.errors import OutputError
+from hemo.errors import HemoError, OutputError
 
 pytestmark = pytest.mark.usefixtures("ray_cluster")
 
@@ -42,20 +42,24 @@ def test_labels_and_card_agree(corpus):
     assert card["faults"] == {"constant": 1, "noise": 1, "photographed": 1, "truncated": 1}
 
 
-def test_a_complete_corpus_is_left_alone(corpus):
+def test_a_complete_corpus_is_left_alone(corpus, capsys):
     file = next((corpus / "stage_2_train").iterdir())
     before = file.stat().st_mtime_ns
     assert make_phantom(config(corpus)) == str(corpus)
     assert file.stat().st_mtime_ns == before
+    assert capsys.readouterr().err == f"phantom: {corpus} is complete\n"
 
 
 def test_an_interrupted_corpus_is_completed_with_the_same_bytes(corpus):
     file = sorted((corpus / "stage_2_train").iterdir())[3]
     before, card = file.read_bytes(), (corpus / "phantom.json").read_bytes()
     file.unlink()
+    left = file.with_name(f".{file.name}.0123456789abcdef.tmp")  # of a process that was killed
+    left.write_bytes(before[:99])
     (corpus / "phantom.json").unlink()
     make_phantom(config(corpus))
     assert file.read_bytes() == before
+    assert not left.exists()
     assert (corpus / "phantom.json").read_bytes() == card
 
 
@@ -68,6 +72,13 @@ def test_a_folder_of_another_config_is_refused_with_the_fields_that_differ(corpu
 def test_another_file_of_the_cards_name_is_refused(tmp_path, content):
     (tmp_path / "phantom.json").write_text(content)
     with pytest.raises(OutputError, match=r"phantom.json is no card of a phantom; give another folder"):
+        make_phantom(config(tmp_path))
+
+
+def test_a_storage_error_in_a_task_is_told(tmp_path):
+    taken = plan_corpus(slices=30, seed=0, positive_fraction=0.4, traps=True)[0].identity.image
+    (tmp_path / "stage_2_train" / f"{taken}.dcm").mkdir(parents=True)
+    with pytest.raises(HemoError, match=r"^phantom stopped: IsADirectoryError: Is a directory; run it again"):
         make_phantom(config(tmp_path))
 
 
