@@ -7,7 +7,7 @@ import pyarrow as pa
 import torch
 
 from hemo.cluster.trial import checkpoint_folder, split_predictions
-from hemo.errors import SourceError
+from hemo.errors import HemoError, SourceError
 from hemo.learning.checkpoint import load_checkpoint
 from hemo.learning.evaluate import evaluate
 from hemo.learning.examples import select_splits
@@ -21,15 +21,24 @@ from hemo.study.record import TrialRecord, read_predictions, write_record
 def chosen_record(
     records: Sequence[TrialRecord], metric: Literal["val_loss", "val_accuracy", "val_auroc"]
 ) -> TrialRecord:
-    """Return the complete trial with the best validation figure; of equal ones the first."""
+    """Return the complete trial whose best epoch has the best figure, marked as selected; of equal ones the first.
+
+    The figure is the one the search was told: of the epoch with the lowest validation loss, at threshold 0.5.
+
+    Raises:
+        HemoError: If no complete trial has that figure.
+    """
     name = metric.removeprefix("val_")
     sign = 1 if name == "loss" else -1
-    complete = [record for record in records if record.status == "complete"]
-    return min(complete, key=lambda record: sign * record.metrics["val"][name])
+    complete = [record for record in records if record.status == "complete" and name in record.best_epoch_val]
+    if not complete:
+        raise HemoError(f"no complete trial has {metric}: nothing can be chosen; search on val_loss")
+    best = min(complete, key=lambda record: sign * record.best_epoch_val[name])
+    return best.model_copy(update={"selected_by": metric, "selected_among": len(records)})
 
 
 def with_test(record: TrialRecord, out: str, data: TrialData, worker: Worker) -> TrialRecord:
-    """Measure a complete trial's checkpoint on test, and write that into its record; at once if it is there.
+    """Measure a complete trial's checkpoint on test, and write that into its record.
 
     Args:
         record: Of a complete trial.
@@ -40,8 +49,6 @@ def with_test(record: TrialRecord, out: str, data: TrialData, worker: Worker) ->
     Raises:
         SourceError: If the set's test split is held back, or the checkpoint is gone.
     """
-    if "test" in record.metrics:
-        return record
     splits = select_splits(data, record.config)
     if splits.test is None:
         raise SourceError(f"record {record.digest} cannot be tested: the test split is held back")

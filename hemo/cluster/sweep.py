@@ -1,26 +1,30 @@
 """A grid or a search, by Ray Tune: one record a trial, whatever becomes of it."""
 
+from collections.abc import Mapping
+from typing import Any
+
 import ray
 
-from hemo.cluster.capacity import gpus_per_worker
+from hemo.cluster.capacity import gpus_per_worker, plan_in_words
 from hemo.cluster.chosen import chosen_record, with_test
 from hemo.cluster.feed import put_training_set
-from hemo.cluster.fit import RAY_FOLDER
+from hemo.cluster.fit import RAY_FOLDER, check_workers
 from hemo.cluster.searcher import StudySearcher, ended_trials, open_study, plan_points
-from hemo.cluster.trainable import trial_worker
+from hemo.cluster.trainable import training_job, trial_worker
 from hemo.cluster.trial import check_trial
 from hemo.cluster.tuning import run_trials
 from hemo.config.trial import TrialConfig
 from hemo.config.tune import Choices, GridConfig, SearchConfig, TuneConfig
 from hemo.curation.card import TrainingSetCard, read_card
 from hemo.errors import ConfigError, HemoError
+from hemo.learning.examples import task_classes
 from hemo.learning.figures import to_stderr
 from hemo.learning.images import read_training_set
 from hemo.storage import join, remove, require_writable
 from hemo.study.grid import grid_trials
 from hemo.study.overrides import changed
-from hemo.study.record import TrialRecord, has_record, is_finished, read_record, record_digest
-from hemo.study.space import search_space
+from hemo.study.record import TrialRecord, has_record, is_finished, read_record, record_digest, write_record
+from hemo.study.space import point_trial, search_space
 
 
 def tune_models(config: TuneConfig) -> list[TrialRecord]:
@@ -52,10 +56,11 @@ def _grid(config: TuneConfig, grid: GridConfig, card: TrainingSetCard) -> list[T
     trials = grid_trials(config.trial, grid)
     for trial in trials:
         _check(trial, card, f"grid: {trial.name}")
+        check_workers(training_job(config, trial))
     require_writable(config.out)
     digests = [record_digest(trial, card.digest) for trial in trials]
     missing = [trial for trial, digest in zip(trials, digests, strict=True) if not is_finished(config.out, digest)]
-    _say_plan(len(trials), len(missing), config.out)
+    _say_plan(config, len(trials), len(missing))
     if missing:
         run_trials(config, put_training_set(config.training_set), missing, len(missing))
     return [_tested(read_record(config.out, digest), config) for digest in digests]
@@ -67,18 +72,27 @@ def _search(config: TuneConfig, search: SearchConfig, card: TrainingSetCard) -> 
     _check_space(config, search, card)
     require_writable(config.out)
     study = open_study(config, search, card.digest)
-    left = plan_points(study, search)
-    _say_plan(search.trials, left, config.out)
+
+    def recorded(point: Mapping[str, Any]) -> bool:
+        return has_record(config.out, record_digest(point_trial(config.trial, point), card.digest))
+
+    left = plan_points(study, search, recorded)
+    _say_plan(config, search.trials, left)
     if left:
         searcher = StudySearcher(study, space, config.trial, search.metric)
         run_trials(config, put_training_set(config.training_set), searcher, left)
     digests = dict.fromkeys(record_digest(trial, card.digest) for trial in ended_trials(study, config.trial))
     records = [read_record(config.out, digest) for digest in digests if has_record(config.out, digest)]
+    if not records:
+        raise HemoError(f"no trial of the search has a record in {config.out}; run it again")
     if all(record.status != "complete" for record in records):
         return records
     chosen = chosen_record(records, search.metric)
     to_stderr(f"chosen by {search.metric}: {chosen.config.name}; now its test split is read")
-    return [_tested(record, config) if record is chosen else record for record in records]
+    if "test" in chosen.metrics:
+        write_record(config.out, chosen, None)
+    chosen = _tested(chosen, config)
+    return [chosen if record.digest == chosen.digest else record for record in records]
 
 
 def _tested(record: TrialRecord, config: TuneConfig) -> TrialRecord:
@@ -103,10 +117,12 @@ def _check_space(config: TuneConfig, search: SearchConfig, card: TrainingSetCard
             f"workers.count: a search runs each trial on one worker, not {config.workers.count}; "
             "set workers.count to 1, or write the cells as a grid"
         )
-    val = card.splits["val"]
-    if search.metric == "val_auroc" and not any(0 < positives < val.rows for positives in val.positives.values()):
-        raise ConfigError("search.metric: val_auroc needs both labels in the validation split; use val_loss")
     _check(config.trial, card, "trial")
+    val, classes = card.splits["val"], task_classes(config.trial, card)
+    if search.metric == "val_auroc" and not any(0 < val.positives.get(name, 0) < val.rows for name in classes):
+        raise ConfigError(
+            f"search.metric: val_auroc needs both labels of {', '.join(classes)} in the validation split; use val_loss"
+        )
     for key, values in search.space.items():
         for value in values.choices if isinstance(values, Choices) else ():
             where = f"search.space: {key} {value}"
@@ -121,5 +137,6 @@ def _check(trial: TrialConfig, card: TrainingSetCard, where: str) -> None:
         raise
 
 
-def _say_plan(trials: int, left: int, out: str) -> None:
-    to_stderr(f"{trials} trials, {trials - left} of them finished already; records in {out}")
+def _say_plan(config: TuneConfig, trials: int, left: int) -> None:
+    plan = f"; {plan_in_words(config, left)}" if left else ""
+    to_stderr(f"{trials} trials, {trials - left} of them finished already{plan}; records in {config.out}")

@@ -18,7 +18,7 @@ from hemo.config.tune import TuneConfig
 from hemo.errors import HemoError
 from hemo.learning.figures import EpochFigures, Reporter
 from hemo.learning.worker import Worker
-from hemo.study.record import TrialRecord, has_record, read_record, record_digest, write_record
+from hemo.study.record import TrialRecord, has_record, is_finished, read_record, record_digest, write_record
 
 TrialBody = Callable[[Reporter], TrialRecord]
 
@@ -67,25 +67,31 @@ class TrialRun(tune.Trainable):
             data = replace(data, test=None)
         worker = trial_worker(self._job, self._gpus)
         digest = record_digest(trial, data.card.digest)
+        if self._stops_trials() and is_finished(self._job.out, digest, pruned_counts=True):
+            return read_record(self._job.out, digest)
         with tracked(reporter, self._job.tracking, out=self._job.out, digest=digest, trial=trial) as told:
             try:
                 return run_trial(trial, self._job.training_set, self._job.out, reporter=told, worker=worker, data=data)
             except HemoError as error:
                 return self._failed(trial, error)
 
+    def _stops_trials(self) -> bool:
+        """Tell whether the sweep's scheduler may stop a trial, and one that it stopped is over."""
+        return self._job.search is not None and self._job.search.scheduler != "none"
+
     def _by_workers(self, trial: TrialConfig, _: Reporter) -> TrialRecord:
         """Run the trial in a group of workers, which nobody stops early."""
-        job = self._job.model_dump(include={"training_set", "out", "workers", "tracking", "cluster"})
         try:
-            return train_model(TrainConfig(**job, trial=trial))
+            return train_model(training_job(self._job, trial))
         except HemoError as error:
             return self._failed(trial, error)
 
     def _failed(self, trial: TrialConfig, error: HemoError) -> TrialRecord:
         """Return the record of a trial that cannot work, and write it if the trial did not: the others go on."""
+        digest = record_digest(trial, self._resident.card.digest)
+        if has_record(self._job.out, digest):
+            return read_record(self._job.out, digest)
         record = failed_record(trial, self._resident.card, trial_worker(self._job, self._gpus), str(error))
-        if has_record(self._job.out, record.digest):
-            return read_record(self._job.out, record.digest)
         write_record(self._job.out, record, None)
         return record
 
@@ -143,6 +149,12 @@ class Steps:
             self._said.put(error)
 
 
+def training_job(job: TuneConfig, trial: TrialConfig) -> TrainConfig:
+    """Return what `train` would be told to run one cell of a grid."""
+    shared = job.model_dump(include={"training_set", "out", "workers", "tracking", "cluster"})
+    return TrainConfig(**shared, trial=trial)
+
+
 def trial_worker(job: TuneConfig, gpus: float) -> Worker:
     """Return the sole worker of a trial, with the share of the machine that Ray gives it."""
     return Worker(device="cuda" if gpus else "cpu", threads=max(1, int(job.workers.cpus)))
@@ -154,6 +166,6 @@ def epoch_result(figures: EpochFigures) -> dict[str, Any]:
 
 
 def record_result(record: TrialRecord) -> dict[str, Any]:
-    """Return what Tune is told in the end: the figures of the weights that were kept, and how it ended."""
-    figures = {f"val_{name}": value for name, value in record.metrics.get("val", {}).items()}
+    """Return what Tune is told in the end: the best epoch's figures, as they were told then, and how it ended."""
+    figures = {f"val_{name}": value for name, value in record.best_epoch_val.items()}
     return {"done": True, "epoch": len(record.epochs), "status": record.status, "digest": record.digest, **figures}

@@ -63,7 +63,11 @@ class SearchConfig(Config):
         description="dotted field of `trial` -> {choices: [...]} or {low, high, log}"
     )
     trials: PositiveInt = Field(24, description="trials to run")
-    metric: Literal["val_loss", "val_accuracy", "val_auroc"] = Field("val_loss", description="what is optimised")
+    metric: Literal["val_loss", "val_accuracy", "val_auroc"] = Field(
+        "val_loss",
+        description="what is optimised: of the epoch with the lowest validation loss; val_accuracy at threshold 0.5, "
+        "not at the one chosen in the end",
+    )
     scheduler: Literal["none", "asha", "median"] = Field(
         "asha", description="stops poor trials early; they are recorded as pruned"
     )

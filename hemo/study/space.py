@@ -23,9 +23,12 @@ def search_space(base: TrialConfig, search: SearchConfig) -> dict[str, BaseDistr
         search: The space, and the points to try first.
 
     Raises:
-        ConfigError: If a key is no field of a trial, or an end, a choice or a first point cannot be its value.
+        ConfigError: If a key is no field of a trial or changes what the metric measures, or an end, a choice or a first
+            point cannot be its value.
     """
     space = {key: _distribution(key, values) for key, values in search.space.items()}
+    for key in space:
+        _refuse_incomparable(key, search.metric)
     for key, values in search.space.items():
         for value in values.choices if isinstance(values, Choices) else (values.low, values.high):
             changed(base, {key: value}, origin="search.space")
@@ -77,6 +80,20 @@ def _distribution(key: str, values: Choices | Range) -> BaseDistribution:
             f"search.space: {key} is a whole number; low {values.low} and high {values.high} must be whole as well"
         )
     return IntDistribution(int(values.low), int(values.high), log=values.log)
+
+
+def _refuse_incomparable(key: str, metric: str) -> None:
+    """Refuse a field that changes what the metric measures: of its values the easiest would win, not the best."""
+    if key in ("task", "target"):
+        raise ConfigError(
+            f"search.space: {key} is the question asked, and figures of different questions cannot be compared; "
+            "run one search for each"
+        )
+    if key == "training.loss" and metric == "val_loss":
+        raise ConfigError(
+            "search.space: training.loss is what val_loss measures, and values of different losses cannot be compared; "
+            "set search.metric to val_auroc or val_accuracy"
+        )
 
 
 def _check_first(point: Mapping[str, Any], space: Mapping[str, Choices | Range], origin: str) -> None:

@@ -1,5 +1,7 @@
 """Grids and searches on a tiny training set."""
 
+import shutil
+
 import pytest
 
 from hemo.cluster.fit import RAY_FOLDER
@@ -57,11 +59,30 @@ def test_a_search_prunes_reads_test_once_and_goes_on_from_its_study(make_trainin
     best = min((r for r in records if r.status == "complete"), key=lambda record: record.metrics["val"]["loss"])
     assert [record.digest for record in records if "test" in record.metrics] == [best.digest]
     assert set(read_predictions(config.out, best.digest)["split"].to_pylist()) == {"val", "test"}
-    unread = [record for record in records if record.status == "complete" and record is not best]
-    assert all(set(read_predictions(config.out, r.digest)["split"].to_pylist()) == {"val"} for r in unread)
+    assert (best.selected_by, best.selected_among) == ("val_loss", 3)
     more = tune_models(config.model_copy(update={"search": config.search.model_copy(update={"trials": 4})}))
     assert [record.digest for record in more[:3]] == [record.digest for record in records]
     assert len(more) == 4
+
+
+def test_a_search_holds_test_back_from_all_but_the_chosen(make_training_set, tmp_path):
+    """Three trials run to the end, for the median rule looks at three; the fourth learns nothing and is stopped."""
+    rates = [0.01, 0.02, 0.005, 1e-9]
+    search = {
+        "space": {"training.learning_rate": {"choices": rates}},
+        "first": [{"training.learning_rate": rate} for rate in rates],
+        **{"trials": 4, "grace_epochs": 1, "scheduler": "median"},
+    }
+    config = sweep(make_training_set(), tmp_path / "records", search=search, concurrent=1)
+    records = tune_models(config)
+    assert [record.status for record in records] == ["complete"] * 3 + ["pruned"]
+    chosen = min(records[:3], key=lambda record: record.metrics["val"]["loss"])
+    unread = [record for record in records[:3] if record is not chosen]
+    assert len(unread) == 2
+    assert all(set(read_predictions(config.out, r.digest)["split"].to_pylist()) == {"val"} for r in unread)
+    assert set(read_predictions(config.out, chosen.digest)["split"].to_pylist()) == {"val", "test"}
+    shutil.rmtree(tmp_path / "records" / unread[0].digest)  # its record was lost: it is run again
+    assert [record.digest for record in tune_models(config)] == [record.digest for record in records]
 
 
 @pytest.mark.parametrize(

@@ -33,6 +33,11 @@ def test_distributions_follow_the_field_and_not_the_spelling():
     }
 
 
+def test_a_loss_is_searched_by_what_does_not_depend_on_it():
+    values = {"training.loss": {"choices": ["default", "class_weighted"]}}
+    assert set(search_space(TrialConfig(), search(values, metric="val_auroc"))) == {"training.loss"}
+
+
 def test_a_point_becomes_a_named_trial():
     """Values are set and named in the order of the config, whatever order they came in."""
     trial = point_trial(TrialConfig(), {"training.learning_rate": 3.21234e-4, "model.backbone": "VGG16"})
@@ -50,6 +55,13 @@ def test_a_point_becomes_a_named_trial():
             {"model.dens_width": {"low": 1, "high": 2}},
             (),
             r"model\.dens_width is no field of a trial; did you mean model\.dense_width\?",
+        ),
+        ({"target": {"choices": ["any", "epidural"]}}, (), "target is the question asked.*run one search for each"),
+        ({"task": {"choices": ["binary", "multi_label"]}}, (), "task is the question asked"),
+        (
+            {"training.loss": {"choices": ["default", "class_weighted"]}},
+            (),
+            r"training\.loss is what val_loss measures.*search\.metric to val_auroc",
         ),
         ({"name": {"choices": ["a"]}}, (), "name is no field of a trial"),
         ({"model.dropout": {"low": 0, "high": 2}}, (), r"search\.space: model\.dropout: must be less than 1, not 2"),
