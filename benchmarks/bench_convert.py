@@ -36,7 +36,7 @@ from hemo.imaging.settings import image_settings
 from hemo.shards.manifest import Manifest, update_manifest
 from hemo.shards.unit import UnitTask, build_shard
 
-UNIT_FILES = 256
+UNIT_FILES = 512
 SCRIPT_WINDOWS = ((40, 80), (80, 200), (40, 380))
 
 

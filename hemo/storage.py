@@ -41,7 +41,9 @@ def filesystem(location: str) -> tuple[fsspec.AbstractFileSystem, str]:
     """Return the fsspec filesystem of `location` and the path within it."""
     try:
         fs, path = url_to_fs(location)
-    except (ValueError, ImportError) as error:
+    except ImportError as error:
+        raise SourceError(f"{location}: {error} (for s3://: pip install 'hemo[s3]')") from error
+    except ValueError as error:
         raise SourceError(
             f"{location}: {error}; give a folder or a URI fsspec knows, such as s3://bucket/folder"
         ) from error
