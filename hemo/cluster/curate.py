@@ -11,7 +11,9 @@ import pyarrow as pa
 import ray
 from rich.console import Console
 
+from hemo.cluster.convert import read_pseudonyms
 from hemo.cluster.data import data_context
+from hemo.cluster.progress import progress_bar, say
 from hemo.config.curate import SPLITS, CurateConfig
 from hemo.config.digest import differences, digest_of
 from hemo.corpus.labels import LabelTable, labels_of_classes, parse_labels
@@ -20,13 +22,14 @@ from hemo.curation.copy import CopyTask, write_buckets, write_part
 from hemo.curation.counts import count_table
 from hemo.curation.digest import training_set_digest
 from hemo.curation.plan import CopyPlan, ImageLayout, layout_of, plan_copies
-from hemo.curation.rows import read_index, text_column
+from hemo.curation.rows import pseudonymise_keys, read_index, text_column
 from hemo.curation.select import Selection, select
-from hemo.errors import HemoError, OutputError, SourceError
+from hemo.errors import ConfigError, HemoError, OutputError, SourceError
+from hemo.imaging.pseudonym import Pseudonymiser
 from hemo.shards.card import ConversionCard
 from hemo.shards.card import read_card as read_conversion_card
 from hemo.shards.schema import SCHEMA_VERSION
-from hemo.storage import exists, join, list_files, read_bytes, remove, require_writable, write_json
+from hemo.storage import exists, is_temporary, join, list_files, read_bytes, remove, require_writable, write_json
 
 BUCKETS = ".buckets"
 """Folder below the training set for what lies between the two passes."""
@@ -34,7 +37,7 @@ BUCKETS = ".buckets"
 PART = "part"
 """Column that tells a task which part its rows are."""
 
-_PART_FILE = re.compile(r"part-\d{6}\.parquet|\.part-\d{6}\.parquet\.\w+\.tmp")
+_PART_FILE = re.compile(r"part-\d{6}\.parquet")
 
 
 def curate_corpus(config: CurateConfig) -> str:
@@ -55,13 +58,15 @@ def curate_corpus(config: CurateConfig) -> str:
     if len(index) != conversion.rows:
         counts = f"{len(index)} rows, card.json says {conversion.rows}"
         raise SourceError(f"{config.shards}: index.parquet has {counts}; run `hemo convert` again")
+    pseudonyms = _require_key(config, conversion)
     label_file = b"" if config.labels == "source_class" else _read_label_file(config.labels)
     inputs = _inputs_digest(config, conversion, label_file)
     if _is_complete(config, inputs):
+        say(f"curate: {config.out} is complete")
         return config.out
     require_writable(config.out)
     outdated = _left_over(config.out)
-    selection = select(config, index, _label_table(config, index, label_file))
+    selection = select(config, index, _label_table(config, index, label_file, pseudonyms))
     layout = layout_of(conversion, config.neighbours)
     plan = plan_copies(selection, layout, part_rows=config.part_rows, seed=config.seed)
     for name in outdated:
@@ -81,10 +86,30 @@ def _read_label_file(location: str) -> bytes:
         raise SourceError(f"labels: {location}: {reason}; give a CSV or Parquet file, or source_class") from error
 
 
-def _label_table(config: CurateConfig, index: pa.Table, label_file: bytes) -> LabelTable:
+def _require_key(config: CurateConfig, conversion: ConversionCard) -> Pseudonymiser:
+    """Return what turns the keys of a label table into those of the shards.
+
+    Raises:
+        ConfigError: If that takes another pseudonym key than the given one.
+    """
+    pseudonyms = read_pseudonyms(config.pseudonym_key)
+    made_with = conversion.image.get("key_fingerprint", "")
+    if not config.pseudonym_key and made_with and config.labels != "source_class":
+        raise ConfigError(
+            f"labels: {config.shards} holds pseudonyms, which no label table names; "
+            "give --pseudonym_key FILE, the key `convert` was given"
+        )
+    if config.pseudonym_key and pseudonyms.fingerprint != made_with:
+        cure = "give the key `convert` was given" if made_with else "it keeps ids as they are, so give no key"
+        raise ConfigError(f"pseudonym_key: {config.pseudonym_key} is not the key of {config.shards}; {cure}")
+    return pseudonyms
+
+
+def _label_table(config: CurateConfig, index: pa.Table, label_file: bytes, pseudonyms: Pseudonymiser) -> LabelTable:
     if config.labels == "source_class":
         return labels_of_classes(text_column(index, "image_id"), text_column(index, "source_class"))
-    return parse_labels(label_file, config.labels)
+    table = parse_labels(label_file, config.labels)
+    return table if pseudonyms.keeps_ids else pseudonymise_keys(table, index, pseudonyms)
 
 
 def _inputs_digest(config: CurateConfig, conversion: ConversionCard, label_file: bytes) -> str:
@@ -101,8 +126,8 @@ def _inputs_digest(config: CurateConfig, conversion: ConversionCard, label_file:
 
 
 def _deciding(config: CurateConfig) -> dict[str, Any]:
-    """Return the config without what leaves the training set as it is."""
-    return config.model_dump(mode="json", exclude={"out", "cluster"})
+    """Return the config without what leaves the training set as it is: where its inputs lie is no part of them."""
+    return config.model_dump(mode="json", exclude={"shards", "labels", "pseudonym_key", "out", "cluster"})
 
 
 def _is_complete(config: CurateConfig, inputs: str) -> bool:
@@ -129,7 +154,8 @@ def _left_over(out: str) -> list[str]:
         OutputError: If a split folder holds files that curate did not write.
     """
     found = [f"{split}/{name}" for split in SPLITS for name in list_files(join(out, split))]
-    foreign = [name for name in found if not _PART_FILE.fullmatch(name.split("/", 1)[1])]
+    names = [(name, name.split("/", 1)[1]) for name in found]
+    foreign = [name for name, base in names if not (_PART_FILE.fullmatch(base) or is_temporary(base))]
     if foreign:
         raise OutputError(f"out: {out} holds {foreign[0]}, which no training set has; give another folder")
     return ["card.json", *found, BUCKETS]
@@ -144,9 +170,9 @@ def _copy(config: CurateConfig, plan: CopyPlan, classes: tuple[str, ...]) -> Non
     task = CopyTask(config.shards, join(config.out, BUCKETS), config.out, plan.layout, footer)
     copies = list(plan.copies_by_unit())
     units = [int(table["unit"][0].as_py()) for table in copies]
-    _run(_bucket_task, copies, task=task)
+    _run("shard", _bucket_task, copies, task=task)
     numbered = [_numbered(rows, part) for part, rows in enumerate(plan.rows)]
-    _run(_part_task, numbered, task=task, paths=plan.parts, units=units)
+    _run("part", _part_task, numbered, task=task, paths=plan.parts, units=units)
     remove(task.buckets)
 
 
@@ -154,19 +180,20 @@ def _numbered(rows: pa.Table, part: int) -> pa.Table:
     return rows.append_column(pa.field(PART, pa.int32()), pa.array(np.full(len(rows), part, np.int32)))
 
 
-def _run(work: Callable[..., pa.Table], tables: Sequence[pa.Table], **shared: Any) -> None:
-    """Call `work` with each table in a Ray Data task of its own.
+def _run(unit: str, work: Callable[..., pa.Table], tables: Sequence[pa.Table], **shared: Any) -> None:
+    """Call `work` with each table in a Ray Data task of its own, with progress in `unit`s on standard error.
 
     Raises:
         HemoError: What a task raised on purpose, or that it was lost.
     """
-    with data_context("curate"):
+    with data_context("curate"), progress_bar("curate", total=len(tables), unit=unit) as progress:
         dataset = ray.data.from_arrow(list(tables)).map_batches(
             work, batch_size=None, batch_format="pyarrow", zero_copy_batch=True, num_cpus=1, fn_kwargs=shared
         )
-        done = sum(row["done"] for row in dataset.iter_rows())
-    if done != len(tables):
-        raise HemoError(f"curate: {done} of {len(tables)} copies came back; run it again")
+        for row in dataset.iter_rows():
+            progress.update(row["done"])
+    if progress.n != len(tables):
+        raise HemoError(f"curate: {progress.n} of {len(tables)} copies came back; run it again")
 
 
 def _bucket_task(copies: pa.Table, *, task: CopyTask) -> pa.Table:
@@ -202,7 +229,7 @@ def _card(config: CurateConfig, conversion: ConversionCard, selection: Selection
     return TrainingSetCard(
         digest=training_set_digest(selection, image),
         inputs_digest=inputs,
-        config=_deciding(config),
+        config=config.model_dump(mode="json", exclude={"pseudonym_key", "out", "cluster"}),
         image=image,
         classes=rows.classes,
         channels=layout.all_channels,

@@ -4,11 +4,10 @@ import time
 from collections.abc import Callable
 from typing import TypeVar
 
-from rich.console import Console
-
 from hemo.cluster.convert import convert_corpus, read_pseudonyms
 from hemo.cluster.curate import curate_corpus
 from hemo.cluster.phantom import make_phantom
+from hemo.cluster.progress import say
 from hemo.cluster.session import connected
 from hemo.cluster.sweep import tune_models
 from hemo.config.pipeline import PipelineConfig
@@ -89,9 +88,8 @@ def _backbones(config: TuneConfig) -> list[str]:
 
 
 def _timed(title: str, run: Callable[[], R]) -> R:
-    console = Console(stderr=True, markup=False, highlight=False)
-    console.print(title)
+    say(title)
     started = time.monotonic()
     result = run()
-    console.print(f"{title}: done in {time.monotonic() - started:.1f} s")
+    say(f"{title}: done in {time.monotonic() - started:.1f} s")
     return result

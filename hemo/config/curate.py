@@ -36,6 +36,9 @@ class CurateConfig(Config):
         description="RSNA's long CSV, a wide CSV or Parquet keyed by image_id or path, "
         "or `source_class`: the folder names of an image folder"
     )
+    pseudonym_key: Literal[""] | Location = Field(
+        "", description="the key file of `convert`, where it replaced ids: the keys of `labels` are replaced alike"
+    )
     out: Location = Field(description="folder for the training set and its card")
     split: Literal["by_patient", "by_patient_stratified", "by_image", "official"] = Field(
         "by_patient", description="how rows are held out; `by_image` leaks patients and is marked so in every table"

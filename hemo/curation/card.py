@@ -38,9 +38,10 @@ class TrainingSetCard(Config):
     schema_version: int = CARD_SCHEMA_VERSION
     digest: str = Field(description="covers ids, labels, splits and the image config; trials are keyed by it")
     inputs_digest: str = Field(
-        description="covers curate's config, the shards' card and the label file: a stage with this digest is complete"
+        description="covers curate's config and, wherever they lie, the shards' card and index and the label file: "
+        "a stage with this digest is complete"
     )
-    config: dict[str, Any] = Field(description="curate's config as it was run")
+    config: dict[str, Any] = Field(description="curate's config as it was run; its locations are for people only")
     image: dict[str, Any] = Field(
         description="how the images were made: what `predict` needs to make the same from a raw file"
     )

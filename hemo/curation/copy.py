@@ -51,8 +51,9 @@ def write_buckets(task: CopyTask, copies: pa.Table) -> None:
         SourceError: If the shard is missing or holds other images than the index says.
     """
     unit = int(copies["unit"][0].as_py())
-    wanted, places = np.unique(copies["row"].to_numpy(), return_inverse=True)
-    images = _read_images(join(task.shards, shard_path(unit)), wanted, task.layout)
+    wanted, first, places = np.unique(copies["row"].to_numpy(), return_index=True, return_inverse=True)
+    image_ids = copies["image_id"].take(first)
+    images = _read_images(join(task.shards, shard_path(unit)), wanted, image_ids, task.layout)
     part = copies["part"].to_numpy()
     bounds = _batch_bounds(part, max(1, BATCH_BYTES // task.layout.image_bytes))
     schema = _bucket_schema(task.layout.image_bytes, part[bounds[:-1]].tolist())
@@ -87,31 +88,35 @@ def write_part(task: CopyTask, part: int, path: str, rows: pa.Table, units: list
     write_bytes(join(task.out, path), memoryview(_encode(rows, images, task.footer)))
 
 
-def _read_images(shard: str, wanted: NDArray[np.int32], layout: ImageLayout) -> NDArray[np.uint8]:
-    """Return the images of the wanted rows, ascending, as bytes: shape (wanted, image_bytes)."""
+def _read_images(
+    shard: str, wanted: NDArray[np.int32], image_ids: "pa.ChunkedArray[Any]", layout: ImageLayout
+) -> NDArray[np.uint8]:
+    """Return the images of the wanted rows, ascending and named `image_ids`, as bytes: shape (wanted, image_bytes)."""
     images = np.empty((len(wanted), layout.image_bytes), np.uint8)
     fs, path = filesystem(shard)
     if not fs.exists(path):
         raise SourceError(f"{shard} stands in the index but does not exist; run `hemo convert` again")
     try:
         with fs.open(path, "rb") as file:
-            for first, column in _groups_with(pq.ParquetFile(file), wanted):
-                here = slice(*np.searchsorted(wanted, [first, first + len(column)]))
-                pixels = images_of(column, layout.shape, layout.dtype).reshape(len(column), -1).view(np.uint8)
+            for first, group in _groups_with(pq.ParquetFile(file), wanted):
+                here = slice(*np.searchsorted(wanted, [first, first + len(group)]))
+                if not group["image_id"].take(wanted[here] - first).equals(image_ids[here]):
+                    raise ValueError(f"other images from row {first} on")
+                pixels = images_of(group[IMAGE], layout.shape, layout.dtype).reshape(len(group), -1).view(np.uint8)
                 images[here] = pixels[wanted[here] - first]
     except (pa.ArrowInvalid, ValueError, IndexError) as error:
         raise SourceError(f"{shard} does not fit the index ({error}); run `hemo convert` again") from error
     return images
 
 
-def _groups_with(file: pq.ParquetFile, wanted: NDArray[np.int32]) -> Iterator[tuple[int, "pa.ChunkedArray[Any]"]]:
-    """Yield first row and `image` column of each row group that holds a wanted row, in order."""
+def _groups_with(file: pq.ParquetFile, wanted: NDArray[np.int32]) -> Iterator[tuple[int, pa.Table]]:
+    """Yield first row and the columns `image_id` and `image` of each row group that holds a wanted row, in order."""
     rows = [file.metadata.row_group(group).num_rows for group in range(file.num_row_groups)]
     if wanted[-1] >= sum(rows):
         raise IndexError(f"{sum(rows)} rows, where row {wanted[-1]} is wanted")
     ends = np.cumsum(rows)
     for group in np.unique(np.searchsorted(ends, wanted, side="right")).tolist():
-        yield int(ends[group]) - rows[group], file.read_row_group(group, columns=[IMAGE])[IMAGE]
+        yield int(ends[group]) - rows[group], file.read_row_group(group, columns=["image_id", IMAGE])
 
 
 def _batch_bounds(part: NDArray[np.int32], rows_at_most: int) -> list[int]:

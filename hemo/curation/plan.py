@@ -1,4 +1,4 @@
-"""Where every image of a training set comes from and where it goes: tables of integers, no pixels."""
+"""Where every image of a training set comes from and where it goes: tables of numbers and ids, no pixels."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -26,6 +26,7 @@ COPY_SCHEMA = pa.schema(
         pa.field("part", pa.int32()),  # part to write
         pa.field("position", pa.int32()),  # row within the part
         pa.field("slot", pa.int8()),  # place among the images of that row: its own, or previous, own, next
+        pa.field("image_id", pa.string()),  # of the image, to tell a shard that is not the index's
     ]
 )
 
@@ -136,7 +137,6 @@ def _copies(rows: Rows, members: list[NDArray[np.int64]], slots: int) -> pa.Tabl
     unit, row = (rows.index[name].to_numpy()[source] for name in ("unit", "row"))
     columns = [unit, row, np.tile(part, slots), np.tile(position, slots), slot]
     order = np.lexsort((slot, columns[3], columns[2], unit))
-    return pa.Table.from_arrays(
-        [pa.array(column[order], field.type) for column, field in zip(columns, COPY_SCHEMA, strict=True)],
-        schema=COPY_SCHEMA,
-    )
+    numbers = [pa.array(column[order], field.type) for column, field in zip(columns, COPY_SCHEMA, strict=False)]
+    image_id = text_column(rows.index, "image_id").take(source[order])
+    return pa.Table.from_arrays([*numbers, image_id], schema=COPY_SCHEMA)

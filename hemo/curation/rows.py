@@ -2,7 +2,7 @@
 
 import io
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, cast
 
 import numpy as np
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from hemo.corpus.labels import NULL_LABEL, LabelTable
 from hemo.curation.card import Count
 from hemo.errors import LabelError, SourceError
+from hemo.imaging.pseudonym import Pseudonymiser
 from hemo.shards.schema import SHARD_INDEX_SCHEMA
 from hemo.storage import exists, join, read_bytes
 
@@ -30,6 +31,7 @@ class Rows:
         labelled: Shape (rows,), bool: whether the label table holds the image.
         patient: Shape (rows,), int: number of the patient; an image without one is a patient of its own.
         patient_names: Name of each patient, `patient P` or `image I`, unique.
+        matched_keys: Rows of the label table that fit an image; by path one may fit every frame of a file.
     """
 
     index: pa.Table
@@ -38,6 +40,7 @@ class Rows:
     labelled: NDArray[np.bool_]
     patient: NDArray[np.int64]
     patient_names: pa.StringArray
+    matched_keys: int
 
     def count(self, chosen: NDArray[np.int64]) -> Count:
         """Count the rows whose numbers are `chosen`."""
@@ -94,7 +97,37 @@ def join_labels(index: pa.Table, table: LabelTable, *, within: pa.StringArray | 
     labels = table.values[places.fill_null(0).to_numpy()]
     labels[~labelled] = NULL_LABEL
     patient, names = _number_patients(index, within)
-    return Rows(index, table.classes, labels, labelled, patient, names)
+    return Rows(index, table.classes, labels, labelled, patient, names, pc.count_distinct(places).as_py())
+
+
+def pseudonymise_keys(table: LabelTable, index: pa.Table, pseudonyms: Pseudonymiser) -> LabelTable:
+    """Return a label table of true names as one of pseudonyms, as `convert` makes them.
+
+    Args:
+        table: Labels keyed by image id, `NAME#FRAME` for frames, or by path.
+        index: As `read_index` returns it.
+        pseudonyms: With the key of the conversion.
+
+    Raises:
+        LabelError: If no key's pseudonym stands in the index.
+    """
+    names = [str(name) for name in table.keys.to_pylist()]
+    for kind, column in (("image", "image_id"), ("path", "source_path")):
+        keys = pa.array([_pseudonym(pseudonyms, kind, name) for name in names], pa.string())
+        if pc.any(pc.is_in(keys, value_set=text_column(index, column))).as_py():
+            return replace(table, keys=keys)
+    raise LabelError(
+        f"labels: none of the {len(names)} keys fits an image under its pseudonym; "
+        "a key is a path as `convert` found it below its source, with or without its ending"
+    )
+
+
+def _pseudonym(pseudonyms: Pseudonymiser, kind: str, name: str) -> str:
+    """Return the pseudonym of an image id or a path; the number of a frame stays readable."""
+    stem, mark, frame = name.rpartition("#")
+    if kind == "image" and stem and frame.isdecimal():
+        return f"{pseudonyms(kind, stem)}{mark}{frame}"
+    return pseudonyms(kind, name)
 
 
 def _number_patients(index: pa.Table, within: pa.StringArray | None) -> tuple[NDArray[np.int64], pa.StringArray]:

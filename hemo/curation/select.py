@@ -152,7 +152,7 @@ def _label_findings(rows: Rows, table: LabelTable) -> dict[str, Any]:
     without = int((~rows.labelled).sum())
     return {
         "images_without_labels": without,
-        "labels_without_images": len(table.keys) - (len(rows.labelled) - without),
+        "labels_without_images": len(table.keys) - rows.matched_keys,
         "repeated_label_rows": table.repeated,
     }
 

@@ -12,7 +12,8 @@ from hemo.cluster import curate
 from hemo.cluster.curate import curate_corpus
 from hemo.config.curate import CurateConfig
 from hemo.curation.card import read_card
-from hemo.errors import LabelError, OutputError, SourceError
+from hemo.errors import ConfigError, LabelError, OutputError, SourceError
+from hemo.imaging.pseudonym import pseudonymiser
 from hemo.shards.schema import FOOTER_KEY
 from tests.made_shards import write_conversion
 
@@ -37,7 +38,7 @@ def files_below(folder: str) -> dict[str, str]:
     return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
 
 
-def alone(work: Any, tables: Any, **shared: Any) -> None:
+def alone(unit: str, work: Any, tables: Any, **shared: Any) -> None:
     """Do in this process, one after the other, what Ray does on many."""
     for table in tables:
         work(table, **shared)
@@ -75,18 +76,81 @@ def no_ray(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("no_ray")
-def test_a_complete_set_is_left_alone_and_an_interrupted_one_made_anew(corpus, monkeypatch):
+def test_a_complete_set_is_left_alone_and_an_interrupted_one_made_anew(corpus, monkeypatch, capsys):
     config = CurateConfig(**corpus)
     curate_corpus(config)
     before = files_below(config.out)
     Path(config.out, "card.json").unlink()
     Path(config.out, "train", "part-000009.parquet").write_bytes(b"of an earlier run")
+    Path(config.out, "val", ".part-000000.parquet.0123456789abcdef.tmp").write_bytes(b"of a killed one")
     Path(config.out, ".buckets").mkdir()
     Path(config.out, ".buckets", "unit-000000.arrow").write_bytes(b"cut off")
     curate_corpus(config)
     assert files_below(config.out) == before
     monkeypatch.setattr(curate, "_copy", None)
+    capsys.readouterr()
     assert curate_corpus(config) == config.out
+    assert capsys.readouterr().err == f"curate: {config.out} is complete\n"
+
+
+@pytest.mark.usefixtures("no_ray")
+def test_a_run_folder_may_move(tmp_path, corpus, monkeypatch):
+    curate_corpus(CurateConfig(**corpus))
+    moved = tmp_path / "moved"
+    moved.mkdir()
+    for place in ("shards", "labels.csv", "set"):
+        (tmp_path / place).rename(moved / place)
+    monkeypatch.setattr(curate, "_copy", None)
+    there = {name: location.replace(str(tmp_path), str(moved)) for name, location in corpus.items()}
+    assert curate_corpus(CurateConfig(**there)) == str(moved / "set")
+
+
+KEY = "a secret of tests"
+
+
+@pytest.fixture
+def pseudonymous(tmp_path: Path, corpus: dict[str, str]) -> dict[str, str]:
+    """The same corpus, converted with a pseudonym key, and the key's file."""
+    (tmp_path / "key").write_text(KEY)
+    name = pseudonymiser(KEY.encode())
+    rows = [
+        {
+            "image_id": name("image", f"ID_{n:03d}"),
+            "source_path": name("path", f"a/ID_{n:03d}.dcm"),
+            "patient": name("patient", f"P{n // 2}"),
+        }
+        for n in range(40)
+    ]
+    shards = write_conversion(tmp_path / "keyed", rows, unit_rows=7)
+    card = json.loads(Path(shards, "card.json").read_text())
+    card["image"]["key_fingerprint"] = name.fingerprint
+    Path(shards, "card.json").write_text(json.dumps(card))
+    return corpus | {"shards": shards, "pseudonym_key": str(tmp_path / "key")}
+
+
+@pytest.mark.usefixtures("no_ray")
+@pytest.mark.parametrize("named", ["ID_{:03d}", "a/ID_{:03d}.dcm"])
+def test_a_table_of_true_names_labels_pseudonyms(pseudonymous, named):
+    lines = ["Image,any", *(f"{named.format(n)},{int(n % 3 == 0)}" for n in range(40))]
+    Path(pseudonymous["labels"]).write_text("\n".join(lines))
+    out = curate_corpus(CurateConfig(**pseudonymous))
+    rows = [row for split in SPLITS for row in pq.read_table(f"{out}/{split}").to_pylist()]
+    assert sorted((row["image"][0], row["label_any"]) for row in rows) == [(n, int(n % 3 == 0)) for n in range(40)]
+    assert KEY not in Path(out, "card.json").read_text()
+
+
+@pytest.mark.usefixtures("no_ray")
+def test_the_pseudonym_key_is_asked_for_and_must_be_that_of_the_shards(tmp_path, corpus, pseudonymous):
+    with pytest.raises(ConfigError, match="holds pseudonyms, which no label table names; give --pseudonym_key FILE"):
+        curate_corpus(CurateConfig(**pseudonymous | {"pseudonym_key": ""}))
+    (tmp_path / "other").write_text("another secret of tests")
+    with pytest.raises(ConfigError, match=r"other is not the key of .*keyed; give the key `convert` was given"):
+        curate_corpus(CurateConfig(**pseudonymous | {"pseudonym_key": str(tmp_path / "other")}))
+    with pytest.raises(ConfigError, match=r"is not the key of .*shards; it keeps ids as they are, so give no key"):
+        curate_corpus(CurateConfig(**corpus, pseudonym_key=pseudonymous["pseudonym_key"]))
+    Path(pseudonymous["labels"]).write_text("Image,any\nx,1\n")
+    with pytest.raises(LabelError, match="none of the 1 keys fits an image under its pseudonym; a key is a path"):
+        curate_corpus(CurateConfig(**pseudonymous))
 
 
 @pytest.mark.usefixtures("no_ray")

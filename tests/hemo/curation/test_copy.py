@@ -113,3 +113,14 @@ def test_a_part_is_not_written_without_all_its_images(tmp_path):
     with pytest.raises(HemoError, match=r"train/part-000000.parquet: \d+ of \d+ images in its buckets"):
         write_part(task, 0, plan.parts[0], plan.rows[0], [0])
     assert not (Path(task.out) / plan.parts[0]).exists()
+
+
+def test_a_shard_of_other_images_than_the_index_says_is_refused(tmp_path):
+    task, plan = planned(tmp_path, slots=1)
+    shard = Path(task.shards, "shards", "unit-000001.parquet")
+    table = pq.read_table(shard)
+    pq.write_table(table.take([1, 0, *range(2, len(table))]), shard)  # as if converted again, the index older
+    with pytest.raises(
+        SourceError, match=r"unit-000001\.parquet does not fit the index \(other images from row 0 on\)"
+    ):
+        copied(task, plan)

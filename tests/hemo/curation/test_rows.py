@@ -6,8 +6,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from hemo.corpus.labels import NULL_LABEL, LabelTable
-from hemo.curation.rows import has_flag, hash_texts, join_labels, read_index
+from hemo.curation.rows import has_flag, hash_texts, join_labels, pseudonymise_keys, read_index
 from hemo.errors import LabelError, SourceError
+from hemo.imaging.pseudonym import pseudonymiser
 from tests.made_shards import index_of, write_conversion
 
 
@@ -24,6 +25,20 @@ def test_labels_meet_images_by_id_in_any_order():
 def test_labels_meet_images_by_path_if_no_id_fits():
     rows = join_labels(index_of([{}, {}]), labels(["train/ID_001.dcm"], [1]))
     assert rows.labels[:, 0].tolist() == [NULL_LABEL, 1]
+
+
+def test_a_path_that_fits_every_frame_of_a_file_is_one_matched_key():
+    frames = [{"image_id": f"a#{frame}", "source_path": "a.dcm"} for frame in range(4)]
+    rows = join_labels(index_of([*frames, {"source_path": "b.dcm"}]), labels(["a.dcm", "c.dcm"], [1, 0]))
+    assert rows.labels[:, 0].tolist() == [1, 1, 1, 1, NULL_LABEL]
+    assert rows.matched_keys == 1
+
+
+def test_frames_keep_their_numbers_under_a_pseudonym():
+    name = pseudonymiser(b"a secret of tests")
+    index = index_of([{"image_id": f"{name('image', 'x/a')}#{frame}"} for frame in range(2)])
+    table = pseudonymise_keys(labels(["x/a#1", "y"], [1, 0]), index, name)
+    assert join_labels(index, table).labels[:, 0].tolist() == [NULL_LABEL, 1]
 
 
 def test_labels_that_fit_no_image_are_refused_with_a_sample_of_both():
