@@ -30,12 +30,13 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def metrics_text(record: TrialRecord) -> str:
-    """Return the best epoch's figures as a table, a split a row; `-` where a figure is not defined."""
+    """Return figures as a table, a split a row: before the first epoch, then the best one's; `-` where undefined."""
     lines = [f"best epoch {record.best_epoch} of {len(record.epochs)}, threshold {record.threshold:.3f}"]
-    lines.append("".join(f"{name:>13}" for name in ("split", *METRICS)))
-    for split, metrics in record.metrics.items():
+    lines.append(f"{'split':>15}" + "".join(f"{name:>13}" for name in METRICS))
+    before = {f"at start: {split}": metrics for split, metrics in record.baseline.items()}
+    for split, metrics in {**before, **record.metrics}.items():
         shown = [f"{metrics[name]:.4f}" if name in metrics else "-" for name in METRICS]
-        lines.append("".join(f"{cell:>13}" for cell in (split, *shown)))
+        lines.append(f"{split:>15}" + "".join(f"{cell:>13}" for cell in shown))
     return "\n".join(lines)
 
 

@@ -10,19 +10,21 @@ from typing import Any
 import ray
 import ray.train
 from ray.train.torch import TorchTrainer, get_device
+from ray.train.v2._internal.exceptions import UserExceptionWithTraceback
 from ray.train.v2.api.exceptions import TrainingFailedError, WorkerGroupError
 from ray.util.queue import Queue
 
-from hemo.cluster.feed import get_training_set, put_training_set
-from hemo.cluster.track import tracked
-from hemo.cluster.trial import check_trial, failed_record, run_trial
+from hemo.cluster.capacity import gpus_per_worker
+from hemo.cluster.feed import ResidentSet, get_training_set, put_training_set
+from hemo.cluster.track import check_tracking, tracked
+from hemo.cluster.trial import check_shares, check_trial, failed_record, finished_record, run_trial
 from hemo.config.train import TrainConfig, WorkersConfig
-from hemo.curation.card import read_card
-from hemo.errors import ConfigError, TrialError, UserError
+from hemo.curation.card import TrainingSetCard, read_card
+from hemo.errors import TrialError, UserError
 from hemo.learning.figures import LineReporter, QuietReporter, to_stderr
 from hemo.learning.worker import Worker
-from hemo.storage import exists, join, remove, require_writable
-from hemo.study.record import TrialRecord, is_finished, read_record, record_digest, write_record
+from hemo.storage import join, remove, require_writable
+from hemo.study.record import TrialRecord, has_record, read_record, record_digest, write_record
 
 RAY_FOLDER = "ray"
 """Beside the record while a trial runs: Ray Train's own notes; removed when the trial is recorded."""
@@ -31,29 +33,33 @@ GROUP_RETRIES = 2
 """How often lost workers are replaced; each time the trial goes on after its last whole epoch."""
 
 
-def train_model(config: TrainConfig) -> TrialRecord:
+def train_model(config: TrainConfig, resident: ResidentSet | None = None) -> TrialRecord:
     """Train one model and return its record; one that is finished is returned at once, a killed one goes on.
 
     Args:
         config: Training set, trial, workers and where the record goes.
+        resident: The training set, if it is in the object store already; else it is put there.
 
     Raises:
-        UserError: If the trial cannot work, see `check_trial`.
+        UserError: If the trial cannot work, see `check_trial`, `check_workers` and `check_tracking`.
         TrialError: If the trial failed; its record says so too.
     """
-    card = read_card(config.training_set)
+    card = resident.card if resident else read_card(config.training_set)
+    check_tracking(config.tracking, config.out)
+    check_workers(config, card)
     check_trial(config.trial, card)
-    check_workers(config)
     require_writable(config.out)
     digest = record_digest(config.trial, card.digest)
-    if is_finished(config.out, digest):
-        return read_record(config.out, digest)
+    if finished := finished_record(config.trial, digest, config.out):
+        return finished
+    gpus = gpus_per_worker(config.workers)
     remove(join(config.out, digest, "record.json"))  # of an earlier failure: what is there afterwards is new
     try:
-        _run_workers(config, digest)
+        _run_workers(config, digest, gpus, resident or put_training_set(config.training_set))
     except TrainingFailedError as error:
-        if not exists(join(config.out, digest, "record.json")):
-            write_record(config.out, failed_record(config.trial, card, Worker(), failure_reason(error)), None)
+        if not has_record(config.out, digest):
+            lost = _worker(config.workers, rank=0, device="cuda" if gpus else "cpu")
+            write_record(config.out, failed_record(config.trial, card, lost, failure_reason(error)), None)
     remove(join(config.out, digest, RAY_FOLDER))
     record = read_record(config.out, digest)
     if record.status == "failed":
@@ -61,37 +67,31 @@ def train_model(config: TrainConfig) -> TrialRecord:
     return record
 
 
-def check_workers(config: TrainConfig) -> None:
-    """Refuse more workers than a batch has images.
+def check_workers(config: TrainConfig, card: TrainingSetCard) -> None:
+    """Refuse more workers than a batch has images for, by the card's rows alone.
 
     Raises:
-        ConfigError: With both numbers.
+        ConfigError: See `check_shares`.
     """
-    workers, batch_size = config.workers.count, config.trial.training.batch_size
-    if batch_size < workers:
-        raise ConfigError(
-            f"trial.training.batch_size: {batch_size} images a step cannot be shared by {workers} workers"
-        )
+    rows, batch_size = card.splits["train"].rows, config.trial.training.batch_size
+    check_shares(rows, workers=config.workers.count, batch_size=batch_size)
 
 
-def gpus_per_worker(workers: WorkersConfig) -> float:
-    """Return GPUs a worker gets: as told, or, for `auto`, one where the cluster has any."""
-    if workers.gpus != "auto":
-        return workers.gpus
-    return 1.0 if ray.cluster_resources().get("GPU") else 0.0  # type: ignore[no-untyped-call]
+def _worker(workers: WorkersConfig, *, rank: int, device: str) -> Worker:
+    return Worker(rank=rank, count=workers.count, device=device, threads=max(1, int(workers.cpus)))
 
 
-def _run_workers(config: TrainConfig, digest: str) -> None:
+def _run_workers(config: TrainConfig, digest: str, gpus: float, resident: ResidentSet) -> None:
     """Run the trial in a Ray Train worker group, showing its epochs on standard error."""
-    workers, gpus = config.workers, gpus_per_worker(config.workers)
+    workers = config.workers
     resources = {"CPU": workers.cpus, **({"GPU": gpus} if gpus else {})}
     _say_if_waiting(resources, workers.count)
     remove(join(config.out, digest, RAY_FOLDER))  # a trial resumes from its own state, not from Ray Train's
-    data = put_training_set(config.training_set)
+    settings = {"config": config.model_dump(mode="json"), "digest": digest, "data": resident}
     with interruption_raised(), _lines_shown() as say:
         result: Any = TorchTrainer(  # typed as Train V1's result, which has no return_value
             _train_worker,  # type: ignore[arg-type]  # it may return a value since Ray 2.60
-            train_loop_config={"config": config.model_dump(mode="json"), "data": data, "say": say},
+            train_loop_config={**settings, "say": say},
             scaling_config=ray.train.ScalingConfig(
                 num_workers=workers.count, use_gpu=gpus > 0, resources_per_worker=resources
             ),
@@ -112,16 +112,13 @@ def _train_worker(settings: dict[str, Any]) -> UserError | None:
         What the user must mend, if that ended it; raised, Ray Train would try again.
 
     Raises:
-        TrialError: If the trial failed and others wait for this worker: Ray Train then ends them too.
+        TrialError: If the trial failed and others may wait for this worker: Ray Train ends them too, and starts a group
+            that finds the record and does nothing.
     """
     config = TrainConfig.model_validate(settings["config"])
-    context = ray.train.get_context()
-    worker = Worker(
-        rank=context.get_world_rank(),
-        count=context.get_world_size(),
-        device=str(get_device()),
-        threads=max(1, int(config.workers.cpus)),
-    )
+    if has_record(config.out, settings["digest"]):
+        return None  # written since `train_model` began, by an earlier group of the same workers: final
+    worker = _worker(config.workers, rank=ray.train.get_context().get_world_rank(), device=str(get_device()))
     try:
         record = _run_share(config, worker, settings)
     except UserError as error:
@@ -137,7 +134,7 @@ def _run_share(config: TrainConfig, worker: Worker, settings: dict[str, Any]) ->
     run = partial(run_trial, config.trial, config.training_set, config.out, worker=worker, data=data)
     if not worker.leads:
         return run(reporter=QuietReporter())
-    digest, lines = record_digest(config.trial, data.card.digest), LineReporter(settings["say"])
+    lines, digest = LineReporter(settings["say"]), settings["digest"]
     with tracked(lines, config.tracking, out=config.out, digest=digest, trial=config.trial) as reporter:
         return run(reporter=reporter)
 
@@ -189,10 +186,9 @@ def _say_if_waiting(resources: dict[str, float], count: int) -> None:
 
 
 def failure_reason(error: TrainingFailedError) -> str:
-    """Return why a worker group ended: what a trial died of in one worker, else what Ray Train says of lost workers."""
-    failures = error.worker_failures.values() if isinstance(error, WorkerGroupError) else ()
-    for failure in failures:
-        cause = getattr(failure, "_base_exc", failure)  # Ray Train's wrapper for what a train function raised
-        if isinstance(cause, TrialError):
-            return str(cause)
+    """Return why a worker group ended: what all failed workers raised, else what Ray Train says of lost ones."""
+    failures = list(error.worker_failures.values()) if isinstance(error, WorkerGroupError) else []
+    raised = [failure._base_exc for failure in failures if isinstance(failure, UserExceptionWithTraceback)]
+    if raised and len(raised) == len(failures):
+        return f"{type(raised[0]).__name__}: {raised[0]}"
     return f"the workers were lost: {str(error).strip().splitlines()[-1]}"

@@ -16,8 +16,13 @@ RECORDED_PACKAGES = ("torch", "timm", "torchmetrics", "numpy", "ray")
 
 
 def hardware(worker: Worker) -> str:
-    """Return processor and number of workers, such as `1 x NVIDIA H200` or `2 x CPU (1 thread, AMD EPYC 7763)`."""
+    """Return processor and number of workers, such as `1 x NVIDIA H200` or `2 x CPU (1 thread, AMD EPYC 7763)`.
+
+    A GPU is named only by a process that has one: the one that records a lost trial may have none.
+    """
     if worker.device.startswith("cuda"):
+        if not torch.cuda.is_available():
+            return f"{worker.count} x GPU (seen from a process without one)"
         return f"{worker.count} x {torch.cuda.get_device_name(worker.device)}"
     threads = f"{worker.threads} thread{'s' if worker.threads > 1 else ''}"
     return f"{worker.count} x CPU ({threads}, {_processor()})"
@@ -38,15 +43,15 @@ def versions() -> dict[str, str]:
 
 
 def commit() -> str:
-    """Return hemo's git commit, empty where hemo does not run from a checkout."""
+    """Return hemo's git commit, 12 digits, with `-dirty` where files differ from it; empty without a checkout."""
     folder = Path(hemo.__file__).parent
     try:
         found = subprocess.run(
-            ["git", "-C", str(folder), "rev-parse", "HEAD"],
+            ["git", "-C", str(folder), "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"],
             capture_output=True,
             text=True,
             check=False,
-            env={**os.environ, "GIT_CEILING_DIRECTORIES": str(folder.parents[1])},
+            env={**os.environ, "GIT_CEILING_DIRECTORIES": str(folder.parents[1]), "GIT_OPTIONAL_LOCKS": "0"},
         )
     except FileNotFoundError:
         return ""

@@ -46,6 +46,18 @@ class TrackedReporter:
         return self._reporter.epoch(figures)
 
 
+def check_tracking(tracking: TrackingConfig, out: str) -> None:
+    """Refuse a tracker that cannot write where the records go.
+
+    Raises:
+        ConfigError: If `out` is not on a mounted disk.
+    """
+    if tracking.backend != "none" and not is_local(out):
+        raise ConfigError(
+            f"tracking.backend: {tracking.backend} writes to mounted disks only, not to {out}; use `none`"
+        )
+
+
 @contextmanager
 def tracked(
     reporter: Reporter, tracking: TrackingConfig, *, out: str, digest: str, trial: TrialConfig
@@ -60,15 +72,12 @@ def tracked(
         trial: Its settings are logged.
 
     Raises:
-        ConfigError: If the tracker cannot write where `out` is.
+        ConfigError: If the tracker cannot write where `out` is, see `check_tracking`.
     """
+    check_tracking(tracking, out)
     if tracking.backend == "none":
         yield reporter
         return
-    if not is_local(out):
-        raise ConfigError(
-            f"tracking.backend: {tracking.backend} writes to mounted disks only, not to {out}; use `none`"
-        )
     folder = Path(out, digest)
     folder.mkdir(parents=True, exist_ok=True)
     settings = {**flat_settings(trial.model_dump(mode="json")), "digest": digest}

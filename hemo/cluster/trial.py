@@ -19,8 +19,9 @@ from hemo.learning.images import TrialData, read_training_set
 from hemo.learning.loop import fit
 from hemo.learning.loss import ANY_CLASS
 from hemo.learning.model import parameter_count
+from hemo.learning.order import smallest_share
 from hemo.learning.weights import check_weights
-from hemo.learning.worker import Worker
+from hemo.learning.worker import Worker, all_or_none
 from hemo.storage import join, remove
 from hemo.study.record import (
     PREDICTION_SCHEMA,
@@ -37,7 +38,9 @@ STATE = "state.pt"
 
 
 def check_trial(config: TrialConfig, card: TrainingSetCard) -> None:
-    """Refuse a trial that cannot work, before any work is done: from the card alone, without weights or images.
+    """Refuse a trial that cannot work before any image is read: from the card and the starting weights.
+
+    Weights are read for that, those from ImageNet also kept: whatever runs the trial must be able to get them anyway.
 
     Raises:
         ConfigError: Unknown backbone or target, images too small for the backbone, weights that cannot be had, a loss
@@ -70,9 +73,38 @@ def _require_two_classes(config: TrialConfig, card: TrainingSetCard, classes: tu
     )
 
 
+def check_shares(rows: int, *, workers: int, batch_size: int) -> None:
+    """Refuse steps in which a worker has less than the two images batch normalisation needs.
+
+    Raises:
+        ConfigError: With all numbers.
+    """
+    images = smallest_share(rows, workers=workers, batch_size=batch_size)
+    if images < 2:
+        raise ConfigError(
+            f"trial.training.batch_size: {batch_size} images a step, of {rows} to train on, leave one of {workers} "
+            f"workers (workers.count) with {images} in its smallest step, at least 2 are needed; "
+            "give a larger batch_size or fewer workers"
+        )
+
+
 def checkpoint_folder(out: str, digest: str) -> str:
     """Return where a trial's checkpoint lies."""
     return join(out, digest, "checkpoint")
+
+
+def finished_record(config: TrialConfig, digest: str, out: str) -> TrialRecord | None:
+    """Return the record of a trial that need not run again, None of one that must.
+
+    The name is not part of a trial's digest: a record from before the trial was renamed is written anew.
+    """
+    if not is_finished(out, digest):
+        return None
+    record = read_record(out, digest)
+    if record.config.name != config.name:
+        record = record.model_copy(update={"config": config})
+        write_record(out, record, None)
+    return record
 
 
 def run_trial(
@@ -87,7 +119,8 @@ def run_trial(
     """Run one trial to its record, or return the record it already has.
 
     A trial's own failure does not raise: it is recorded as failed, with the reason. A killed trial that is run again
-    goes on after its last whole epoch. With several workers, each calls this; rank 0 writes.
+    goes on after its last whole epoch. With several workers, each calls this and rank 0 writes, but for a failure,
+    which any worker may meet alone; only a `TrialError` is one, other errors may come of a lost worker and are raised.
 
     Args:
         config: Of the trial.
@@ -98,25 +131,29 @@ def run_trial(
         data: The training set in memory, where it is shared; else it is read.
 
     Raises:
-        UserError: If the trial cannot work, see `check_trial`, or the set cannot be read.
+        UserError: If the trial cannot work, see `check_trial`, or the set cannot be read; on every worker.
     """
     card = data.card if data else read_card(training_set)
-    digest = record_digest(config, card.digest)
-    if is_finished(out, digest):
-        return read_record(out, digest)
-    check_trial(config, card)
+    with all_or_none(worker):
+        digest = record_digest(config, card.digest)
+    if finished := finished_record(config, digest, out):
+        return finished
+    with all_or_none(worker):
+        check_trial(config, card)
+        splits = select_splits(data or read_training_set(training_set), config)
+        check_shares(len(splits.train), workers=worker.count, batch_size=config.training.batch_size)
     torch.set_num_threads(worker.threads)
-    splits = select_splits(data or read_training_set(training_set), config)
     state_at = join(checkpoint_folder(out, digest), STATE)
     try:
         result = fit(config, splits, reporter=reporter, worker=worker, state_at=state_at)
     except UserError:
         raise
     except Exception as error:  # whatever a trial dies of is part of the comparison
+        if worker.count > 1 and not isinstance(error, TrialError):
+            raise
         reason = str(error) if isinstance(error, TrialError) else f"{type(error).__name__}: {error}"
         record = failed_record(config, card, worker, reason)
-        if worker.leads:
-            write_record(out, record, None)
+        write_record(out, record, None)
         return record
     return _finish(out, result, splits, _record(config, card, splits, result, worker), card, worker)
 
@@ -131,6 +168,7 @@ def failed_record(config: TrialConfig, card: TrainingSetCard, worker: Worker, re
         classes=task_classes(config, card),
         training_set=card.digest,
         split=card.split,
+        workers=worker.count,
         hardware=hardware(worker),
         versions=versions(),
         commit=commit(),
@@ -142,8 +180,7 @@ def failed_record(config: TrialConfig, card: TrainingSetCard, worker: Worker, re
 def _record(
     config: TrialConfig, card: TrainingSetCard, splits: Splits, result: FitResult, worker: Worker
 ) -> TrialRecord:
-    """Return the record of a trial that ran; a stopped one shows the best epoch's figures and was not tested."""
-    best = result.epochs[result.best_epoch - 1]
+    """Return the record of a trial that ran; a stopped one has the best epoch's validation figures and no others."""
     stopped = result.ended == "stopped"
     provenance = failed_record(config, card, worker, "").model_dump()
     known = {
@@ -153,7 +190,7 @@ def _record(
         "epochs": [EpochRecord(**asdict(figures)) for figures in result.epochs],
         "best_epoch": result.best_epoch,
         "threshold": result.threshold,
-        "metrics": result.metrics or {"train": best.train, "val": best.val},
+        "metrics": result.metrics or {"val": result.epochs[result.best_epoch - 1].val},
         "reductions": [*card.reductions, *_left_out(splits)],
         "rows": {name: len(examples) for name, examples in splits.by_name.items()},
         "seconds": result.seconds,
@@ -165,10 +202,14 @@ def _record(
 def _left_out(splits: Splits) -> list[str]:
     """Return a sentence for each split with images that have no label of the task."""
     return [
-        f"{examples.left_out} images of {name} have no label of {', '.join(splits.classes)} and were left out"
+        f"{_images(examples.left_out)} of {name} left out: no label of {', '.join(splits.classes)}"
         for name, examples in splits.by_name.items()
         if examples.left_out
     ]
+
+
+def _images(count: int) -> str:
+    return "1 image" if count == 1 else f"{count} images"
 
 
 def _finish(

@@ -19,7 +19,12 @@ class TrackingConfig(Config):
 
 
 class WorkersConfig(Config):
-    """Workers of one trial. Not in the record's digest: results do not depend on them beyond rounding."""
+    """Workers of one trial; the record tells their number, its digest does not cover it.
+
+    Steps, order and augmentation do not depend on them: a model without dropout and batch normalisation comes out the
+    same within rounding. Else results are alike as those of two seeds are: dropout is drawn by each worker, and on the
+    CPU batch normalisation sees a worker's share of a batch (on GPUs it sees the whole).
+    """
 
     count: PositiveInt = Field(1, description="data-parallel workers; batch_size is shared out among them")
     cpus: PositiveFloat = Field(1.0, description="CPUs a worker")

@@ -92,13 +92,14 @@ def feature_shape(backbone: str, channels: int, sides_px: tuple[int, int]) -> tu
     """Return (positions, features) of a backbone at an image size, computed without memory or arithmetic.
 
     Raises:
-        ConfigError: If the backbone is not known, or the images are too small for it; the message says how small
-            they may be.
+        ConfigError: If the backbone is not known, gives no features before pooling, or the images are too small for
+            it; the message says how small they may be.
     """
     timm_name(backbone)
     shape = _shape_at(backbone, channels, sides_px)
     if isinstance(shape, tuple):
         return shape
+    _require_some_size(backbone, channels)
     smallest = 1 + bisect.bisect_left(
         range(1, LARGEST_SIDE_TRIED_PX),
         True,
@@ -112,6 +113,15 @@ def feature_shape(backbone: str, channels: int, sides_px: tuple[int, int]) -> tu
         f"model.backbone: {backbone} cannot take images of {height_px} x {width_px} px, it wants {wanted}; "
         "convert with a larger --side_px or choose another backbone"
     )
+
+
+def _require_some_size(backbone: str, channels: int) -> None:
+    """Refuse a backbone that takes neither large images nor the size it was made for: it is not for the size then."""
+    large = (LARGEST_SIDE_TRIED_PX, LARGEST_SIDE_TRIED_PX)
+    _, *own = pretrained_settings(backbone).input_size
+    shape = _shape_at(backbone, channels, large)
+    if isinstance(shape, str) and isinstance(_shape_at(backbone, channels, (own[0], own[1])), str):
+        raise ConfigError(f"model.backbone: {backbone} cannot be used without its pooling ({shape}); choose another")
 
 
 def _shape_at(backbone: str, channels: int, sides_px: tuple[int, int]) -> tuple[int, int] | str:

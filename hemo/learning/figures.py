@@ -11,6 +11,8 @@ from torch import nn
 
 from hemo.learning.batch import Normalisation
 
+Ended = Literal["epochs", "patience", "stopped"]
+
 
 def to_stderr(line: str) -> None:
     """Write one line to standard error."""
@@ -38,7 +40,7 @@ class FitResult:
     baseline: dict[str, dict[str, float]]  # split -> metric, before the first epoch
     epochs: tuple[EpochFigures, ...]
     best_epoch: int
-    ended: Literal["epochs", "patience", "stopped"]
+    ended: Ended
     threshold: float = 0.5
     metrics: dict[str, dict[str, float]] = field(default_factory=dict)  # train, val, test -> metric, at `threshold`
     logits: dict[str, NDArray[np.float32]] = field(default_factory=dict)  # val, test -> (examples, classes)

@@ -6,7 +6,6 @@ so that a resumed fit needs no generator's state and goes on as if it had never 
 
 import time
 from dataclasses import asdict, dataclass, field, replace
-from typing import Literal
 
 import numpy as np
 import torch
@@ -19,13 +18,13 @@ from hemo.learning.batch import Normalisation, normalise, to_device, to_unit_ran
 from hemo.learning.checkpoint import read_state, write_state
 from hemo.learning.evaluate import evaluate, mixed_precision
 from hemo.learning.examples import Examples, Splits
-from hemo.learning.figures import EpochFigures, FitResult, Reporter
+from hemo.learning.figures import Ended, EpochFigures, FitResult, Reporter
 from hemo.learning.loss import ImageLoss, build_loss
 from hemo.learning.metrics import DEFAULT_THRESHOLD, choose_threshold, measure
 from hemo.learning.optim import build_optimizer, learning_rate_at, set_learning_rate
 from hemo.learning.order import Step, epoch_rows, mixed_seed
 from hemo.learning.weights import normalisation_of, starting_model
-from hemo.learning.worker import Worker, agreed, shared_model, summed
+from hemo.learning.worker import Worker, agreed, all_or_none, shared_model, summed
 
 STEPS_BETWEEN_CHECKS = 50
 """Reading a loss waits for the device: it is looked at every so many steps."""
@@ -77,8 +76,8 @@ def fit(config: TrialConfig, splits: Splits, *, reporter: Reporter, worker: Work
         try:
             run = _prepare(config, splits, worker)
             progress = _resume(run, state_at)
-            progress = _train(run, progress, reporter, state_at)
-            return _judge(run, progress)
+            progress, ended = _train(run, progress, reporter, state_at)
+            return _judge(run, progress, ended)
         except torch.OutOfMemoryError as error:
             size = config.training.batch_size
             raise TrialError(
@@ -93,7 +92,9 @@ def _prepare(config: TrialConfig, splits: Splits, worker: Worker) -> Fit:
     torch.manual_seed(mixed_seed(config.seed))
     height_px, width_px = sides_px
     classes = splits.train.labels.shape[1]
-    module = starting_model(config.model, channels=channels, sides_px=(height_px, width_px), classes=classes).to(device)
+    with all_or_none(worker):
+        module = starting_model(config.model, channels=channels, sides_px=(height_px, width_px), classes=classes)
+    module = module.to(device)
     if device.type == "cuda":
         module = module.to(memory_format=torch.channels_last)
     forward = shared_model(module, worker)
@@ -113,7 +114,8 @@ def _resume(run: Fit, state_at: str) -> Progress:
     """Put the state back where there is one; else measure the untrained model."""
     state = read_state(state_at)
     if state is None:
-        return Progress(baseline={"val": _measure(run, run.splits.val, DEFAULT_THRESHOLD)})
+        learned_from = {"train": run.splits.train, "val": run.splits.val}
+        return Progress({name: _measure(run, examples, DEFAULT_THRESHOLD) for name, examples in learned_from.items()})
     run.module.load_state_dict(state["model"])
     run.optimizer.load_state_dict(state["optimizer"])
     progress = state["progress"]
@@ -128,18 +130,22 @@ def _save(run: Fit, progress: Progress, state_at: str) -> None:
         write_state(state_at, state)
 
 
-def _train(run: Fit, progress: Progress, reporter: Reporter, state_at: str) -> Progress:
-    """Go through the epochs that are left."""
-    while _ended(run.config, progress) is None:
+def _train(run: Fit, progress: Progress, reporter: Reporter, state_at: str) -> tuple[Progress, Ended]:
+    """Go through the epochs that are left.
+
+    An epoch is saved before its reporter is asked, who may take long to answer.
+    """
+    while (ended := _ended(run.config, progress)) is None:
         figures = _one_epoch(run, len(progress.epochs) + 1)
         progress = _with_epoch(run, progress, figures)
-        stopped = not agreed(reporter.epoch(figures), run.worker)
-        progress = replace(progress, stopped=stopped)
         _save(run, progress, state_at)
-    return progress
+        if not agreed(reporter.epoch(figures), run.worker):
+            progress = replace(progress, stopped=True)
+            _save(run, progress, state_at)
+    return progress, ended
 
 
-def _ended(config: TrialConfig, progress: Progress) -> Literal["epochs", "patience", "stopped"] | None:
+def _ended(config: TrialConfig, progress: Progress) -> Ended | None:
     """Return why the fit is over, None while it is not."""
     done = len(progress.epochs)
     if progress.stopped:
@@ -255,10 +261,9 @@ def _logits(run: Fit, examples: Examples) -> Tensor:
     return evaluate(run.module, examples, run.normalisation, run.config.training.batch_size, run.worker)
 
 
-def _judge(run: Fit, progress: Progress) -> FitResult:
+def _judge(run: Fit, progress: Progress, ended: Ended) -> FitResult:
     """Measure the best epoch's weights on every split, at the threshold that validation chooses."""
     run.module.load_state_dict(progress.best_weights)
-    ended = _ended(run.config, progress) or "stopped"
     result = FitResult(
         model=run.module,
         normalisation=run.normalisation,

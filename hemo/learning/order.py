@@ -19,8 +19,8 @@ def epoch_rows(rows: int, *, seed: int, epoch: int, rank: int, workers: int, bat
     """Return what one worker trains on in one epoch, step by step.
 
     Every row is seen exactly once by all workers together. The order is a function of `seed` and `epoch`; what the
-    workers see together in a step does not depend on how many they are. Steps differ by one image at most, so that
-    none is left with a single image, which batch normalisation cannot take.
+    workers see together in a step does not depend on how many they are. Steps differ by one image at most, so that the
+    last is not a remainder; see `smallest_share` for what batch normalisation needs.
 
     Args:
         rows: Images in the split.
@@ -44,6 +44,11 @@ def epoch_rows(rows: int, *, seed: int, epoch: int, rank: int, workers: int, bat
 def steps_an_epoch(rows: int, batch_size: int) -> int:
     """Return the number of optimiser steps in which `rows` images are seen once."""
     return -(-rows // batch_size)
+
+
+def smallest_share(rows: int, *, workers: int, batch_size: int) -> int:
+    """Return the fewest images any worker has in any step. Batch normalisation cannot take a single one."""
+    return rows // steps_an_epoch(rows, batch_size) // workers
 
 
 def every_row(rows: int, *, rank: int, workers: int, batch_size: int) -> list[NDArray[np.intp]]:

@@ -1,11 +1,16 @@
 """One of several processes that train one model together, and what they tell each other."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
 import torch.distributed as dist
+from timm.layers.norm_act import convert_sync_batchnorm
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
+
+from hemo.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -23,11 +28,6 @@ class Worker:
         return self.rank == 0
 
 
-def sole_worker() -> Worker:
-    """Return a worker with all this process may use: its first GPU if there is any, else the CPU, and its threads."""
-    return Worker(device="cuda" if torch.cuda.is_available() else "cpu", threads=torch.get_num_threads())
-
-
 def summed(values: Tensor, worker: Worker) -> Tensor:
     """Return the sum over all workers, the same on each."""
     if worker.count > 1:
@@ -40,6 +40,26 @@ def agreed(flag: bool, worker: Worker) -> bool:
     return bool(summed(torch.tensor(int(flag and worker.leads), device=worker.device), worker))
 
 
+@contextmanager
+def all_or_none(worker: Worker) -> Iterator[None]:
+    """Let every worker do the same piece of work, or none go on: alone, the others would wait for one that is gone.
+
+    Raises:
+        UserError: On every worker, if any raised one: that of the lowest rank.
+    """
+    problem: UserError | None = None
+    try:
+        yield
+    except UserError as error:
+        problem = error
+    problems = [problem] * worker.count
+    if worker.count > 1:
+        dist.all_gather_object(problems, problem)
+    for found in problems:
+        if found is not None:
+            raise found
+
+
 def align_buffers(module: nn.Module, worker: Worker) -> None:
     """Give every worker rank 0's buffers: running statistics of batch normalisation differ after a step."""
     if worker.count > 1:
@@ -48,5 +68,13 @@ def align_buffers(module: nn.Module, worker: Worker) -> None:
 
 
 def shared_model(module: nn.Module, worker: Worker) -> nn.Module:
-    """Wrap a model so that gradients are averaged over the workers; alone it is returned as it is."""
-    return DistributedDataParallel(module) if worker.count > 1 else module
+    """Wrap a model so that gradients are averaged over the workers; alone it is returned as it is.
+
+    On CUDA, batch normalisation is changed, in the model itself, to see the images of all workers; on the CPU, where
+    torch has no such layer, it sees its own worker's.
+    """
+    if worker.count == 1:
+        return module
+    if worker.device.startswith("cuda"):
+        module = convert_sync_batchnorm(module)  # type: ignore[no-untyped-call]  # timm's also knows its own layers
+    return DistributedDataParallel(module)

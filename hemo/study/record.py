@@ -1,5 +1,6 @@
 """What remains of a trial: a folder named by its digest, with `record.json` and `predictions.parquet`."""
 
+import hashlib
 import io
 from typing import Any, Literal
 
@@ -10,7 +11,7 @@ from pydantic import Field, ValidationError
 from hemo.config.digest import digest_of
 from hemo.config.fields import Config
 from hemo.config.trial import TrialConfig
-from hemo.errors import SourceError
+from hemo.errors import ConfigError, SourceError
 from hemo.storage import exists, filesystem, join, read_bytes, read_json, write_bytes, write_json
 
 RECORD_SCHEMA_VERSION = 1
@@ -60,11 +61,12 @@ class TrialRecord(Config):
         0.5, description="binary: probability above which an image counts as positive, chosen on validation"
     )
     metrics: dict[str, dict[str, float]] = Field(
-        {}, description="train, val, test -> metric, with the best epoch's weights"
+        {}, description="train, val, test -> metric, with the best epoch's weights; of a pruned trial val only"
     )
     rows: dict[str, int] = Field({}, description="images in each split")
     seconds: float = Field(0.0, description="learning time, without loading")
     parameters: int = 0
+    workers: int = Field(1, description="data-parallel workers")
     hardware: str = ""
     versions: dict[str, str] = Field({}, description="library -> version")
     commit: str = ""
@@ -82,8 +84,32 @@ class TrialRecord(Config):
 
 
 def record_digest(config: TrialConfig, training_set_digest: str) -> str:
-    """Return the name of a trial's folder: all that decides its result, and nothing else."""
-    return digest_of({"schema": RECORD_SCHEMA_VERSION, "trial": config.deciding(), "training_set": training_set_digest})
+    """Return the name of a trial's folder: all that decides its result, and nothing else.
+
+    Of starting weights in a file, the content decides, not the place.
+
+    Raises:
+        ConfigError: If the starting weights cannot be read.
+    """
+    trial = config.deciding()
+    if config.model.weights not in ("none", "imagenet"):
+        trial["model"]["weights"] = weights_fingerprint(config.model.weights)
+    return digest_of({"schema": RECORD_SCHEMA_VERSION, "trial": trial, "training_set": training_set_digest})
+
+
+def weights_fingerprint(location: str) -> str:
+    """Return the SHA-256 of a file of weights, `sha256:` and 64 hexadecimal digits.
+
+    Raises:
+        ConfigError: If it cannot be read.
+    """
+    fs, path = filesystem(location)
+    try:
+        with fs.open(path, "rb") as file:
+            return f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"
+    except OSError as error:
+        reason = error.strerror or type(error).__name__
+        raise ConfigError(f"model.weights: {location}: {reason}; give `none`, `imagenet`, or such a file") from error
 
 
 def write_record(folder: str, record: TrialRecord, predictions: pa.Table | None) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from hemo.cluster.track import flat_figures, flat_settings, tracked
+from hemo.cluster.track import check_tracking, flat_figures, flat_settings, tracked
 from hemo.config.train import TrackingConfig
 from hemo.config.trial import TrialConfig
 from hemo.errors import ConfigError
@@ -62,6 +62,9 @@ def test_wandb_without_key_writes_an_offline_run(tmp_path: Path, monkeypatch: py
 def test_trackers_want_a_mounted_disk() -> None:
     with pytest.raises(ConfigError, match=r"tracking.backend: tensorboard writes to mounted disks only"):
         _track("tensorboard", "memory://records")
+    with pytest.raises(ConfigError, match=r"tracking.backend: wandb writes to mounted disks only, not to memory://"):
+        check_tracking(TrackingConfig(backend="wandb"), "memory://records")
+    check_tracking(TrackingConfig(backend="none"), "memory://records")
 
 
 def test_figures_and_settings_become_flat() -> None:

@@ -2,15 +2,19 @@
 
 import json
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
+import safetensors.torch
 import torch
 
+from hemo.cluster import trial
 from hemo.cluster.trial import check_trial, checkpoint_folder, run_trial
 from hemo.config.trial import TrialConfig
 from hemo.curation.card import read_card
-from hemo.errors import ConfigError, SourceError
+from hemo.errors import ConfigError, SourceError, TrialError
+from hemo.learning.backbones import build_backbone
 from hemo.learning.batch import normalise, to_unit_range
 from hemo.learning.checkpoint import load_checkpoint
 from hemo.learning.figures import EpochFigures, QuietReporter, Reporter
@@ -81,8 +85,12 @@ def test_predictions_are_those_of_the_checkpoint(
 def test_a_finished_trial_is_not_run_again(make_training_set: Maker, tiny_trial: TrialConfig, tmp_path: Path) -> None:
     folder = make_training_set()
     record = _run(tiny_trial, folder, tmp_path)
+    unasked = Stopper(RuntimeError("must not be asked"))
+    assert _run(tiny_trial, folder, tmp_path, unasked) == record
     renamed = tiny_trial.model_copy(update={"name": "another name"})
-    assert _run(renamed, folder, tmp_path, Stopper(RuntimeError("must not be asked"))) == record
+    again = _run(renamed, folder, tmp_path, unasked)
+    assert again == record.model_copy(update={"config": renamed}) == read_record(str(tmp_path), record.digest)
+    assert read_predictions(str(tmp_path), record.digest).num_rows == 32
 
 
 def test_a_loss_that_is_no_number_is_recorded_as_failed(
@@ -115,7 +123,7 @@ def test_a_stopped_trial_is_pruned_and_not_tested(
 ) -> None:
     record = _run(tiny_trial, make_training_set(), tmp_path, Stopper())
     assert (record.status, record.reason) == ("pruned", "stopped by the scheduler after epoch 1")
-    assert record.metrics == {"train": record.epochs[0].train, "val": record.epochs[0].val}
+    assert record.metrics == {"val": record.epochs[0].val}  # none of train with the best epoch's weights is known
     assert not (tmp_path / record.digest / "predictions.parquet").exists()
 
 
@@ -125,7 +133,54 @@ def test_rows_without_label_are_said_to_be_left_out(
     folder = make_training_set(label=lambda number, _: None if number == 1 else number % 2)
     record = _run(_changed(tiny_trial, training={"epochs": 1}), folder, tmp_path)
     assert record.rows["val"] == 15
-    assert "1 images of val have no label of any and were left out" in record.reductions
+    assert "1 image of val left out: no label of any" in record.reductions
+
+
+def test_starting_weights_are_known_by_their_content(
+    make_training_set: Maker, tiny_trial: TrialConfig, tmp_path: Path
+) -> None:
+    """Moved, the same file is the same trial; replaced, it is another."""
+    folder, first, second = make_training_set(), tmp_path / "a.safetensors", tmp_path / "b.safetensors"
+    weights = build_backbone("test_resnet", 1, (16, 16)).state_dict()
+    safetensors.torch.save_file(weights, first)
+    start = _changed(tiny_trial, model={"weights": str(first)}, training={"epochs": 1})
+    record = _run(start, folder, tmp_path)
+    assert record_digest(start, "feedfacefeedface") == record.digest
+    first.rename(second)
+    moved = _changed(start, model={"weights": str(second)})
+    assert _run(moved, folder, tmp_path, Stopper(RuntimeError("must not be asked"))) == record
+    safetensors.torch.save_file({name: value + 1 for name, value in weights.items()}, second)
+    assert record_digest(moved, "feedfacefeedface") != record.digest
+
+
+def test_a_step_with_a_single_image_is_refused(
+    make_training_set: Maker, tiny_trial: TrialConfig, tmp_path: Path
+) -> None:
+    folder = make_training_set(rows={"train": 3, "val": 4, "test": 4})
+    with pytest.raises(ConfigError, match=r"2 images a step, of 3 to train on, leave one of 1 workers .* with 1 in its"):
+        _run(_changed(tiny_trial, training={"batch_size": 2}), folder, tmp_path)
+
+
+def test_with_others_only_a_trials_own_failure_is_final(
+    make_training_set: Maker, tiny_trial: TrialConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a lost peer looks like is raised; a failure is written by the worker that met it, the first or not."""
+
+    def die_of(error: Exception) -> TrialRecord:
+        monkeypatch.setattr(trial, "fit", lambda *_, **__: throw(error))
+        monkeypatch.setattr(trial, "all_or_none", lambda _: nullcontext())
+        second = Worker(rank=1, count=2, device="cuda")
+        return run_trial(tiny_trial, folder, str(tmp_path), reporter=QuietReporter(), worker=second)
+
+    def throw(error: Exception) -> None:
+        raise error
+
+    folder = make_training_set()
+    with pytest.raises(RuntimeError, match="Connection closed by peer"):
+        die_of(RuntimeError("Connection closed by peer"))
+    record = die_of(TrialError("out of device memory"))
+    assert (record.status, record.reason, record.workers) == ("failed", "out of device memory", 2)
+    assert read_record(str(tmp_path), record.digest) == record
 
 
 @pytest.mark.parametrize(

@@ -55,6 +55,11 @@ def test_an_unknown_backbone_is_refused_with_the_one_probably_meant() -> None:
         timm_name("qqqq")
 
 
+def test_a_backbone_that_cannot_do_without_its_pooling_is_not_said_to_be_a_matter_of_size() -> None:
+    with pytest.raises(ConfigError, match=r"efficientvit_b0 cannot be used without its pooling \(.+\); choose another"):
+        feature_shape("efficientvit_b0", 3, (224, 224))
+
+
 def test_images_too_small_are_refused_with_the_smallest_side() -> None:
     with pytest.raises(ConfigError, match="InceptionV3 cannot take images of 64 x 64 px, it wants at least 75 px"):
         feature_shape("InceptionV3", 3, (64, 64))

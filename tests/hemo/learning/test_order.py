@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from hemo.learning.order import epoch_rows, every_row, mixed_seed, share, steps_an_epoch
+from hemo.learning.order import epoch_rows, every_row, mixed_seed, share, smallest_share, steps_an_epoch
 
 
 def _together(rows: int, workers: int, batch_size: int, epoch: int = 1) -> list[list[int]]:
@@ -44,6 +44,20 @@ def test_evaluation_sees_every_row_once_in_order() -> None:
 
 def test_shares_of_fewer_images_than_workers() -> None:
     assert [share(2, rank, 3) for rank in range(3)] == [(0, 0), (0, 1), (1, 2)]
+
+
+def test_the_smallest_share_of_any_worker_in_any_step() -> None:
+    """3 rows in twos are steps of 2 and 1; 10 rows in fours are 4, 3 and 3, of which four workers get 1, 1, 1, 0."""
+    assert smallest_share(3, workers=1, batch_size=2) == 1
+    assert smallest_share(10, workers=4, batch_size=4) == 0
+    assert smallest_share(41, workers=3, batch_size=8) == 2  # steps of 7 and one of 6
+    for rows, workers, batch_size in [(3, 1, 2), (10, 4, 4), (41, 3, 8), (17, 2, 5)]:
+        shares = [
+            len(step.rows)
+            for rank in range(workers)
+            for step in epoch_rows(rows, seed=0, epoch=1, rank=rank, workers=workers, batch_size=batch_size)
+        ]
+        assert min(shares) == smallest_share(rows, workers=workers, batch_size=batch_size)
 
 
 def test_steps_an_epoch() -> None:

@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-from hemo.learning.worker import Worker, agreed, align_buffers, shared_model, sole_worker, summed
+from hemo.learning.worker import Worker, agreed, align_buffers, shared_model, summed
 
 
 def test_alone_nothing_is_changed() -> None:
@@ -16,7 +16,3 @@ def test_alone_nothing_is_changed() -> None:
 
 def test_only_rank_0_leads_and_its_word_counts() -> None:
     assert [Worker(rank=rank, count=3).leads for rank in range(3)] == [True, False, False]
-
-
-def test_the_sole_worker_uses_torchs_threads() -> None:
-    assert sole_worker().threads == torch.get_num_threads()
