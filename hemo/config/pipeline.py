@@ -50,5 +50,7 @@ class PipelineConfig(Config):
         else:
             wires["convert"] |= {"source": corpus, "corpus": "rsna"}
             wires["curate"] |= {"labels": join(corpus, "stage_2_train.csv")}
+        if isinstance(data.get("convert"), dict) and (key := data["convert"].get("pseudonym_key")):
+            wires["curate"] |= {"pseudonym_key": key}
         given = {name: data.get(name) or {} for name in wires}
         return {**data, **{name: {**wires[name], **said} for name, said in given.items() if isinstance(said, dict)}}

@@ -3,6 +3,7 @@
 import csv
 import gzip
 import io
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, cast
@@ -23,7 +24,7 @@ NULL_LABEL = 255
 """Stands for an unknown label in arrays of uint8; in Parquet it is null."""
 
 KEY_COLUMNS = ("image_id", "source_path", "path")
-"""Columns that may key a Parquet table, best first. In a CSV the first column is the key."""
+"""Columns that may key a Parquet table, best first; the others are left out. In a CSV the first column is the key."""
 
 _MEANING = {"0": 0, "1": 1, "0.0": 0, "1.0": 1, "false": 0, "true": 1, "": NULL_LABEL}
 _EXAMPLES = 5
@@ -61,14 +62,9 @@ def parse_labels(data: bytes, location: str) -> LabelTable:
         LabelError: If the file cannot be parsed, a label is not 0, 1 or blank, or rows contradict each other.
     """
     try:
-        table = _read_parquet(data, location) if location.endswith(".parquet") else _read_csv(data, location)
-    except (pa.ArrowException, gzip.BadGzipFile, EOFError, UnicodeDecodeError, csv.Error) as error:
+        return _parsed(data, location)
+    except (pa.ArrowException, gzip.BadGzipFile, zlib.error, EOFError, UnicodeDecodeError, csv.Error) as error:
         raise LabelError(f"labels: {location} is no readable table: {' '.join(str(error).split())}") from error
-    if not table.num_rows:
-        raise LabelError(f"labels: {location} has a header but no rows")
-    if [name.lower() for name in table.column_names] == ["id", "label"]:
-        return _from_long(table, location)
-    return _from_wide(table, location)
 
 
 def labels_of_classes(image_ids: pa.StringArray, source_class: pa.StringArray) -> LabelTable:
@@ -90,6 +86,15 @@ def labels_of_classes(image_ids: pa.StringArray, source_class: pa.StringArray) -
     return LabelTable(tuple(classes), image_ids, np.eye(len(classes), dtype=np.uint8)[codes], repeated=0)
 
 
+def _parsed(data: bytes, location: str) -> LabelTable:
+    table = _read_parquet(data, location) if location.endswith(".parquet") else _read_csv(data, location)
+    if not table.num_rows:
+        raise LabelError(f"labels: {location} has a header but no rows")
+    if [name.lower() for name in table.column_names] == ["id", "label"]:
+        return _from_long(table, location)
+    return _from_wide(table, location)
+
+
 def _read_csv(data: bytes, location: str) -> pa.Table:
     """Return all columns as strings: what is no label can then be shown as it stands in the file."""
     content = gzip.decompress(data) if location.endswith(".gz") else data
@@ -106,7 +111,7 @@ def _read_parquet(data: bytes, location: str) -> pa.Table:
     if key is None:
         known = ", ".join(KEY_COLUMNS)
         raise LabelError(f"labels: {location} has the columns {', '.join(table.column_names)}; one must be of {known}")
-    columns = [key, *(name for name in table.column_names if name != key)]
+    columns = [key, *(name for name in table.column_names if name not in KEY_COLUMNS)]
     _check_header(columns, location)
     return table.select(columns)
 

@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Callable
+from itertools import count, islice
 
 import numpy as np
 import pyarrow as pa
@@ -123,14 +124,14 @@ def cut(drawn: NDArray[np.float64], val_fraction: float, test_fraction: float) -
 
 
 def _stratified(config: CurateConfig, rows: Rows, kept: NDArray[np.int64], groups: Groups) -> NDArray[np.int8]:
-    """Cut test, then val from the rest, each a fold of scikit-learn's `StratifiedGroupKFold` on the target."""
+    """Cut test, then val from the rest, each of whole folds of scikit-learn's `StratifiedGroupKFold` on the target."""
     labels = rows.labels[kept, target_column(rows.classes, config.balance.target)]
     group = groups[0][kept]
     splits = np.full(len(kept), TRAIN, np.int8)
-    splits[one_fold(labels, group, config.test_fraction, config.seed)] = TEST
+    splits[whole_folds(labels, group, config.test_fraction, config.seed)] = TEST
     rest = np.flatnonzero(splits == TRAIN)
     share = config.val_fraction / (1 - config.test_fraction)
-    splits[rest[one_fold(labels[rest], group[rest], share, config.seed)]] = VAL
+    splits[rest[whole_folds(labels[rest], group[rest], share, config.seed)]] = VAL
     return splits
 
 
@@ -145,27 +146,39 @@ def target_column(classes: tuple[str, ...], target: str) -> int:
     return classes.index(target)
 
 
-def one_fold(labels: NDArray[np.uint8], group: NDArray[np.int64], fraction: float, seed: int) -> NDArray[np.int64]:
-    """Return the rows of one fold of round(1 / fraction), at least two, with whole groups and labels in proportion.
+def whole_folds(labels: NDArray[np.uint8], group: NDArray[np.int64], fraction: float, seed: int) -> NDArray[np.int64]:
+    """Return the rows of as many folds as make up `fraction`, with whole groups and labels in proportion.
 
     Args:
         labels: Shape (rows,).
         group: Shape (rows,).
         fraction: Share of the rows wanted, below 1.
-        seed: Of the fold's shuffle.
+        seed: Of the folds' shuffle.
 
     Raises:
         ConfigError: If there are too few groups or rows of a label.
     """
-    folds = max(2, round(1 / fraction))
+    taken, folds = fold_counts(fraction)
     splitter = StratifiedGroupKFold(n_splits=folds, shuffle=True, random_state=seed)
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="The least populated class", category=UserWarning)
-            _, fold = next(splitter.split(np.empty(len(labels)), labels, group))
+            held_out = [fold for _, fold in islice(splitter.split(np.empty(len(labels)), labels, group), taken)]
     except ValueError as error:
         raise ConfigError(f"split: by_patient_stratified cannot make {folds} folds of these rows: {error}") from error
-    return np.asarray(fold, np.int64)
+    return np.concatenate(held_out).astype(np.int64)
+
+
+def fold_counts(fraction: float) -> tuple[int, int]:
+    """Return how many folds of how many come close to `fraction`, as few as will do: 0.15 is 1 of 7, 0.4 is 2 of 5.
+
+    Close is within 0.01, and within a tenth of a small fraction. `fraction` lies between 0 and 1, both excluded.
+    """
+    for folds in count(2):  # ends at 5 / fraction at the latest: k / folds is never further away than 0.5 / folds
+        taken = round(fraction * folds)
+        if 0 < taken < folds and abs(taken / folds - fraction) <= min(0.01, fraction / 10):
+            return taken, folds
+    raise AssertionError
 
 
 _SPLITTERS: dict[str, Callable[[CurateConfig, Rows, NDArray[np.int64], Groups], NDArray[np.int8]]] = {

@@ -94,6 +94,11 @@ def test_the_pipeline_wires_its_stages_below_out() -> None:
     assert config.report.out == "/o/report"
 
 
+def test_labels_are_looked_up_under_the_pseudonyms_of_the_shards() -> None:
+    stages = {"convert": {**CORPUS, "pseudonym_key": "/key"}, "curate": {"labels": "/l.csv"}, "tune": {"grid": GRID}}
+    assert PipelineConfig.model_validate({"out": "/o", **stages}).curate.pseudonym_key == "/key"
+
+
 def test_what_the_pipeline_file_says_wins_over_the_wiring() -> None:
     stages = {"convert": CORPUS, "curate": {"labels": "/labels.csv"}, "tune": {"grid": GRID}, "report": None}
     config = PipelineConfig.model_validate({"out": "/o", **stages})

@@ -134,3 +134,32 @@ def test_the_real_long_table_has_four_positives(shared_data):
     table = parse_labels(location.read_bytes(), str(location))
     assert len(table.keys) == 27
     assert int(table.values[:, 0].sum()) == 4
+
+
+def parquet(columns: dict[str, list[object]]) -> bytes:
+    sink = io.BytesIO()
+    pq.write_table(pa.table(columns), sink)
+    return sink.getvalue()
+
+
+def test_a_second_key_column_is_no_class():
+    both = {"source_path": ["x/a.dcm"], "any": [1], "image_id": ["a"], "path": ["b"]}
+    table = parse_labels(parquet(both), "x.parquet")
+    assert (table.classes, as_dict(table)) == (("any",), {"a": [1]})
+    with pytest.raises(LabelError, match="wanted a key and at least a class"):
+        parse_labels(parquet({"path": ["a"], "image_id": ["b"]}), "x.parquet")
+
+
+@pytest.mark.parametrize(
+    ("data", "name"),
+    [
+        (gzip.compress(LONG.encode())[:10] + b"\xff" * 40, "x.csv.gz"),
+        (gzip.compress(LONG.encode())[:-20], "x.csv.gz"),
+        (parquet({"image_id": ["a"], "any": [[1, 0]]}), "x.parquet"),
+        (parquet({"image_id": ["a"], "any": [b"\xff"]}), "x.parquet"),
+    ],
+    ids=["corrupt", "cut", "lists", "binary"],
+)
+def test_a_file_that_holds_no_table_of_labels_is_named(data, name):
+    with pytest.raises(LabelError, match=f"^labels: {name} is no readable table: "):
+        parse_labels(data, name)

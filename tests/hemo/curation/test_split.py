@@ -9,7 +9,7 @@ import pytest
 from hemo.config.curate import CurateConfig
 from hemo.corpus.labels import LabelTable
 from hemo.curation.rows import Rows, join_labels
-from hemo.curation.split import TEST, TRAIN, VAL, assign_splits, cut, official_splits, require_apart
+from hemo.curation.split import TEST, TRAIN, VAL, assign_splits, cut, fold_counts, official_splits, require_apart
 from hemo.errors import ConfigError, SourceError, SplitError
 from tests.made_shards import index_of
 
@@ -115,3 +115,19 @@ def test_a_group_in_two_splits_is_an_error_with_the_evidence():
     with pytest.raises(SplitError, match="1 linked patients stand in two splits, such as patient A in train and test"):
         require_apart(splits, group, pa.array(["patient A", "patient B"]))
     require_apart(splits, np.array([0, 1, 2, 2]), pa.array(["a", "b", "c"]))
+
+
+@pytest.mark.parametrize(
+    ("fraction", "counts"),
+    [(0.15, (1, 7)), (0.2, (1, 5)), (0.4, (2, 5)), (0.5, (1, 2)), (0.7, (7, 10)), (0.005, (1, 182)), (0.99, (50, 51))],
+)
+def test_as_few_folds_as_come_close(fraction, counts):
+    assert fold_counts(fraction) == counts
+
+
+@pytest.mark.parametrize(("val", "test"), [(0.15, 0.4), (0.15, 0.7), (0.5, 0.3)])
+def test_stratified_shares_are_those_asked_for(val, test):
+    rows = joined([{"patient": f"P{number // 2}"} for number in range(400)])
+    splits = split_rows(config("by_patient_stratified", val_fraction=val, test_fraction=test), rows)
+    assert np.mean(splits == VAL) == pytest.approx(val, abs=0.03)
+    assert np.mean(splits == TEST) == pytest.approx(test, abs=0.03)
