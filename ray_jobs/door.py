@@ -30,7 +30,7 @@ def door(job: Job) -> Job:
             known = _hemo_error(error)
             if known is None:
                 raise
-            message = "\n".join([str(known), *getattr(known, "__notes__", [])])
+            message = "; ".join([str(known), *getattr(known, "__notes__", [])])
             _leave(message, WRONG_INPUT if isinstance(known, UserError) else FAILED)
 
     return main

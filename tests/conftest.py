@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.training_sets import make_training_set, tiny_trial  # noqa: F401 (fixtures of several rooms)
+
 SHARED_DATA = Path(__file__).parents[2] / "shared" / "data"
 
 

@@ -42,7 +42,7 @@ def test_a_failure_in_the_middle_is_code_1_and_notes_follow(capsys: pytest.Captu
         error.add_note("most often: not_ct (5)")
         raise error
 
-    assert ending(job, capsys) == (1, "hemo: 7 of 9 rejected\nhemo: most often: not_ct (5)\n")
+    assert ending(job, capsys) == (1, "hemo: 7 of 9 rejected; most often: not_ct (5)\n")
 
 
 def test_ctrl_c_says_how_to_go_on(capsys: pytest.CaptureFixture[str]) -> None:
