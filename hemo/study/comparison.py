@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from hemo.config.digest import digest_of
 from hemo.study.intervals import Interval, accuracy_interval, auroc_interval, patient_resamples
 from hemo.study.record import TrialRecord, read_predictions
-from hemo.study.scores import Scores, split_scores
+from hemo.study.scores import FormatFigures, Scores, figures_by_format, split_scores
 
 STATUS_ORDER = ("complete", "pruned", "failed")
 
@@ -20,11 +20,12 @@ class Row:
     accuracy: Interval | None = None
     auroc: Interval | None = None
     majority_accuracy: float | None = None
+    by_format: tuple[FormatFigures, ...] = ()
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """Trials of one training set, task and target; the best on validation comes first."""
+    """Trials of one training set, task, target and loss; that with the lowest validation loss comes first."""
 
     rows: tuple[Row, ...]
 
@@ -42,6 +43,17 @@ class Comparison:
     def ran(self) -> tuple[TrialRecord, ...]:
         """Records of the trials that gave figures: complete or pruned."""
         return tuple(row.record for row in self.rows if row.record.status != "failed")
+
+    @property
+    def selected(self) -> Row | None:
+        """The trial a search chose, the last one if it went on and chose anew; None without a search."""
+        chosen = [row for row in self.rows if row.record.selected_by]
+        return max(chosen, key=lambda row: (row.record.selected_among, row.record.finished), default=None)
+
+    @property
+    def best(self) -> Row | None:
+        """The trial to look at: the one a search chose, else the one with the lowest validation loss, if complete."""
+        return self.selected or (self.rows[0] if self.first.status == "complete" else None)
 
     @property
     def majority_accuracy(self) -> float | None:
@@ -81,7 +93,7 @@ def figures_of(record: TrialRecord, split: str) -> dict[str, float]:
 def _comparable(record: TrialRecord) -> tuple[str, ...]:
     """Return what two records must share to stand in one table."""
     target = record.config.target if record.config.task == "binary" else ""
-    return record.training_set, record.split, record.config.task, target
+    return record.training_set, record.split, record.config.task, target, record.config.training.loss
 
 
 def _rank(row: Row) -> tuple[int, float, str]:
@@ -103,4 +115,5 @@ def _with_intervals(record: TrialRecord, test: Scores, samples: int, seed: int) 
         accuracy_interval(test.correct, draws, column),
         auroc_interval(test.scores, test.labels, draws, column),
         test.majority_accuracy,
+        figures_by_format(test),
     )

@@ -3,18 +3,19 @@
 from collections import Counter
 from collections.abc import Iterator
 
-from hemo.study.comparison import Comparison, title_of
+from hemo.study.comparison import Comparison, Row, title_of
 
 LEAKY = "by_image (leaky: a patient's images stand in several splits)"
 
 
 def subject(comparison: Comparison) -> str:
-    """Return a comparison's title: task, target and training set."""
+    """Return a comparison's title: task, target, loss where it is not the default, and training set."""
     config = comparison.first.config
     what = {"binary": f"Binary, target {config.target}", "multi_label": "Multi-label", "multi_class": "Multi-class"}[
         config.task
     ]
-    return f"{what}: training set {comparison.first.training_set}"
+    loss = "" if config.training.loss == "default" else f", loss {config.training.loss}"
+    return f"{what}{loss}: training set {comparison.first.training_set}"
 
 
 def heading(comparison: Comparison) -> list[tuple[str, str]]:
@@ -29,9 +30,12 @@ def _lines(comparison: Comparison) -> Iterator[tuple[str, str]]:
     yield "Split", LEAKY if first.split == "by_image" else first.split
     images = {split: rows for record in comparison.ran for split, rows in record.rows.items()}
     yield "Images", ", ".join(f"{split} {rows:,}" for split, rows in images.items()) or "unknown: no trial ran"
-    yield "To beat on test", _baseline(comparison)
-    if comparison.ran and comparison.ran[0].status == "complete":
-        yield "Lowest validation loss", _best(comparison)
+    yield "Majority class on test", _majority(comparison)
+    if comparison.best is not None:
+        untrained = comparison.best.record.baseline.get("val", {})
+        if "loss" in untrained:
+            yield "Before training", f"validation loss {untrained['loss']:.4f}, of {title_of(comparison.best.record)}"
+        yield "Chosen" if comparison.selected else "Lowest validation loss", _best(comparison, comparison.best)
     yield "Reduced", _shared(comparison, [record.reductions for record in comparison.ran]) or "nothing"
     yield "Hardware", _shared(comparison, [(record.hardware,) for record in comparison.ran]) or "unknown: no trial ran"
     finished = sorted(row.record.finished for row in comparison.rows if row.record.finished)
@@ -39,22 +43,30 @@ def _lines(comparison: Comparison) -> Iterator[tuple[str, str]]:
         yield "Finished", f"{finished[-1][:10]}"
 
 
-def _baseline(comparison: Comparison) -> str:
+def _majority(comparison: Comparison) -> str:
     majority = comparison.majority_accuracy
     if majority is None:
         return "unknown: no trial read the test split"
     return f"accuracy {majority:.4f}, always giving the commonest answer"
 
 
-def _best(comparison: Comparison) -> str:
-    """Return a sentence on the trial that validation chooses, and whether it beats the baseline on test."""
-    row, majority = comparison.rows[0], comparison.majority_accuracy
-    name = title_of(row.record)
-    if row.accuracy is None or majority is None:
+def _best(comparison: Comparison, best: Row) -> str:
+    """Return a sentence on the trial to look at, and whether it beats the majority class on test."""
+    majority, record = comparison.majority_accuracy, best.record
+    name = title_of(record)
+    if record.selected_by:
+        name += f", on {record.selected_by} among {record.selected_among} trials"
+    if best.accuracy is None or majority is None:
         return f"{name}; its test split was not read"
-    verdict = "above" if row.accuracy.low > majority else "not clearly above"
-    interval = f"{row.accuracy.value:.4f}, 95 % interval {row.accuracy.low:.3f} to {row.accuracy.high:.3f}"
-    return f"{name}: test accuracy {interval}, {verdict} the accuracy to beat"
+    verdict = "above" if best.accuracy.low > majority else "not clearly above"
+    interval = f"{best.accuracy.value:.4f}, 95 % interval {best.accuracy.low:.3f} to {best.accuracy.high:.3f}"
+    return f"{name}: test accuracy {interval}, {verdict} the majority class{_uncorrected(comparison)}"
+
+
+def _uncorrected(comparison: Comparison) -> str:
+    """Say that intervals are each trial's own, where several invite a comparison."""
+    tested = sum(row.accuracy is not None for row in comparison.rows)
+    return f" (intervals are not corrected for the {tested} trials compared)" if tested > 2 else ""
 
 
 def _shared(comparison: Comparison, sentences: list[tuple[str, ...]]) -> str:

@@ -71,16 +71,27 @@ def auroc_interval(
     A class with one label only has no AUROC and does not count. Nor do resamples in which that befalls a class; if they
     are more than `MAX_UNDEFINED` of all, there is no interval.
     """
-    classes = [k for k in range(labels.shape[1]) if 0 < labels[:, k].sum() < len(labels)]
-    if not classes:
+    classes = _with_both_labels(labels)
+    value = mean_auroc(scores, labels)
+    if value is None:
         return None
-    every = np.ones((1, len(labels)), np.float64)
-    value = _mean_auroc(scores, labels, classes, every)[0]
     resampled = np.concatenate(
         [_mean_auroc(scores, labels, classes, weights) for weights in _row_weights(draws, column)]
     )
     defined = resampled[~np.isnan(resampled)]
-    return _percentile(float(value), defined) if len(defined) >= (1 - MAX_UNDEFINED) * len(resampled) else None
+    return _percentile(value, defined) if len(defined) >= (1 - MAX_UNDEFINED) * len(resampled) else None
+
+
+def mean_auroc(scores: NDArray[np.float32], labels: NDArray[np.uint8]) -> float | None:
+    """Return the mean AUROC over the classes with both labels, None if there is none; arrays as `auroc_interval`'s."""
+    classes = _with_both_labels(labels)
+    if not classes:
+        return None
+    return float(_mean_auroc(scores, labels, classes, np.ones((1, len(labels)), np.float64))[0])
+
+
+def _with_both_labels(labels: NDArray[np.uint8]) -> list[int]:
+    return [k for k in range(labels.shape[1]) if 0 < labels[:, k].sum() < len(labels)]
 
 
 def _mean_auroc(

@@ -9,7 +9,7 @@ from jinja2 import Environment, StrictUndefined
 
 from hemo.study.comparison import Comparison
 from hemo.study.headings import heading, subject
-from hemo.study.tables import grid_table, notes, same_settings
+from hemo.study.tables import format_caption, format_table, grid_table, notes, same_settings
 
 TEMPLATE = "page.html.jinja"
 
@@ -40,14 +40,14 @@ def page_html(title: str, comparisons: Sequence[Comparison], figures: Mapping[st
 
 def _part(comparison: Comparison, figures: Sequence[PageFigure]) -> dict[str, Any]:
     head, rows = grid_table(comparison)
-    marks: list[str] = [row.record.status for row in comparison.rows]
-    if marks[0] == "complete":
-        marks[0] = "best"
+    marks = ["best" if row is comparison.best else row.record.status for row in comparison.rows]
+    by_format = format_table(comparison)
     return {
         "subject": subject(comparison),
         "heading": [*heading(comparison), ("The same in all", same_settings(comparison))],
         "head": head,
         "rows": [{"mark": mark, "cells": cells} for mark, cells in zip(marks, rows, strict=True)],
+        "by_format": by_format and {"caption": format_caption(comparison), "head": by_format[0], "rows": by_format[1]},
         "notes": notes(comparison),
         "figures": figures,
     }

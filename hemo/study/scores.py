@@ -7,6 +7,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from hemo.study.intervals import mean_auroc
 from hemo.study.record import TrialRecord
 
 
@@ -18,6 +19,7 @@ class Scores:
     labels: NDArray[np.uint8]  # (rows, classes), 0 or 1
     scores: NDArray[np.float32]  # (rows, classes), higher is more likely positive
     correct: NDArray[np.float64]  # (rows,), share of the classes predicted rightly, 0 to 1
+    pixel_formats: NDArray[np.str_]  # (rows,)
     majority_accuracy: float  # of always giving the commonest answer of this split, 0 to 1
 
 
@@ -41,7 +43,34 @@ def split_scores(predictions: pa.Table, split: str, record: TrialRecord) -> Scor
         correct = ((_sigmoid(logits) > record.threshold) == labels).mean(axis=1)
         majority = np.maximum(labels.mean(axis=0), 1 - labels.mean(axis=0)).mean()
     patients = np.asarray(rows["patient"].to_pylist(), dtype=np.str_)
-    return Scores(patients, labels, _softmax(logits) if exclusive else logits, correct, float(majority))
+    formats = np.asarray(rows["pixel_format"].to_pylist(), dtype=np.str_)
+    return Scores(patients, labels, _softmax(logits) if exclusive else logits, correct, formats, float(majority))
+
+
+@dataclass(frozen=True)
+class FormatFigures:
+    """How the images of one pixel format did: where the format goes with the label, a model may learn the format."""
+
+    pixel_format: str
+    images: int
+    positive: float  # share of labels that are 1, 0 to 1
+    accuracy: float
+    auroc: float | None  # None where no class has both labels
+
+
+def figures_by_format(scores: Scores) -> tuple[FormatFigures, ...]:
+    """Return figures of each pixel format, commonest first; empty if there is one format only."""
+    formats, counts = np.unique(scores.pixel_formats, return_counts=True)
+    if len(formats) < 2:
+        return ()
+    return tuple(_of_format(scores, str(formats[at])) for at in np.argsort(-counts, kind="stable"))
+
+
+def _of_format(scores: Scores, pixel_format: str) -> FormatFigures:
+    rows = scores.pixel_formats == pixel_format
+    labels = scores.labels[rows]
+    auroc = mean_auroc(scores.scores[rows], labels)
+    return FormatFigures(pixel_format, len(labels), float(labels.mean()), float(scores.correct[rows].mean()), auroc)
 
 
 def _matrix(rows: pa.Table, name: str) -> NDArray[np.generic]:

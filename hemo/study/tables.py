@@ -5,29 +5,24 @@ import io
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from hemo.config.trial import TrialConfig
 from hemo.study.comparison import Comparison, Row, figures_of, title_of
 from hemo.study.headings import heading, subject
 from hemo.study.intervals import Interval
+from hemo.study.overrides import flattened, varying
 from hemo.study.record import TrialRecord
+from hemo.study.spread import seed_spreads
 
 MISSING = "-"
 NAME = "trial"
 
 Cell = Callable[[Row], str]
 
-SETTINGS: dict[str, Cell] = {
-    "backbone": lambda row: row.record.config.model.backbone,
-    "weights": lambda row: row.record.config.model.weights,
-    "pooling": lambda row: row.record.config.model.pooling,
-    "hidden layers": lambda row: str(row.record.config.model.hidden_layers),
-    "dense": lambda row: str(row.record.config.model.dense_width),
-    "dropout": lambda row: f"{row.record.config.model.dropout:g}",
-    "learning rate": lambda row: f"{row.record.config.training.learning_rate:.3g}",
-    "batch": lambda row: str(row.record.config.training.batch_size),
-    "epochs at most": lambda row: str(row.record.config.training.epochs),
-    "seed": lambda row: str(row.record.config.seed),
-}
-"""Settings of a trial: a column where they differ between trials, else said once."""
+HEADS = {"model.dense_width": "dense", "training.batch_size": "batch", "training.epochs": "epochs at most"}
+"""Dotted setting -> what heads its column; others by the last part of their name."""
+SAID_ABOVE = ("task", "target")
+"""Settings that a comparison's title tells."""
+DEFAULTS = dict(flattened(TrialConfig().deciding()))
 
 FIGURES: dict[str, Cell] = {
     "train loss / acc": lambda row: _loss_and_accuracy(row, "train"),
@@ -53,28 +48,81 @@ def hours(seconds: float) -> str:
 
 def grid_table(comparison: Comparison) -> tuple[list[str], list[list[str]]]:
     """Return the head and the rows of a comparison grid as text; only settings that differ have a column."""
-    differing = {head: cell for head, cell in SETTINGS.items() if len({cell(row) for row in comparison.rows}) > 1}
-    columns: dict[str, Cell] = {NAME: lambda row: title_of(row.record), **differing, **FIGURES}
-    return list(columns), [[cell(row) for cell in columns.values()] for row in comparison.rows]
+    keys = _varying(comparison)
+    settings = [dict(flattened(row.record.config.deciding())) for row in comparison.rows]
+    rows = [
+        [title_of(row.record), *(_value(values[key]) for key in keys), *(cell(row) for cell in FIGURES.values())]
+        for row, values in zip(comparison.rows, settings, strict=True)
+    ]
+    return [NAME, *(_head(key) for key in keys), *FIGURES], rows
 
 
 def same_settings(comparison: Comparison) -> str:
-    """Return the settings that no trial changes, as one line."""
-    values = {head: {cell(row) for row in comparison.rows} for head, cell in SETTINGS.items()}
-    return ", ".join(f"{head} {next(iter(seen))}" for head, seen in values.items() if len(seen) == 1)
+    """Return the settings that no trial changes, as one line, without what is off unless it is turned on."""
+    told = (*SAID_ABOVE, *_varying(comparison))
+    values = {key: value for key, value in flattened(comparison.first.config.deciding()) if key not in told}
+    return ", ".join(f"{_head(key)} {_value(value)}" for key, value in values.items() if not _is_off(key, value))
+
+
+def format_table(comparison: Comparison) -> tuple[list[str], list[list[str]]] | None:
+    """Return head and rows of the best trial's test figures by pixel format; None where there are no two formats."""
+    if comparison.best is None or not comparison.best.by_format:
+        return None
+    rows = [
+        [
+            group.pixel_format,
+            f"{group.images:,}",
+            f"{group.positive:.4f}",
+            f"{group.accuracy:.4f}",
+            MISSING if group.auroc is None else f"{group.auroc:.4f}",
+        ]
+        for group in comparison.best.by_format
+    ]
+    return ["pixel format", "test images", "share positive", "test acc", "test AUROC"], rows
+
+
+def format_caption(comparison: Comparison) -> str:
+    """Return what stands above `format_table`."""
+    name = title_of(comparison.best.record) if comparison.best else ""
+    return f"{name} by pixel format: where the share of positives differs, a model may have learned the format"
+
+
+def _varying(comparison: Comparison) -> list[str]:
+    return [key for key in varying([row.record.config for row in comparison.rows]) if key not in SAID_ABOVE]
+
+
+def _head(key: str) -> str:
+    return HEADS.get(key, key.rsplit(".", 1)[-1].replace("_", " "))
+
+
+def _value(value: Any) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
+
+
+def _is_off(key: str, value: Any) -> bool:
+    """Tell whether a setting is one that is off by default, such as an augmentation, and still is."""
+    return isinstance(value, float | bool) and not value and value == DEFAULTS[key]
 
 
 def notes(comparison: Comparison) -> list[str]:
-    """Return what must be said below a table: why trials failed or were pruned, and what was not read."""
+    """Return what must be said below a table: order, where test was read, seeds, and why trials failed or stopped."""
     reasons = [
         f"{title_of(row.record)} {row.record.status}: {row.record.reason or 'no reason recorded'}"
         for row in comparison.rows
         if row.record.status != "complete"
     ]
-    unread = any(row.record.status == "complete" and "test" not in row.record.metrics for row in comparison.rows)
-    order = "Rows by validation loss, best first."
-    chosen = ["A search reads the test split for the chosen trial alone; the others show `-`."] if unread else []
-    return [order, *chosen, *reasons]
+    return ["Rows by validation loss, best first.", *_test_read(comparison), *seed_spreads(comparison), *reasons]
+
+
+def _test_read(comparison: Comparison) -> list[str]:
+    """Say for how many trials test was read, where it was not for all."""
+    complete = [row.record for row in comparison.rows if row.record.status == "complete"]
+    read = sum("test" in record.metrics for record in complete)
+    chosen = sum(bool(record.selected_by) for record in complete)
+    again = f" The search went on and chose {chosen} times." if chosen > 1 else ""
+    if read == len(complete):
+        return [again.strip()] if again else []
+    return [f"The test split was read for {read} of {len(complete)} complete trials; the others show `-`.{again}"]
 
 
 def markdown(comparisons: Sequence[Comparison], title: str) -> str:
@@ -85,6 +133,9 @@ def markdown(comparisons: Sequence[Comparison], title: str) -> str:
         lines = [*heading(comparison), ("The same in all", same_settings(comparison))]
         parts.append("\n".join(f"- {term}: {_inline(text)}" for term, text in lines))
         parts.append(_aligned(*grid_table(comparison)))
+        by_format = format_table(comparison)
+        if by_format:
+            parts.extend([f"{_inline(format_caption(comparison))}:", _aligned(*by_format)])
         parts.append("\n".join(f"- {_inline(note)}" for note in notes(comparison)))
     return "\n\n".join(parts) + "\n"
 
@@ -136,15 +187,15 @@ def _csv_row(row: Row) -> dict[str, Any]:
     }
     return {
         **{"name": config.name, "digest": record.digest, "status": record.status, "reason": record.reason},
-        **{"training_set": record.training_set, "split": record.split, "task": config.task, "target": config.target},
-        **config.model.model_dump(),
-        **config.training.model_dump(),
-        **{"seed": config.seed, "parameters": record.parameters},
+        **{"training_set": record.training_set, "split": record.split},
+        **dict(flattened(config.deciding())),
+        "parameters": record.parameters,
         **figures,
         **_ends("test_accuracy", row.accuracy),
         **_ends("test_auroc", row.auroc),
         "test_majority_accuracy": row.majority_accuracy,
         **{"best_epoch": record.best_epoch or None, "epochs_run": len(record.epochs)},
+        **{"selected_by": record.selected_by, "selected_among": record.selected_among or None},
         **{"learning_time_s": record.seconds, "hardware": record.hardware},
         **{"reductions": "; ".join(record.reductions), "finished": record.finished},
     }

@@ -16,14 +16,14 @@ TEST_LABELS = [1, 1, 0, 0, 0, 1, 0, 0, 0, 0]
 TEST_PATIENTS = ["p1", "p1", "p2", "p3", "p4", "p5", "p6", "p7", "p8", "p8"]
 
 
-def predictions(logits: list[float], labels: list[int] | None = None) -> pa.Table:
-    """Return predictions of ten test images of eight patients, 3 of 10 positive."""
+def predictions(logits: list[float], labels: list[int] | None = None, formats: str = "a" * 10) -> pa.Table:
+    """Return predictions of ten test images of eight patients, 3 of 10 positive; a letter is a pixel format."""
     labels = labels or TEST_LABELS
     columns = [
         ["test"] * len(logits),
         [f"i{row}" for row in range(len(logits))],
         TEST_PATIENTS[: len(logits)],
-        ["u12"] * len(logits),
+        list(formats),
         [[label] for label in labels],
         [[logit] for logit in logits],
     ]
@@ -35,14 +35,14 @@ def make_record(tmp_path) -> Callable[..., TrialRecord]:
     """Return a function that writes one record below `tmp_path/records`.
 
     `make_record(changes, quality=0.9, status="complete")`: `quality` from 0 to 1 shapes curves and predictions, and
-    `test=False` leaves test unread.
+    `test=False` leaves test unread; `formats` has a letter for each test image.
     """
 
     def make(
         changes: dict[str, Any], *, quality: float = 0.9, status: str = "complete", test: bool = True, **fields: Any
     ) -> TrialRecord:
         config = changed(TrialConfig(), changes, origin="test")
-        training_set = fields.pop("training_set", TRAINING_SET)
+        training_set, formats = fields.pop("training_set", TRAINING_SET), fields.pop("formats", "a" * 10)
         learned = _learned(quality, test) if status != "failed" else {}
         record = TrialRecord(
             digest=record_digest(config, training_set),
@@ -52,7 +52,7 @@ def make_record(tmp_path) -> Callable[..., TrialRecord]:
             training_set=training_set,
             **{"split": "by_patient", "finished": "2026-11-20T10:00:00+00:00", **learned, **fields},
         )
-        table = predictions(_logits(quality)) if test and status == "complete" else None
+        table = predictions(_logits(quality), formats=formats) if test and status == "complete" else None
         write_record(str(tmp_path / "records"), record, table)
         return record
 

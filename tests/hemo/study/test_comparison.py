@@ -19,6 +19,15 @@ def test_different_training_sets_and_targets_are_never_in_one_table(make_record,
     assert len({part.key for part in found}) == 3
 
 
+def test_values_of_different_losses_are_never_ranked(make_record, tmp_path):
+    make_record({"name": "plain"}, quality=0.2)
+    make_record({"name": "weighted", "training.loss": "class_weighted"}, quality=0.9)
+    assert [[row.record.config.name for row in part.rows] for part in comparisons(tmp_path)] == [
+        ["weighted"],
+        ["plain"],
+    ]
+
+
 def test_rows_go_by_validation_loss_then_pruned_then_failed(make_record, tmp_path):
     make_record({"name": "failed", "seed": 1}, status="failed")
     make_record({"name": "pruned", "seed": 2}, status="pruned", quality=0.99, test=False)

@@ -1,5 +1,7 @@
 """What stands above a table."""
 
+import pytest
+
 from hemo.study.comparison import compared
 from hemo.study.headings import heading, subject
 from hemo.study.record import read_records
@@ -19,13 +21,43 @@ def test_heading_says_what_was_compared(make_record, tmp_path):
     assert heads["Trials"] == "2 (1 complete, 1 failed)"
     assert heads["Split"] == "by_patient"
     assert heads["Images"] == "train 600, val 120, test 10"
-    assert heads["To beat on test"] == "accuracy 0.7000, always giving the commonest answer"
+    assert heads["Majority class on test"] == "accuracy 0.7000, always giving the commonest answer"
     assert heads["Lowest validation loss"] == (
-        "good: test accuracy 1.0000, 95 % interval 1.000 to 1.000, above the accuracy to beat"
+        "good: test accuracy 1.0000, 95 % interval 1.000 to 1.000, above the majority class"
     )
     assert heads["Reduced"] == "train limited to 600 of 4,707 images"
     assert heads["Hardware"] == "2 CPU cores, no GPU"
     assert heads["Finished"] == "2026-11-21"
+
+
+def test_the_untrained_model_is_no_majority_class(make_record, tmp_path):
+    make_record({"name": "one"}, baseline={"val": {"loss": 0.71}})
+    heads = lines(tmp_path)[1]
+    assert heads["Before training"] == "validation loss 0.7100, of one"
+    assert heads["Majority class on test"].startswith("accuracy 0.7000")
+
+
+def test_what_a_search_chose_is_said_and_not_the_lowest_loss(make_record, tmp_path):
+    """The one it chose last, where it went on."""
+    make_record({"name": "lowest", "seed": 1}, quality=0.9, test=False)
+    make_record({"name": "earlier", "seed": 2}, quality=0.1, selected_by="val_auroc", selected_among=2)
+    make_record({"name": "chosen", "seed": 3}, quality=2.0, selected_by="val_auroc", selected_among=3)
+    heads = lines(tmp_path)[1]
+    assert heads["Chosen"].startswith("chosen, on val_auroc among 3 trials: test accuracy 1.0000")
+    assert "Lowest validation loss" not in heads
+
+
+def test_another_loss_is_in_the_title(make_record, tmp_path):
+    make_record({"training.loss": "class_weighted"})
+    assert lines(tmp_path)[0] == "Binary, target any, loss class_weighted: training set 00112233aabbccdd"
+
+
+@pytest.mark.parametrize(("trials", "said"), [(2, False), (3, True)])
+def test_intervals_of_many_trials_are_said_to_be_uncorrected(make_record, tmp_path, trials, said):
+    for seed in range(trials):
+        make_record({"seed": seed})
+    text = lines(tmp_path)[1]["Lowest validation loss"]
+    assert ("not corrected for the 3 trials compared" in text) is said
 
 
 def test_a_leaky_split_is_called_so(make_record, tmp_path):
@@ -35,7 +67,7 @@ def test_a_leaky_split_is_called_so(make_record, tmp_path):
 
 def test_a_best_trial_below_the_majority_is_called_so(make_record, tmp_path):
     make_record({"name": "poor"}, quality=0.0)
-    assert "not clearly above the accuracy to beat" in lines(tmp_path)[1]["Lowest validation loss"]
+    assert "not clearly above the majority class" in lines(tmp_path)[1]["Lowest validation loss"]
 
 
 def test_what_holds_for_some_trials_has_its_count(make_record, tmp_path):
@@ -49,6 +81,6 @@ def test_what_holds_for_some_trials_has_its_count(make_record, tmp_path):
 def test_nothing_is_claimed_when_all_failed(make_record, tmp_path):
     make_record({}, status="failed", reason="out of memory")
     heads = lines(tmp_path)[1]
-    assert heads["To beat on test"].startswith("unknown")
+    assert heads["Majority class on test"].startswith("unknown")
     assert heads["Images"].startswith("unknown")
     assert "Lowest validation loss" not in heads

@@ -30,6 +30,17 @@ def test_nothing_is_asked_of_a_server(make_record, tmp_path):
     assert "default-src 'none'" in html
 
 
+def test_the_chosen_row_is_marked_and_not_the_lowest_loss(make_record, tmp_path):
+    make_record({"name": "lowest", "seed": 1}, quality=0.9, test=False)
+    make_record(
+        {"name": "picked", "seed": 2}, quality=0.5, selected_by="val_auroc", selected_among=2, formats="aaabaaabbb"
+    )
+    html = page(tmp_path)
+    assert re.search(r'<tr class="best">\s*<td>picked', html)
+    assert re.search(r'<tr class="complete">\s*<td>lowest', html)
+    assert "picked by pixel format" in html
+
+
 def test_best_and_failed_rows_are_marked(make_record, tmp_path):
     make_record({"name": "good", "seed": 1})
     make_record({"name": "bad", "seed": 2}, status="failed", reason="out of memory")

@@ -7,7 +7,7 @@ import pytest
 
 from hemo.study.comparison import compared
 from hemo.study.record import read_records
-from hemo.study.tables import csv_text, grid_table, hours, markdown, notes, same_settings
+from hemo.study.tables import csv_text, format_table, grid_table, hours, markdown, notes, same_settings
 
 
 def comparisons(tmp_path):
@@ -29,7 +29,10 @@ def test_only_settings_that_differ_have_a_column(make_record, tmp_path):
     head, rows = grid_table(comparison)
     assert head[:3] == ["trial", "backbone", "train loss / acc"]
     assert {row[1] for row in rows} == {"VGG16", "ResNet50"}
-    assert same_settings(comparison).startswith("weights none, pooling gap, hidden layers 0, dense 16, dropout 0.5")
+    assert same_settings(comparison) == (
+        "weights none, pooling gap, hidden layers 0, dense 16, dropout 0.5, epochs at most 30, batch 32, "
+        "learning rate 0.0001, optimizer adam, schedule constant, loss default, patience 5, seed 1"
+    )
     assert "backbone" not in same_settings(comparison)
 
 
@@ -62,7 +65,40 @@ def test_failed_and_pruned_trials_stand_there_with_their_reason(make_record, tmp
     said = notes(comparison)
     assert "a failed: loss is not a number in epoch 3" in said
     assert "b pruned: stopped after epoch 4" in said
-    assert any("the chosen trial alone" in note for note in said)
+    assert "The test split was read for 0 of 1 complete trials; the others show `-`." in said
+
+
+def test_a_search_that_went_on_says_for_how_many_trials_test_was_read(make_record, tmp_path):
+    make_record({"seed": 1}, test=False)
+    make_record({"seed": 2}, selected_by="val_loss", selected_among=2)
+    make_record({"seed": 3}, selected_by="val_loss", selected_among=3)
+    assert notes(comparisons(tmp_path)[0])[1] == (
+        "The test split was read for 2 of 3 complete trials; the others show `-`. The search went on and chose 2 times."
+    )
+
+
+def test_any_setting_that_differs_has_a_column(make_record, tmp_path):
+    make_record({"training.optimizer": "sgd", "augment.rotate_degrees": 15, "model.dense_width": 8})
+    make_record({"training.patience": 2})
+    head, rows = grid_table(comparisons(tmp_path)[0])
+    assert head[1:5] == ["dense", "optimizer", "patience", "rotate degrees"]
+    assert {tuple(row[1:5]) for row in rows} == {("8", "sgd", "5", "15"), ("16", "adam", "2", "0")}
+
+
+def test_the_best_trials_figures_by_pixel_format(make_record, tmp_path):
+    """Formats a: six images, three positive; b: four, none, so that a model may learn the format."""
+    make_record({"name": "one"}, quality=2.0, formats="aaabaaabbb")
+    comparison = comparisons(tmp_path)[0]
+    assert format_table(comparison) == (
+        ["pixel format", "test images", "share positive", "test acc", "test AUROC"],
+        [["a", "6", "0.5000", "1.0000", "1.0000"], ["b", "4", "0.0000", "1.0000", "-"]],
+    )
+    assert "one by pixel format" in markdown([comparison], "title")
+
+
+def test_one_pixel_format_needs_no_table(make_record, tmp_path):
+    make_record({})
+    assert format_table(comparisons(tmp_path)[0]) is None
 
 
 def test_markdown_is_aligned_and_names_cannot_break_it(make_record, tmp_path):
@@ -84,7 +120,7 @@ def test_csv_has_full_precision_and_one_row_a_trial(make_record, tmp_path):
     first, second = csv.DictReader(io.StringIO(csv_text(comparisons(tmp_path))))
     assert (first["name"], float(first["test_loss"]), first["test_majority_accuracy"]) == ("x, y", 1 / 3, "0.7")
     assert (first["test_accuracy"], first["test_accuracy_low"], first["best_epoch"]) == ("1.0", "1.0", "8")
-    assert (second["status"], second["reason"], second["test_loss"], second["backbone"]) == (
+    assert (second["status"], second["reason"], second["test_loss"], second["model.backbone"]) == (
         "failed",
         "why",
         "",
