@@ -56,7 +56,7 @@ def _grid(config: TuneConfig, grid: GridConfig, card: TrainingSetCard) -> list[T
     trials = grid_trials(config.trial, grid)
     for trial in trials:
         _check(trial, card, f"grid: {trial.name}")
-        check_workers(training_job(config, trial))
+        check_workers(training_job(config, trial), card)
     require_writable(config.out)
     digests = [record_digest(trial, card.digest) for trial in trials]
     missing = [trial for trial, digest in zip(trials, digests, strict=True) if not is_finished(config.out, digest)]
