@@ -63,7 +63,7 @@ def plan_in_words(config: TuneConfig, count: int) -> str:
     at_once, wanted, present = trials_at_once(config, gpus, count), trial_needs(config.workers, gpus), _present()
     there = {kind: present.get(kind, 0.0) for kind in wanted}
     short = any(there[kind] < at_once * amount for kind, amount in wanted.items())
-    waiting = f"; the cluster has {in_words(there)} now, the others wait until it grows" if short else ""
+    waiting = f"; the cluster has {in_words(there)} now: what does not fit waits until it grows" if short else ""
     return f"{at_once} at once, each on {in_words(wanted)}{waiting}"
 
 

@@ -8,8 +8,8 @@ from ray.data import DataContext
 
 from hemo.errors import HemoError
 
-PASSING_ERRORS = ["OSError", "ConnectionError", "TimeoutError", r"\[Errno (?!2\]|13\])"]
-"""Patterns on `ClassName: message`: not what is missing (2) or forbidden (13), which the next second would not mend."""
+PASSING_ERRORS = [r"OSError(?!: \[Errno)", "ConnectionError", "TimeoutError", r"\[Errno (?!(2|13|21|28|30)\])"]
+"""Patterns on `ClassName: message`. Not what is missing (2), forbidden (13, 30), a folder (21), full (28)."""
 
 RETRIES = 3
 

@@ -10,6 +10,7 @@ from hemo.cluster.chosen import chosen_record, with_test
 from hemo.cluster.feed import put_training_set
 from hemo.cluster.fit import RAY_FOLDER, check_workers
 from hemo.cluster.searcher import StudySearcher, ended_trials, open_study, plan_points
+from hemo.cluster.track import check_tracking
 from hemo.cluster.trainable import training_job, trial_worker
 from hemo.cluster.trial import check_trial
 from hemo.cluster.tuning import run_trials
@@ -39,6 +40,7 @@ def tune_models(config: TuneConfig) -> list[TrialRecord]:
         UserError: If a cell or the space cannot work, before any trial runs.
         HemoError: If all trials failed.
     """
+    check_tracking(config.tracking, config.out)
     card = read_card(config.training_set)
     if config.grid is not None:
         records = _grid(config, config.grid, card)

@@ -82,7 +82,7 @@ class TrialRun(tune.Trainable):
     def _by_workers(self, trial: TrialConfig, _: Reporter) -> TrialRecord:
         """Run the trial in a group of workers, which nobody stops early."""
         try:
-            return train_model(training_job(self._job, trial))
+            return train_model(training_job(self._job, trial), self._resident)
         except HemoError as error:
             return self._failed(trial, error)
 

@@ -89,7 +89,7 @@ def test_a_task_raised_it_and_the_user_reads_one_line(ray_cluster: None, capsys:
 
     assert ending(lambda: ray.get(task.remote()), capsys) == (
         2,
-        "hemo: ID_1: labels 0 and 1\nhemo: in labels.csv, line 7\n",
+        "hemo: ID_1: labels 0 and 1; in labels.csv, line 7\n",
     )
 
 

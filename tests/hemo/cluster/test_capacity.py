@@ -52,7 +52,7 @@ def test_a_cluster_whose_workers_are_still_to_come_is_not_guessed_at(cluster):
     with pytest.raises(ConfigError, match=r"takes 1 CPU, 1 GPU; the cluster has 0 CPU, 0 GPU\); .* --concurrent N"):
         trials_at_once(job(workers={"gpus": 1}), 1.0, 20)
     assert plan_in_words(job(workers={"gpus": 1}, concurrent=4), 20) == (
-        "4 at once, each on 1 CPU, 1 GPU; the cluster has 0 CPU, 0 GPU now, the others wait until it grows"
+        "4 at once, each on 1 CPU, 1 GPU; the cluster has 0 CPU, 0 GPU now: what does not fit waits until it grows"
     )
     cluster(CPU=8.0)
     assert plan_in_words(job(), 2) == "2 at once, each on 1 CPU"

@@ -49,6 +49,8 @@ def test_an_error_in_a_task_is_told_without_rays_advice(error: Exception, told: 
         ("OSError: AWS Error NETWORK_CONNECTION", True),
         ("FileNotFoundError: [Errno 2] No such file or directory: 'a'", False),
         ("PermissionError: [Errno 13] Permission denied: 'a'", False),
+        ("IsADirectoryError: [Errno 21] Is a directory: 'a'", False),
+        ("OSError: [Errno 28] No space left on device", False),
         ("ValueError: odd", False),
     ],
 )

@@ -128,7 +128,7 @@ def test_several_workers_run_a_failing_trial_once(
     )
     resident = put_training_set(folder)
     monkeypatch.setattr(fit, "put_training_set", lambda _: pytest.fail("it is in the object store already"))
-    with pytest.raises(TrialError, match="the trial failed: loss is .* in epoch 1, step"):
+    with pytest.raises(TrialError, match=r"the trial failed: loss is .* in epoch 1, step"):
         train_model(config, resident)
     assert len(list((tmp_path / "out").glob("*/tensorboard/*"))) == 1
 

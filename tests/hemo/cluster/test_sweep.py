@@ -90,6 +90,7 @@ def test_a_search_holds_test_back_from_all_but_the_chosen(make_training_set, tmp
     [
         ({"grid": {"cells": [{}, {"model.backbone": "resnet5O"}]}}, "resnet5O"),
         ({"search": {"space": {"model.backbone": {"choices": ["test_resnet", "resnet5O"]}}}}, "resnet5O"),
+        ({"grid": {"axes": {"training.batch_size": [16, 1]}}, "workers": {"count": 2}}, "2 workers"),
         ({"search": {"space": {"seed": {"choices": [1]}}}, "workers": {"count": 2}}, "a search runs each trial on one"),
     ],
 )

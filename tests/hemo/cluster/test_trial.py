@@ -157,7 +157,7 @@ def test_a_step_with_a_single_image_is_refused(
     make_training_set: Maker, tiny_trial: TrialConfig, tmp_path: Path
 ) -> None:
     folder = make_training_set(rows={"train": 3, "val": 4, "test": 4})
-    with pytest.raises(ConfigError, match=r"2 images a step, of 3 to train on, leave one of 1 workers .* with 1 in its"):
+    with pytest.raises(ConfigError, match=r"2 images a step, of 3 to train on, leave one of 1 workers .* with 1 in"):
         _run(_changed(tiny_trial, training={"batch_size": 2}), folder, tmp_path)
 
 

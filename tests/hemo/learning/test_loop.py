@@ -8,12 +8,13 @@ import numpy as np
 import pytest
 import torch
 
-from hemo.config.trial import TrainingConfig, TrialConfig
+from hemo.config.trial import AugmentConfig, TrainingConfig, TrialConfig
 from hemo.errors import TrialError
 from hemo.learning.examples import Splits, select_splits
 from hemo.learning.figures import EpochFigures, FitResult, QuietReporter, Reporter
 from hemo.learning.images import read_training_set
 from hemo.learning.loop import fit
+from hemo.learning.metrics import choose_threshold
 from hemo.learning.worker import Worker
 
 
@@ -134,3 +135,62 @@ def test_train_loss_is_a_mean_over_images_not_over_batches(
     config = _training(plain, epochs=1, batch_size=7, learning_rate=1e-12)
     result = _fit(config, splits, tmp_path)
     assert result.epochs[0].train["loss"] == pytest.approx(result.metrics["train"]["loss"], abs=1e-6)
+
+
+def _exact(config: TrialConfig, dropout: float = 0.0, **changed: object) -> TrialConfig:
+    """Return a trial of plain SGD without batch normalisation and augmentation: nothing but what is said changes it."""
+    model = config.model.model_copy(update={"backbone": "test_vit", "dropout": dropout})
+    plain = config.model_copy(update={"model": model, "augment": AugmentConfig()})
+    return _training(plain, **{"optimizer": "sgd", "epochs": 1, "learning_rate": 1e-12, **changed})
+
+
+def test_the_baseline_is_that_of_the_untrained_model_on_train_and_val(
+    tiny_trial: TrialConfig, splits: Splits, tmp_path: Path
+) -> None:
+    result = _fit(_exact(tiny_trial), splits, tmp_path)  # which stays untrained
+    assert set(result.baseline) == {"train", "val"}
+    for name, figures in result.baseline.items():
+        assert figures["loss"] == pytest.approx(result.metrics[name]["loss"], abs=1e-6)
+
+
+def test_the_threshold_is_chosen_on_validation_alone(tiny_trial: TrialConfig, splits: Splits, tmp_path: Path) -> None:
+    """Where test says the contrary of validation, its best threshold would be another."""
+    contrary = replace(splits, test=replace(splits.test, labels=1 - splits.test.labels))
+    result = _fit(_training(tiny_trial, epochs=4), contrary, tmp_path)
+    probabilities = {name: 1 / (1 + np.exp(-logits[:, 0].astype(float))) for name, logits in result.logits.items()}
+    by_val = choose_threshold(probabilities["val"], contrary.val.labels[:, 0])
+    by_test = choose_threshold(probabilities["test"], contrary.test.labels[:, 0])
+    assert result.threshold == pytest.approx(by_val, abs=1e-6) != pytest.approx(by_test, abs=1e-6)
+
+
+def test_dropout_is_on_while_learning(tiny_trial: TrialConfig, splits: Splits, tmp_path: Path) -> None:
+    result = _fit(_exact(tiny_trial, dropout=0.9), splits, tmp_path)
+    assert abs(result.epochs[0].train["loss"] - result.metrics["train"]["loss"]) > 1e-3
+
+
+def test_training_images_are_augmented(tiny_trial: TrialConfig, splits: Splits, tmp_path: Path) -> None:
+    """Turned away from the right half, where they alone have something, images look empty."""
+    images = np.zeros_like(splits.train.source.images)
+    images[:, :, :, 8:] = 200
+    half = replace(splits, train=replace(splits.train, source=replace(splits.train.source, images=images)))
+    config = _exact(tiny_trial)
+    flipped = config.model_copy(update={"augment": AugmentConfig(horizontal_flip=1.0)})
+    plain_loss = _fit(config, half, tmp_path / "plain").epochs[0].train["loss"]
+    assert abs(_fit(flipped, half, tmp_path / "flipped").epochs[0].train["loss"] - plain_loss) > 1e-4
+
+
+def test_the_schedule_reaches_the_optimiser(tiny_trial: TrialConfig, splits: Splits, tmp_path: Path) -> None:
+    """In the first of a million epochs of warm-up, a large learning rate is next to none."""
+    cold = _fit(_exact(tiny_trial, learning_rate=0.1, warmup_epochs=1e6), splits, tmp_path / "cold")
+    hot = _fit(_exact(tiny_trial, learning_rate=0.1), splits, tmp_path / "hot")
+    untrained = cold.baseline["val"]["loss"]
+    assert cold.epochs[0].val["loss"] == pytest.approx(untrained, abs=1e-5)
+    assert abs(hot.epochs[0].val["loss"] - untrained) > 1e-3
+
+
+def test_dropout_differs_from_epoch_to_epoch(tiny_trial: TrialConfig, splits: Splits, tmp_path: Path) -> None:
+    """With images and labels all alike and weights that stay, only dropout can tell epochs apart."""
+    source = replace(splits.train.source, images=np.zeros_like(splits.train.source.images))
+    alike = replace(splits, train=replace(splits.train, source=source, labels=np.ones_like(splits.train.labels)))
+    first, second = _fit(_exact(tiny_trial, dropout=0.5, epochs=2), alike, tmp_path).epochs
+    assert abs(first.train["loss"] - second.train["loss"]) > 1e-6
