@@ -180,8 +180,8 @@ def test_training_images_are_augmented(tiny_trial: TrialConfig, splits: Splits, 
 
 
 def test_the_schedule_reaches_the_optimiser(tiny_trial: TrialConfig, splits: Splits, tmp_path: Path) -> None:
-    """In the first of a million epochs of warm-up, a large learning rate is next to none."""
-    cold = _fit(_exact(tiny_trial, learning_rate=0.1, warmup_epochs=1e6), splits, tmp_path / "cold")
+    """In the first of a billion epochs of warm-up, a large learning rate is next to none."""
+    cold = _fit(_exact(tiny_trial, learning_rate=0.1, warmup_epochs=1e9), splits, tmp_path / "cold")
     hot = _fit(_exact(tiny_trial, learning_rate=0.1), splits, tmp_path / "hot")
     untrained = cold.baseline["val"]["loss"]
     assert cold.epochs[0].val["loss"] == pytest.approx(untrained, abs=1e-5)
