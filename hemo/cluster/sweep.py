@@ -12,7 +12,7 @@ from hemo.cluster.fit import RAY_FOLDER, check_workers
 from hemo.cluster.searcher import StudySearcher, ended_trials, open_study, plan_points
 from hemo.cluster.track import check_tracking
 from hemo.cluster.trainable import training_job, trial_worker
-from hemo.cluster.trial import check_trial
+from hemo.cluster.trial import check_trial, finished_record
 from hemo.cluster.tuning import run_trials
 from hemo.config.trial import TrialConfig
 from hemo.config.tune import Choices, GridConfig, SearchConfig, TuneConfig
@@ -24,7 +24,7 @@ from hemo.learning.images import read_training_set
 from hemo.storage import join, remove, require_writable
 from hemo.study.grid import grid_trials
 from hemo.study.overrides import changed
-from hemo.study.record import TrialRecord, has_record, is_finished, read_record, record_digest, write_record
+from hemo.study.record import TrialRecord, has_record, read_record, record_digest, write_record
 from hemo.study.space import point_trial, search_space
 
 
@@ -61,7 +61,9 @@ def _grid(config: TuneConfig, grid: GridConfig, card: TrainingSetCard) -> list[T
         check_workers(training_job(config, trial), card)
     require_writable(config.out)
     digests = [record_digest(trial, card.digest) for trial in trials]
-    missing = [trial for trial, digest in zip(trials, digests, strict=True) if not is_finished(config.out, digest)]
+    missing = [
+        trial for trial, digest in zip(trials, digests, strict=True) if not finished_record(trial, digest, config.out)
+    ]
     _say_plan(config, len(trials), len(missing))
     if missing:
         run_trials(config, put_training_set(config.training_set), missing, len(missing))

@@ -1,6 +1,8 @@
 """Grids and searches on a tiny training set."""
 
+import json
 import shutil
+from pathlib import Path
 
 import pytest
 
@@ -98,6 +100,19 @@ def test_what_cannot_work_is_refused_before_any_trial(make_training_set, tmp_pat
     with pytest.raises(ConfigError, match=message):
         tune_models(sweep(make_training_set(), tmp_path / "records", **fields))
     assert not (tmp_path / "records").exists()
+
+
+def test_a_metric_that_the_target_cannot_have_is_refused(make_training_set, tmp_path):
+    """Another class of the set has both labels in validation; the trial's target has not."""
+    folder = make_training_set(
+        classes=("any", "epidural"), label=lambda number, name: int(name == "any" and number % 2)
+    )
+    card = json.loads((Path(folder) / "card.json").read_text())
+    card["splits"]["train"]["positives"]["epidural"] = 5
+    (Path(folder) / "card.json").write_text(json.dumps(card))
+    search = {"space": {"seed": {"choices": [1, 2]}}, "metric": "val_auroc"}
+    with pytest.raises(ConfigError, match="val_auroc needs both labels of epidural in the validation split"):
+        tune_models(sweep(folder, tmp_path / "records", trial={**TINY, "target": "epidural"}, search=search))
 
 
 def test_a_grid_whose_cells_all_failed_is_an_error(make_training_set, tmp_path):

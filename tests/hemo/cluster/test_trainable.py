@@ -1,12 +1,17 @@
 """A trial that stands still after each epoch."""
 
+from types import SimpleNamespace
+
 import pytest
 
-from hemo.cluster.trainable import Steps, epoch_result, record_result, trial_worker
+from hemo.cluster import trainable
+from hemo.cluster.trainable import Steps, TrialRun, epoch_result, record_result, trial_worker
 from hemo.config.trial import TrialConfig
 from hemo.config.tune import TuneConfig
+from hemo.errors import TrialError
 from hemo.learning.figures import EpochFigures
-from hemo.study.record import TrialRecord
+from hemo.learning.images import TrialData
+from hemo.study.record import TrialRecord, record_digest, write_record
 
 
 def figures(epoch):
@@ -85,3 +90,35 @@ def test_a_trial_gets_its_share_of_the_machine():
         "cpu",
         "cuda",
     )
+
+
+def trial_run(out, **kind):
+    """Return a trainable that began no trial."""
+    run = TrialRun.__new__(TrialRun)
+    run._job = TuneConfig(training_set="/set", out=str(out), **kind)
+    run._resident, run._gpus = SimpleNamespace(card=SimpleNamespace(digest="set")), 0.0
+    return run
+
+
+def test_a_failure_that_is_recorded_is_left_as_it_is(monkeypatch, tmp_path):
+    """Where the workers had a GPU, the process that waits for them could not even name it."""
+
+    def build(*_):
+        raise RuntimeError("no GPU here")
+
+    monkeypatch.setattr(trainable, "failed_record", build)
+    known = record("failed", 0).model_copy(update={"digest": record_digest(TrialConfig(), "set"), "reason": "diverged"})
+    write_record(str(tmp_path), known, None)
+    run = trial_run(tmp_path, grid={"axes": {"seed": [1]}})
+    assert run._failed(TrialConfig(), TrialError("the trial failed: diverged")).reason == "diverged"
+
+
+@pytest.mark.parametrize(("scheduler", "expected"), [("asha", "pruned"), ("none", "run again")])
+def test_a_stopped_trial_is_over_only_where_trials_are_stopped(monkeypatch, tmp_path, scheduler, expected):
+    pruned = record("pruned", 1).model_copy(update={"digest": record_digest(TrialConfig(), "set")})
+    write_record(str(tmp_path), pruned, None)
+    run = trial_run(tmp_path, search={"space": {"seed": {"choices": [0, 1]}}, "scheduler": scheduler})
+    data = TrialData(run._resident.card, None, None, None)
+    monkeypatch.setattr(trainable, "get_training_set", lambda _: data)
+    monkeypatch.setattr(trainable, "run_trial", lambda *_, **__: SimpleNamespace(status="run again"))
+    assert run._alone(TrialConfig(), None).status == expected
