@@ -25,7 +25,7 @@ from hemo.imaging.pseudonym import Pseudonymiser
 from hemo.imaging.quality import FLAGS, brain_fraction, hounsfield_flags
 from hemo.imaging.resize import to_square
 from hemo.imaging.settings import ImageSettings
-from hemo.imaging.windows import packed_lookup
+from hemo.imaging.windows import WINDOWS_A_TABLE, packed_lookup
 
 DATA_SET_GROUPS = {b"\x02\x00", b"\x08\x00", b"\x00\x08"}
 """First tag's group, in either byte order, of a data set without preamble."""
@@ -190,11 +190,13 @@ def _render_slice(stored: NDArray[Any], rescale: Rescale, settings: ImageSetting
 
 def _windowed(patterns: NDArray[np.uint16], rescale: Rescale, settings: ImageSettings) -> NDArray[np.uint8]:
     """Window at full resolution by table, then resize: resizing HU first would mix skull into brain."""
-    planes: list[NDArray[np.uint8]] = []
-    for table in _tables(rescale, settings.windows):
-        packed = np.asarray(cv2.LUT(patterns, table)).view(np.uint8).reshape(*patterns.shape, 4)
-        planes.extend(np.asarray(plane, np.uint8) for plane in cv2.split(to_square(packed, settings.side_px)))
-    return np.stack(planes[: len(settings.windows)])
+    planes = np.empty((len(settings.windows), settings.side_px, settings.side_px), np.uint8)
+    for first, table in zip(range(0, len(planes), WINDOWS_A_TABLE), _tables(rescale, settings.windows), strict=True):
+        packed = np.asarray(cv2.LUT(patterns, table)).view(np.uint8).reshape(*patterns.shape, WINDOWS_A_TABLE)
+        square = to_square(packed, settings.side_px)
+        for channel, plane in enumerate(planes[first : first + WINDOWS_A_TABLE]):
+            cv2.extractChannel(square, channel, dst=plane)
+    return planes
 
 
 @lru_cache(maxsize=32)

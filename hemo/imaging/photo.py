@@ -38,7 +38,7 @@ def images_of_photo(data: bytes, settings: ImageSettings) -> list[Image | Reject
             source_cols=pixels.shape[1],
             pixel_format="rgb8" if settings.colour == "rgb" else "grey8",
             pixel_digest=pixel_digest(pixels),
-            flags=("blank",) if is_blank(pixels.astype(np.float32)) else (),
+            flags=("blank",) if is_blank(pixels.reshape(len(pixels), -1).astype(np.int16)) else (),
         )
     ]
 

@@ -21,6 +21,10 @@ WINDOWS = {
 """Named windows of the RSNA 2019 solutions (appian, NoBrainer, SeuTao); stroke is fastai's `dicom_windows`."""
 
 
+WINDOWS_A_TABLE = 4
+"""8-bit channels that fit one 32-bit entry of a look-up table."""
+
+
 def resolve_windows(windows: Sequence[str | WindowConfig]) -> tuple[WindowConfig, ...]:
     """Look up named windows; explicit ones pass through.
 
@@ -69,8 +73,8 @@ def packed_lookup(hu_of_stored: NDArray[np.float32], windows: Sequence[WindowCon
     """
     channels = apply_windows(hu_of_stored, windows)
     tables = []
-    for first in range(0, len(windows), 4):
-        packed = np.zeros((hu_of_stored.size, 4), np.uint8)
-        packed[:, : len(windows) - first] = channels[first : first + 4].T
+    for first in range(0, len(windows), WINDOWS_A_TABLE):
+        packed = np.zeros((hu_of_stored.size, WINDOWS_A_TABLE), np.uint8)
+        packed[:, : len(windows) - first] = channels[first : first + WINDOWS_A_TABLE].T
         tables.append(packed.view(np.int32).ravel())
     return tables

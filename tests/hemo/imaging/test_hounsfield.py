@@ -52,3 +52,15 @@ def test_the_table_covers_every_bit_pattern():
     table = hounsfield_table(Rescale(1, -1024, 16, True))
     assert table.shape == (65536,)
     assert (table[0], table[0x7FFF], table[0x8000], table[0xFFFF]) == (-1024, 31743, -33792, -1025)
+
+
+@pytest.mark.parametrize("bits", [8, 12, 16])
+@pytest.mark.parametrize("signed", [False, True])
+@pytest.mark.parametrize("intercept", [-1024.0, 0.0, 1.0, 30000.0, -40000.0])
+def test_every_pattern_is_what_the_table_says(bits, signed, intercept):
+    """However a slice is turned into HU, each of its values must come out as the table has it."""
+    rescale = Rescale(1.0, intercept, bits, signed)
+    table = np.clip(np.rint(hounsfield_table(rescale)), -32768, 32767)
+    patterns = np.arange(65536, dtype=np.uint16)
+    for part in (patterns, patterns[:256], patterns[:4096], patterns[60000:], patterns[32000:33000]):
+        np.testing.assert_array_equal(to_hounsfield(part[np.newaxis], rescale)[0], table[part])
