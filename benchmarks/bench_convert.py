@@ -1,6 +1,6 @@
 """How fast `convert` is, beside what people write by hand and beside the bare loop.
 
-    python benchmarks/bench_convert.py --slices 4096
+    python benchmarks/bench_convert.py --slices 16384
 
 On the same synthetic 512 x 512 slices, in one run, with a warm page cache:
 
@@ -36,16 +36,15 @@ from hemo.imaging.settings import image_settings
 from hemo.shards.manifest import Manifest, update_manifest
 from hemo.shards.unit import UnitTask, build_shard
 
-UNIT_FILES = 512
 SCRIPT_WINDOWS = ((40, 80), (80, 200), (40, 380))
 
 
 def main() -> None:
     """Make the corpus, run the three contenders in turn, print the table."""
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    arguments.add_argument("--slices", type=int, default=4096)
+    arguments.add_argument("--slices", type=int, default=16384)
     arguments.add_argument("--side_px", type=int, default=256)
-    arguments.add_argument("--rounds", type=int, default=3)
+    arguments.add_argument("--rounds", type=int, default=2)
     arguments.add_argument("--cores", type=int, default=os.cpu_count() or 1)
     given = arguments.parse_args()
     with tempfile.TemporaryDirectory(prefix="hemo-bench-") as scratch:
@@ -53,7 +52,7 @@ def main() -> None:
         with connected(cluster):
             corpus, _ = replicated_corpus(Path(scratch), given.slices)
             config = ConvertConfig(
-                source=str(corpus), corpus="rsna", out=f"{scratch}/out", side_px=given.side_px, unit_files=UNIT_FILES,
+                source=str(corpus), corpus="rsna", out=f"{scratch}/out", side_px=given.side_px,
                 max_reject_fraction=1,
             )  # fmt: skip
             warm_up(config)

@@ -167,6 +167,7 @@ def failed_record(config: TrialConfig, card: TrainingSetCard, worker: Worker, re
         config=config,
         classes=task_classes(config, card),
         training_set=card.digest,
+        image=f"{len(card.channels)} x {card.height_px} x {card.width_px}",
         split=card.split,
         workers=worker.count,
         hardware=hardware(worker),

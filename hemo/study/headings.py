@@ -29,7 +29,8 @@ def _lines(comparison: Comparison) -> Iterator[tuple[str, str]]:
     yield "Trials", f"{len(comparison.rows)} ({', '.join(f'{count} {status}' for status, count in counts.items())})"
     yield "Split", LEAKY if first.split == "by_image" else first.split
     images = {split: rows for record in comparison.ran for split, rows in record.rows.items()}
-    yield "Images", ", ".join(f"{split} {rows:,}" for split, rows in images.items()) or "unknown: no trial ran"
+    shape = next((f", each {record.image}" for record in comparison.ran if record.image), "")
+    yield "Images", ", ".join(f"{split} {rows:,}" for split, rows in images.items()) + shape or "unknown: no trial ran"
     yield "Majority class on test", _majority(comparison)
     if comparison.best is not None:
         untrained = comparison.best.record.baseline.get("val", {})

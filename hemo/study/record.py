@@ -64,6 +64,7 @@ class TrialRecord(Config):
         {}, description="train, val, test -> metric, with the best epoch's weights; of a pruned trial val only"
     )
     rows: dict[str, int] = Field({}, description="images in each split")
+    image: str = Field("", description="channels x height x width of an image, such as 3 x 64 x 64")
     seconds: float = Field(0.0, description="learning time, without loading")
     parameters: int = 0
     workers: int = Field(1, description="data-parallel workers")

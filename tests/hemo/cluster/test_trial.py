@@ -57,6 +57,7 @@ def test_a_trial_leaves_record_predictions_and_checkpoint(
     assert record.digest == record_digest(tiny_trial, "feedfacefeedface")
     assert (record.status, record.classes, record.split) == ("complete", ("any",), "by_patient")
     assert record.rows == {"train": 48, "val": 16, "test": 16}
+    assert record.image == "1 x 16 x 16"
     assert [figures.epoch for figures in record.epochs] == [1, 2, 3]
     assert record.reductions == ("train limited to 48 of 96 images",)
     assert record.hardware.startswith("1 x CPU (1 thread, ")

@@ -14,13 +14,13 @@ def lines(tmp_path):
 
 
 def test_heading_says_what_was_compared(make_record, tmp_path):
-    make_record({"name": "good", "seed": 1}, quality=2.0)
+    make_record({"name": "good", "seed": 1}, quality=2.0, image="3 x 64 x 64")
     make_record({"name": "bad", "seed": 2}, status="failed", finished="2026-11-21T08:00:00+00:00")
     title, heads = lines(tmp_path)
     assert title == "Binary, target any: training set 00112233aabbccdd"
     assert heads["Trials"] == "2 (1 complete, 1 failed)"
     assert heads["Split"] == "by_patient"
-    assert heads["Images"] == "train 600, val 120, test 10"
+    assert heads["Images"] == "train 600, val 120, test 10, each 3 x 64 x 64"
     assert heads["Majority class on test"] == "accuracy 0.7000, always giving the commonest answer"
     assert heads["Lowest validation loss"] == (
         "good: test accuracy 1.0000, 95 % interval 1.000 to 1.000, above the majority class"
