@@ -2,6 +2,7 @@
 
 import ray
 
+from hemo.cluster.session import is_local
 from hemo.config.train import WorkersConfig
 from hemo.config.tune import TuneConfig
 from hemo.errors import ConfigError
@@ -63,6 +64,11 @@ def plan_in_words(config: TuneConfig, count: int) -> str:
     at_once, wanted, present = trials_at_once(config, gpus, count), trial_needs(config.workers, gpus), _present()
     there = {kind: present.get(kind, 0.0) for kind in wanted}
     short = any(there[kind] < at_once * amount for kind, amount in wanted.items())
+    if is_local(config.cluster) and any(there[kind] < amount for kind, amount in wanted.items()):
+        raise ConfigError(
+            f"workers: a trial takes {in_words(wanted)}, this machine has {in_words(there)} and cannot grow; "
+            "give --workers.gpus 0, or fewer and smaller workers"
+        )
     waiting = f"; the cluster has {in_words(there)} now: what does not fit waits until it grows" if short else ""
     return f"{at_once} at once, each on {in_words(wanted)}{waiting}"
 

@@ -55,13 +55,15 @@ def convert_corpus(config: ConvertConfig) -> str:
     done = _read_footers(config.out)
     _require_same_settings(config.out, done, settings)
     units, todo = _plan(config, listing, done, pseudonyms, settings)
-    say(f"convert: {len(listing.files)} files in {len(units)} units, {len(units) - len(todo)} of them done")
+    others = f" ({listing.ignored} others beside them left out)" if listing.ignored else ""
+    say(f"convert: {len(listing.files)} files{others} in {len(units)} units, {len(units) - len(todo)} of them done")
     task = UnitTask(config.source, settings, pseudonyms, config.read_threads)
     done |= {footer.unit: footer for footer in _convert_units(task, todo, config.out)}
     if all(exists(join(config.out, name)) for name in DERIVED):
         card = read_card(config.out)
     else:
         card = write_derived(config.out, units, [done[unit.number] for unit in units], ignored=listing.ignored)
+    say(f"convert: {card.rows} rows, {card.rejects} rejects")
     _require_few_rejects(card, config)
     return config.out
 

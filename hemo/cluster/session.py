@@ -2,7 +2,9 @@
 
 import logging
 import os
+import signal
 import socket
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -39,7 +41,7 @@ def connected(config: ClusterConfig) -> Iterator[None]:
     _quiet()
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_DATA_DISABLE_PROGRESS_BARS", "1")
-    address = os.environ.get("RAY_ADDRESS", "local") if config.address == "auto" else config.address
+    address = _address(config)
     try:
         if address == "local":
             _start_local(config)
@@ -49,10 +51,21 @@ def connected(config: ClusterConfig) -> Iterator[None]:
         raise ConfigError(f"Ray's token: {' '.join(str(error).split())}") from error
     # an error raised on purpose in a map task reaches the driver as itself
     ray.data.DataContext.get_current().raise_original_map_exception = True
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, signal.default_int_handler)  # schedulers end jobs by it: the same as Ctrl-C
     try:
         yield
     finally:
         ray.shutdown()
+
+
+def is_local(config: ClusterConfig) -> bool:
+    """Tell whether a job starts a Ray of its own on this machine, which has what the machine has and never more."""
+    return _address(config) == "local"
+
+
+def _address(config: ClusterConfig) -> str:
+    return os.environ.get("RAY_ADDRESS", "local") if config.address == "auto" else config.address
 
 
 def _quiet() -> None:

@@ -104,6 +104,9 @@ def _is_off(key: str, value: Any) -> bool:
     return isinstance(value, float | bool) and not value and value == DEFAULTS[key]
 
 
+ORDER = "Rows by validation loss, best first."
+
+
 def notes(comparison: Comparison) -> list[str]:
     """Return what must be said below a table: order, where test was read, seeds, and why trials failed or stopped."""
     reasons = [
@@ -111,7 +114,14 @@ def notes(comparison: Comparison) -> list[str]:
         for row in comparison.rows
         if row.record.status != "complete"
     ]
-    return ["Rows by validation loss, best first.", *_test_read(comparison), *seed_spreads(comparison), *reasons]
+    return [ORDER, *_test_read(comparison), *seed_spreads(comparison), *reasons, *_threshold(comparison)]
+
+
+def _threshold(comparison: Comparison) -> list[str]:
+    """Say at which threshold accuracies are, where there is one: they differ from those told epoch by epoch, at 0.5."""
+    if comparison.rows[0].record.config.task == "multi_class":
+        return []
+    return ["Accuracies are at the threshold with the best balanced accuracy on validation; those of epochs at 0.5."]
 
 
 def _test_read(comparison: Comparison) -> list[str]:

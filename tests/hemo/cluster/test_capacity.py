@@ -45,7 +45,8 @@ def test_gpus_of_a_worker(cluster):
     assert gpus_per_worker(WorkersConfig()) == 0.0
 
 
-def test_a_cluster_whose_workers_are_still_to_come_is_not_guessed_at(cluster):
+def test_a_cluster_whose_workers_are_still_to_come_is_not_guessed_at(cluster, monkeypatch):
+    monkeypatch.setenv("RAY_ADDRESS", "10.0.0.1:6379")
     cluster(memory=1e9)  # a head without CPUs
     with pytest.raises(ConfigError, match=r"workers\.gpus: `auto` .* no CPU yet; .*gpus 1 .* --concurrent N"):
         gpus_per_worker(WorkersConfig())
@@ -56,3 +57,11 @@ def test_a_cluster_whose_workers_are_still_to_come_is_not_guessed_at(cluster):
     )
     cluster(CPU=8.0)
     assert plan_in_words(job(), 2) == "2 at once, each on 1 CPU"
+
+
+def test_a_machine_that_cannot_grow_does_not_let_trials_wait(cluster, monkeypatch):
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    cluster(CPU=2.0)
+    config = job(workers={"gpus": 1}, concurrent=2)
+    with pytest.raises(ConfigError, match="this machine has 2 CPU, 0 GPU and cannot grow; give --workers"):
+        plan_in_words(config, 2)

@@ -125,3 +125,22 @@ def test_a_missing_token_is_told(start: Start, token: Path, tmp_path: Path) -> N
     assert shown == ""
     assert errors.startswith("hemo: Ray's token: RAY_AUTH_TOKEN_PATH is set but file cannot be opened or is empty")
     assert len(errors.splitlines()) == 1
+
+
+def test_a_scheduler_ends_a_job_as_ctrl_c_does(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """SIGTERM within a connection becomes KeyboardInterrupt, which the door tells in one line."""
+    code = (
+        "import os, signal, sys\n"
+        "from hemo.cluster.session import connected\n"
+        "from hemo.config.cluster import ClusterConfig\n"
+        "from ray_jobs.door import door\n"
+        "@door\n"
+        "def main(argv=None):\n"
+        "    with connected(ClusterConfig(address='local', cpus=1, temp_dir=sys.argv[1])):\n"
+        "        os.kill(os.getpid(), signal.SIGTERM)\n"
+        "        signal.pause()\n"
+        "main()\n"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path_factory.mktemp("ray"))]
+    job = subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)
+    assert (job.returncode, job.stderr) == (1, "hemo: interrupted; run the same command again: finished work is kept\n")
