@@ -39,7 +39,7 @@ def test_the_readers_code_reads_shards_without_ray(tmp_path, monkeypatch, capsys
     corpus.mkdir()
     (corpus / "ID_a.dcm").write_bytes(head_file(ImageType=["ORIGINAL", "PRIMARY", "LOCALIZER"]))
     made = task(corpus)
-    wide = made.settings.model_copy(update={"side_px": 96})
+    wide = made.settings.model_copy(update={"side_px": 64})
     buffer, _ = build_shard(type(made)(made.source, wide, made.pseudonyms, 1), Unit(0, ("ID_a.dcm",)))
     shards = tmp_path / "runs/demo/converted/shards"
     shards.mkdir(parents=True)
@@ -48,7 +48,7 @@ def test_the_readers_code_reads_shards_without_ray(tmp_path, monkeypatch, capsys
     (code,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
     assert len([line for line in code.splitlines() if line]) == 5
     exec(compile(code, "README.md", "exec"), {})
-    assert capsys.readouterr().out == "1 (3, 96, 96) {'localizer': 1}\n"
+    assert capsys.readouterr().out == "1 (3, 64, 64) {'localizer': 1}\n"
     assert pq.read_schema(shards / "unit-000000.parquet").names == ROW_SCHEMA.names
 
 
