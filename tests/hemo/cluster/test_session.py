@@ -18,11 +18,13 @@ from hemo.cluster.session import connected
 from hemo.config.cluster import ClusterConfig
 
 JOB = """
-import sys, time
+import signal, sys, time
 import ray
 from hemo.cluster.session import connected
 from hemo.config.cluster import ClusterConfig
 from ray_jobs.door import door
+
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell ignores it for what it runs in the background
 
 @door
 def main(argv=None):
