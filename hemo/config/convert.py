@@ -17,19 +17,24 @@ class WindowConfig(Config):
     width_hu: float = Field(gt=0, description="full width in HU")
 
 
-class ConvertConfig(Config):
-    """A raw corpus to Parquet shards."""
+class ImagesConfig(Config):
+    """Which images there are, and how they are made of their files."""
 
-    source: Location = Field(description="folder of the corpus")
-    corpus: Literal["rsna", "dicom", "image_folder"] = Field(description="what the source holds")
-    out: Location = Field(description="folder for shards, index, rejects and card")
+    source: Location = Field(description="folder, zip or bucket of the corpus; for `manifest` a CSV or Parquet table")
+    corpus: Literal["rsna", "dicom", "image_folder", "manifest"] = Field(description="what the source holds")
+    pixels: Literal["windows", "hu16"] = Field(
+        "windows", description="DICOM: `windows` stores a uint8 channel a window, `hu16` the Hounsfield units as int16"
+    )
     windows: Annotated[tuple[str | WindowConfig, ...], Field(min_length=1)] = Field(
         ("brain", "subdural", "soft"),
         description="DICOM: one channel a window, by name (brain, subdural, soft, bone, stroke) "
-        "or {name, centre_hu, width_hu}",
+        "or {name, centre_hu, width_hu}; not used by `hu16`",
     )
     side_px: int = Field(256, ge=8, le=4096, description="stored height and width in pixels")
-    colour: Literal["rgb", "grey"] = Field("rgb", description="image_folder: channels to keep")
+    crop: Literal["none", "head"] = Field(
+        "none", description="DICOM: `head` cuts each slice to the square around the head before it is resized"
+    )
+    colour: Literal["rgb", "grey"] = Field("rgb", description="pictures: channels to keep")
     patient_pattern: str = Field(
         r"(person\d+)_|(IM-\d+)-",
         description="image_folder: regular expression whose first matching group in the file name is the patient; "
@@ -38,17 +43,11 @@ class ConvertConfig(Config):
     public_ids: bool | Literal["by_corpus"] = Field(
         "by_corpus",
         description="keep ids and paths as they are; `by_corpus`: true for rsna and image_folder, "
-        "for dicom you must choose",
+        "for dicom and manifest you must choose",
     )
     pseudonym_key: Literal[""] | Location = Field(
         "", description="file with a secret of at least 16 bytes; ids and paths become keyed pseudonyms"
     )
-    max_reject_fraction: float = Field(
-        0.05, ge=0, le=1, description="the run fails at the end if a larger share of the inputs was rejected"
-    )
-    unit_files: PositiveInt = Field(1024, description="files in a unit: one task, one shard")
-    read_threads: PositiveInt = Field(4, description="files read ahead in each task, to hide the storage's latency")
-    cluster: ClusterConfig = ClusterConfig()
 
     @field_validator("patient_pattern")
     @classmethod
@@ -62,14 +61,26 @@ class ConvertConfig(Config):
         return pattern
 
     @model_validator(mode="after")
+    def _names_are_settled(self) -> Self:
+        require_names_settled(self.corpus, self.public_ids, self.pseudonym_key)
+        return self
+
+
+class ConvertConfig(ImagesConfig):
+    """A raw corpus to Parquet shards."""
+
+    out: Location = Field(description="folder for shards, index, rejects and card")
+    max_reject_fraction: float = Field(
+        0.05, ge=0, le=1, description="the run stops once a larger share of the inputs is known to be rejected"
+    )
+    unit_files: PositiveInt = Field(1024, description="files in a unit: one shard")
+    read_threads: PositiveInt = Field(4, description="files read ahead in each task, to hide the storage's latency")
+    cluster: ClusterConfig = ClusterConfig()
+
+    @model_validator(mode="after")
     def _out_is_apart(self) -> Self:
         if f"{self.out}/".startswith(f"{self.source}/") or f"{self.source}/".startswith(f"{self.out}/"):
             raise ValueError(f"out {self.out} and source {self.source} lie within each other; give a folder beside it")
-        return self
-
-    @model_validator(mode="after")
-    def _names_are_settled(self) -> Self:
-        require_names_settled(self.corpus, self.public_ids, self.pseudonym_key)
         return self
 
 
@@ -81,9 +92,9 @@ def require_names_settled(corpus: str, public_ids: bool | str, pseudonym_key: st
     """
     if public_ids is True and pseudonym_key:
         raise ValueError("--public_ids true keeps the ids, --pseudonym_key FILE replaces them: give one of the two")
-    if corpus == "dicom" and public_ids is not True and not pseudonym_key:
+    if corpus in ("dicom", "manifest") and public_ids is not True and not pseudonym_key:
         raise ValueError(
-            "a dicom corpus may name patients: give --pseudonym_key FILE to replace ids and paths, "
+            f"a {corpus} corpus may name patients: give --pseudonym_key FILE to replace ids and paths, "
             "or --public_ids true if they may be stored as they are"
         )
     if public_ids is False and not pseudonym_key:
