@@ -1,5 +1,6 @@
 """A raw corpus to shards: plan on the driver, one Ray Data task a unit, index and card at the end."""
 
+import os
 import re
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -14,6 +15,7 @@ from hemo.cluster.data import data_context
 from hemo.cluster.progress import progress_bar, say
 from hemo.config.convert import ConvertConfig
 from hemo.config.digest import differences
+from hemo.config.fields import ENVIRONMENT
 from hemo.corpus.sources import Listing, list_corpus
 from hemo.errors import ConfigError, OutputError, RejectLimitError, SourceError
 from hemo.imaging.pseudonym import Pseudonymiser, pseudonymiser
@@ -68,19 +70,29 @@ def convert_corpus(config: ConvertConfig) -> str:
     return config.out
 
 
-def read_pseudonyms(key_file: str) -> Pseudonymiser:
-    """Return what replaces identifiers, from the key file of a config; without one they are kept.
+def read_pseudonyms(key: str) -> Pseudonymiser:
+    """Return what replaces identifiers.
+
+    Args:
+        key: Where the secret is: a file, or `env:NAME` for a variable of this process; empty: identifiers are kept.
 
     Raises:
-        ConfigError: If the file cannot be read or its key is too short.
+        ConfigError: If it cannot be read or is too short.
     """
-    if not key_file:
+    if not key:
         return Pseudonymiser()
+    if key.startswith(ENVIRONMENT):
+        secret = os.environ.get(key.removeprefix(ENVIRONMENT))
+        if secret is None:
+            raise ConfigError(
+                f"pseudonym_key: {key}: no such variable in the job's environment; export it, or give a file"
+            )
+        return pseudonymiser(os.fsencode(secret))
     try:
-        return pseudonymiser(read_bytes(key_file))
+        return pseudonymiser(read_bytes(key))
     except OSError as error:
         raise ConfigError(
-            f"pseudonym_key: {key_file}: {error.strerror or error}; give a file with a secret in it"
+            f"pseudonym_key: {key}: {error.strerror or error}; give a file with a secret in it"
         ) from error
 
 

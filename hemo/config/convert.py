@@ -6,7 +6,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, PositiveInt, field_validator, model_validator
 
 from hemo.config.cluster import ClusterConfig
-from hemo.config.fields import Config, Location
+from hemo.config.fields import Config, Location, SecretLocation
 
 
 class WindowConfig(Config):
@@ -45,8 +45,10 @@ class ImagesConfig(Config):
         description="keep ids and paths as they are; `by_corpus`: true for rsna and image_folder, "
         "for dicom and manifest you must choose",
     )
-    pseudonym_key: Literal[""] | Location = Field(
-        "", description="file with a secret of at least 16 bytes; ids and paths become keyed pseudonyms"
+    pseudonym_key: Literal[""] | SecretLocation = Field(
+        "",
+        description="file with a secret of at least 16 bytes, or env:NAME for an environment variable of the job; "
+        "ids and paths become keyed pseudonyms",
     )
 
     @field_validator("patient_pattern")

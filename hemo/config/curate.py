@@ -5,7 +5,7 @@ from typing import Literal, Self
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
 from hemo.config.cluster import ClusterConfig
-from hemo.config.fields import Config, Location
+from hemo.config.fields import Config, Location, SecretLocation
 
 SPLITS = ("train", "val", "test")
 
@@ -36,8 +36,8 @@ class CurateConfig(Config):
         description="RSNA's long CSV, a wide CSV or Parquet keyed by image_id or path, "
         "or `source_class`: the folder names of an image folder"
     )
-    pseudonym_key: Literal[""] | Location = Field(
-        "", description="the key file of `convert`, where it replaced ids: the keys of `labels` are replaced alike"
+    pseudonym_key: Literal[""] | SecretLocation = Field(
+        "", description="the key of `convert`, where it replaced ids: the keys of `labels` are replaced alike"
     )
     out: Location = Field(description="folder for the training set and its card")
     split: Literal["by_patient", "by_patient_stratified", "by_image", "official"] = Field(

@@ -24,3 +24,17 @@ Location = Annotated[str, AfterValidator(_place)]
 
 In a union with words of its own write those first, `Literal["none"] | Location`: every text is a location.
 """
+
+ENVIRONMENT = "env:"
+
+
+def _secret_place(location: str) -> str:
+    if not location.startswith(ENVIRONMENT):
+        return _place(location)
+    if not location.removeprefix(ENVIRONMENT).isidentifier():
+        raise ValueError(f"the name of a variable after {ENVIRONMENT}, or a file")
+    return location
+
+
+SecretLocation = Annotated[str, AfterValidator(_secret_place)]
+"""Where a secret is: a file, as a `Location`, or `env:NAME` for an environment variable. Never the secret itself."""

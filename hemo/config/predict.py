@@ -6,7 +6,7 @@ from pydantic import Field, PositiveInt, model_validator
 
 from hemo.config.cluster import ClusterConfig
 from hemo.config.convert import require_names_settled
-from hemo.config.fields import Config, Location
+from hemo.config.fields import Config, Location, SecretLocation
 
 
 class PredictConfig(Config):
@@ -18,7 +18,7 @@ class PredictConfig(Config):
     out: Location = Field(description="folder for predictions.parquet and submission.csv")
     batch_size: PositiveInt = Field(64, description="images at once")
     public_ids: bool | Literal["by_corpus"] = Field("by_corpus", description="raw corpora: as in `convert`")
-    pseudonym_key: Literal[""] | Location = Field("", description="raw corpora: as in `convert`")
+    pseudonym_key: Literal[""] | SecretLocation = Field("", description="raw corpora: as in `convert`")
     cluster: ClusterConfig = ClusterConfig()
 
     @model_validator(mode="after")

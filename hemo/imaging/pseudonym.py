@@ -42,7 +42,7 @@ class Pseudonymiser:
 
 
 def pseudonymiser(key: bytes) -> Pseudonymiser:
-    """Return a pseudonymiser of the key in a key file, surrounding white space ignored.
+    """Return a pseudonymiser of a secret as it was read, surrounding white space ignored.
 
     Raises:
         ConfigError: If the key is too short to be a secret.
@@ -50,7 +50,7 @@ def pseudonymiser(key: bytes) -> Pseudonymiser:
     secret = key.strip()
     if len(secret) < SHORTEST_KEY_BYTES:
         raise ConfigError(
-            f"pseudonym_key: the file holds {len(secret)} bytes, at least {SHORTEST_KEY_BYTES} are wanted; "
+            f"pseudonym_key: it holds {len(secret)} bytes, at least {SHORTEST_KEY_BYTES} are wanted; "
             "make one with `python -c 'import secrets; print(secrets.token_hex(32))'` and keep it secret"
         )
     return Pseudonymiser(secret)

@@ -7,7 +7,7 @@ import pytest
 from pydantic import ValidationError
 
 from hemo.config.convert import WindowConfig
-from hemo.config.fields import Config, Location
+from hemo.config.fields import Config, Location, SecretLocation
 
 
 class Place(Config):
@@ -26,6 +26,24 @@ def test_paths_become_absolute_and_uris_stay() -> None:
 def test_a_word_of_its_own_is_no_path() -> None:
     assert Place(out="a", labels="source_class").labels == "source_class"
     assert Place(out="a", labels="/labels.csv").labels == "/labels.csv"
+
+
+class Kept(Config):
+    """A secret."""
+
+    key: Literal[""] | SecretLocation = ""
+
+
+def test_a_secret_is_in_a_file_or_in_the_environment() -> None:
+    assert Kept(key="env:HOSPITAL_KEY").key == "env:HOSPITAL_KEY"
+    assert Kept(key="~/hospital.key").key == str(Path.home() / "hospital.key")
+    assert Kept(key="").key == ""
+
+
+@pytest.mark.parametrize("given", ["env:", "env:HOSPITAL KEY", "env:/hospital.key"])
+def test_a_variable_needs_a_name(given: str) -> None:
+    with pytest.raises(ValidationError, match="the name of a variable after env:, or a file"):
+        Kept(key=given)
 
 
 def test_an_empty_location_is_refused() -> None:
