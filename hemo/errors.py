@@ -20,6 +20,10 @@ class SourceError(UserError):
     """A corpus, shard folder, training set, checkpoint or record folder is missing, empty or unreadable."""
 
 
+class SourceChangedError(HemoError):
+    """A file is not what it was when the corpus was listed. Nothing was made of it; a new run lists again."""
+
+
 class LabelError(UserError):
     """The label table contradicts itself or does not fit the images."""
 

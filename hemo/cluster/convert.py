@@ -2,33 +2,30 @@
 
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
-from functools import partial
-from typing import Any
 
-import cv2
-import ray
-
-from hemo.cluster.data import data_context
 from hemo.cluster.progress import progress_bar, say
+from hemo.cluster.units import UnitFailure, convert_units
 from hemo.config.convert import ConvertConfig
 from hemo.config.digest import differences
 from hemo.config.fields import ENVIRONMENT
 from hemo.corpus.sources import Listing, list_corpus
-from hemo.errors import ConfigError, OutputError, RejectLimitError, SourceError
+from hemo.errors import ConfigError, HemoError, OutputError, RejectLimitError, SourceError
 from hemo.imaging.pseudonym import Pseudonymiser, pseudonymiser
 from hemo.imaging.settings import ImageSettings, image_settings
-from hemo.shards.card import ConversionCard, read_card
+from hemo.shards.card import read_card
 from hemo.shards.footer import ShardFooter, read_footer, unit_digest
 from hemo.shards.index import write_derived
 from hemo.shards.manifest import Unit, read_manifest, shard_path, update_manifest, write_manifest
-from hemo.shards.unit import UnitTask, build_shard
-from hemo.storage import exists, is_temporary, join, list_files, read_bytes, remove, require_writable, write_bytes
+from hemo.shards.unit import UnitTask
+from hemo.storage import exists, is_temporary, join, list_files, read_bytes, remove, require_writable
 
-CPUS_A_TASK = 2 / 3
-"""Three tasks on two CPUs: Ray Data starts the next a tenth of a second after one ends; another fills the gap."""
+MOST_FAILURES = 20
+"""Units that fail before the run stops at once: the storage is not what it should be."""
+
+FAILURES_TOLD, REASONS_TOLD = 3, 5
 
 FOOTER_THREADS = 16
 DERIVED = ("card.json", "index.parquet", "rejects.parquet")
@@ -56,17 +53,18 @@ def convert_corpus(config: ConvertConfig) -> str:
     _require_own_folder(config.out)
     done = _read_footers(config.out)
     _require_same_settings(config.out, done, settings)
-    units, todo = _plan(config, listing, done, pseudonyms, settings)
+    units, valid = _plan(config, listing, done, pseudonyms, settings)
     others = f" ({listing.ignored} others beside them left out)" if listing.ignored else ""
-    say(f"convert: {len(listing.files)} files{others} in {len(units)} units, {len(units) - len(todo)} of them done")
+    say(f"convert: {len(listing.files)} files{others} in {len(units)} units, {len(valid)} of them done")
     task = UnitTask(config.source, settings, pseudonyms, config.read_threads)
-    done |= {footer.unit: footer for footer in _convert_units(task, todo, config.out)}
+    todo = [unit for unit in update.units if unit.number not in valid]
+    done |= _convert_units(task, todo, [done[number] for number in valid], config)
     if all(exists(join(config.out, name)) for name in DERIVED):
         card = read_card(config.out)
     else:
         card = write_derived(config.out, units, [done[unit.number] for unit in units], ignored=listing.ignored)
     say(f"convert: {card.rows} rows, {card.rejects} rejects")
-    _require_few_rejects(card, config)
+    _require_few_rejects(card.reject_reasons, card.rows + card.rejects, config)
     return config.out
 
 
@@ -135,33 +133,28 @@ def _plan(
     done: dict[int, ShardFooter],
     pseudonyms: Pseudonymiser,
     settings: ImageSettings,
-) -> tuple[list[Unit], list[Unit]]:
-    """Bring the manifest up to date; return all units, and those whose shard is missing, stale or made of other files.
+) -> tuple[list[Unit], set[int]]:
+    """Bring the manifest up to date; return all units, and the numbers of those whose shard can stay.
 
     What no longer holds goes first: index, rejects and card, then the shards that will be made again. A run that ends
     in between leaves a folder that says it is unfinished.
     """
-    stored = {pseudonyms("path", file.path): file for file in listing.files}
     manifest = read_manifest(config.out)
-    update = update_manifest(
-        manifest, [replace(file, path=name) for name, file in stored.items()], unit_files=config.unit_files
-    )
+    update = update_manifest(manifest, listing.files, unit_files=config.unit_files, pseudonyms=pseudonyms)
     if manifest.files and not update.kept:
         raise OutputError(f"out: {config.out} holds the conversion of another source; give an empty folder")
-    units = [Unit(unit.number, tuple(stored[name].path for name in unit.paths)) for unit in update.manifest.by_unit()]
     plain = settings.model_dump(mode="json")
     valid = {
         unit.number
-        for unit in units
+        for unit in update.units
         if unit.number not in update.stale
         and unit.number in done
         and done[unit.number].digest == unit_digest(unit, plain)
     }
-    todo = [unit for unit in units if unit.number not in valid]
-    if todo or update.manifest != manifest:
+    if len(valid) < len(units) or update.manifest != manifest:
         _drop_all_but(config.out, valid)
         write_manifest(config.out, update.manifest)
-    return units, todo
+    return units, valid
 
 
 def _drop_all_but(out: str, valid: set[int]) -> None:
@@ -174,41 +167,53 @@ def _drop_all_but(out: str, valid: set[int]) -> None:
             remove(join(out, "shards", name))
 
 
-def _convert_units(task: UnitTask, units: Sequence[Unit], out: str) -> Iterator[ShardFooter]:
-    """Convert units on the cluster and yield their footers as they are committed, with progress on standard error."""
-    if not units:
-        return
-    total = sum(len(unit.paths) for unit in units)
-    with data_context("convert"), progress_bar("convert", total=total, unit="file") as progress:
-        dataset = ray.data.from_items(
-            [{"number": unit.number, "paths": list(unit.paths)} for unit in units], override_num_blocks=len(units)
-        ).map(partial(_convert_unit, task=task, out=out), num_cpus=CPUS_A_TASK)
-        for row in dataset.iter_rows():
-            footer = ShardFooter.model_validate_json(row["footer"])
-            progress.update(footer.files)
-            yield footer
+def _convert_units(
+    task: UnitTask, units: Sequence[Unit], done: Iterable[ShardFooter], config: ConvertConfig
+) -> dict[int, ShardFooter]:
+    """Convert units, with progress on standard error, and return their footers.
+
+    Raises:
+        RejectLimitError: As soon as so much was rejected that the rest cannot make up for it.
+        HemoError: If files could not be read; the other units are done first.
+    """
+    made: dict[int, ShardFooter] = {}
+    failures: list[UnitFailure] = []
+    rejects = Counter(reject.reason for footer in done for reject in footer.rejects)
+    inputs = sum(footer.rows + len(footer.rejects) for footer in done)
+    todo = sum(len(unit.paths) for unit in units)
+    with progress_bar("convert", total=todo, unit="file") as progress:
+        for outcome in convert_units(task, units, config.out):
+            if isinstance(outcome, UnitFailure):
+                failures.append(outcome)
+                if len(failures) == MOST_FAILURES:
+                    break
+                continue
+            made[outcome.unit] = outcome
+            progress.update(outcome.files)
+            todo -= outcome.files
+            inputs += outcome.rows + len(outcome.rejects)
+            rejects.update(reject.reason for reject in outcome.rejects)
+            _require_few_rejects(rejects, inputs + todo, config)
+    _require_no_failures(failures)
+    return made
 
 
-def _convert_unit(row: dict[str, Any], *, task: UnitTask, out: str) -> dict[str, str]:
-    """Convert one unit and commit its shard; runs on a worker. Running twice writes the same bytes."""
-    cv2.setNumThreads(1)  # Ray gave this task no more than one CPU
-    unit = Unit(int(row["number"]), tuple(row["paths"]))
-    try:
-        shard, footer = build_shard(task, unit)
-    except OSError as error:
-        if task.pseudonyms.keeps_ids:
-            raise
-        raise OSError(error.errno, error.strerror) from None  # without the file's name
-    write_bytes(join(out, unit.shard), memoryview(shard))
-    return {"footer": footer.model_dump_json()}
+def _require_no_failures(failures: Sequence[UnitFailure]) -> None:
+    if failures:
+        reasons = "; ".join(sorted({failure.reason for failure in failures})[:FAILURES_TOLD])
+        raise HemoError(
+            f"convert stopped: {len(failures)} units have files that cannot be read ({reasons}); mend the source and "
+            "run it again, finished work is kept"
+        )
 
 
-def _require_few_rejects(card: ConversionCard, config: ConvertConfig) -> None:
-    inputs = card.rows + card.rejects
-    if card.rejects > config.max_reject_fraction * inputs:
-        reasons = ", ".join(f"{reason} {count}" for reason, count in list(card.reject_reasons.items())[:5])
+def _require_few_rejects(reasons: Mapping[str, int], inputs: int, config: ConvertConfig) -> None:
+    """Refuse more rejects than `max_reject_fraction` of the inputs; `reasons` counts them."""
+    rejects = sum(reasons.values())
+    if rejects > config.max_reject_fraction * inputs:
+        told = ", ".join(f"{reason} {count}" for reason, count in Counter(reasons).most_common(REASONS_TOLD))
         raise RejectLimitError(
-            f"{card.rejects} of {inputs} inputs were rejected, more than max_reject_fraction "
-            f"{config.max_reject_fraction}: {reasons}; {join(config.out, 'rejects.parquet')} lists them; mend the "
-            "source or raise max_reject_fraction; what was converted is kept"
+            f"{rejects} of {inputs} inputs were rejected, more than max_reject_fraction {config.max_reject_fraction}: "
+            f"{told}; the shards in {config.out} list them; mend the source or raise max_reject_fraction; "
+            "what was converted is kept"
         )

@@ -1,0 +1,117 @@
+"""Units on the cluster: Ray Data runs them, some to a task; what became of each comes back as it is known."""
+
+import pickle
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import cv2
+import pyarrow as pa
+import ray
+
+from hemo.cluster.data import data_context
+from hemo.errors import SourceChangedError
+from hemo.shards.footer import ShardFooter
+from hemo.shards.manifest import Unit
+from hemo.shards.unit import UnitTask, build_shard
+from hemo.storage import join, write_bytes
+
+UNITS_A_TASK = 8
+"""Units of a task at most. Ray Data sees a tenth of a second late that a task ended; the longer it is the less that is."""
+
+TASKS_A_CPU = 2
+"""Tasks every CPU is to have left when the next is cut, so that all end at about the same time."""
+
+LASTING = (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError, SourceChangedError)
+"""What trying again does not mend; of other faults of the storage the whole task is tried again."""
+
+
+@dataclass(frozen=True)
+class UnitFailure:
+    """A unit with a file that could not be read, and why. It has no shard."""
+
+    unit: int
+    reason: str
+
+
+Outcome = ShardFooter | UnitFailure
+
+
+def convert_units(task: UnitTask, units: Sequence[Unit], out: str) -> Iterator[Outcome]:
+    """Convert units on the cluster and yield the footer of each whose shard is committed, as the tasks end.
+
+    Args:
+        task: What the units have in common.
+        units: Those to do.
+        out: Output folder of the conversion.
+
+    Raises:
+        HemoError: If the storage failed more often than retries mend.
+    """
+    if not units:
+        return
+    batches = task_batches(units, cpus=int(ray.cluster_resources().get("CPU", 0))  # type: ignore[no-untyped-call])
+    with data_context("convert"):
+        rows = [{"units": pickle.dumps(batch)} for batch in batches]
+        work = partial(_convert_batch, task=task, out=out)
+        dataset = ray.data.from_items(rows, override_num_blocks=len(rows)).flat_map(work, num_cpus=1)
+        for row in dataset.iter_rows():
+            yield pickle.loads(row["outcome"])
+
+
+def task_batches(units: Sequence[Unit], *, cpus: int) -> list[Sequence[Unit]]:
+    """Deal consecutive units to tasks: large batches first, single units towards the end, so that no CPU idles there.
+
+    Args:
+        units: Those to do.
+        cpus: What the cluster has now; more may come.
+    """
+    batches, start = [], 0
+    while start < len(units):
+        size = (len(units) - start) // (TASKS_A_CPU * max(1, cpus))
+        size = min(UNITS_A_TASK, max(1, size))
+        batches.append(units[start : start + size])
+        start += size
+    return batches
+
+
+def _convert_batch(row: dict[str, Any], *, task: UnitTask, out: str) -> Iterator[dict[str, bytes]]:
+    """Convert units and commit their shards; runs on a worker. Running twice writes the same bytes.
+
+    A shard is written while the next is made: storage that takes its time costs none.
+    """
+    cv2.setNumThreads(1)  # Ray gave this task one CPU
+    with ThreadPoolExecutor(1) as writer:
+        writing: Future[ShardFooter] | None = None
+        for unit in pickle.loads(row["units"]):
+            try:
+                shard, footer = build_shard(task, unit)
+            except LASTING as error:
+                yield _outcome(UnitFailure(unit.number, _reason(error, task)))
+                continue
+            except OSError as error:
+                raise OSError(error.errno, _reason(error, task)) from None
+            if writing is not None:
+                yield _outcome(writing.result())
+            writing = writer.submit(_commit, join(out, unit.shard), shard, footer)
+        if writing is not None:
+            yield _outcome(writing.result())
+
+
+def _commit(location: str, shard: pa.Buffer, footer: ShardFooter) -> ShardFooter:
+    write_bytes(location, memoryview(shard))
+    return footer
+
+
+def _outcome(outcome: Outcome) -> dict[str, bytes]:
+    return {"outcome": pickle.dumps(outcome)}
+
+
+def _reason(error: Exception, task: UnitTask) -> str:
+    """Return what went wrong in one line; the file is named only where names are public."""
+    if not isinstance(error, OSError):
+        return str(error)
+    said = error.strerror or type(error).__name__
+    return f"{error.filename}: {said}" if error.filename and task.pseudonyms.keeps_ids else said
