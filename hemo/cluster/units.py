@@ -19,7 +19,7 @@ from hemo.shards.unit import UnitTask, build_shard
 from hemo.storage import join, write_bytes
 
 UNITS_A_TASK = 8
-"""Units of a task at most. Ray Data sees a tenth of a second late that a task ended; the longer it is the less that is."""
+"""Units of a task at most. Ray Data sees a tenth of a second late that a task ended: little, beside a long one."""
 
 TASKS_A_CPU = 2
 """Tasks every CPU is to have left when the next is cut, so that all end at about the same time."""
@@ -52,7 +52,8 @@ def convert_units(task: UnitTask, units: Sequence[Unit], out: str) -> Iterator[O
     """
     if not units:
         return
-    batches = task_batches(units, cpus=int(ray.cluster_resources().get("CPU", 0))  # type: ignore[no-untyped-call])
+    present = ray.cluster_resources()  # type: ignore[no-untyped-call]
+    batches = task_batches(units, cpus=int(present.get("CPU", 0)))
     with data_context("convert"):
         rows = [{"units": pickle.dumps(batch)} for batch in batches]
         work = partial(_convert_batch, task=task, out=out)
