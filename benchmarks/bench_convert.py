@@ -114,7 +114,7 @@ def run_loop(config: ConvertConfig) -> None:
     public = Pseudonymiser()
     task = UnitTask(config.source, image_settings(config, public), public, config.read_threads)
     listing = list_corpus(config.source, config.corpus)
-    for unit in update_manifest(Manifest((), ()), listing.files, unit_files=config.unit_files).manifest.by_unit():
+    for unit in update_manifest(Manifest((), ()), listing.files, unit_files=config.unit_files).units:
         build_shard(task, unit)
 
 

@@ -10,12 +10,12 @@ import pytest
 from hemo.config.load import load_config
 from hemo.imaging.quality import FLAGS
 from hemo.imaging.rejects import REASONS
-from hemo.shards.manifest import Unit
 from hemo.shards.schema import ROW_SCHEMA
 from hemo.shards.unit import build_shard
 from tests.dicom_files import head_file
 from tests.hemo.shards.test_unit import task
 from tests.test_conf import CONFIGS
+from tests.units import unit_of
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
@@ -40,7 +40,7 @@ def test_the_readers_code_reads_shards_without_ray(tmp_path, monkeypatch, capsys
     (corpus / "ID_a.dcm").write_bytes(head_file(ImageType=["ORIGINAL", "PRIMARY", "LOCALIZER"]))
     made = task(corpus)
     wide = made.settings.model_copy(update={"side_px": 64})
-    buffer, _ = build_shard(type(made)(made.source, wide, made.pseudonyms, 1), Unit(0, ("ID_a.dcm",)))
+    buffer, _ = build_shard(type(made)(made.source, wide, made.pseudonyms, 1), unit_of(corpus, 0, "ID_a.dcm"))
     shards = tmp_path / "runs/demo/converted/shards"
     shards.mkdir(parents=True)
     (shards / "unit-000000.parquet").write_bytes(buffer)

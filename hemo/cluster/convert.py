@@ -11,7 +11,8 @@ from hemo.cluster.units import UnitFailure, convert_units
 from hemo.config.convert import ConvertConfig
 from hemo.config.digest import differences
 from hemo.config.fields import ENVIRONMENT
-from hemo.corpus.sources import Listing, list_corpus
+from hemo.corpus.listing import Listing
+from hemo.corpus.sources import list_corpus
 from hemo.errors import ConfigError, HemoError, OutputError, RejectLimitError, SourceError
 from hemo.imaging.pseudonym import Pseudonymiser, pseudonymiser
 from hemo.imaging.settings import ImageSettings, image_settings
@@ -57,7 +58,7 @@ def convert_corpus(config: ConvertConfig) -> str:
     others = f" ({listing.ignored} others beside them left out)" if listing.ignored else ""
     say(f"convert: {len(listing.files)} files{others} in {len(units)} units, {len(valid)} of them done")
     task = UnitTask(config.source, settings, pseudonyms, config.read_threads)
-    todo = [unit for unit in update.units if unit.number not in valid]
+    todo = [unit for unit in units if unit.number not in valid]
     done |= _convert_units(task, todo, [done[number] for number in valid], config)
     if all(exists(join(config.out, name)) for name in DERIVED):
         card = read_card(config.out)
@@ -151,10 +152,10 @@ def _plan(
         and unit.number in done
         and done[unit.number].digest == unit_digest(unit, plain)
     }
-    if len(valid) < len(units) or update.manifest != manifest:
+    if len(valid) < len(update.units) or update.manifest != manifest:
         _drop_all_but(config.out, valid)
         write_manifest(config.out, update.manifest)
-    return units, valid
+    return update.units, valid
 
 
 def _drop_all_but(out: str, valid: set[int]) -> None:

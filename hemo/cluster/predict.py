@@ -1,6 +1,7 @@
 """Shards or a raw corpus and a checkpoint to probabilities: one model a worker, one Ray Data task a unit."""
 
 import io
+import pickle
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -115,7 +116,7 @@ def _plan(config: PredictConfig, card: CheckpointCard) -> tuple[list[Unit], Pred
     pseudonyms = read_pseudonyms(config.pseudonym_key)
     settings = wanted.model_copy(update={"corpus": config.corpus, "key_fingerprint": pseudonyms.fingerprint})
     listing = list_corpus(config.source, config.corpus)
-    units = update_manifest(Manifest((), ()), listing.files, unit_files=UNIT_FILES).manifest.by_unit()
+    units = update_manifest(Manifest((), ()), listing.files, unit_files=UNIT_FILES).units
     raw = UnitTask(config.source, settings, pseudonyms, READ_THREADS)
     marks = digest_of([[file.path, file.size_bytes, file.mark] for file in listing.files])
     task = PredictTask(config.checkpoint, config.batch_size, "", raw)
@@ -151,7 +152,7 @@ def _predict_units(units: Sequence[Unit], task: PredictTask) -> tuple[list[pa.Ta
     gpus = int(ray.cluster_resources().get("GPU", 0))  # type: ignore[no-untyped-call]
     cpus = int(ray.cluster_resources().get("CPU", 1))  # type: ignore[no-untyped-call]
     workers = max(1, min(gpus or cpus, len(units)))
-    rows = [{"number": unit.number, "paths": list(unit.paths)} for unit in units]
+    rows = [{"unit": pickle.dumps(unit)} for unit in units]
     answers: dict[int, dict[str, Any]] = {}
     device = "cuda" if gpus else "cpu"
 
@@ -164,7 +165,7 @@ def _predict_units(units: Sequence[Unit], task: PredictTask) -> tuple[list[pa.Ta
     predictor: Any = Bound  # Ray's annotations leave out callable classes
     with (
         data_context("predict"),
-        progress_bar("predict", total=sum(len(unit.paths) for unit in units), unit="file") as bar,
+        progress_bar("predict", total=sum(len(unit.files) for unit in units), unit="file") as bar,
     ):
         dataset = ray.data.from_items(rows, override_num_blocks=len(units)).map(
             predictor,
@@ -190,13 +191,13 @@ class UnitPredictor:
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
         """Return the predictions and rejects of one unit, each as an Arrow stream."""
-        unit = Unit(int(row["number"]), tuple(row["paths"]))
+        unit: Unit = pickle.loads(row["unit"])
         kept: list[dict[str, Any]] = []
         rejects: list[dict[str, Any]] = []
         probabilities = self._predictor.probabilities(self._images(unit, kept, rejects))
         return {
             "number": unit.number,
-            "files": len(unit.paths),
+            "files": len(unit.files),
             "predictions": _stream(self._table(kept, probabilities)),
             "rejects": _stream(pa.Table.from_pylist(rejects, schema=REJECT_SCHEMA)),
         }

@@ -2,13 +2,15 @@
 
 import io
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from hemo.corpus.sources import SourceFile
+from hemo.config.digest import digest_of
+from hemo.corpus.listing import SourceFile
 from hemo.errors import OutputError
+from hemo.imaging.pseudonym import Pseudonymiser
 from hemo.shards.write import write_table
 from hemo.storage import exists, join, read_bytes
 
@@ -21,13 +23,20 @@ MANIFEST_SCHEMA = pa.schema(
     ]
 )
 
+PUBLIC = Pseudonymiser()
+
 
 @dataclass(frozen=True, slots=True)
 class Unit:
     """Files that are converted by one task into one shard."""
 
     number: int
-    paths: tuple[str, ...]  # relative to the source
+    files: tuple[SourceFile, ...]
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """Path of each file, relative to the source."""
+        return tuple(file.path for file in self.files)
 
     @property
     def shard(self) -> str:
@@ -43,18 +52,19 @@ class Manifest:
     units: tuple[int, ...]  # unit of each file
 
     def by_unit(self) -> list[Unit]:
-        """Return the units in order, each with its paths in the order of the manifest."""
-        paths: dict[int, list[str]] = {}
+        """Return the units in order, each with its files in the order of the manifest."""
+        files: dict[int, list[SourceFile]] = {}
         for file, unit in zip(self.files, self.units, strict=True):
-            paths.setdefault(unit, []).append(file.path)
-        return [Unit(number, tuple(paths[number])) for number in sorted(paths)]
+            files.setdefault(unit, []).append(file)
+        return [Unit(number, tuple(files[number])) for number in sorted(files)]
 
 
 @dataclass(frozen=True)
 class Update:
-    """A new manifest, and the units of the old one whose shards can no longer be used."""
+    """A new manifest, its units, and those of the old one whose shards can no longer be used."""
 
-    manifest: Manifest
+    manifest: Manifest  # as it is stored: with pseudonyms where ids are not public
+    units: list[Unit]  # with the files as they were listed
     stale: frozenset[int]
     kept: int  # files that stand in both
 
@@ -64,21 +74,39 @@ def shard_path(unit: int) -> str:
     return f"shards/unit-{unit:06d}.parquet"
 
 
-def update_manifest(old: Manifest, listing: Iterable[SourceFile], *, unit_files: int) -> Update:
+def update_manifest(
+    old: Manifest, listing: Iterable[SourceFile], *, unit_files: int, pseudonyms: Pseudonymiser = PUBLIC
+) -> Update:
     """Bring a manifest up to date with a new listing.
 
     Files that are still there keep their unit; a unit with a changed or vanished file is stale; new files are appended
     as new units of `unit_files` consecutive files, in the order of the listing.
+
+    Args:
+        old: As `read_manifest` returned it.
+        listing: Files as they are now; no path twice.
+        unit_files: Files in a new unit.
+        pseudonyms: What replaces identifiers in the manifest.
     """
-    now = {file.path: file for file in listing}
-    before = {file.path: (file, unit) for file, unit in zip(old.files, old.units, strict=True)}
-    stale = {unit for path, (file, unit) in before.items() if now.get(path) != file}
-    kept = [(now[path], unit) for path, (_, unit) in before.items() if path in now]
+    now = {stored.path: (stored, file) for file in listing for stored in (_as_stored(file, pseudonyms),)}
+    before = {file.path: unit for file, unit in zip(old.files, old.units, strict=True)}
+    stale = {unit for file, unit in zip(old.files, old.units, strict=True) if now.get(file.path, (None,))[0] != file}
+    kept = [(path, unit) for path, unit in before.items() if path in now]
     first = max(old.units, default=-1) + 1
     fresh = [path for path in now if path not in before]
-    added = [(now[path], first + position // unit_files) for position, path in enumerate(fresh)]
-    files, units = zip(*kept, *added, strict=True) if kept or added else ((), ())
-    return Update(Manifest(tuple(files), tuple(units)), frozenset(stale), len(kept))
+    placed = [*kept, *((path, first + position // unit_files) for position, path in enumerate(fresh))]
+    numbers = tuple(unit for _, unit in placed)
+    manifest = Manifest(tuple(now[path][0] for path, _ in placed), numbers)
+    units = Manifest(tuple(now[path][1] for path, _ in placed), numbers).by_unit()
+    return Update(manifest, units, frozenset(stale), len(kept))
+
+
+def _as_stored(file: SourceFile, pseudonyms: Pseudonymiser) -> SourceFile:
+    """Return a file as the manifest names it; what a table gives for it counts as part of the file."""
+    if pseudonyms.keeps_ids and not file.given:
+        return file
+    given = f" {pseudonyms('given', digest_of(file.given))}" if file.given else ""
+    return replace(file, path=pseudonyms("path", file.path), mark=file.mark + given)
 
 
 def read_manifest(out: str) -> Manifest:

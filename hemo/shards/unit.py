@@ -8,8 +8,10 @@ from typing import Any
 
 import pyarrow as pa
 
-from hemo.corpus.sources import SPLIT_FOLDERS, class_and_split, image_stem, patient_in_name, read_file
-from hemo.errors import HemoError
+from hemo.corpus.listing import SourceFile
+from hemo.corpus.names import SPLIT_FOLDERS, class_and_split, image_stem, patient_in_name
+from hemo.corpus.sources import read_files
+from hemo.errors import HemoError, SliceError
 from hemo.imaging.dicom import images_of_dicom, quiet_pydicom
 from hemo.imaging.image import Image, Reject
 from hemo.imaging.photo import images_of_photo
@@ -57,7 +59,7 @@ def build_shard(task: UnitTask, unit: Unit) -> tuple[pa.Buffer, ShardFooter]:
         dtype="uint8",
         height_px=task.settings.side_px,
         width_px=task.settings.side_px,
-        files=len(unit.paths),
+        files=len(unit.files),
         rows=builder.rows,
         rejects=tuple(rejects),
     )
@@ -72,15 +74,15 @@ def unit_rows(task: UnitTask, unit: Unit) -> Iterator[dict[str, Any] | ShardReje
     Raises:
         OSError: If a file cannot be read.
     """
-    for path, data in read_ahead(task.source, unit.paths, task.read_threads):
-        images = decode(data, task.settings, task.pseudonyms)
+    for file, data in read_ahead(task.source, unit.files, task.read_threads):
+        images = [Reject.of(data)] if isinstance(data, SliceError) else decode(data, task.settings, task.pseudonyms)
         if not images:
             raise HemoError("a file became neither row nor reject; this is a defect of hemo's, please report it")
         for image in images:
             if isinstance(image, Reject):
-                yield _reject_row(image, path, task.pseudonyms)
+                yield _reject_row(image, file.path, task.pseudonyms)
             else:
-                yield row_of(image, path, task.settings, task.pseudonyms)
+                yield row_of(image, file.path, task.settings, task.pseudonyms)
 
 
 def decode(data: bytes, settings: ImageSettings, pseudonyms: Pseudonymiser) -> list[Image | Reject]:
@@ -90,25 +92,32 @@ def decode(data: bytes, settings: ImageSettings, pseudonyms: Pseudonymiser) -> l
     return images_of_dicom(data, settings, pseudonyms)
 
 
-def read_ahead(source: str, paths: Sequence[str], threads: int) -> Iterator[tuple[str, bytes]]:
-    """Yield each path with its bytes, in order, while `threads` threads read further ones: hides storage latency."""
-    batches = [paths[start : start + FILES_A_READ] for start in range(0, len(paths), FILES_A_READ)]
+def read_ahead(
+    source: str, files: Sequence[SourceFile], threads: int
+) -> Iterator[tuple[SourceFile, bytes | SliceError]]:
+    """Yield each file with its bytes, in order, while `threads` threads read further ones: hides storage latency.
+
+    In the place of a file that is refused or damaged stands why.
+    """
+    batches = [files[start : start + FILES_A_READ] for start in range(0, len(files), FILES_A_READ)]
     with ThreadPoolExecutor(threads) as pool:
-        pending: deque[Future[list[tuple[str, bytes]]]] = deque()
+        pending: deque[tuple[Sequence[SourceFile], Future[list[bytes | SliceError]]]] = deque()
         try:
             for batch in batches:
-                pending.append(pool.submit(_read_files, source, batch))
+                pending.append((batch, pool.submit(read_files, source, batch)))
                 if len(pending) > threads:
-                    yield from pending.popleft().result()
+                    yield from _finished(*pending.popleft())
             while pending:
-                yield from pending.popleft().result()
+                yield from _finished(*pending.popleft())
         finally:
-            for future in pending:
+            for _, future in pending:
                 future.cancel()
 
 
-def _read_files(source: str, paths: Sequence[str]) -> list[tuple[str, bytes]]:
-    return [(path, read_file(source, path)) for path in paths]
+def _finished(
+    batch: Sequence[SourceFile], read: Future[list[bytes | SliceError]]
+) -> Iterator[tuple[SourceFile, bytes | SliceError]]:
+    yield from zip(batch, read.result(), strict=True)
 
 
 def row_of(image: Image, path: str, settings: ImageSettings, pseudonyms: Pseudonymiser) -> dict[str, Any]:

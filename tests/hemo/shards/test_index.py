@@ -3,6 +3,7 @@ import pytest
 
 from hemo.errors import SourceError
 from hemo.shards.card import read_card
+from hemo.shards.footer import ShardFooter
 from hemo.shards.index import write_derived
 from hemo.shards.manifest import Unit
 from hemo.shards.schema import SHARD_INDEX_SCHEMA
@@ -10,19 +11,23 @@ from hemo.shards.unit import build_shard
 from hemo.storage import join, write_bytes
 from tests.dicom_files import head_file
 from tests.hemo.shards.test_unit import task
+from tests.units import unit_of
 
 
-def converted(tmp_path, files: dict[str, bytes], units: list[Unit]) -> list:
+def converted(
+    tmp_path, files: dict[str, bytes], units: dict[int, tuple[str, ...]]
+) -> tuple[list[Unit], list[ShardFooter]]:
     corpus = tmp_path / "corpus"
     for name, data in files.items():
         (corpus / name).parent.mkdir(parents=True, exist_ok=True)
         (corpus / name).write_bytes(data)
+    made = [unit_of(corpus, number, *paths) for number, paths in units.items()]
     footers = []
-    for unit in units:
+    for unit in made:
         buffer, footer = build_shard(task(corpus), unit)
         write_bytes(join(str(tmp_path), unit.shard), memoryview(buffer))
         footers.append(footer)
-    return footers
+    return made, footers
 
 
 def test_index_rejects_and_card_account_for_every_file(tmp_path):
@@ -32,8 +37,7 @@ def test_index_rejects_and_card_account_for_every_file(tmp_path):
         "c.dcm": b"nothing",
         "d.dcm": head_file(Modality="MR"),
     }
-    units = [Unit(0, ("a.dcm", "c.dcm")), Unit(4, ("b.dcm", "d.dcm"))]
-    footers = converted(tmp_path, files, units)
+    units, footers = converted(tmp_path, files, {0: ("a.dcm", "c.dcm"), 4: ("b.dcm", "d.dcm")})
     card = write_derived(str(tmp_path), units, footers, ignored=2)
     index = pq.read_table(tmp_path / "index.parquet")
     assert index.schema == SHARD_INDEX_SCHEMA
@@ -46,18 +50,18 @@ def test_index_rejects_and_card_account_for_every_file(tmp_path):
 
 
 def test_the_digest_tells_changed_pixels_of_the_same_paths(tmp_path):
-    units = [Unit(0, ("a.dcm",))]
-    footers = converted(tmp_path, {"a.dcm": head_file()}, units)
+    wanted = {0: ("a.dcm",)}
+    units, footers = converted(tmp_path, {"a.dcm": head_file()}, wanted)
     before = write_derived(str(tmp_path), units, footers, ignored=0)
     again = write_derived(str(tmp_path), units, footers, ignored=0)
-    changed = converted(tmp_path, {"a.dcm": head_file(RescaleIntercept="-1000")}, units)
+    _, changed = converted(tmp_path, {"a.dcm": head_file(RescaleIntercept="-1000")}, wanted)
     after = write_derived(str(tmp_path), units, changed, ignored=0)
     assert before.digest == again.digest != after.digest
 
 
 def test_two_files_that_would_be_one_image_are_refused_by_name(tmp_path):
-    units = [Unit(0, ("x/a.dcm", "x/a.ima"))]
-    footers = converted(tmp_path, {"x/a.dcm": head_file(), "x/a.ima": head_file()}, units)
+    files = {"x/a.dcm": head_file(), "x/a.ima": head_file()}
+    units, footers = converted(tmp_path, files, {0: ("x/a.dcm", "x/a.ima")})
     with pytest.raises(SourceError, match=r"x/a.dcm and x/a.ima would both be image x/a"):
         write_derived(str(tmp_path), units, footers, ignored=0)
     assert not (tmp_path / "card.json").exists()
