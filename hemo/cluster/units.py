@@ -56,7 +56,7 @@ def convert_units(task: UnitTask, units: Sequence[Unit], out: str) -> Iterator[O
     batches = task_batches(units, cpus=int(present.get("CPU", 0)))
     with data_context("convert"):
         rows = [{"units": pickle.dumps(batch)} for batch in batches]
-        work = partial(_convert_batch, task=task, out=out)
+        work = partial(_convert_row, task=task, out=out)
         dataset = ray.data.from_items(rows, override_num_blocks=len(rows)).flat_map(work, num_cpus=1)
         for row in dataset.iter_rows():
             yield pickle.loads(row["outcome"])
@@ -78,7 +78,12 @@ def task_batches(units: Sequence[Unit], *, cpus: int) -> list[Sequence[Unit]]:
     return batches
 
 
-def _convert_batch(row: dict[str, Any], *, task: UnitTask, out: str) -> Iterator[dict[str, bytes]]:
+def _convert_row(row: dict[str, Any], *, task: UnitTask, out: str) -> Iterator[dict[str, bytes]]:
+    for outcome in convert_batch(pickle.loads(row["units"]), task=task, out=out):
+        yield {"outcome": pickle.dumps(outcome)}
+
+
+def convert_batch(units: Sequence[Unit], *, task: UnitTask, out: str) -> Iterator[Outcome]:
     """Convert units and commit their shards; runs on a worker. Running twice writes the same bytes.
 
     A shard is written while the next is made: storage that takes its time costs none.
@@ -86,28 +91,24 @@ def _convert_batch(row: dict[str, Any], *, task: UnitTask, out: str) -> Iterator
     cv2.setNumThreads(1)  # Ray gave this task one CPU
     with ThreadPoolExecutor(1) as writer:
         writing: Future[ShardFooter] | None = None
-        for unit in pickle.loads(row["units"]):
+        for unit in units:
             try:
                 shard, footer = build_shard(task, unit)
             except LASTING as error:
-                yield _outcome(UnitFailure(unit.number, _reason(error, task)))
+                yield UnitFailure(unit.number, _reason(error, task))
                 continue
             except OSError as error:
                 raise OSError(error.errno, _reason(error, task)) from None
             if writing is not None:
-                yield _outcome(writing.result())
+                yield writing.result()
             writing = writer.submit(_commit, join(out, unit.shard), shard, footer)
         if writing is not None:
-            yield _outcome(writing.result())
+            yield writing.result()
 
 
 def _commit(location: str, shard: pa.Buffer, footer: ShardFooter) -> ShardFooter:
     write_bytes(location, memoryview(shard))
     return footer
-
-
-def _outcome(outcome: Outcome) -> dict[str, bytes]:
-    return {"outcome": pickle.dumps(outcome)}
 
 
 def _reason(error: Exception, task: UnitTask) -> str:
