@@ -1,7 +1,7 @@
 """Values of data elements, decoded from their bytes: what every slice has, without the cost of pydicom's conversion.
 
-Text that is not ASCII, and elements pydicom has converted already, go through pydicom. Tags and value representations
-are those of DICOM PS3.6 and PS3.5 6.2.
+They come from `scan` or from pydicom; then text that is not ASCII, and elements it has converted already, go through
+it. Tags and value representations are those of DICOM PS3.6 and PS3.5 6.2.
 """
 
 from typing import Any
@@ -34,47 +34,70 @@ RESCALE_SLOPE = 0x00281053
 BURNED_IN_ANNOTATION = 0x00280301
 PIXEL_DATA = 0x7FE00010
 
+TEXT_TAGS = frozenset(
+    {
+        *(TRANSFER_SYNTAX, STORAGE_CLASS, IMAGE_TYPE, SOP_CLASS, MODALITY, CONVERSION_TYPE, PATIENT_ID),
+        *(STUDY_UID, SERIES_UID, IMAGE_POSITION, IMAGE_ORIENTATION, PHOTOMETRIC_INTERPRETATION, NUMBER_OF_FRAMES),
+        *(PIXEL_SPACING, RESCALE_INTERCEPT, RESCALE_SLOPE, BURNED_IN_ANNOTATION),
+    }
+)
+WHOLE_TAGS = frozenset({SAMPLES_PER_PIXEL, ROWS, COLUMNS, BITS_ALLOCATED, BITS_STORED, PIXEL_REPRESENTATION})
+
+ScannedElements = dict[int, Any]
+"""Tag -> value as `scan` found it: bytes of ASCII text or a little endian number; a view of the pixel data."""
+
+Elements = Dataset | ScannedElements
+
 ESCAPE = b"\x1b"
 """Starts a change of character set (PS3.5 6.1.2.5.3), within which a backslash may be half a character."""
 
 
-def texts(dataset: Dataset, tag: int) -> list[str]:
+def texts(elements: Elements, tag: int) -> list[str]:
     """Return the values of a text element without padding; an empty list where it is missing or empty."""
-    element: Any = dataset.get_item(tag)
-    if element is None or not element.value:
-        return []
-    if isinstance(element, RawDataElement) and element.value.isascii() and ESCAPE not in element.value:
-        return [value.strip(" \0") for value in element.value.decode("ascii").split("\\")]
+    if isinstance(elements, dict):
+        plain = elements.get(tag, b"")
+    else:
+        element: Any = elements.get_item(tag)
+        plain = element.value if element is not None else b""
+        if not isinstance(element, RawDataElement) or (plain and (not plain.isascii() or ESCAPE in plain)):
+            return _texts_by_pydicom(elements, tag) if plain else []
+    return [value.strip(" \0") for value in plain.decode("ascii").split("\\")] if plain else []
+
+
+def _texts_by_pydicom(dataset: Dataset, tag: int) -> list[str]:
     value = dataset[tag].value
     return [str(value)] if isinstance(value, str | int | float) else [str(each) for each in value]
 
 
-def text(dataset: Dataset, tag: int) -> str:
+def text(elements: Elements, tag: int) -> str:
     """Return the first value of a text element, empty where there is none."""
-    return next(iter(texts(dataset, tag)), "")
+    return next(iter(texts(elements, tag)), "")
 
 
-def identifier(dataset: Dataset, tag: int) -> str:
+def identifier(elements: Elements, tag: int) -> str:
     """Return the whole text of an element that names something, whatever is in it; empty where there is none."""
-    return "\\".join(texts(dataset, tag))
+    return "\\".join(texts(elements, tag))
 
 
-def numbers(dataset: Dataset, tag: int) -> list[float]:
+def numbers(elements: Elements, tag: int) -> list[float]:
     """Return the values of a decimal string (DS).
 
     Raises:
         ValueError: If one is no number.
     """
-    return [float(value) for value in texts(dataset, tag) if value]
+    return [float(value) for value in texts(elements, tag) if value]
 
 
-def whole(dataset: Dataset, tag: int, default: int) -> int:
+def whole(elements: Elements, tag: int, default: int) -> int:
     """Return an unsigned short (US), `default` where it is missing or empty.
 
     Raises:
         ValueError, TypeError: If it is no whole number.
     """
-    element: Any = dataset.get_item(tag)
+    if isinstance(elements, dict):
+        plain = elements.get(tag)
+        return int.from_bytes(plain, "little") if plain else default
+    element: Any = elements.get_item(tag)
     if element is None or not element.value:
         return default
     if isinstance(element, RawDataElement):
