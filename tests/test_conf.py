@@ -12,6 +12,7 @@ from hemo.config.fields import Config
 from hemo.config.load import load_config
 from hemo.config.phantom import PhantomConfig
 from hemo.config.pipeline import PipelineConfig
+from hemo.config.plan import PlanConfig
 from hemo.config.predict import PredictConfig
 from hemo.config.report import ReportConfig
 from hemo.config.train import TrainConfig
@@ -24,6 +25,7 @@ CONFIGS: dict[str, type[Config]] = {
     "curate": CurateConfig,
     "phantom": PhantomConfig,
     "pipeline": PipelineConfig,
+    "plan": PlanConfig,
     "predict": PredictConfig,
     "report": ReportConfig,
     "train": TrainConfig,

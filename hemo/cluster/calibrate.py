@@ -1,0 +1,229 @@
+"""A short run on a sample of a corpus: how fast the nodes there are now read, decode and write it."""
+
+import os
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from itertools import chain
+from typing import Any
+
+import cv2
+import ray
+
+from hemo.cluster.data import data_context
+from hemo.cluster.units import Outcome, UnitFailure, convert_batch, convert_units
+from hemo.corpus.listing import SourceFile
+from hemo.errors import ConfigError, HemoError, SourceError
+from hemo.shards.estimate import Calibration
+from hemo.shards.footer import ShardFooter
+from hemo.shards.index import write_derived
+from hemo.shards.manifest import Unit
+from hemo.shards.unit import UnitTask, read_ahead
+from hemo.storage import filesystem, join, remove, write_bytes
+
+RUN_FILES = 8
+"""Consecutive files a sample takes together, as a unit does: storage may be faster that way."""
+
+READ_ONLY = 4
+"""Every fourth run of a sample is read and no more. No file is read twice: the second time, memory would answer."""
+
+UNITS_A_CPU = 4
+"""So that writing one unit overlaps with making the next, as in a real run."""
+
+Files = Sequence[SourceFile]
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Files spread over a corpus, dealt to CPUs."""
+
+    first: list[Unit]  # of one file each: what starts the workers
+    read: list[Files]  # a list a CPU
+    converted: list[list[Unit]]  # a list a CPU
+
+
+@dataclass(frozen=True)
+class Share:
+    """What one CPU did while the others did the like."""
+
+    files: int
+    size_bytes: int
+    wall_s: float
+    cpu_s: float = 0.0
+    footers: tuple[ShardFooter, ...] = ()
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What the phases of a calibration took."""
+
+    start_s: float
+    read: list[Share]
+    converted: list[Share]
+    written: list[Share]
+    index_s: float
+
+    @property
+    def footers(self) -> list[ShardFooter]:
+        """Footers of the sample's shards, by unit."""
+        found = chain.from_iterable(share.footers for share in self.converted)
+        return sorted(found, key=lambda footer: footer.unit)
+
+
+def calibrate(
+    task: UnitTask, files: Files, *, files_per_cpu: int, scratch: str, list_s: float
+) -> tuple[Calibration, Counter[str]]:
+    """Measure a conversion on the cluster as it is now.
+
+    Args:
+        task: What all units have in common.
+        files: The whole corpus.
+        files_per_cpu: How many of them to measure for each CPU.
+        scratch: Folder on the storage that is to be written; removed in the end.
+        list_s: Seconds it took to list the corpus and cut it into units.
+
+    Returns:
+        What was measured, and the sample's rejects by reason.
+
+    Raises:
+        ConfigError: If the cluster has no CPU yet.
+        SourceError: If the corpus has too few files to measure.
+        HemoError: If files could not be read.
+    """
+    nodes, cpus = _present()
+    sample = deal_sample(files, cpus=cpus, files_per_cpu=files_per_cpu)
+    remove(scratch)
+    try:
+        with data_context("plan"):
+            measured = _measure(task, sample, scratch)
+    finally:
+        remove(scratch)
+    count = sum(share.files for share in measured.converted)
+    calibration = Calibration(
+        nodes=nodes,
+        cpus=cpus,
+        read_bytes_per_s=sum(share.size_bytes / share.wall_s for share in measured.read),
+        cpu_s_per_file=sum(share.cpu_s for share in measured.converted) / count,
+        write_bytes_per_s=sum(share.size_bytes / share.wall_s for share in measured.written),
+        files_per_s=sum(share.files / share.wall_s for share in measured.converted),
+        written_bytes_per_file=sum(share.size_bytes for share in measured.written) / count,
+        list_s=list_s,
+        start_s=measured.start_s,
+        index_s_per_file=measured.index_s / count,
+    )
+    return calibration, Counter(reject.reason for footer in measured.footers for reject in footer.rejects)
+
+
+def deal_sample(files: Files, *, cpus: int, files_per_cpu: int) -> Sample:
+    """Take about `cpus` x `files_per_cpu` files in short runs spread evenly over a corpus, and deal them to CPUs.
+
+    Raises:
+        SourceError: If there are fewer than two files: one to read, one to convert.
+    """
+    if len(files) < 2:
+        raise SourceError("source: holds one file, too few to measure anything; `hemo convert` it")
+    length = max(1, min(RUN_FILES, len(files) // (READ_ONLY * UNITS_A_CPU * cpus)))
+    starts = range(0, len(files), length)
+    wanted = min(len(starts), -(-cpus * files_per_cpu // length))
+    runs = [
+        files[start : start + length]
+        for start in (starts[number * len(starts) // wanted] for number in range(max(2, wanted)))
+    ]
+    read = [joined(runs[::READ_ONLY][cpu::cpus]) for cpu in range(cpus)]
+    rest = [run for number, run in enumerate(runs) if number % READ_ONLY]
+    lanes = cpus * UNITS_A_CPU
+    units = [Unit(number, joined(rest[number::lanes])) for number in range(min(lanes, len(rest)))]
+    first = [Unit(number, unit.files[:1]) for number, unit in enumerate(units[:cpus])]
+    return Sample(first, [share for share in read if share], [units[cpu::cpus] for cpu in range(min(cpus, len(units)))])
+
+
+def joined(runs: Iterable[Files]) -> tuple[SourceFile, ...]:
+    """Return the files of some runs in one row."""
+    return tuple(chain.from_iterable(runs))
+
+
+def _present() -> tuple[int, int]:
+    """Return nodes with CPUs, and their CPUs together."""
+    cpus = [int(node["Resources"].get("CPU", 0)) for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
+    nodes = [count for count in cpus if count]
+    if not nodes:
+        raise ConfigError(
+            "cluster: it has no CPU yet, so nothing can be measured; start a node of the kind to plan for"
+        )
+    return len(nodes), sum(nodes)
+
+
+def _measure(task: UnitTask, sample: Sample, scratch: str) -> Measured:
+    """Go through the phases, one after the other: what is measured is alone on the cluster."""
+    started = time.perf_counter()
+    _footers(convert_units(task, sample.first, join(scratch, "first")))
+    start_s = time.perf_counter() - started
+    read = _on_every_cpu(partial(_read, task=task), sample.read)
+    converted = _on_every_cpu(partial(_convert, task=task, out=scratch), sample.converted)
+    size_bytes = _size_bytes(join(scratch, "shards")) // len(converted)
+    written = _on_every_cpu(partial(_write, size_bytes=size_bytes, out=scratch), range(len(converted)))
+    units = sorted(chain.from_iterable(sample.converted), key=lambda unit: unit.number)
+    started = time.perf_counter()
+    write_derived(scratch, units, Measured(0, read, converted, written, 0).footers, ignored=0)
+    return Measured(start_s, read, converted, written, time.perf_counter() - started)
+
+
+def _on_every_cpu(work: Callable[[Any], Share], portions: Iterable[Any]) -> list[Share]:
+    """Call `work` with each portion in a task of its own, all at once, one a CPU."""
+    remote = ray.remote(num_cpus=1)(work)
+    shares: list[Share] = ray.get([remote.remote(portion) for portion in portions])
+    return shares
+
+
+def _read(files: Files, *, task: UnitTask) -> Share:
+    """Read files as a unit does, and do nothing with them; sizes are those of the listing."""
+    started = time.perf_counter()
+    try:
+        for _ in read_ahead(task.source, files, task.read_threads):
+            pass
+    except OSError as error:
+        if task.pseudonyms.keeps_ids:
+            raise
+        raise OSError(error.errno, error.strerror) from None  # without the file's name
+    return Share(len(files), sum(file.size_bytes for file in files), time.perf_counter() - started)
+
+
+def _convert(units: Sequence[Unit], *, task: UnitTask, out: str) -> Share:
+    """Convert units as the job does."""
+    cv2.setNumThreads(1)
+    started, cpu_started = time.perf_counter(), time.process_time()
+    footers = _footers(convert_batch(units, task=task, out=out))
+    files = [file for unit in units for file in unit.files]
+    return Share(
+        files=len(files),
+        size_bytes=sum(file.size_bytes for file in files),
+        wall_s=time.perf_counter() - started,
+        cpu_s=time.process_time() - cpu_started,
+        footers=footers,
+    )
+
+
+def _write(cpu: int, *, size_bytes: int, out: str) -> Share:
+    """Write as many bytes as a CPU's shards had, in as many files."""
+    data = os.urandom(size_bytes // UNITS_A_CPU + 1)
+    started = time.perf_counter()
+    for number in range(UNITS_A_CPU):
+        write_bytes(join(out, f"written-{cpu}-{number}"), data)
+    return Share(UNITS_A_CPU, UNITS_A_CPU * len(data), time.perf_counter() - started)
+
+
+def _footers(outcomes: Iterable[Outcome]) -> tuple[ShardFooter, ...]:
+    """Return the footers of units, all of which must have been made."""
+    made = []
+    for outcome in outcomes:
+        if isinstance(outcome, UnitFailure):
+            raise HemoError(f"plan stopped: a file of the sample cannot be read ({outcome.reason}); mend the source")
+        made.append(outcome)
+    return tuple(made)
+
+
+def _size_bytes(location: str) -> int:
+    fs, path = filesystem(location)
+    return int(fs.du(path))

@@ -1,0 +1,103 @@
+"""What a conversion will take: from a short measurement to hours and cost on any number of nodes. Arithmetic only."""
+
+import math
+from dataclasses import dataclass
+
+SECONDS_AN_HOUR = 3600
+
+
+@dataclass(frozen=True)
+class Workload:
+    """What is to be converted."""
+
+    files: int
+    size_bytes: int
+    units: int  # what one CPU works on at a time
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """What was measured on a sample of the files, all nodes there were taken together."""
+
+    nodes: int
+    cpus: int
+    read_bytes_per_s: float  # reading only, one task a CPU
+    cpu_s_per_file: float  # seconds of one CPU, all CPUs at work
+    write_bytes_per_s: float  # writing only, one task a CPU
+    files_per_s: float  # reading, decoding and writing at once
+    written_bytes_per_file: float
+    list_s: float  # listing the whole corpus and cutting it into units
+    start_s: float  # from the first task asked for to the first shard
+    index_s_per_file: float
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """What a conversion may run on."""
+
+    nodes: int
+    cpus_per_node: int
+    price_per_node_hour: float | None = None
+    storage_bytes_per_s: float = math.inf  # read by all nodes together
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What a conversion will take on a cluster."""
+
+    nodes: int
+    hours: float
+    node_hours: float
+    cost: float | None  # in the currency of the price; None without one
+    files_per_s: float  # while every CPU has a unit
+    bound: str  # `read`, `decode`, `write` or `shared storage`: what is to be made faster
+    busy: float  # 0 to 1: the share of the time that would do if all CPUs had work all along
+
+
+def node_bounds(workload: Workload, calibration: Calibration, cpus_per_node: int) -> dict[str, float]:
+    """Return the files per second of one node if only reading, only decoding, or only writing took time.
+
+    Decoding (with windows, resize and encoding) grows with the CPUs; a node's storage and network stay as measured.
+    """
+    read_a_file = workload.size_bytes / workload.files
+    return {
+        "read": calibration.read_bytes_per_s / calibration.nodes / read_a_file,
+        "decode": cpus_per_node / calibration.cpu_s_per_file,
+        "write": calibration.write_bytes_per_s / calibration.nodes / calibration.written_bytes_per_file,
+    }
+
+
+def efficiency(workload: Workload, calibration: Calibration) -> float:
+    """Return the measured rate of the whole path as a share of its narrowest bound: what doing all at once costs."""
+    bounds = node_bounds(workload, calibration, calibration.cpus // calibration.nodes)
+    return calibration.files_per_s / (calibration.nodes * min(bounds.values()))
+
+
+def estimate(workload: Workload, calibration: Calibration, cluster: Cluster) -> Estimate:
+    """Return what a workload takes on a cluster.
+
+    Full rounds, in which each CPU has a unit, run at the cluster's rate. In the last one, when fewer units than CPUs
+    are left, a unit takes at least what one CPU needs for it. Listing, start and index are done once.
+    """
+    bounds = node_bounds(workload, calibration, cluster.cpus_per_node)
+    bound = min(bounds, key=lambda name: bounds[name])
+    rate = cluster.nodes * bounds[bound] * efficiency(workload, calibration)
+    storage = cluster.storage_bytes_per_s * workload.files / workload.size_bytes
+    if storage < rate:
+        rate, bound = storage, "shared storage"
+    cpus, unit_files = cluster.nodes * cluster.cpus_per_node, workload.files / workload.units
+    rounds, rest = divmod(workload.units, cpus)
+    last_s = max(unit_files * calibration.cpu_s_per_file, rest * unit_files / rate) if rest else 0.0
+    once_s = calibration.list_s + calibration.start_s + workload.files * calibration.index_s_per_file
+    seconds = once_s + rounds * cpus * unit_files / rate + last_s
+    node_hours = cluster.nodes * seconds / SECONDS_AN_HOUR
+    price = cluster.price_per_node_hour
+    return Estimate(
+        nodes=cluster.nodes,
+        hours=seconds / SECONDS_AN_HOUR,
+        node_hours=node_hours,
+        cost=None if price is None else price * node_hours,
+        files_per_s=rate,
+        bound=bound,
+        busy=workload.files / rate / seconds,
+    )
