@@ -5,7 +5,6 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from itertools import chain
 from typing import Any
 
@@ -160,20 +159,20 @@ def _measure(task: UnitTask, sample: Sample, scratch: str) -> Measured:
     started = time.perf_counter()
     _footers(convert_units(task, sample.first, join(scratch, "first")))
     start_s = time.perf_counter() - started
-    read = _on_every_cpu(partial(_read, task=task), sample.read)
-    converted = _on_every_cpu(partial(_convert, task=task, out=scratch), sample.converted)
+    read = _on_every_cpu(_read, sample.read, task=task)
+    converted = _on_every_cpu(_convert, sample.converted, task=task, out=scratch)
     size_bytes = _size_bytes(join(scratch, "shards")) // len(converted)
-    written = _on_every_cpu(partial(_write, size_bytes=size_bytes, out=scratch), range(len(converted)))
+    written = _on_every_cpu(_write, range(len(converted)), size_bytes=size_bytes, out=scratch)
     units = sorted(chain.from_iterable(sample.converted), key=lambda unit: unit.number)
     started = time.perf_counter()
     write_derived(scratch, units, Measured(0, read, converted, written, 0).footers, ignored=0)
     return Measured(start_s, read, converted, written, time.perf_counter() - started)
 
 
-def _on_every_cpu(work: Callable[[Any], Share], portions: Iterable[Any]) -> list[Share]:
+def _on_every_cpu(work: Callable[..., Share], portions: Iterable[Any], **shared: Any) -> list[Share]:
     """Call `work` with each portion in a task of its own, all at once, one a CPU."""
     remote = ray.remote(num_cpus=1)(work)
-    shares: list[Share] = ray.get([remote.remote(portion) for portion in portions])
+    shares: list[Share] = ray.get([remote.remote(portion, **shared) for portion in portions])
     return shares
 
 
