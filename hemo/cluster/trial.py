@@ -45,8 +45,13 @@ def check_trial(config: TrialConfig, card: TrainingSetCard) -> None:
     Raises:
         ConfigError: Unknown backbone or target, images too small for the backbone, weights that cannot be had, a loss
             that does not suit the task.
-        SourceError: A split without rows, or a training split with one class only.
+        SourceError: Images that are no 8-bit channels, a split without rows, or a training split with one class only.
     """
+    if card.dtype != "uint8":
+        raise SourceError(
+            f"training set {card.digest}: its pixels are {card.dtype} Hounsfield units, training takes windows of "
+            "8 bits; run `hemo convert` with --pixels windows and `hemo curate` again"
+        )
     classes = task_classes(config, card)
     if config.training.loss == "rsna" and (config.task != "multi_label" or ANY_CLASS not in classes):
         raise ConfigError(f"trial.training.loss: rsna needs task multi_label and a class {ANY_CLASS!r}; use `default`")

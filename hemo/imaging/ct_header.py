@@ -2,19 +2,18 @@
 
 from dataclasses import dataclass
 
-import numpy as np
-from pydicom.dataset import Dataset, FileDataset
 from pydicom.uid import UID
 
 from hemo.errors import SliceError
 from hemo.imaging import elements as tags
-from hemo.imaging.elements import identifier, numbers, text, texts, whole
-from hemo.imaging.hounsfield import Rescale
+from hemo.imaging.elements import Elements, identifier, numbers, text, texts, whole
 
-LARGEST_PIXELS = 1 << 26  # of a frame: 8,192 x 8,192
+LARGEST_PIXELS = 1 << 24  # of a frame: 4,096 x 4,096
+LARGEST_FRAMES = 1 << 14
 LARGEST_FILE_PIXELS = 1 << 30  # of all frames together
+LARGEST_MM = 1e6  # of a position or a spacing
 CT_CLASSES = {"1.2.840.10008.5.1.4.1.1.2", "1.2.840.10008.5.1.4.1.1.2.1", "1.2.840.10008.5.1.4.1.1.2.2"}  # PS3.4 B.5
-IMPLICIT_LITTLE_ENDIAN = "1.2.840.10008.1.2"
+IMPLICIT_LITTLE_ENDIAN, BIG_ENDIAN = "1.2.840.10008.1.2", "1.2.840.10008.1.2.2"
 CAPTURE_CLASS = "1.2.840.10008.5.1.4.1.1.7"  # secondary capture and its multi-frame kinds, PS3.4 B.5
 # fmt: off
 MODALITIES = frozenset({
@@ -36,7 +35,9 @@ class CtHeader:
     samples: int  # 1 grey, 3 colour
     bits_allocated: int
     bits_stored: int
+    high_bit: int
     signed: bool
+    photometric: str
     transfer_syntax: str
     slope: float | None
     intercept: float | None
@@ -54,12 +55,17 @@ class CtHeader:
         return self.samples == 3 or (self.is_capture and self.intercept is None)
 
     @property
+    def low_bit(self) -> int:
+        """Lowest bit of a stored value within its cell; 0 but in old files (DICOM PS3.5 8.1.1)."""
+        return self.high_bit + 1 - self.bits_stored
+
+    @property
     def pixel_format(self) -> str:
         """Format group: `u12`, `i16`, ..., `rgb8` for colour."""
         return f"rgb{self.bits_stored}" if self.samples == 3 else f"{'i' if self.signed else 'u'}{self.bits_stored}"
 
 
-def read_header(dataset: FileDataset) -> CtHeader:
+def read_header(dataset: Elements) -> CtHeader:
     """Check that a data set is a CT slice hemo can store, and return its header.
 
     Raises:
@@ -68,7 +74,7 @@ def read_header(dataset: FileDataset) -> CtHeader:
     try:
         _require_ct(dataset)
         header = _read(dataset)
-    except SliceError:
+    except (SliceError, MemoryError):
         raise
     except Exception as error:  # values are converted on access, and pydicom raises over a dozen kinds on damaged ones
         raise SliceError("bad_header", f"{type(error).__name__} in a header value") from error
@@ -76,33 +82,7 @@ def read_header(dataset: FileDataset) -> CtHeader:
     return header
 
 
-def rescale_of_frame(dataset: Dataset, header: CtHeader, frame: int) -> Rescale:
-    """Return how a frame stores HU: by the file, else its own functional group, else the shared one.
-
-    Raises:
-        SliceError: `no_rescale` if the file does not say; `bad_header` if slope or intercept is no usable number.
-
-    Source:
-        DICOM PS3.3 C.7.6.16.2.9 (Pixel Value Transformation).
-    """
-    slope, intercept = header.slope, header.intercept
-    try:
-        for keyword, item in (("PerFrameFunctionalGroupsSequence", frame), ("SharedFunctionalGroupsSequence", 0)):
-            if intercept is None and keyword in dataset:
-                (values,) = dataset[keyword][item].get("PixelValueTransformationSequence") or (None,)
-                if values is not None:
-                    slope, intercept = float(values.RescaleSlope), float(values.RescaleIntercept)
-    except Exception as error:  # as in read_header
-        raise SliceError("bad_header", f"{type(error).__name__} in a functional group") from error
-    if intercept is None:
-        raise SliceError("no_rescale", "no rescale intercept (0028,1052)")
-    slope = 1.0 if slope is None else slope
-    if slope == 0 or not (np.isfinite(slope) and np.isfinite(intercept)):
-        raise SliceError("bad_header", f"rescale slope {slope}, intercept {intercept}")
-    return Rescale(slope, intercept, header.bits_stored, header.signed)
-
-
-def _require_ct(dataset: FileDataset) -> None:
+def _require_ct(dataset: Elements) -> None:
     modality, sop_class = text(dataset, tags.MODALITY), text(dataset, tags.SOP_CLASS)
     if modality != "CT" and not (modality == "" and sop_class in CT_CLASSES):
         named = f"modality {modality}" if modality in MODALITIES else "another modality" if modality else "no modality"
@@ -112,7 +92,7 @@ def _require_ct(dataset: FileDataset) -> None:
         raise SliceError("no_pixels", "no pixel data (7FE0,0010)")
 
 
-def _read(dataset: FileDataset) -> CtHeader:
+def _read(dataset: Elements) -> CtHeader:
     samples = whole(dataset, tags.SAMPLES_PER_PIXEL, 1)
     photometric = text(dataset, tags.PHOTOMETRIC_INTERPRETATION)
     if photometric == "PALETTE COLOR":
@@ -129,38 +109,56 @@ def _read(dataset: FileDataset) -> CtHeader:
         "monochrome1": photometric == "MONOCHROME1",
     }
     bits_allocated = whole(dataset, tags.BITS_ALLOCATED, 0)
+    bits_stored = whole(dataset, tags.BITS_STORED, bits_allocated)
     return CtHeader(
         rows=whole(dataset, tags.ROWS, 0),
         cols=whole(dataset, tags.COLUMNS, 0),
         frames=int(text(dataset, tags.NUMBER_OF_FRAMES) or 1) or 1,
         samples=samples,
         bits_allocated=bits_allocated,
-        bits_stored=whole(dataset, tags.BITS_STORED, bits_allocated),
+        bits_stored=bits_stored,
+        high_bit=whole(dataset, tags.HIGH_BIT, bits_stored - 1),
         signed=bool(whole(dataset, tags.PIXEL_REPRESENTATION, 0)),
-        transfer_syntax=text(dataset.file_meta, tags.TRANSFER_SYNTAX) or IMPLICIT_LITTLE_ENDIAN,
+        photometric=photometric,
+        transfer_syntax=_transfer_syntax(dataset),
         slope=_first(numbers(dataset, tags.RESCALE_SLOPE)),
         intercept=_first(numbers(dataset, tags.RESCALE_INTERCEPT)),
         patient=identifier(dataset, tags.PATIENT_ID),
         study=identifier(dataset, tags.STUDY_UID),
         series=identifier(dataset, tags.SERIES_UID),
-        position_mm=_position(numbers(dataset, tags.IMAGE_POSITION), numbers(dataset, tags.IMAGE_ORIENTATION)),
-        spacing_mm=_first(numbers(dataset, tags.PIXEL_SPACING)),
+        position_mm=position_along_normal(
+            numbers(dataset, tags.IMAGE_POSITION), numbers(dataset, tags.IMAGE_ORIENTATION)
+        ),
+        spacing_mm=spacing(numbers(dataset, tags.PIXEL_SPACING)),
         flags=tuple(flag for flag, holds in flags.items() if holds),
         is_capture=is_capture,
     )
+
+
+def _transfer_syntax(dataset: Elements) -> str:
+    """Return the transfer syntax; where the file does not say, the uncompressed one of its byte order."""
+    if isinstance(dataset, dict):
+        return text(dataset, tags.TRANSFER_SYNTAX)
+    _, is_little_endian = dataset.original_encoding
+    return text(dataset.file_meta, tags.TRANSFER_SYNTAX) or (IMPLICIT_LITTLE_ENDIAN if is_little_endian else BIG_ENDIAN)
 
 
 def _require_sane(header: CtHeader) -> None:
     pixels = header.rows * header.cols
     if header.rows < 1 or header.cols < 1 or header.frames < 1:
         raise SliceError("bad_header", f"{header.frames} frames of {header.rows} x {header.cols} pixels")
-    if pixels > LARGEST_PIXELS or pixels * header.frames > LARGEST_FILE_PIXELS:
-        raise SliceError("too_large", f"{header.frames} frames of {header.rows} x {header.cols} pixels")
+    if header.frames > LARGEST_FRAMES or pixels > LARGEST_PIXELS or pixels * header.frames > LARGEST_FILE_PIXELS:
+        raise SliceError("too_large", f"{header.frames:.7g} frames of {header.rows} x {header.cols} pixels")
     bits_fit = header.bits_allocated in (8, 16) and 1 <= header.bits_stored <= header.bits_allocated
     if header.samples not in (1, 3) or not bits_fit:
         raise SliceError(
             "unsupported_pixels",
             f"{header.samples} samples of {header.bits_stored} bits stored in {header.bits_allocated}",
+        )
+    if not header.bits_stored - 1 <= header.high_bit < header.bits_allocated:
+        raise SliceError(
+            "unsupported_pixels",
+            f"{header.bits_stored} bits stored up to bit {header.high_bit} of {header.bits_allocated}",
         )
 
 
@@ -168,7 +166,12 @@ def _first(values: list[float]) -> float | None:
     return values[0] if values else None
 
 
-def _position(origin: list[float], orientation: list[float]) -> float | None:
+def spacing(between_mm: list[float]) -> float | None:
+    """Return the distance of two rows in mm, the first of Pixel Spacing's two numbers; None if it is not given."""
+    return between_mm[0] if between_mm and 0 < between_mm[0] <= LARGEST_MM else None
+
+
+def position_along_normal(origin: list[float], orientation: list[float]) -> float | None:
     """Return the slice's position in mm along the normal of its plane (PS3.3 C.7.6.2.1.1), or None if it is not given.
 
     Args:
@@ -180,4 +183,4 @@ def _position(origin: list[float], orientation: list[float]) -> float | None:
     x, y, z = origin
     a, b, c, d, e, f = orientation
     position = x * (b * f - c * e) + y * (c * d - a * f) + z * (a * e - b * d)
-    return position if np.isfinite(position) else None
+    return position if abs(position) <= LARGEST_MM else None

@@ -14,7 +14,7 @@ from hemo.errors import SliceError
 class Image:
     """One frame, ready to be stored. Identifiers are already pseudonyms where they have to be."""
 
-    pixels: NDArray[np.uint8]  # (channels, side_px, side_px), C-contiguous
+    pixels: NDArray[np.uint8 | np.int16]  # (channels, side_px, side_px), C-contiguous; int16: Hounsfield units
     source_rows: int
     source_cols: int
     pixel_format: str  # u12, i16, ... for DICOM; rgb8, grey8 for photographs

@@ -1,5 +1,7 @@
 """Shards back to images, without Ray."""
 
+from typing import Any
+
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
@@ -7,16 +9,16 @@ from numpy.typing import NDArray
 
 def images_of(
     column: pa.ChunkedArray | pa.BinaryArray, shape: tuple[int, int, int], dtype: str = "uint8"
-) -> NDArray[np.uint8]:
+) -> NDArray[Any]:
     """Return an `image` column as one array, without copying where the column is one chunk.
 
     Args:
         column: Binary column of rows that all have the same shape.
         shape: (channels, height_px, width_px).
-        dtype: Of a pixel, as the footer says.
+        dtype: Of a pixel, as the footer says: uint8, or int16 for Hounsfield units.
 
     Returns:
-        Read-only array of shape (rows, *shape).
+        Read-only array of shape (rows, *shape) and this dtype.
 
     Raises:
         ValueError: If a row has another size.
@@ -28,14 +30,14 @@ def images_of(
     return np.concatenate(arrays) if arrays else np.empty((0, *shape), dtype)
 
 
-def _chunk_images(chunk: pa.BinaryArray, shape: tuple[int, int, int], dtype: np.dtype[np.generic]) -> NDArray[np.uint8]:
+def _chunk_images(chunk: pa.BinaryArray, shape: tuple[int, int, int], dtype: np.dtype[np.generic]) -> NDArray[Any]:
     _, offsets_buffer, data = chunk.buffers()
     offset_type = np.int64 if pa.types.is_large_binary(chunk.type) else np.int32
     offsets = np.frombuffer(offsets_buffer, offset_type)[chunk.offset : chunk.offset + len(chunk) + 1]
     size = int(np.prod(shape)) * dtype.itemsize
     if not np.all(np.diff(offsets) == size):
         raise ValueError(f"a row is not {shape} of {dtype}, {size} bytes")
-    values: NDArray[np.uint8] = np.frombuffer(
+    values: NDArray[Any] = np.frombuffer(
         data, dtype, count=len(chunk) * size // dtype.itemsize, offset=int(offsets[0])
     )
     return values.reshape(len(chunk), *shape)

@@ -56,7 +56,7 @@ def build_shard(task: UnitTask, unit: Unit) -> tuple[pa.Buffer, ShardFooter]:
         digest=unit_digest(unit, task.settings.model_dump(mode="json")),
         settings=task.settings.model_dump(mode="json"),
         channels=task.settings.channels,
-        dtype="uint8",
+        dtype=task.settings.dtype,
         height_px=task.settings.side_px,
         width_px=task.settings.side_px,
         files=len(unit.files),

@@ -1,0 +1,130 @@
+"""The pixel data element to the stored values of every frame."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pydicom.dataset import Dataset
+from pydicom.encaps import generate_frames
+from pydicom.pixels.decoders.base import Decoder, get_decoder
+from pydicom.uid import UID, RLELossless
+
+from hemo.errors import SliceError
+from hemo.imaging import elements as tags
+from hemo.imaging.codestream import FrameSize, encoded_size
+from hemo.imaging.ct_header import BIG_ENDIAN, CtHeader
+from hemo.imaging.elements import Elements
+
+LITTLE_ENDIAN = {"1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.1.99"}
+"""Implicit, explicit and deflated (inflated on reading), all uncompressed: PS3.5 A.1, A.2, A.5."""
+
+
+def stored_frames(dataset: Elements, header: CtHeader) -> Sequence[NDArray[Any]] | Iterator[NDArray[Any] | SliceError]:
+    """Return the stored values of each frame, decoded one at a time.
+
+    Returns:
+        A frame each, (rows, cols) for grey and (rows, cols, 3) for colour, RGB; of a compressed frame that cannot be
+        decoded, why.
+
+    Raises:
+        SliceError: If no frame can be had: `no_pixels`, `truncated`, `codec_missing`, `decode_failed`.
+    """
+    raw = _pixel_bytes(dataset)
+    if header.transfer_syntax not in LITTLE_ENDIAN | {BIG_ENDIAN}:
+        return _compressed(dataset, header, raw)
+    wanted = header.frames * header.rows * header.cols * _cell_bytes(header)
+    if len(raw) < wanted:
+        raise SliceError("truncated", f"{len(raw)} of {wanted} pixel bytes")
+    if header.samples == 3 or (header.bits_allocated == 8 and header.transfer_syntax == BIG_ENDIAN):
+        return _decoded(dataset, header, get_decoder(UID(header.transfer_syntax)))
+    cells = np.dtype("u1" if header.bits_allocated == 8 else ">u2" if header.transfer_syntax == BIG_ENDIAN else "<u2")
+    values: NDArray[Any] = np.frombuffer(raw, cells, count=wanted // cells.itemsize)
+    values = values.reshape(header.frames, header.rows, header.cols).astype(cells.newbyteorder("="), copy=False)
+    return values >> header.low_bit if header.low_bit else values  # type: ignore[return-value]  # iterates over frames
+
+
+def _pixel_bytes(dataset: Elements) -> bytes:
+    element: Any = dataset.get(tags.PIXEL_DATA) if isinstance(dataset, dict) else dataset.get_item(tags.PIXEL_DATA)
+    raw = element if isinstance(dataset, dict) else getattr(element, "value", None)
+    if not raw or not isinstance(raw, bytes | memoryview):
+        raise SliceError("no_pixels", "no pixel data (7FE0,0010)")
+    return raw  # type: ignore[return-value]  # a memoryview is read like bytes
+
+
+def _cell_bytes(header: CtHeader) -> int:
+    """Return the bytes of a pixel; of YBR_FULL_422 two pixels share their colour (PS3.3 C.7.6.3.1.2)."""
+    samples = 2 if header.photometric == "YBR_FULL_422" else header.samples
+    return samples * header.bits_allocated // 8
+
+
+def _compressed(dataset: Elements, header: CtHeader, raw: bytes) -> Iterator[NDArray[Any] | SliceError]:
+    """Check what can be checked without decoding: the decoders are C libraries that believe what they read."""
+    syntax = UID(header.transfer_syntax)
+    try:
+        decoder = get_decoder(syntax)
+    except NotImplementedError as error:
+        raise SliceError("codec_missing", f"transfer syntax {_name(syntax)}") from error
+    if not decoder.is_available:
+        raise SliceError("codec_missing", f"transfer syntax {_name(syntax)}")
+    if header.low_bit and syntax != RLELossless:
+        raise SliceError("unsupported_pixels", f"values from bit {header.low_bit} on in {_name(syntax)}")
+    try:
+        frames = list(generate_frames(raw, number_of_frames=header.frames))
+    except MemoryError:
+        raise
+    except Exception as error:  # pydicom raises ValueError, struct.error, EOFError, ...
+        raise SliceError("decode_failed", f"{type(error).__name__} between the frames of {_name(syntax)}") from error
+    if len(frames) < header.frames:
+        raise SliceError("truncated", f"{len(frames)} of {header.frames} encoded frames")
+    if syntax != RLELossless:
+        promised = FrameSize(header.rows, header.cols, header.samples)
+        for frame in frames[: header.frames]:
+            _require_size(encoded_size(frame), promised)
+    return _decoded(dataset, header, decoder)
+
+
+def _require_size(found: FrameSize | None, promised: FrameSize) -> None:
+    """Refuse a frame that is not as large as its file says: a decoder would fill memory, or leave it."""
+    if found is None:
+        raise SliceError("decode_failed", "no frame header in the encoded pixel data")
+    if found != promised:
+        said, sizes = "the header promises", [" x ".join(map(str, size)) for size in (found, promised)]
+        raise SliceError("decode_failed", f"encoded frame of {sizes[0]}, {said} {sizes[1]}")
+
+
+def _decoded(dataset: Elements, header: CtHeader, decoder: Decoder) -> Iterator[NDArray[Any] | SliceError]:
+    """Decode by pydicom, a frame at a time; after one that cannot be decoded go on with the next.
+
+    pydicom clears the bits above those stored, whichever bit is the highest: where it matters, all count as stored.
+    """
+    options: dict[str, Any] = {"bits_stored": header.bits_allocated} if header.low_bit else {}
+    at = 0
+    while at < header.frames:
+        try:
+            for pixels, _ in decoder.iter_array(_as_dataset(dataset), indices=range(at, header.frames), **options):
+                at += 1
+                yield pixels >> header.low_bit if header.low_bit else pixels
+        except MemoryError:
+            raise
+        except Exception as error:  # decoders raise what they like on damaged data
+            at += 1
+            yield _refusal(error, _name(UID(header.transfer_syntax)))
+
+
+def _as_dataset(dataset: Elements) -> Dataset:
+    if isinstance(dataset, dict):
+        raise TypeError("only uncompressed grey pixels come without a data set")
+    return dataset
+
+
+def _refusal(error: Exception, syntax: str) -> SliceError:
+    unknown = isinstance(error, NotImplementedError) or "not supported" in str(error)
+    if unknown or "missing dependencies" in str(error):
+        return SliceError("codec_missing", f"transfer syntax {syntax}")
+    code = "truncated" if isinstance(error, ValueError) and "expected" in str(error) else "decode_failed"
+    return SliceError(code, f"{type(error).__name__} while decoding {syntax}")
+
+
+def _name(syntax: UID) -> str:
+    return str(syntax.name) if syntax.type else "unknown"
