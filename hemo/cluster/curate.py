@@ -4,6 +4,7 @@ import hashlib
 import json
 import re
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,7 @@ from hemo.config.digest import differences, digest_of
 from hemo.corpus.labels import LabelTable, labels_of_classes, parse_labels
 from hemo.curation.card import CARD_SCHEMA_VERSION, TrainingSetCard, read_card
 from hemo.curation.copy import CopyTask, write_buckets, write_part
-from hemo.curation.counts import count_table
+from hemo.curation.counts import count_tables, finding_lines, format_table
 from hemo.curation.digest import training_set_digest
 from hemo.curation.plan import CopyPlan, ImageLayout, layout_of, plan_copies
 from hemo.curation.rows import pseudonymise_keys, read_index, text_column
@@ -29,10 +30,14 @@ from hemo.imaging.pseudonym import Pseudonymiser
 from hemo.shards.card import ConversionCard
 from hemo.shards.card import read_card as read_conversion_card
 from hemo.shards.schema import SCHEMA_VERSION
+from hemo.shards.write import write_table
 from hemo.storage import exists, is_temporary, join, list_files, read_bytes, remove, require_writable, write_json
 
 BUCKETS = ".buckets"
 """Folder below the training set for what lies between the two passes."""
+
+AUDIT = "audit.parquet"
+"""File beside the card that lists every image of equal pixels, see `equal_pixel_table`."""
 
 PART = "part"
 """Column that tells a task which part its rows are."""
@@ -46,12 +51,54 @@ def curate_corpus(config: CurateConfig) -> str:
     Call it within `connected`.
 
     Returns:
-        The training set's folder: `{train,val,test}/part-*.parquet` and `card.json`.
+        The training set's folder: `{train,val,test}/part-*.parquet`, `audit.parquet` and `card.json`.
 
     Raises:
         UserError: If shards or labels are missing or wrong, `out` belongs to something else, a split is empty, or
             train shows one class only.
         SplitError: If a linked patient would stand in two splits.
+    """
+    inputs = read_inputs(config)
+    if _is_complete(config, inputs.digest):
+        say(f"curate: {config.out} is complete")
+        return config.out
+    require_writable(config.out)
+    outdated = _left_over(config.out)
+    draft = draft_training_set(config, inputs)
+    for name in outdated:
+        remove(join(config.out, name))
+    _copy(config, draft.plan, draft.card.classes)
+    write_table(join(config.out, AUDIT), draft.evidence)
+    write_json(join(config.out, "card.json"), draft.card.model_dump(mode="json"))
+    _show(draft.card)
+    return config.out
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What a training set is made of, read but for the images."""
+
+    conversion: ConversionCard
+    index: pa.Table
+    label_file: bytes  # empty for `source_class`
+    pseudonyms: Pseudonymiser
+    digest: str  # what a finished card must carry
+
+
+@dataclass(frozen=True)
+class Draft:
+    """A training set before any image is copied."""
+
+    plan: CopyPlan
+    card: TrainingSetCard
+    evidence: pa.Table  # what becomes `AUDIT`
+
+
+def read_inputs(config: CurateConfig) -> Inputs:
+    """Read index, cards and label file.
+
+    Raises:
+        UserError: If one is missing or damaged, or they do not belong together.
     """
     conversion = read_conversion_card(config.shards)
     index = read_index(config.shards)
@@ -60,22 +107,29 @@ def curate_corpus(config: CurateConfig) -> str:
         raise SourceError(f"{config.shards}: index.parquet has {counts}; run `hemo convert` again")
     pseudonyms = _require_key(config, conversion)
     label_file = b"" if config.labels == "source_class" else _read_label_file(config.labels)
-    inputs = _inputs_digest(config, conversion, label_file)
-    if _is_complete(config, inputs):
-        say(f"curate: {config.out} is complete")
-        return config.out
-    require_writable(config.out)
-    outdated = _left_over(config.out)
-    selection = select(config, index, _label_table(config, index, label_file, pseudonyms))
-    layout = layout_of(conversion, config.neighbours)
+    return Inputs(conversion, index, label_file, pseudonyms, _inputs_digest(config, conversion, label_file))
+
+
+def draft_training_set(config: CurateConfig, inputs: Inputs) -> Draft:
+    """Choose rows and splits, plan the copies, and write the card; all in memory, nothing is stored.
+
+    Raises:
+        UserError: If labels do not fit, a split is empty, or train shows one class only.
+        SplitError: If a linked patient would stand in two splits.
+    """
+    selection = select(config, inputs.index, _label_table(config, inputs))
+    layout = layout_of(inputs.conversion, config.neighbours)
     plan = plan_copies(selection, layout, part_rows=config.part_rows, seed=config.seed)
-    for name in outdated:
-        remove(join(config.out, name))
-    _copy(config, plan, selection.rows.classes)
-    card = _card(config, conversion, selection, inputs)
-    write_json(join(config.out, "card.json"), card.model_dump(mode="json"))
-    Console(stderr=True).print(count_table(card))
-    return config.out
+    return Draft(plan, _card(config, inputs, selection, layout), selection.evidence)
+
+
+def _show(card: TrainingSetCard) -> None:
+    """Print the counts and what the audit found, on standard error."""
+    console = Console(stderr=True, highlight=False)
+    for table in (*count_tables(card), format_table(card)):
+        console.print(table)
+    for line in finding_lines(card):
+        console.print(f"- {line}", markup=False)
 
 
 def _read_label_file(location: str) -> bytes:
@@ -105,11 +159,12 @@ def _require_key(config: CurateConfig, conversion: ConversionCard) -> Pseudonymi
     return pseudonyms
 
 
-def _label_table(config: CurateConfig, index: pa.Table, label_file: bytes, pseudonyms: Pseudonymiser) -> LabelTable:
+def _label_table(config: CurateConfig, inputs: Inputs) -> LabelTable:
+    index = inputs.index
     if config.labels == "source_class":
         return labels_of_classes(text_column(index, "image_id"), text_column(index, "source_class"))
-    table = parse_labels(label_file, config.labels)
-    return table if pseudonyms.keeps_ids else pseudonymise_keys(table, index, pseudonyms)
+    table = parse_labels(inputs.label_file, config.labels)
+    return table if inputs.pseudonyms.keeps_ids else pseudonymise_keys(table, index, inputs.pseudonyms)
 
 
 def _inputs_digest(config: CurateConfig, conversion: ConversionCard, label_file: bytes) -> str:
@@ -158,21 +213,22 @@ def _left_over(out: str) -> list[str]:
     foreign = [name for name, base in names if not (_PART_FILE.fullmatch(base) or is_temporary(base))]
     if foreign:
         raise OutputError(f"out: {out} holds {foreign[0]}, which no training set has; give another folder")
-    return ["card.json", *found, BUCKETS]
+    return ["card.json", AUDIT, *found, BUCKETS]
 
 
 def _copy(config: CurateConfig, plan: CopyPlan, classes: tuple[str, ...]) -> None:
     """Copy the images of a plan: every shard to buckets, then every part from the buckets.
 
+    What a task holds in memory is bounded whatever the size of the set, see `write_buckets` and `write_part`.
+
     Image bytes go from file to file; the object store sees tables of integers and the columns of the index.
     """
     footer = _footer(plan.layout, classes)
     task = CopyTask(config.shards, join(config.out, BUCKETS), config.out, plan.layout, footer)
-    copies = list(plan.copies_by_unit())
-    units = [int(table["unit"][0].as_py()) for table in copies]
+    copies = list(plan.copies_by_read())
     _run("shard", _bucket_task, copies, task=task)
     numbered = [_numbered(rows, part) for part, rows in enumerate(plan.rows)]
-    _run("part", _part_task, numbered, task=task, paths=plan.parts, units=units)
+    _run("part", _part_task, numbered, task=task, paths=plan.parts, reads=len(copies))
     remove(task.buckets)
 
 
@@ -197,15 +253,15 @@ def _run(unit: str, work: Callable[..., pa.Table], tables: Sequence[pa.Table], *
 
 
 def _bucket_task(copies: pa.Table, *, task: CopyTask) -> pa.Table:
-    """Fill the buckets of one shard; runs on a worker."""
+    """Fill the buckets from a piece of one shard; runs on a worker."""
     write_buckets(task, copies)
     return pa.table({"done": [1]})
 
 
-def _part_task(rows: pa.Table, *, task: CopyTask, paths: Sequence[str], units: list[int]) -> pa.Table:
+def _part_task(rows: pa.Table, *, task: CopyTask, paths: Sequence[str], reads: int) -> pa.Table:
     """Write one part; runs on a worker."""
     part = int(rows[PART][0].as_py())
-    write_part(task, part, paths[part], rows.drop_columns([PART]), units)
+    write_part(task, part, paths[part], rows.drop_columns([PART]), reads)
     return pa.table({"done": [1]})
 
 
@@ -222,13 +278,12 @@ def _footer(layout: ImageLayout, classes: tuple[str, ...]) -> str:
     return json.dumps(facts, separators=(",", ":"))
 
 
-def _card(config: CurateConfig, conversion: ConversionCard, selection: Selection, inputs: str) -> TrainingSetCard:
-    image = {**conversion.image, "neighbours": config.neighbours}
-    layout = layout_of(conversion, config.neighbours)
+def _card(config: CurateConfig, inputs: Inputs, selection: Selection, layout: ImageLayout) -> TrainingSetCard:
+    image = {**inputs.conversion.image, "neighbours": config.neighbours}
     rows = selection.rows
     return TrainingSetCard(
         digest=training_set_digest(selection, image),
-        inputs_digest=inputs,
+        inputs_digest=inputs.digest,
         config=config.model_dump(mode="json", exclude={"pseudonym_key", "out", "cluster"}),
         image=image,
         classes=rows.classes,
@@ -236,7 +291,7 @@ def _card(config: CurateConfig, conversion: ConversionCard, selection: Selection
         dtype=layout.dtype,
         height_px=layout.height_px,
         width_px=layout.width_px,
-        split=config.split,
+        split=config.split_name,
         splits={name: rows.count(selection.chosen[selection.splits == number]) for number, name in enumerate(SPLITS)},
         steps=selection.steps,
         audit=selection.audit,

@@ -40,11 +40,17 @@ class CurateConfig(Config):
         "", description="the key of `convert`, where it replaced ids: the keys of `labels` are replaced alike"
     )
     out: Location = Field(description="folder for the training set and its card")
-    split: Literal["by_patient", "by_patient_stratified", "by_image", "official"] = Field(
+    split: Literal["by_patient", "by_patient_stratified", "by_image", "official", "folds"] = Field(
         "by_patient", description="how rows are held out; `by_image` leaks patients and is marked so in every table"
     )
-    val_fraction: float = Field(0.15, gt=0, lt=1, description="share of patients (or images) for validation")
-    test_fraction: float = Field(0.15, gt=0, lt=1, description="share for test; not used by `official`")
+    folds: int = Field(5, ge=3, description="`split: folds`: parts of equal size, whole patients each")
+    fold: PositiveInt = Field(
+        1, description="`split: folds`: 1 to `folds`; test is this fold, val the next, train all others: one set a run"
+    )
+    val_fraction: float = Field(
+        0.15, gt=0, lt=1, description="share of patients (or images) for validation; not used by `folds`"
+    )
+    test_fraction: float = Field(0.15, gt=0, lt=1, description="share for test; not used by `official` and `folds`")
     drop_flags: tuple[str, ...] = Field(
         (), description="rows with any of these flags are left out (blank, little_brain, secondary_capture, ...)"
     )
@@ -62,3 +68,14 @@ class CurateConfig(Config):
                 f"val_fraction {self.val_fraction} and test_fraction {self.test_fraction} leave nothing to train on"
             )
         return self
+
+    @model_validator(mode="after")
+    def _has_such_a_fold(self) -> Self:
+        if self.fold > self.folds:
+            raise ValueError(f"fold {self.fold} is none of 1 to {self.folds}; give one of these, or more folds")
+        return self
+
+    @property
+    def split_name(self) -> str:
+        """How rows are held out, as cards and the headings of tables say it."""
+        return f"fold {self.fold} of {self.folds} by patient" if self.split == "folds" else self.split

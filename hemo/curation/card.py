@@ -50,7 +50,9 @@ class TrainingSetCard(Config):
     dtype: str = Field(description="of a pixel: uint8 or int16")
     height_px: int
     width_px: int
-    split: str = Field(description="by_patient, by_patient_stratified, by_image (leaky) or official")
+    split: str = Field(
+        description="by_patient, by_patient_stratified, by_image (leaky), official, or fold k of K by patient"
+    )
     splits: dict[str, Count] = Field(description="train, val, test")
     steps: tuple[Step, ...]
     audit: dict[str, Any] = Field(

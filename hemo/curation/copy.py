@@ -41,11 +41,13 @@ class CopyTask:
 
 
 def write_buckets(task: CopyTask, copies: pa.Table) -> None:
-    """Read one shard once, in order, and write the images that are wanted of it to one file, record batches by part.
+    """Read a piece of a shard once, in order, and write the images wanted of it to one file, record batches by part.
+
+    In memory at once: the images that are read, `READ_BYTES` at most, what is written of them, and a row group.
 
     Args:
         task: Where from, where to.
-        copies: Columns of `COPY_SCHEMA`, all of one unit, sorted by part.
+        copies: Columns of `COPY_SCHEMA`, all of one read, sorted by part.
 
     Raises:
         SourceError: If the shard is missing or holds other images than the index says.
@@ -64,25 +66,32 @@ def write_buckets(task: CopyTask, copies: pa.Table) -> None:
             image = pa.FixedSizeBinaryArray.from_buffers(schema.field(IMAGE).type, stop - start, [None, pixels])
             place = [copies[name].slice(start, stop - start).combine_chunks() for name in ("position", "slot")]
             writer.write_batch(pa.RecordBatch.from_arrays([*place, image], schema=schema))
-    write_bytes(join(task.buckets, f"unit-{unit:06d}.arrow"), memoryview(sink.getvalue()))
+    read = int(copies["read"][0].as_py())
+    write_bytes(join(task.buckets, _bucket_name(read)), memoryview(sink.getvalue()))
 
 
-def write_part(task: CopyTask, part: int, path: str, rows: pa.Table, units: list[int]) -> None:
+def _bucket_name(read: int) -> str:
+    return f"read-{read:06d}.arrow"
+
+
+def write_part(task: CopyTask, part: int, path: str, rows: pa.Table, reads: int) -> None:
     """Gather the images of one part from the buckets and write its file, whole or not at all.
+
+    In memory at once: its images, `PART_BYTES` at most, the file they become, and `BATCH_BYTES` a thread.
 
     Args:
         task: Where from, where to.
         part: Number of the part.
         path: Its file, below the training set.
         rows: Its rows in order: columns of `INDEX_SCHEMA`, then the labels.
-        units: Units with a bucket file.
+        reads: Number of bucket files.
 
     Raises:
         HemoError: If the buckets lack an image.
     """
     images = np.empty((len(rows), task.layout.slots, task.layout.image_bytes), np.uint8)
     with ThreadPoolExecutor(READ_THREADS) as pool:
-        found = sum(pool.map(lambda unit: _fill(images, task.buckets, unit, part), units))
+        found = sum(pool.map(lambda read: _fill(images, task.buckets, read, part), range(reads)))
     if found != len(rows) * task.layout.slots:
         raise HemoError(f"{path}: {found} of {len(rows) * task.layout.slots} images in its buckets; run curate again")
     write_bytes(join(task.out, path), memoryview(_encode(rows, images, task.footer)))
@@ -139,16 +148,16 @@ def _bucket_schema(image_bytes: int, parts: list[int]) -> pa.Schema:
     return pa.schema(fields, metadata={_PARTS: json.dumps(parts).encode()})
 
 
-def _fill(images: NDArray[np.uint8], buckets: str, unit: int, part: int) -> int:
-    """Put the images that one unit gives a part in their places; return how many.
+def _fill(images: NDArray[np.uint8], buckets: str, read: int, part: int) -> int:
+    """Put the images that one read gives a part in their places; return how many.
 
     Args:
-        images: Shape (rows, slots, image_bytes), written to; calls for different units write different places.
+        images: Shape (rows, slots, image_bytes), written to; calls for different reads write different places.
         buckets: Folder of the bucket files.
-        unit: Whose file to read.
+        read: Whose file to open.
         part: Whose images to take.
     """
-    fs, path = filesystem(join(buckets, f"unit-{unit:06d}.arrow"))
+    fs, path = filesystem(join(buckets, _bucket_name(read)))
     with fs.open(path, "rb") as file, pa.ipc.open_file(pa.PythonFile(file, mode="r")) as reader:
         batches = [at for at, other in enumerate(json.loads(reader.schema.metadata[_PARTS])) if other == part]
         return sum(_scatter(images, reader.get_batch(at)) for at in batches)

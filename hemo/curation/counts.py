@@ -1,4 +1,6 @@
-"""The counts of a training set as a table for a terminal."""
+"""The counts of a training set, and what its audit found, for a terminal."""
+
+from collections.abc import Iterator
 
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
@@ -6,19 +8,33 @@ from rich.table import Table
 from hemo.curation.card import Count, TrainingSetCard
 
 
-def count_table(card: TrainingSetCard) -> Table:
-    """Return images, patients, positives and pixel formats (rows) after each step and in each split (columns)."""
-    table = Table(title=f"training set {card.digest}, split {card.split}", box=SIMPLE_HEAD)
-    counts = {**{step.name: step.left for step in card.steps}, **card.splits}
+def count_tables(card: TrainingSetCard) -> list[Table]:
+    """Return images, patients, positives and pixel formats (rows) after each step, then in each split (columns).
+
+    Two tables, so that six classes, five steps and any number of formats fit a terminal of 80 columns.
+    """
+    after = count_table(f"training set {card.digest}: images left after each step", _steps(card), card.classes)
+    removed = [f"{step.removed:,}" for step in card.steps]
+    after.add_row("removed", *removed)
+    return [after, count_table(f"split {card.split}", card.splits, card.classes)]
+
+
+def _steps(card: TrainingSetCard) -> dict[str, Count]:
+    return {step.name: step.left for step in card.steps}
+
+
+def count_table(title: str, counts: dict[str, Count], classes: tuple[str, ...]) -> Table:
+    """Return one table of counts, a column each."""
+    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD)
     for heading in ("", *counts):
-        table.add_column(heading, justify="right" if heading else "left")
-    _add_row(table, "removed", [step.removed for step in card.steps])
-    _add_row(table, "images", [count.rows for count in counts.values()])
-    _add_row(table, "patients", [count.patients for count in counts.values()])
-    for name in card.classes:
-        _add_row(table, name, [count.positives[name] for count in counts.values()])
-    for name in sorted({name for count in counts.values() for name in count.pixel_formats}):
-        _add_row(table, f"format {name}", [_of_format(count, name) for count in counts.values()])
+        table.add_column(heading, justify="right" if heading else "left", no_wrap=True)
+    columns = list(counts.values())
+    _add_row(table, "images", [count.rows for count in columns])
+    _add_row(table, "patients", [count.patients for count in columns])
+    for name in classes:
+        _add_row(table, name, [count.positives[name] for count in columns])
+    for name in sorted({name for count in columns for name in count.pixel_formats}):
+        _add_row(table, f"format {name}", [count.pixel_formats.get(name, 0) for count in columns])
     return table
 
 
@@ -26,5 +42,43 @@ def _add_row(table: Table, heading: str, numbers: list[int]) -> None:
     table.add_row(heading, *(f"{number:,}" for number in numbers))
 
 
-def _of_format(count: Count, name: str) -> int:
-    return count.pixel_formats.get(name, 0)
+def format_table(card: TrainingSetCard) -> Table:
+    """Return the share of positives by pixel format: where formats differ, a model may read the scanner instead."""
+    formats = card.audit["positives_by_pixel_format"]
+    table = Table(title="positives among labelled images, by pixel format", title_justify="left", box=SIMPLE_HEAD)
+    for heading in ("", *formats):
+        table.add_column(heading, justify="right" if heading else "left", no_wrap=True)
+    for name in card.classes:
+        table.add_row(name, *(_share(found[name], found["rows"]) for found in formats.values()))
+    return table
+
+
+def _share(part: int, whole: int) -> str:
+    return f"{part:,} ({part / whole:.1%})" if whole else "none"
+
+
+def finding_lines(card: TrainingSetCard) -> Iterator[str]:
+    """Yield a line for each thing the audit found; nothing for what it did not."""
+    found = card.audit
+    if found["linked_patients"]:
+        yield (
+            f"{found['linked_patients']:,} patients are linked by equal pixels, in {found['linked_groups']:,} groups "
+            f"of up to {found['largest_group_patients']:,}"
+        )
+    if found["equal_pixel_conflicts"]:
+        yield (
+            f"{found['equal_pixel_conflicts']:,} of {found['equal_pixel_groups']:,} groups of equal pixels have "
+            "labels that contradict each other"
+        )
+    for name, what in (
+        ("linked_patients", "patients (linked ones count as one)"),
+        ("equal_pixels", "groups of equal pixels"),
+    ):
+        if torn := found[f"{name}_in_two_splits"]:
+            yield f"LEAK: {torn:,} {what} stand in two splits, as {card.split} allows"
+    if found["images_without_labels"]:
+        yield f"{found['images_without_labels']:,} images have no label and are left out"
+    if found["labels_without_images"]:
+        yield f"{found['labels_without_images']:,} labels have no image"
+    if constant := found["constant_in_train"]:
+        yield f"in train, {', '.join(constant)} never varies: nothing can be learnt of it"

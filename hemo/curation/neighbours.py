@@ -1,5 +1,7 @@
 """The slice before and the slice after, in each series."""
 
+from typing import Any
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -19,7 +21,8 @@ def adjacent(index: pa.Table, patient: NDArray[np.int64]) -> tuple[NDArray[np.in
     """Return the row of the slice before and of the slice after each slice, by position along its series' normal.
 
     At the ends of a series, and for images without patient, series or position, that is the image itself: a neighbour
-    of another patient could stand in another split.
+    of another patient could stand in another split. Slices at one position, as of a repeated scan, are no neighbours of
+    each other: the first of them by image_id is what the slices before and after see.
 
     Args:
         index: Columns of `INDEX_SCHEMA`, shape (rows,).
@@ -38,8 +41,19 @@ def adjacent(index: pa.Table, patient: NDArray[np.int64]) -> tuple[NDArray[np.in
         raise ConfigError("neighbours: 1 needs slices with a series and a position, the shards have none; use 0")
     names = pc.rank(text_column(index, "image_id")).to_numpy()
     order = stacked[np.lexsort((names[stacked], position[stacked], series[stacked], patient[stacked]))]
-    follows = (series[order[1:]] == series[order[:-1]]) & (patient[order[1:]] == patient[order[:-1]])
+    begins_stack = _changes(series[order]) | _changes(patient[order])
+    begins_place = begins_stack | _changes(position[order])
+    first = order[begins_place]
+    place = np.cumsum(begins_place) - 1
+    has_previous = ~begins_stack[begins_place]
+    has_next = np.append(has_previous[1:], False)
     before, after = np.arange(len(series)), np.arange(len(series))
-    before[order[1:][follows]] = order[:-1][follows]
-    after[order[:-1][follows]] = order[1:][follows]
+    for neighbour, exists, step in ((before, has_previous, -1), (after, has_next, 1)):
+        inner = exists[place]
+        neighbour[order[inner]] = first[place[inner] + step]
     return before, after
+
+
+def _changes(values: NDArray[Any]) -> NDArray[np.bool_]:
+    """Tell for each value whether it differs from the one before it; the first does. `values` has shape (rows,)."""
+    return np.append(True, values[1:] != values[:-1])

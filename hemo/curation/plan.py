@@ -15,12 +15,17 @@ from hemo.curation.select import Selection
 from hemo.curation.shuffle import shuffled_parts
 from hemo.shards.card import ConversionCard
 from hemo.shards.schema import INDEX_SCHEMA
+from hemo.shards.write import rows_per_group
 
 PART_BYTES = 1 << 29
 """Pixels of a part at most: one part is put together in memory."""
 
+READ_BYTES = 1 << 28
+"""Pixels that one task of the first pass reads at most: a unit of multi-frame files may hold far more."""
+
 COPY_SCHEMA = pa.schema(
     [
+        pa.field("read", pa.int32()),  # piece of a shard that is read at once; numbered from 0
         pa.field("unit", pa.int32()),  # shard to read
         pa.field("row", pa.int32()),  # row within the shard
         pa.field("part", pa.int32()),  # part to write
@@ -68,7 +73,7 @@ class CopyPlan:
         layout: Of the images.
         parts: Path of each part below the training set.
         rows: For each part its rows in order: columns of `INDEX_SCHEMA`, then the labels.
-        copies: Columns of `COPY_SCHEMA`, sorted by unit.
+        copies: Columns of `COPY_SCHEMA`, sorted by read.
     """
 
     layout: ImageLayout
@@ -76,11 +81,11 @@ class CopyPlan:
     rows: tuple[pa.Table, ...]
     copies: pa.Table
 
-    def copies_by_unit(self) -> Iterator[pa.Table]:
-        """Yield the copies of each unit that has any."""
-        units = self.copies["unit"].to_numpy()
-        starts = np.flatnonzero(np.diff(units, prepend=-1))
-        for start, stop in zip(starts, np.append(starts[1:], len(units)), strict=True):
+    def copies_by_read(self) -> Iterator[pa.Table]:
+        """Yield the copies of each read: rows of one shard, at most `READ_BYTES` of pixels."""
+        reads = self.copies["read"].to_numpy()
+        starts = np.flatnonzero(np.diff(reads, prepend=-1))
+        for start, stop in zip(starts, np.append(starts[1:], len(reads)), strict=True):
             yield self.copies.slice(int(start), int(stop - start))
 
 
@@ -110,7 +115,7 @@ def plan_copies(selection: Selection, layout: ImageLayout, *, part_rows: int, se
             members.append(chosen[order])
     labelled = with_labels(index.select(INDEX_SCHEMA.names), selection)
     rows = tuple(labelled.take(numbers) for numbers in members)
-    return CopyPlan(layout, tuple(parts), rows, _copies(selection.rows, members, layout.slots))
+    return CopyPlan(layout, tuple(parts), rows, _copies(selection.rows, members, layout))
 
 
 def with_labels(table: pa.Table, selection: Selection) -> pa.Table:
@@ -122,8 +127,9 @@ def with_labels(table: pa.Table, selection: Selection) -> pa.Table:
     return table
 
 
-def _copies(rows: Rows, members: list[NDArray[np.int64]], slots: int) -> pa.Table:
-    """Return the copies of all parts, sorted by unit, then part, position and slot."""
+def _copies(rows: Rows, members: list[NDArray[np.int64]], layout: ImageLayout) -> pa.Table:
+    """Return the copies of all parts, sorted by read, then part, position and slot."""
+    slots = layout.slots
     target = np.concatenate(members)
     part = np.repeat(np.arange(len(members)), [len(numbers) for numbers in members])
     position = np.concatenate([np.arange(len(numbers)) for numbers in members])
@@ -135,8 +141,24 @@ def _copies(rows: Rows, members: list[NDArray[np.int64]], slots: int) -> pa.Tabl
     source = np.concatenate(sources)
     slot = np.repeat(np.arange(slots), len(target))
     unit, row = (rows.index[name].to_numpy()[source] for name in ("unit", "row"))
-    columns = [unit, row, np.tile(part, slots), np.tile(position, slots), slot]
-    order = np.lexsort((slot, columns[3], columns[2], unit))
+    read = _reads(unit, row, layout.image_bytes)
+    columns = [read, unit, row, np.tile(part, slots), np.tile(position, slots), slot]
+    order = np.lexsort((slot, columns[4], columns[3], read))
     numbers = [pa.array(column[order], field.type) for column, field in zip(columns, COPY_SCHEMA, strict=False)]
     image_id = text_column(rows.index, "image_id").take(source[order])
     return pa.Table.from_arrays([*numbers, image_id], schema=COPY_SCHEMA)
+
+
+def _reads(unit: NDArray[np.int32], row: NDArray[np.int32], image_bytes: int) -> NDArray[np.int64]:
+    """Number the reads from 0: one a unit, or several of whole row groups where a unit exceeds `READ_BYTES`.
+
+    Args:
+        unit: Shape (copies,).
+        row: Row within the unit's shard, shape (copies,).
+        image_bytes: Bytes of an image.
+    """
+    group = rows_per_group(image_bytes)
+    rows_a_read = max(1, READ_BYTES // (image_bytes * group)) * group
+    piece = unit.astype(np.int64) * (int(row.max()) // rows_a_read + 1) + row // rows_a_read
+    numbers: NDArray[np.int64] = np.unique(piece, return_inverse=True)[1].astype(np.int64)
+    return numbers

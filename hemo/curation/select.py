@@ -13,6 +13,8 @@ from hemo.curation.audit import audit, equal_pixels, group_names, link_patients
 from hemo.curation.balance import smallest, undersample
 from hemo.curation.card import Step
 from hemo.curation.clean import unflagged
+from hemo.curation.evidence import equal_pixel_table
+from hemo.curation.leakage import require_apart, torn, torn_images
 from hemo.curation.rows import Rows, join_labels, text_column
 from hemo.curation.split import TRAIN, assign_splits, official_splits, target_column
 from hemo.errors import ConfigError, LabelError
@@ -28,6 +30,7 @@ class Selection:
         splits: Place in `SPLITS` of each chosen row, shape (chosen,).
         steps: What each step left.
         audit: What was found, for the card.
+        evidence: Every image of equal pixels, see `equal_pixel_table`.
         reductions: Sentences for the headings of tables.
     """
 
@@ -36,6 +39,7 @@ class Selection:
     splits: NDArray[np.int8]
     steps: tuple[Step, ...]
     audit: dict[str, Any]
+    evidence: pa.Table
     reductions: tuple[str, ...]
 
 
@@ -86,11 +90,12 @@ def select(config: CurateConfig, index: pa.Table, table: LabelTable) -> Selectio
     findings = {
         **audit(rows, patient_group, pixels),
         **_label_findings(rows, table),
-        **_split_findings(rows, ledger.kept, splits, (groups[0], pixels)),
+        **_split_findings(config, rows, (ledger.kept, splits), (groups[0], pixels)),
     }
     if official is not None:
         findings["note"] = "patients are compared within each official split only: across them nobody knows"
-    return Selection(rows, ledger.kept, splits, tuple(ledger.steps), findings, reductions)
+    evidence = equal_pixel_table(rows, pixels, groups, (ledger.kept, splits))
+    return Selection(rows, ledger.kept, splits, tuple(ledger.steps), findings, evidence, reductions)
 
 
 def _apart(pixels: NDArray[np.int64], official: NDArray[np.int8] | None) -> NDArray[np.int64]:
@@ -158,29 +163,32 @@ def _label_findings(rows: Rows, table: LabelTable) -> dict[str, Any]:
 
 
 def _split_findings(
+    config: CurateConfig,
     rows: Rows,
-    chosen: NDArray[np.int64],
-    splits: NDArray[np.int8],
+    placed: tuple[NDArray[np.int64], NDArray[np.int8]],
     kinds: tuple[NDArray[np.int64], NDArray[np.int64]],
 ) -> dict[str, Any]:
-    """Count the linked patients and the pixels that stand in two splits.
+    """Count the linked patients and the pixels that stand in two splits, and refuse them where hemo made the splits.
 
     Args:
+        config: `by_image` may tear both; `official` may hold equal pixels in the corpus's own splits.
         rows: All images.
-        chosen: Rows that are used, shape (chosen,).
-        splits: Their splits, shape (chosen,).
+        placed: Rows that are used, shape (chosen,), and the split of each.
         kinds: Group, and equal pixels, of each image; shape (rows,) both.
+
+    Raises:
+        SplitError: If a split that should keep them apart does not.
     """
-    groups_torn, pixels_torn = (_torn(kind[chosen], splits) for kind in kinds)
+    chosen, splits = placed
+    image_ids = text_column(rows.index, "image_id").take(chosen)
+    group, pixels = (kind[chosen] for kind in kinds)
+    if config.split != "by_image":
+        require_apart(group, splits, image_ids, "linked patients")
+    if config.split not in ("by_image", "official"):
+        require_apart(pixels, splits, image_ids, "groups of equal pixels")
     return {
-        "linked_patients_in_two_splits": groups_torn,
-        "equal_pixels_in_two_splits": pixels_torn,
+        "linked_patients_in_two_splits": len(torn(group, splits)),
+        "equal_pixels_in_two_splits": len(torn(pixels, splits)),
+        "equal_pixels_in_two_splits_examples": torn_images(pixels, splits, image_ids),
         "constant_in_train": _constant_classes(rows, chosen[splits == TRAIN]),
     }
-
-
-def _torn(kind: NDArray[np.int64], splits: NDArray[np.int8]) -> int:
-    """Count the values of `kind`, from 0, that occur in more than one split."""
-    known = kind >= 0
-    pairs = np.unique(kind[known] * len(SPLITS) + splits[known])
-    return len(pairs) - len(np.unique(pairs // len(SPLITS)))

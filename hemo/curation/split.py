@@ -2,7 +2,7 @@
 
 import warnings
 from collections.abc import Callable
-from itertools import count, islice
+from itertools import count
 
 import numpy as np
 import pyarrow as pa
@@ -12,15 +12,13 @@ from sklearn.model_selection import StratifiedGroupKFold
 
 from hemo.config.curate import SPLITS, CurateConfig
 from hemo.curation.rows import Rows, hash_texts, text_column
-from hemo.errors import ConfigError, SourceError, SplitError
+from hemo.errors import ConfigError, SourceError
 
 TRAIN, VAL, TEST = range(3)
 """Numbers of the splits, places in `SPLITS`."""
 
 OFFICIAL_SPLITS = {"train": TRAIN, "val": TRAIN, "test": TEST}
 """Split folder -> split. A corpus's own `val` joins train before the cut: the chest X-rays' holds 16 images."""
-
-_EXAMPLES = 5
 
 Groups = tuple[NDArray[np.int64], pa.StringArray]
 """Group of each row, shape (rows,), and the name of each group, shape (groups,)."""
@@ -41,42 +39,17 @@ def assign_splits(config: CurateConfig, rows: Rows, kept: NDArray[np.int64], gro
     Raises:
         ConfigError: If a split is left without rows, or the fractions cannot be had.
         SourceError: If the corpus has no split of its own and `official` was asked for.
-        SplitError: If a group would stand in two splits.
     """
     splits = _SPLITTERS[config.split](config, rows, kept, groups)
-    if config.split != "by_image":
-        require_apart(splits, groups[0][kept], groups[1])
     rows_of = np.bincount(splits, minlength=len(SPLITS))
     empty = [SPLITS[number] for number in np.flatnonzero(rows_of == 0)]
     if empty:
         groups_left = len(np.unique(groups[0][kept]))
         raise ConfigError(
-            f"split: {config.split} leaves nothing in {' and '.join(empty)} of {len(kept)} images in {groups_left} "
-            "groups; use larger fractions or another seed, or by_patient_stratified"
+            f"split: {config.split_name} leaves nothing in {' and '.join(empty)} of {len(kept)} images in "
+            f"{groups_left} groups; use larger fractions or another seed, by_patient_stratified, or fewer folds"
         )
     return splits
-
-
-def require_apart(splits: NDArray[np.int8], group: NDArray[np.int64], names: pa.StringArray) -> None:
-    """Refuse a split that holds a group on both sides.
-
-    Args:
-        splits: Split of each row, shape (rows,).
-        group: Group of each row, shape (rows,).
-        names: Name of each group.
-
-    Raises:
-        SplitError: With up to five of the groups and the splits they stand in.
-    """
-    pairs = np.unique(group * len(SPLITS) + splits)
-    found, times = np.unique(pairs // len(SPLITS), return_counts=True)
-    torn = found[times > 1]
-    if len(torn):
-        places = [
-            [SPLITS[pair % len(SPLITS)] for pair in pairs[pairs // len(SPLITS) == one]] for one in torn[:_EXAMPLES]
-        ]
-        shown = [f"{names[int(one)].as_py()} in {' and '.join(at)}" for one, at in zip(torn, places, strict=False)]
-        raise SplitError(f"split: {len(torn)} linked patients stand in two splits, such as {'; '.join(shown)}")
 
 
 def _by_patient(config: CurateConfig, rows: Rows, kept: NDArray[np.int64], groups: Groups) -> NDArray[np.int8]:
@@ -135,6 +108,21 @@ def _stratified(config: CurateConfig, rows: Rows, kept: NDArray[np.int64], group
     return splits
 
 
+def _folds(config: CurateConfig, rows: Rows, kept: NDArray[np.int64], groups: Groups) -> NDArray[np.int8]:
+    """Take one fold for test, the next for val and the others for train.
+
+    Folds are stratified, not hashed: a fold without positives of a small corpus measures nothing. They are cut of all
+    labelled images, kept or not, so that sets cleaned differently can be compared fold by fold.
+    """
+    labelled = np.flatnonzero(rows.labelled)
+    labels = rows.labels[labelled, target_column(rows.classes, config.balance.target)]
+    folds = stratified_folds(labels, groups[0][labelled], config.folds, config.seed)
+    splits = np.full(len(rows.labelled), TRAIN, np.int8)
+    splits[labelled[folds[config.fold % config.folds]]] = VAL
+    splits[labelled[folds[config.fold - 1]]] = TEST
+    return splits[kept]
+
+
 def target_column(classes: tuple[str, ...], target: str) -> int:
     """Return the column of the target class.
 
@@ -159,14 +147,30 @@ def whole_folds(labels: NDArray[np.uint8], group: NDArray[np.int64], fraction: f
         ConfigError: If there are too few groups or rows of a label.
     """
     taken, folds = fold_counts(fraction)
+    return np.concatenate(stratified_folds(labels, group, folds, seed)[:taken])
+
+
+def stratified_folds(
+    labels: NDArray[np.uint8], group: NDArray[np.int64], folds: int, seed: int
+) -> list[NDArray[np.int64]]:
+    """Return the rows of each fold of scikit-learn's `StratifiedGroupKFold`: whole groups, labels in proportion.
+
+    Args:
+        labels: Shape (rows,).
+        group: Shape (rows,).
+        folds: How many.
+        seed: Of the order in which groups are dealt.
+
+    Raises:
+        ConfigError: If there are too few groups or rows of a label.
+    """
     splitter = StratifiedGroupKFold(n_splits=folds, shuffle=True, random_state=seed)
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="The least populated class", category=UserWarning)
-            held_out = [fold for _, fold in islice(splitter.split(np.empty(len(labels)), labels, group), taken)]
+            return [fold.astype(np.int64) for _, fold in splitter.split(np.empty(len(labels)), labels, group)]
     except ValueError as error:
-        raise ConfigError(f"split: by_patient_stratified cannot make {folds} folds of these rows: {error}") from error
-    return np.concatenate(held_out).astype(np.int64)
+        raise ConfigError(f"split: cannot make {folds} stratified folds of these rows: {error}") from error
 
 
 def fold_counts(fraction: float) -> tuple[int, int]:
@@ -186,4 +190,5 @@ _SPLITTERS: dict[str, Callable[[CurateConfig, Rows, NDArray[np.int64], Groups], 
     "by_patient_stratified": _stratified,
     "by_image": _by_image,
     "official": _official,
+    "folds": _folds,
 }

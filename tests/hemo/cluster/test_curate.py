@@ -2,6 +2,8 @@
 
 import hashlib
 import json
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +46,12 @@ def alone(unit: str, work: Any, tables: Any, **shared: Any) -> None:
         work(table, **shared)
 
 
+def mixed(workers: int, unit: str, work: Any, tables: Any, **shared: Any) -> None:
+    """Do it in threads, last things first."""
+    with ThreadPoolExecutor(workers) as pool:
+        list(pool.map(lambda table: work(table, **shared), reversed(tables)))
+
+
 @pytest.mark.usefixtures("ray_cluster")
 def test_every_image_stands_once_and_the_bytes_do_not_depend_on_workers(tmp_path, corpus, capfd, monkeypatch):
     config = CurateConfig(**corpus, part_rows=5, seed=1)
@@ -59,6 +67,48 @@ def test_every_image_stands_once_and_the_bytes_do_not_depend_on_workers(tmp_path
     by_one = config.model_copy(update={"out": str(tmp_path / "by_one")})
     curate_corpus(by_one)
     assert files_below(by_one.out) == files_below(config.out)
+
+
+@pytest.mark.parametrize("workers", [1, 2, 4])
+def test_any_order_of_tasks_on_any_number_of_workers_gives_the_same_bytes(tmp_path, corpus, monkeypatch, workers):
+    monkeypatch.setattr(curate, "_run", alone)
+    in_order = CurateConfig(**corpus, part_rows=3, neighbours=1)
+    curate_corpus(in_order)
+    monkeypatch.setattr(curate, "_run", partial(mixed, workers))
+    any_order = in_order.model_copy(update={"out": str(tmp_path / "any_order")})
+    curate_corpus(any_order)
+    assert files_below(any_order.out) == files_below(in_order.out)
+
+
+@pytest.mark.usefixtures("no_ray")
+def test_the_folds_of_a_corpus_test_every_image_once_and_their_cards_say_which_is_which(tmp_path, corpus, capsys):
+    tested: list[str] = []
+    for fold in range(1, 4):
+        config = CurateConfig(**corpus | {"out": str(tmp_path / f"fold_{fold}")}, split="folds", folds=3, fold=fold)
+        tested += pq.read_table(f"{curate_corpus(config)}/test")["image_id"].to_pylist()
+        assert read_card(config.out).split == f"fold {fold} of 3 by patient"
+        assert f"fold {fold} of 3 by patient" in capsys.readouterr().err
+    assert sorted(tested) == [f"ID_{n:03d}" for n in range(40)]
+    with pytest.raises(OutputError, match=r"made otherwise \(fold 3 there, 1 now\)"):
+        curate_corpus(CurateConfig(**corpus | {"out": config.out}, split="folds", folds=3))
+
+
+@pytest.mark.usefixtures("no_ray")
+def test_every_equal_image_is_listed_beside_the_card_and_counted_on_the_terminal(tmp_path, corpus, capsys):
+    """Images 4 and 30 are equal and contradict each other; they link patients P2 and P15."""
+    rows = [{"patient": f"P{n // 2}", "pixel_digest": bytes([4 if n == 30 else n] * 16)} for n in range(40)]
+    shards = write_conversion(tmp_path / "equal", rows, unit_rows=7)
+    out = curate_corpus(CurateConfig(**corpus | {"shards": shards}))
+    listed = pq.read_table(f"{out}/audit.parquet").to_pylist()
+    assert [(row["image_id"], row["patient"], row["conflict"]) for row in listed] == [
+        ("ID_004", "P2", True),
+        ("ID_030", "P15", True),
+    ]
+    assert {row["linked_patient"] for row in listed} == {"patient P15"}
+    assert listed[0]["split"] == listed[1]["split"] is not None
+    shown = capsys.readouterr().err
+    assert "- 2 patients are linked by equal pixels, in 1 groups of up to 2" in shown
+    assert "- 1 of 1 groups of equal pixels have labels that contradict each other" in shown
 
 
 @pytest.mark.usefixtures("ray_cluster")
@@ -84,7 +134,7 @@ def test_a_complete_set_is_left_alone_and_an_interrupted_one_made_anew(corpus, m
     Path(config.out, "train", "part-000009.parquet").write_bytes(b"of an earlier run")
     Path(config.out, "val", ".part-000000.parquet.0123456789abcdef.tmp").write_bytes(b"of a killed one")
     Path(config.out, ".buckets").mkdir()
-    Path(config.out, ".buckets", "unit-000000.arrow").write_bytes(b"cut off")
+    Path(config.out, ".buckets", "read-000000.arrow").write_bytes(b"cut off")
     curate_corpus(config)
     assert files_below(config.out) == before
     monkeypatch.setattr(curate, "_copy", None)

@@ -2,10 +2,12 @@
 
 import numpy as np
 import pyarrow as pa
+import pytest
 
 from hemo.corpus.labels import LabelTable
 from hemo.curation.audit import audit, conflicting_labels, equal_pixels, group_names, link_patients
 from hemo.curation.rows import Rows, join_labels
+from hemo.imaging.quality import hounsfield_flags
 from tests.made_shards import index_of
 
 SAME, OTHER = b"s" * 16, b"o" * 16
@@ -26,10 +28,34 @@ def test_images_that_say_nothing_never_link():
     assert link_patients(np.array([0, 1, 2]), np.array([-1, -1, 0])).tolist() == [0, 1, 2]
 
 
-def test_a_thousand_patients_who_share_a_blank_image_stay_a_thousand():
-    images = [{"flags": ["blank"], "pixel_digest": SAME} for _ in range(1000)]
+def black() -> np.ndarray:
+    return np.full((512, 512), -1024, np.int16)
+
+
+def dithered() -> np.ndarray:
+    """Constant but for 1 HU in every other pixel."""
+    return black() + np.indices((512, 512)).sum(axis=0).astype(np.int16) % 2
+
+
+def padded() -> np.ndarray:
+    """Air within a field of view, padding of -3024 HU around it."""
+    rows, cols = np.indices((512, 512)) - 256
+    return np.where(rows**2 + cols**2 < 250**2, black(), np.int16(-3024)).astype(np.int16)
+
+
+@pytest.mark.parametrize("picture", [black, dithered, padded])
+def test_a_thousand_patients_who_share_a_constant_image_stay_a_thousand(picture):
+    flags = hounsfield_flags(picture(), brain=0.0)
+    images = [{"flags": flags, "pixel_digest": SAME} for _ in range(1000)]
     rows = joined(images, {0: [0]})
     assert len(set(link_patients(rows.patient, equal_pixels(rows)).tolist())) == 1000
+
+
+def test_a_thousand_patients_who_share_a_capture_stay_a_thousand_and_a_slice_makes_them_one():
+    """The last line shows that the thousand would be joined, were it not for the flag."""
+    for flags, groups in ((["secondary_capture"], 1000), (["secondary_capture", "padded"], 1000), (["padded"], 1)):
+        rows = joined([{"flags": flags, "pixel_digest": SAME} for _ in range(1000)], {0: [0]})
+        assert len(set(link_patients(rows.patient, equal_pixels(rows)).tolist())) == groups
 
 
 def test_captures_and_images_without_digest_do_not_link_but_padded_ones_do():

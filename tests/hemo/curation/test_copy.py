@@ -11,6 +11,7 @@ import pytest
 from hemo.config.curate import CurateConfig
 from hemo.corpus.labels import LabelTable
 from hemo.curation import copy
+from hemo.curation import plan as plan_module
 from hemo.curation.copy import CopyTask, write_buckets, write_part
 from hemo.curation.plan import CopyPlan, ImageLayout, plan_copies
 from hemo.curation.rows import read_index
@@ -34,12 +35,11 @@ def planned(folder: Path, slots: int) -> tuple[CopyTask, CopyPlan]:
 
 
 def copied(task: CopyTask, plan: CopyPlan) -> pa.Table:
-    units = []
-    for copies in plan.copies_by_unit():
+    reads = list(plan.copies_by_read())
+    for copies in reads:
         write_buckets(task, copies)
-        units.append(int(copies["unit"][0].as_py()))
     for part, path in enumerate(plan.parts):
-        write_part(task, part, path, plan.rows[part], units)
+        write_part(task, part, path, plan.rows[part], len(reads))
     return pa.concat_tables([pq.read_table(Path(task.out) / path) for path in plan.parts])
 
 
@@ -78,7 +78,7 @@ def test_large_batches_are_cut_and_change_nothing(tmp_path, monkeypatch):
     monkeypatch.setattr(copy, "BATCH_BYTES", 16)  # two images
     task, plan = planned(tmp_path / "cut", slots=1)
     assert copied(task, plan).equals(whole)
-    with pa.ipc.open_file(Path(task.buckets) / "unit-000000.arrow") as reader:
+    with pa.ipc.open_file(Path(task.buckets) / "read-000000.arrow") as reader:
         assert max(len(reader.get_batch(at)) for at in range(reader.num_record_batches)) == 2
     assert copy._batch_bounds(np.array([0, 0, 0, 2, 2]), 2) == [0, 2, 3, 5]
 
@@ -93,7 +93,7 @@ def test_copying_twice_gives_the_same_bytes(tmp_path):
 
 def test_a_shard_that_is_gone_cut_short_or_of_another_size_is_named(tmp_path):
     task, plan = planned(tmp_path, slots=1)
-    copies = next(plan.copies_by_unit())
+    copies = next(plan.copies_by_read())
     shard = Path(task.shards) / "shards" / "unit-000000.parquet"
     whole = pq.read_table(shard)
     for table in (whole.slice(0, 2), whole.set_column(1, "image", pa.array([b"short"] * 7))):
@@ -109,9 +109,9 @@ def test_a_shard_that_is_gone_cut_short_or_of_another_size_is_named(tmp_path):
 
 def test_a_part_is_not_written_without_all_its_images(tmp_path):
     task, plan = planned(tmp_path, slots=1)
-    write_buckets(task, next(plan.copies_by_unit()))
+    write_buckets(task, next(plan.copies_by_read()))
     with pytest.raises(HemoError, match=r"train/part-000000.parquet: \d+ of \d+ images in its buckets"):
-        write_part(task, 0, plan.parts[0], plan.rows[0], [0])
+        write_part(task, 0, plan.parts[0], plan.rows[0], 1)
     assert not (Path(task.out) / plan.parts[0]).exists()
 
 
@@ -124,3 +124,13 @@ def test_a_shard_of_other_images_than_the_index_says_is_refused(tmp_path):
         SourceError, match=r"unit-000001\.parquet does not fit the index \(other images from row 0 on\)"
     ):
         copied(task, plan)
+
+
+def test_shards_read_in_pieces_give_the_same_bytes(tmp_path, monkeypatch):
+    """With 4 images a read, the 14 shards of 7 rows take two reads each, and the last of 2 rows one."""
+    whole = copied(*planned(tmp_path / "whole", slots=3))
+    monkeypatch.setattr(plan_module, "READ_BYTES", 32)
+    monkeypatch.setattr(plan_module, "rows_per_group", lambda image_bytes: 2)
+    task, plan = planned(tmp_path / "pieces", slots=3)
+    assert copied(task, plan).equals(whole)
+    assert len(list(Path(task.buckets).iterdir())) == 29

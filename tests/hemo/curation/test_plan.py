@@ -57,7 +57,7 @@ def test_parts_are_numbered_within_their_split():
 
 
 def test_copies_come_unit_by_unit():
-    tables = list(plan_copies(selected(), LAYOUT, part_rows=10, seed=0).copies_by_unit())
+    tables = list(plan_copies(selected(), LAYOUT, part_rows=10, seed=0).copies_by_read())
     assert [set(table["unit"].to_pylist()) for table in tables] == [{unit} for unit in range(20)]
     assert [len(table) for table in tables] == [3] * 20
 
@@ -77,3 +77,12 @@ def test_large_images_make_small_parts():
     large = ImageLayout(("hu",), "int16", side, side, slots=1)
     plan = plan_copies(selected(), large, part_rows=4096, seed=0)
     assert max(len(part) for part in plan.rows) <= PART_BYTES // (side * side * 2) == 16
+
+
+def test_a_unit_of_more_pixels_than_a_read_may_hold_is_read_in_pieces():
+    """An image of 8192 x 8192 int16 takes 128 MiB, two are READ_BYTES: the three of a unit take two reads."""
+    large = ImageLayout(("hu",), "int16", 8192, 8192, slots=1)
+    reads = list(plan_copies(selected(), large, part_rows=4096, seed=0).copies_by_read())
+    places = [set(zip(table["unit"].to_pylist(), table["row"].to_pylist(), strict=True)) for table in reads]
+    assert places[:4] == [{(0, 0), (0, 1)}, {(0, 2)}, {(1, 0), (1, 1)}, {(1, 2)}]
+    assert [set(table["read"].to_pylist()) for table in reads] == [{number} for number in range(40)]
