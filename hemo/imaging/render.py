@@ -83,13 +83,12 @@ def _cut(pixels: NDArray[Any], box: Box | None) -> NDArray[Any]:
 
 def _windowed(patterns: NDArray[np.uint16], rescale: Rescale, settings: ImageSettings) -> NDArray[np.uint8]:
     """Window at full resolution by table, then resize: resizing HU first would mix skull into brain."""
-    planes = np.empty((len(settings.windows), settings.side_px, settings.side_px), np.uint8)
-    for first, table in zip(range(0, len(planes), WINDOWS_A_TABLE), _tables(rescale, settings.windows), strict=True):
+    tables = _tables(rescale, settings.windows)
+    planes = np.empty((len(tables) * WINDOWS_A_TABLE, settings.side_px, settings.side_px), np.uint8)
+    for first, table in zip(range(0, len(planes), WINDOWS_A_TABLE), tables, strict=True):
         packed = np.asarray(cv2.LUT(patterns, table)).view(np.uint8).reshape(*patterns.shape, WINDOWS_A_TABLE)
-        square = to_square(packed, settings.side_px)
-        for channel, plane in enumerate(planes[first : first + WINDOWS_A_TABLE]):
-            cv2.extractChannel(square, channel, dst=plane)
-    return planes
+        cv2.split(to_square(packed, settings.side_px), list(planes[first : first + WINDOWS_A_TABLE]))
+    return planes[: len(settings.windows)]
 
 
 @lru_cache(maxsize=32)
