@@ -40,7 +40,7 @@ def is_local(location: str) -> bool:
 def filesystem(location: str) -> tuple[fsspec.AbstractFileSystem, str]:
     """Return the fsspec filesystem of `location` and the path within it."""
     try:
-        fs, path = url_to_fs(location)
+        fs, path = url_to_fs(location, use_listings_cache=False)  # other processes write there too
     except ImportError as error:
         raise SourceError(f"{location}: {error} (for s3://: pip install 'hemo[s3]')") from error
     except ValueError as error:

@@ -20,7 +20,7 @@ from hemo.cluster.progress import progress_bar, say
 from hemo.config.digest import differences, digest_of
 from hemo.config.predict import PredictConfig
 from hemo.corpus.labels import RSNA_CLASSES
-from hemo.corpus.sources import list_corpus
+from hemo.corpus.sources import list_corpus, media_of
 from hemo.errors import ConfigError, OutputError
 from hemo.imaging.dicom import quiet_pydicom
 from hemo.imaging.settings import ImageSettings
@@ -111,7 +111,7 @@ def _plan(config: PredictConfig, card: CheckpointCard) -> tuple[list[Unit], Pred
         units = read_manifest(config.source).by_unit()
         task = PredictTask(config.checkpoint, config.batch_size, config.source, None)
         return units, task, {**inputs, "images": conversion.digest}
-    if (config.corpus == "image_folder") != (wanted.corpus == "image_folder"):
+    if media_of(config.source, config.corpus) != wanted.media:
         raise ConfigError(f"corpus: {config.corpus}, but {config.checkpoint} was trained on {wanted.corpus} images")
     pseudonyms = read_pseudonyms(config.pseudonym_key)
     settings = wanted.model_copy(update={"corpus": config.corpus, "key_fingerprint": pseudonyms.fingerprint})

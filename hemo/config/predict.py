@@ -13,7 +13,9 @@ class PredictConfig(Config):
     """Shards or a raw corpus and a checkpoint to probabilities."""
 
     source: Location = Field(description="output folder of `convert`, or a raw corpus")
-    corpus: Literal["shards", "rsna", "dicom", "image_folder"] = Field("shards", description="what the source holds")
+    corpus: Literal["shards", "rsna", "dicom", "image_folder", "manifest"] = Field(
+        "shards", description="what the source holds"
+    )
     checkpoint: Location = Field(description="checkpoint folder of a record")
     out: Location = Field(description="folder for predictions.parquet and submission.csv")
     batch_size: PositiveInt = Field(64, description="images at once")

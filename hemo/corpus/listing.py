@@ -4,6 +4,10 @@ from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
 Corpus = Literal["rsna", "dicom", "image_folder", "manifest"]
+Media = Literal["dicom", "photo"]
+
+MEDIA: dict[str, Media] = {"rsna": "dicom", "dicom": "dicom", "image_folder": "photo"}
+"""What the files of a corpus are; of `manifest` the table says."""
 
 
 class Member(NamedTuple):

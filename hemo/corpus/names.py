@@ -5,15 +5,17 @@ from pathlib import PurePosixPath
 
 from hemo.corpus.listing import Corpus
 
+PICTURE_ENDINGS = frozenset({".jpeg", ".jpg", ".png"})
+
 ENDINGS: dict[Corpus, frozenset[str]] = {
     "rsna": frozenset({".dcm"}),
     "dicom": frozenset(),  # any file: scanners export names without ending
-    "image_folder": frozenset({".jpeg", ".jpg", ".png"}),
+    "image_folder": PICTURE_ENDINGS,
     "manifest": frozenset(),  # the table says
 }
 """Endings of the files that count, in lower case; none: every file does."""
 
-STRIPPED_ENDINGS = frozenset({".dcm", ".dicom", ".dic", ".ima", ".jpeg", ".jpg", ".png"})
+STRIPPED_ENDINGS = frozenset({".dcm", ".dicom", ".dic", ".ima"}) | PICTURE_ENDINGS
 """Endings that are no part of an id. Others stay: UIDs used as names have dots in them."""
 
 SPLIT_FOLDERS = frozenset({"train", "training", "val", "valid", "validation", "test", "testing"})

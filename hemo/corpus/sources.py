@@ -1,10 +1,17 @@
 """Which files a corpus consists of, and their bytes."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Sequence
+from itertools import groupby, pairwise
 
+from fsspec.core import split_protocol
+
+from hemo.corpus.archive import is_archive, list_archive
+from hemo.corpus.bucket import list_bucket, read_objects
 from hemo.corpus.folder import list_folder, read_from_folder
-from hemo.corpus.listing import Corpus, Listing, SourceFile
+from hemo.corpus.listing import MEDIA, Corpus, Listing, Media, SourceFile
+from hemo.corpus.member import read_members
 from hemo.corpus.names import ENDINGS, ending_of, image_stem
+from hemo.corpus.table import list_table, media_of_table, place_in_table
 from hemo.errors import SliceError, SourceError
 from hemo.storage import filesystem, is_local, join
 
@@ -13,47 +20,91 @@ def list_corpus(source: str, corpus: Corpus) -> Listing:
     """List a corpus.
 
     Args:
-        source: Folder or URI. Links are followed.
+        source: Folder, zip or URI; for `manifest` a table. Links are followed.
         corpus: Decides which file endings count; for `dicom` every file does.
 
     Raises:
-        SourceError: If the folder is missing, cannot be read, holds no such files, a link to nothing or a name that is
-            no text, or two files whose images would have the same id.
+        SourceError: If the source is missing, cannot be read, holds no such files, a link to nothing or a name that is
+            no text, or two files of one name or whose images would have the same id.
     """
-    fs, path = filesystem(source)
-    if not fs.isdir(path):
-        raise SourceError(f"source: {source} is no folder; give the folder the corpus was unpacked to")
-    found = list(list_folder(path) if is_local(source) else _walk_store(source))
+    if corpus == "manifest":
+        return list_table(source)
+    found = list(_found(source))
     endings = ENDINGS[corpus]
     files = [file for file in found if not endings or ending_of(file.path) in endings]
     files.sort(key=lambda file: file.path)
     if not found:
-        raise SourceError(f"source: {source} is empty; give the folder the corpus was unpacked to")
+        raise SourceError(f"source: {source} is empty; give the folder, zip or bucket of the corpus")
     if not files:
         wanted = " or ".join(sorted(endings))
         raise SourceError(
             f"source: {source} holds no {wanted} files ({len(found)} others); is --corpus {corpus} right?"
         )
-    _require_distinct_stems(source, corpus, files)
+    _require_distinct(source, corpus, files)
     return Listing(tuple(files), len(found) - len(files))
 
 
 def read_files(source: str, files: Sequence[SourceFile]) -> list[bytes | SliceError]:
     """Return some files of a corpus, each whole, in order; in the place of one that is refused or damaged, why.
 
+    From a bucket all are requested at once.
+
     Raises:
+        SourceChangedError: If one is not what was listed.
         OSError: As storage raises it. A passing fault must not become a reject.
     """
-    if is_local(source):
-        return [read_from_folder(join(source, file.path), file) for file in files]
-    fs, root = filesystem(source)
-    return [bytes(fs.cat_file(f"{root.rstrip('/')}/{file.path}")) for file in files]
+    readable = [file for file in files if file.refused is None]
+    members = [file for file in readable if file.member is not None]
+    read = iter(read_members(source, members) if members else _read_places(source, readable))
+    return [next(read) if file.refused is None else SliceError(*file.refused) for file in files]
 
 
-def _require_distinct_stems(source: str, corpus: Corpus, files: Sequence[SourceFile]) -> None:
+def media_of(source: str, corpus: Corpus) -> Media:
+    """Return what the files of a corpus are; for `manifest` the table says, by the endings of the names in it.
+
+    Raises:
+        SourceError: If that table cannot be read, or names both DICOM and pictures.
+    """
+    return media_of_table(source) if corpus == "manifest" else MEDIA[corpus]
+
+
+def _found(source: str) -> Iterable[SourceFile]:
+    if not is_local(source):
+        return list_archive(source) if is_archive(source) else list_bucket(source)
+    fs, path = filesystem(source)
+    if fs.isdir(path):
+        return list_folder(path)
+    if is_archive(source):
+        return list_archive(source)
+    raise SourceError(f"source: {source} is no folder and no .zip; give the folder or zip of the corpus")
+
+
+def _read_places(source: str, files: Sequence[SourceFile]) -> list[bytes | SliceError]:
+    """Return files that lie by themselves; a table may name them in several places."""
+    read: list[bytes | SliceError] = []
+    placed = [(_place_of(source, file), file) for file in files]
+    for protocol, group in groupby(placed, key=lambda pair: split_protocol(pair[0])[0]):
+        alike = list(group)
+        if protocol is None:
+            read += [read_from_folder(place, file) for place, file in alike]
+        else:
+            read += read_objects([place for place, _ in alike], [file for _, file in alike])
+    return read
+
+
+def _place_of(source: str, file: SourceFile) -> str:
+    return join(source, file.path) if file.given is None else place_in_table(source, file.path)
+
+
+def _require_distinct(source: str, corpus: Corpus, files: Sequence[SourceFile]) -> None:
     """Refuse two files that would give one `image_id`, before hours are spent on them."""
+    for one, other in pairwise(files):
+        if one.path == other.path:
+            raise SourceError(f"source: {source} holds {one.path} twice; zip it again")
     first: dict[str, str] = {}
     for file in files:
+        if file.refused is not None:
+            continue
         stem = image_stem(file.path, corpus)
         if stem in first:
             raise SourceError(
@@ -61,11 +112,3 @@ def _require_distinct_stems(source: str, corpus: Corpus, files: Sequence[SourceF
                 "remove one of them, or convert their folders apart"
             )
         first[stem] = file.path
-
-
-def _walk_store(source: str) -> Iterator[SourceFile]:
-    fs, path = filesystem(source)
-    root = path.rstrip("/") + "/"
-    for name, entry in fs.find(path, detail=True).items():
-        mark = entry.get("ETag") or entry.get("etag") or entry.get("mtime") or entry.get("LastModified") or ""
-        yield SourceFile(name.removeprefix(root), int(entry.get("size") or 0), str(mark))

@@ -14,5 +14,10 @@ REASONS = {
     "decode_failed": "the decoder refused the compressed pixel data",
     "secondary_capture": "a screen capture, in which names may be burned in: not kept where ids are not public",
     "not_image": "no JPEG or PNG that can be decoded",
+    "unsafe_member": "a member of a zip whose name leads out of it, that is a link, or that shares bytes with another",
+    "encrypted_member": "a member of a zip that is encrypted",
+    "unsupported_member": "a member of a zip compressed in another way than deflate",
+    "oversized_member": "a member of a zip that would inflate to more than an image can have",
+    "damaged_member": "a member of a zip whose bytes are not what the zip says of them",
 }
 """Reject code -> meaning. Codes are stored in shards and must not change."""

@@ -2,10 +2,12 @@
 
 from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from hemo.config.convert import ConvertConfig, WindowConfig
 from hemo.config.fields import Config
+from hemo.corpus.listing import MEDIA, Corpus, Media
+from hemo.corpus.sources import media_of
 from hemo.imaging.pseudonym import Pseudonymiser
 from hemo.imaging.windows import resolve_windows
 
@@ -17,7 +19,8 @@ class ImageSettings(Config):
     """Stored in shards, cards and checkpoints: all that is needed to make the same image of another file."""
 
     version: int = IMAGE_PATH_VERSION
-    corpus: Literal["rsna", "dicom", "image_folder", "manifest"]
+    corpus: Corpus
+    media: Media = Field(description="what a file of the corpus is")
     pixels: Literal["windows", "hu16"] = Field("windows", description="DICOM: windowed channels, or Hounsfield units")
     windows: tuple[WindowConfig, ...] = Field((), description="DICOM: one a channel; none with hu16")
     crop: Literal["none", "head"] = Field("none", description="DICOM: the part of a slice that is kept")
@@ -26,10 +29,18 @@ class ImageSettings(Config):
     patient_pattern: str = Field("", description="image folder: where the patient stands in a file name")
     key_fingerprint: str = Field("", description="of the pseudonym key; empty: ids are public")
 
+    @model_validator(mode="before")
+    @classmethod
+    def _media_by_corpus(cls, given: Any) -> Any:
+        """Fill in what the corpus says already; for a table of the user's own it must be given."""
+        if isinstance(given, dict) and "media" not in given and given.get("corpus") in MEDIA:
+            return {**given, "media": MEDIA[given["corpus"]]}
+        return given
+
     @property
     def channels(self) -> tuple[str, ...]:
         """Names of the stored channels, in order."""
-        if self.corpus == "image_folder":
+        if self.media == "photo":
             return ("red", "green", "blue") if self.colour == "rgb" else ("grey",)
         return ("hu",) if self.pixels == "hu16" else tuple(window.name for window in self.windows)
 
@@ -44,10 +55,14 @@ def image_settings(config: ConvertConfig, pseudonyms: Pseudonymiser) -> ImageSet
 
     Raises:
         ConfigError: On an unknown window.
+        SourceError: If a table of the user's own cannot be read: it says what its files are.
     """
     own: dict[str, Any] = {"pixels": config.pixels, "crop": config.crop}
-    if config.corpus == "image_folder":
-        own = {"colour": config.colour, "patient_pattern": config.patient_pattern}
+    media = media_of(config.source, config.corpus)
+    if media == "photo":
+        pattern = config.patient_pattern if config.corpus == "image_folder" else ""
+        own = {"colour": config.colour, "patient_pattern": pattern}
     elif config.pixels == "windows":
         own["windows"] = resolve_windows(config.windows)
-    return ImageSettings(corpus=config.corpus, side_px=config.side_px, key_fingerprint=pseudonyms.fingerprint, **own)
+    own |= {"side_px": config.side_px, "key_fingerprint": pseudonyms.fingerprint}
+    return ImageSettings(corpus=config.corpus, media=media, **own)

@@ -8,10 +8,10 @@ from typing import Any
 
 import pyarrow as pa
 
-from hemo.corpus.listing import SourceFile
+from hemo.corpus.listing import Given, SourceFile
 from hemo.corpus.names import SPLIT_FOLDERS, class_and_split, image_stem, patient_in_name
 from hemo.corpus.sources import read_files
-from hemo.errors import HemoError, SliceError
+from hemo.errors import HemoError, SliceError, SourceChangedError
 from hemo.imaging.dicom import images_of_dicom, quiet_pydicom
 from hemo.imaging.image import Image, Reject
 from hemo.imaging.photo import images_of_photo
@@ -21,8 +21,11 @@ from hemo.shards.footer import ShardFooter, ShardReject, unit_digest
 from hemo.shards.manifest import Unit
 from hemo.shards.write import ShardBuilder
 
-FILES_A_READ = 4
-"""Files a thread reads before it hands them over: fewer hand-overs, and still some megabytes at most."""
+FILES_A_READ = 8
+"""Files a thread reads before it hands them over, from a bucket all at once."""
+
+BYTES_A_READ = 1 << 22
+"""Bytes after which no further file is added to a read: what lies in memory stays small where files are large."""
 
 
 @dataclass(frozen=True)
@@ -72,9 +75,10 @@ def unit_rows(task: UnitTask, unit: Unit) -> Iterator[dict[str, Any] | ShardReje
     Call it within `quiet_pydicom`.
 
     Raises:
-        OSError: If a file cannot be read.
+        OSError: If a file cannot be read; it is named only where names are public.
+        SourceChangedError: If a file is not what was listed.
     """
-    for file, data in read_ahead(task.source, unit.files, task.read_threads):
+    for file, data in _told_apart(task, unit):
         images = [Reject.of(data)] if isinstance(data, SliceError) else decode(data, task.settings, task.pseudonyms)
         if not images:
             raise HemoError("a file became neither row nor reject; this is a defect of hemo's, please report it")
@@ -82,12 +86,28 @@ def unit_rows(task: UnitTask, unit: Unit) -> Iterator[dict[str, Any] | ShardReje
             if isinstance(image, Reject):
                 yield _reject_row(image, file.path, task.pseudonyms)
             else:
-                yield row_of(image, file.path, task.settings, task.pseudonyms)
+                yield row_of(image, file, task.settings, task.pseudonyms)
+
+
+def _told_apart(task: UnitTask, unit: Unit) -> Iterator[tuple[SourceFile, bytes | SliceError]]:
+    """Read a unit's files; where names are not public, no error tells them."""
+    reading = read_ahead(task.source, unit.files, task.read_threads)
+    if task.pseudonyms.keeps_ids:
+        yield from reading
+        return
+    try:
+        yield from reading
+    except SourceChangedError:
+        raise SourceChangedError(
+            f"a file of unit {unit.number} changed after the corpus was listed; run again"
+        ) from None
+    except OSError as error:
+        raise type(error)(error.errno, error.strerror) from None
 
 
 def decode(data: bytes, settings: ImageSettings, pseudonyms: Pseudonymiser) -> list[Image | Reject]:
     """Turn one file into images and rejects, one a frame, by the corpus's kind."""
-    if settings.corpus == "image_folder":
+    if settings.media == "photo":
         return images_of_photo(data, settings)
     return images_of_dicom(data, settings, pseudonyms)
 
@@ -99,11 +119,10 @@ def read_ahead(
 
     In the place of a file that is refused or damaged stands why.
     """
-    batches = [files[start : start + FILES_A_READ] for start in range(0, len(files), FILES_A_READ)]
     with ThreadPoolExecutor(threads) as pool:
         pending: deque[tuple[Sequence[SourceFile], Future[list[bytes | SliceError]]]] = deque()
         try:
-            for batch in batches:
+            for batch in read_batches(files):
                 pending.append((batch, pool.submit(read_files, source, batch)))
                 if len(pending) > threads:
                     yield from _finished(*pending.popleft())
@@ -120,16 +139,20 @@ def _finished(
     yield from zip(batch, read.result(), strict=True)
 
 
-def row_of(image: Image, path: str, settings: ImageSettings, pseudonyms: Pseudonymiser) -> dict[str, Any]:
+def read_batches(files: Sequence[SourceFile]) -> Iterator[Sequence[SourceFile]]:
+    """Cut files into what one thread reads at a time: `FILES_A_READ`, or fewer that have `BYTES_A_READ` together."""
+    start, size_bytes = 0, 0
+    for end, file in enumerate(files, 1):
+        size_bytes += file.size_bytes
+        if end - start == FILES_A_READ or size_bytes >= BYTES_A_READ or end == len(files):
+            yield files[start:end]
+            start, size_bytes = end, 0
+
+
+def row_of(image: Image, file: SourceFile, settings: ImageSettings, pseudonyms: Pseudonymiser) -> dict[str, Any]:
     """Return an image as a row of `ROW_SCHEMA`; `image` stays an array."""
-    name = pseudonyms("image", image_stem(path, settings.corpus))
-    patient, source_class, source_split = image.patient, None, None
-    if settings.corpus == "image_folder":
-        source_class, source_split = class_and_split(path)
-        if not pseudonyms.keeps_ids and str(source_split).lower() not in SPLIT_FOLDERS:
-            source_split = None  # a folder above the class may be named after a patient
-        found = patient_in_name(path, settings.patient_pattern)
-        patient = pseudonyms("patient", found) if found else None
+    given = identities_of(image, file, settings, pseudonyms)
+    name = pseudonyms("image", given.image_id or image_stem(file.path, settings.corpus))
     _, height_px, width_px = image.pixels.shape
     return {
         "image_id": f"{name}#{image.frame}" if image.frames > 1 else name,
@@ -137,11 +160,11 @@ def row_of(image: Image, path: str, settings: ImageSettings, pseudonyms: Pseudon
         "height_px": height_px,
         "width_px": width_px,
         "frame": image.frame,
-        "source_class": source_class,
-        "source_split": source_split,
-        "patient": patient,
-        "study": image.study,
-        "series": image.series,
+        "source_class": given.source_class,
+        "source_split": given.source_split,
+        "patient": given.patient,
+        "study": given.study,
+        "series": given.series,
         "position_mm": image.position_mm,
         "source_rows": image.source_rows,
         "source_cols": image.source_cols,
@@ -149,9 +172,30 @@ def row_of(image: Image, path: str, settings: ImageSettings, pseudonyms: Pseudon
         "brain_fraction": image.brain_fraction,
         "flags": list(image.flags),
         "pixel_digest": image.pixel_digest,
-        "source_path": pseudonyms("path", path),
+        "source_path": pseudonyms("path", file.path),
         "pixel_format": image.pixel_format,
     }
+
+
+def identities_of(image: Image, file: SourceFile, settings: ImageSettings, pseudonyms: Pseudonymiser) -> Given:
+    """Return who and what an image is of, pseudonyms where they have to be: the table goes before path and header."""
+    if settings.corpus == "image_folder":
+        return _of_folders(file.path, settings, pseudonyms)
+    told = file.given or Given()
+    names = {
+        kind: pseudonyms(kind, text) if (text := getattr(told, kind)) else getattr(image, kind)
+        for kind in ("patient", "study", "series")
+    }
+    return told._replace(**names)
+
+
+def _of_folders(path: str, settings: ImageSettings, pseudonyms: Pseudonymiser) -> Given:
+    source_class, source_split = class_and_split(path)
+    if not pseudonyms.keeps_ids and str(source_split).lower() not in SPLIT_FOLDERS:
+        source_split = None  # a folder above the class may be named after a patient
+    found = patient_in_name(path, settings.patient_pattern)
+    patient = pseudonyms("patient", found) if found else None
+    return Given(patient=patient, source_class=source_class, source_split=source_split)
 
 
 def _reject_row(reject: Reject, path: str, pseudonyms: Pseudonymiser) -> ShardReject:
