@@ -1,0 +1,117 @@
+"""A Ray cluster of three nodes on one machine, whose nodes and workers can be killed: no other Ray is touched."""
+
+import contextlib
+import os
+import secrets
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+OBJECT_STORE_BYTES = 100 * 2**20
+BUSY_WAIT_S = 2.0
+
+
+class TwoNodes:
+    """A head without CPUs and two nodes of one CPU each; a node that is killed is replaced."""
+
+    def __init__(self, cluster: Any) -> None:
+        """Take a `ray.cluster_utils.Cluster` that has its head, and add the nodes."""
+        self._cluster = cluster
+        self.address: str = cluster.address
+        self._nodes = [self._new_node(), self._new_node()]
+
+    def kill_worker(self, choice: int) -> None:
+        """Kill one of the processes that run a task now; `choice` picks it. Nothing happens if none does for long."""
+        deadline = time.monotonic() + BUSY_WAIT_S
+        while time.monotonic() < deadline:
+            busy = [pid for node in self._nodes for pid in descendants(_raylet(node)) if _runs_a_task(pid)]
+            if busy:
+                kill(busy[choice % len(busy)])
+                return
+            time.sleep(0.005)
+        print("no worker was busy: none killed")
+
+    def kill_node(self, choice: int) -> None:
+        """Kill the raylet of a node and all it started, then add a new node."""
+        node = self._nodes.pop(choice % len(self._nodes))
+        raylet = _raylet(node)
+        for pid in [raylet, *descendants(raylet)]:
+            kill(pid)
+        self._cluster.remove_node(node, allow_graceful=False)
+        self._nodes.append(self._new_node())
+
+    def _new_node(self) -> Any:
+        return self._cluster.add_node(wait=False, num_cpus=1, object_store_memory=OBJECT_STORE_BYTES)
+
+
+@contextmanager
+def two_nodes(temp_dir: Path) -> Iterator[TwoNodes]:
+    """Start the cluster, with a token of its own; end its processes afterwards."""
+    session = temp_dir / "ray"
+    session.mkdir()
+    token = temp_dir / "token"
+    token.touch(mode=0o600)
+    token.write_text(secrets.token_hex(32))
+    os.environ |= {
+        "RAY_AUTH_MODE": "token",
+        "RAY_AUTH_TOKEN_PATH": str(token),
+        "RAY_TMPDIR": str(temp_dir),  # else the cluster would become what `auto` means on this machine
+        "RAY_USAGE_STATS_ENABLED": "0",
+    }
+    os.environ.pop("RAY_ADDRESS", None)
+    from ray.cluster_utils import Cluster  # not before: Ray reads these when it is imported
+
+    head = {
+        "num_cpus": 0,
+        "object_store_memory": OBJECT_STORE_BYTES,
+        "include_dashboard": False,
+        "temp_dir": str(session),
+    }
+    cluster = Cluster(initialize_head=True, head_node_args=head)
+    try:
+        yield TwoNodes(cluster)
+    finally:
+        cluster.shutdown()
+
+
+def kill(pid: int) -> None:
+    """Kill a process, if it is still there."""
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGKILL)
+
+
+def descendants(ancestor: int) -> list[int]:
+    """Return the processes that a process started, and those they started."""
+    children: dict[int, list[int]] = {}
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit() and (parent := _parent(entry)) is not None:
+            children.setdefault(parent, []).append(int(entry.name))
+    found, waiting = [], [ancestor]
+    while waiting:
+        more = children.get(waiting.pop(), [])
+        found += more
+        waiting += more
+    return found
+
+
+def _parent(process: Path) -> int | None:
+    try:
+        return int((process / "stat").read_text().rpartition(")")[2].split()[1])
+    except OSError:  # it ended meanwhile
+        return None
+
+
+def _raylet(node: Any) -> int:
+    return int(node.all_processes["raylet"][0].process.pid)
+
+
+def _runs_a_task(pid: int) -> bool:
+    """Tell whether a process is a Ray worker in a task: its title is `ray::` and what it does."""
+    try:
+        title = Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return False
+    return title.startswith(b"ray::") and not title.startswith(b"ray::IDLE")
