@@ -49,6 +49,8 @@ ScannedElements = dict[int, Any]
 
 Elements = Dataset | ScannedElements
 
+LARGEST_SHORT = 0xFFFF
+
 ESCAPE = b"\x1b"
 """Starts a change of character set (PS3.5 6.1.2.5.3), within which a backslash may be half a character."""
 
@@ -93,14 +95,21 @@ def whole(elements: Elements, tag: int, default: int) -> int:
     """Return an unsigned short (US), `default` where it is missing or empty.
 
     Raises:
-        ValueError, TypeError: If it is no whole number.
+        ValueError, TypeError: If it is none. A text in its place is never told as a number: it may be a name.
     """
+    value = _number(elements, tag)
+    if value is not None and not 0 <= value <= LARGEST_SHORT:
+        raise ValueError("more than an unsigned short holds")
+    return default if value is None else value
+
+
+def _number(elements: Elements, tag: int) -> int | None:
     if isinstance(elements, dict):
         plain = elements.get(tag)
-        return int.from_bytes(plain, "little") if plain else default
+        return int.from_bytes(plain, "little") if plain else None
     element: Any = elements.get_item(tag)
     if element is None or not element.value:
-        return default
+        return None
     if isinstance(element, RawDataElement):
         return int.from_bytes(element.value, "little" if element.is_little_endian else "big")
     return int(element.value)

@@ -59,3 +59,11 @@ def test_a_text_that_is_no_number_is_refused():
         data = head_file(PatientID="12x")
     with pytest.raises(ValueError, match="could not convert"):
         numbers(dataset(data), tags.PATIENT_ID)
+
+
+@pytest.mark.parametrize("text_there", [b"DOE^JANE", b"DOE "])
+def test_a_text_in_the_place_of_a_number_is_not_told_as_one(text_there):
+    """`DOE ` read as four bytes would be 541,413,188, which tells the name as well."""
+    with pytest.raises(ValueError, match="more than an unsigned short holds"):
+        whole({tags.ROWS: text_there}, tags.ROWS, 0)
+    assert whole({tags.ROWS: b"\x00\x02"}, tags.ROWS, 0) == 512
