@@ -3,16 +3,16 @@
     python benchmarks/kill_convert.py --runs 20 --seed 7
 
 Each run converts the same corpus on a Ray cluster of two nodes. One to three times, once so many shards are there, a
-Ray worker, the driver, or a whole node is killed by SIGKILL. Where the job did not survive it, the same command is run
-again. Afterwards shards, index, rejects, manifest and card must be those of the undisturbed run to the byte, with no
-other file beside them. Prints a line a run; the exit code is 1 if one differs.
+Ray worker, the driver, or a whole node is killed by SIGKILL, or the driver is interrupted as by Ctrl-C. Where the job
+did not survive it, the same command is run again. Afterwards shards, index, rejects, manifest and card must be those of
+the undisturbed run to the byte, with no other file beside them. Prints a line a run; the exit code is 1 if one differs.
 
 Which kills, and when, depends on the seed; where in its work they meet a process does not.
 """
 
 import argparse
 import hashlib
-import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -23,12 +23,12 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
-from two_nodes import TwoNodes, kill, two_nodes
+from two_nodes import TwoNodes, two_nodes
 
 from hemo.corpus.phantom.plan import plan_corpus
 from hemo.corpus.phantom.slice_file import make_slice_file
 
-KINDS = ("worker", "driver", "node")
+KINDS = ("worker", "driver", "node", "ctrl-c")
 KILLS_AT_MOST = 3
 STARTS_AT_MOST = 5
 DELAY_S = 0.1
@@ -89,11 +89,11 @@ class Conversion:
         """Whether the command has not ended."""
         return self._process is not None and self._process.poll() is None
 
-    def kill(self) -> None:
-        """Kill the driver."""
+    def end_by(self, number: signal.Signals) -> None:
+        """Send the driver a signal; it has ended afterwards."""
         assert self._process is not None
-        kill(self._process.pid)
-        self._process.wait()
+        self._process.send_signal(number)
+        self._process.wait(TIMEOUT_S)
 
     def wait(self) -> int:
         """Wait for the end; return the exit code."""
@@ -103,7 +103,7 @@ class Conversion:
     def shards(self) -> int:
         """Return how many shards are there."""
         folder = self.out / "shards"
-        return sum(name.startswith("unit-") for name in os.listdir(folder)) if folder.is_dir() else 0
+        return sum(file.name.startswith("unit-") for file in folder.iterdir()) if folder.is_dir() else 0
 
     def tail(self) -> str:
         """Return the last line of the log."""
@@ -128,7 +128,8 @@ def main() -> None:
         differing = 0
         for number in range(given.runs):
             conversion = Conversion(corpus, Path(scratch, f"run-{number}"), nodes.address)
-            plan = planned_kills(np.random.default_rng([given.seed, number]), KINDS[number % 3], reference.shards())
+            rng = np.random.default_rng([given.seed, number])
+            plan = planned_kills(rng, KINDS[number % len(KINDS)], reference.shards())
             outcome = run(conversion, plan, nodes, wanted)
             faults = outcome.faults or lost_or_twice(conversion.out, given.slices)
             differing += bool(faults)
@@ -195,7 +196,9 @@ def reached(conversion: Conversion, shards: int) -> bool:
 def carry_out(planned: Kill, conversion: Conversion, nodes: TwoNodes) -> None:
     """Kill what the plan says."""
     if planned.kind == "driver":
-        conversion.kill()
+        conversion.end_by(signal.SIGKILL)
+    elif planned.kind == "ctrl-c":
+        conversion.end_by(signal.SIGINT)
     elif planned.kind == "worker":
         nodes.kill_worker(planned.choice)
     else:
