@@ -27,9 +27,12 @@ from hemo.imaging.settings import ImageSettings
 DATA_SET_GROUPS = {b"\x02\x00", b"\x08\x00", b"\x00\x08"}
 """First tag's group, in either byte order, of a data set without preamble."""
 
-DEFLATED = b"1.2.840.10008.1.2.1.99"  # PS3.5 A.5
+EXPLICIT_FILE_START = bytes(128) + b"DICM" + b"\x02\x00\x10\x00UI\x14\x001.2.840.10008.1.2.1\0"
+"""Preamble and transfer syntax of an uncompressed file (PS3.10 7.1)."""
+
 LARGEST_INFLATED_BYTES = 1 << 28
-INFLATED_AT_ONCE = 1 << 20
+FEWEST_READS = 1 << 18  # two or three a data element
+BYTES_A_READ = 1 << 10
 
 
 @contextmanager
@@ -129,11 +132,12 @@ def _parse(data: bytes) -> Elements:
     preamble = data[128:132] == b"DICM"
     if not preamble and data[:2] not in DATA_SET_GROUPS:
         raise SliceError("not_dicom", f"{len(data)} bytes without DICM prefix or data set")
-    file = _InflatedWithinBounds(data) if DEFLATED in data else io.BytesIO(data)
     try:
-        dataset = pydicom.dcmread(file, force=not preamble)
+        dataset = pydicom.dcmread(_BoundedFile(data), force=not preamble)
         _require_no_directory(text(dataset.file_meta, tags.STORAGE_CLASS))
         empty = len(dataset) == 0
+    except _Deflated as deflated:
+        return _parse(_inflated(*deflated.args))
     except (SliceError, MemoryError):
         raise
     except Exception as error:  # pydicom raises over a dozen kinds on damaged headers
@@ -148,22 +152,49 @@ def _require_no_directory(storage_class: str) -> None:
         raise SliceError("dicomdir", "directory of other files")
 
 
-class _InflatedWithinBounds(io.BytesIO):
-    """A file that refuses to be read whole, as pydicom does in order to inflate it, where too much would come out."""
+class _Deflated(Exception):  # noqa: N818 (no error: what comes after the file meta elements)
+    """The deflated rest of a file."""
+
+
+class _BoundedFile(io.BytesIO):
+    """A file that pydicom may read so often and no more: a million empty elements would keep it busy for minutes."""
+
+    def __init__(self, data: bytes) -> None:
+        """Open the whole file."""
+        super().__init__(data)
+        self._left = FEWEST_READS + len(data) // BYTES_A_READ
 
     def read(self, size: int | None = -1, /) -> bytes:
         """Read like any file.
 
         Raises:
-            SliceError: `too_large`.
+            SliceError: `bad_header` after too many reads.
+            _Deflated: On reading all at once: pydicom does so in order to inflate it, without bounds.
         """
-        data = super().read(size)
         if size is None or size < 0:
-            inflater, left = zlib.decompressobj(-zlib.MAX_WBITS), LARGEST_INFLATED_BYTES
-            rest = data
-            while rest and left > 0:
-                left -= len(inflater.decompress(rest, INFLATED_AT_ONCE))
-                rest = inflater.unconsumed_tail
-            if left <= 0:
-                raise SliceError("too_large", f"more than {LARGEST_INFLATED_BYTES} bytes when inflated")
-        return data
+            raise _Deflated(super().read())
+        self._left -= 1
+        if self._left < 0:
+            raise SliceError("bad_header", "more data elements than an image can have")
+        return super().read(size)
+
+
+def _inflated(rest: bytes) -> bytes:
+    """Return a deflated file, given without its file meta elements, as an uncompressed one.
+
+    Raises:
+        SliceError: `bad_header` if it is no deflate stream, `truncated` if it has no end, `too_large`.
+
+    Source:
+        DICOM PS3.5 A.5.
+    """
+    inflater = zlib.decompressobj(-zlib.MAX_WBITS)
+    try:
+        data = inflater.decompress(rest, LARGEST_INFLATED_BYTES)
+    except zlib.error as error:
+        raise SliceError("bad_header", "damaged deflate stream") from error
+    if inflater.unconsumed_tail:
+        raise SliceError("too_large", f"more than {LARGEST_INFLATED_BYTES} bytes when inflated")
+    if not inflater.eof:
+        raise SliceError("truncated", f"deflate stream without an end after {len(rest)} bytes")
+    return EXPLICIT_FILE_START + data

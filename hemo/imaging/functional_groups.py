@@ -12,6 +12,8 @@ from hemo.imaging.ct_header import CtHeader, position_along_normal, spacing
 from hemo.imaging.elements import Elements
 from hemo.imaging.hounsfield import Rescale
 
+PER_FRAME_GROUPS, SHARED_GROUPS = 0x52009230, 0x52009229
+LARGEST_GROUP_BYTES = 1 << 16  # a frame: pydicom reads all groups to find one
 LARGEST_RESCALE = 1e6  # of slope and intercept: HU are 16-bit numbers
 
 
@@ -24,7 +26,7 @@ def rescale_of_frame(dataset: Elements, header: CtHeader, frame: int) -> Rescale
     slope, intercept = header.slope, header.intercept
     if intercept is None:
         with _faults_told():
-            values = _group(dataset, "PixelValueTransformationSequence", frame)
+            values = _group(dataset, header, "PixelValueTransformationSequence", frame)
             if values is None:
                 raise SliceError("no_rescale", "no rescale intercept (0028,1052)")
             slope, intercept = float(values.RescaleSlope), float(values.RescaleIntercept)
@@ -45,20 +47,23 @@ def place_of_frame(dataset: Elements, header: CtHeader, frame: int) -> tuple[flo
         return position_mm, spacing_mm
     with _faults_told():
         if position_mm is None:
-            plane = _numbers(_group(dataset, "PlanePositionSequence", frame), "ImagePositionPatient")
-            axes = _numbers(_group(dataset, "PlaneOrientationSequence", frame), "ImageOrientationPatient")
+            plane = _numbers(_group(dataset, header, "PlanePositionSequence", frame), "ImagePositionPatient")
+            axes = _numbers(_group(dataset, header, "PlaneOrientationSequence", frame), "ImageOrientationPatient")
             position_mm = position_along_normal(plane, axes)
         if spacing_mm is None:
-            spacing_mm = spacing(_numbers(_group(dataset, "PixelMeasuresSequence", frame), "PixelSpacing"))
+            spacing_mm = spacing(_numbers(_group(dataset, header, "PixelMeasuresSequence", frame), "PixelSpacing"))
     return position_mm, spacing_mm
 
 
-def _group(dataset: Elements, keyword: str, frame: int) -> Dataset | None:
+def _group(dataset: Elements, header: CtHeader, keyword: str, frame: int) -> Dataset | None:
     """Return a functional group of a frame: its own, else the one shared by all; None where there is neither."""
     if isinstance(dataset, dict):  # of a plain file, which has none
         return None
-    for sequence, item in (("PerFrameFunctionalGroupsSequence", frame), ("SharedFunctionalGroupsSequence", 0)):
+    for sequence, item in ((PER_FRAME_GROUPS, frame), (SHARED_GROUPS, 0)):
         if sequence in dataset:
+            raw: Any = dataset.get_item(sequence)
+            if isinstance(raw.value, bytes) and len(raw.value) > LARGEST_GROUP_BYTES * (header.frames + 1):
+                raise SliceError("bad_header", f"{len(raw.value)} bytes of functional groups")
             values = dataset[sequence].value[item].get(keyword)
             if values:
                 return values[0]  # type: ignore[no-any-return]
