@@ -280,11 +280,13 @@ def _footer(layout: ImageLayout, classes: tuple[str, ...]) -> str:
 
 def _card(config: CurateConfig, inputs: Inputs, selection: Selection, layout: ImageLayout) -> TrainingSetCard:
     image = {**inputs.conversion.image, "neighbours": config.neighbours}
+    # under a key the folders of the inputs stay unnamed: they may be called after a patient
+    unnamed = {"shards", "labels"} if image.get("key_fingerprint") else set()
     rows = selection.rows
     return TrainingSetCard(
         digest=training_set_digest(selection, image),
         inputs_digest=inputs.digest,
-        config=config.model_dump(mode="json", exclude={"pseudonym_key", "out", "cluster"}),
+        config=config.model_dump(mode="json", exclude={"pseudonym_key", "out", "cluster", *unnamed}),
         image=image,
         classes=rows.classes,
         channels=layout.all_channels,
