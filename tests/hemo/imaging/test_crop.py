@@ -1,0 +1,85 @@
+from pathlib import Path
+
+import numpy as np
+import pydicom
+import pytest
+
+from hemo.imaging.crop import Box, head_box
+from hemo.imaging.dicom import quiet_pydicom
+
+
+def slice_hu(rows: int = 512, cols: int = 512) -> np.ndarray:
+    return np.full((rows, cols), -1000, np.int16)
+
+
+def test_the_box_is_a_square_around_the_head_with_a_margin():
+    """A head of 200 x 160 px has a side of 200 x 1.08 = 216 px, centred: rows 92 to 308, columns 192 to 408."""
+    hu = slice_hu()
+    hu[100:300, 220:380] = 30
+    assert head_box(hu) == Box(top=92, left=192, height=216, width=216)
+
+
+def test_a_headrest_and_a_table_do_not_widen_it():
+    """A shell, 6 px thick, and a tube that joins it to the head: a pixel of the reduced image may stay, 4 px."""
+    hu = slice_hu()
+    hu[100:300, 220:380] = 30
+    alone = head_box(hu)
+    hu[320:326, 100:500] = 200  # the shell
+    hu[200:326, 100:106] = 200
+    hu[100:326, 294:298] = 200  # the tube
+    hu[460:512] = -800  # a table of foam
+    np.testing.assert_allclose(head_box(hu), alone, atol=4)
+
+
+def test_the_largest_part_is_the_head():
+    hu = slice_hu()
+    hu[100:300, 220:380] = 30
+    alone = head_box(hu)
+    hu[400:440, 40:100] = 40  # a hand
+    assert head_box(hu) == alone
+
+
+def test_a_box_at_the_edge_is_moved_inwards():
+    hu = slice_hu()
+    hu[0:200, 312:512] = 30
+    assert head_box(hu) == Box(top=0, left=296, height=216, width=216)
+
+
+def test_a_box_is_no_larger_than_the_slice():
+    hu = slice_hu(512, 400)
+    hu[20:500, 100:300] = 30
+    assert head_box(hu) == Box(top=0, left=0, height=512, width=400)
+
+
+@pytest.mark.parametrize("hu", [slice_hu(), np.full((3, 5), -1000, np.int16), np.full((1, 1), 40, np.int16)])
+def test_a_slice_without_a_head_has_no_box(hu):
+    assert head_box(hu) is None
+
+
+def test_a_thin_shell_alone_is_no_head():
+    hu = slice_hu()
+    hu[400:408, 40:480] = 300
+    assert head_box(hu) is None
+
+
+def test_real_heads_are_found_whole(shared_data: Path):
+    """Of all that is brain by its HU, none may lie outside the box; every head leaves part of its slice."""
+    shares = []
+    with quiet_pydicom():
+        for file in sorted((shared_data / "rsna").rglob("*.dcm")):
+            dataset = pydicom.dcmread(file)
+            hu = (dataset.pixel_array.astype(np.int32) + int(dataset.RescaleIntercept)).astype(np.int16)
+            box = head_box(hu)
+            if box is None:
+                continue
+            bone = hu > 500
+            inside = bone[box.top : box.top + box.height, box.left : box.left + box.width].sum()
+            shares.append(box.height * box.width / hu.size)
+            assert box.height == box.width
+            assert inside >= 0.93 * bone.sum() or file.stem in TABLES
+    assert len(shares) == 26
+    assert np.median(shares) < 0.75
+
+
+TABLES: set[str] = set()
+"""Slices whose headrest is denser than bone."""
