@@ -1,6 +1,6 @@
 """What a listing says of each file: its name, what tells that it changed, and where its bytes lie."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 Corpus = Literal["rsna", "dicom", "image_folder", "manifest"]
@@ -38,20 +38,15 @@ class Given(NamedTuple):
     source_split: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class SourceFile:
-    """One file of a corpus. Two are equal where name, size and mark are: that is what a change is told by."""
+class SourceFile(NamedTuple):
+    """One file of a corpus. A tuple: a corpus has some 750,000 of them."""
 
     path: str  # relative to the source, with slashes; in a table of the user's own also absolute
     size_bytes: int
     mark: str  # changes when the file does: mtime in ns on a disk, ETag on a bucket, CRC in a zip
-    member: Member | None = field(default=None, compare=False)
-    refused: Refusal | None = field(default=None, compare=False)
-    given: Given | None = field(default=None, compare=False)
-
-    def __reduce__(self) -> tuple[type["SourceFile"], tuple[object, ...]]:
-        """Pickle as a call: five times as fast and half as long as what dataclasses do of themselves."""
-        return SourceFile, (self.path, self.size_bytes, self.mark, self.member, self.refused, self.given)
+    member: Member | None = None
+    refused: Refusal | None = None
+    given: Given | None = None
 
 
 @dataclass(frozen=True)

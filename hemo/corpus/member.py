@@ -1,17 +1,15 @@
 """Members of a zip to bytes: one range read each, inflated to the declared size and no further, CRC verified."""
 
-import os
 import struct
-from collections.abc import Callable, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 
 from isal import isal_zlib
 
-from hemo.corpus.archive import LOCAL_HEADER_BYTES, archive_mark, mark_on_disk
-from hemo.corpus.bucket import read_ranges
+from hemo.corpus.archive import LOCAL_HEADER_BYTES, STORED, archive_mark, ranges_of
+from hemo.corpus.directory import Fetch
 from hemo.corpus.listing import Member, SourceFile
 from hemo.errors import SliceError, SourceChangedError
-from hemo.storage import filesystem, is_local
+from hemo.storage import is_local
 
 SLACK_BYTES = 512
 """Read beyond what the directory says: a local header may have a longer extra field, never yet seen this long."""
@@ -19,8 +17,6 @@ SLACK_BYTES = 512
 _LOCAL_HEADER = struct.Struct("<4s22xHH")  # signature, length of name, length of extra field: APPNOTE.TXT 4.3.7
 
 _RAW_DEFLATE = -15
-
-Ranges = Sequence[tuple[int, int]]  # first byte, and the one behind the last
 
 
 def read_members(source: str, files: Sequence[SourceFile]) -> list[bytes | SliceError]:
@@ -34,15 +30,11 @@ def read_members(source: str, files: Sequence[SourceFile]) -> list[bytes | Slice
         SourceChangedError: If the zip is not the one that was listed.
         OSError: If it is gone or cannot be read.
     """
-    if is_local(source):
-        with Path(source).open("rb", buffering=0) as opened:
-            if any(member_of(file).archive_mark != mark_on_disk(os.fstat(opened.fileno())) for file in files):
-                raise _changed()
-            return _read(lambda ranges: [os.pread(opened.fileno(), end - at, at) for at, end in ranges], files)
-    fs, path = filesystem(source)
-    read = _read(lambda ranges: read_ranges(fs, [path] * len(ranges), ranges), files)
-    if any(isinstance(data, SliceError) for data in read) and archive_mark(source) != member_of(files[0]).archive_mark:
-        raise _changed()
+    with ranges_of(source) as fetch:
+        read = _read(fetch, files)
+    damaged = any(isinstance(data, SliceError) for data in read)
+    if (damaged or is_local(source)) and archive_mark(source) != member_of(files[0]).archive_mark:
+        raise SourceChangedError("the zip changed after it was listed; run again: it is listed anew")
     return read
 
 
@@ -53,11 +45,7 @@ def member_of(file: SourceFile) -> Member:
     return file.member
 
 
-def _changed() -> SourceChangedError:
-    return SourceChangedError("the zip changed after it was listed; run again: it is listed anew")
-
-
-def _read(fetch: Callable[[Ranges], list[bytes]], files: Sequence[SourceFile]) -> list[bytes | SliceError]:
+def _read(fetch: Fetch, files: Sequence[SourceFile]) -> list[bytes | SliceError]:
     spans = [_span(file) for file in files]
     chunks = fetch(spans)
     return [_whole(fetch, file, chunk) for file, chunk in zip(files, chunks, strict=True)]
@@ -70,7 +58,7 @@ def _span(file: SourceFile) -> tuple[int, int]:
     return member.header_offset, member.header_offset + around + member.compressed_bytes
 
 
-def _whole(fetch: Callable[[Ranges], list[bytes]], file: SourceFile, chunk: bytes) -> bytes | SliceError:
+def _whole(fetch: Fetch, file: SourceFile, chunk: bytes) -> bytes | SliceError:
     """Return what a member holds, or what is wrong with it."""
     member = member_of(file)
     if len(chunk) < LOCAL_HEADER_BYTES:
@@ -99,7 +87,7 @@ def unpacked(data: memoryview | bytes, member: Member, size_bytes: int) -> bytes
     Raises:
         SliceError: `damaged_member`.
     """
-    content = bytes(data) if member.method == 0 else _inflated(data, size_bytes)
+    content = bytes(data) if member.method == STORED else _inflated(data, size_bytes)
     if len(content) != size_bytes:
         raise SliceError("damaged_member", f"{len(content)} bytes, the zip's directory says {size_bytes}")
     if isal_zlib.crc32(content) != member.crc:
@@ -112,5 +100,5 @@ def _inflated(data: memoryview | bytes, size_bytes: int) -> bytes:
     inflater = isal_zlib.decompressobj(_RAW_DEFLATE)
     try:
         return bytes(inflater.decompress(data, size_bytes + 1))
-    except isal_zlib.IsalError as error:
+    except isal_zlib.IsalError as error:  # type: ignore[misc]  # its stub calls the class an instance
         raise SliceError("damaged_member", "its compressed bytes cannot be inflated") from error

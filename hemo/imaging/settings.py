@@ -4,7 +4,7 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
-from hemo.config.convert import ConvertConfig, WindowConfig
+from hemo.config.convert import ImagesConfig, WindowConfig
 from hemo.config.fields import Config
 from hemo.corpus.listing import MEDIA, Corpus, Media
 from hemo.corpus.sources import media_of
@@ -50,8 +50,8 @@ class ImageSettings(Config):
         return "int16" if self.pixels == "hu16" else "uint8"
 
 
-def image_settings(config: ConvertConfig, pseudonyms: Pseudonymiser) -> ImageSettings:
-    """Return the settings of a conversion; fields that do not apply to its corpus stay empty.
+def image_settings(config: ImagesConfig, pseudonyms: Pseudonymiser) -> ImageSettings:
+    """Return what a config says of its images; fields that do not apply to its corpus stay empty.
 
     Raises:
         ConfigError: On an unknown window.

@@ -2,7 +2,7 @@
 
 import io
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -48,7 +48,7 @@ class Unit:
 class Manifest:
     """Every file of the corpus with the unit it belongs to."""
 
-    files: tuple[SourceFile, ...]
+    files: tuple[SourceFile, ...]  # as they are stored: path, size and mark
     units: tuple[int, ...]  # unit of each file
 
     def by_unit(self) -> list[Unit]:
@@ -63,7 +63,7 @@ class Manifest:
 class Update:
     """A new manifest, its units, and those of the old one whose shards can no longer be used."""
 
-    manifest: Manifest  # as it is stored: with pseudonyms where ids are not public
+    manifest: Manifest  # with pseudonyms where ids are not public
     units: list[Unit]  # with the files as they were listed
     stale: frozenset[int]
     kept: int  # files that stand in both
@@ -102,11 +102,9 @@ def update_manifest(
 
 
 def _as_stored(file: SourceFile, pseudonyms: Pseudonymiser) -> SourceFile:
-    """Return a file as the manifest names it; what a table gives for it counts as part of the file."""
-    if pseudonyms.keeps_ids and not file.given:
-        return file
+    """Return name, size and mark of a file; what a table gives for it counts as part of the file."""
     given = f" {pseudonyms('given', digest_of(file.given))}" if file.given else ""
-    return replace(file, path=pseudonyms("path", file.path), mark=file.mark + given)
+    return SourceFile(pseudonyms("path", file.path), file.size_bytes, file.mark + given)
 
 
 def read_manifest(out: str) -> Manifest:

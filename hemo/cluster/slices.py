@@ -1,0 +1,106 @@
+"""Decoded images of a raw corpus as a Ray Dataset, for pipelines of one's own. Nothing is written."""
+
+import pickle
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from functools import partial
+from itertools import islice
+from typing import Any
+
+import cv2
+import numpy as np
+import pyarrow as pa
+import ray
+from ray.data.extensions import ArrowTensorArray
+
+from hemo.cluster.convert import read_pseudonyms
+from hemo.cluster.data import data_context
+from hemo.cluster.progress import say
+from hemo.config.convert import ImagesConfig
+from hemo.corpus.sources import list_corpus
+from hemo.imaging.dicom import quiet_pydicom
+from hemo.imaging.settings import image_settings
+from hemo.shards.footer import ShardReject
+from hemo.shards.manifest import Manifest, Unit, update_manifest
+from hemo.shards.schema import IMAGE, INDEX_SCHEMA, REJECT_SCHEMA, ROW_SCHEMA, ROWS_PER_GROUP
+from hemo.shards.unit import UnitTask, unit_rows
+
+READ_THREADS = 4
+
+
+def read_images(config: ImagesConfig, *, unit_files: int = 256) -> ray.data.Dataset:
+    """Return the images of a raw corpus, decoded as `convert` does it, when they are asked for.
+
+    Call it within `hemo.cluster.session.connected`, or after `ray.init`. What is no image is not among the rows: each
+    task that met some says how many and why on standard error, and `read_rejects` lists them.
+
+    Args:
+        config: Which corpus, and how its images are made.
+        unit_files: Files read by one task.
+
+    Returns:
+        The columns of `hemo.shards.schema.ROW_SCHEMA`; `image` is a tensor column: (channels, side_px, side_px) a
+        row, uint8, or int16 HU for `pixels: hu16`.
+
+    Raises:
+        SourceError: If the source is missing or empty, or two files would share an `image_id`.
+        ConfigError: On an unknown window or a bad pseudonym key.
+    """
+    return _dataset(config, unit_files, _images)
+
+
+def read_rejects(config: ImagesConfig, *, unit_files: int = 256) -> ray.data.Dataset:
+    """Return what `read_images` leaves out: `source_path`, `frame`, `reason`, `detail`. Decodes all the files again.
+
+    Args and errors are those of `read_images`.
+    """
+    return _dataset(config, unit_files, _rejects)
+
+
+def _dataset(config: ImagesConfig, unit_files: int, tables: Any) -> ray.data.Dataset:
+    pseudonyms = read_pseudonyms(config.pseudonym_key)
+    task = UnitTask(config.source, image_settings(config, pseudonyms), pseudonyms, READ_THREADS)
+    listing = list_corpus(config.source, config.corpus)
+    units = update_manifest(Manifest((), ()), listing.files, unit_files=unit_files).units
+    with data_context("read_images"):  # the dataset keeps it
+        rows = ray.data.from_items([{"unit": pickle.dumps(unit)} for unit in units], override_num_blocks=len(units))
+        return rows.map_batches(partial(_decoded, task=task, tables=tables), batch_size=1, batch_format="pyarrow")
+
+
+def _decoded(batch: pa.Table, *, task: UnitTask, tables: Any) -> Iterator[pa.Table]:
+    """Decode a unit; runs on a worker."""
+    cv2.setNumThreads(1)  # Ray gave this task one CPU
+    unit: Unit = pickle.loads(batch["unit"][0].as_py())
+    with quiet_pydicom():
+        yield from tables(unit, unit_rows(task, unit))
+
+
+def _images(unit: Unit, rows: Iterable[dict[str, Any] | ShardReject]) -> Iterator[pa.Table]:
+    reasons: Counter[str] = Counter()
+    images = (row for row in rows if not _is_reject(row, reasons))
+    while block := list(islice(images, ROWS_PER_GROUP)):
+        yield _table(block)
+    if reasons:
+        told = ", ".join(f"{reason} {count}" for reason, count in reasons.most_common())
+        say(f"read_images: unit {unit.number}: {reasons.total()} inputs are no images: {told}")
+
+
+def _is_reject(row: dict[str, Any] | ShardReject, reasons: "Counter[str]") -> bool:
+    if isinstance(row, ShardReject):
+        reasons[row.reason] += 1
+        return True
+    return False
+
+
+def _table(rows: list[Any]) -> pa.Table:
+    """Return rows as a block: the columns of `ROW_SCHEMA`, `image` as a tensor column."""
+    columns: dict[str, Any] = {
+        field.name: pa.array([row[field.name] for row in rows], field.type) for field in INDEX_SCHEMA
+    }
+    columns[IMAGE] = ArrowTensorArray.from_numpy(np.stack([row[IMAGE] for row in rows]))
+    return pa.table({name: columns[name] for name in ROW_SCHEMA.names})
+
+
+def _rejects(_: Unit, rows: Iterable[dict[str, Any] | ShardReject]) -> Iterator[pa.Table]:
+    rejects = [row.model_dump() for row in rows if isinstance(row, ShardReject)]
+    yield pa.Table.from_pylist(rejects, schema=REJECT_SCHEMA)

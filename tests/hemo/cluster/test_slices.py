@@ -1,0 +1,67 @@
+"""`read_images` gives the pixels of `convert`, and nothing vanishes."""
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from hemo.cluster.convert import convert_corpus
+from hemo.cluster.slices import read_images, read_rejects
+from hemo.config.convert import ConvertConfig, ImagesConfig
+from hemo.errors import SourceError
+from hemo.shards.read import images_of
+from tests.dicom_files import dicom_bytes, head_file, head_hu
+
+pytestmark = pytest.mark.usefixtures("ray_cluster")
+
+
+@pytest.fixture
+def corpus(tmp_path: Path) -> Path:
+    folder = tmp_path / "corpus"
+    folder.mkdir()
+    for number in range(5):
+        pixels = head_hu() + 1024
+        pixels[0, 0] = number
+        (folder / f"ID_{number}.dcm").write_bytes(dicom_bytes(pixels, PatientID=f"p{number}"))
+    (folder / "ID_5.dcm").write_bytes(b"no DICOM")
+    (folder / "ID_6.dcm").write_bytes(head_file(Modality="MR"))
+    return folder
+
+
+def test_rows_are_those_of_convert_with_images_as_arrays(corpus, tmp_path):
+    out = convert_corpus(
+        ConvertConfig(source=str(corpus), corpus="rsna", side_px=16, out=str(tmp_path / "out"), max_reject_fraction=1)
+    )
+    stored = pq.read_table(f"{out}/shards")
+    rows = read_images(ImagesConfig(source=str(corpus), corpus="rsna", side_px=16), unit_files=2).take_all()
+    rows.sort(key=lambda row: row["image_id"])
+    assert [row["image_id"] for row in rows] == stored["image_id"].to_pylist()
+    assert [row["patient"] for row in rows] == ["p0", "p1", "p2", "p3", "p4"]
+    pictures = images_of(stored["image"].combine_chunks(), (3, 16, 16), "uint8")
+    np.testing.assert_array_equal(np.stack([row["image"] for row in rows]), pictures)
+    assert rows[0]["image"].dtype == np.uint8
+
+
+def test_hounsfield_units_come_as_int16(corpus):
+    config = ImagesConfig(source=str(corpus), corpus="rsna", side_px=32, pixels="hu16")
+    row = next(iter(read_images(config).iter_rows()))
+    assert (row["image"].dtype, row["image"].shape, int(row["image"][0, 0, 0])) == (np.int16, (1, 32, 32), -1024)
+
+
+def test_what_is_no_image_is_listed_with_its_reason(corpus):
+    rejects = read_rejects(ImagesConfig(source=str(corpus), corpus="rsna", side_px=16), unit_files=3).take_all()
+    found = {row["source_path"]: row["reason"] for row in rejects}
+    assert found == {"ID_5.dcm": "not_dicom", "ID_6.dcm": "not_ct"}
+
+
+def test_a_missing_source_is_an_error_at_once():
+    with pytest.raises(SourceError, match="is no folder"):
+        read_images(ImagesConfig(source="/no/such/place", corpus="rsna"))
+
+
+def test_a_file_that_changed_meanwhile_is_an_error(corpus):
+    images = read_images(ImagesConfig(source=str(corpus), corpus="rsna", side_px=16))
+    (corpus / "ID_0.dcm").write_bytes(head_file())
+    with pytest.raises(Exception, match=r"ID_0\.dcm changed after the corpus was listed"):
+        images.take_all()
