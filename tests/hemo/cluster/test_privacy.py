@@ -1,0 +1,166 @@
+"""Nothing hemo writes under a key tells who is in the corpus: each text DICOM has a place for is planted, and sought."""
+
+import base64
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+from hemo.cluster.convert import convert_corpus, read_pseudonyms
+from hemo.config.convert import ConvertConfig
+from hemo.errors import ConfigError
+from tests.planted import DATE, MARK, NUMBER, TIME, found_below, mark, needles, odd_files, planted_corpus
+
+pytestmark = pytest.mark.timeout(300)  # the whole line, on a machine that may be busy
+
+PATIENTS = 24
+KEY = "VRXQ the secret of the hospital, 41 bytes"
+PLACE = "PLCZQWJK00001"
+"""Names the folder the user gives: it may stand in what Ray logs of the command line, and in no output."""
+
+PLANTED = needles(MARK, NUMBER, DATE, TIME)
+SECRET = needles(KEY, KEY[:16])
+
+LINE = """
+convert: {corpus: dicom, pseudonym_key: env:HEMO_TEST_KEY, side_px: 32, unit_files: 16, max_reject_fraction: 1}
+curate: {val_fraction: 0.25, test_fraction: 0.25}
+tune:
+  trial: {model: {backbone: test_resnet}, training: {epochs: 1, batch_size: 8}}
+  grid: {axes: {seed: [0]}}
+  tracking: {backend: wandb}
+report: {bootstrap_samples: 20}
+cluster: {address: local, cpus: 2}
+"""
+
+
+def in_base64_of(text: str) -> str:
+    """Return a text in base64."""
+    return base64.b64encode(text.encode()).decode()
+
+
+def files(folder: Path) -> list[Path]:
+    """Return every file below a folder."""
+    return [file for file in folder.rglob("*") if file.is_file()]
+
+
+@dataclass(frozen=True)
+class Written:
+    """Where a run of the whole line put everything."""
+
+    folder: Path
+    said: bytes
+
+    @property
+    def out(self) -> Path:
+        return self.folder / "out"
+
+    @property
+    def converted(self) -> Path:
+        return self.out / "converted"
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory: pytest.TempPathFactory) -> Written:
+    """Run the whole line once, with a key, as a command of its own."""
+    folder = tmp_path_factory.mktemp("line")
+    source, labels = planted_corpus(tmp_path_factory.mktemp("corpus") / PLACE, PATIENTS)
+    (folder / "line.yaml").write_text(LINE)
+    words = ["--config", str(folder / "line.yaml"), "--out", str(folder / "out"), "--convert.source", str(source)]
+    words += ["--curate.labels", str(labels), "--cluster.temp_dir", str(folder / "ray")]
+    done = subprocess.run(
+        [sys.executable, "-m", "ray_jobs.pipeline", *words],
+        env={**os.environ, "HEMO_TEST_KEY": KEY, "WANDB_MODE": "offline"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        timeout=270,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout.decode()
+    return Written(folder, done.stdout)
+
+
+def test_no_planted_text_is_in_any_byte_that_was_written(written: Written) -> None:
+    """Shards, cards, training set, weights, records, W&B's offline run, report, and all that Ray logged."""
+    parts = ("out/converted/index.parquet", "out/training_set/card.json", "out/report/index.html", "ray")
+    assert all((written.folder / part).exists() for part in parts)
+    assert list(written.out.glob("records/*/wandb/**/*.wandb"))
+    assert found_below(written.folder, PLANTED) == {}
+
+
+def test_no_planted_text_is_in_what_was_said(written: Written) -> None:
+    assert PLANTED.findall(written.said) == []
+    assert b"report: done" in written.said
+
+
+def test_the_key_is_nowhere(written: Written) -> None:
+    assert found_below(written.folder, SECRET) == {}
+    assert SECRET.findall(written.said) == []
+
+
+def test_the_folder_the_user_gave_is_in_no_output(written: Written) -> None:
+    assert found_below(written.out, needles(PLACE)) == {}
+
+
+def test_captures_are_not_kept_and_no_text_is_told_as_a_number(written: Written) -> None:
+    """Of two captures one has a name in its pixels; `DOE^JANE` in the place of a count would be a long number."""
+    rejects = pq.read_table(written.converted / "rejects.parquet").to_pylist()
+    assert [reject["reason"] for reject in rejects].count("secondary_capture") == 2
+    assert not [reject["detail"] for reject in rejects if re.search(r"\d{10}", reject["detail"])]
+    card = json.loads((written.converted / "card.json").read_text())
+    assert card["rows"] + card["rejects"] == card["files"] == 2 * PATIENTS + len(odd_files())
+    assert card["rows"] >= 2 * PATIENTS
+    assert "secondary_capture" not in card["flags"]
+
+
+def test_labels_of_true_names_reached_the_pseudonyms(written: Written) -> None:
+    splits = json.loads((written.out / "training_set/card.json").read_text())["splits"]
+    assert sum(split["rows"] for split in splits.values()) == 2 * PATIENTS
+    assert sum(split["positives"]["any"] for split in splits.values()) == PATIENTS
+
+
+def test_the_search_finds_what_is_public(ray_cluster: None, tmp_path: Path) -> None:
+    """The same files with `public_ids`: else the tests above would pass whatever was written."""
+    source, labels = planted_corpus(tmp_path / PLACE, 2)
+    assert set(found_below(source.parent, PLANTED)) == {
+        str(file.relative_to(source.parent)) for file in files(source)
+    } | {labels.name}
+    config = ConvertConfig(
+        source=str(source),
+        corpus="dicom",
+        out=str(tmp_path / "out"),
+        side_px=16,
+        public_ids=True,
+        max_reject_fraction=1,
+    )
+    found = found_below(Path(convert_corpus(config)), PLANTED)
+    assert set(found) == {"index.parquet", "manifest.parquet", "rejects.parquet", "shards/unit-000000.parquet"}
+
+
+@pytest.mark.parametrize("form", [str.lower, lambda text: text.encode("utf-16").decode("latin-1"), in_base64_of])
+def test_the_search_knows_other_forms(form: Callable[[str], str], tmp_path: Path) -> None:
+    (tmp_path / "log").write_bytes(b"..." + form(f"of {mark()}: seen").encode("latin-1"))
+    assert set(found_below(tmp_path, PLANTED)) == {"log"}
+    (tmp_path / "log").write_text(f"2{DATE}4 is no date")
+    assert found_below(tmp_path, PLANTED) == {}
+
+
+def test_a_key_in_the_environment_is_that_of_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "hospital.key").write_text(f"{KEY}\n")
+    monkeypatch.setenv("HEMO_TEST_KEY", KEY)
+    assert read_pseudonyms("env:HEMO_TEST_KEY") == read_pseudonyms(str(tmp_path / "hospital.key"))
+
+
+def test_a_variable_that_is_not_there_or_too_short_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("HEMO_TEST_KEY", raising=False)
+    with pytest.raises(ConfigError, match=r"env:HEMO_TEST_KEY: no such variable .*; export it, or give a file"):
+        read_pseudonyms("env:HEMO_TEST_KEY")
+    monkeypatch.setenv("HEMO_TEST_KEY", "short")
+    with pytest.raises(ConfigError, match="it holds 5 bytes, at least 16 are wanted"):
+        read_pseudonyms("env:HEMO_TEST_KEY")
