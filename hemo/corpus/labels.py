@@ -126,22 +126,33 @@ def _check_header(columns: Sequence[str], location: str) -> None:
 def _from_long(table: pa.Table, location: str) -> LabelTable:
     """Return the table of `ID,Label` rows, whose ID ends with `_CLASS`."""
     ids = _strings(table.column(0))
-    halves = pc.extract_regex(ids, rf"^(?P<image>.+)_(?P<class>{'|'.join(RSNA_CLASSES)})$")
-    if halves.null_count:
-        wrong = halves.is_null().to_numpy(zero_copy_only=False)
-        raise LabelError(
-            f"labels: {location} line {_line(wrong)}: ID {ids[int(wrong.argmax())].as_py()!r} ends with no class "
-            f"(_{', _'.join(RSNA_CLASSES)})"
-        )
-    column = pc.index_in(halves.field("class"), value_set=pa.array(RSNA_CLASSES))
-    images = halves.field("image").dictionary_encode()
+    image, column = _cut_ids(ids, location)
+    images = image.dictionary_encode()
     keys = _strings(images.dictionary)
-    found, ranks = np.unique(column.to_numpy(), return_inverse=True)
+    codes = column.to_numpy()
+    used = np.bincount(codes, minlength=len(RSNA_CLASSES)) > 0
+    found, ranks = np.flatnonzero(used), (np.cumsum(used) - 1)[codes]
     cells = images.indices.to_numpy().astype(np.int64) * len(found) + ranks
     values = _column_values(_strings(table.column(1)), ids, location)
     merged, repeated, clashing = _merge(cells, values[:, None], len(keys) * len(found))
     _refuse_conflicts(ids, clashing, location)
     return LabelTable(tuple(RSNA_CLASSES[code] for code in found), keys, merged.reshape(len(keys), -1), repeated)
+
+
+def _cut_ids(ids: pa.StringArray, location: str) -> tuple[pa.StringArray, pa.Int32Array]:
+    """Cut `IMAGE_CLASS` into the image and the class's place in `RSNA_CLASSES`; no class has an underscore."""
+    halves = pc.split_pattern(ids.fill_null(""), "_", max_splits=1, reverse=True)
+    wrong = pc.list_value_length(halves).to_numpy() < 2
+    if not wrong.any():
+        image, classes = pc.list_element(halves, 0), pc.list_element(halves, 1)
+        column = pc.index_in(classes, value_set=pa.array(RSNA_CLASSES))
+        wrong = pc.or_(column.is_null(), pc.equal(image, "")).to_numpy(zero_copy_only=False)
+    if wrong.any():
+        raise LabelError(
+            f"labels: {location} line {_line(wrong)}: ID {ids[int(wrong.argmax())].as_py()!r} ends with no class "
+            f"(_{', _'.join(RSNA_CLASSES)})"
+        )
+    return image, column
 
 
 def _from_wide(table: pa.Table, location: str) -> LabelTable:

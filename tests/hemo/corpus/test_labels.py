@@ -47,9 +47,10 @@ def test_a_class_without_its_row_is_null():
     assert as_dict(parse_labels(without.encode(), "x.csv"))["ID_a"] == [0, 0, 0, 0, 0, NULL_LABEL]
 
 
-def test_an_id_without_a_class_is_named_with_its_line():
-    with pytest.raises(LabelError, match=r"line 3: ID 'ID_a_epidurl' ends with no class"):
-        parse_labels(b"ID,Label\nID_a_any,0\nID_a_epidurl,0\n", "x.csv")
+@pytest.mark.parametrize("wrong", ["ID_a_epidurl", "any", "_any", "ID_a_"])
+def test_an_id_without_image_or_class_is_named_with_its_line(wrong):
+    with pytest.raises(LabelError, match=rf"line 3: ID '{wrong}' ends with no class"):
+        parse_labels(f"ID,Label\nID_a_any,0\n{wrong},0\n".encode(), "x.csv")
 
 
 @pytest.mark.parametrize("word", ["2", "0.5", "yes", "-1"])
