@@ -6,6 +6,7 @@ import struct
 import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -254,11 +255,15 @@ def _file_of(dataset_bytes: bytes, syntax: bytes) -> bytes:
 
 
 def _deflate_bomb(rng: random.Random) -> bytes:
-    """Return a deflated file, half a megabyte at most, that inflates a thousandfold."""
-    packer = zlib.compressobj(9, zlib.DEFLATED, -zlib.MAX_WBITS)
+    """Return a deflated file, some megabytes at most, that inflates a hundredfold and more."""
+    return _file_of(_deflated_zeros(rng.choice((8, 255, 257, 500))), b"1.2.840.10008.1.2.1.99")
+
+
+@lru_cache
+def _deflated_zeros(mib: int) -> bytes:
+    packer = zlib.compressobj(1, zlib.DEFLATED, -zlib.MAX_WBITS)
     block = bytes(1 << 20)
-    packed = b"".join(packer.compress(block) for _ in range(rng.choice((8, 255, 257, 500)))) + packer.flush()
-    return _file_of(packed, b"1.2.840.10008.1.2.1.99")
+    return b"".join(packer.compress(block) for _ in range(mib)) + packer.flush()
 
 
 def _deep_sequence(rng: random.Random) -> bytes:

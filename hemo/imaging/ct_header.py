@@ -146,9 +146,11 @@ def _transfer_syntax(dataset: Elements) -> str:
 def _require_sane(header: CtHeader) -> None:
     pixels = header.rows * header.cols
     if header.rows < 1 or header.cols < 1 or header.frames < 1:
-        raise SliceError("bad_header", f"{header.frames} frames of {header.rows} x {header.cols} pixels")
-    if header.frames > LARGEST_FRAMES or pixels > LARGEST_PIXELS or pixels * header.frames > LARGEST_FILE_PIXELS:
-        raise SliceError("too_large", f"{header.frames:.7g} frames of {header.rows} x {header.cols} pixels")
+        raise SliceError("bad_header", "no rows, no columns or no frames")
+    if header.frames > LARGEST_FRAMES:
+        raise SliceError("too_large", f"more than {LARGEST_FRAMES} frames")
+    if pixels > LARGEST_PIXELS or pixels * header.frames > LARGEST_FILE_PIXELS:
+        raise SliceError("too_large", f"{header.frames} frames of {header.rows} x {header.cols} pixels")
     bits_fit = header.bits_allocated in (8, 16) and 1 <= header.bits_stored <= header.bits_allocated
     if header.samples not in (1, 3) or not bits_fit:
         raise SliceError(

@@ -31,8 +31,8 @@ EXPLICIT_FILE_START = bytes(128) + b"DICM" + b"\x02\x00\x10\x00UI\x14\x001.2.840
 """Preamble and transfer syntax of an uncompressed file (PS3.10 7.1)."""
 
 LARGEST_INFLATED_BYTES = 1 << 28
-FEWEST_READS = 1 << 18  # two or three a data element
-BYTES_A_READ = 1 << 10
+FEWEST_READS = 1 << 17  # two or three a data element
+BYTES_A_READ = 1 << 11
 
 
 @contextmanager

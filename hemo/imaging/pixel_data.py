@@ -45,8 +45,15 @@ def stored_frames(dataset: Elements, header: CtHeader) -> Sequence[NDArray[Any]]
 
 
 def _pixel_bytes(dataset: Elements) -> bytes:
-    element: Any = dataset.get(tags.PIXEL_DATA) if isinstance(dataset, dict) else dataset.get_item(tags.PIXEL_DATA)
-    raw = element if isinstance(dataset, dict) else getattr(element, "value", None)
+    if isinstance(dataset, dict):
+        raw = dataset.get(tags.PIXEL_DATA)
+    else:
+        try:
+            raw = getattr(dataset.get_item(tags.PIXEL_DATA), "value", None)
+        except MemoryError:
+            raise
+        except Exception as error:  # pydicom converts what has an unknown value representation, and fails
+            raise SliceError("bad_header", f"{type(error).__name__} at the pixel data") from error
     if not raw or not isinstance(raw, bytes | memoryview):
         raise SliceError("no_pixels", "no pixel data (7FE0,0010)")
     return raw  # type: ignore[return-value]  # a memoryview is read like bytes

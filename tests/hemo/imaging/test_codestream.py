@@ -23,7 +23,13 @@ def test_fill_bytes_before_a_marker_are_passed_over():
 def test_the_size_of_jpeg_2000_is_the_reference_grid_without_its_offset():
     siz = b"\xff\x4f\xff\x51\0\x29\0\0" + b"".join(value.to_bytes(4) for value in (100, 60, 10, 20, 90, 40, 10, 20))
     assert encoded_size(siz + b"\0\x01") == FrameSize(rows=40, cols=90, samples=1)
-    assert encoded_size(b"\0\0\0\x0cjP  \r\n\x87\n" + siz + b"\0\x01") == FrameSize(40, 90, 1)
+    box = b"\0\0\0\x0cjP  \r\n\x87\n"
+    assert encoded_size(box + b"\0\0\0\x09free!" + b"\0\0\0\0jp2c" + siz + b"\0\x01") == FrameSize(40, 90, 1)
+
+
+def test_boxes_without_length_hold_nobody_up():
+    """Going on by a length of 0 would never end."""
+    assert encoded_size(b"\0\0\0\x0cjP  \r\n\x87\n" + b"\0\0\0\0free" * 9) is None
 
 
 @pytest.mark.parametrize(
