@@ -6,12 +6,15 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from hemo.cluster.convert import convert_corpus
 from hemo.cluster.slices import read_images, read_rejects
-from hemo.config.convert import ConvertConfig, ImagesConfig
+from hemo.config.convert import ImagesConfig
 from hemo.errors import SourceError
+from hemo.imaging.pseudonym import Pseudonymiser
+from hemo.imaging.settings import image_settings
 from hemo.shards.read import images_of
+from hemo.shards.unit import UnitTask, build_shard
 from tests.dicom_files import dicom_bytes, head_file, head_hu
+from tests.units import unit_of
 
 pytestmark = pytest.mark.usefixtures("ray_cluster")
 
@@ -29,12 +32,12 @@ def corpus(tmp_path: Path) -> Path:
     return folder
 
 
-def test_rows_are_those_of_convert_with_images_as_arrays(corpus, tmp_path):
-    out = convert_corpus(
-        ConvertConfig(source=str(corpus), corpus="rsna", side_px=16, out=str(tmp_path / "out"), max_reject_fraction=1)
-    )
-    stored = pq.read_table(f"{out}/shards")
-    rows = read_images(ImagesConfig(source=str(corpus), corpus="rsna", side_px=16), unit_files=2).take_all()
+def test_rows_are_those_of_a_shard_with_images_as_arrays(corpus):
+    config = ImagesConfig(source=str(corpus), corpus="rsna", side_px=16)
+    task = UnitTask(str(corpus), image_settings(config, Pseudonymiser()), Pseudonymiser(), read_threads=1)
+    shard, _ = build_shard(task, unit_of(corpus, 0, *(f"ID_{number}.dcm" for number in range(7))))
+    stored = pq.read_table(shard)
+    rows = read_images(config, unit_files=2).take_all()
     rows.sort(key=lambda row: row["image_id"])
     assert [row["image_id"] for row in rows] == stored["image_id"].to_pylist()
     assert [row["patient"] for row in rows] == ["p0", "p1", "p2", "p3", "p4"]

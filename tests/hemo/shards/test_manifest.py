@@ -1,7 +1,9 @@
 import pytest
 
-from hemo.corpus.sources import SourceFile
+from hemo.config.digest import digest_of
+from hemo.corpus.listing import Given, Member, SourceFile
 from hemo.errors import OutputError
+from hemo.imaging.pseudonym import Pseudonymiser
 from hemo.shards.manifest import Manifest, read_manifest, update_manifest, write_manifest
 
 EMPTY = Manifest((), ())
@@ -50,3 +52,32 @@ def test_a_damaged_manifest_is_no_reason_to_convert_again(tmp_path):
 
 def test_a_folder_without_manifest_has_an_empty_one(tmp_path):
     assert read_manifest(str(tmp_path)) == EMPTY
+
+
+def test_a_changed_row_of_a_table_makes_its_unit_stale():
+    given = [file._replace(given=Given(patient="p1")) for file in files("ab")]
+    first = update_manifest(EMPTY, given, unit_files=1).manifest
+    assert not update_manifest(first, given, unit_files=1).stale
+    other = [given[0], given[1]._replace(given=Given(patient="p2"))]
+    assert update_manifest(first, other, unit_files=1).stale == {1}
+
+
+def test_where_the_bytes_lie_is_no_change():
+    """A zip that was packed again, in another order, has the same members."""
+    here, there = (
+        [file._replace(member=Member(offset, 10, 0, 1, "zip")) for file in files("ab")] for offset in (0, 99)
+    )
+    first = update_manifest(EMPTY, here, unit_files=2)
+    again = update_manifest(first.manifest, there, unit_files=2)
+    assert (again.manifest, again.stale) == (first.manifest, frozenset())
+    assert [file.member.header_offset for file in again.units[0].files] == [99, 99]
+
+
+def test_a_manifest_under_a_key_names_nothing():
+    key = Pseudonymiser(b"a secret of sixteen bytes")
+    listed = [SourceFile("JANE.dcm", 10, "1", given=Given(patient="JANE"))]
+    update = update_manifest(EMPTY, listed, unit_files=2, pseudonyms=key)
+    assert update.units[0].paths == ("JANE.dcm",)
+    (stored,) = update.manifest.files
+    assert stored.path == key("path", "JANE.dcm")
+    assert stored.mark == "1 " + key("given", digest_of([None, "JANE", None, None, None, None]))

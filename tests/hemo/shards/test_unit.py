@@ -1,15 +1,25 @@
+import zipfile
 from pathlib import Path
 
+import PIL.Image
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from hemo.config.convert import ConvertConfig
+from hemo.config.convert import ConvertConfig, ImagesConfig
+from hemo.corpus.listing import SourceFile
+from hemo.corpus.sources import list_corpus
+from hemo.errors import SourceChangedError
 from hemo.imaging.pseudonym import Pseudonymiser, pseudonymiser
+from hemo.imaging.rejects import REASONS
 from hemo.imaging.settings import image_settings
-from hemo.shards.footer import read_footer, unit_digest
-from hemo.shards.unit import UnitTask, build_shard, read_ahead
+from hemo.shards.footer import ShardFooter, read_footer, unit_digest
+from hemo.shards.manifest import Unit
+from hemo.shards.unit import UnitTask, build_shard, read_ahead, read_batches
+from hemo.storage import write_bytes
 from tests.dicom_files import head_file
 from tests.units import unit_of
+from tests.zips import link, zip_folder, zip_of
 
 
 @pytest.fixture
@@ -86,3 +96,87 @@ def test_an_unreadable_file_fails_the_unit_instead_of_becoming_a_reject(corpus):
 def test_files_are_read_ahead_in_order(corpus):
     files = unit_of(corpus, 3, *NAMES).files
     assert [file for file, data in read_ahead(str(corpus), files, threads=2) if data] == list(files)
+
+
+def shard_from(source: str, corpus: str = "dicom", key: bytes = b"") -> tuple[pa.Buffer, ShardFooter]:
+    """Return the shard of a whole source."""
+    pseudonyms = Pseudonymiser(key)
+    config = ImagesConfig(
+        source=source, corpus=corpus, side_px=16, public_ids=not key, pseudonym_key="/key" if key else ""
+    )
+    made = UnitTask(source, image_settings(config, pseudonyms), pseudonyms, read_threads=2)
+    return build_shard(made, Unit(0, list_corpus(source, corpus).files))
+
+
+def test_folder_zip_and_bucket_give_the_same_bytes(corpus, tmp_path):
+    whole, _ = shard_from(str(corpus))
+    for method in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        archive = zip_folder(corpus, tmp_path / f"{method}.zip", method=method)
+        assert shard_from(str(archive))[0].equals(whole)
+        write_bytes("memory://unit/data.zip", archive.read_bytes())
+        assert shard_from("memory://unit/data.zip")[0].equals(whole)
+    for file in corpus.iterdir():
+        write_bytes(f"memory://unit/bucket/{file.name}", file.read_bytes())
+    assert shard_from("memory://unit/bucket")[0].equals(whole)
+
+
+def test_an_image_folder_is_the_same_from_a_zip(tmp_path):
+    for name, grey in (("train/NORMAL/IM-0001-a.png", 40), ("train/PNEUMONIA/person7_b.png", 200)):
+        (tmp_path / "corpus" / name).parent.mkdir(parents=True)
+        PIL.Image.new("L", (20, 30), grey).save(tmp_path / "corpus" / name)
+    whole, _ = shard_from(str(tmp_path / "corpus"), "image_folder")
+    zipped, _ = shard_from(str(zip_folder(tmp_path / "corpus", tmp_path / "data.zip")), "image_folder")
+    assert zipped.equals(whole)
+    assert pq.read_table(zipped)["source_class"].to_pylist() == ["NORMAL", "PNEUMONIA"]
+
+
+def test_hostile_members_are_rejects_of_their_unit_without_names(tmp_path):
+    data = zip_of([("a.dcm", head_file()), ("../JANE.dcm", b"x"), (link("JANE.dcm"), b"/etc/passwd")])
+    at = data.index(b"PK\3\4") + 200
+    (tmp_path / "data.zip").write_bytes(data[:at] + bytes([data[at] ^ 255]) + data[at + 1 :])
+    shard, footer = shard_from(str(tmp_path / "data.zip"), key=b"a secret of sixteen bytes")
+    assert sorted(reject.reason for reject in footer.rejects) == ["damaged_member", "unsafe_member", "unsafe_member"]
+    assert {reject.reason for reject in footer.rejects} <= set(REASONS)
+    assert b"JANE" not in shard.to_pybytes()
+
+
+def test_a_table_goes_before_the_header(corpus):
+    table = corpus / "list.csv"
+    table.write_text("path,image_id,patient,source_class,source_split\nID_a.dcm,first,P9,sick,train\nID_c.dcm,,,,\n")
+    first, second = pq.read_table(shard_from(str(table), "manifest")[0]).to_pylist()
+    assert (first["image_id"], first["patient"], first["study"]) == ("first", "P9", "ID_study")
+    assert (first["source_class"], first["source_split"], first["source_path"]) == ("sick", "train", "ID_a.dcm")
+    assert (second["image_id"], second["patient"], second["source_class"]) == ("ID_c", "ID_patient", None)
+
+
+def test_identities_of_a_table_are_pseudonyms_under_a_key(corpus):
+    """The same patient by table and by header gets the same pseudonym."""
+    (corpus / "list.csv").write_text("path,image_id,patient\nID_a.dcm,JANE-1,ID_patient\nID_c.dcm,JANE-2,\n")
+    shard, _ = shard_from(str(corpus / "list.csv"), "manifest", key=b"a secret of sixteen bytes")
+    rows = pq.read_table(shard)
+    assert len(set(rows["patient"].to_pylist())) == 1
+    assert b"JANE" not in shard.to_pybytes()
+    assert "JANE" not in str(rows.to_pylist())
+
+
+def test_a_table_of_pictures_is_read_as_pictures(tmp_path):
+    PIL.Image.new("L", (20, 20), 77).save(tmp_path / "a.png")
+    (tmp_path / "list.csv").write_text("path,patient\na.png,p1\n")
+    row = pq.read_table(shard_from(str(tmp_path / "list.csv"), "manifest")[0]).to_pylist()[0]
+    assert (row["pixel_format"], row["patient"], row["image"]) == ("rgb8", "p1", bytes([77]) * 3 * 16 * 16)
+
+
+def test_a_changed_file_is_named_only_where_names_are_public(corpus):
+    unit = unit_of(corpus, 3, *NAMES)
+    (corpus / "ID_b.dcm").write_bytes(b"changed")
+    with pytest.raises(SourceChangedError, match=r"ID_b\.dcm changed"):
+        build_shard(task(corpus), unit)
+    with pytest.raises(SourceChangedError, match=r"^a file of unit 3 changed after the corpus was listed"):
+        build_shard(task(corpus, pseudonymiser(b"a secret of sixteen bytes")), unit)
+
+
+def test_large_files_are_read_few_at_a_time():
+    """Up to 4 MiB or 8 files a read: 3 + 1 + 5 + 5 MiB, then nine small ones."""
+    sizes = [3 << 20, 1 << 20, 5 << 20, 5 << 20, *[1] * 9]
+    files = [SourceFile(str(number), size, "") for number, size in enumerate(sizes)]
+    assert [len(batch) for batch in read_batches(files)] == [2, 1, 1, 8, 1]
