@@ -69,7 +69,7 @@ def corpus(tmp_path: Path) -> Path:
         pixels = head_hu() + np.int16(1024)
         pixels[0, 0] = number
         (folder / f"ID_{number:02d}.dcm").write_bytes(dicom_bytes(pixels, PatientID=f"ID_p{number // 2}"))
-    (folder / "ID_bad.dcm").write_bytes(head_file(PixelData=b"\0"))
+    (folder / "ID_01_bad.dcm").write_bytes(head_file(PixelData=b"\0"))
     return folder
 
 
