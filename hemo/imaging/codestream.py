@@ -8,6 +8,8 @@ JPEG_2000_START = b"\xff\x4f\xff\x51"  # SOC and SIZ
 JP2_START = b"\0\0\0\x0cjP  "
 CODESTREAM_BOX = b"jp2c"
 FRAME_HEADERS = {*range(0xC0, 0xC4), *range(0xC5, 0xC8), *range(0xC9, 0xCC), *range(0xCD, 0xD0), 0xF7}
+END = b"\xff\xd9"  # EOI of JPEG, EOC of JPEG 2000
+PADDING = b"\x00\xff"
 STANDALONE = {0x01, *range(0xD0, 0xD8)}
 
 
@@ -33,6 +35,11 @@ def encoded_size(frame: bytes) -> FrameSize | None:
     right, bottom, left, top = struct.unpack_from(">IIII", frame, start + 8)
     (samples,) = struct.unpack_from(">H", frame, start + 40)
     return FrameSize(bottom - top, right - left, samples)
+
+
+def is_whole(frame: bytes) -> bool:
+    """Tell whether a JPEG, JPEG-LS or JPEG 2000 codestream has its end: decoders make up what is missing."""
+    return frame.rstrip(PADDING).endswith(END)
 
 
 def _after_boxes(frame: bytes) -> int:

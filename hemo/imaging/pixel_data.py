@@ -1,6 +1,6 @@
 """The pixel data element to the stored values of every frame."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,7 @@ from pydicom.uid import UID, RLELossless
 
 from hemo.errors import SliceError
 from hemo.imaging import elements as tags
-from hemo.imaging.codestream import FrameSize, encoded_size
+from hemo.imaging.codestream import FrameSize, encoded_size, is_whole
 from hemo.imaging.ct_header import BIG_ENDIAN, CtHeader
 from hemo.imaging.elements import Elements
 
@@ -37,7 +37,7 @@ def stored_frames(dataset: Elements, header: CtHeader) -> Sequence[NDArray[Any]]
     if len(raw) < wanted:
         raise SliceError("truncated", f"{len(raw)} of {wanted} pixel bytes")
     if header.samples == 3 or (header.bits_allocated == 8 and header.transfer_syntax == BIG_ENDIAN):
-        return _decoded(dataset, header, get_decoder(UID(header.transfer_syntax)))
+        return _decoded(dataset, header, get_decoder(UID(header.transfer_syntax)), {})
     cells = np.dtype("u1" if header.bits_allocated == 8 else ">u2" if header.transfer_syntax == BIG_ENDIAN else "<u2")
     values: NDArray[Any] = np.frombuffer(raw, cells, count=wanted // cells.itemsize)
     values = values.reshape(header.frames, header.rows, header.cols).astype(cells.newbyteorder("="), copy=False)
@@ -84,32 +84,47 @@ def _compressed(dataset: Elements, header: CtHeader, raw: bytes) -> Iterator[NDA
         raise SliceError("decode_failed", f"{type(error).__name__} between the frames of {_name(syntax)}") from error
     if len(frames) < header.frames:
         raise SliceError("truncated", f"{len(frames)} of {header.frames} encoded frames")
-    if syntax != RLELossless:
-        promised = FrameSize(header.rows, header.cols, header.samples)
-        for frame in frames[: header.frames]:
-            _require_size(encoded_size(frame), promised)
-    return _decoded(dataset, header, decoder)
+    promised = None if syntax == RLELossless else FrameSize(header.rows, header.cols, header.samples)
+    checked = {number: _fault(frame, promised) for number, frame in enumerate(frames[: header.frames])}
+    return _decoded(dataset, header, decoder, {number: fault for number, fault in checked.items() if fault})
 
 
-def _require_size(found: FrameSize | None, promised: FrameSize) -> None:
-    """Refuse a frame that is not as large as its file says: a decoder would fill memory, or leave it."""
+def _fault(frame: bytes, promised: FrameSize | None) -> SliceError | None:
+    """Return why a frame must reach no decoder: it would make up what is missing, fill memory, or leave it."""
+    if promised is None:
+        return None
+    found = encoded_size(frame)
     if found is None:
-        raise SliceError("decode_failed", "no frame header in the encoded pixel data")
+        return SliceError("decode_failed", "no frame header in the encoded pixel data")
     if found != promised:
-        said, sizes = "the header promises", [" x ".join(map(str, size)) for size in (found, promised)]
-        raise SliceError("decode_failed", f"encoded frame of {sizes[0]}, {said} {sizes[1]}")
+        sizes = [" x ".join(map(str, size)) for size in (found, promised)]
+        return SliceError("decode_failed", f"encoded frame of {sizes[0]}, the header promises {sizes[1]}")
+    return None if is_whole(frame) else SliceError("truncated", f"encoded frame without an end, {len(frame)} bytes")
 
 
-def _decoded(dataset: Elements, header: CtHeader, decoder: Decoder) -> Iterator[NDArray[Any] | SliceError]:
-    """Decode by pydicom, a frame at a time; after one that cannot be decoded go on with the next.
+def _decoded(
+    dataset: Elements, header: CtHeader, decoder: Decoder, faults: Mapping[int, SliceError]
+) -> Iterator[NDArray[Any] | SliceError]:
+    """Decode by pydicom, a frame at a time; in the place of one that cannot be decoded stands why.
 
     pydicom clears the bits above those stored, whichever bit is the highest: where it matters, all count as stored.
+
+    Args:
+        dataset: As pydicom read it.
+        header: Its header.
+        decoder: For its transfer syntax.
+        faults: Frames that must not be decoded.
     """
     options: dict[str, Any] = {"bits_stored": header.bits_allocated} if header.low_bit else {}
     at = 0
     while at < header.frames:
+        stop = min((number for number in faults if number >= at), default=header.frames)
+        if at == stop:
+            yield faults[at]
+            at += 1
+            continue
         try:
-            for pixels, _ in decoder.iter_array(_as_dataset(dataset), indices=range(at, header.frames), **options):
+            for pixels, _ in decoder.iter_array(_as_dataset(dataset), indices=range(at, stop), **options):
                 at += 1
                 yield pixels >> header.low_bit if header.low_bit else pixels
         except MemoryError:

@@ -11,7 +11,7 @@ FLAGS = {
     "localizer": "a localizer (scout) image",
     "intercept_repaired": "a 12-bit slice whose intercept was wrong",
     "noise": "rows of garbled pixels",
-    "padded": "pixels below air: padding outside the field of view",
+    "padded": "part of the slice lies below air: padding outside the field of view",
     "monochrome1": "stored for inverted display; the HU are as measured",
 }
 """Flag -> meaning. Flags are stored in shards and must not change."""
@@ -20,6 +20,7 @@ LITTLE_BRAIN_FRACTION = (
     0.02  # of 70,673 such slices in RSNA stage 1, 61 are positive (Howard, "Don't see like a radiologist")
 )
 PADDING_BELOW_HU = -1100  # air is near -1000; padding of the corpus is -1500, -2000 or -3024
+PADDED_FRACTION = 0.005  # 0.2 outside a circle; a few outliers are no padding
 BLANK_BELOW_STD_HU = 1.0
 NOISE_STEP_HU = 500.0
 """Mean step between neighbours in a row: at most 80 in real heads, 270 in made streaks of metal, 1,250 and more in rows
@@ -42,12 +43,11 @@ def hounsfield_flags(hu: NDArray[np.int16], *, brain: float) -> list[str]:
         brain: Its `brain_fraction`.
     """
     sample = np.ascontiguousarray(hu[::STRIDE, ::STRIDE])
-    lowest = int(hu.min())
     found = {
         "blank": is_blank(sample, padding_below=PADDING_BELOW_HU),
         "little_brain": brain < LITTLE_BRAIN_FRACTION,
         "noise": _noisy_rows(hu) > NOISE_ROW_FRACTION,
-        "padded": lowest < PADDING_BELOW_HU,
+        "padded": np.count_nonzero(sample < PADDING_BELOW_HU) > PADDED_FRACTION * sample.size,
     }
     return [flag for flag in FLAGS if found.get(flag)]
 

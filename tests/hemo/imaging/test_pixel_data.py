@@ -122,13 +122,22 @@ def test_a_damaged_frame_costs_no_other():
     assert results[1].args[0] == "decode_failed"
 
 
-def test_a_codestream_of_another_size_than_the_header_says_reaches_no_decoder():
-    codestream = jpeg_lossless(np.zeros((8, 8), np.uint16), bits=16)
-    data = with_codestreams(
-        dicom_bytes(np.zeros((9, 8), np.uint16), **UNSIGNED), "1.2.840.10008.1.2.4.70", [codestream]
-    )
-    with pytest.raises(SliceError, match="encoded frame of 8 x 8 x 1, the header promises 9 x 8 x 1"):
-        frames_of(data)
+@pytest.mark.parametrize(
+    ("codestream", "refusal"),
+    [
+        (
+            jpeg_lossless(np.zeros((8, 8), np.uint16), bits=16),
+            "encoded frame of 8 x 8 x 1, the header promises 9 x 8 x 1",
+        ),
+        (jpeg_lossless(np.zeros((9, 8), np.uint16), bits=16)[:-4], "without an end"),
+        (b"no codestream at all", "no frame header"),
+    ],
+)
+def test_a_codestream_that_is_not_what_its_file_says_reaches_no_decoder(codestream, refusal):
+    plain = dicom_bytes(np.zeros((9, 8), np.uint16), **UNSIGNED)
+    (result,) = frames_of(with_codestreams(plain, "1.2.840.10008.1.2.4.70", [codestream]))
+    assert isinstance(result, SliceError)
+    assert refusal in result.args[1]
 
 
 def test_fewer_encoded_frames_than_promised_are_truncated():
