@@ -32,7 +32,7 @@ KINDS = ("worker", "driver", "node", "ctrl-c")
 KILLS_AT_MOST = 3
 STARTS_AT_MOST = 5
 DELAY_S = 0.1
-TIMEOUT_S = 300.0
+TIMEOUT_S = 180.0
 POLL_S = 0.005
 UNIT_FILES = 8
 DISTINCT_SLICES = 24
@@ -76,6 +76,7 @@ class Conversion:
         ]
         self._log = out.with_suffix(".log")
         self.starts = 0
+        self.hung = False
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
@@ -93,12 +94,17 @@ class Conversion:
         """Send the driver a signal; it has ended afterwards."""
         assert self._process is not None
         self._process.send_signal(number)
-        self._process.wait(TIMEOUT_S)
+        self.wait()
 
     def wait(self) -> int:
-        """Wait for the end; return the exit code."""
+        """Wait for the end; return the exit code. A command that takes far too long is killed."""
         assert self._process is not None
-        return self._process.wait(TIMEOUT_S)
+        try:
+            return self._process.wait(TIMEOUT_S)
+        except subprocess.TimeoutExpired:
+            self.hung = True
+            self._process.kill()
+            return self._process.wait()
 
     def shards(self) -> int:
         """Return how many shards are there."""
@@ -117,6 +123,7 @@ def main() -> None:
     arguments.add_argument("--seed", type=int, default=0)
     arguments.add_argument("--slices", type=int, default=2400)
     given = arguments.parse_args()
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell ignores it for what it runs in the background
     with tempfile.TemporaryDirectory(prefix="hemo-kill-") as scratch, two_nodes(Path(scratch)) as nodes:
         corpus = make_corpus(Path(scratch, "corpus"), given.slices)
         reference = Conversion(corpus, Path(scratch, "undisturbed"), nodes.address)
@@ -181,7 +188,8 @@ def run(conversion: Conversion, kills: list[Kill], nodes: TwoNodes, wanted: dict
         return Outcome(conversion.starts, time.perf_counter() - started, tuple(met), (conversion.tail(),))
     seconds = time.perf_counter() - started
     faults = differences(wanted, contents(conversion.out)) if kills else ()
-    return Outcome(conversion.starts, seconds, tuple(met), faults)
+    hung = (f"a start did not end within {TIMEOUT_S:.0f} s",) if conversion.hung else ()
+    return Outcome(conversion.starts, seconds, tuple(met), hung + faults)
 
 
 def reached(conversion: Conversion, shards: int) -> bool:

@@ -109,9 +109,8 @@ def _raylet(node: Any) -> int:
 
 
 def _runs_a_task(pid: int) -> bool:
-    """Tell whether a process is a Ray worker in a task: its title is `ray::` and what it does."""
+    """Tell whether a process is a Ray worker in a task of Ray Data: its title says so."""
     try:
-        title = Path(f"/proc/{pid}/cmdline").read_bytes()
+        return Path(f"/proc/{pid}/cmdline").read_bytes().startswith(b"ray::FlatMap(")
     except OSError:
         return False
-    return title.startswith(b"ray::") and not title.startswith(b"ray::IDLE")

@@ -6,6 +6,8 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
+from hemo.cluster.claim import claimed
+from hemo.cluster.data import stopped
 from hemo.cluster.progress import progress_bar, say
 from hemo.cluster.units import UnitFailure, convert_units
 from hemo.config.convert import ConvertConfig
@@ -21,7 +23,7 @@ from hemo.shards.footer import ShardFooter, read_footer, unit_digest
 from hemo.shards.index import write_derived
 from hemo.shards.manifest import Unit, read_manifest, shard_path, update_manifest, write_manifest
 from hemo.shards.unit import UnitTask
-from hemo.storage import exists, is_temporary, join, list_files, read_bytes, remove, require_writable
+from hemo.storage import exists, join, list_files, read_bytes, remove, require_writable
 
 MOST_FAILURES = 20
 """Units that fail before the run stops at once: the storage is not what it should be."""
@@ -44,13 +46,25 @@ def convert_corpus(config: ConvertConfig) -> str:
     Raises:
         SourceError: If the source is missing or empty, or two files would share an `image_id`.
         ConfigError: On an unknown window or a bad pseudonym key.
-        OutputError: If `out` cannot be written, or holds a conversion with other settings or of other files.
-        RejectLimitError: If more than `max_reject_fraction` was rejected; everything is written all the same.
+        OutputError: If `out` cannot be written, is being written by another run, or holds a conversion with other
+            settings or of other files.
+        RejectLimitError: As soon as more than `max_reject_fraction` of all inputs are rejected.
+        HemoError: If files could not be read, or the storage or the workers failed more often than retries mend.
+            Finished units are kept whatever is raised.
     """
     pseudonyms = read_pseudonyms(config.pseudonym_key)
     settings = image_settings(config, pseudonyms)
     listing = list_corpus(config.source, config.corpus)
     require_writable(config.out)
+    try:
+        with claimed(config.out):
+            _convert(config, listing, pseudonyms, settings)
+    except OSError as error:
+        raise HemoError(stopped("convert", f"{config.out}: {error.strerror or error}")) from error
+    return config.out
+
+
+def _convert(config: ConvertConfig, listing: Listing, pseudonyms: Pseudonymiser, settings: ImageSettings) -> None:
     _require_own_folder(config.out)
     done = _read_footers(config.out)
     _require_same_settings(config.out, done, settings)
@@ -66,7 +80,6 @@ def convert_corpus(config: ConvertConfig) -> str:
         card = write_derived(config.out, units, [done[unit.number] for unit in units], ignored=listing.ignored)
     say(f"convert: {card.rows} rows, {card.rejects} rejects")
     _require_few_rejects(card.reject_reasons, card.rows + card.rejects, config)
-    return config.out
 
 
 def read_pseudonyms(key: str) -> Pseudonymiser:
@@ -102,7 +115,7 @@ def _require_own_folder(out: str) -> None:
             read_card(out)
     except SourceError as error:
         raise OutputError(f"out: {out} holds the card.json of another job; give another folder") from error
-    foreign = [name for name in _shard_files(out) if not SHARD_NAME.fullmatch(name) and not is_temporary(name)]
+    foreign = [name for name in _shard_files(out) if not SHARD_NAME.fullmatch(name)]
     if foreign:
         raise OutputError(f"out: {join(out, 'shards', foreign[0])} is no shard of hemo's; give another folder")
 
@@ -159,7 +172,7 @@ def _plan(
 
 
 def _drop_all_but(out: str, valid: set[int]) -> None:
-    """Remove what is derived from the shards, every shard but the valid ones, and what interrupted writes left."""
+    """Remove what is derived from the shards, and every shard but the valid ones."""
     for name in DERIVED:
         remove(join(out, name))
     keep = {shard_path(number) for number in valid}
@@ -194,7 +207,8 @@ def _convert_units(
             todo -= outcome.files
             inputs += outcome.rows + len(outcome.rejects)
             rejects.update(reject.reason for reject in outcome.rejects)
-            _require_few_rejects(rejects, inputs + todo, config)
+            if todo:  # else index and rejects are written first
+                _require_few_rejects(rejects, inputs + todo, config)
     _require_no_failures(failures)
     return made
 
@@ -202,10 +216,8 @@ def _convert_units(
 def _require_no_failures(failures: Sequence[UnitFailure]) -> None:
     if failures:
         reasons = "; ".join(sorted({failure.reason for failure in failures})[:FAILURES_TOLD])
-        raise HemoError(
-            f"convert stopped: {len(failures)} units have files that cannot be read ({reasons}); mend the source and "
-            "run it again, finished work is kept"
-        )
+        units = f"{len(failures)} units have" if len(failures) > 1 else "a unit has"
+        raise HemoError(stopped("convert", f"{units} files that cannot be read ({reasons}); mend the source"))
 
 
 def _require_few_rejects(reasons: Mapping[str, int], inputs: int, config: ConvertConfig) -> None:

@@ -5,11 +5,12 @@ from contextlib import contextmanager
 
 import ray
 from ray.data import DataContext
+from ray.data.exceptions import SystemException
 
 from hemo.errors import HemoError
 
-PASSING_ERRORS = [r"OSError(?!: \[Errno)", "ConnectionError", "TimeoutError", r"\[Errno (?!(2|13|21|28|30)\])"]
-"""Patterns on `ClassName: message`. Not what is missing (2), forbidden (13, 30), a folder (21), full (28)."""
+PASSING_ERRORS = [r"OSError(?!: \[Errno)", "ConnectionError", "TimeoutError", r"\[Errno (?!(2|13|21|27|28|30|122)\])"]
+"""Patterns on `ClassName: message`. Not what is missing (2), forbidden (13, 30), a folder (21), full (27, 28, 122)."""
 
 RETRIES = 3
 
@@ -37,14 +38,19 @@ def data_context(job: str) -> Iterator[DataContext]:
             if isinstance(cause, HemoError):
                 cause.args = (_told(cause),)
                 raise cause from error
-            raise HemoError(f"{job} stopped: {_told(cause)}; run it again, finished work is kept") from error
+            raise HemoError(stopped(job, _told(cause))) from error
+
+
+def stopped(job: str, why: str) -> str:
+    """Return the line that tells the user that a job stopped in the middle."""
+    return f"{job} stopped: {why}; run it again, finished work is kept"
 
 
 def _innermost(error: BaseException) -> BaseException:
     """Return what a task raised, or what it raised on purpose because of that: Ray wraps it several times over."""
     while (cause := getattr(error, "cause", None)) or not isinstance(error, HemoError):
         inner = cause or error.__cause__
-        if inner is None:
+        if inner is None or isinstance(inner, SystemException):  # it says only that the fault was not the user's
             break
         error = inner
     return error
@@ -55,6 +61,8 @@ def _told(error: BaseException) -> str:
 
     Of an OSError only the system's words: Ray puts its advice in the place of the file name.
     """
+    if isinstance(error, MemoryError):
+        return "a worker ran out of memory, use fewer CPUs or nodes with more memory"
     kind = "" if isinstance(error, HemoError) else type(error).__name__
     text = (isinstance(error, OSError) and error.strerror) or str(error.args[0] if len(error.args) == 1 else error)
     said = text.split(_RAY_ADVICE)[0]

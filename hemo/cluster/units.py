@@ -11,8 +11,8 @@ import cv2
 import pyarrow as pa
 import ray
 
-from hemo.cluster.data import data_context
-from hemo.errors import SourceChangedError
+from hemo.cluster.data import data_context, stopped
+from hemo.errors import HemoError, SourceChangedError
 from hemo.shards.footer import ShardFooter
 from hemo.shards.manifest import Unit
 from hemo.shards.unit import UnitTask, build_shard
@@ -23,6 +23,9 @@ UNITS_A_TASK = 8
 
 TASKS_A_CPU = 2
 """Tasks every CPU is to have left when the next is cut, so that all end at about the same time."""
+
+LOST_WORKERS = 8
+"""How often the process that runs a task may die before the job stops; Ray itself would go on for ever."""
 
 LASTING = (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError, SourceChangedError)
 """What trying again does not mend; of other faults of the storage the whole task is tried again."""
@@ -48,7 +51,7 @@ def convert_units(task: UnitTask, units: Sequence[Unit], out: str) -> Iterator[O
         out: Output folder of the conversion.
 
     Raises:
-        HemoError: If the storage failed more often than retries mend.
+        HemoError: If the storage or the workers failed more often than retries mend.
     """
     if not units:
         return
@@ -56,7 +59,7 @@ def convert_units(task: UnitTask, units: Sequence[Unit], out: str) -> Iterator[O
     batches = task_batches(units, cpus=int(present.get("CPU", 0)))
     with data_context("convert"):
         rows = [{"units": pickle.dumps(batch)} for batch in batches]
-        work = partial(_convert_row, task=task, out=out)
+        work = partial(_convert_row, task=task, out=out, lost_workers=LOST_WORKERS)
         dataset = ray.data.from_items(rows, override_num_blocks=len(rows)).flat_map(work, num_cpus=1)
         for row in dataset.iter_rows():
             yield pickle.loads(row["outcome"])
@@ -78,9 +81,24 @@ def task_batches(units: Sequence[Unit], *, cpus: int) -> list[Sequence[Unit]]:
     return batches
 
 
-def _convert_row(row: dict[str, Any], *, task: UnitTask, out: str) -> Iterator[dict[str, bytes]]:
-    for outcome in convert_batch(pickle.loads(row["units"]), task=task, out=out):
+def _convert_row(row: dict[str, Any], *, task: UnitTask, out: str, lost_workers: int) -> Iterator[dict[str, bytes]]:
+    units: Sequence[Unit] = pickle.loads(row["units"])
+    if (lost := _lost_workers()) > lost_workers:
+        raise HemoError(
+            stopped(
+                "convert",
+                f"the worker of units {units[0].number} to {units[-1].number} died {lost} times, out of memory or in a "
+                "decoder; use fewer CPUs or nodes with more memory, and look at Ray's logs",
+            )
+        )
+    for outcome in convert_batch(units, task=task, out=out):
         yield {"outcome": pickle.dumps(outcome)}
+
+
+def _lost_workers() -> int:
+    """Return how many processes died in this task before: Ray has no public name for it."""
+    worker = ray._private.worker.global_worker.core_worker
+    return int(worker.get_current_task_attempt_number())
 
 
 def convert_batch(units: Sequence[Unit], *, task: UnitTask, out: str) -> Iterator[Outcome]:
@@ -95,10 +113,10 @@ def convert_batch(units: Sequence[Unit], *, task: UnitTask, out: str) -> Iterato
             try:
                 shard, footer = build_shard(task, unit)
             except LASTING as error:
-                yield UnitFailure(unit.number, _reason(error, task))
+                yield UnitFailure(unit.number, _reason(error, unit, task))
                 continue
             except OSError as error:
-                raise OSError(error.errno, _reason(error, task)) from None
+                raise OSError(error.errno, _reason(error, unit, task)) from None
             if writing is not None:
                 yield writing.result()
             writing = writer.submit(_commit, join(out, unit.shard), shard, footer)
@@ -107,13 +125,18 @@ def convert_batch(units: Sequence[Unit], *, task: UnitTask, out: str) -> Iterato
 
 
 def _commit(location: str, shard: pa.Buffer, footer: ShardFooter) -> ShardFooter:
-    write_bytes(location, memoryview(shard))
+    try:
+        write_bytes(location, memoryview(shard))
+    except OSError as error:
+        raise OSError(error.errno, f"{location}: {error.strerror or error}") from None
     return footer
 
 
-def _reason(error: Exception, task: UnitTask) -> str:
+def _reason(error: Exception, unit: Unit, task: UnitTask) -> str:
     """Return what went wrong in one line; the file is named only where names are public."""
-    if not isinstance(error, OSError):
-        return str(error)
-    said = error.strerror or type(error).__name__
-    return f"{error.filename}: {said}" if error.filename and task.pseudonyms.keeps_ids else said
+    public = task.pseudonyms.keeps_ids
+    if isinstance(error, OSError):
+        place = error.filename if public and error.filename else f"a file of unit {unit.number}"
+        said = error.strerror or (str(error) if public else "")
+        return f"{place}: {said or type(error).__name__}"
+    return str(error) if public else f"a file of unit {unit.number} changed after the corpus was listed"
