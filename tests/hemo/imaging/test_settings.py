@@ -1,0 +1,36 @@
+import pytest
+
+from hemo.config.convert import ConvertConfig
+from hemo.errors import ConfigError
+from hemo.imaging.pseudonym import Pseudonymiser
+from hemo.imaging.settings import IMAGE_PATH_VERSION, ImageSettings, image_settings
+
+
+def settings(**given: object) -> ImageSettings:
+    config = ConvertConfig.model_validate({"source": "/corpus", "out": "/out", "corpus": "rsna", **given})
+    return image_settings(config, Pseudonymiser())
+
+
+def test_windows_are_channels_of_8_bits():
+    made = settings(windows=["bone", "brain"])
+    assert (made.channels, made.dtype, made.version) == (("bone", "brain"), "uint8", IMAGE_PATH_VERSION)
+
+
+def test_hounsfield_units_are_one_channel_of_16_bits_whatever_the_windows():
+    made = settings(pixels="hu16", windows=["no such window"])
+    assert (made.channels, made.dtype, made.windows) == (("hu",), "int16", ())
+    assert made == settings(pixels="hu16")
+
+
+def test_what_shapes_pixels_makes_other_settings():
+    assert len({settings(), settings(crop="head"), settings(pixels="hu16"), settings(side_px=128)}) == 4
+
+
+def test_an_image_folder_has_colours():
+    assert settings(corpus="image_folder", colour="grey").channels == ("grey",)
+    assert settings(corpus="image_folder").channels == ("red", "green", "blue")
+
+
+def test_an_unknown_window_is_refused():
+    with pytest.raises(ConfigError, match="'lung' is no window"):
+        settings(windows=["lung"])
