@@ -97,8 +97,8 @@ def _convert_row(row: dict[str, Any], *, task: UnitTask, out: str, lost_workers:
 
 def _lost_workers() -> int:
     """Return how many processes died in this task before: Ray has no public name for it."""
-    worker = ray._private.worker.global_worker.core_worker
-    return int(worker.get_current_task_attempt_number())
+    worker: Any = ray._private.worker.global_worker
+    return int(worker.core_worker.get_current_task_attempt_number())
 
 
 def convert_batch(units: Sequence[Unit], *, task: UnitTask, out: str) -> Iterator[Outcome]:
