@@ -210,6 +210,14 @@ def test_an_unknown_target_is_refused(make_training_set: Maker, tiny_trial: Tria
         check_trial(tiny_trial.model_copy(update={"target": "sdh"}), read_card(make_training_set()))
 
 
+def test_hounsfield_units_are_refused_until_they_are_windowed(
+    make_training_set: Maker, tiny_trial: TrialConfig
+) -> None:
+    card = read_card(make_training_set()).model_copy(update={"dtype": "int16", "channels": ("hu",)})
+    with pytest.raises(SourceError, match=r"pixels are int16 .*--pixels windows"):
+        check_trial(tiny_trial, card)
+
+
 @pytest.mark.parametrize("value", [0, 1])
 def test_a_set_with_one_class_only_is_refused(make_training_set: Maker, tiny_trial: TrialConfig, value: int) -> None:
     card = read_card(make_training_set(label=lambda number, _: value))

@@ -1,6 +1,8 @@
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import PIL.Image
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -15,6 +17,7 @@ from hemo.imaging.rejects import REASONS
 from hemo.imaging.settings import image_settings
 from hemo.shards.footer import ShardFooter, read_footer, unit_digest
 from hemo.shards.manifest import Unit
+from hemo.shards.read import images_of
 from hemo.shards.unit import UnitTask, build_shard, read_ahead, read_batches
 from hemo.storage import write_bytes
 from tests.dicom_files import head_file
@@ -51,6 +54,17 @@ def test_every_file_is_a_row_or_a_reject(corpus):
     assert table["flags"].to_pylist() == [[], ["localizer"]]
     assert [(reject.source_path, reject.reason) for reject in footer.rejects] == [("ID_b.dcm", "truncated")]
     assert (footer.files, footer.rows, footer.unit) == (3, 2, 3)
+
+
+def test_hounsfield_units_are_stored_as_16_bits(corpus):
+    """Stored as HU + 1024: the middle of the head has 30 to 37 HU, the mean of 30 and 31 goes up."""
+    given = task(corpus)
+    settings = given.settings.model_copy(update={"pixels": "hu16", "windows": ()})
+    buffer, footer = build_shard(replace(given, settings=settings), unit_of(corpus, 3, *NAMES))
+    assert (footer.dtype, footer.channels) == ("int16", ("hu",))
+    images = images_of(pq.read_table(buffer)["image"], (1, 16, 16), footer.dtype)
+    assert images.shape == (2, 1, 16, 16)
+    np.testing.assert_array_equal(images[0, 0, 4, 3:6], [-1000, 31, 33])
 
 
 def test_the_footer_on_disk_is_the_footer_returned(corpus, tmp_path):
