@@ -74,7 +74,7 @@ def write_shards(config: ConvertConfig, units: Sequence[Unit]) -> None:
 
 def write_derived(config: ConvertConfig, keys: pa.StringArray, generator: np.random.Generator) -> None:
     """Write index, rejects and card as `convert` leaves them, of made-up metadata."""
-    index = pa.table(_columns(keys.take(pc.sort_indices(keys)), generator), schema=SHARD_INDEX_SCHEMA)
+    index = pa.table(columns_of(keys.take(pc.sort_indices(keys)), generator), schema=SHARD_INDEX_SCHEMA)
     write_table(f"{config.out}/index.parquet", index)
     write_table(f"{config.out}/rejects.parquet", REJECT_SCHEMA.empty_table())
     settings = image_settings(config, Pseudonymiser())
@@ -115,7 +115,8 @@ def _write_shard(out: str, unit: Unit, settings: ImageSettings) -> None:
     Path(out, unit.shard).write_bytes(ShardBuilder().finish(footer.encoded()))
 
 
-def _columns(keys: pa.StringArray, generator: np.random.Generator) -> dict[str, Any]:
+def columns_of(keys: pa.StringArray, generator: np.random.Generator) -> dict[str, Any]:
+    """Return the columns of an index of made-up metadata; its images lie 1,024 to a unit."""
     rows = len(keys)
     series = generator.integers(0, max(1, SERIES * rows // IMAGES), rows)
     patient = series % max(1, PATIENTS * rows // IMAGES)

@@ -1,6 +1,10 @@
 """Shards to buckets to parts, without Ray."""
 
 import json
+import tracemalloc
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -23,13 +27,17 @@ from tests.made_shards import write_conversion
 IMAGES = [{"series": f"S{n // 5}", "patient": f"P{n // 5}", "position_mm": float(n)} for n in range(100)]
 
 
+def labelled(shards: str) -> tuple[pa.Table, LabelTable]:
+    """Return the index of a conversion and a table by which every second image is positive."""
+    index = read_index(shards)
+    values = (np.arange(len(index)) % 2).astype(np.uint8)[:, None]
+    return index, LabelTable(("any",), index["image_id"].combine_chunks(), values, 0)
+
+
 def planned(folder: Path, slots: int) -> tuple[CopyTask, CopyPlan]:
     shards = write_conversion(folder / "shards", IMAGES, unit_rows=7)
-    index = read_index(shards)
-    values = (np.arange(100) % 2).astype(np.uint8)[:, None]
-    table = LabelTable(("any",), index["image_id"].combine_chunks(), values, 0)
     layout = ImageLayout(("brain", "subdural"), "uint8", 2, 2, slots)
-    selection = select(CurateConfig(shards=shards, labels="l", out="o"), index, table)
+    selection = select(CurateConfig(shards=shards, labels="l", out="o"), *labelled(shards))
     plan = plan_copies(selection, layout, part_rows=30, seed=0)
     return CopyTask(shards, str(folder / "buckets"), str(folder / "set"), layout, json.dumps({"x": 1})), plan
 
@@ -60,6 +68,16 @@ def test_neighbours_stand_before_and_after_the_image(tmp_path):
     assert rows["ID_005"] == bytes([5] * 16 + [6] * 8)
     assert rows["ID_006"] == bytes([5] * 8 + [6] * 8 + [7] * 8)
     assert rows["ID_009"] == bytes([8] * 8 + [9] * 16)
+
+
+def test_hounsfield_units_are_copied_as_they_are(tmp_path):
+    """One channel of int16 takes as many bytes as two of uint8."""
+    task, plan = planned(tmp_path, slots=3)
+    hu = replace(task.layout, channels=("hu",), dtype="int16")
+    assert hu.all_channels == ("hu_previous", "hu", "hu_next")
+    rows = {row["image_id"]: row["image"] for row in copied(replace(task, layout=hu), plan).to_pylist()}
+    found = np.frombuffer(rows["ID_006"], np.int16).reshape(3, 2, 2)
+    np.testing.assert_array_equal(found[:, 0, 0], [0x0505, 0x0606, 0x0707])
 
 
 def test_a_part_is_written_as_shards_are(tmp_path):
@@ -134,3 +152,41 @@ def test_shards_read_in_pieces_give_the_same_bytes(tmp_path, monkeypatch):
     task, plan = planned(tmp_path / "pieces", slots=3)
     assert copied(task, plan).equals(whole)
     assert len(list(Path(task.buckets).iterdir())) == 29
+
+
+def peak_bytes(work: Callable[[], None]) -> int:
+    """Return the most that numpy, Python and Arrow held together while `work` ran."""
+    ours = pa.default_memory_pool()
+    pool = pa.proxy_memory_pool(ours)
+    pa.set_memory_pool(pool)
+    tracemalloc.start()
+    try:
+        work()
+        return tracemalloc.get_traced_memory()[1] + (pool.max_memory() or 0)
+    finally:
+        tracemalloc.stop()
+        pa.set_memory_pool(ours)
+
+
+def test_a_task_holds_no_more_of_a_large_set_than_of_a_small_one(tmp_path, monkeypatch):
+    """Images of 12 KiB, 128 a read and 100 a part at most: a task holds some of 1.5 MiB, a set of 1,600 is 19 MiB."""
+    monkeypatch.setattr(plan_module, "READ_BYTES", 128 * 3 * 64 * 64)
+    layout = ImageLayout(("a", "b", "c"), "uint8", 64, 64, slots=1)
+    peaks = []
+    for images in (400, 1600):
+        folder = tmp_path / str(images)
+        rows = [{"image": bytes([n % 251]) * layout.image_bytes} for n in range(images)]
+        shards = write_conversion(folder / "shards", rows, unit_rows=400)
+        selection = select(CurateConfig(shards=shards, labels="l", out="o"), *labelled(shards))
+        plan = plan_copies(selection, layout, part_rows=100, seed=0)
+        task = CopyTask(shards, str(folder / "buckets"), str(folder / "set"), layout, "{}")
+        reads = list(plan.copies_by_read())
+        first = max(peak_bytes(partial(write_buckets, task, copies)) for copies in reads)
+        parts = enumerate(zip(plan.parts, plan.rows, strict=True))
+        second = max(
+            peak_bytes(partial(write_part, task, part, path, rows, len(reads))) for part, (path, rows) in parts
+        )
+        peaks.append((first, second))
+    for small, large in zip(*peaks, strict=True):
+        assert large < 1.2 * small
+        assert large < 4 << 20
