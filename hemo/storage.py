@@ -73,7 +73,7 @@ def write_bytes(location: str, data: bytes | memoryview) -> None:
     """
     fs, path = filesystem(location)
     if not isinstance(fs, LocalFileSystem):
-        fs.pipe_file(path, data)
+        fs.pipe_file(path, bytes(data))  # botocore takes no memoryview
         return
     final = Path(path)
     final.parent.mkdir(parents=True, exist_ok=True)
