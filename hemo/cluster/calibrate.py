@@ -88,7 +88,7 @@ def calibrate(
 
     Raises:
         ConfigError: If the cluster has no CPU yet.
-        SourceError: If the corpus has too few files to measure.
+        SourceError: If the corpus has too few files to measure, or empty ones.
         HemoError: If files could not be read.
     """
     nodes, cpus = _present()
@@ -99,6 +99,8 @@ def calibrate(
             measured = _measure(task, sample, scratch)
     finally:
         remove(scratch)
+    if not any(share.size_bytes for share in measured.read):
+        raise SourceError("source: the files read for a sample have no bytes at all; is it the right folder?")
     count = sum(share.files for share in measured.converted)
     calibration = Calibration(
         nodes=nodes,

@@ -97,6 +97,10 @@ def test_a_short_run_on_the_corpus_itself(ray_cluster, corpus, tmp_path, capsys)
 def test_bad_input_is_refused_as_convert_does(ray_cluster, corpus, tmp_path):
     with pytest.raises(SourceError, match="no/such/folder"):
         plan_conversion(config(source="/no/such/folder", out=str(tmp_path / "out")))
+    for file in corpus.iterdir():
+        file.write_bytes(b"")
+    with pytest.raises(SourceError, match="have no bytes at all"):
+        plan_conversion(config(source=str(corpus), out=str(tmp_path / "out")))
     for file in list(corpus.iterdir())[1:]:
         file.unlink()
     with pytest.raises(SourceError, match="too few to measure anything"):
