@@ -29,7 +29,6 @@ from hemo.corpus.phantom.plan import plan_corpus
 from hemo.corpus.phantom.slice_file import make_slice_file
 
 KINDS = ("worker", "driver", "node", "ctrl-c")
-KILLS_AT_MOST = 3
 STARTS_AT_MOST = 5
 DELAY_S = 0.1
 TIMEOUT_S = 180.0
@@ -122,6 +121,7 @@ def main() -> None:
     arguments.add_argument("--runs", type=int, default=20)
     arguments.add_argument("--seed", type=int, default=0)
     arguments.add_argument("--slices", type=int, default=2400)
+    arguments.add_argument("--kills", type=int, default=3, help="in a run at most")
     given = arguments.parse_args()
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell ignores it for what it runs in the background
     with tempfile.TemporaryDirectory(prefix="hemo-kill-") as scratch, two_nodes(Path(scratch)) as nodes:
@@ -136,7 +136,8 @@ def main() -> None:
         for number in range(given.runs):
             conversion = Conversion(corpus, Path(scratch, f"run-{number}"), nodes.address)
             rng = np.random.default_rng([given.seed, number])
-            plan = planned_kills(rng, KINDS[number % len(KINDS)], reference.shards())
+            count = int(rng.integers(1, given.kills, endpoint=True))
+            plan = planned_kills(rng, KINDS[number % len(KINDS)], count, reference.shards())
             outcome = run(conversion, plan, nodes, wanted)
             faults = outcome.faults or lost_or_twice(conversion.out, given.slices)
             differing += bool(faults)
@@ -162,9 +163,9 @@ def make_corpus(folder: Path, slices: int) -> Path:
     return folder
 
 
-def planned_kills(rng: np.random.Generator, first: str, shards: int) -> list[Kill]:
-    """Return one to three kills, the first of a given kind, in the order in which their shards are reached."""
-    kinds = [first, *rng.choice(KINDS, size=rng.integers(KILLS_AT_MOST))]
+def planned_kills(rng: np.random.Generator, first: str, count: int, shards: int) -> list[Kill]:
+    """Return some kills, the first of a given kind, in the order in which their shards are reached."""
+    kinds = [first, *rng.choice(KINDS, size=count - 1)]
     moments = sorted(int(moment) for moment in rng.integers(1, int(0.95 * shards), size=len(kinds)))
     return [
         Kill(str(kind), moment, rng.uniform(0, DELAY_S), int(rng.integers(1000)))

@@ -1,9 +1,12 @@
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
 
+from hemo.cluster.claim import claimed
 from hemo.cluster.convert import convert_corpus
 from hemo.config.convert import ConvertConfig
 from hemo.corpus.sources import list_corpus
@@ -161,12 +164,70 @@ def test_the_output_of_another_source_is_left_alone(config, tmp_path):
     assert read_card(config().out).rows == 10
 
 
-def test_too_many_rejects_fail_the_run_and_keep_what_was_written(config, corpus):
+def test_too_many_rejects_stop_the_run_before_the_rest_is_converted(config, corpus):
+    """The limit is passed as soon as the rest, were it faultless, could not make up for it."""
+    for number in range(400):
+        (corpus / f"ID_a{number:03}.dcm").write_bytes(head_file(PixelData=b"\0") if number < 20 else b"")
+    limited = config(unit_files=1, max_reject_fraction=0.02)
+    with pytest.raises(
+        RejectLimitError, match=r"(9|1\d) of 410 inputs were rejected, .* 0\.02: .*; the shards in .*/out"
+    ):
+        convert_corpus(limited)
+    assert 9 <= len(times(limited.out)) < 300
+    assert not Path(limited.out, "card.json").exists()
+    card = read_card(convert_corpus(config(unit_files=1, max_reject_fraction=1)))
+    assert (card.rows, card.reject_reasons) == (10, {"not_dicom": 380, "truncated": 20})
+
+
+def test_a_limit_passed_in_the_end_only_leaves_index_and_rejects(config, corpus):
     (corpus / "ID_bad.dcm").write_bytes(head_file(PixelData=b"\0"))
     with pytest.raises(RejectLimitError, match=r"1 of 11 inputs were rejected, .* 0.05: truncated 1"):
-        convert_corpus(config())
+        convert_corpus(config(unit_files=11))
     assert read_card(config().out).rejects == 1
-    convert_corpus(config(max_reject_fraction=0.1))
+    convert_corpus(config(unit_files=11, max_reject_fraction=0.1))
+
+
+def test_a_second_run_in_the_same_folder_is_refused_while_the_first_goes_on(config):
+    out = Path(config().out)
+    out.mkdir()
+    with claimed(str(out)), pytest.raises(OutputError, match=r"another run is writing in .*/out; wait"):
+        convert_corpus(config())
+    assert not list(out.iterdir())
+    assert read_card(convert_corpus(config())).rows == 10
+
+
+@pytest.mark.parametrize("place", ["", "shards/"])
+def test_what_a_killed_run_left_half_written_goes_even_if_all_is_done(config, place):
+    whole = contents(convert_corpus(config()))
+    Path(config().out, f"{place}.index.parquet.0123456789abcdef.tmp").write_bytes(b"half")
+    assert contents(convert_corpus(config())) == whole
+
+
+def test_a_disk_that_is_full_for_the_index_is_told(config, monkeypatch):
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("hemo.cluster.convert.write_derived", full)
+    with pytest.raises(HemoError, match=r"convert stopped: .*/out: No space left on device; run it again"):
+        convert_corpus(config())
+    monkeypatch.undo()
+    assert read_card(convert_corpus(config())).rows == 10
+
+
+def test_the_bytes_do_not_depend_on_the_number_of_workers(config, corpus, tmp_path_factory):
+    """Two here; one and four in clusters of their own."""
+    whole = contents(convert_corpus(config(unit_files=1)))
+    jobs = []
+    for cpus in (1, 4):
+        out, folder = corpus.parent / f"by_{cpus}", tmp_path_factory.mktemp("ray")
+        flags = ["--source", str(corpus), "--corpus", "rsna", "--out", str(out), "--side_px", "16", "--unit_files", "1"]
+        local = ["--cluster.address", "local", "--cluster.cpus", str(cpus), "--cluster.temp_dir", str(folder)]
+        command = [sys.executable, "-m", "ray_jobs.convert", *flags, *local]
+        jobs.append((out, subprocess.Popen(command, stderr=subprocess.PIPE, text=True)))
+    for out, job in jobs:
+        _, told = job.communicate(timeout=300)
+        assert job.returncode == 0, told
+        assert contents(str(out)) == whole
 
 
 def test_a_missing_key_file_is_refused(config, tmp_path):
