@@ -13,6 +13,9 @@ from hemo.imaging.quality import is_blank
 from hemo.imaging.resize import to_square
 from hemo.imaging.settings import ImageSettings
 
+LARGEST_PIXELS = 1 << 26
+"""Of a photograph, found in its header: 8,192 x 8,192."""
+
 MODES = {"rgb": "RGB", "grey": "L"}
 
 
@@ -24,7 +27,7 @@ def images_of_photo(data: bytes, settings: ImageSettings) -> list[Image | Reject
         settings: Of an image folder: colours kept, side.
 
     Returns:
-        One image, or one reject `not_image`.
+        One image, or one reject, `not_image` or `too_large`.
     """
     try:
         pixels = _decode(data, MODES[settings.colour])
@@ -47,12 +50,18 @@ def _decode(data: bytes, mode: str) -> NDArray[np.uint8]:
     """Return pixels of shape (rows, cols, channels), uint8, upright.
 
     Raises:
-        SliceError: `not_image` if the file is no JPEG or PNG, is cut short or is damaged.
+        SliceError: `not_image` if the file is no JPEG or PNG, is cut short or is damaged; `too_large`.
     """
     try:
         with PIL.Image.open(io.BytesIO(data), formats=("JPEG", "PNG")) as photo:
+            if photo.width * photo.height > LARGEST_PIXELS:
+                raise SliceError("too_large", f"{photo.height} x {photo.width} pixels")
             upright = _eight_bits(PIL.ImageOps.exif_transpose(photo)).convert(mode)
             return np.asarray(upright).reshape(upright.height, upright.width, -1)
+    except (SliceError, MemoryError):
+        raise
+    except PIL.Image.DecompressionBombError as error:
+        raise SliceError("too_large", f"more than {LARGEST_PIXELS} pixels") from error
     except Exception as error:  # the decoders raise OSError, SyntaxError, struct.error, ... on damaged files
         raise SliceError("not_image", f"{type(error).__name__} while decoding") from error
 

@@ -26,6 +26,7 @@ NOISE_STEP_HU = 500.0
 """Mean step between neighbours in a row: at most 80 in real heads, 270 in made streaks of metal, 1,250 and more in rows
 of random 12-bit values (measured)."""
 
+LARGEST_STEP_HU = np.int16(4096)  # that counts: a few outliers of -32,768 are no noise
 NOISE_ROW_FRACTION = 0.05
 STRIDE = 8
 
@@ -63,6 +64,6 @@ def _noisy_rows(hu: NDArray[np.int16]) -> float:
     rows = hu[::STRIDE]
     if rows.shape[1] < 2:
         return 0.0
-    steps = cv2.absdiff(rows[:, 1:], rows[:, :-1])  # saturates at 32,767: far above any limit
+    steps = np.minimum(cv2.absdiff(rows[:, 1:], rows[:, :-1]), LARGEST_STEP_HU)  # the difference saturates, too
     means = cv2.reduce(steps, 1, cv2.REDUCE_AVG, dtype=cv2.CV_32F)
     return cv2.countNonZero(cv2.inRange(means, NOISE_STEP_HU, float("inf"))) / len(rows)

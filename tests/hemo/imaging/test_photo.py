@@ -1,4 +1,6 @@
 import io
+import struct
+import zlib
 
 import numpy as np
 import PIL.Image
@@ -59,3 +61,31 @@ def test_a_damaged_file_is_a_reject(damage):
     (reject,) = images_of_photo(damage(jpeg), settings("rgb"))
     assert isinstance(reject, Reject)
     assert reject.code == "not_image"
+
+
+@pytest.mark.parametrize("side", [9000, 60000])
+def test_a_picture_that_would_fill_memory_is_a_reject(side):
+    """The header of a PNG of a few bytes may promise anything; 9,000 x 9,000 is below Pillow's own limit."""
+    header = b"IHDR" + struct.pack(">IIBBBBB", side, side, 8, 2, 0, 0, 0)
+    chunk = struct.pack(">I", 13) + header + struct.pack(">I", zlib.crc32(header))
+    (reject,) = images_of_photo(b"\x89PNG\r\n\x1a\n" + chunk + b"\0\0\0\x00IDAT5\xaf\x06\x1e", settings("rgb"))
+    assert (type(reject), reject.code) == (Reject, "too_large")
+
+
+def test_a_sideways_photo_is_turned_upright():
+    """EXIF orientation 6: the first row is the right-hand side."""
+    exif = PIL.Image.Exif()
+    exif[0x0112] = 6
+    buffer = io.BytesIO()
+    PIL.Image.fromarray(np.array([[10, 10], [200, 200]], np.uint8).repeat(8, 0).repeat(8, 1)).save(
+        buffer, "JPEG", exif=exif, quality=100
+    )
+    (image,) = images_of_photo(buffer.getvalue(), settings("grey"))
+    np.testing.assert_allclose(image.pixels[0], [[200, 10], [200, 10]], atol=2)
+
+
+def test_byte_identical_files_share_a_digest_and_patients_do_not_matter():
+    data = encoded(np.arange(48, dtype=np.uint8).reshape(4, 4, 3), "PNG")
+    first, second = (images_of_photo(data, settings("rgb"))[0] for _ in range(2))
+    assert first.pixel_digest == second.pixel_digest
+    assert len(first.pixel_digest) == 16
