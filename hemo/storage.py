@@ -20,7 +20,15 @@ _TEMPORARY = re.compile(r"\..+\.[0-9a-f]{16}\.tmp")
 
 
 def absolute(location: str) -> str:
-    """Return a URI unchanged and a path made absolute, `~` expanded, so that every process means the same place."""
+    """Return a URI unchanged and a path made absolute, `~` expanded, so that every process means the same place.
+
+    Of a chain (`zip://labels.csv::data/rsna.zip`) the last link is such a location.
+    """
+    chain, separator, last = location.rpartition("::")
+    return f"{chain}{separator}{_absolute(last)}" if "://" in chain else _absolute(location)
+
+
+def _absolute(location: str) -> str:
     protocol, path = split_protocol(location)
     if protocol in (None, "file"):
         return os.path.normpath(Path(path).expanduser().absolute())

@@ -87,7 +87,8 @@ def labels_of_classes(image_ids: pa.StringArray, source_class: pa.StringArray) -
 
 
 def _parsed(data: bytes, location: str) -> LabelTable:
-    table = _read_parquet(data, location) if location.endswith(".parquet") else _read_csv(data, location)
+    name = location.partition("::")[0]  # of `zip://labels.parquet::data.zip` the first link
+    table = _read_parquet(data, location) if name.endswith(".parquet") else _read_csv(data, location)
     if not table.num_rows:
         raise LabelError(f"labels: {location} has a header but no rows")
     if [name.lower() for name in table.column_names] == ["id", "label"]:
@@ -97,7 +98,7 @@ def _parsed(data: bytes, location: str) -> LabelTable:
 
 def _read_csv(data: bytes, location: str) -> pa.Table:
     """Return all columns as strings: what is no label can then be shown as it stands in the file."""
-    content = gzip.decompress(data) if location.endswith(".gz") else data
+    content = gzip.decompress(data) if location.partition("::")[0].endswith(".gz") else data
     first = content[: content.find(b"\n")] if b"\n" in content else content
     header = next(csv.reader([first.decode("utf-8-sig").rstrip("\r")]), [])
     _check_header(header, location)

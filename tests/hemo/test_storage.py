@@ -10,6 +10,7 @@ import pytest
 
 from hemo import storage
 from hemo.errors import OutputError, SourceError
+from tests.zips import zip_of
 
 
 @pytest.fixture(params=["disk", "memory"])
@@ -154,3 +155,14 @@ def test_only_the_names_of_unfinished_writes_are_temporary(tmp_path: Path, monke
 def test_a_folder_that_cannot_be_made_is_told_as_such() -> None:
     with pytest.raises(OutputError, match=r"cannot write in /proc/x \(the folder may not be created\); give"):
         storage.require_writable("/proc/x")
+
+
+def test_a_member_of_a_zip_is_a_location_like_another(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "data.zip").write_bytes(zip_of([("labels/train.csv", b"ID,Label")]))
+    monkeypatch.chdir(tmp_path)
+    location = storage.absolute("zip://labels/train.csv::data.zip")
+    assert location == f"zip://labels/train.csv::{tmp_path}/data.zip"
+    assert storage.absolute(location) == location
+    assert storage.exists(location)
+    assert storage.read_bytes(location) == b"ID,Label"
+    assert storage.absolute("zip://a.csv::s3://bucket/data.zip") == "zip://a.csv::s3://bucket/data.zip"

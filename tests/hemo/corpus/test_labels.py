@@ -22,6 +22,15 @@ def as_dict(table: LabelTable) -> dict[str, list[int]]:
     return dict(zip(table.keys.to_pylist(), table.values.tolist(), strict=True))
 
 
+def test_the_form_of_a_table_in_a_zip_is_told_by_its_own_name():
+    table = pa.table({"image_id": ["a"], "sick": [1]})
+    buffer = io.BytesIO()
+    pq.write_table(table, buffer)
+    assert as_dict(parse_labels(buffer.getvalue(), "zip://x.parquet::data.zip")) == {"a": [1]}
+    packed = gzip.compress(b"image_id,sick\nb,0\n")
+    assert as_dict(parse_labels(packed, "zip://x.csv.gz::data.zip")) == {"b": [0]}
+
+
 def test_long_csv_has_a_row_an_image_with_any_first():
     table = parse_labels(LONG.encode(), "x.csv")
     assert table.classes == RSNA_CLASSES

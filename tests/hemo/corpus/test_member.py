@@ -2,14 +2,17 @@
 
 import os
 import zipfile
+from collections import Counter
 from pathlib import Path
 
 import fsspec
+import numpy as np
 import pytest
 
 from hemo.corpus.archive import list_archive
 from hemo.corpus.member import read_members
-from hemo.errors import SliceError, SourceChangedError
+from hemo.corpus.sources import read_files
+from hemo.errors import SliceError, SourceChangedError, SourceError
 from tests.zips import changed_entry, zip_of
 
 CONTENT = bytes(range(256)) * 40
@@ -125,3 +128,25 @@ def test_a_vanished_zip_is_a_missing_file(tmp_path):
     Path(source).unlink()
     with pytest.raises(FileNotFoundError):
         read_members(source, files)
+
+
+def test_no_damage_to_a_zip_is_more_than_an_error(tmp_path):
+    """Bytes flipped, cut and spliced: each member is whole, damaged or refused, or the zip is no whole one."""
+    contents = {b"first" * 99, CONTENT, b""}
+    whole = zip_of([("a.dcm", b"first" * 99), ("b.dcm", CONTENT), ("c.dcm", b"")])
+    random, outcomes = np.random.default_rng(7), Counter()
+    for _ in range(400):
+        data = bytearray(whole)
+        for at in random.integers(0, len(data), random.integers(1, 6)):
+            data[at] = random.integers(256)
+        if random.random() < 0.2:
+            del data[random.integers(len(data)) :][: random.integers(50)]
+        try:
+            read = read_files(made(tmp_path, bytes(data)), list_archive(str(tmp_path / "data.zip")))
+        except SourceError:
+            outcomes["no whole zip"] += 1
+            continue
+        assert all(isinstance(member, SliceError) or member in contents for member in read)
+        outcomes["damaged" if any(isinstance(member, SliceError) for member in read) else "whole"] += 1
+    assert min(outcomes.values()) > 20
+    assert len(outcomes) == 3
