@@ -71,6 +71,8 @@ def _convert(config: ConvertConfig, listing: Listing, pseudonyms: Pseudonymiser,
     units, valid = _plan(config, listing, done, pseudonyms, settings)
     others = f" ({listing.ignored} others beside them left out)" if listing.ignored else ""
     say(f"convert: {len(listing.files)} files{others} in {len(units)} units, {len(valid)} of them done")
+    if listing.unused_columns:
+        say(f"convert: columns of the table that are not used: {', '.join(listing.unused_columns)}")
     task = UnitTask(config.source, settings, pseudonyms, config.read_threads)
     todo = [unit for unit in units if unit.number not in valid]
     done |= _convert_units(task, todo, [done[number] for number in valid], config)

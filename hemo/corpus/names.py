@@ -28,6 +28,12 @@ def ending_of(path: str) -> str:
     return name[dot:].lower() if 0 < dot < len(name) - 1 else ""
 
 
+def belongs(path: str, corpus: Corpus) -> bool:
+    """Tell whether a file is part of such a corpus, by its ending; `._NAME`, which macOS puts beside NAME, never is."""
+    endings = ENDINGS[corpus]
+    return (not endings or ending_of(path) in endings) and not path.startswith("._") and "/._" not in path
+
+
 def image_stem(path: str, corpus: Corpus) -> str:
     """Return what names a file's images: the stem for `rsna`, else the relative path without its ending."""
     ending = ending_of(path)

@@ -10,7 +10,7 @@ from hemo.corpus.bucket import list_bucket, read_objects
 from hemo.corpus.folder import list_folder, read_from_folder
 from hemo.corpus.listing import MEDIA, Corpus, Listing, Media, SourceFile
 from hemo.corpus.member import read_members
-from hemo.corpus.names import ENDINGS, ending_of, image_stem
+from hemo.corpus.names import ENDINGS, belongs, image_stem
 from hemo.corpus.table import list_table, media_of_table, place_in_table
 from hemo.errors import SliceError, SourceError
 from hemo.storage import filesystem, is_local, join
@@ -30,13 +30,12 @@ def list_corpus(source: str, corpus: Corpus) -> Listing:
     if corpus == "manifest":
         return list_table(source)
     found = list(_found(source))
-    endings = ENDINGS[corpus]
-    files = [file for file in found if not endings or ending_of(file.path) in endings]
+    files = [file for file in found if belongs(file.path, corpus)]
     files.sort(key=lambda file: file.path)
     if not found:
         raise SourceError(f"source: {source} is empty; give the folder, zip or bucket of the corpus")
     if not files:
-        wanted = " or ".join(sorted(endings))
+        wanted = " or ".join(sorted(ENDINGS[corpus])) or "such"
         raise SourceError(
             f"source: {source} holds no {wanted} files ({len(found)} others); is --corpus {corpus} right?"
         )

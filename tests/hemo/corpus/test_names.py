@@ -1,7 +1,7 @@
 import pytest
 
 from hemo.config.convert import ConvertConfig
-from hemo.corpus.names import class_and_split, image_stem, patient_in_name
+from hemo.corpus.names import belongs, class_and_split, image_stem, patient_in_name
 
 PATTERN = ConvertConfig.model_fields["patient_pattern"].default
 
@@ -46,3 +46,21 @@ def test_folders_name_class_and_split(path, wanted):
 def test_chest_xray_names_hold_the_patient(name, patient):
     """Nobody knows whether NORMAL2-IM-0115 and IM-0115 are one person: they are kept together, to be safe."""
     assert patient_in_name(f"train/X/{name}", PATTERN) == patient
+
+
+@pytest.mark.parametrize(
+    ("path", "corpus", "counts"),
+    [
+        ("stage_2_train/ID_a.dcm", "rsna", True),
+        ("stage_2_train/ID_a.DCM", "rsna", True),
+        ("stage_2_train.csv", "rsna", False),
+        ("S1/I10", "dicom", True),
+        ("train/NORMAL/a.JPEG", "image_folder", True),
+        ("__MACOSX/train/NORMAL/._a.jpeg", "image_folder", False),
+        ("._I10", "dicom", False),
+        ("dot._dot/a.dcm", "rsna", True),
+        (".png", "image_folder", False),
+    ],
+)
+def test_endings_tell_what_belongs_to_a_corpus(path, corpus, counts):
+    assert belongs(path, corpus) == counts
