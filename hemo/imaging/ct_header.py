@@ -8,7 +8,7 @@ from hemo.errors import SliceError
 from hemo.imaging import elements as tags
 from hemo.imaging.elements import Elements, identifier, numbers, text, texts, whole
 
-LARGEST_PIXELS = 1 << 24  # of a frame: 4,096 x 4,096
+LARGEST_SIDE_PX = 4096  # of a frame; it becomes a square of its longer side
 LARGEST_FRAMES = 1 << 14
 LARGEST_FILE_PIXELS = 1 << 30  # of all frames together
 LARGEST_MM = 1e6  # of a position or a spacing
@@ -144,12 +144,12 @@ def _transfer_syntax(dataset: Elements) -> str:
 
 
 def _require_sane(header: CtHeader) -> None:
-    pixels = header.rows * header.cols
     if header.rows < 1 or header.cols < 1 or header.frames < 1:
         raise SliceError("bad_header", "no rows, no columns or no frames")
     if header.frames > LARGEST_FRAMES:
         raise SliceError("too_large", f"more than {LARGEST_FRAMES} frames")
-    if pixels > LARGEST_PIXELS or pixels * header.frames > LARGEST_FILE_PIXELS:
+    too_long = max(header.rows, header.cols) > LARGEST_SIDE_PX
+    if too_long or header.rows * header.cols * header.frames > LARGEST_FILE_PIXELS:
         raise SliceError("too_large", f"{header.frames} frames of {header.rows} x {header.cols} pixels")
     bits_fit = header.bits_allocated in (8, 16) and 1 <= header.bits_stored <= header.bits_allocated
     if header.samples not in (1, 3) or not bits_fit:

@@ -13,8 +13,8 @@ from hemo.imaging.quality import is_blank
 from hemo.imaging.resize import to_square
 from hemo.imaging.settings import ImageSettings
 
-LARGEST_PIXELS = 1 << 26
-"""Of a photograph, found in its header: 8,192 x 8,192."""
+LARGEST_SIDE_PX = 8192
+"""Of a photograph, found in its header; it becomes a square of its longer side."""
 
 MODES = {"rgb": "RGB", "grey": "L"}
 
@@ -54,14 +54,14 @@ def _decode(data: bytes, mode: str) -> NDArray[np.uint8]:
     """
     try:
         with PIL.Image.open(io.BytesIO(data), formats=("JPEG", "PNG")) as photo:
-            if photo.width * photo.height > LARGEST_PIXELS:
+            if max(photo.size) > LARGEST_SIDE_PX:
                 raise SliceError("too_large", f"{photo.height} x {photo.width} pixels")
             upright = _eight_bits(PIL.ImageOps.exif_transpose(photo)).convert(mode)
             return np.asarray(upright).reshape(upright.height, upright.width, -1)
     except (SliceError, MemoryError):
         raise
     except PIL.Image.DecompressionBombError as error:
-        raise SliceError("too_large", f"more than {LARGEST_PIXELS} pixels") from error
+        raise SliceError("too_large", f"a side of more than {LARGEST_SIDE_PX} pixels") from error
     except Exception as error:  # the decoders raise OSError, SyntaxError, struct.error, ... on damaged files
         raise SliceError("not_image", f"{type(error).__name__} while decoding") from error
 

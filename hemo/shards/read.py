@@ -37,7 +37,5 @@ def _chunk_images(chunk: pa.BinaryArray, shape: tuple[int, int, int], dtype: np.
     size = int(np.prod(shape)) * dtype.itemsize
     if not np.all(np.diff(offsets) == size):
         raise ValueError(f"a row is not {shape} of {dtype}, {size} bytes")
-    values: NDArray[Any] = np.frombuffer(
-        data, dtype, count=len(chunk) * size // dtype.itemsize, offset=int(offsets[0])
-    )
+    values: NDArray[Any] = np.frombuffer(data, dtype, count=len(chunk) * size // dtype.itemsize, offset=int(offsets[0]))
     return values.reshape(len(chunk), *shape)

@@ -349,7 +349,7 @@ def test_a_directory_of_files_is_named_as_such(shared_data):
         (head_file(BitsAllocated=32, BitsStored=32), "unsupported_pixels", "32 bits"),
         (head_file(SamplesPerPixel=2), "unsupported_pixels", "2 samples"),
         (head_file(Rows=0), "bad_header", "no rows"),
-        (head_file(Rows=8192, Columns=4096), "too_large", "8192 x 4096 pixels"),
+        (head_file(Rows=1, Columns=4097), "too_large", "1 x 4097 pixels"),
         (head_file(RescaleSlope="nan"), "bad_header", "slope nan"),
         (head_file(PhotometricInterpretation="PALETTE COLOR"), "unsupported_pixels", "palette"),
         (head_file(NumberOfFrames=2_000_000), "too_large", "more than 16384 frames"),

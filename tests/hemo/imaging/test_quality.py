@@ -97,7 +97,7 @@ def test_what_a_scanner_can_show_is_not_noise(made):
 
 
 def test_no_real_slice_is_noise_or_blank(shared_data):
-    """27 slices of the corpus and a whole series of 28 with metal-free heads, neck and vertex."""
+    """27 slices of the corpus, and a whole series of 28 from the neck to the vertex."""
     checked = 0
     for folder in ("rsna/stage_2_train", "head_ct_bsd/GE"):
         for file in sorted((shared_data / folder).iterdir()):
