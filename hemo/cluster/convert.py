@@ -189,7 +189,7 @@ def _convert_units(
     """Convert units, with progress on standard error, and return their footers.
 
     Raises:
-        RejectLimitError: As soon as so much was rejected that the rest cannot make up for it.
+        RejectLimitError: As soon as so much was rejected that the rest, one image a file, cannot make up for it.
         HemoError: If files could not be read; the other units are done first.
     """
     made: dict[int, ShardFooter] = {}

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 import ray
 from ray.data import DataContext
 from ray.data.exceptions import SystemException
+from ray.exceptions import OutOfMemoryError
 
 from hemo.errors import HemoError
 
@@ -13,6 +14,9 @@ PASSING_ERRORS = [r"OSError(?!: \[Errno)", "ConnectionError", "TimeoutError", r"
 """Patterns on `ClassName: message`. Not what is missing (2), forbidden (13, 30), a folder (21), full (27, 28, 122)."""
 
 RETRIES = 3
+
+LOST_WORKERS = 8
+"""How often the process that runs a task may die before the job stops; Ray itself would go on for ever."""
 
 _RAY_ADVICE = "Failed to apply UDF transform"
 """Begins the lines on its own retry settings that Ray adds to the text of what a task raised."""
@@ -61,7 +65,7 @@ def _told(error: BaseException) -> str:
 
     Of an OSError only the system's words: Ray puts its advice in the place of the file name.
     """
-    if isinstance(error, MemoryError):
+    if isinstance(error, MemoryError | OutOfMemoryError):
         return "a worker ran out of memory, use fewer CPUs or nodes with more memory"
     kind = "" if isinstance(error, HemoError) else type(error).__name__
     text = (isinstance(error, OSError) and error.strerror) or str(error.args[0] if len(error.args) == 1 else error)

@@ -13,6 +13,7 @@ import ray
 import ray.data  # its import sets up the logger that _quiet changes
 from ray.exceptions import AuthenticationError
 
+from hemo.cluster.data import LOST_WORKERS
 from hemo.config.cluster import ClusterConfig
 from hemo.errors import ConfigError, HemoError
 
@@ -41,6 +42,7 @@ def connected(config: ClusterConfig) -> Iterator[None]:
     _quiet()
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_DATA_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("RAY_task_oom_retries", str(LOST_WORKERS))
     address = _address(config)
     try:
         if address == "local":

@@ -11,7 +11,7 @@ import cv2
 import pyarrow as pa
 import ray
 
-from hemo.cluster.data import data_context, stopped
+from hemo.cluster.data import LOST_WORKERS, data_context, stopped
 from hemo.errors import HemoError, SourceChangedError
 from hemo.shards.footer import ShardFooter
 from hemo.shards.manifest import Unit
@@ -23,9 +23,6 @@ UNITS_A_TASK = 8
 
 TASKS_A_CPU = 2
 """Tasks every CPU is to have left when the next is cut, so that all end at about the same time."""
-
-LOST_WORKERS = 8
-"""How often the process that runs a task may die before the job stops; Ray itself would go on for ever."""
 
 LASTING = (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError, SourceChangedError)
 """What trying again does not mend; of other faults of the storage the whole task is tried again."""
@@ -115,8 +112,8 @@ def convert_batch(units: Sequence[Unit], *, task: UnitTask, out: str) -> Iterato
             except LASTING as error:
                 yield UnitFailure(unit.number, _reason(error, unit, task))
                 continue
-            except OSError as error:
-                raise OSError(error.errno, _reason(error, unit, task)) from None
+            except Exception as error:
+                raise _nameless(error, unit, task) from None
             if writing is not None:
                 yield writing.result()
             writing = writer.submit(_commit, join(out, unit.shard), shard, footer)
@@ -130,6 +127,18 @@ def _commit(location: str, shard: pa.Buffer, footer: ShardFooter) -> ShardFooter
     except OSError as error:
         raise OSError(error.errno, f"{location}: {error.strerror or error}") from None
     return footer
+
+
+def _nameless(error: Exception, unit: Unit, task: UnitTask) -> Exception:
+    """Return an error whose text may be shown and logged: it names no file and no patient where ids are not public."""
+    if isinstance(error, OSError):
+        return OSError(error.errno, _reason(error, unit, task))
+    if task.pseudonyms.keeps_ids or isinstance(error, HemoError | MemoryError):
+        return error
+    kind = type(error).__name__
+    return HemoError(
+        stopped("convert", f"a file of unit {unit.number}: {kind}, its text left out: it may name patients")
+    )
 
 
 def _reason(error: Exception, unit: Unit, task: UnitTask) -> str:

@@ -34,6 +34,11 @@ def message_of(error: Exception) -> str:
         (ValueError("odd"), "convert stopped: ValueError: odd; run it again, finished work is kept"),
         (KeyError("side_px"), "convert stopped: KeyError: side_px; run it again, finished work is kept"),
         (KeyError(), "convert stopped: KeyError; run it again, finished work is kept"),
+        (
+            MemoryError(),
+            "convert stopped: a worker ran out of memory, use fewer CPUs or nodes with more memory; "
+            "run it again, finished work is kept",
+        ),
         (SourceError("/data/a.dcm is gone; restore it"), "/data/a.dcm is gone; restore it"),
     ],
 )
@@ -51,6 +56,7 @@ def test_an_error_in_a_task_is_told_without_rays_advice(error: Exception, told: 
         ("PermissionError: [Errno 13] Permission denied: 'a'", False),
         ("IsADirectoryError: [Errno 21] Is a directory: 'a'", False),
         ("OSError: [Errno 28] No space left on device", False),
+        ("OSError: [Errno 122] Disk quota exceeded", False),
         ("ValueError: odd", False),
     ],
 )
