@@ -32,7 +32,7 @@ from hemo.imaging.rejects import REASONS
 from hemo.imaging.settings import ImageSettings
 from hemo.imaging.windows import resolve_windows
 
-PATIENCE_S = 30.0  # until a worker is given up: damaging a file takes its time too
+PATIENCE_S = 120.0  # until a worker is given up, on a busy machine; what counts as slow is CPU time
 
 WINDOWED = ImageSettings(corpus="rsna", windows=resolve_windows(["brain", "bone"]), side_px=32)
 SETTINGS = (
