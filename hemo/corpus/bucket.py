@@ -1,5 +1,7 @@
 """A bucket, or any other place that fsspec reaches, as a corpus: list it, read many objects at once."""
 
+import errno
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -82,8 +84,9 @@ def _bytes_of(answer: bytes | Exception, path: str) -> bytes:
         return bytes(answer)
     if not isinstance(answer, OSError):
         raise ConnectionError(f"{type(answer).__name__}: {answer}") from answer
-    if "range" in str(answer).lower():  # 416: of an empty object no range can be had
+    for kind, number in ((FileNotFoundError, errno.ENOENT), (PermissionError, errno.EACCES)):
+        if isinstance(answer, kind):
+            raise kind(number, os.strerror(number), path) from answer
+    if answer.errno == errno.EINVAL and "range" in str(answer).lower():  # 416: an empty object has none
         return b""
-    if isinstance(answer, FileNotFoundError | PermissionError):
-        raise type(answer)(answer.errno, answer.strerror or "is not there", path) from answer
     raise answer

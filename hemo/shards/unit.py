@@ -1,5 +1,6 @@
 """One unit of files to one shard: read ahead, decode, window, encode. The inner loop of `convert`."""
 
+import errno
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -102,7 +103,7 @@ def _told_apart(task: UnitTask, unit: Unit) -> Iterator[tuple[SourceFile, bytes 
             f"a file of unit {unit.number} changed after the corpus was listed; run again"
         ) from None
     except OSError as error:
-        raise type(error)(error.errno, error.strerror) from None
+        raise type(error)(error.errno or errno.EIO, error.strerror or "the storage did not answer") from None
 
 
 def decode(data: bytes, settings: ImageSettings, pseudonyms: Pseudonymiser) -> list[Image | Reject]:

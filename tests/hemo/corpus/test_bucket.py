@@ -51,7 +51,7 @@ def test_an_object_of_another_size_stops_the_run(bucket, size_bytes):
 
 
 def test_a_vanished_object_is_a_missing_file(bucket):
-    with pytest.raises(FileNotFoundError):
+    with pytest.raises(FileNotFoundError, match=r"\[Errno 2\] No such file or directory: 'corpus/train/gone\.dcm'"):
         read_objects([f"{bucket}/train/gone.dcm"], [SourceFile("train/gone.dcm", 5, "etag")])
 
 

@@ -5,6 +5,7 @@ import pytest
 
 from hemo.corpus.sources import list_corpus, read_files
 from hemo.errors import SourceError
+from tests.zips import link, zip_of
 
 
 def fill(root: Path, *names: str) -> str:
@@ -65,6 +66,29 @@ def test_two_files_that_would_be_one_image_are_refused_by_name(tmp_path):
     with pytest.raises(SourceError, match=r"stage_1/ID_a\.dcm and stage_2/ID_a\.dcm would both be image ID_a"):
         list_corpus(source, "rsna")
     assert len(list_corpus(source, "dicom").files) == 2
+
+
+@pytest.mark.filterwarnings("ignore:Duplicate name")
+def test_a_member_that_a_zip_holds_twice_is_refused_by_name(tmp_path):
+    (tmp_path / "data.zip").write_bytes(zip_of([("x/a.dcm", b"1"), ("b.dcm", b"2"), ("x/a.dcm", b"3")]))
+    with pytest.raises(SourceError, match=r"data\.zip holds x/a\.dcm twice; zip it again"):
+        list_corpus(str(tmp_path / "data.zip"), "dicom")
+
+
+def test_a_refused_member_stays_in_the_listing_and_takes_nobodys_id(tmp_path):
+    (tmp_path / "data.zip").write_bytes(zip_of([("ID_a.dcm", b"good"), (link("x/ID_a.dcm"), b"/etc/passwd")]))
+    source = str(tmp_path / "data.zip")
+    files = list_corpus(source, "rsna").files
+    assert [file.path for file in files] == ["ID_a.dcm", "x/ID_a.dcm"]
+    data, refusal = read_files(source, files)
+    assert data == b"good"
+    assert refusal.args == ("unsafe_member", "it is a link or device, no file")
+
+
+def test_a_file_that_is_no_zip_is_no_source(tmp_path):
+    (tmp_path / "data.tar").write_bytes(b"")
+    with pytest.raises(SourceError, match=r"data\.tar is no folder and no \.zip"):
+        list_corpus(str(tmp_path / "data.tar"), "dicom")
 
 
 def test_an_empty_folder_is_refused(tmp_path):

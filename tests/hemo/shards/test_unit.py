@@ -194,3 +194,15 @@ def test_large_files_are_read_few_at_a_time():
     sizes = [3 << 20, 1 << 20, 5 << 20, 5 << 20, *[1] * 9]
     files = [SourceFile(str(number), size, "") for number, size in enumerate(sizes)]
     assert [len(batch) for batch in read_batches(files)] == [2, 1, 1, 8, 1]
+
+
+def test_no_storage_fault_names_a_file_under_a_key(corpus, monkeypatch):
+    def fail(*_: object) -> None:
+        raise ConnectionError("could not reach http://bucket/JANE.dcm")
+
+    monkeypatch.setattr("hemo.shards.unit.read_files", fail)
+    unit = unit_of(corpus, 3, *NAMES)
+    with pytest.raises(ConnectionError, match=r"JANE\.dcm"):
+        build_shard(task(corpus), unit)
+    with pytest.raises(ConnectionError, match=r"^\[Errno 5\] the storage did not answer$"):
+        build_shard(task(corpus, pseudonymiser(b"a secret of sixteen bytes")), unit)
