@@ -12,10 +12,12 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
+from matplotlib import get_cachedir
 
 from hemo.cluster.convert import convert_corpus, read_pseudonyms
 from hemo.config.convert import ConvertConfig
-from hemo.errors import ConfigError
+from hemo.corpus.sources import list_corpus
+from hemo.errors import ConfigError, HemoError
 from tests.planted import DATE, MARK, NUMBER, TIME, found_below, mark, needles, planted_corpus
 
 pytestmark = pytest.mark.timeout(300)  # the whole line, on a machine that may be busy
@@ -75,9 +77,12 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Written:
     (folder / "line.yaml").write_text(LINE)
     words = ["--config", str(folder / "line.yaml"), "--out", str(folder / "out"), "--convert.source", str(source)]
     words += ["--curate.labels", str(labels), "--cluster.temp_dir", str(folder / "ray")]
+    places = {"HOME": str(folder / "home"), "TMPDIR": str(folder / "tmp")}  # libraries write there as well
+    for place in places.values():
+        Path(place).mkdir()
     done = subprocess.run(
         [sys.executable, "-m", "ray_jobs.pipeline", *words],
-        env={**os.environ, "HEMO_TEST_KEY": KEY, "WANDB_MODE": "offline"},
+        env={**os.environ, **places, "HEMO_TEST_KEY": KEY, "WANDB_MODE": "offline", "MPLCONFIGDIR": get_cachedir()},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         timeout=270,
@@ -88,8 +93,8 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Written:
 
 
 def test_no_planted_text_is_in_any_byte_that_was_written(written: Written) -> None:
-    """Shards, cards, training set, weights, records, W&B's offline run, report, and all that Ray logged."""
-    parts = ("out/converted/index.parquet", "out/training_set/card.json", "out/report/index.html", "ray")
+    """Shards, cards, training set, weights, records, W&B's offline run, report, all that Ray logged, home and /tmp."""
+    parts = ("out/converted/index.parquet", "out/training_set/card.json", "out/report/index.html", "ray", "home/.ray")
     assert all((written.folder / part).exists() for part in parts)
     assert list(written.out.glob("records/*/wandb/**/*.wandb"))
     assert found_below(written.folder, PLANTED) == {}
@@ -124,6 +129,26 @@ def test_labels_of_true_names_reached_the_pseudonyms(written: Written) -> None:
     splits = json.loads((written.out / "training_set/card.json").read_text())["splits"]
     assert sum(split["rows"] for split in splits.values()) == 2 * PATIENTS
     assert sum(split["positives"]["any"] for split in splits.values()) == PATIENTS
+
+
+@pytest.mark.parametrize("plain", [False, True])
+def test_a_file_that_cannot_be_read_is_named_only_where_names_are_public(
+    plain: bool, ray_cluster: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It vanishes between listing and reading."""
+    monkeypatch.setenv("HEMO_TEST_KEY", KEY)
+    names = {"public_ids": True} if plain else {"pseudonym_key": "env:HEMO_TEST_KEY"}
+    source, _ = planted_corpus(tmp_path / "corpus", 1)
+    config = ConvertConfig(
+        source=str(source), corpus="dicom", out=str(tmp_path / "out"), side_px=16, max_reject_fraction=1, **names
+    )
+    listing = list_corpus(config.source, config.corpus)
+    monkeypatch.setattr("hemo.cluster.convert.list_corpus", lambda *_: listing)
+    next(file for file in files(source)).unlink()
+    with pytest.raises(HemoError) as refused:
+        convert_corpus(config)
+    told = f"{refused.value} {capsys.readouterr()}".encode()
+    assert bool(PLANTED.search(told)) is plain
 
 
 def test_the_search_finds_what_is_public(ray_cluster: None, tmp_path: Path) -> None:
