@@ -62,13 +62,8 @@ class Measured:
     read: list[Share]
     converted: list[Share]
     written: list[Share]
-    index_s: float
-
-    @property
-    def footers(self) -> list[ShardFooter]:
-        """Footers of the sample's shards, by unit."""
-        found = chain.from_iterable(share.footers for share in self.converted)
-        return sorted(found, key=lambda footer: footer.unit)
+    footers: list[ShardFooter]  # of the sample's shards, by unit
+    index_s_per_file: float
 
 
 def calibrate(
@@ -112,7 +107,7 @@ def calibrate(
         written_bytes_per_file=sum(share.size_bytes for share in measured.written) / count,
         list_s=list_s,
         start_s=measured.start_s,
-        index_s_per_file=measured.index_s / count,
+        index_s_per_file=measured.index_s_per_file,
     )
     return calibration, Counter(reject.reason for footer in measured.footers for reject in footer.rejects)
 
@@ -166,9 +161,20 @@ def _measure(task: UnitTask, sample: Sample, scratch: str) -> Measured:
     size_bytes = _size_bytes(join(scratch, "shards")) // len(converted)
     written = _on_every_cpu(_write, range(len(converted)), size_bytes=size_bytes, out=scratch)
     units = sorted(chain.from_iterable(sample.converted), key=lambda unit: unit.number)
-    started = time.perf_counter()
-    write_derived(scratch, units, Measured(0, read, converted, written, 0).footers, ignored=0)
-    return Measured(start_s, read, converted, written, time.perf_counter() - started)
+    footers = sorted(chain.from_iterable(share.footers for share in converted), key=lambda footer: footer.unit)
+    return Measured(start_s, read, converted, written, footers, _index_s_per_file(scratch, units, footers))
+
+
+def _index_s_per_file(scratch: str, units: Sequence[Unit], footers: Sequence[ShardFooter]) -> float:
+    """Return what one more file costs at the end: all units against half of them, without what an index costs once."""
+    seconds = []
+    for count in (len(units), len(units) // 2, len(units)):  # the first only warms up
+        started = time.perf_counter()
+        if count:
+            write_derived(scratch, units[:count], footers[:count], ignored=0)
+        seconds.append(time.perf_counter() - started)
+    more = sum(footer.files for footer in footers[len(units) // 2 :])
+    return max(0.0, seconds[2] - seconds[1]) / more
 
 
 def _on_every_cpu(work: Callable[..., Share], portions: Iterable[Any], **shared: Any) -> list[Share]:
