@@ -126,8 +126,7 @@ def draft_training_set(config: CurateConfig, inputs: Inputs) -> Draft:
 def _show(card: TrainingSetCard) -> None:
     """Print the counts and what the audit found, on standard error."""
     console = Console(stderr=True, highlight=False)
-    for table in (*count_tables(card), format_table(card)):
-        console.print(table)
+    console.print(count_tables(card), format_table(card))
     for line in finding_lines(card):
         console.print(f"- {line}", markup=False)
 

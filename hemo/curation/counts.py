@@ -1,33 +1,28 @@
 """The counts of a training set, and what its audit found, for a terminal."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from rich.box import SIMPLE_HEAD
+from rich.console import Group
 from rich.table import Table
 
 from hemo.curation.card import Count, TrainingSetCard
 
 
-def count_tables(card: TrainingSetCard) -> list[Table]:
+def count_tables(card: TrainingSetCard) -> Group:
     """Return images, patients, positives and pixel formats (rows) after each step, then in each split (columns).
 
     Two tables, so that six classes, five steps and any number of formats fit a terminal of 80 columns.
     """
-    after = count_table(f"training set {card.digest}: images left after each step", _steps(card), card.classes)
-    removed = [f"{step.removed:,}" for step in card.steps]
-    after.add_row("removed", *removed)
-    return [after, count_table(f"split {card.split}", card.splits, card.classes)]
+    steps = _count_table({step.name: step.left for step in card.steps}, card.classes)
+    steps.add_row("removed", *(f"{step.removed:,}" for step in card.steps))
+    splits = _count_table(card.splits, card.classes)
+    return Group(f"training set {card.digest}: what was left after each step", steps, f"split {card.split}", splits)
 
 
-def _steps(card: TrainingSetCard) -> dict[str, Count]:
-    return {step.name: step.left for step in card.steps}
-
-
-def count_table(title: str, counts: dict[str, Count], classes: tuple[str, ...]) -> Table:
+def _count_table(counts: dict[str, Count], classes: tuple[str, ...]) -> Table:
     """Return one table of counts, a column each."""
-    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD)
-    for heading in ("", *counts):
-        table.add_column(heading, justify="right" if heading else "left", no_wrap=True)
+    table = _empty_table(counts)
     columns = list(counts.values())
     _add_row(table, "images", [count.rows for count in columns])
     _add_row(table, "patients", [count.patients for count in columns])
@@ -38,19 +33,25 @@ def count_table(title: str, counts: dict[str, Count], classes: tuple[str, ...]) 
     return table
 
 
+def _empty_table(headings: Iterable[str]) -> Table:
+    table = Table(box=SIMPLE_HEAD)
+    table.add_column("", no_wrap=True)
+    for heading in headings:
+        table.add_column(heading, justify="right", no_wrap=True)
+    return table
+
+
 def _add_row(table: Table, heading: str, numbers: list[int]) -> None:
     table.add_row(heading, *(f"{number:,}" for number in numbers))
 
 
-def format_table(card: TrainingSetCard) -> Table:
+def format_table(card: TrainingSetCard) -> Group:
     """Return the share of positives by pixel format: where formats differ, a model may read the scanner instead."""
     formats = card.audit["positives_by_pixel_format"]
-    table = Table(title="positives among labelled images, by pixel format", title_justify="left", box=SIMPLE_HEAD)
-    for heading in ("", *formats):
-        table.add_column(heading, justify="right" if heading else "left", no_wrap=True)
+    table = _empty_table(formats)
     for name in card.classes:
         table.add_row(name, *(_share(found[name], found["rows"]) for found in formats.values()))
-    return table
+    return Group("positives among the labelled images of each pixel format", table)
 
 
 def _share(part: int, whole: int) -> str:

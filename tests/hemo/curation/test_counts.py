@@ -4,8 +4,7 @@ import io
 from typing import Any
 
 import pytest
-from rich.console import Console
-from rich.table import Table
+from rich.console import Console, RenderableType
 
 from hemo.corpus.labels import RSNA_CLASSES
 from hemo.curation.card import Count, Step, TrainingSetCard
@@ -53,14 +52,16 @@ def card_of(**found: Any) -> TrainingSetCard:
     )
 
 
-def lines_of(table: Table, width: int = 80) -> list[str]:
+def lines_of(table: RenderableType, width: int = 80) -> list[str]:
     screen = Console(file=io.StringIO(), width=width)
     screen.print(table)
     return [line.rstrip() for line in screen.file.getvalue().splitlines()]
 
 
 def test_each_step_and_each_split_is_a_column():
-    after, splits = ([line.split() for line in lines_of(table)] for table in count_tables(card_of()))
+    lines = [line.split() for line in lines_of(count_tables(card_of()))]
+    cut = lines.index(["split", "by_image"])
+    after, splits = lines[:cut], lines[cut:]
     for line in (
         ["converted", "labelled", "clean", "balance", "subset"],
         ["images", "752,803", "752,803", "452,803", "450,000", "450,000"],
@@ -72,15 +73,13 @@ def test_each_step_and_each_split_is_a_column():
         assert line in after
     for line in (["train", "val", "test"], ["epidural", "160", "10", "5"], ["format", "u12", "1,600", "100", "50"]):
         assert line in splits
-    assert ["split", "by_image"] in splits
 
 
 @pytest.mark.parametrize("width", [80, 120])
 def test_six_classes_five_steps_and_three_formats_fit_a_terminal_uncut(width):
-    for table in count_tables(card_of()):
-        lines = lines_of(table, width)
-        assert len(lines) == len(lines_of(table, 1000))
-        assert not any("…" in line for line in lines)
+    lines = lines_of(count_tables(card_of()), width)
+    assert lines == lines_of(count_tables(card_of()), 1000)
+    assert not any("…" in line for line in lines)
 
 
 def test_positives_are_shown_as_a_share_of_their_pixel_format():
