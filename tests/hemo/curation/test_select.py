@@ -1,5 +1,6 @@
 """Curation from index and labels to chosen rows, without copying."""
 
+import re
 from typing import Any
 
 import numpy as np
@@ -8,9 +9,12 @@ import pytest
 
 from hemo.config.curate import CurateConfig
 from hemo.corpus.labels import LabelTable
+from hemo.curation import select as select_module
+from hemo.curation import split
+from hemo.curation.rows import Rows
 from hemo.curation.select import Selection, select
 from hemo.curation.split import TEST, TRAIN, VAL
-from hemo.errors import ConfigError, LabelError
+from hemo.errors import ConfigError, LabelError, SplitError
 from tests.made_shards import index_of
 
 
@@ -73,6 +77,39 @@ def test_linked_patients_share_a_split_and_images_do_not():
     torn = select(config(split="by_image"), index_of(images), labels_of(100, set(range(0, 100, 3))))
     assert torn.audit["linked_patients_in_two_splits"] > 5
     assert torn.audit["equal_pixels_in_two_splits"] > 5
+
+
+def torn_by_hand(config: CurateConfig, rows: Rows, kept: np.ndarray, groups: Any) -> np.ndarray:
+    """A splitter that went wrong: patient P0's two images and the equal images 2 and 7 stand apart."""
+    splits = np.arange(len(kept)) % 3
+    splits[:8] = [TRAIN, TEST, VAL, VAL, TRAIN, TRAIN, TEST, TEST]
+    return splits.astype(np.int8)
+
+
+@pytest.mark.parametrize("name", ["by_patient", "by_patient_stratified", "folds"])
+def test_a_split_of_hemo_s_own_that_leaks_is_refused_with_both_images_and_splits(monkeypatch, name):
+    monkeypatch.setitem(split._SPLITTERS, name, torn_by_hand)
+    images = [{"patient": f"P{n // 2}"} for n in range(8)] + [{} for _ in range(30)]
+    with pytest.raises(SplitError, match="1 linked patients in two splits, such as ID_000 in train and ID_001 in test"):
+        select(config(split=name), index_of(images), labels_of(38, set(range(0, 38, 3))))
+
+
+def test_equal_pixels_that_no_link_kept_together_are_refused(monkeypatch):
+    """Were patients not linked, the equal images 2 in val and 7 in test would be found all the same."""
+    monkeypatch.setitem(split._SPLITTERS, "by_patient", torn_by_hand)
+    monkeypatch.setattr(select_module, "link_patients", lambda patient, pixels: patient)
+    images = [{"pixel_digest": b"x" * 16} if n in (2, 7) else {} for n in range(38)]
+    with pytest.raises(SplitError, match="1 groups of equal pixels in two splits, such as ID_002 in val and ID_007 in"):
+        select(config(), index_of(images), labels_of(38, set(range(0, 38, 3))))
+
+
+def test_what_by_image_tears_is_counted_with_examples():
+    images = [{"patient": "A", "pixel_digest": b"x" * 16}, *({"patient": f"P{n}"} for n in range(80))]
+    images += [{"patient": "A", "pixel_digest": b"x" * 16} for _ in range(10)]
+    found = select(config(split="by_image"), index_of(images), labels_of(91, set(range(0, 91, 3)))).audit
+    assert (found["linked_patients_in_two_splits"], found["equal_pixels_in_two_splits"]) == (1, 1)
+    (example,) = found["equal_pixels_in_two_splits_examples"]
+    assert re.fullmatch(r"ID_\d+ in \w+( and ID_\d+ in \w+)+", example)
 
 
 def test_official_compares_patients_within_a_split_only():
