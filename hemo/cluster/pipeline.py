@@ -12,7 +12,7 @@ from hemo.cluster.session import connected
 from hemo.cluster.sweep import tune_models
 from hemo.config.pipeline import PipelineConfig
 from hemo.config.tune import Choices, TuneConfig
-from hemo.errors import SourceError
+from hemo.errors import ConfigError, SourceError
 from hemo.imaging.settings import image_settings
 from hemo.learning.backbones import feature_shape
 from hemo.storage import exists, require_writable
@@ -57,13 +57,15 @@ def check_inputs(config: PipelineConfig) -> None:
     Raises:
         OutputError: If `out` cannot be written.
         SourceError: If there is no source or no label file.
-        ConfigError: On an unknown window or backbone, a bad pseudonym key, a cell or space that is no trial, or images
-            too small for a backbone.
+        ConfigError: On an unknown window or backbone, Hounsfield units, a bad pseudonym key, a cell or space that is
+            no trial, or images too small for a backbone.
     """
     require_writable(config.out)
     if config.phantom is None:
         _require_source(config)
     settings = image_settings(config.convert, read_pseudonyms(config.convert.pseudonym_key))
+    if settings.dtype != "uint8":
+        raise ConfigError("convert.pixels: hu16 stores Hounsfield units, which training does not take; use windows")
     channels = len(settings.channels) * (1 + 2 * config.curate.neighbours)
     for backbone in _backbones(config.tune):
         feature_shape(backbone, channels, (settings.side_px, settings.side_px))

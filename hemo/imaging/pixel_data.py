@@ -16,8 +16,8 @@ from hemo.imaging.codestream import FrameSize, encoded_size, is_whole
 from hemo.imaging.ct_header import BIG_ENDIAN, CtHeader
 from hemo.imaging.elements import Elements
 
-LITTLE_ENDIAN = {"1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.1.99"}
-"""Implicit, explicit and deflated (inflated on reading), all uncompressed: PS3.5 A.1, A.2, A.5."""
+UNCOMPRESSED = {"1.2.840.10008.1.2", "1.2.840.10008.1.2.1", BIG_ENDIAN}
+"""PS3.5 A.1 to A.3; a deflated file has been inflated before."""
 
 
 def stored_frames(dataset: Elements, header: CtHeader) -> Sequence[NDArray[Any]] | Iterator[NDArray[Any] | SliceError]:
@@ -31,7 +31,7 @@ def stored_frames(dataset: Elements, header: CtHeader) -> Sequence[NDArray[Any]]
         SliceError: If no frame can be had: `no_pixels`, `truncated`, `codec_missing`, `decode_failed`.
     """
     raw = _pixel_bytes(dataset)
-    if header.transfer_syntax not in LITTLE_ENDIAN | {BIG_ENDIAN}:
+    if header.transfer_syntax not in UNCOMPRESSED:
         return _compressed(dataset, header, raw)
     wanted = header.frames * header.rows * header.cols * _cell_bytes(header)
     if len(raw) < wanted:

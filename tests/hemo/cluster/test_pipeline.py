@@ -93,6 +93,7 @@ def test_what_a_stage_raises_ends_the_line(calls: Calls, tmp_path: Path, monkeyp
             "InceptionV3 cannot take images of 64 x 64 px, it wants at least 75 px",
         ),
         ({"convert": {"windows": ["brian"]}}, ConfigError, "brian"),
+        ({"convert": {"pixels": "hu16"}}, ConfigError, "hu16 stores Hounsfield units.*use windows"),
         (
             {"phantom": None, "convert": {"source": "/nowhere", "corpus": "rsna"}},
             SourceError,

@@ -9,7 +9,17 @@ ROOT = Path(__file__).parents[3]
 
 def test_500_damaged_files_become_rows_or_rejects():
     """In a process of its own: a decoder that crashes must not take the suite with it."""
-    command = [sys.executable, "-m", "benchmarks.fuzz_convert", "--files", "500", "--seed", "20261120", "--workers", "1"]
+    command = [
+        sys.executable,
+        "-m",
+        "benchmarks.fuzz_convert",
+        "--files",
+        "500",
+        "--seed",
+        "20261120",
+        "--workers",
+        "1",
+    ]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=100, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "faults: 0" in done.stdout

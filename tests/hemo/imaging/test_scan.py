@@ -86,7 +86,8 @@ def test_elements_out_of_order_are_left_to_pydicom():
 
 
 def test_every_tag_hemo_asks_for_is_kept():
-    named = {value for name, value in vars(tags).items() if name.isupper() and isinstance(value, int)}
+    numbers = {name: value for name, value in vars(tags).items() if name.isupper() and isinstance(value, int)}
+    named = {value for name, value in numbers.items() if not name.startswith("LARGEST")}
     assert named == tags.TEXT_TAGS | tags.WHOLE_TAGS | {tags.PIXEL_DATA}
 
 
