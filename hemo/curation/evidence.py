@@ -1,13 +1,18 @@
 """Every image of equal pixels as a table: what the audit's counts stand for."""
 
+from typing import Any
+
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from hemo.config.curate import SPLITS
 from hemo.corpus.labels import NULL_LABEL
 from hemo.curation.audit import conflicting_labels
 from hemo.curation.rows import Rows, text_column
+
+_EXAMPLES = 5
 
 
 def equal_pixel_table(
@@ -45,6 +50,22 @@ def equal_pixel_table(
         values = rows.labels[members, at]
         columns[f"label_{name}"] = pa.array(values, pa.uint8(), mask=values == NULL_LABEL)
     return pa.table(columns)
+
+
+def link_examples(table: pa.Table) -> list[str]:
+    """Return who is linked through what, for up to five groups of equal pixels: `ID_1 of P1 = ID_2 of P2`.
+
+    Args:
+        table: As `equal_pixel_table` returns it.
+    """
+    links = table.filter(table["links_patients"])
+    shown = links["equal_pixels"].unique().slice(0, _EXAMPLES).to_pylist()
+    groups = (links.filter(pc.equal(links["equal_pixels"], number)).slice(0, _EXAMPLES) for number in shown)
+    return [" = ".join(_image_of_patient(image) for image in group.to_pylist()) for group in groups]
+
+
+def _image_of_patient(image: dict[str, Any]) -> str:
+    return f"{image['image_id']} of {image['patient']}" if image["patient"] is not None else str(image["image_id"])
 
 
 def _several(number: NDArray[np.int64], patient: NDArray[np.int64]) -> NDArray[np.bool_]:

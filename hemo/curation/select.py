@@ -13,7 +13,7 @@ from hemo.curation.audit import audit, equal_pixels, group_names, link_patients
 from hemo.curation.balance import smallest, undersample
 from hemo.curation.card import Step
 from hemo.curation.clean import unflagged
-from hemo.curation.evidence import equal_pixel_table
+from hemo.curation.evidence import equal_pixel_table, link_examples
 from hemo.curation.leakage import require_apart, torn, torn_images
 from hemo.curation.rows import Rows, join_labels, text_column
 from hemo.curation.split import TRAIN, assign_splits, official_splits, target_column
@@ -87,14 +87,15 @@ def select(config: CurateConfig, index: pa.Table, table: LabelTable) -> Selectio
     splits = _balance(config, ledger, splits)
     splits, reductions = _limit(config, ledger, splits)
     _require_two_classes(rows, ledger.kept[splits == TRAIN])
+    evidence = equal_pixel_table(rows, pixels, groups, (ledger.kept, splits))
     findings = {
         **audit(rows, patient_group, pixels),
+        "link_examples": link_examples(evidence),
         **_label_findings(rows, table),
         **_split_findings(config, rows, (ledger.kept, splits), (groups[0], pixels)),
     }
     if official is not None:
         findings["note"] = "patients are compared within each official split only: across them nobody knows"
-    evidence = equal_pixel_table(rows, pixels, groups, (ledger.kept, splits))
     return Selection(rows, ledger.kept, splits, tuple(ledger.steps), findings, evidence, reductions)
 
 

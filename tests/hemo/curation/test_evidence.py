@@ -5,7 +5,7 @@ import pyarrow as pa
 
 from hemo.corpus.labels import LabelTable
 from hemo.curation.audit import equal_pixels, group_names, link_patients
-from hemo.curation.evidence import equal_pixel_table
+from hemo.curation.evidence import equal_pixel_table, link_examples
 from hemo.curation.rows import join_labels
 from hemo.curation.split import TEST, TRAIN
 from tests.made_shards import index_of
@@ -40,6 +40,11 @@ def test_each_image_that_another_equals_is_listed_with_what_it_links():
         line("ID_003", "D", (1, "patient D", False, False, "test"), 1),
         line("ID_004", "D", (1, "patient D", False, False, "test"), None),
     ]
+
+
+def test_examples_say_who_is_linked_through_what():
+    """Images 3 and 4 are equal as well, but of one patient."""
+    assert link_examples(table_of([0] * 7)) == ["ID_000 of B = ID_002 of A"]
 
 
 def line(image_id: str, patient: str, found: tuple[int, str, bool, bool, str | None], label: int | None) -> dict:
