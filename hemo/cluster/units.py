@@ -117,6 +117,7 @@ def convert_batch(units: Sequence[Unit], *, task: UnitTask, out: str) -> Iterato
             if writing is not None:
                 yield writing.result()
             writing = writer.submit(_commit, join(out, unit.shard), shard, footer)
+            del shard  # else it stays in memory while the next is made
         if writing is not None:
             yield writing.result()
 
