@@ -137,6 +137,8 @@ def _parse(data: bytes) -> Elements:
         _require_no_directory(text(dataset.file_meta, tags.STORAGE_CLASS))
         empty = len(dataset) == 0
     except _Deflated as deflated:
+        if data.startswith(EXPLICIT_FILE_START):
+            raise SliceError("bad_header", "deflated within deflated") from None
         return _parse(_inflated(*deflated.args))
     except (SliceError, MemoryError):
         raise

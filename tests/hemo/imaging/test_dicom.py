@@ -320,6 +320,14 @@ def test_a_deflated_bomb_is_a_reject(monkeypatch):
     assert reject.code == "too_large"
 
 
+def test_a_deflated_file_within_a_deflated_file_is_a_reject():
+    """What is inflated may itself begin with a transfer syntax: by a stream that inflates to itself, without end."""
+    meta = b"\x02\x00\x10\x00UI\x16\x001.2.840.10008.1.2.1.99"
+    packed = zlib.compress(meta + zlib.compress(b"a data set of any kind", wbits=-15), wbits=-15)
+    (reject,) = decode(bytes(128) + b"DICM" + meta + packed)
+    assert (reject.code, reject.detail) == ("bad_header", "deflated within deflated")
+
+
 def test_no_file_keeps_the_parser_busy_with_empty_elements():
     (reject,) = decode(bytes(128) + b"DICM" + bytes(2 << 20))
     assert (reject.code, reject.detail) == ("bad_header", "more data elements than an image can have")
