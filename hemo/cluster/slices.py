@@ -2,7 +2,7 @@
 
 import pickle
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from itertools import islice
 from typing import Any
@@ -26,6 +26,10 @@ from hemo.shards.schema import IMAGE, INDEX_SCHEMA, REJECT_SCHEMA, ROW_SCHEMA, R
 from hemo.shards.unit import UnitTask, unit_rows
 
 READ_THREADS = 4
+
+Row = dict[str, Any] | ShardReject
+Tables = Callable[[Unit, Iterable[Row]], Iterator[pa.Table]]
+"""Makes blocks of what a unit's files became."""
 
 
 def read_images(config: ImagesConfig, *, unit_files: int = 256) -> ray.data.Dataset:
@@ -57,7 +61,7 @@ def read_rejects(config: ImagesConfig, *, unit_files: int = 256) -> ray.data.Dat
     return _dataset(config, unit_files, _rejects)
 
 
-def _dataset(config: ImagesConfig, unit_files: int, tables: Any) -> ray.data.Dataset:
+def _dataset(config: ImagesConfig, unit_files: int, tables: Tables) -> ray.data.Dataset:
     pseudonyms = read_pseudonyms(config.pseudonym_key)
     task = UnitTask(config.source, image_settings(config, pseudonyms), pseudonyms, READ_THREADS)
     listing = list_corpus(config.source, config.corpus)
@@ -67,7 +71,7 @@ def _dataset(config: ImagesConfig, unit_files: int, tables: Any) -> ray.data.Dat
         return rows.map_batches(partial(_decoded, task=task, tables=tables), batch_size=1, batch_format="pyarrow")
 
 
-def _decoded(batch: pa.Table, *, task: UnitTask, tables: Any) -> Iterator[pa.Table]:
+def _decoded(batch: pa.Table, *, task: UnitTask, tables: Tables) -> Iterator[pa.Table]:
     """Decode a unit; runs on a worker."""
     cv2.setNumThreads(1)  # Ray gave this task one CPU
     unit: Unit = pickle.loads(batch["unit"][0].as_py())
@@ -75,9 +79,9 @@ def _decoded(batch: pa.Table, *, task: UnitTask, tables: Any) -> Iterator[pa.Tab
         yield from tables(unit, unit_rows(task, unit))
 
 
-def _images(unit: Unit, rows: Iterable[dict[str, Any] | ShardReject]) -> Iterator[pa.Table]:
+def _images(unit: Unit, rows: Iterable[Row]) -> Iterator[pa.Table]:
     reasons: Counter[str] = Counter()
-    images = (row for row in rows if not _is_reject(row, reasons))
+    images = _without_rejects(rows, reasons)
     while block := list(islice(images, ROWS_PER_GROUP)):
         yield _table(block)
     if reasons:
@@ -85,14 +89,16 @@ def _images(unit: Unit, rows: Iterable[dict[str, Any] | ShardReject]) -> Iterato
         say(f"read_images: unit {unit.number}: {reasons.total()} inputs are no images: {told}")
 
 
-def _is_reject(row: dict[str, Any] | ShardReject, reasons: "Counter[str]") -> bool:
-    if isinstance(row, ShardReject):
-        reasons[row.reason] += 1
-        return True
-    return False
+def _without_rejects(rows: Iterable[Row], reasons: Counter[str]) -> Iterator[dict[str, Any]]:
+    """Yield the images; count the others in `reasons`."""
+    for row in rows:
+        if isinstance(row, ShardReject):
+            reasons[row.reason] += 1
+        else:
+            yield row
 
 
-def _table(rows: list[Any]) -> pa.Table:
+def _table(rows: Sequence[dict[str, Any]]) -> pa.Table:
     """Return rows as a block: the columns of `ROW_SCHEMA`, `image` as a tensor column."""
     columns: dict[str, Any] = {
         field.name: pa.array([row[field.name] for row in rows], field.type) for field in INDEX_SCHEMA
@@ -101,6 +107,6 @@ def _table(rows: list[Any]) -> pa.Table:
     return pa.table({name: columns[name] for name in ROW_SCHEMA.names})
 
 
-def _rejects(_: Unit, rows: Iterable[dict[str, Any] | ShardReject]) -> Iterator[pa.Table]:
+def _rejects(_: Unit, rows: Iterable[Row]) -> Iterator[pa.Table]:
     rejects = [row.model_dump() for row in rows if isinstance(row, ShardReject)]
     yield pa.Table.from_pylist(rejects, schema=REJECT_SCHEMA)

@@ -24,7 +24,7 @@ MOST_BYTES = 1 << 30
 """Inflated size of a member above which it is refused: a CT series of 2,000 frames has half as much."""
 
 RATIO_FROM_BYTES, MOST_RATIO = 1 << 24, 100
-"""Inflated members from 16 MiB on may be 100 times as large as their compressed bytes; a blank slice is 400 times."""
+"""From 16 MiB on a member may inflate to 100 times its compressed bytes; smaller ones to any, as blank slices do."""
 
 LOCAL_HEADER_BYTES = 30
 """APPNOTE.TXT 4.3.7; name and extra field follow."""
@@ -129,7 +129,8 @@ def _unsafe(name: str) -> str:
         return "an absolute name"
     if "\\" in name or "\0" in name:
         return "a backslash or zero byte in the name; zip it again with a tool that writes slashes"
-    if _ODD_PART.search(name):
+    suspect = name.startswith(".") or "/." in name or "//" in name or not name
+    if suspect and _ODD_PART.search(name):
         return "a name with empty, `.` or `..` parts"
     return ""
 
