@@ -181,8 +181,10 @@ def run(conversion: Conversion, kills: list[Kill], nodes: TwoNodes, wanted: dict
         conversion.start()
         while waiting and reached(conversion, waiting[0].shards):
             time.sleep(waiting[0].delay_s)
-            met.append(f"{waiting[0].kind} at {conversion.shards()}")
-            carry_out(waiting.pop(0), conversion, nodes)
+            shards = conversion.shards()
+            if carry_out(waiting[0], conversion, nodes):
+                met.append(f"{waiting[0].kind} at {shards}")
+            waiting.pop(0)
         if conversion.wait() == 0:
             break
     else:
@@ -202,16 +204,15 @@ def reached(conversion: Conversion, shards: int) -> bool:
     return False
 
 
-def carry_out(planned: Kill, conversion: Conversion, nodes: TwoNodes) -> None:
-    """Kill what the plan says."""
-    if planned.kind == "driver":
-        conversion.end_by(signal.SIGKILL)
-    elif planned.kind == "ctrl-c":
-        conversion.end_by(signal.SIGINT)
-    elif planned.kind == "worker":
-        nodes.kill_worker(planned.choice)
-    else:
+def carry_out(planned: Kill, conversion: Conversion, nodes: TwoNodes) -> bool:
+    """Kill what the plan says; False if no worker was at work."""
+    if planned.kind == "worker":
+        return nodes.kill_worker(planned.choice)
+    if planned.kind == "node":
         nodes.kill_node(planned.choice)
+    else:
+        conversion.end_by(signal.SIGKILL if planned.kind == "driver" else signal.SIGINT)
+    return True
 
 
 def contents(out: Path) -> dict[str, str]:

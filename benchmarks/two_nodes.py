@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 OBJECT_STORE_BYTES = 100 * 2**20
-BUSY_WAIT_S = 2.0
+BUSY_WAIT_S = 10.0
 
 
 class TwoNodes:
@@ -23,16 +23,16 @@ class TwoNodes:
         self.address: str = cluster.address
         self._nodes = [self._new_node(), self._new_node()]
 
-    def kill_worker(self, choice: int) -> None:
-        """Kill one of the processes that run a task now; `choice` picks it. Nothing happens if none does for long."""
+    def kill_worker(self, choice: int) -> bool:
+        """Kill one of the processes that run a task now; `choice` picks it. False if none does for long."""
         deadline = time.monotonic() + BUSY_WAIT_S
         while time.monotonic() < deadline:
             busy = [pid for node in self._nodes for pid in descendants(_raylet(node)) if _runs_a_task(pid)]
             if busy:
                 kill(busy[choice % len(busy)])
-                return
+                return True
             time.sleep(0.005)
-        print("no worker was busy: none killed")
+        return False
 
     def kill_node(self, choice: int) -> None:
         """Kill the raylet of a node and all it started, then add a new node."""
@@ -68,6 +68,7 @@ def two_nodes(temp_dir: Path) -> Iterator[TwoNodes]:
         "num_cpus": 0,
         "object_store_memory": OBJECT_STORE_BYTES,
         "include_dashboard": False,
+        "dashboard_port": None,  # any: Ray's own port may be another cluster's
         "temp_dir": str(session),
     }
     cluster = Cluster(initialize_head=True, head_node_args=head)
