@@ -1,10 +1,13 @@
 """What a user reads of errors in Ray Data tasks."""
 
+import os
 from typing import Any
 
 import pytest
 import ray
 from ray._common.retry import matches_error
+from ray.data.exceptions import SystemException
+from ray.exceptions import OutOfMemoryError
 
 from hemo.cluster.data import PASSING_ERRORS, data_context
 from hemo.errors import HemoError, SourceError
@@ -44,6 +47,16 @@ def message_of(error: Exception) -> str:
 )
 def test_an_error_in_a_task_is_told_without_rays_advice(error: Exception, told: str) -> None:
     assert message_of(error) == told
+
+
+def test_a_worker_that_ray_kills_for_its_memory_is_told_and_not_started_again_for_ever() -> None:
+    """Ray ends such a task with an error that has one of its own without a text as its cause."""
+    with (
+        pytest.raises(HemoError, match="phantom stopped: a worker ran out of memory, use fewer"),
+        data_context("phantom"),
+    ):
+        raise OutOfMemoryError("1 worker(s) were killed\nTop 10 memory users") from SystemException()
+    assert os.environ.get("RAY_task_oom_retries") == "8"  # noqa: SIM112 (so it is spelled by Ray)
 
 
 @pytest.mark.parametrize(
