@@ -16,6 +16,9 @@ from fsspec.implementations.local import LocalFileSystem
 
 from hemo.errors import OutputError, SourceError
 
+S3_CONNECTIONS = 64
+"""Requests of one process in flight at most; botocore's own limit is 10, too few for files of half a megabyte."""
+
 _TEMPORARY = re.compile(r"\..+\.[0-9a-f]{16}\.tmp")
 
 
@@ -48,7 +51,7 @@ def is_local(location: str) -> bool:
 def filesystem(location: str) -> tuple[fsspec.AbstractFileSystem, str]:
     """Return the fsspec filesystem of `location` and the path within it."""
     try:
-        fs, path = url_to_fs(location, use_listings_cache=False)  # other processes write there too
+        fs, path = url_to_fs(location, use_listings_cache=False, **_options(location))  # other processes write too
     except ImportError as error:
         raise SourceError(f"{location}: {error} (for s3://: pip install 'hemo[s3]')") from error
     except ValueError as error:
@@ -56,6 +59,13 @@ def filesystem(location: str) -> tuple[fsspec.AbstractFileSystem, str]:
             f"{location}: {error}; give a folder or a URI fsspec knows, such as s3://bucket/folder"
         ) from error
     return fs, path
+
+
+def _options(location: str) -> dict[str, Any]:
+    """Return what a filesystem is told beside its location."""
+    if split_protocol(location)[0] in ("s3", "s3a"):
+        return {"config_kwargs": {"max_pool_connections": S3_CONNECTIONS}}
+    return {}
 
 
 def exists(location: str) -> bool:
