@@ -1,5 +1,6 @@
 """Where the head lies in a slice."""
 
+from math import ceil
 from typing import NamedTuple
 
 import cv2
@@ -10,7 +11,8 @@ SAMPLE_PX = 128  # longer side of the reduced image the head is looked for in
 BODY_ABOVE_HU = -500.0  # between the foam of a headrest, near -950, and fat, near -100
 THINNEST_HEAD_PX = 5  # of the reduced image, some 10 mm: shells of headrests and blankets are thinner
 SMALLEST_HEAD_FRACTION = 0.01  # of the slice
-MARGIN_FRACTION = 0.04  # of the head's longer side, on each side
+MARGIN_FRACTION = 0.02  # of the head's longer side, on each side, at least
+SIDE_STEP_PX = 32  # of the box: what divides the sides of box and image alike is resized in a fifth of the time
 
 
 class Box(NamedTuple):
@@ -45,7 +47,7 @@ def head_box(hu: NDArray[np.int16]) -> Box | None:
     if head is None or cv2.contourArea(head) < SMALLEST_HEAD_FRACTION * body.size:
         return None
     left, top, width, height = (step * length for length in cv2.boundingRect(head))
-    side = round(max(height, width) * (1 + 2 * MARGIN_FRACTION))
+    side = ceil(max(height, width) * (1 + 2 * MARGIN_FRACTION) / SIDE_STEP_PX) * SIDE_STEP_PX
     return Box(
         *(
             _start(at, length, side, whole)

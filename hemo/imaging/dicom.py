@@ -103,13 +103,14 @@ def _image_of_frame(
     else:
         rendered = render_slice(stored, rescale_of_frame(dataset, header, frame), settings)
     position_mm, spacing_mm = place_of_frame(dataset, header, frame)
+    found = {*header.flags, *rendered.flags}
     return Image(
         pixels=rendered.pixels,
         source_rows=header.rows,
         source_cols=header.cols,
         pixel_format=header.pixel_format,
         pixel_digest=rendered.digest,
-        flags=tuple(flag for flag in FLAGS if flag in {*header.flags, *rendered.flags}),
+        flags=tuple(flag for flag in FLAGS if flag in found),
         frame=frame,
         frames=header.frames,
         position_mm=position_mm,

@@ -13,10 +13,10 @@ def slice_hu(rows: int = 512, cols: int = 512) -> np.ndarray:
 
 
 def test_the_box_is_a_square_around_the_head_with_a_margin():
-    """A head of 200 x 160 px has a side of 200 x 1.08 = 216 px, centred: rows 92 to 308, columns 192 to 408."""
+    """A head of 200 x 160 px: 200 x 1.04 = 208 px, up to 7 x 32 = 224, centred: rows 88 to 312, columns 188 to 412."""
     hu = slice_hu()
     hu[100:300, 220:380] = 30
-    assert head_box(hu) == Box(top=92, left=192, height=216, width=216)
+    assert head_box(hu) == Box(top=88, left=188, height=224, width=224)
 
 
 def test_a_headrest_and_a_table_do_not_widen_it():
@@ -42,7 +42,7 @@ def test_the_largest_part_is_the_head():
 def test_a_box_at_the_edge_is_moved_inwards():
     hu = slice_hu()
     hu[0:200, 312:512] = 30
-    assert head_box(hu) == Box(top=0, left=296, height=216, width=216)
+    assert head_box(hu) == Box(top=0, left=288, height=224, width=224)
 
 
 def test_a_box_is_no_larger_than_the_slice():

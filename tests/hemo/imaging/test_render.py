@@ -58,15 +58,15 @@ def test_flags_digest_and_brain_do_not_depend_on_what_is_stored():
 
 @pytest.mark.parametrize("pixels", ["hu16", "windows"])
 def test_a_cropped_slice_shows_the_head_alone(pixels):
-    """A head of 24 x 24 in 128 px has a box of 26 px (24 x 1.08), one pixel of air around it."""
+    """A head of 24 x 24 has a box of 32 px, four pixels of air around it."""
     hu = np.full((128, 128), -1000, np.int16)
     hu[40:64, 90:114] = 40
     windows = (WindowConfig(name="wide", centre_hu=-480, width_hu=1040),)
-    settings = ImageSettings(corpus="dicom", pixels=pixels, windows=windows, side_px=26, crop="head")
+    settings = ImageSettings(corpus="dicom", pixels=pixels, windows=windows, side_px=32, crop="head")
     (image,) = render_slice(hu, SIGNED_HU, settings).pixels
     air, head = (-1000, 40) if pixels == "hu16" else (0, 255)
-    wanted = np.full((26, 26), air)
-    wanted[1:25, 1:25] = head
+    wanted = np.full((32, 32), air)
+    wanted[4:28, 4:28] = head
     np.testing.assert_array_equal(image, wanted)
 
 
