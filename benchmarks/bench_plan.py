@@ -68,7 +68,7 @@ def one_round(wanted: dict[str, object], files_per_cpu: int) -> tuple[float, flo
 
 def print_table(rounds: list[tuple[float, float, dict[str, float]]], given: argparse.Namespace) -> None:
     """Print foretold, taken and their ratio by round, and what the plan rests on."""
-    print(f"\n{given.slices} slices of 512 x 512 to {given.side_px} px, {given.cores} cores, a fifth of them measured\n")
+    print(f"\n{given.slices} slices of 512 x 512 to {given.side_px} px, {given.cores} cores, a fifth measured\n")
     print("| round | foretold s | taken s | foretold / taken |\n| --- | --- | --- | --- |")
     for number, (foretold_s, taken_s, _) in enumerate(rounds, start=1):
         print(f"| {number} | {foretold_s:.2f} | {taken_s:.2f} | {foretold_s / taken_s:.2f} |")
