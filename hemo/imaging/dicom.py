@@ -1,4 +1,4 @@
-"""One DICOM file to windowed images."""
+"""One DICOM file to images, one a frame."""
 
 import io
 import warnings
