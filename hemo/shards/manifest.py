@@ -130,8 +130,8 @@ def read_manifest(out: str) -> Manifest:
         table = pq.read_table(io.BytesIO(read_bytes(place)), schema=MANIFEST_SCHEMA)
     except (pa.ArrowException, OSError) as error:
         raise OutputError(f"out: {place} is damaged; remove it: it is made again, and no shard is lost") from error
-    columns = [table[name].to_pylist() for name in ("path", "size_bytes", "mark")]
-    return Manifest(tuple(SourceFile(*row) for row in zip(*columns, strict=True)), tuple(table["unit"].to_pylist()))
+    path, size_bytes, mark, unit = (table[name].to_numpy().tolist() for name in MANIFEST_SCHEMA.names)
+    return Manifest(tuple(map(SourceFile, path, size_bytes, mark)), tuple(unit))
 
 
 def write_manifest(out: str, manifest: Manifest) -> None:
