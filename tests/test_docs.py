@@ -21,7 +21,12 @@ ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
 DATA_FLOW = (ROOT / "docs/data-flow.md").read_text()
 SHELL = "\n".join(re.findall(r"```bash\n(.*?)```", README, re.DOTALL)).replace("\\\n", " ")
+PYTHON = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
 COMMANDS = re.findall(r"(?:^hemo|-m ray_jobs\.)\s*(\w+)(.*)$", SHELL, re.MULTILINE)
+
+
+def run(code: str) -> None:
+    exec(compile(code, "README.md", "exec"), {})
 
 
 @pytest.mark.parametrize(("job", "words"), COMMANDS, ids=[job for job, _ in COMMANDS])
@@ -45,11 +50,21 @@ def test_the_readers_code_reads_shards_without_ray(tmp_path, monkeypatch, capsys
     shards.mkdir(parents=True)
     (shards / "unit-000000.parquet").write_bytes(buffer)
     monkeypatch.chdir(tmp_path)
-    (code,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
-    assert len([line for line in code.splitlines() if line]) == 5
-    exec(compile(code, "README.md", "exec"), {})
+    run(PYTHON[0])
     assert capsys.readouterr().out == "1 (3, 64, 64) {'localizer': 1}\n"
     assert pq.read_schema(shards / "unit-000000.parquet").names == ROW_SCHEMA.names
+
+
+def test_the_code_for_a_pipeline_of_ones_own_runs(ray_cluster, tmp_path, monkeypatch, capsys) -> None:
+    corpus = tmp_path / "runs/demo/corpus"
+    corpus.mkdir(parents=True)
+    (corpus / "ID_a.dcm").write_bytes(head_file())
+    (corpus / "ID_b.dcm").write_bytes(b"no DICOM")
+    monkeypatch.chdir(tmp_path)
+    run(PYTHON[1])
+    shown = capsys.readouterr().out
+    assert "(1, 3, 64, 64) uint8" in shown
+    assert "not_dicom" in shown
 
 
 def test_the_table_of_columns_is_the_schema() -> None:
