@@ -11,7 +11,7 @@ SAMPLE_PX = 128  # longer side of the reduced image the head is looked for in
 BODY_ABOVE_HU = -500.0  # between the foam of a headrest, near -950, and fat, near -100
 THINNEST_HEAD_PX = 5  # of the reduced image, some 10 mm: shells of headrests and blankets are thinner
 SMALLEST_HEAD_FRACTION = 0.01  # of the slice
-MARGIN_FRACTION = 0.02  # of the head's longer side, on each side, at least
+MARGIN_FRACTION = 0.04  # of the head's longer side, on each side, at least: the tip of a nose is thin, too
 SIDE_STEP_PX = 32  # of the box: what divides the sides of box and image alike is resized in a fifth of the time
 
 

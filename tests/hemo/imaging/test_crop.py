@@ -13,7 +13,7 @@ def slice_hu(rows: int = 512, cols: int = 512) -> np.ndarray:
 
 
 def test_the_box_is_a_square_around_the_head_with_a_margin():
-    """A head of 200 x 160 px: 200 x 1.04 = 208 px, up to 7 x 32 = 224, centred: rows 88 to 312, columns 188 to 412."""
+    """A head of 200 x 160 px: 200 x 1.08 = 216 px, up to 7 x 32 = 224, centred: rows 88 to 312, columns 188 to 412."""
     hu = slice_hu()
     hu[100:300, 220:380] = 30
     assert head_box(hu) == Box(top=88, left=188, height=224, width=224)
