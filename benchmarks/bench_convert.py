@@ -31,6 +31,7 @@ import pydicom
 from replicas import replicated_corpus
 
 from hemo.cluster.convert import convert_corpus
+from hemo.cluster.process import set_up_decoding
 from hemo.cluster.session import connected
 from hemo.config.cluster import ClusterConfig
 from hemo.config.convert import ConvertConfig
@@ -143,7 +144,7 @@ def script_slice(task: tuple[str, str, int]) -> None:
 
 def run_loop(task: UnitTask, units: list[Unit], out: str) -> None:
     """Convert units in this process, with all its threads on one core."""
-    cv2.setNumThreads(1)
+    set_up_decoding()
     everywhere = os.sched_getaffinity(0)
     os.sched_setaffinity(0, {min(everywhere)})
     try:
@@ -155,7 +156,7 @@ def run_loop(task: UnitTask, units: list[Unit], out: str) -> None:
 
 def run_pool(task: UnitTask, units: list[Unit], out: str, cores: int) -> None:
     """Convert units in a pool of processes."""
-    with multiprocessing.get_context("spawn").Pool(cores, initializer=cv2.setNumThreads, initargs=(1,)) as pool:
+    with multiprocessing.get_context("spawn").Pool(cores, initializer=set_up_decoding) as pool:
         for _ in pool.imap_unordered(partial(convert_unit, task, out), units):
             pass
 

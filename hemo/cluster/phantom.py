@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
-import cv2
 import ray
 
 from hemo.cluster.data import data_context
+from hemo.cluster.process import set_up_decoding
 from hemo.cluster.progress import progress_bar, say
 from hemo.config.digest import differences, digest_of
 from hemo.config.phantom import PhantomConfig
@@ -125,7 +125,7 @@ def _write_slices(plans: Sequence[SlicePlan], folder: str) -> Labels:
 
 def _write_some(row: dict[str, bytes], *, folder: str) -> dict[str, str]:
     """Write the files of some plans; runs on a worker. Returns their subtypes as JSON."""
-    cv2.setNumThreads(1)  # Ray gave this task one CPU
+    set_up_decoding()
     labels: Labels = {}
     plans: list[SlicePlan] = pickle.loads(row["plans"])  # a column of their dataclasses is none that Arrow knows
     for plan in plans:

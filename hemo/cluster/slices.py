@@ -7,7 +7,6 @@ from functools import partial
 from itertools import islice
 from typing import Any
 
-import cv2
 import numpy as np
 import pyarrow as pa
 import ray
@@ -15,6 +14,7 @@ from ray.data.extensions import ArrowTensorArray
 
 from hemo.cluster.convert import read_pseudonyms
 from hemo.cluster.data import data_context
+from hemo.cluster.process import set_up_decoding
 from hemo.cluster.progress import say
 from hemo.config.convert import ImagesConfig
 from hemo.corpus.sources import list_corpus
@@ -73,7 +73,7 @@ def _dataset(config: ImagesConfig, unit_files: int, tables: Tables) -> ray.data.
 
 def _decoded(batch: pa.Table, *, task: UnitTask, tables: Tables) -> Iterator[pa.Table]:
     """Decode a unit; runs on a worker."""
-    cv2.setNumThreads(1)  # Ray gave this task one CPU
+    set_up_decoding()
     unit: Unit = pickle.loads(batch["unit"][0].as_py())
     with quiet_pydicom():
         yield from tables(unit, unit_rows(task, unit))

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-import cv2
 import pyarrow as pa
 import ray
 
 from hemo.cluster.data import LOST_WORKERS, data_context, stopped
+from hemo.cluster.process import set_up_decoding
 from hemo.errors import HemoError, SourceChangedError
 from hemo.shards.footer import ShardFooter
 from hemo.shards.manifest import Unit
@@ -103,7 +103,7 @@ def convert_batch(units: Sequence[Unit], *, task: UnitTask, out: str) -> Iterato
 
     A shard is written while the next is made: storage that takes its time costs none.
     """
-    cv2.setNumThreads(1)  # Ray gave this task one CPU
+    set_up_decoding()
     with ThreadPoolExecutor(1) as writer:
         writing: Future[ShardFooter] | None = None
         for unit in units:
