@@ -18,6 +18,9 @@ RETRIES = 3
 LOST_WORKERS = 8
 """How often the process that runs a task may die before the job stops; Ray itself would go on for ever."""
 
+GOES_ON = ("convert",)
+"""Jobs that, run again, do only what is not done yet; others begin anew."""
+
 _RAY_ADVICE = "Failed to apply UDF transform"
 """Begins the lines on its own retry settings that Ray adds to the text of what a task raised."""
 
@@ -47,7 +50,8 @@ def data_context(job: str) -> Iterator[DataContext]:
 
 def stopped(job: str, why: str) -> str:
     """Return the line that tells the user that a job stopped in the middle."""
-    return f"{job} stopped: {why}; run it again, finished work is kept"
+    kept = ", finished work is kept" if job in GOES_ON else ""
+    return f"{job} stopped: {why}; run it again{kept}"
 
 
 def _innermost(error: BaseException) -> BaseException:

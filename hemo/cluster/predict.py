@@ -23,7 +23,7 @@ from hemo.corpus.labels import RSNA_CLASSES
 from hemo.corpus.sources import list_corpus, media_of
 from hemo.errors import ConfigError, OutputError
 from hemo.imaging.dicom import quiet_pydicom
-from hemo.imaging.settings import ImageSettings
+from hemo.imaging.settings import IMAGE_PATH_VERSION, ImageSettings
 from hemo.learning.checkpoint import CheckpointCard, read_checkpoint_card
 from hemo.learning.predict import Predictor
 from hemo.shards.card import read_card
@@ -113,6 +113,11 @@ def _plan(config: PredictConfig, card: CheckpointCard) -> tuple[list[Unit], Pred
         return units, task, {**inputs, "images": conversion.digest}
     if media_of(config.source, config.corpus) != wanted.media:
         raise ConfigError(f"corpus: {config.corpus}, but {config.checkpoint} was trained on {wanted.corpus} images")
+    if wanted.version != IMAGE_PATH_VERSION:
+        raise ConfigError(
+            f"checkpoint: {config.checkpoint} was trained on images of version {wanted.version}, this hemo makes "
+            f"version {IMAGE_PATH_VERSION} of a raw file; convert and train again, or predict from shards of that version"
+        )
     pseudonyms = read_pseudonyms(config.pseudonym_key)
     settings = wanted.model_copy(update={"corpus": config.corpus, "key_fingerprint": pseudonyms.fingerprint})
     listing = list_corpus(config.source, config.corpus)
@@ -128,7 +133,7 @@ def _checkpoint_digest(checkpoint: str) -> str:
 
 
 def _require_same_images(config: PredictConfig, wanted: ImageSettings, stored: ImageSettings) -> None:
-    names = {"key_fingerprint", "patient_pattern"}
+    names = {"corpus", "key_fingerprint", "patient_pattern"}  # the same images may come in another kind of corpus
     there, here = (settings.model_dump(mode="json", exclude=names) for settings in (stored, wanted))
     differing = differences(there, here)
     if differing:

@@ -12,6 +12,7 @@ from hemo.config.predict import PredictConfig
 from hemo.config.trial import ModelConfig
 from hemo.corpus.labels import RSNA_CLASSES
 from hemo.errors import ConfigError, OutputError, SourceError
+from hemo.imaging.settings import IMAGE_PATH_VERSION
 from hemo.learning.checkpoint import CheckpointCard, write_checkpoint
 from hemo.learning.model import build_model
 from hemo.shards.card import read_card
@@ -119,3 +120,15 @@ def test_a_submission_has_six_lines_an_image():
     assert lines[0] == "ID,Label"
     assert lines[1:3] == ["ID_a_any,0.000000", "ID_a_epidural,0.100000"]
     assert len(lines) == 7
+
+
+def test_a_checkpoint_of_an_older_image_path_is_refused_for_raw_files(conversion, tmp_path):
+    checkpoint = make_checkpoint(tmp_path / "checkpoint", conversion)
+    card = tmp_path / "checkpoint/checkpoint.json"
+    card.write_text(card.read_text().replace(f'"version": {IMAGE_PATH_VERSION}', '"version": 1'))
+    with pytest.raises(ConfigError, match=rf"images of version 1, this hemo makes version {IMAGE_PATH_VERSION}"):
+        predict_corpus(
+            PredictConfig(
+                source=str(tmp_path / "corpus"), corpus="rsna", checkpoint=checkpoint, out=str(tmp_path / "out")
+            )
+        )
