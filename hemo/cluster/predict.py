@@ -116,7 +116,7 @@ def _plan(config: PredictConfig, card: CheckpointCard) -> tuple[list[Unit], Pred
     if wanted.version != IMAGE_PATH_VERSION:
         raise ConfigError(
             f"checkpoint: {config.checkpoint} was trained on images of version {wanted.version}, this hemo makes "
-            f"version {IMAGE_PATH_VERSION} of a raw file; convert and train again, or predict from shards of its version"
+            f"version {IMAGE_PATH_VERSION} of a raw file; convert and train again, or predict from shards of its own"
         )
     pseudonyms = read_pseudonyms(config.pseudonym_key)
     settings = wanted.model_copy(update={"corpus": config.corpus, "key_fingerprint": pseudonyms.fingerprint})
