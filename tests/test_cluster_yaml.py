@@ -91,3 +91,8 @@ def test_every_file_it_copies_is_here(cluster: dict[str, Any]) -> None:
     local = [path for path in cluster["file_mounts"].values() if not path.startswith("~")]
     assert len(local) == 6
     assert [path for path in local if not (ROOT / path).exists()] == []
+
+
+def test_workers_keep_two_heaps_as_a_local_ray_does(cluster: dict[str, Any]) -> None:
+    for commands in (cluster["head_start_ray_commands"], cluster["worker_start_ray_commands"]):
+        assert any("MALLOC_ARENA_MAX=2 ray start" in command for command in commands)

@@ -4,11 +4,10 @@ import ctypes
 
 import cv2
 
-M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_ARENA_MAX = -1, -3, -8  # malloc.h of glibc
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # malloc.h of glibc
 
-KEPT_BYTES = 1 << 28
+KEPT_BYTES = 1 << 26
 LARGEST_KEPT_BYTES = 1 << 25
-HEAPS = 2
 
 
 def set_up_decoding() -> None:
@@ -18,16 +17,15 @@ def set_up_decoding() -> None:
 
 
 def keep_freed_memory() -> bool:
-    """Let this process keep small and middling blocks it frees, in two heaps; return whether its C library could.
+    """Let this process keep small and middling blocks it frees; return whether its C library could.
 
     A slice needs some buffers of a few megabytes. glibc hands such blocks back to the system each time, which has to
     clear them for the next slice: at 224 px that took four fifths of the time (measured, see
-    benchmarks/results/2026-11-20-image-path.md). And it has a heap for each of a worker's many threads, of which it
-    gives little back.
+    benchmarks/results/2026-11-20-image-path.md).
     """
     set_option = getattr(ctypes.CDLL(None), "mallopt", None)
     if set_option is None:
         return False
-    options = {M_TRIM_THRESHOLD: KEPT_BYTES, M_MMAP_THRESHOLD: LARGEST_KEPT_BYTES, M_ARENA_MAX: HEAPS}
+    options = {M_TRIM_THRESHOLD: KEPT_BYTES, M_MMAP_THRESHOLD: LARGEST_KEPT_BYTES}
     taken = [set_option(option, value) for option, value in options.items()]  # 1 each
     return all(taken)

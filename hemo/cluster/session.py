@@ -91,6 +91,8 @@ def _connect(address: str) -> None:
 
 def _start_local(config: ClusterConfig) -> None:
     cpus = os.cpu_count() if config.cpus == "all" else config.cpus
+    # glibc keeps a heap for each of a worker's many threads, and gives little of them back; cluster.yaml says the same
+    os.environ.setdefault("MALLOC_ARENA_MAX", "2")
     try:
         ray.init(
             address="local",
