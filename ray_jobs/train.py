@@ -16,7 +16,7 @@ from hemo.storage import join
 from hemo.study.record import TrialRecord
 from ray_jobs.door import door
 
-METRICS = ("loss", "accuracy", "auroc", "sensitivity", "specificity")
+METRICS = ("loss", "accuracy", "auroc", "recall", "specificity", "precision", "f1")
 
 
 @door

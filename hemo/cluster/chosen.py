@@ -6,14 +6,14 @@ from typing import Literal
 import pyarrow as pa
 import torch
 
-from hemo.cluster.trial import checkpoint_folder, split_predictions
+from hemo.cluster.trial import checkpoint_folder, judged_fields, split_predictions
 from hemo.errors import HemoError, SourceError
 from hemo.learning.checkpoint import load_checkpoint
 from hemo.learning.evaluate import evaluate
 from hemo.learning.examples import select_splits
 from hemo.learning.images import TrialData
+from hemo.learning.judge import judge
 from hemo.learning.loss import build_loss
-from hemo.learning.metrics import measure
 from hemo.learning.worker import Worker
 from hemo.study.record import TrialRecord, read_predictions, write_record
 
@@ -55,17 +55,11 @@ def with_test(record: TrialRecord, out: str, data: TrialData, worker: Worker) ->
     module, card = load_checkpoint(checkpoint_folder(out, record.digest))
     device = torch.device(worker.device)
     logits = evaluate(module.to(device), splits.test, card.normalisation, record.config.training.batch_size, worker)
-    labels = {
-        name: torch.from_numpy(examples.labels).to(device, torch.float32) for name, examples in splits.by_name.items()
-    }
-    loss = build_loss(record.config, splits.classes, labels["train"])
-    figures = measure(record.config.task, logits, labels["test"], loss, record.threshold)
-    tested = record.model_copy(
-        update={
-            "metrics": {**record.metrics, "test": figures},
-            "rows": {**record.rows, "test": len(splits.test)},
-        }
-    )
+    loss = build_loss(record.config, splits.classes, torch.from_numpy(splits.train.labels).to(device, torch.float32))
+    figures = judge(record.config.task, splits.classes, logits, splits.test, loss, record.threshold)
+    fields = judged_fields({"test": figures})
+    told = {name: {**getattr(record, name), **by_split} for name, by_split in fields.items()}
+    tested = record.model_copy(update={**told, "rows": {**record.rows, "test": len(splits.test)}})
     known = read_predictions(out, record.digest)
     write_record(out, tested, pa.concat_tables([known, split_predictions("test", splits.test, logits.cpu().numpy())]))
     return tested

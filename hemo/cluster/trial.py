@@ -1,6 +1,7 @@
 """One trial from config to record, without Ray: what a Tune trial, a Ray Train worker and a plain call share."""
 
 from dataclasses import asdict
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -16,6 +17,7 @@ from hemo.learning.checkpoint import CheckpointCard, write_checkpoint
 from hemo.learning.examples import Examples, Splits, select_splits, task_classes
 from hemo.learning.figures import FitResult, Reporter
 from hemo.learning.images import TrialData, read_training_set
+from hemo.learning.judge import SplitFigures
 from hemo.learning.loop import fit
 from hemo.learning.loss import ANY_CLASS
 from hemo.learning.model import parameter_count
@@ -26,6 +28,7 @@ from hemo.storage import join, remove
 from hemo.study.record import (
     PREDICTION_SCHEMA,
     EpochRecord,
+    GroupRecord,
     TrialRecord,
     is_finished,
     read_record,
@@ -196,13 +199,27 @@ def _record(
         "epochs": [EpochRecord(**asdict(figures)) for figures in result.epochs],
         "best_epoch": result.best_epoch,
         "threshold": result.threshold,
-        "metrics": result.metrics or {"val": result.epochs[result.best_epoch - 1].val},
+        **judged_fields(result.judged),
         "reductions": [*card.reductions, *_left_out(splits)],
         "rows": {name: len(examples) for name, examples in splits.by_name.items()},
         "seconds": result.seconds,
         "parameters": parameter_count(result.model),
     }
+    if stopped:
+        known["metrics"] = {"val": result.epochs[result.best_epoch - 1].val}
     return TrialRecord.model_validate({**provenance, **known})
+
+
+def judged_fields(judged: dict[str, SplitFigures]) -> dict[str, dict[str, Any]]:
+    """Return the fields of a record that tell how its splits did, each by split."""
+    return {
+        "metrics": {split: figures.metrics for split, figures in judged.items()},
+        "confusion": {split: figures.confusion for split, figures in judged.items()},
+        "by_pixel_format": {
+            split: {name: GroupRecord(**vars(group)) for name, group in figures.by_pixel_format.items()}
+            for split, figures in judged.items()
+        },
+    }
 
 
 def _left_out(splits: Splits) -> list[str]:

@@ -10,7 +10,7 @@ REASONS = {
     "too_large": "more pixels or frames than a slice or series can have, or a file that inflates without bounds",
     "unsupported_pixels": "a bit depth or photometric interpretation that is no CT slice",
     "no_rescale": "no rescale intercept: the stored values cannot be turned into Hounsfield units",
-    "codec_missing": "a transfer syntax for which no decoder is installed",
+    "codec_missing": "a transfer syntax for which no decoder is installed; `hemo[codecs]` brings some",
     "decode_failed": "compressed pixel data that are damaged, or of another size than the header says",
     "secondary_capture": "a screen capture, in which names may be burned in: not kept where ids are not public",
     "not_image": "no JPEG or PNG that can be decoded",

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from hemo.learning.batch import Normalisation
+from hemo.learning.judge import SplitFigures
 
 Ended = Literal["epochs", "patience", "stopped"]
 
@@ -33,7 +34,7 @@ class EpochFigures:
 
 @dataclass(frozen=True)
 class FitResult:
-    """What `fit` returns. A fit that its reporter stopped is not judged: it has no `metrics` and no `logits`."""
+    """What `fit` returns. A fit that its reporter stopped is not judged: it has no `judged` and no `logits`."""
 
     model: nn.Module  # with the best epoch's weights
     normalisation: Normalisation
@@ -42,8 +43,13 @@ class FitResult:
     best_epoch: int
     ended: Ended
     threshold: float = 0.5
-    metrics: dict[str, dict[str, float]] = field(default_factory=dict)  # train, val, test -> metric, at `threshold`
+    judged: dict[str, SplitFigures] = field(default_factory=dict)  # train, val, test; at `threshold`
     logits: dict[str, NDArray[np.float32]] = field(default_factory=dict)  # val, test -> (examples, classes)
+
+    @property
+    def metrics(self) -> dict[str, dict[str, float]]:
+        """Split -> metric."""
+        return {split: figures.metrics for split, figures in self.judged.items()}
 
     @property
     def seconds(self) -> float:

@@ -19,6 +19,7 @@ from hemo.learning.checkpoint import read_state, write_state
 from hemo.learning.evaluate import evaluate, mixed_precision
 from hemo.learning.examples import Examples, Splits
 from hemo.learning.figures import Ended, EpochFigures, FitResult, Reporter
+from hemo.learning.judge import judge
 from hemo.learning.loss import ImageLoss, build_loss
 from hemo.learning.metrics import DEFAULT_THRESHOLD, choose_threshold, measure
 from hemo.learning.optim import build_optimizer, learning_rate_at, set_learning_rate
@@ -169,7 +170,7 @@ def _one_epoch(run: Fit, epoch: int) -> EpochFigures:
     began = time.perf_counter()
     logits, learning_rate = _train_epoch(run, epoch)
     targets = _targets(run.splits.train, logits.device)
-    train = measure(run.config.task, logits, targets, run.loss, DEFAULT_THRESHOLD)
+    train = measure(run.config.task, run.splits.classes, logits, targets, run.loss, DEFAULT_THRESHOLD)
     trained = time.perf_counter() - began
     val = _measure(run, run.splits.val, DEFAULT_THRESHOLD)
     if not np.isfinite(val["loss"]):
@@ -254,7 +255,8 @@ def _targets(examples: Examples, device: torch.device) -> Tensor:
 
 def _measure(run: Fit, examples: Examples, threshold: float) -> dict[str, float]:
     logits = _logits(run, examples)
-    return measure(run.config.task, logits, _targets(examples, logits.device), run.loss, threshold)
+    targets = _targets(examples, logits.device)
+    return measure(run.config.task, run.splits.classes, logits, targets, run.loss, threshold)
 
 
 def _logits(run: Fit, examples: Examples) -> Tensor:
@@ -279,9 +281,9 @@ def _judge(run: Fit, progress: Progress, ended: Ended) -> FitResult:
     threshold = DEFAULT_THRESHOLD
     if run.config.task == "binary":
         threshold = choose_threshold(logits["val"].double().sigmoid().cpu().numpy()[:, 0], run.splits.val.labels[:, 0])
-    metrics = {
-        name: measure(run.config.task, logits[name], _targets(examples, logits[name].device), run.loss, threshold)
+    judged = {
+        name: judge(run.config.task, run.splits.classes, logits[name], examples, run.loss, threshold)
         for name, examples in splits.items()
     }
-    judged = {name: values.cpu().numpy() for name, values in logits.items() if name != "train"}
-    return replace(result, threshold=threshold, metrics=metrics, logits=judged)
+    kept = {name: values.cpu().numpy() for name, values in logits.items() if name != "train"}
+    return replace(result, threshold=threshold, judged=judged, logits=kept)

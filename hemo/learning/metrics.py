@@ -3,60 +3,152 @@
 from typing import Literal
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 from torchmetrics.functional import classification as tm
 
-from hemo.learning.loss import ImageLoss
+from hemo.learning.loss import ANY_CLASS, ANY_WEIGHT, ImageLoss
 
 Task = Literal["binary", "multi_label", "multi_class"]
+Matrix = tuple[tuple[int, ...], ...]
 
 DEFAULT_THRESHOLD = 0.5
 
+CALIBRATION_BINS = 15
+"""Of equal width, as in Guo et al. 2017, arXiv:1706.04599."""
 
-def measure(task: Task, logits: Tensor, targets: Tensor, loss: ImageLoss, threshold: float) -> dict[str, float]:
-    """Return loss, accuracy, AUROC, sensitivity and specificity of a split.
+BY_CLASS = (
+    "accuracy",
+    "precision",
+    "recall",
+    "specificity",
+    "f1",
+    "false_negative_rate",
+    "auroc",
+    "average_precision",
+    "calibration_error",
+)
+"""Figures of one class; those of several classes are their means."""
+
+METRICS = ("loss", "log_loss", *BY_CLASS)
+
+
+def measure(
+    task: Task, classes: tuple[str, ...], logits: Tensor, targets: Tensor, loss: ImageLoss, threshold: float
+) -> dict[str, float]:
+    """Return the figures of a split that are defined, of those in `METRICS`.
 
     Several classes: means over the classes for which a figure is defined. `multi_label` accuracy is the mean over
-    classes too; `multi_class` accuracy is the share of images whose most probable class is right.
+    classes too; `multi_class` accuracy is the share of images whose most probable class is right, its calibration error
+    that of the most probable class. `loss` is what the trial minimises, `log_loss` is weighted by nothing but the
+    columns of RSNA's competition.
 
     Args:
         task: Of the trial.
+        classes: Of the logits, in order.
         logits: (images, classes), float32.
         targets: (images, classes), float32, 0 or 1.
         loss: Of the trial.
         threshold: Probability above which an image has a class; not used by `multi_class`.
 
     Returns:
-        Metric -> value. What is not defined is left out: AUROC of a split with one class only, sensitivity without
-        positives, specificity without negatives.
+        Metric -> value. What is not defined is left out: AUROC and average precision of one class only, recall and
+        false negative rate without positives, specificity without negatives, precision where nothing is called
+        positive, F1 where there are no positives and none are called. Of no images nothing is defined.
     """
-    figures = {"loss": float(loss(logits, targets).double().mean())}
-    exclusive = task == "multi_class"
-    scores = logits.double().softmax(dim=1) if exclusive else logits.double().sigmoid()
-    called = functional.one_hot(scores.argmax(dim=1), scores.shape[1]) if exclusive else scores > threshold
-    columns = [_one_class(scores[:, c], called[:, c].int(), targets[:, c].int()) for c in range(scores.shape[1])]
-    for name in ("accuracy", "auroc", "sensitivity", "specificity"):
+    if not len(logits):
+        return {}
+    figures = {
+        "loss": float(loss(logits, targets).double().mean()),
+        "log_loss": _log_loss(task, classes, logits.double(), targets.double()),
+    }
+    scores = probabilities(task, logits)
+    called = _called(task, scores, threshold)
+    columns = [_one_class(scores[:, c], called[:, c], targets[:, c].int()) for c in range(len(classes))]
+    for name in BY_CLASS:
         values = [column[name] for column in columns if name in column]
         if values:
             figures[name] = sum(values) / len(values)
-    if exclusive:
-        figures["accuracy"] = float((scores.argmax(dim=1) == targets.argmax(dim=1)).double().mean())
-    return figures
+    return {**figures, **_of_exclusive(scores, targets)} if task == "multi_class" else figures
+
+
+def confusion(task: Task, logits: Tensor, targets: Tensor, threshold: float) -> tuple[Matrix, ...]:
+    """Return counts of images, rows by truth and columns by what was called.
+
+    Args:
+        task: Of the trial.
+        logits: (images, classes), float32.
+        targets: (images, classes), 0 or 1.
+        threshold: Probability above which an image has a class; not used by `multi_class`.
+
+    Returns:
+        `multi_class`: one matrix, classes by classes. Else one a class: ((true negatives, false positives), (false
+        negatives, true positives)).
+    """
+    if task == "multi_class":
+        classes = logits.shape[1]
+        counts = tm.multiclass_confusion_matrix(logits.argmax(dim=1), targets.argmax(dim=1), num_classes=classes)
+        return (_matrix(counts),)
+    called = _called(task, probabilities(task, logits), threshold)
+    columns = zip(called.T, targets.int().T, strict=True)
+    return tuple(_matrix(tm.binary_confusion_matrix(mine, target)) for mine, target in columns)
+
+
+def probabilities(task: Task, logits: Tensor) -> Tensor:
+    """Return softmax over exclusive classes, sigmoid of each class otherwise; float64."""
+    return logits.double().softmax(dim=1) if task == "multi_class" else logits.double().sigmoid()
+
+
+def _called(task: Task, scores: Tensor, threshold: float) -> Tensor:
+    """Return which classes each image is said to have, 0 or 1, shape (images, classes)."""
+    if task == "multi_class":
+        return functional.one_hot(scores.argmax(dim=1), scores.shape[1]).int()
+    return (scores > threshold).int()
+
+
+def _log_loss(task: Task, classes: tuple[str, ...], logits: Tensor, targets: Tensor) -> float:
+    """Return the mean log loss of an image; the competition counts the column `any` twice, as hemo's `rsna` loss."""
+    if task == "multi_class":
+        return float(functional.cross_entropy(logits, targets))
+    weights = [ANY_WEIGHT if name == ANY_CLASS else 1.0 for name in classes]
+    columns = functional.binary_cross_entropy_with_logits(logits, targets, reduction="none").mean(dim=0)
+    return float((columns * torch.tensor(weights, device=columns.device)).sum() / sum(weights))
 
 
 def _one_class(scores: Tensor, called: Tensor, target: Tensor) -> dict[str, float]:
     """Return one class's figures; scores are probabilities, `called` and `target` 0 or 1, each of shape (images,)."""
-    figures = {"accuracy": float(tm.binary_accuracy(called, target))}
-    positives = int(target.sum())
+    figures = {
+        "accuracy": float(tm.binary_accuracy(called, target)),
+        "calibration_error": float(tm.binary_calibration_error(scores, target, n_bins=CALIBRATION_BINS)),
+    }
+    positives, said = int(target.sum()), int(called.sum())
+    if said:
+        figures["precision"] = float(tm.binary_precision(called, target))
     if positives:
-        figures["sensitivity"] = float(tm.binary_recall(called, target))
+        figures["recall"] = float(tm.binary_recall(called, target))
+        figures["false_negative_rate"] = 1 - figures["recall"]
+    if positives or said:
+        figures["f1"] = float(tm.binary_f1_score(called, target))
     if positives < len(target):
         figures["specificity"] = float(tm.binary_specificity(called, target))
     if 0 < positives < len(target):
         figures["auroc"] = float(tm.binary_auroc(scores, target))
+        figures["average_precision"] = float(tm.binary_average_precision(scores, target))
     return figures
+
+
+def _of_exclusive(scores: Tensor, targets: Tensor) -> dict[str, float]:
+    """Return the figures in which exclusive classes are judged together."""
+    truth, classes = targets.argmax(dim=1), scores.shape[1]
+    error = tm.multiclass_calibration_error(scores, truth, num_classes=classes, n_bins=CALIBRATION_BINS)
+    right = (scores.argmax(dim=1) == truth).double().mean()
+    return {"accuracy": float(right), "calibration_error": float(error)}
+
+
+def _matrix(counts: Tensor) -> Matrix:
+    return tuple(tuple(int(count) for count in row) for row in counts)
 
 
 def choose_threshold(probabilities: NDArray[np.floating], labels: NDArray[np.uint8]) -> float:

@@ -43,6 +43,17 @@ class EpochRecord(Config):
     images_per_second: float
 
 
+Matrix = tuple[tuple[int, ...], ...]
+
+
+class GroupRecord(Config):
+    """Figures of the images of one pixel format."""
+
+    images: int
+    metrics: dict[str, float | None] = Field(description="null where a figure is not defined: one class only")
+    confusion: tuple[Matrix, ...]
+
+
 class TrialRecord(Config):
     """`record.json`."""
 
@@ -63,6 +74,12 @@ class TrialRecord(Config):
     metrics: dict[str, dict[str, float]] = Field(
         {}, description="train, val, test -> metric, with the best epoch's weights; of a pruned trial val only"
     )
+    confusion: dict[str, tuple[Matrix, ...]] = Field(
+        {},
+        description="train, val, test -> counts at the threshold, rows by truth, columns by what was called: one matrix "
+        "a class, [[true negatives, false positives], [false negatives, true positives]]; multi_class: one, by class",
+    )
+    by_pixel_format: dict[str, dict[str, GroupRecord]] = Field({}, description="train, val, test -> pixel format")
     rows: dict[str, int] = Field({}, description="images in each split")
     image: str = Field("", description="channels x height x width of an image, such as 3 x 64 x 64")
     seconds: float = Field(0.0, description="learning time, without loading")

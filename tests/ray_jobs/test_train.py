@@ -28,9 +28,9 @@ def test_the_table_has_a_split_a_row_and_gaps_for_what_is_not_defined() -> None:
     )
     assert train.metrics_text(record).splitlines() == [
         "best epoch 0 of 0, threshold 0.250",
-        "          split         loss     accuracy        auroc  sensitivity  specificity",
-        "at start: train       0.7500       0.5000            -            -            -",
-        "            val       0.5000       0.7500            -            -            -",
+        "          split         loss     accuracy        auroc       recall  specificity    precision           f1",
+        "at start: train       0.7500       0.5000            -            -            -            -            -",
+        "            val       0.5000       0.7500            -            -            -            -            -",
     ]
 
 
