@@ -40,7 +40,7 @@ def open_study(config: TuneConfig, search: SearchConfig, training_set_digest: st
         ConfigError: If its storage cannot be used.
     """
     deciding = search.model_dump(mode="json", exclude={"trials", "first", "seed", "storage"})
-    named = {"search": deciding, "trial": config.trial.deciding(), "training_set": training_set_digest}
+    named = {"search": deciding, "trial": config.trial.digested(), "training_set": training_set_digest}
     name = digest_of(named if search.storage == "journal" else {**named, "out": config.out})
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     storage = _storage(config, search)

@@ -1,10 +1,22 @@
 """One trial: what is trained, how, from which seed. All of it is in the record's digest, but for the name."""
 
-from typing import Any, Literal
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
 from hemo.config.fields import Config
+
+
+@dataclass(frozen=True)
+class Later:
+    """Marks an option that joined after the first records: at its default it does not enter a digest.
+
+    So a trial without the option keeps its digest, and what is recorded of it is not run again.
+    """
+
+
+LATER = Later()
 
 
 class ModelConfig(Config):
@@ -31,10 +43,14 @@ class TrainingConfig(Config):
     weight_decay: NonNegativeFloat = Field(0.0, description="weight decay")
     schedule: Literal["constant", "cosine"] = Field("constant", description="learning rate over the epochs")
     warmup_epochs: NonNegativeFloat = Field(0.0, description="linear warm-up before the schedule")
-    loss: Literal["default", "class_weighted", "rsna"] = Field(
+    loss: Literal["default", "class_weighted", "rsna", "focal", "dice"] = Field(
         "default",
         description="`default`: BCE, or cross entropy for multi_class; `class_weighted`: the same weighted by inverse "
-        "frequency; `rsna`: columns weighted [2,1,1,1,1,1]/7",
+        "frequency; `rsna`: columns weighted [2,1,1,1,1,1]/7; `focal`: well-classified images count less; `dice`: soft "
+        "Dice of each image",
+    )
+    label_smoothing: Annotated[float, LATER] = Field(
+        0.0, ge=0, lt=1, description="share of a label given to all classes alike, while learning only"
     )
     patience: PositiveInt = Field(5, description="epochs without a better validation loss before stopping")
     compile: bool = Field(False, description="torch.compile the model")
@@ -64,5 +80,19 @@ class TrialConfig(Config):
     seed: NonNegativeInt = Field(0, description="initial weights, order and augmentation")
 
     def deciding(self) -> dict[str, Any]:
-        """Return what the record's digest covers: all but the name."""
+        """Return what decides the result: all but the name."""
         return self.model_dump(mode="json", exclude={"name"})
+
+    def digested(self) -> dict[str, Any]:
+        """Return what a digest covers: what decides, without the options marked `LATER` that are at their default."""
+        return _without_later_defaults(self, self.deciding())
+
+
+def _without_later_defaults(config: Config, dumped: dict[str, Any]) -> dict[str, Any]:
+    """Return `dumped`, the JSON content of `config`, without its fields marked `LATER` that are at their default."""
+    kept = {}
+    for name, value in dumped.items():
+        field, here = type(config).model_fields[name], getattr(config, name)
+        if LATER not in field.metadata or here != field.get_default():
+            kept[name] = _without_later_defaults(here, value) if isinstance(here, Config) else value
+    return kept

@@ -20,7 +20,7 @@ from hemo.learning.evaluate import evaluate, mixed_precision
 from hemo.learning.examples import Examples, Splits
 from hemo.learning.figures import Ended, EpochFigures, FitResult, Reporter
 from hemo.learning.judge import judge
-from hemo.learning.loss import ImageLoss, build_loss
+from hemo.learning.loss import ImageLoss, build_loss, smoothed
 from hemo.learning.metrics import DEFAULT_THRESHOLD, choose_threshold, measure
 from hemo.learning.optim import build_optimizer, learning_rate_at, set_learning_rate
 from hemo.learning.order import Step, epoch_rows, mixed_seed
@@ -234,7 +234,8 @@ def _take_step(run: Fit, step: Step, images: Tensor, targets: Tensor) -> tuple[T
     """
     with mixed_precision(images.device):
         logits = run.forward(images)
-    loss = run.loss(logits, targets).sum() / step.images
+    learned = smoothed(targets, run.config.training.label_smoothing, exclusive=run.loss.exclusive)
+    loss = run.loss(logits, learned).sum() / step.images
     run.optimizer.zero_grad(set_to_none=True)
     (loss * run.worker.count).backward()  # type: ignore[no-untyped-call]  # DDP divides the sum of gradients by count
     run.optimizer.step()

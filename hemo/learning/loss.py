@@ -1,6 +1,7 @@
-"""What is minimised: a weighted log loss an image, in one formula for all tasks."""
+"""What is minimised, image by image: a weighted log loss, focal or Dice, for classes with or without exclusion."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -13,11 +14,21 @@ ANY_WEIGHT = 2.0
 """The RSNA 2019 metric counts `any` twice: columns weighted [2,1,1,1,1,1]/7 (Flanders et al. 2020,
 doi:10.1148/ryai.2020190211)."""
 
+FOCAL_GAMMA = 2.0
+"""Focusing exponent; the best of those tried by Lin et al. 2017 (arXiv:1708.02002)."""
+
+DICE_SMOOTHING = 1.0
+"""Added above and below the fraction, so that an image without the class counts too (Li et al. 2020,
+doi:10.18653/v1/2020.acl-main.45, section 3.2)."""
+
+Formula = Literal["log", "focal", "dice"]
+
 
 @dataclass(frozen=True)
 class ImageLoss:
     """Loss of each image. Tensors have one value a class of the task and lie on the device."""
 
+    formula: Formula
     exclusive: bool  # one class an image: cross entropy; else binary cross entropy by column
     column_weight: Tensor  # sums to 1; how much a class counts in an image's loss
     positive_weight: Tensor  # of an image that has the class
@@ -28,16 +39,29 @@ class ImageLoss:
 
         Args:
             logits: (images, classes), float32.
-            targets: (images, classes), float32, 0 or 1.
+            targets: (images, classes), float32, in 0..1; hard labels are 0 or 1.
 
         Returns:
-            Tensor (images,), float32, natural logarithm.
+            Tensor (images,), float32; log and focal losses in natural logarithms.
         """
+        if self.formula == "dice":
+            return (self._dice(logits, targets) * self.column_weight).sum(dim=1)
         if self.exclusive:
-            return -(targets * self.positive_weight * functional.log_softmax(logits, dim=1)).sum(dim=1)
-        positive = self.positive_weight * targets * functional.logsigmoid(logits)
-        negative = self.negative_weight * (1 - targets) * functional.logsigmoid(-logits)
+            logs = functional.log_softmax(logits, dim=1)
+            return -(targets * self.positive_weight * self._focus(logs) * logs).sum(dim=1)
+        present, absent = functional.logsigmoid(logits), functional.logsigmoid(-logits)
+        positive = self.positive_weight * targets * self._focus(present) * present
+        negative = self.negative_weight * (1 - targets) * self._focus(absent) * absent
         return -((positive + negative) * self.column_weight).sum(dim=1)
+
+    def _focus(self, logs: Tensor) -> Tensor | float:
+        """Return how much a logarithm of the right answer's probability counts: (1 - p) ** gamma, or 1."""
+        return (1 - logs.exp()) ** FOCAL_GAMMA if self.formula == "focal" else 1.0
+
+    def _dice(self, logits: Tensor, targets: Tensor) -> Tensor:
+        """Return 1 - soft Dice coefficient of each image and class, shape (images, classes)."""
+        shares = logits.softmax(dim=1) if self.exclusive else logits.sigmoid()
+        return 1 - (2 * shares * targets + DICE_SMOOTHING) / (shares + targets + DICE_SMOOTHING)
 
 
 def build_loss(config: TrialConfig, classes: tuple[str, ...], train_labels: Tensor) -> ImageLoss:
@@ -56,7 +80,24 @@ def build_loss(config: TrialConfig, classes: tuple[str, ...], train_labels: Tens
     positive, negative = ones, ones
     if config.training.loss == "class_weighted":
         positive, negative = _inverse_frequency(train_labels, exclusive)
-    return ImageLoss(exclusive, columns / columns.sum(), positive, negative)
+    formulas: dict[str, Formula] = {"focal": "focal", "dice": "dice"}
+    formula = formulas.get(config.training.loss, "log")
+    return ImageLoss(formula, exclusive, columns / columns.sum(), positive, negative)
+
+
+def smoothed(targets: Tensor, share: float, *, exclusive: bool) -> Tensor:
+    """Return labels with `share` of each given to all answers alike: two where classes are told apart, else all.
+
+    Args:
+        targets: (images, classes), float32, in 0..1.
+        share: 0..1; with 0 the labels stay as they are.
+        exclusive: Whether an image has one class only.
+
+    Source:
+        Szegedy et al. 2016, arXiv:1512.00567, section 7.
+    """
+    answers = targets.shape[1] if exclusive else 2
+    return targets * (1 - share) + share / answers
 
 
 def _inverse_frequency(labels: Tensor, exclusive: bool) -> tuple[Tensor, Tensor]:

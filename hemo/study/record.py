@@ -109,7 +109,7 @@ def record_digest(config: TrialConfig, training_set_digest: str) -> str:
     Raises:
         ConfigError: If the starting weights cannot be read.
     """
-    trial = config.deciding()
+    trial = config.digested()
     if config.model.weights not in ("none", "imagenet"):
         trial["model"]["weights"] = weights_fingerprint(config.model.weights)
     return digest_of({"schema": RECORD_SCHEMA_VERSION, "trial": trial, "training_set": training_set_digest})

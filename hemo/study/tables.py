@@ -60,7 +60,7 @@ def grid_table(comparison: Comparison) -> tuple[list[str], list[list[str]]]:
 def same_settings(comparison: Comparison) -> str:
     """Return the settings that no trial changes, as one line, without what is off unless it is turned on."""
     told = (*SAID_ABOVE, *_varying(comparison))
-    values = {key: value for key, value in flattened(comparison.first.config.deciding()) if key not in told}
+    values = {key: value for key, value in flattened(comparison.first.config.digested()) if key not in told}
     return ", ".join(f"{_head(key)} {_value(value)}" for key, value in values.items() if not _is_off(key, value))
 
 
