@@ -66,7 +66,8 @@ def measure(
     }
     scores = probabilities(task, logits)
     called = _called(task, scores, threshold)
-    columns = [_one_class(scores[:, c], called[:, c], targets[:, c].int()) for c in range(len(classes))]
+    by_class = zip(scores.T.contiguous(), called.T, targets.int().T, strict=True)  # torch.bucketize wants whole rows
+    columns = [_one_class(*column) for column in by_class]
     for name in BY_CLASS:
         values = [column[name] for column in columns if name in column]
         if values:

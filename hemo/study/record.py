@@ -76,8 +76,8 @@ class TrialRecord(Config):
     )
     confusion: dict[str, tuple[Matrix, ...]] = Field(
         {},
-        description="train, val, test -> counts at the threshold, rows by truth, columns by what was called: one matrix "
-        "a class, [[true negatives, false positives], [false negatives, true positives]]; multi_class: one, by class",
+        description="train, val, test -> counts at the threshold, rows by truth, columns by call: a matrix a "
+        "class, [[true negatives, false positives], [false negatives, true positives]]; multi_class: one, by class",
     )
     by_pixel_format: dict[str, dict[str, GroupRecord]] = Field({}, description="train, val, test -> pixel format")
     rows: dict[str, int] = Field({}, description="images in each split")

@@ -19,6 +19,7 @@ from hemo.learning.batch import normalise, to_unit_range
 from hemo.learning.checkpoint import load_checkpoint
 from hemo.learning.figures import EpochFigures, QuietReporter, Reporter
 from hemo.learning.images import read_training_set
+from hemo.learning.metrics import METRICS
 from hemo.learning.worker import Worker
 from hemo.study.record import TrialRecord, is_finished, read_predictions, read_record, record_digest
 
@@ -60,6 +61,10 @@ def test_a_trial_leaves_record_predictions_and_checkpoint(
     assert record.image == "1 x 16 x 16"
     assert [figures.epoch for figures in record.epochs] == [1, 2, 3]
     assert record.reductions == ("train limited to 48 of 96 images",)
+    assert set(record.confusion) == set(record.by_pixel_format) == {"train", "val", "test"}
+    group = record.by_pixel_format["test"]["u12"]  # all images have this format
+    assert (group.images, group.confusion) == (16, record.confusion["test"])
+    assert group.metrics == {name: record.metrics["test"].get(name) for name in METRICS}
     assert record.hardware.startswith("1 x CPU (1 thread, ")
     assert {"python", "torch", "timm", "numpy", "ray"} <= set(record.versions)
     assert record.seconds == pytest.approx(sum(figures.seconds for figures in record.epochs))

@@ -6,50 +6,109 @@ import numpy as np
 import pytest
 import torch
 
-from hemo.config.trial import TrialConfig
+from hemo.config.trial import TrainingConfig, TrialConfig
+from hemo.corpus.labels import RSNA_CLASSES
 from hemo.learning.loss import build_loss
-from hemo.learning.metrics import choose_threshold, measure
+from hemo.learning.metrics import METRICS, choose_threshold, confusion, measure, probabilities
+
+NAMES = "abc"
 
 
 def _measure(
     task: str, logits: list[list[float]], targets: list[list[int]], threshold: float = 0.5
 ) -> dict[str, float]:
     truth = torch.tensor(targets, dtype=torch.float32)
-    loss = build_loss(TrialConfig(task=task), tuple("abc"[: truth.shape[1]]), truth)
-    return measure(task, torch.tensor(logits), truth, loss, threshold)
+    classes = tuple(NAMES[: truth.shape[1]])
+    loss = build_loss(TrialConfig(task=task), classes, truth)
+    return measure(task, classes, torch.tensor(logits), truth, loss, threshold)
+
+
+BINARY_LOGITS, BINARY_TARGETS = [[2.0], [1.0], [-1.0], [-2.0], [-3.0]], [[1], [0], [1], [0], [0]]
 
 
 def test_binary_figures_by_hand() -> None:
-    found = _measure("binary", [[2.0], [1.0], [-1.0], [-2.0], [-3.0]], [[1], [0], [1], [0], [0]])
+    """Called positive: the first two. One true positive, one false, one missed, two true negatives."""
+    found = _measure("binary", BINARY_LOGITS, BINARY_TARGETS)
     log_losses = [math.log1p(math.exp(-2)), math.log1p(math.e), math.log1p(math.e)]
     log_losses += [math.log1p(math.exp(-2)), math.log1p(math.exp(-3))]
+    off = [1 / (1 + math.exp(distance)) for distance in (2, -1, -1, 2, 3)]  # each alone in its fifteenth of 0..1
     expected = {
         "loss": sum(log_losses) / 5,
+        "log_loss": sum(log_losses) / 5,
         "accuracy": 3 / 5,
-        "auroc": 5 / 6,  # of six pairs only (-1, 1) is in the wrong order
-        "sensitivity": 1 / 2,
+        "precision": 1 / 2,
+        "recall": 1 / 2,
         "specificity": 2 / 3,
+        "f1": 1 / 2,
+        "false_negative_rate": 1 / 2,
+        "auroc": 5 / 6,  # of six pairs only (-1, 1) is in the wrong order
+        "average_precision": (1 / 1 + 2 / 3) / 2,  # positives stand first and third
+        "calibration_error": sum(off) / 5,
     }
     assert found == pytest.approx(expected, abs=1e-6)
+    assert tuple(found) == METRICS
+
+
+def test_calibration_compares_means_within_a_bin() -> None:
+    """Probability 3/4 for four images of which three are positive, as it should be; then for four of which one is."""
+    logits = [[math.log(3)]] * 4
+    assert _measure("binary", logits, [[1], [1], [1], [0]])["calibration_error"] == pytest.approx(0, abs=1e-6)
+    assert _measure("binary", logits, [[0], [1], [0], [0]])["calibration_error"] == pytest.approx(1 / 2)
+
+
+def test_the_log_loss_of_six_classes_counts_any_twice() -> None:
+    """An image called 1/2 in all columns but `any`, which is right with 3/4: (2 ln 4/3 + 5 ln 2) / 7."""
+    logits, truth = torch.tensor([[math.log(3), 0, 0, 0, 0, 0]]), torch.tensor([[1.0, 0, 0, 0, 0, 1]])
+    loss = build_loss(TrialConfig(task="multi_label"), RSNA_CLASSES, truth)
+    found = measure("multi_label", RSNA_CLASSES, logits, truth, loss, 0.5)
+    assert RSNA_CLASSES[0] == "any"
+    assert found["log_loss"] == pytest.approx((2 * math.log(4 / 3) + 5 * math.log(2)) / 7)
+    assert found["loss"] == pytest.approx((math.log(4 / 3) + 5 * math.log(2)) / 6)
+
+
+def test_the_log_loss_is_not_weighted_by_class_as_the_loss_may_be() -> None:
+    truth = torch.tensor([[1.0], [0], [0], [0]])
+    logits = torch.tensor([[0.0], [2.0], [2.0], [2.0]])
+    config = TrialConfig(training=TrainingConfig(loss="class_weighted"))
+    found = measure("binary", ("any",), logits, truth, build_loss(config, ("any",), truth), 0.5)
+    wrong = math.log1p(math.exp(2))
+    assert found["log_loss"] == pytest.approx((math.log(2) + 3 * wrong) / 4)
+    assert found["loss"] == pytest.approx((2 * math.log(2) + 2 / 3 * 3 * wrong) / 4)
 
 
 def test_the_threshold_is_a_probability_to_exceed() -> None:
     logits, targets = [[0.0], [0.0], [math.log(3)]], [[0], [1], [1]]
-    assert _measure("binary", logits, targets, 0.5)["sensitivity"] == pytest.approx(1 / 2)
-    assert _measure("binary", logits, targets, 0.49)["sensitivity"] == pytest.approx(1.0)
-    assert _measure("binary", logits, targets, 0.8)["sensitivity"] == 0.0
+    assert _measure("binary", logits, targets, 0.5)["recall"] == pytest.approx(1 / 2)
+    assert _measure("binary", logits, targets, 0.49)["recall"] == pytest.approx(1.0)
+    assert _measure("binary", logits, targets, 0.8)["recall"] == 0.0
 
 
-def test_what_is_not_defined_is_left_out() -> None:
-    assert set(_measure("binary", [[1.0], [2.0]], [[1], [1]])) == {"loss", "accuracy", "sensitivity"}
-    assert set(_measure("binary", [[1.0], [2.0]], [[0], [0]])) == {"loss", "accuracy", "specificity"}
+ALWAYS = {"loss", "log_loss", "accuracy", "calibration_error"}
+
+
+@pytest.mark.parametrize(
+    ("logits", "label", "defined"),
+    [
+        ([[1.0], [2.0]], 1, {"precision", "recall", "false_negative_rate", "f1"}),
+        ([[-1.0], [-2.0]], 1, {"recall", "false_negative_rate", "f1"}),
+        ([[1.0], [2.0]], 0, {"precision", "specificity", "f1"}),
+        ([[-1.0], [-2.0]], 0, {"specificity"}),
+    ],
+)
+def test_what_is_not_defined_is_left_out(logits: list[list[float]], label: int, defined: set[str]) -> None:
+    assert set(_measure("binary", logits, [[label], [label]])) == ALWAYS | defined
+
+
+def test_of_no_images_nothing_is_known() -> None:
+    loss = build_loss(TrialConfig(), ("a",), torch.ones(1, 1))
+    assert measure("binary", ("a",), torch.empty(0, 1), torch.empty(0, 1), loss, 0.5) == {}
 
 
 def test_multi_label_figures_are_means_over_classes_that_have_them() -> None:
     found = _measure("multi_label", [[2.0, -1.0], [-2.0, -1.0], [3.0, 1.0]], [[1, 0], [0, 0], [1, 0]])
     assert found["accuracy"] == pytest.approx((1 + 2 / 3) / 2)
     assert found["auroc"] == pytest.approx(1.0)  # class b has no positives
-    assert found["sensitivity"] == pytest.approx(1.0)
+    assert found["recall"] == pytest.approx(1.0)
     assert found["specificity"] == pytest.approx((1 + 2 / 3) / 2)
 
 
@@ -57,8 +116,34 @@ def test_multi_class_accuracy_is_of_the_most_probable_class() -> None:
     logits = [[3.0, 1.0, 0.0], [0.0, 2.0, 1.0], [2.0, 0.0, 1.0], [0.0, 1.0, 2.0]]
     found = _measure("multi_class", logits, [[1, 0, 0], [0, 1, 0], [0, 0, 1], [0, 0, 1]])
     assert found["accuracy"] == pytest.approx(3 / 4)
-    assert found["sensitivity"] == pytest.approx((1 + 1 + 1 / 2) / 3)
+    assert found["recall"] == pytest.approx((1 + 1 + 1 / 2) / 3)
     assert found["specificity"] == pytest.approx((2 / 3 + 1 + 1) / 3)
+
+
+def test_multi_class_calibration_is_of_the_most_probable_class() -> None:
+    """Two images called with 3/5 (weights 3 : 1 : 1), one of them rightly: 3/5 - 1/2."""
+    logits = [[math.log(3), 0.0, 0.0], [math.log(3), 0.0, 0.0]]
+    found = _measure("multi_class", logits, [[1, 0, 0], [0, 1, 0]])
+    assert found["calibration_error"] == pytest.approx(0.1)
+    assert found["log_loss"] == pytest.approx((math.log(5 / 3) + math.log(5)) / 2)
+
+
+def test_confusion_of_each_class_or_of_all() -> None:
+    """Rows are the truth."""
+    binary = torch.tensor(BINARY_LOGITS), torch.tensor(BINARY_TARGETS)
+    assert confusion("binary", *binary, 0.5) == (((2, 1), (1, 1)),)
+    assert confusion("binary", *binary, 0.1) == (((1, 2), (0, 2)),)
+    two = torch.tensor([[1.0, -1.0], [1.0, 1.0], [-1.0, -1.0]]), torch.tensor([[1, 1], [0, 1], [0, 0]])
+    assert confusion("multi_label", *two, 0.5) == (((1, 1), (0, 1)), ((1, 0), (1, 1)))
+    three = torch.eye(3)[[0, 1, 1, 2]], torch.eye(3)[[0, 1, 2, 2]]
+    assert confusion("multi_class", *three, 0.5) == (((1, 0, 0), (0, 1, 0), (0, 1, 1)),)
+
+
+def test_exclusive_classes_share_one_probability() -> None:
+    """exp(1) / (exp(1) + exp(0)) = 0.7311, which is also the sigmoid of 1."""
+    logits = torch.tensor([[1.0, 0.0]])
+    assert probabilities("multi_class", logits)[0].tolist() == pytest.approx([0.7311, 0.2689], abs=1e-4)
+    assert probabilities("multi_label", logits)[0].tolist() == pytest.approx([0.7311, 0.5], abs=1e-4)
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import pytest
 
 from hemo.config.trial import TrialConfig
 from hemo.errors import SourceError
-from hemo.study.record import is_finished, read_predictions, read_record, read_records, record_digest
+from hemo.study.record import GroupRecord, is_finished, read_predictions, read_record, read_records, record_digest
 
 
 def test_the_digest_covers_what_decides_and_not_the_name():
@@ -42,6 +42,23 @@ def test_the_best_epochs_own_figures(make_record):
     record = make_record({}, metrics={"val": {"loss": 9.0}})
     assert record.best_epoch_val == record.epochs[7].val
     assert make_record({"seed": 1}, status="failed").best_epoch_val == {}
+
+
+def test_a_record_from_before_a_field_was_added_is_still_read(make_record, tmp_path):
+    record = make_record({})
+    file = tmp_path / "records" / record.digest / "record.json"
+    content = json.loads(file.read_text())
+    del content["confusion"], content["by_pixel_format"]
+    file.write_text(json.dumps(content))
+    assert read_record(str(tmp_path / "records"), record.digest) == record
+
+
+def test_what_is_not_defined_for_a_pixel_format_is_null(make_record, tmp_path):
+    u12 = GroupRecord(images=1, metrics={"accuracy": 1.0, "auroc": None}, confusion=(((0, 0), (0, 1)),))
+    record = make_record({}, by_pixel_format={"test": {"u12": u12}})
+    stored = json.loads((tmp_path / "records" / record.digest / "record.json").read_text())
+    assert stored["by_pixel_format"]["test"]["u12"]["metrics"] == {"accuracy": 1.0, "auroc": None}
+    assert read_record(str(tmp_path / "records"), record.digest).by_pixel_format == record.by_pixel_format
 
 
 def test_damage_is_named(make_record, tmp_path):
