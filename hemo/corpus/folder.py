@@ -46,6 +46,8 @@ def file_on_disk(place: str, path: str) -> SourceFile:
         status = os.stat(place)  # noqa: PTH116 (a Path for each of 750,000 files costs seconds)
     except UnicodeEncodeError:
         raise SourceError(f"source: {os.fsencode(place)!r} is no UTF-8 name; rename the file") from None
+    except ValueError:
+        raise SourceError(f"source: {place!r} has a zero byte in it; no file is called so") from None
     except OSError as error:
         raise SourceError(f"source: {place}: {error.strerror}; mend the link or remove it") from error
     if not S_ISREG(status.st_mode):

@@ -1,6 +1,7 @@
 """A table of the user's own as a corpus: which files, and what is known of each beside what it says itself."""
 
 import io
+import os.path
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -77,13 +78,14 @@ def _read(source: str) -> pa.Table:
         table = pq.read_table(data) if source.endswith(".parquet") else _read_csv(data)
     except FileNotFoundError as error:
         raise SourceError(f"source: {source} does not exist; give a CSV or Parquet table with a column path") from error
-    except (pa.ArrowException, IsADirectoryError) as error:
+    except (pa.ArrowException, OSError) as error:
         said = " ".join(str(error).split())
         raise SourceError(f"source: {source} is no readable table ({said}); give a CSV or Parquet table") from error
-    if table.column_names.count(PATH) != 1:
-        raise SourceError(
-            f"source: {source} has the columns {', '.join(table.column_names)}; wanted one called path: a file a row"
-        )
+    names = table.column_names
+    twice = [name for name in COLUMNS if names.count(name) > 1]
+    if PATH not in names or twice:
+        wanted = f"{twice[0]} once" if twice else "one called path: a file a row"
+        raise SourceError(f"source: {source} has the columns {', '.join(names)}; wanted {wanted}")
     if not table.num_rows:
         raise SourceError(f"source: {source} has a header but no rows")
     return _as_strings(source, table)
@@ -101,12 +103,21 @@ def _read_csv(data: io.BytesIO) -> pa.Table:
 def _as_strings(source: str, table: pa.Table) -> pa.Table:
     for place, name in enumerate(table.column_names):
         if name in COLUMNS:
-            column = table[name].cast(pa.string())
+            column = _as_string(source, name, table[name])
             table = table.set_column(place, name, pc.if_else(pc.equal(column, ""), None, column))
     blank = pc.index(pc.is_null(table[PATH]), pa.scalar(True)).as_py()
     if blank >= 0:
         raise SourceError(f"source: {source} row {blank + 1}: the path is blank; name a file or remove the row")
     return table
+
+
+def _as_string(source: str, name: str, column: "pa.ChunkedArray[Any]") -> "pa.ChunkedArray[Any]":
+    try:
+        return column.cast(pa.string())
+    except pa.ArrowException as error:
+        raise SourceError(
+            f"source: {source}: its column {name} is no text ({column.type}); make it a string"
+        ) from error
 
 
 def _given(table: pa.Table) -> list[Given]:
@@ -116,18 +127,19 @@ def _given(table: pa.Table) -> list[Given]:
 
 
 def _require_distinct(source: str, paths: Sequence[str], given: Sequence[Given]) -> None:
-    by_path: dict[str, int] = {}
+    by_place: dict[str, int] = {}
     by_id: dict[str, int] = {}
     for row, (path, said) in enumerate(zip(paths, given, strict=True)):
-        if path in by_path:
-            raise SourceError(f"source: {source} names {path} in rows {by_path[path] + 1} and {row + 1}; keep one")
+        place = os.path.normpath(place_in_table(source, path))  # ./a.dcm is a.dcm
+        if place in by_place:
+            raise SourceError(f"source: {source} names {path} in rows {by_place[place] + 1} and {row + 1}; keep one")
         name = said.image_id or image_stem(path, "manifest")
         if name in by_id:
             first = paths[by_id[name]]
             raise SourceError(
                 f"source: {source}: {first} and {path} would both be image {name}; give each its image_id"
             )
-        by_path[path] = by_id[name] = row
+        by_place[place] = by_id[name] = row
 
 
 def _found(source: str, paths: Sequence[str]) -> list[SourceFile]:

@@ -75,7 +75,10 @@ def test_endings_tell_pictures_from_dicom(folder):
         ),
         ("path\n", "has a header but no rows"),
         ("file\na.dcm\n", "has the columns file; wanted one called path"),
-        ("path,path\na.dcm,b\n", "has the columns path, path; wanted one called path"),
+        ("path\na.dcm\n./a.dcm\n", r"names \./a\.dcm in rows 1 and 2; keep one"),
+        ("path,path\na.dcm,b\n", "has the columns path, path; wanted path once"),
+        ("path,patient,patient\na.dcm,b,c\n", "has the columns path, patient, patient; wanted patient once"),
+        ("path\na\0.dcm\n", "has a zero byte in it"),
         ("path,patient\na.dcm,p\n,q\n", "row 2: the path is blank"),
         ("", "is no readable table"),
         ("path\nsub\n", "is a folder, device or pipe, no file"),
@@ -94,3 +97,12 @@ def test_a_missing_or_damaged_table_is_an_error(folder):
         list_corpus(str(folder / "bad.parquet"), "manifest")
     with pytest.raises(SourceError, match=r"is no readable table"):
         list_corpus(str(folder), "manifest")
+
+
+@pytest.mark.parametrize(
+    ("column", "kind"), [(pa.array([["p", "q"]]), r"list<.*: string>"), (pa.array([b"\xff"]), "binary")]
+)
+def test_a_column_that_is_no_text_is_an_error(folder, column, kind):
+    pq.write_table(pa.table({"path": ["a.dcm"], "patient": column}), folder / "list.parquet")
+    with pytest.raises(SourceError, match=rf"its column patient is no text \({kind}\); make it a string"):
+        list_corpus(str(folder / "list.parquet"), "manifest")
