@@ -36,7 +36,7 @@ class TrainingSetCard(Config):
     """
 
     schema_version: int = CARD_SCHEMA_VERSION
-    digest: str = Field(description="covers ids, labels, splits and the image config; trials are keyed by it")
+    digest: str = Field(description="covers ids, labels, splits, pixels and the image config; trials are keyed by it")
     inputs_digest: str = Field(
         description="covers curate's config and, wherever they lie, the shards' card and index and the label file: "
         "a stage with this digest is complete"

@@ -9,9 +9,14 @@ from hemo.config.digest import digest_of
 from hemo.curation.rows import text_column
 from hemo.curation.select import Selection
 
+NO_PIXELS = bytes(16)
+"""Stands for a pixel digest that is not known."""
+
 
 def training_set_digest(selection: Selection, image: dict[str, Any]) -> str:
-    """Return 16 hexadecimal digits of the ids, labels and splits, whatever their order, and of how images were made.
+    """Return 16 hexadecimal digits of ids, labels, splits and pixels, whatever their order, and of how images are made.
+
+    The pixels count: a file mended under its old name is another picture to learn from.
 
     Args:
         selection: Rows, labels and splits.
@@ -23,4 +28,6 @@ def training_set_digest(selection: Selection, image: dict[str, Any]) -> str:
     content.update("\n".join(str(name) for name in image_ids.take(order).to_pylist()).encode())
     content.update(selection.rows.labels[selection.chosen[order]].tobytes())
     content.update(selection.splits[order].tobytes())
+    pixels = selection.rows.index["pixel_digest"].take(selection.chosen[order]).to_pylist()
+    content.update(b"".join(digest or NO_PIXELS for digest in pixels))
     return digest_of({"rows": content.hexdigest(), "classes": list(selection.rows.classes), "image": image})
