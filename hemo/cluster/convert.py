@@ -17,6 +17,7 @@ from hemo.corpus.listing import Listing
 from hemo.corpus.sources import list_corpus
 from hemo.errors import ConfigError, HemoError, OutputError, RejectLimitError, SourceError
 from hemo.imaging.pseudonym import Pseudonymiser, pseudonymiser
+from hemo.imaging.rejects import MENDED_UNSEEN
 from hemo.imaging.settings import ImageSettings, image_settings
 from hemo.shards.card import read_card
 from hemo.shards.footer import ShardFooter, read_footer, unit_digest
@@ -165,7 +166,8 @@ def _plan(
         for unit in update.units
         if unit.number not in update.stale
         and unit.number in done
-        and done[unit.number].digest == unit_digest(unit, plain)
+        and done[unit.number].digest == unit_digest(unit, plain, pseudonyms)
+        and MENDED_UNSEEN.isdisjoint(reject.reason for reject in done[unit.number].rejects)
     }
     if len(valid) < len(update.units) or update.manifest != manifest:
         _drop_all_but(config.out, valid)

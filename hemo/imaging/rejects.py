@@ -21,3 +21,7 @@ REASONS = {
     "damaged_member": "a member of a zip whose bytes are not what the zip says of them",
 }
 """Reject code -> meaning. Codes are stored in shards and must not change."""
+
+MENDED_UNSEEN = frozenset({"codec_missing", "damaged_member"})
+"""Codes that a later run may not meet though no name, size or mark has changed: a decoder was installed, or a zip was
+downloaded again, whose directory says the same."""

@@ -10,7 +10,8 @@ from pydantic import Field
 from hemo.config.digest import digest_of
 from hemo.config.fields import Config
 from hemo.errors import OutputError
-from hemo.shards.manifest import Unit
+from hemo.imaging.pseudonym import Pseudonymiser
+from hemo.shards.manifest import PUBLIC, Unit
 from hemo.shards.schema import FOOTER_KEY, SCHEMA_VERSION
 from hemo.storage import filesystem
 
@@ -44,13 +45,14 @@ class ShardFooter(Config):
         return {FOOTER_KEY: json.dumps(self.model_dump(mode="json"), separators=(",", ":")).encode()}
 
 
-def unit_digest(unit: Unit, settings: dict[str, Any]) -> str:
+def unit_digest(unit: Unit, settings: dict[str, Any], pseudonyms: Pseudonymiser = PUBLIC) -> str:
     """Return what a finished shard of this unit must carry.
 
     Covers the unit's relative paths and what shapes pixels and ids; not the change marks, which differ by kind of
-    source.
+    source. Under a key it is a pseudonym itself: else who guesses the paths of a small unit could check the guess.
     """
-    return digest_of({"schema": SCHEMA_VERSION, "unit": unit.number, "paths": list(unit.paths), "settings": settings})
+    content = {"schema": SCHEMA_VERSION, "unit": unit.number, "paths": list(unit.paths), "settings": settings}
+    return pseudonyms("unit", digest_of(content))
 
 
 def read_footer(location: str) -> ShardFooter | None:

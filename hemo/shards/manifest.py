@@ -110,11 +110,15 @@ def update_manifest(
 
 
 def _as_stored(file: SourceFile, pseudonyms: Pseudonymiser) -> SourceFile:
-    """Return name, size and mark of a file; what a table gives for it counts as part of the file."""
+    """Return name, size and mark of a file; what a table gives for it, and why it is refused, count as part of it.
+
+    A member zipped again without a password, or in another way, has the same size and checksum.
+    """
     if pseudonyms.keeps_ids and file[3:] == _NOWHERE_ELSE:
         return file  # it says no more than that: 750,000 copies are spared
     given = f" {pseudonyms('given', digest_of(file.given))}" if file.given else ""
-    return SourceFile(pseudonyms("path", file.path), file.size_bytes, file.mark + given)
+    refused = f" {file.refused.code}" if file.refused else ""
+    return SourceFile(pseudonyms("path", file.path), file.size_bytes, file.mark + given + refused)
 
 
 def read_manifest(out: str) -> Manifest:

@@ -57,7 +57,7 @@ def build_shard(task: UnitTask, unit: Unit) -> tuple[pa.Buffer, ShardFooter]:
                 builder.add(row)
     footer = ShardFooter(
         unit=unit.number,
-        digest=unit_digest(unit, task.settings.model_dump(mode="json")),
+        digest=unit_digest(unit, task.settings.model_dump(mode="json"), task.pseudonyms),
         settings=task.settings.model_dump(mode="json"),
         channels=task.settings.channels,
         dtype=task.settings.dtype,

@@ -1,5 +1,6 @@
 import subprocess
 import sys
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from hemo.corpus.sources import list_corpus
 from hemo.errors import ConfigError, HemoError, OutputError, RejectLimitError, SourceError
 from hemo.shards.card import read_card
 from tests.dicom_files import dicom_bytes, head_file, head_hu
+from tests.zips import zip_folder
 
 pytestmark = pytest.mark.usefixtures("ray_cluster")
 
@@ -78,6 +80,21 @@ def test_a_finished_run_is_left_alone(config):
     out = convert_corpus(config())
     before = times(out)
     assert times(convert_corpus(config())) == before
+
+
+def test_what_a_damaged_zip_lacked_is_there_after_another_download(config, corpus):
+    """The zip's directory says the same before and after."""
+    archive = zip_folder(corpus, corpus.parent / "corpus.zip", method=zipfile.ZIP_STORED)
+    whole = archive.read_bytes()
+    archive.write_bytes(whole[:1000] + bytes([whole[1000] ^ 1]) + whole[1001:])
+    changes = {"source": str(archive), "max_reject_fraction": 0.5}
+    out = convert_corpus(config(**changes))
+    assert read_card(out).reject_reasons == {"damaged_member": 1}
+    before = times(out)
+    archive.write_bytes(whole)
+    assert read_card(convert_corpus(config(**changes))).rejects == 0
+    after = times(out)
+    assert [name for name in before if before[name] != after[name]] == ["unit-000000.parquet"]
 
 
 def test_new_and_changed_files_cost_their_own_units_only(config, corpus):

@@ -1,7 +1,7 @@
 import pytest
 
 from hemo.config.digest import digest_of
-from hemo.corpus.listing import Given, Member, SourceFile
+from hemo.corpus.listing import Given, Member, Refusal, SourceFile
 from hemo.errors import OutputError
 from hemo.imaging.pseudonym import Pseudonymiser
 from hemo.shards.manifest import Manifest, read_manifest, update_manifest, write_manifest
@@ -71,6 +71,14 @@ def test_where_the_bytes_lie_is_no_change():
     again = update_manifest(first.manifest, there, unit_files=2)
     assert (again.manifest, again.stale) == (first.manifest, frozenset())
     assert [file.member.header_offset for file in again.units[0].files] == [99, 99]
+
+
+def test_a_member_that_is_no_longer_refused_makes_its_unit_stale():
+    """Zipped again without a password it has the same size and checksum."""
+    refused = [file._replace(refused=Refusal("encrypted_member", "it is encrypted")) for file in files("ab")]
+    first = update_manifest(EMPTY, refused, unit_files=1).manifest
+    assert not update_manifest(first, refused, unit_files=1).stale
+    assert update_manifest(first, [refused[0], *files("b")], unit_files=1).stale == {1}
 
 
 def test_a_manifest_under_a_key_names_nothing():

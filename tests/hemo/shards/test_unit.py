@@ -86,6 +86,13 @@ def test_the_digest_covers_paths_and_settings(corpus):
     assert len(digests) == 3
 
 
+def test_under_a_key_nobody_can_check_a_guess_at_the_paths_by_the_digest(corpus):
+    pseudonyms = pseudonymiser(b"a secret of sixteen bytes")
+    _, footer = build_shard(task(corpus, pseudonyms), unit_of(corpus, 3, *NAMES))
+    guess = unit_digest(unit_of(corpus, 3, *NAMES), footer.settings)
+    assert footer.digest == unit_digest(unit_of(corpus, 3, *NAMES), footer.settings, pseudonyms) != guess
+
+
 def test_the_same_unit_gives_the_same_bytes(corpus):
     assert build_shard(task(corpus), unit_of(corpus, 3, *NAMES))[0].equals(
         build_shard(task(corpus), unit_of(corpus, 3, *NAMES))[0]
