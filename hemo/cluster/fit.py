@@ -73,8 +73,7 @@ def check_workers(config: TrainConfig, card: TrainingSetCard) -> None:
     Raises:
         ConfigError: See `check_shares`.
     """
-    rows, batch_size = card.splits["train"].rows, config.trial.training.batch_size
-    check_shares(rows, workers=config.workers.count, batch_size=batch_size)
+    check_shares(card.splits["train"].rows, workers=config.workers.count, training=config.trial.training)
 
 
 def _worker(workers: WorkersConfig, *, rank: int, device: str) -> Worker:

@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 
 from hemo.cluster.provenance import commit, hardware, now, versions
-from hemo.config.trial import TrialConfig
+from hemo.config.trial import TrainingConfig, TrialConfig
 from hemo.curation.card import TrainingSetCard, read_card
 from hemo.errors import ConfigError, SourceError, TrialError, UserError
 from hemo.learning.backbones import feature_shape
@@ -81,18 +81,20 @@ def _require_two_classes(config: TrialConfig, card: TrainingSetCard, classes: tu
     )
 
 
-def check_shares(rows: int, *, workers: int, batch_size: int) -> None:
-    """Refuse steps in which a worker has less than the two images batch normalisation needs.
+def check_shares(rows: int, *, workers: int, training: TrainingConfig) -> None:
+    """Refuse steps in which a worker has less than the two images at once that batch normalisation needs.
 
     Raises:
         ConfigError: With all numbers.
     """
-    images = smallest_share(rows, workers=workers, batch_size=batch_size)
+    parts = training.accumulation
+    images = smallest_share(rows, workers=workers * parts, batch_size=training.batch_size)
     if images < 2:
+        at_once = f" in one of {parts} parts (accumulation)" if parts > 1 else ""
         raise ConfigError(
-            f"trial.training.batch_size: {batch_size} images a step, of {rows} to train on, leave one of {workers} "
-            f"workers (workers.count) with {images} in its smallest step, at least 2 are needed; "
-            "give a larger batch_size or fewer workers"
+            f"trial.training.batch_size: {training.batch_size} images a step, of {rows} to train on, leave one of "
+            f"{workers} workers (workers.count) with {images}{at_once} in its smallest step, at least 2 are needed; "
+            f"give a larger batch_size or fewer workers{' or parts' if parts > 1 else ''}"
         )
 
 
@@ -149,7 +151,7 @@ def run_trial(
     with all_or_none(worker):
         check_trial(config, card)
         splits = select_splits(data or read_training_set(training_set), config)
-        check_shares(len(splits.train), workers=worker.count, batch_size=config.training.batch_size)
+        check_shares(len(splits.train), workers=worker.count, training=config.training)
     torch.set_num_threads(worker.threads)
     state_at = join(checkpoint_folder(out, digest), STATE)
     try:

@@ -1,9 +1,9 @@
 """One trial: what is trained, how, from which seed. All of it is in the record's digest, but for the name."""
 
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
 from hemo.config.fields import Config
 
@@ -39,9 +39,15 @@ class TrainingConfig(Config):
     epochs: PositiveInt = Field(30, description="epochs at most")
     batch_size: PositiveInt = Field(32, description="images an optimiser step, over all workers together")
     learning_rate: PositiveFloat = Field(1e-4, description="peak learning rate")
-    optimizer: Literal["adam", "adamw", "sgd"] = Field("adam", description="Adam as in the sources")
+    optimizer: Literal["adam", "adamw", "sgd", "sgd_nesterov"] = Field(
+        "adam", description="Adam as in the sources; sgd: with momentum 0.9, plain or Nesterov's"
+    )
     weight_decay: NonNegativeFloat = Field(0.0, description="weight decay")
-    schedule: Literal["constant", "cosine"] = Field("constant", description="learning rate over the epochs")
+    schedule: Literal["constant", "cosine", "one_cycle", "plateau"] = Field(
+        "constant",
+        description="learning rate over the epochs; `one_cycle`: up for three tenths of them, then down; `plateau`: a "
+        "tenth after every 2 epochs without a better validation loss",
+    )
     warmup_epochs: NonNegativeFloat = Field(0.0, description="linear warm-up before the schedule")
     loss: Literal["default", "class_weighted", "rsna", "focal", "dice"] = Field(
         "default",
@@ -52,8 +58,20 @@ class TrainingConfig(Config):
     label_smoothing: Annotated[float, LATER] = Field(
         0.0, ge=0, lt=1, description="share of a label given to all classes alike, while learning only"
     )
+    clip_norm: Annotated[NonNegativeFloat, LATER] = Field(
+        0.0, description="longest gradient of all weights together, longer ones are scaled down; 0: as it is"
+    )
+    accumulation: Annotated[PositiveInt, LATER] = Field(
+        1, description="parts of a batch that go through the model one by one, to save memory; a step sees them all"
+    )
     patience: PositiveInt = Field(5, description="epochs without a better validation loss before stopping")
     compile: bool = Field(False, description="torch.compile the model")
+
+    @model_validator(mode="after")
+    def _warms_up_once(self) -> Self:
+        if self.schedule == "one_cycle" and self.warmup_epochs:
+            raise ValueError("schedule one_cycle warms up by itself: leave out warmup_epochs")
+        return self
 
 
 class AugmentConfig(Config):

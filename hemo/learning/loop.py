@@ -5,6 +5,7 @@ so that a resumed fit needs no generator's state and goes on as if it had never 
 """
 
 import time
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, field, replace
 
 import numpy as np
@@ -137,7 +138,7 @@ def _train(run: Fit, progress: Progress, reporter: Reporter, state_at: str) -> t
     An epoch is saved before its reporter is asked, who may take long to answer.
     """
     while (ended := _ended(run.config, progress)) is None:
-        figures = _one_epoch(run, len(progress.epochs) + 1)
+        figures = _one_epoch(run, progress)
         progress = _with_epoch(run, progress, figures)
         _save(run, progress, state_at)
         if not agreed(reporter.epoch(figures), run.worker):
@@ -165,10 +166,11 @@ def _with_epoch(run: Fit, progress: Progress, figures: EpochFigures) -> Progress
     return replace(progress, epochs=epochs, best_epoch=figures.epoch, best_weights=best)
 
 
-def _one_epoch(run: Fit, epoch: int) -> EpochFigures:
+def _one_epoch(run: Fit, progress: Progress) -> EpochFigures:
     """Train on every image once, then validate."""
     began = time.perf_counter()
-    logits, learning_rate = _train_epoch(run, epoch)
+    epoch = len(progress.epochs) + 1
+    logits, learning_rate = _train_epoch(run, epoch, [earlier.val["loss"] for earlier in progress.epochs])
     targets = _targets(run.splits.train, logits.device)
     train = measure(run.config.task, run.splits.classes, logits, targets, run.loss, DEFAULT_THRESHOLD)
     trained = time.perf_counter() - began
@@ -179,8 +181,8 @@ def _one_epoch(run: Fit, epoch: int) -> EpochFigures:
     return EpochFigures(epoch, train, val, learning_rate, seconds, len(run.splits.train) / trained)
 
 
-def _train_epoch(run: Fit, epoch: int) -> tuple[Tensor, float]:
-    """Take one epoch's steps.
+def _train_epoch(run: Fit, epoch: int, val_losses: list[float]) -> tuple[Tensor, float]:
+    """Take one epoch's steps; `val_losses` are those of the epochs before.
 
     Returns:
         The logits each training image had at its step, (examples, classes), and the last step's learning rate.
@@ -193,7 +195,9 @@ def _train_epoch(run: Fit, epoch: int) -> tuple[Tensor, float]:
     run.forward.train()
     for number, step in enumerate(order):
         done = (epoch - 1) * len(order) + number
-        learning_rate = learning_rate_at(done, steps_an_epoch=len(order), config=run.config.training)
+        learning_rate = learning_rate_at(
+            done, steps_an_epoch=len(order), config=run.config.training, val_losses=val_losses
+        )
         set_learning_rate(run.optimizer, learning_rate)
         at = torch.from_numpy(step.rows).to(targets.device)
         images = _augmented(run, step, mixed_seed(run.config.seed, epoch, number, 0))
@@ -232,14 +236,27 @@ def _take_step(run: Fit, step: Step, images: Tensor, targets: Tensor) -> tuple[T
     Returns:
         Logits of the worker's images, and its share of the step's loss, which is a mean over all workers' images.
     """
-    with mixed_precision(images.device):
-        logits = run.forward(images)
-    learned = smoothed(targets, run.config.training.label_smoothing, exclusive=run.loss.exclusive)
-    loss = run.loss(logits, learned).sum() / step.images
+    training = run.config.training
+    learned = smoothed(targets, training.label_smoothing, exclusive=run.loss.exclusive)
     run.optimizer.zero_grad(set_to_none=True)
-    (loss * run.worker.count).backward()  # type: ignore[no-untyped-call]  # DDP divides the sum of gradients by count
+    parts = zip(images.tensor_split(training.accumulation), learned.tensor_split(training.accumulation), strict=True)
+    found = []
+    for number, (part, labels) in enumerate(parts, start=1):
+        with _exchanged(run.forward, last=number == training.accumulation):
+            with mixed_precision(images.device):
+                logits = run.forward(part)
+            loss = run.loss(logits, labels).sum() / step.images
+            (loss * run.worker.count).backward()  # type: ignore[no-untyped-call]  # DDP divides the sum by count
+        found.append((logits.detach(), loss.detach()))
+    if training.clip_norm:
+        nn.utils.clip_grad_norm_(run.module.parameters(), training.clip_norm)
     run.optimizer.step()
-    return logits.detach(), loss.detach()
+    return torch.cat([logits for logits, _ in found]), torch.stack([loss for _, loss in found]).sum()
+
+
+def _exchanged(forward: nn.Module, *, last: bool) -> AbstractContextManager[None]:
+    """Let workers exchange gradients with the last part of a batch only: before it they add up on each."""
+    return nullcontext() if last or not hasattr(forward, "no_sync") else forward.no_sync()  # type: ignore[operator]
 
 
 def _require_finite(losses: Tensor, epoch: int) -> None:

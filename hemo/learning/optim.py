@@ -1,6 +1,7 @@
 """Optimisers by name, and the learning rate as a pure function of the step."""
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import nn
@@ -8,6 +9,18 @@ from torch import nn
 from hemo.config.trial import TrainingConfig
 
 SGD_MOMENTUM = 0.9
+
+ONE_CYCLE_RISE = 0.3
+"""Share of the steps in which the rate rises; this and the next two as in torch's `OneCycleLR`."""
+ONE_CYCLE_START = 1 / 25
+"""First learning rate, as a share of the peak."""
+ONE_CYCLE_END = ONE_CYCLE_START / 1e4
+"""Last learning rate, as a share of the peak."""
+
+PLATEAU_FACTOR = 0.1
+"""What the rate is multiplied by on a plateau, as in Keras' and torch's `ReduceLROnPlateau`."""
+PLATEAU_EPOCHS = 2
+"""Epochs without a better validation loss that make a plateau; two fit in before early stopping by default."""
 
 
 def build_optimizer(module: nn.Module, config: TrainingConfig, device: torch.device) -> torch.optim.Optimizer:
@@ -18,29 +31,64 @@ def build_optimizer(module: nn.Module, config: TrainingConfig, device: torch.dev
         return torch.optim.Adam(parameters, lr=rate, weight_decay=decay, fused=fused)
     if config.optimizer == "adamw":
         return torch.optim.AdamW(parameters, lr=rate, weight_decay=decay, fused=fused)
-    return torch.optim.SGD(parameters, lr=rate, momentum=SGD_MOMENTUM, weight_decay=decay, fused=fused)
+    nesterov = config.optimizer == "sgd_nesterov"
+    return torch.optim.SGD(
+        parameters, lr=rate, momentum=SGD_MOMENTUM, weight_decay=decay, nesterov=nesterov, fused=fused
+    )
 
 
-def learning_rate_at(step: int, *, steps_an_epoch: int, config: TrainingConfig) -> float:
+def learning_rate_at(
+    step: int, *, steps_an_epoch: int, config: TrainingConfig, val_losses: Sequence[float] = ()
+) -> float:
     """Return the learning rate of one step.
 
-    Linear from near 0 to the peak over `warmup_epochs`, then constant, or falling to near 0 by half a cosine.
+    Linear from near 0 to the peak over `warmup_epochs`, then as the schedule says: constant, falling to near 0 by half
+    a cosine, or lower after every plateau of the validation loss. One-cycle rises and falls by half cosines.
 
     Args:
         step: 0-based, counted from the first epoch.
         steps_an_epoch: Steps in an epoch.
         config: Of the training.
+        val_losses: Validation losses of the epochs before; `plateau` goes by them.
 
     Source:
-        Cosine: Loshchilov and Hutter 2017, arXiv:1608.03983, without restarts.
+        Cosine: Loshchilov and Hutter 2017, arXiv:1608.03983, without restarts. One-cycle: Smith and Topin 2018,
+        arXiv:1708.07120, with cosines and without cycling the momentum.
     """
+    steps = config.epochs * steps_an_epoch
+    if config.schedule == "one_cycle":
+        return config.learning_rate * _one_cycle(step, steps)
     warmup = config.warmup_epochs * steps_an_epoch
     if step < warmup:
         return config.learning_rate * min(1.0, (step + 1) / warmup)
+    if config.schedule == "plateau":
+        return config.learning_rate * PLATEAU_FACTOR ** _plateaus(val_losses)
     if config.schedule == "constant":
         return config.learning_rate
-    done = (step - warmup) / max(1.0, config.epochs * steps_an_epoch - warmup)
+    done = (step - warmup) / max(1.0, steps - warmup)
     return config.learning_rate * 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
+
+
+def _one_cycle(step: int, steps: int) -> float:
+    """Return the learning rate of a step as a share of the peak."""
+    peak_step = max(0.0, ONE_CYCLE_RISE * steps - 1)
+    if step < peak_step:
+        return _half_cosine(ONE_CYCLE_START, 1.0, step / peak_step)
+    return _half_cosine(1.0, ONE_CYCLE_END, (step - peak_step) / max(1.0, steps - 1 - peak_step))
+
+
+def _half_cosine(start: float, end: float, done: float) -> float:
+    return end + (start - end) * 0.5 * (1 + math.cos(math.pi * done))
+
+
+def _plateaus(val_losses: Sequence[float]) -> int:
+    """Return how many times the loss went `PLATEAU_EPOCHS` epochs without falling below all before."""
+    lowest, waited, plateaus = math.inf, 0, 0
+    for loss in val_losses:
+        lowest, waited = (loss, 0) if loss < lowest else (lowest, waited + 1)
+        if waited == PLATEAU_EPOCHS:
+            plateaus, waited = plateaus + 1, 0
+    return plateaus
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, learning_rate: float) -> None:

@@ -237,3 +237,12 @@ def test_a_split_without_rows_is_refused(make_training_set: Maker, tiny_trial: T
     (folder / "card.json").write_text(json.dumps(card))
     with pytest.raises(SourceError, match="val has no rows"):
         check_trial(tiny_trial, read_card(str(folder)))
+
+
+def test_parts_of_a_batch_with_a_single_image_are_refused(
+    make_training_set: Maker, tiny_trial: TrialConfig, tmp_path: Path
+) -> None:
+    """Five images in three parts are 2, 2 and 1."""
+    folder = make_training_set(rows={"train": 10, "val": 4, "test": 4})
+    with pytest.raises(ConfigError, match=r"5 images a step, .* with 1 in one of 3 parts .* fewer workers or parts"):
+        _run(_changed(tiny_trial, training={"batch_size": 5, "accumulation": 3}), folder, tmp_path)

@@ -9,6 +9,8 @@ from hemo.study.record import record_digest
 
 LATER_OPTIONS: list[tuple[str, str, Any]] = [
     ("training", "label_smoothing", 0.1),
+    ("training", "clip_norm", 1.0),
+    ("training", "accumulation", 2),
 ]
 """Section, name and a value other than the default of every option that joined after the first records."""
 

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from pydantic import ValidationError
 from torch import nn
 
 from hemo.config.trial import TrainingConfig
@@ -12,6 +13,7 @@ from hemo.learning.optim import build_optimizer, learning_rate_at, set_learning_
     ("name", "first_step"),
     [
         ("sgd", 1 - 0.1 * (2.0 + 0.5 * 1)),  # decay is added to the gradient
+        ("sgd_nesterov", 1 - 0.1 * (1 + 0.9) * (2.0 + 0.5 * 1)),  # one step of momentum ahead
         ("adam", 1 - 0.1),  # the first step of Adam has the length of the learning rate
         ("adamw", 1 - 0.1 * 0.5 * 1 - 0.1),  # decay apart from the gradient
     ],
@@ -35,6 +37,51 @@ def test_warmup_then_half_a_cosine() -> None:
     config = TrainingConfig(learning_rate=1.0, epochs=4, schedule="cosine", warmup_epochs=1)
     rates = {step: learning_rate_at(step, steps_an_epoch=10, config=config) for step in (0, 4, 9, 10, 20, 25, 39)}
     assert rates == pytest.approx({0: 0.1, 4: 0.5, 9: 1.0, 10: 1.0, 20: 0.75, 25: 0.5, 39: 0.00273905}, abs=1e-6)
+
+
+def test_one_cycle_by_hand() -> None:
+    """Of 20 steps the peak is at step 0.3 * 20 - 1 = 5; half way down, at 12, both ends count half."""
+    config = TrainingConfig(learning_rate=1.0, epochs=2, schedule="one_cycle")
+    rates = {step: learning_rate_at(step, steps_an_epoch=10, config=config) for step in (0, 5, 12, 19)}
+    assert rates == pytest.approx({0: 0.04, 5: 1.0, 12: (1 + 4e-6) / 2, 19: 4e-6})
+
+
+def test_one_cycle_is_that_of_torch() -> None:
+    config = TrainingConfig(learning_rate=0.3, epochs=3, schedule="one_cycle")
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1.0)
+    theirs = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=0.3, total_steps=21, cycle_momentum=False)
+    for step in range(21):
+        assert learning_rate_at(step, steps_an_epoch=7, config=config) == pytest.approx(theirs.get_last_lr()[0])
+        optimizer.step()
+        if step < 20:
+            theirs.step()
+
+
+def test_one_cycle_of_a_single_step_has_the_peak() -> None:
+    config = TrainingConfig(learning_rate=0.3, epochs=1, schedule="one_cycle")
+    assert learning_rate_at(0, steps_an_epoch=1, config=config) == pytest.approx(0.3)
+
+
+def test_one_cycle_with_a_warmup_of_its_own_is_refused() -> None:
+    with pytest.raises(ValidationError, match="one_cycle warms up by itself: leave out warmup_epochs"):
+        TrainingConfig(schedule="one_cycle", warmup_epochs=1)
+
+
+@pytest.mark.parametrize(
+    ("val_losses", "rate"),
+    [
+        ([], 1.0),
+        ([0.5, 0.6], 1.0),
+        ([0.5, 0.6, 0.5], 0.1),  # as low as before is no better
+        ([0.5, 0.6, 0.4, 0.5], 1.0),  # a better epoch counts anew
+        ([0.5, 0.6, 0.7, 0.8], 0.1),  # a plateau counts anew, too
+        ([0.5, 0.6, 0.7, 0.8, 0.9], 0.01),
+    ],
+)
+def test_plateaus_take_nine_tenths_of_the_rate(val_losses: list[float], rate: float) -> None:
+    config = TrainingConfig(learning_rate=1.0, schedule="plateau")
+    found = learning_rate_at(30, steps_an_epoch=10, config=config, val_losses=val_losses)
+    assert found == pytest.approx(rate)
 
 
 def test_set_learning_rate_reaches_every_group() -> None:
