@@ -3,7 +3,8 @@ r"""Job: probabilities of every class for every image of a conversion or a raw c
     ray job submit --working-dir . -- python -m ray_jobs.predict --source s3://bucket/rsna --corpus rsna \
         --checkpoint s3://bucket/records/0123456789abcdef/checkpoint --out s3://bucket/predictions
 
-Writes `predictions.parquet`, `rejects.parquet` and, for RSNA's six classes, `submission.csv` below `out`.
+Writes `predictions.parquet` (slices), `studies.parquet`, `rejects.parquet` and, for RSNA's six classes,
+`submission.csv` below `out`.
 """
 
 from collections.abc import Sequence

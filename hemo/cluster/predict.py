@@ -26,6 +26,7 @@ from hemo.imaging.dicom import quiet_pydicom
 from hemo.imaging.settings import IMAGE_PATH_VERSION, ImageSettings
 from hemo.learning.checkpoint import CheckpointCard, read_checkpoint_card
 from hemo.learning.predict import Predictor
+from hemo.learning.studies import study_probabilities
 from hemo.shards.card import read_card
 from hemo.shards.footer import ShardReject
 from hemo.shards.manifest import Manifest, Unit, read_manifest, update_manifest
@@ -48,6 +49,7 @@ class PredictTask:
 
     checkpoint: str
     batch_size: int
+    flip: bool  # test-time augmentation
     shards: str  # conversion to read; empty for a raw corpus
     raw: UnitTask | None  # how to read a raw corpus; None for shards
 
@@ -58,8 +60,9 @@ def predict_corpus(config: PredictConfig) -> str:
     Call it within `connected`.
 
     Returns:
-        The output folder: `predictions.parquet` (`image_id`, ..., `probability_NAME` a class), `rejects.parquet`,
-        `card.json`, and `submission.csv` in RSNA's long form where the checkpoint has all six of its classes.
+        The output folder: `predictions.parquet` (`image_id`, ..., `probability_NAME` a class), `studies.parquet`
+        (`max_NAME` and `noisy_or_NAME` over each study's images), `rejects.parquet`, `card.json`, and `submission.csv`
+        in RSNA's long form where the checkpoint has all six of its classes.
 
     Raises:
         SourceError: If source or checkpoint is missing or empty.
@@ -74,13 +77,16 @@ def predict_corpus(config: PredictConfig) -> str:
         return config.out
     tables, rejects = _predict_units(units, task)
     predictions = pa.concat_tables(tables)
+    studies = study_probabilities(predictions, card.classes)
     write_table(join(config.out, "predictions.parquet"), predictions)
+    write_table(join(config.out, "studies.parquet"), studies)
     write_table(join(config.out, "rejects.parquet"), pa.Table.from_pylist(rejects, schema=REJECT_SCHEMA))
     if set(RSNA_CLASSES) <= set(card.classes):
         write_bytes(join(config.out, "submission.csv"), submission_csv(predictions))
-    counts = {"rows": len(predictions), "rejects": len(rejects), "classes": list(card.classes)}
-    write_json(join(config.out, "card.json"), {"inputs": inputs, **counts})
-    say(f"predict: {len(predictions)} images, {len(rejects)} rejects")
+    counts = {"rows": len(predictions), "rejects": len(rejects), "studies": len(studies)}
+    counts["rows_without_study"] = predictions["study"].null_count
+    write_json(join(config.out, "card.json"), {"inputs": inputs, "classes": card.classes, **counts})
+    say(f"predict: {len(predictions)} images of {len(studies)} studies, {len(rejects)} rejects")
     return config.out
 
 
@@ -104,12 +110,14 @@ def _plan(config: PredictConfig, card: CheckpointCard) -> tuple[list[Unit], Pred
             f"checkpoint: {config.checkpoint} was trained with neighbouring slices as channels, which predict does not "
             "make; give a checkpoint of single slices"
         )
+    flip = config.test_time_augmentation == "flip"
     inputs = {"source": config.source, "corpus": config.corpus, "checkpoint": _checkpoint_digest(config.checkpoint)}
+    inputs["test_time_augmentation"] = config.test_time_augmentation
     if config.corpus == "shards":
         conversion = read_card(config.source)
         _require_same_images(config, wanted, ImageSettings.model_validate(conversion.image))
         units = read_manifest(config.source).by_unit()
-        task = PredictTask(config.checkpoint, config.batch_size, config.source, None)
+        task = PredictTask(config.checkpoint, config.batch_size, flip, config.source, None)
         return units, task, {**inputs, "images": conversion.digest}
     if media_of(config.source, config.corpus) != wanted.media:
         raise ConfigError(f"corpus: {config.corpus}, but {config.checkpoint} was trained on {wanted.corpus} images")
@@ -124,7 +132,7 @@ def _plan(config: PredictConfig, card: CheckpointCard) -> tuple[list[Unit], Pred
     units = update_manifest(Manifest((), ()), listing.files, unit_files=UNIT_FILES).units
     raw = UnitTask(config.source, settings, pseudonyms, READ_THREADS)
     marks = digest_of([[file.path, file.size_bytes, file.mark] for file in listing.files])
-    task = PredictTask(config.checkpoint, config.batch_size, "", raw)
+    task = PredictTask(config.checkpoint, config.batch_size, flip, "", raw)
     return units, task, {**inputs, "images": marks, "key": pseudonyms.fingerprint}
 
 
@@ -192,7 +200,7 @@ class UnitPredictor:
     def __init__(self, task: PredictTask, device: str) -> None:
         """Load the model once."""
         self._task = task
-        self._predictor = Predictor(task.checkpoint, device=device, batch_size=task.batch_size)
+        self._predictor = Predictor(task.checkpoint, device=device, batch_size=task.batch_size, flip=task.flip)
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
         """Return the predictions and rejects of one unit, each as an Arrow stream."""

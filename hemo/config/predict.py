@@ -17,8 +17,11 @@ class PredictConfig(Config):
         "shards", description="what the source holds"
     )
     checkpoint: Location = Field(description="checkpoint folder of a record")
-    out: Location = Field(description="folder for predictions.parquet and submission.csv")
+    out: Location = Field(description="folder for predictions.parquet, studies.parquet and submission.csv")
     batch_size: PositiveInt = Field(64, description="images at once")
+    test_time_augmentation: Literal["none", "flip"] = Field(
+        "none", description="`flip`: the mean over each image and its mirror image, left to right; twice the cost"
+    )
     public_ids: bool | Literal["by_corpus"] = Field("by_corpus", description="raw corpora: as in `convert`")
     pseudonym_key: Literal[""] | SecretLocation = Field("", description="raw corpora: as in `convert`")
     cluster: ClusterConfig = ClusterConfig()

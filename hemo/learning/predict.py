@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from hemo.learning.batch import normalise, to_unit_range
 from hemo.learning.checkpoint import CheckpointCard, load_checkpoint
@@ -14,8 +15,14 @@ from hemo.learning.evaluate import mixed_precision
 class Predictor:
     """A checkpoint's model on a device, ready to be asked."""
 
-    def __init__(self, checkpoint: str, *, device: str, batch_size: int) -> None:
-        """Load the checkpoint at a path or URI; it is asked for `batch_size` images at once.
+    def __init__(self, checkpoint: str, *, device: str, batch_size: int, flip: bool = False) -> None:
+        """Load the checkpoint at a path or URI.
+
+        Args:
+            checkpoint: Its folder.
+            device: Of torch.
+            batch_size: Images it is asked for at once.
+            flip: Whether a probability is the mean over an image and its mirror image, left to right.
 
         Raises:
             SourceError: If it is no checkpoint.
@@ -24,6 +31,7 @@ class Predictor:
         self._device = torch.device(device)
         self._model = model.to(self._device)
         self._batch_size = batch_size
+        self._flip = flip
 
     def probabilities(self, images: Iterable[NDArray[np.uint8]]) -> NDArray[np.float32]:
         """Return the probability of every class for every image.
@@ -40,11 +48,17 @@ class Predictor:
     def _ask(self, batch: NDArray[np.uint8]) -> NDArray[np.float32]:
         pixels = torch.from_numpy(batch).to(self._device)
         with torch.inference_mode(), mixed_precision(self._device):
-            logits = self._model(normalise(to_unit_range(pixels), self.card.normalisation)).float()
-        return to_probabilities(logits, self.card).cpu().numpy()
+            found = self._of(pixels)
+            if self._flip:
+                found = (found + self._of(pixels.flip(dims=(3,)))) / 2
+        return found.cpu().numpy()
+
+    def _of(self, pixels: Tensor) -> Tensor:
+        logits = self._model(normalise(to_unit_range(pixels), self.card.normalisation)).float()
+        return to_probabilities(logits, self.card)
 
 
-def to_probabilities(logits: torch.Tensor, card: CheckpointCard) -> torch.Tensor:
+def to_probabilities(logits: Tensor, card: CheckpointCard) -> Tensor:
     """Return softmax over exclusive classes, sigmoid of each class otherwise."""
     return logits.softmax(dim=1) if card.task == "multi_class" else logits.sigmoid()
 

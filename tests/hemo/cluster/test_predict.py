@@ -1,5 +1,6 @@
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -71,6 +72,10 @@ def test_shards_and_raw_files_give_the_same_probabilities(conversion, tmp_path):
         column = f"probability_{name}"
         assert first[column].to_pylist() == pytest.approx(second[column].to_pylist(), rel=1e-5)
     assert len({round(value, 6) for value in first["probability_any"].to_pylist()}) == 5
+    (study,) = pq.read_table(tmp_path / "raw" / "studies.parquet").to_pylist()
+    slices = first["probability_any"].to_numpy()
+    assert (study["images"], study["max_any"]) == (5, pytest.approx(slices.max(), rel=1e-5))
+    assert study["noisy_or_any"] == pytest.approx(1 - np.prod(1 - slices.astype(float)), rel=1e-5)
     rejects = pq.read_table(tmp_path / "raw" / "rejects.parquet").to_pylist()
     assert [(reject["source_path"], reject["reason"]) for reject in rejects] == [("ID_bad.dcm", "truncated")]
     submission = (tmp_path / "raw" / "submission.csv").read_text().splitlines()
@@ -80,6 +85,8 @@ def test_shards_and_raw_files_give_the_same_probabilities(conversion, tmp_path):
     assert (tmp_path / "raw" / "predictions.parquet").stat().st_mtime_ns == before
     with pytest.raises(OutputError, match="holds other predictions"):
         predict_corpus(stored.model_copy(update={"out": raw.out}))
+    with pytest.raises(OutputError, match="holds other predictions"):
+        predict_corpus(raw.model_copy(update={"test_time_augmentation": "flip"}))
 
 
 def test_images_of_another_kind_are_refused(conversion, tmp_path):

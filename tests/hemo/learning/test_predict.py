@@ -42,6 +42,16 @@ def test_probabilities_do_not_depend_on_the_batch_size(checkpoint):
     np.testing.assert_allclose(large, wanted.numpy(), rtol=1e-5)
 
 
+def test_a_flip_gives_the_mean_over_an_image_and_its_mirror_image(checkpoint):
+    location, _ = checkpoint
+    images = list(np.random.default_rng(0).integers(0, 256, (3, 3, 16, 16), np.uint8))
+    plain = Predictor(location, device="cpu", batch_size=2)
+    mirrored = plain.probabilities([np.ascontiguousarray(image[:, :, ::-1]) for image in images])
+    both = Predictor(location, device="cpu", batch_size=2, flip=True).probabilities(images)
+    np.testing.assert_allclose(both, (plain.probabilities(images) + mirrored) / 2, rtol=1e-5)
+    assert np.abs(both - plain.probabilities(images)).max() > 1e-5
+
+
 def test_no_images_give_no_probabilities(checkpoint):
     assert Predictor(checkpoint[0], device="cpu", batch_size=2).probabilities([]).shape == (0, 2)
 
