@@ -64,6 +64,15 @@ class TrainingConfig(Config):
     accumulation: Annotated[PositiveInt, LATER] = Field(
         1, description="parts of a batch that go through the model one by one, to save memory; a step sees them all"
     )
+    freeze_epochs: Annotated[NonNegativeInt, LATER] = Field(
+        0, description="first epochs in which only the head learns; the backbone stays as it started"
+    )
+    layer_decay: Annotated[float, LATER] = Field(
+        1.0, gt=0, le=1, description="learning rate of a stage of the backbone, as a share of that of the next one"
+    )
+    ema_decay: Annotated[float, LATER] = Field(
+        0.0, ge=0, lt=1, description="share of a running average of the weights kept at each step; 0: no average"
+    )
     patience: PositiveInt = Field(5, description="epochs without a better validation loss before stopping")
     compile: bool = Field(False, description="torch.compile the model")
 
@@ -82,6 +91,9 @@ class AugmentConfig(Config):
     rotate_degrees: NonNegativeFloat = Field(0.0, description="uniform in +- this")
     shift_fraction: float = Field(0.0, ge=0, lt=1, description="uniform in +- this share of the side")
     scale_fraction: float = Field(0.0, ge=0, lt=1, description="uniform in 1 +- this")
+    mixup_alpha: Annotated[NonNegativeFloat, LATER] = Field(
+        0.0, description="images and labels mixed by shares of Beta(alpha, alpha); 0: off"
+    )
 
 
 class TrialConfig(Config):

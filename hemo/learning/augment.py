@@ -20,8 +20,8 @@ class AugmentParameters:
     shift_y: Tensor  # share of the height, down
     scale: Tensor  # above 1 the content grows
 
-    def part(self, place: slice) -> "AugmentParameters":
-        """Return the parameters of some of the images."""
+    def part(self, place: slice | Tensor) -> "AugmentParameters":
+        """Return the parameters of some of the images: a slice of them, or their places."""
         return AugmentParameters(*(value[place] for value in vars(self).values()))
 
 

@@ -10,19 +10,24 @@ from dataclasses import asdict, dataclass, field, replace
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
+from timm.utils.model_ema import ModelEmaV3
 from torch import Tensor, nn
 
 from hemo.config.trial import TrialConfig
 from hemo.errors import TrialError
-from hemo.learning.augment import augment, draw_parameters
+from hemo.learning.augment import AugmentParameters, augment, draw_parameters
+from hemo.learning.average import running_average
 from hemo.learning.batch import Normalisation, normalise, to_device, to_unit_range
 from hemo.learning.checkpoint import read_state, write_state
 from hemo.learning.evaluate import evaluate, mixed_precision
 from hemo.learning.examples import Examples, Splits
 from hemo.learning.figures import Ended, EpochFigures, FitResult, Reporter
+from hemo.learning.freezing import freeze, thaw, training_mode
 from hemo.learning.judge import judge
 from hemo.learning.loss import ImageLoss, build_loss, smoothed
 from hemo.learning.metrics import DEFAULT_THRESHOLD, choose_threshold, measure
+from hemo.learning.mixup import draw_mixing, mixed
 from hemo.learning.optim import build_optimizer, learning_rate_at, set_learning_rate
 from hemo.learning.order import Step, epoch_rows, mixed_seed
 from hemo.learning.weights import normalisation_of, starting_model
@@ -46,6 +51,13 @@ class Fit:
     optimizer: torch.optim.Optimizer
     loss: ImageLoss
     normalisation: Normalisation
+    average: ModelEmaV3 | None  # running average of the weights, if asked for
+    frozen: bool  # only the head learns
+
+    @property
+    def judged(self) -> nn.Module:
+        """The model that is validated and kept."""
+        return self.module if self.average is None else self.average.module
 
 
 @dataclass(frozen=True)
@@ -99,17 +111,28 @@ def _prepare(config: TrialConfig, splits: Splits, worker: Worker) -> Fit:
     module = module.to(device)
     if device.type == "cuda":
         module = module.to(memory_format=torch.channels_last)
-    forward = shared_model(module, worker)
+    training = config.training
+    if training.freeze_epochs:
+        freeze(module)
+    forward = _forward(config, module, worker)
     return Fit(
         config=config,
         splits=splits,
         worker=worker,
         module=module,
-        forward=torch.compile(forward) if config.training.compile else forward,  # type: ignore[arg-type]
-        optimizer=build_optimizer(module, config.training, device),
+        forward=forward,
+        optimizer=build_optimizer(module, training, device),
         loss=build_loss(config, splits.classes, _targets(splits.train, device)),
         normalisation=normalisation_of(config.model, channels),
+        average=running_average(module, training.ema_decay) if training.ema_decay else None,
+        frozen=training.freeze_epochs > 0,
     )
+
+
+def _forward(config: TrialConfig, module: nn.Module, worker: Worker) -> nn.Module:
+    """Return the model as a step calls it: wrapped for several workers, and compiled if asked for."""
+    forward = shared_model(module, worker)
+    return torch.compile(forward) if config.training.compile else forward  # type: ignore[return-value]
 
 
 def _resume(run: Fit, state_at: str) -> Progress:
@@ -120,6 +143,8 @@ def _resume(run: Fit, state_at: str) -> Progress:
         return Progress({name: _measure(run, examples, DEFAULT_THRESHOLD) for name, examples in learned_from.items()})
     run.module.load_state_dict(state["model"])
     run.optimizer.load_state_dict(state["optimizer"])
+    if run.average is not None:
+        run.average.module.load_state_dict(state["average"])
     progress = state["progress"]
     epochs = tuple(EpochFigures(**figures) for figures in progress.pop("epochs"))
     return Progress(epochs=epochs, **progress)
@@ -129,6 +154,8 @@ def _save(run: Fit, progress: Progress, state_at: str) -> None:
     if run.worker.leads:
         plain = {**vars(progress), "epochs": [asdict(figures) for figures in progress.epochs]}
         state = {"model": run.module.state_dict(), "optimizer": run.optimizer.state_dict(), "progress": plain}
+        if run.average is not None:
+            state["average"] = run.average.module.state_dict()
         write_state(state_at, state)
 
 
@@ -138,6 +165,7 @@ def _train(run: Fit, progress: Progress, reporter: Reporter, state_at: str) -> t
     An epoch is saved before its reporter is asked, who may take long to answer.
     """
     while (ended := _ended(run.config, progress)) is None:
+        run = _thawed_in_time(run, len(progress.epochs) + 1)
         figures = _one_epoch(run, progress)
         progress = _with_epoch(run, progress, figures)
         _save(run, progress, state_at)
@@ -145,6 +173,14 @@ def _train(run: Fit, progress: Progress, reporter: Reporter, state_at: str) -> t
             progress = replace(progress, stopped=True)
             _save(run, progress, state_at)
     return progress, ended
+
+
+def _thawed_in_time(run: Fit, epoch: int) -> Fit:
+    """Let the backbone learn from its first epoch on. Several workers must be told anew which gradients there are."""
+    if not run.frozen or epoch <= run.config.training.freeze_epochs:
+        return run
+    thaw(run.module)
+    return replace(run, forward=_forward(run.config, run.module, run.worker), frozen=False)
 
 
 def _ended(config: TrialConfig, progress: Progress) -> Ended | None:
@@ -162,7 +198,7 @@ def _with_epoch(run: Fit, progress: Progress, figures: EpochFigures) -> Progress
     lowest = min((earlier.val["loss"] for earlier in progress.epochs), default=float("inf"))
     if figures.val["loss"] >= lowest:
         return replace(progress, epochs=epochs)
-    best = {name: value.detach().cpu().clone() for name, value in run.module.state_dict().items()}
+    best = {name: value.detach().cpu().clone() for name, value in run.judged.state_dict().items()}
     return replace(progress, epochs=epochs, best_epoch=figures.epoch, best_weights=best)
 
 
@@ -192,7 +228,7 @@ def _train_epoch(run: Fit, epoch: int, val_losses: list[float]) -> tuple[Tensor,
     order = _order(run, epoch)
     losses = torch.zeros(len(order), device=targets.device)
     torch.manual_seed(mixed_seed(run.config.seed, epoch, run.worker.rank))  # dropout
-    run.forward.train()
+    training_mode(run.module, frozen=run.frozen)
     for number, step in enumerate(order):
         done = (epoch - 1) * len(order) + number
         learning_rate = learning_rate_at(
@@ -200,8 +236,10 @@ def _train_epoch(run: Fit, epoch: int, val_losses: list[float]) -> tuple[Tensor,
         )
         set_learning_rate(run.optimizer, learning_rate)
         at = torch.from_numpy(step.rows).to(targets.device)
-        images = _augmented(run, step, mixed_seed(run.config.seed, epoch, number, 0))
-        logits[at], losses[number] = _take_step(run, step, images, targets[at])
+        images, labels = _training_batch(run, step, targets, (epoch, number))
+        logits[at], losses[number] = _take_step(run, step, images, labels)
+        if run.average is not None:
+            run.average.update(run.module, step=done + 1)
         if number % STEPS_BETWEEN_CHECKS == STEPS_BETWEEN_CHECKS - 1 or number == len(order) - 1:
             _require_finite(summed(losses[: number + 1].clone(), run.worker), epoch)
     return summed(logits, run.worker), learning_rate
@@ -218,16 +256,36 @@ def _order(run: Fit, epoch: int) -> list[Step]:
     )
 
 
-def _augmented(run: Fit, step: Step, seed: int) -> Tensor:
-    """Return the worker's images of a step, augmented and normalised, on the device.
+def _training_batch(run: Fit, step: Step, targets: Tensor, at: tuple[int, int]) -> tuple[Tensor, Tensor]:
+    """Return the worker's images of a step, augmented, normalised and mixed, and their labels, on the device.
 
-    Parameters are drawn for the images of all workers, so that what happens to an image does not depend on how many
-    workers there are.
+    All is drawn for the images of all workers, so that what happens to an image does not depend on how many workers
+    there are.
+
+    Args:
+        run: What is trained.
+        step: Which images.
+        targets: Labels of the whole split, (examples, classes), float32, on the device.
+        at: Epoch and number of the step, which with the trial's seed decide what is drawn.
     """
+    config, seed = run.config.augment, run.config.seed
+    drawn = draw_parameters(config, step.images, torch.Generator().manual_seed(mixed_seed(seed, *at, 0)))
+    images = _augmented(run, step.rows, drawn.part(step.place))
+    labels = targets[torch.from_numpy(step.rows).to(targets.device)]
+    if not config.mixup_alpha:
+        return images, labels
+    mixing = draw_mixing(config.mixup_alpha, step.images, mixed_seed(seed, *at, 1)).part(step.place)
+    rows = step.batch[mixing.partner]
+    others = _augmented(run, rows, drawn.part(torch.from_numpy(mixing.partner)))
+    other_labels = targets[torch.from_numpy(rows).to(targets.device)]
+    return mixed(images, others, mixing.share), mixed(labels, other_labels, mixing.share)
+
+
+def _augmented(run: Fit, rows: NDArray[np.intp], parameters: AugmentParameters) -> Tensor:
+    """Return training images, changed by their parameters and normalised, on the device."""
     examples = run.splits.train
-    images = to_unit_range(to_device(examples.source, examples.rows[step.rows], torch.device(run.worker.device)))
-    parameters = draw_parameters(run.config.augment, step.images, torch.Generator().manual_seed(seed))
-    return normalise(augment(images, parameters.part(step.place)), run.normalisation)
+    images = to_unit_range(to_device(examples.source, examples.rows[rows], torch.device(run.worker.device)))
+    return normalise(augment(images, parameters), run.normalisation)
 
 
 def _take_step(run: Fit, step: Step, images: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
@@ -278,11 +336,12 @@ def _measure(run: Fit, examples: Examples, threshold: float) -> dict[str, float]
 
 
 def _logits(run: Fit, examples: Examples) -> Tensor:
-    return evaluate(run.module, examples, run.normalisation, run.config.training.batch_size, run.worker)
+    return evaluate(run.judged, examples, run.normalisation, run.config.training.batch_size, run.worker)
 
 
 def _judge(run: Fit, progress: Progress, ended: Ended) -> FitResult:
     """Measure the best epoch's weights on every split, at the threshold that validation chooses."""
+    run = replace(run, average=None)
     run.module.load_state_dict(progress.best_weights)
     result = FitResult(
         model=run.module,

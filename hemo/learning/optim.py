@@ -1,14 +1,20 @@
 """Optimisers by name, and the learning rate as a pure function of the step."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 import torch
+from timm.models import group_parameters
 from torch import nn
 
 from hemo.config.trial import TrainingConfig
+from hemo.errors import ConfigError
 
 SGD_MOMENTUM = 0.9
+
+SHARE = "learning_rate_share"
+"""Key of a parameter group: what part of the learning rate it has."""
 
 ONE_CYCLE_RISE = 0.3
 """Share of the steps in which the rate rises; this and the next two as in torch's `OneCycleLR`."""
@@ -24,9 +30,16 @@ PLATEAU_EPOCHS = 2
 
 
 def build_optimizer(module: nn.Module, config: TrainingConfig, device: torch.device) -> torch.optim.Optimizer:
-    """Make the optimiser; fused on CUDA, where one kernel updates all weights."""
+    """Make the optimiser; fused on CUDA, where one kernel updates all weights.
+
+    Raises:
+        ConfigError: If `layer_decay` is asked for and timm does not know the stages of the backbone.
+    """
     fused = device.type == "cuda"
-    parameters, rate, decay = module.parameters(), config.learning_rate, config.weight_decay
+    rate, decay = config.learning_rate, config.weight_decay
+    parameters: Iterable[Any] = module.parameters()
+    if config.layer_decay < 1:
+        parameters = layer_groups(module, config.layer_decay)
     if config.optimizer == "adam":
         return torch.optim.Adam(parameters, lr=rate, weight_decay=decay, fused=fused)
     if config.optimizer == "adamw":
@@ -35,6 +48,32 @@ def build_optimizer(module: nn.Module, config: TrainingConfig, device: torch.dev
     return torch.optim.SGD(
         parameters, lr=rate, momentum=SGD_MOMENTUM, weight_decay=decay, nesterov=nesterov, fused=fused
     )
+
+
+def layer_groups(module: nn.Module, layer_decay: float) -> list[dict[str, Any]]:
+    """Return the parameters by depth, the stem first and the head last, each with its share of the learning rate.
+
+    The head has all of it, the last stage of the backbone `layer_decay` of it, the one before the square of that.
+
+    Args:
+        module: With the submodules `backbone`, a timm model, and `head`.
+        layer_decay: Share of a stage's learning rate that the stage before it has.
+
+    Raises:
+        ConfigError: If timm does not know the stages of the backbone.
+
+    Source:
+        Howard and Ruder 2018, arXiv:1801.06146 (discriminative fine-tuning); stages as timm groups them.
+    """
+    backbone, head = module.get_submodule("backbone"), module.get_submodule("head")
+    if not hasattr(backbone, "group_matcher"):
+        raise ConfigError("training.layer_decay: timm does not know this backbone's stages; leave it at 1")
+    stages = group_parameters(backbone, backbone.group_matcher(coarse=False))  # type: ignore[operator]
+    groups: list[dict[str, Any]] = [
+        {"params": [backbone.get_parameter(name) for name in names], SHARE: layer_decay ** (len(stages) - place)}
+        for place, (_, names) in enumerate(sorted(stages.items()))
+    ]
+    return [*groups, {"params": list(head.parameters()), SHARE: 1.0}]
 
 
 def learning_rate_at(
@@ -92,6 +131,6 @@ def _plateaus(val_losses: Sequence[float]) -> int:
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, learning_rate: float) -> None:
-    """Give every parameter group this learning rate."""
+    """Give every parameter group its share of this learning rate: all of it where none is said."""
     for group in optimizer.param_groups:
-        group["lr"] = learning_rate
+        group["lr"] = learning_rate * group.get(SHARE, 1.0)

@@ -13,6 +13,7 @@ class Step:
     images: int  # of all workers together
     place: slice  # of this worker's images among them
     rows: NDArray[np.intp]  # this worker's, shape (images of this worker,)
+    batch: NDArray[np.intp]  # rows of all workers together, shape (images,)
 
 
 def epoch_rows(rows: int, *, seed: int, epoch: int, rank: int, workers: int, batch_size: int) -> list[Step]:
@@ -37,7 +38,7 @@ def epoch_rows(rows: int, *, seed: int, epoch: int, rank: int, workers: int, bat
     steps = []
     for batch in np.array_split(order, steps_an_epoch(rows, batch_size)):
         place = slice(*share(len(batch), rank, workers))
-        steps.append(Step(len(batch), place, batch[place]))
+        steps.append(Step(len(batch), place, batch[place], batch))
     return steps
 
 

@@ -11,6 +11,10 @@ LATER_OPTIONS: list[tuple[str, str, Any]] = [
     ("training", "label_smoothing", 0.1),
     ("training", "clip_norm", 1.0),
     ("training", "accumulation", 2),
+    ("training", "freeze_epochs", 1),
+    ("training", "layer_decay", 0.7),
+    ("training", "ema_decay", 0.99),
+    ("augment", "mixup_alpha", 0.2),
 ]
 """Section, name and a value other than the default of every option that joined after the first records."""
 

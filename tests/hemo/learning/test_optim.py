@@ -5,8 +5,10 @@ import torch
 from pydantic import ValidationError
 from torch import nn
 
-from hemo.config.trial import TrainingConfig
-from hemo.learning.optim import build_optimizer, learning_rate_at, set_learning_rate
+from hemo.config.trial import ModelConfig, TrainingConfig
+from hemo.errors import ConfigError
+from hemo.learning.model import ImageClassifier, build_model
+from hemo.learning.optim import build_optimizer, layer_groups, learning_rate_at, set_learning_rate
 
 
 @pytest.mark.parametrize(
@@ -88,3 +90,32 @@ def test_set_learning_rate_reaches_every_group() -> None:
     optimizer = torch.optim.SGD([{"params": [torch.zeros(1)]}, {"params": [torch.zeros(1)]}], lr=1.0)
     set_learning_rate(optimizer, 0.25)
     assert [group["lr"] for group in optimizer.param_groups] == [0.25, 0.25]
+
+
+@pytest.fixture
+def resnet() -> ImageClassifier:
+    """Return a model of a stem, four stages of a block each, and a head."""
+    return build_model(ModelConfig(backbone="test_resnet", hidden_layers=1), channels=1, sides_px=(16, 16), classes=1)
+
+
+def test_each_stage_learns_at_half_the_rate_of_the_next(resnet: ImageClassifier) -> None:
+    config = TrainingConfig(optimizer="sgd", learning_rate=1.0, layer_decay=0.5)
+    optimizer = build_optimizer(resnet, config, torch.device("cpu"))
+    set_learning_rate(optimizer, 0.8)
+    rate = {id(value): group["lr"] for group in optimizer.param_groups for value in group["params"]}
+    found = {name: rate[id(value)] for name, value in resnet.named_parameters()}
+    assert found["backbone.conv1.0.weight"] == found["backbone.bn1.bias"] == pytest.approx(0.8 / 32)
+    assert found["backbone.layer1.0.conv1.weight"] == pytest.approx(0.8 / 16)
+    assert found["backbone.layer4.0.downsample.1.weight"] == pytest.approx(0.8 / 2)
+    assert found["head.dense1.weight"] == found["head.logits.bias"] == 0.8
+
+
+def test_every_parameter_is_in_one_group(resnet: ImageClassifier) -> None:
+    grouped = [id(value) for group in layer_groups(resnet, 0.5) for value in group["params"]]
+    assert sorted(grouped) == sorted(id(value) for value in resnet.parameters())
+
+
+def test_layer_decay_of_a_backbone_without_known_stages_is_refused() -> None:
+    model = ImageClassifier(nn.Linear(1, 1), nn.Linear(1, 1))
+    with pytest.raises(ConfigError, match=r"training.layer_decay: timm does not know this backbone's stages"):
+        build_optimizer(model, TrainingConfig(layer_decay=0.5), torch.device("cpu"))

@@ -34,6 +34,8 @@ def test_epochs_differ_and_repeat_themselves() -> None:
 def test_a_worker_knows_its_place_in_the_step() -> None:
     step = epoch_rows(10, seed=0, epoch=1, rank=1, workers=3, batch_size=10)[0]
     assert (step.images, step.place) == (10, slice(3, 6))
+    assert step.batch[step.place].tolist() == step.rows.tolist()
+    assert sorted(step.batch) == list(range(10))
 
 
 def test_evaluation_sees_every_row_once_in_order() -> None:

@@ -1,0 +1,31 @@
+"""One of two processes that train together: `python fit_of_two.py FOLDER TRIAL RANK` says its validation losses."""
+
+import json
+import sys
+from pathlib import Path
+
+import torch
+import torch.distributed as dist
+
+from hemo.config.trial import TrialConfig
+from hemo.learning.examples import select_splits
+from hemo.learning.figures import QuietReporter
+from hemo.learning.images import read_training_set
+from hemo.learning.loop import fit
+from hemo.learning.worker import Worker
+
+
+def main(folder: Path, trial: str, rank: int) -> None:
+    """Train on the set in `folder` together with the other process, met at a file there."""
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=f"file://{folder / 'store'}", rank=rank, world_size=2)
+    config = TrialConfig.model_validate_json(trial)
+    splits = select_splits(read_training_set(str(folder / "set")), config)
+    worker, state = Worker(rank=rank, count=2), str(folder / "state-of-two.pt")
+    result = fit(config, splits, reporter=QuietReporter(), worker=worker, state_at=state)
+    sys.stdout.write(json.dumps([figures.val["loss"] for figures in result.epochs]) + "\n")
+    dist.destroy_process_group()
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]))
