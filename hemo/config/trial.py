@@ -91,6 +91,13 @@ class AugmentConfig(Config):
     rotate_degrees: NonNegativeFloat = Field(0.0, description="uniform in +- this")
     shift_fraction: float = Field(0.0, ge=0, lt=1, description="uniform in +- this share of the side")
     scale_fraction: float = Field(0.0, ge=0, lt=1, description="uniform in 1 +- this")
+    erase: Annotated[float, LATER] = Field(
+        0.0, ge=0, le=1, description="probability of a rectangle of 2 to 40 % of the image being made black"
+    )
+    window_level: Annotated[float, LATER] = Field(
+        0.0, ge=0, lt=1, description="window level moved, uniform in +- this share of the width"
+    )
+    window_width: Annotated[float, LATER] = Field(0.0, ge=0, lt=1, description="window width uniform in 1 +- this")
     mixup_alpha: Annotated[NonNegativeFloat, LATER] = Field(
         0.0, description="images and labels mixed by shares of Beta(alpha, alpha); 0: off"
     )

@@ -1,5 +1,6 @@
 """Random changes of training images, in batch on the device. Parameters are drawn apart from applied."""
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -7,6 +8,11 @@ from torch import Tensor
 from torch.nn import functional
 
 from hemo.config.trial import AugmentConfig
+
+ERASED_AREA = (0.02, 0.4)
+"""Share of the image that is erased, from and to; this and the next as in Zhong et al. 2020, arXiv:1708.04896."""
+ERASED_ASPECT = (0.3, 1 / 0.3)
+"""Height over width of what is erased, as shares of the image's."""
 
 
 @dataclass(frozen=True)
@@ -19,6 +25,12 @@ class AugmentParameters:
     shift_x: Tensor  # share of the width, to the right
     shift_y: Tensor  # share of the height, down
     scale: Tensor  # above 1 the content grows
+    window_level: Tensor  # shift of the window's level, as a share of its width
+    window_width: Tensor  # new width over old
+    erased_height: Tensor  # share of the height; 0: nothing is erased
+    erased_width: Tensor  # share of the width
+    erased_top: Tensor  # share of the height above it
+    erased_left: Tensor  # share of the width left of it
 
     def part(self, place: slice | Tensor) -> "AugmentParameters":
         """Return the parameters of some of the images: a slice of them, or their places."""
@@ -28,7 +40,9 @@ class AugmentParameters:
 def draw_parameters(config: AugmentConfig, images: int, generator: torch.Generator) -> AugmentParameters:
     """Draw what is done to each of `images`. All is always drawn, so that one option does not shift another's draws."""
     unit = torch.rand(6, images, generator=generator)
-    signed = 2 * unit - 1
+    more = torch.rand(7, images, generator=generator)  # apart, so that these options leave the draws above alone
+    signed, more_signed = 2 * unit - 1, 2 * more - 1
+    height, width = _erased_sides(more[3], more[4])
     return AugmentParameters(
         horizontal_flip=unit[0] < config.horizontal_flip,
         vertical_flip=unit[1] < config.vertical_flip,
@@ -36,11 +50,28 @@ def draw_parameters(config: AugmentConfig, images: int, generator: torch.Generat
         shift_x=signed[3] * config.shift_fraction,
         shift_y=signed[4] * config.shift_fraction,
         scale=1 + signed[5] * config.scale_fraction,
+        window_level=more_signed[0] * config.window_level,
+        window_width=1 + more_signed[1] * config.window_width,
+        erased_height=torch.where(more[2] < config.erase, height, 0.0),
+        erased_width=width,
+        erased_top=more[5] * (1 - height),
+        erased_left=more[6] * (1 - width),
     )
 
 
+def _erased_sides(area_draw: Tensor, aspect_draw: Tensor) -> tuple[Tensor, Tensor]:
+    """Return height and width of rectangles, as shares of the image's, from numbers in 0..1.
+
+    The area is uniform, the aspect in its logarithm. A side longer than the image's is cut to it.
+    """
+    (smallest, largest), (flat, upright) = ERASED_AREA, ERASED_ASPECT
+    area = smallest + area_draw * (largest - smallest)
+    aspect = torch.exp(math.log(flat) + aspect_draw * math.log(upright / flat))
+    return torch.sqrt(area * aspect).clamp(max=1), torch.sqrt(area / aspect).clamp(max=1)
+
+
 def augment(images: Tensor, parameters: AugmentParameters) -> Tensor:
-    """Flip, then rotate, scale and shift by one bilinear resampling; what comes from outside is 0, the air.
+    """Flip, move, look through another window, erase; each only where it was drawn.
 
     Args:
         images: (images, channels, height_px, width_px), float in 0..1, before normalisation.
@@ -48,12 +79,45 @@ def augment(images: Tensor, parameters: AugmentParameters) -> Tensor:
     """
     images = _flip(images, parameters.horizontal_flip, -1)
     images = _flip(images, parameters.vertical_flip, -2)
+    return _erase(_rewindow(_move(images, parameters), parameters), parameters)
+
+
+def _move(images: Tensor, parameters: AugmentParameters) -> Tensor:
+    """Rotate, scale and shift by one bilinear resampling; what comes from outside is 0, the air."""
     still = not (parameters.rotate_degrees.any() or parameters.shift_x.any() or parameters.shift_y.any())
     if still and torch.all(parameters.scale == 1):
         return images
     theta = _inverse_affine(parameters, aspect=images.shape[-1] / images.shape[-2]).to(images.device)
     grid = functional.affine_grid(theta, list(images.shape), align_corners=False)
     return functional.grid_sample(images, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
+
+
+def _rewindow(images: Tensor, parameters: AugmentParameters) -> Tensor:
+    """Return greys as another window would give them, the same change in each channel.
+
+    With level c and width w a value v has the grey (v - c) / w + 0.5. What the first window cut off stays cut off.
+    """
+    if not parameters.window_level.any() and torch.all(parameters.window_width == 1):
+        return images
+    level = parameters.window_level.to(images.device)[:, None, None, None]
+    width = parameters.window_width.to(images.device)[:, None, None, None]
+    return ((images - 0.5 - level) / width + 0.5).clamp(0, 1)
+
+
+def _erase(images: Tensor, parameters: AugmentParameters) -> Tensor:
+    """Make a rectangle of each image 0: the pixels whose centres lie in it."""
+    if not parameters.erased_height.any():
+        return images
+    rows = _within(parameters.erased_top, parameters.erased_height, images.shape[-2])
+    columns = _within(parameters.erased_left, parameters.erased_width, images.shape[-1])
+    erased = (rows[:, None, :, None] & columns[:, None, None, :]).to(images.device)
+    return images.masked_fill(erased, 0.0)
+
+
+def _within(start: Tensor, length: Tensor, side_px: int) -> Tensor:
+    """Return which pixels of a side have their centre within a stretch of it, shape (images, side_px), bool."""
+    centres = (torch.arange(side_px) + 0.5) / side_px
+    return (centres >= start[:, None]) & (centres < (start + length)[:, None])
 
 
 def _flip(images: Tensor, chosen: Tensor, axis: int) -> Tensor:

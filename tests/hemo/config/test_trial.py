@@ -15,6 +15,9 @@ LATER_OPTIONS: list[tuple[str, str, Any]] = [
     ("training", "layer_decay", 0.7),
     ("training", "ema_decay", 0.99),
     ("augment", "mixup_alpha", 0.2),
+    ("augment", "erase", 0.5),
+    ("augment", "window_level", 0.1),
+    ("augment", "window_width", 0.2),
 ]
 """Section, name and a value other than the default of every option that joined after the first records."""
 

@@ -17,6 +17,12 @@ def _parameters(**changed: float) -> AugmentParameters:
         "shift_x": torch.zeros(1),
         "shift_y": torch.zeros(1),
         "scale": torch.ones(1),
+        "window_level": torch.zeros(1),
+        "window_width": torch.ones(1),
+        "erased_height": torch.zeros(1),
+        "erased_width": torch.zeros(1),
+        "erased_top": torch.zeros(1),
+        "erased_left": torch.zeros(1),
     }
     return AugmentParameters(**{**still, **{name: torch.tensor([value]) for name, value in changed.items()}})
 
@@ -58,6 +64,65 @@ def test_a_quarter_turn_of_an_oblong_image_keeps_lengths() -> None:
     assert [int(turned.any(dim=1).sum()), int(turned.any(dim=0).sum())] == [6, 2]
 
 
+def test_another_window_by_hand() -> None:
+    """A level a tenth of the width higher makes greys a tenth darker; half the width doubles the distance to 0.5."""
+    greys = torch.tensor([0.0, 0.3, 0.5, 0.9]).reshape(1, 1, 1, 4)
+    _close(augment(greys, _parameters(window_level=0.1)).flatten(), torch.tensor([0.0, 0.2, 0.4, 0.8]))
+    _close(augment(greys, _parameters(window_width=0.5)).flatten(), torch.tensor([0.0, 0.1, 0.5, 1.0]))
+    _close(
+        augment(greys, _parameters(window_level=0.1, window_width=2.0)).flatten(), torch.tensor([0.2, 0.35, 0.45, 0.65])
+    )
+
+
+def test_a_rectangle_is_erased() -> None:
+    """From a quarter down and half across, half high and a quarter wide: rows 1 and 2 of column 2."""
+    where = {"erased_top": 0.25, "erased_left": 0.5, "erased_height": 0.5, "erased_width": 0.25}
+    expected = IMAGE.clone()
+    expected[..., 1:3, 2] = 0
+    assert torch.equal(augment(IMAGE, _parameters(**where)), expected)
+    assert IMAGE.min() == 1  # what was given is as it was
+
+
+def test_erased_rectangles_lie_in_the_image_and_have_the_share_that_was_asked_for() -> None:
+    drawn = draw_parameters(AugmentConfig(erase=0.25), 4000, torch.Generator().manual_seed(1))
+    chosen = drawn.erased_height > 0
+    area = (drawn.erased_height * drawn.erased_width)[chosen]
+    assert abs(float(chosen.float().mean()) - 0.25) < 0.03
+    assert 0.02 <= float(area.min()) < 0.03
+    assert 0.37 < float(area.max()) <= 0.4 + 1e-6
+    assert abs(float(area.mean()) - 0.21) < 0.01
+    assert float((drawn.erased_top + drawn.erased_height).max()) <= 1 + 1e-6
+    assert float((drawn.erased_left + drawn.erased_width).max()) <= 1 + 1e-6
+    assert float(drawn.erased_left.min()) < 0.01
+
+
+def test_windows_stay_in_range() -> None:
+    drawn = draw_parameters(AugmentConfig(window_level=0.1, window_width=0.2), 4000, torch.Generator().manual_seed(1))
+    assert 0.099 < float(drawn.window_level.abs().max()) <= 0.1
+    assert 0.8 <= float(drawn.window_width.min()) < 0.801
+    assert abs(float(drawn.window_level.mean())) < 0.005
+
+
+def test_a_seed_replays_a_batch() -> None:
+    config = AugmentConfig(
+        horizontal_flip=0.5, rotate_degrees=15, scale_fraction=0.1, erase=0.5, window_level=0.1, window_width=0.2
+    )
+    images = torch.rand(6, 2, 8, 8, generator=torch.Generator().manual_seed(3))
+    first, again, other = (
+        augment(images, draw_parameters(config, 6, torch.Generator().manual_seed(seed))) for seed in (1, 1, 2)
+    )
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+
+
+def test_options_that_joined_later_leave_the_first_draws_alone() -> None:
+    config = AugmentConfig(rotate_degrees=10, scale_fraction=0.2, erase=1.0, window_level=0.5)
+    first = 2 * torch.rand(6, 5, generator=torch.Generator().manual_seed(4)) - 1
+    drawn = draw_parameters(config, 5, torch.Generator().manual_seed(4))
+    assert torch.equal(drawn.rotate_degrees, first[2] * 10)
+    assert torch.equal(drawn.scale, 1 + first[5] * 0.2)
+
+
 def test_parameters_stay_in_range_and_repeat_with_the_seed() -> None:
     config = AugmentConfig(horizontal_flip=0.25, rotate_degrees=10, shift_fraction=0.1, scale_fraction=0.2)
     drawn = draw_parameters(config, 4000, torch.Generator().manual_seed(1))
@@ -71,11 +136,13 @@ def test_parameters_stay_in_range_and_repeat_with_the_seed() -> None:
 
 
 def test_parts_of_the_parameters_do_the_same_as_the_whole() -> None:
-    config = AugmentConfig(horizontal_flip=0.5, rotate_degrees=20)
+    config = AugmentConfig(horizontal_flip=0.5, rotate_degrees=20, erase=0.5, window_level=0.1)
     parameters = draw_parameters(config, 6, torch.Generator().manual_seed(2))
     images = torch.rand(6, 2, 8, 8, generator=torch.Generator().manual_seed(3))
     parts = [augment(images[place], parameters.part(place)) for place in (slice(0, 2), slice(2, 6))]
     torch.testing.assert_close(torch.cat(parts), augment(images, parameters))
+    places = torch.tensor([4, 1])
+    torch.testing.assert_close(augment(images[places], parameters.part(places)), torch.cat(parts)[places])
 
 
 def test_one_option_does_not_change_the_draws_of_another() -> None:
