@@ -8,6 +8,7 @@ import pytest
 
 from hemo.config.convert import ConvertConfig
 from hemo.config.curate import CurateConfig
+from hemo.config.export import ExportConfig
 from hemo.config.fields import Config
 from hemo.config.load import load_config
 from hemo.config.phantom import PhantomConfig
@@ -23,6 +24,7 @@ FILES = sorted(str(file.relative_to(ROOT)) for file in (ROOT / "conf").rglob("*.
 CONFIGS: dict[str, type[Config]] = {
     "convert": ConvertConfig,
     "curate": CurateConfig,
+    "export": ExportConfig,
     "phantom": PhantomConfig,
     "pipeline": PipelineConfig,
     "plan": PlanConfig,

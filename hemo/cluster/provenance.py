@@ -36,9 +36,9 @@ def _processor() -> str:
     return names[0] if names else platform.machine()
 
 
-def versions() -> dict[str, str]:
-    """Return the versions of Python, hemo and what results depend on."""
-    packages = {name: importlib.metadata.version(name) for name in RECORDED_PACKAGES}
+def versions(*more: str) -> dict[str, str]:
+    """Return the versions of Python, hemo and what results depend on, and of `more` packages."""
+    packages = {name: importlib.metadata.version(name) for name in (*RECORDED_PACKAGES, *more)}
     return {"python": platform.python_version(), "hemo": hemo.__version__, **packages}
 
 

@@ -1,0 +1,103 @@
+"""A checkpoint to `model.onnx` and, beside it, what it costs to use. Needs no Ray."""
+
+from dataclasses import asdict
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pydantic import Field
+
+from hemo.cluster.progress import say
+from hemo.cluster.provenance import hardware, now, versions
+from hemo.config.export import ExportConfig
+from hemo.config.fields import Config
+from hemo.learning.checkpoint import CheckpointCard, load_checkpoint
+from hemo.learning.export import (
+    LOGIT_TOLERANCE,
+    largest_difference,
+    measure_speed,
+    onnx_session,
+    to_onnx,
+    torch_session,
+)
+from hemo.learning.model import parameter_count
+from hemo.learning.slices import first_images
+from hemo.learning.worker import Worker
+from hemo.storage import join, require_writable, write_bytes, write_json
+
+EXPORT_SCHEMA_VERSION = 1
+
+MODEL, CARD = "model.onnx", "export.json"
+
+
+class SpeedCard(Config):
+    """How fast one runtime answered."""
+
+    latency_ms: float = Field(description="of one image, median")
+    images_per_second: float = Field(description="at `batch_size` images at once")
+
+
+class ExportCard(Config):
+    """`export.json`."""
+
+    schema_version: int = EXPORT_SCHEMA_VERSION
+    checkpoint: CheckpointCard
+    opset: int = Field(description="version of ONNX's operators")
+    parameters: int
+    megabytes: float = Field(description="of model.onnx, 1,000,000 bytes each")
+    checked_on: str = Field(description="folder of the images on which ONNX and torch were compared, or `noise`")
+    checked_images: int
+    largest_logit_difference: float
+    tolerance: float = Field(description="absolute and relative, of a logit")
+    batch_size: int
+    onnxruntime: SpeedCard
+    torch: SpeedCard
+    hardware: str
+    versions: dict[str, str]
+    exported: str = Field(description="UTC, ISO 8601")
+
+
+def export_checkpoint(config: ExportConfig) -> ExportCard:
+    """Write `model.onnx` and `export.json` below `out`, in place of earlier ones; the card comes last.
+
+    Raises:
+        SourceError: If checkpoint or images are missing.
+        ConfigError: If the backbone cannot be exported, or the images are not those the checkpoint takes.
+        HemoError: If the exported model answers otherwise than torch's; nothing is written then.
+    """
+    model, card = load_checkpoint(config.checkpoint)
+    images = _images(config, card)
+    require_writable(config.out)
+    say(f"export: {card.model.backbone}, {len(card.channels)} x {card.height_px} x {card.width_px}")
+    proto = to_onnx(model, card)
+    content = proto.SerializeToString()
+    worker = Worker(threads=config.threads)
+    torch.set_num_threads(worker.threads)
+    exported, original = onnx_session(content, worker.threads), torch_session(model, card)
+    difference = largest_difference(original, exported, images)
+    told = ExportCard(
+        checkpoint=card,
+        opset=next(entry.version for entry in proto.opset_import if not entry.domain),
+        parameters=parameter_count(model),
+        megabytes=len(content) / 1e6,
+        checked_on=config.images,
+        checked_images=len(images),
+        largest_logit_difference=difference,
+        tolerance=LOGIT_TOLERANCE,
+        batch_size=len(images),
+        onnxruntime=SpeedCard(**asdict(measure_speed(exported, images))),
+        torch=SpeedCard(**asdict(measure_speed(original, images))),
+        hardware=hardware(worker),
+        versions=versions("onnx", "onnxruntime"),
+        exported=now(),
+    )
+    write_bytes(join(config.out, MODEL), content)
+    write_json(join(config.out, CARD), told.model_dump(mode="json"))
+    return told
+
+
+def _images(config: ExportConfig, card: CheckpointCard) -> NDArray[np.uint8]:
+    if config.images != "noise":
+        return first_images(config.images, card, config.batch_size)
+    shape = (config.batch_size, len(card.channels), card.height_px, card.width_px)
+    return np.random.default_rng(0).integers(0, 256, shape, np.uint8)

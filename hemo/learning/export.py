@@ -1,0 +1,146 @@
+"""A checkpoint as ONNX: stored pixels in, probabilities out, so that nothing is left to be done wrong elsewhere."""
+
+import json
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import onnx
+import onnxruntime
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.onnx.errors import OnnxExporterError
+
+from hemo.errors import ConfigError, HemoError
+from hemo.learning.batch import normalise, to_unit_range
+from hemo.learning.checkpoint import CheckpointCard
+from hemo.learning.model import ImageClassifier
+from hemo.learning.predict import to_probabilities
+
+LOGIT_TOLERANCE = 1e-3
+"""How far a logit may be off, absolute and relative: a probability then moves by 0.00025 at most near 0.5."""
+
+TIMED_SECONDS = 2.0
+WARM_UP_CALLS = 2
+LEAST_CALLS = 3
+
+Session = Callable[[NDArray[np.uint8]], tuple[NDArray[np.float32], NDArray[np.float32]]]
+"""From images (images, channels, height_px, width_px) to logits and probabilities, each (images, classes)."""
+
+
+@dataclass(frozen=True)
+class Speed:
+    """How fast a model answers."""
+
+    latency_ms: float  # of one image, median
+    images_per_second: float  # at the batch size asked for
+
+
+class Deployed(nn.Module):
+    """A model with what stands before and behind it."""
+
+    def __init__(self, model: ImageClassifier, card: CheckpointCard) -> None:
+        """Join the model and its card."""
+        super().__init__()
+        self._model, self._card = model, card
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Return logits and probabilities, float32, (images, classes), of images (images, channels, rows, cols)."""
+        logits = self._model(normalise(to_unit_range(images), self._card.normalisation))
+        return logits, to_probabilities(logits, self._card)
+
+
+def to_onnx(model: ImageClassifier, card: CheckpointCard) -> onnx.ModelProto:
+    """Return a model as ONNX, from `images` to `logits` and `probabilities`.
+
+    `images` is (any number, channels, height_px, width_px), uint8, as stored; the answers are (images, classes).
+    What the card says of images, classes and threshold is in the model's metadata, as JSON.
+
+    Raises:
+        ConfigError: If torch cannot export this backbone.
+    """
+    example = torch.zeros(2, len(card.channels), card.height_px, card.width_px, dtype=torch.uint8)
+    try:
+        program = torch.onnx.export(
+            Deployed(model, card).eval(),
+            (example,),
+            dynamo=True,
+            verbose=False,
+            input_names=["images"],
+            output_names=["logits", "probabilities"],
+            dynamic_shapes=({0: torch.export.Dim("images")},),
+        )
+    except OnnxExporterError as error:
+        reason = str(error).strip().splitlines()[0]
+        raise ConfigError(f"checkpoint: {card.model.backbone} cannot be exported to ONNX ({reason})") from error
+    if program is None:
+        raise HemoError(f"torch gave no ONNX program of {card.model.backbone}")
+    proto = program.model_proto
+    told = card.model_dump(mode="json")
+    onnx.helper.set_model_props(proto, {name: json.dumps(value) for name, value in told.items()})
+    onnx.checker.check_model(proto, full_check=True)
+    return proto
+
+
+def onnx_session(content: bytes, threads: int) -> Session:
+    """Return an ONNX model ready to be asked, on the CPU."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+
+    def ask(images: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        logits, probabilities = session.run(["logits", "probabilities"], {"images": images})
+        return logits, probabilities
+
+    return ask
+
+
+def torch_session(model: ImageClassifier, card: CheckpointCard) -> Session:
+    """Return a torch model ready to be asked in the same way."""
+    deployed = Deployed(model, card).eval()
+
+    def ask(images: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        with torch.inference_mode():
+            logits, probabilities = deployed(torch.from_numpy(images))
+        return logits.numpy(), probabilities.numpy()
+
+    return ask
+
+
+def largest_difference(one: Session, other: Session, images: NDArray[np.uint8]) -> float:
+    """Return how far logits differ at most, asked for all images at once and for the first alone.
+
+    Raises:
+        HemoError: If one differs by more than `LOGIT_TOLERANCE`.
+    """
+    largest = 0.0
+    for batch in (images, images[:1]):
+        (wanted, _), (found, _) = one(batch), other(batch)
+        largest = max(largest, float(np.abs(found - wanted).max()))
+        if not np.allclose(found, wanted, rtol=LOGIT_TOLERANCE, atol=LOGIT_TOLERANCE):
+            raise HemoError(
+                f"the exported model's logits differ from torch's by up to {largest:.2g}, more than {LOGIT_TOLERANCE}: "
+                "it was not written; the backbone may have layers that ONNX computes otherwise"
+            )
+    return largest
+
+
+def measure_speed(session: Session, images: NDArray[np.uint8]) -> Speed:
+    """Time a model on one image, and on all images at once."""
+    return Speed(
+        latency_ms=1000 * _median_seconds(session, images[:1]),
+        images_per_second=len(images) / _median_seconds(session, images),
+    )
+
+
+def _median_seconds(session: Session, images: NDArray[np.uint8]) -> float:
+    for _ in range(WARM_UP_CALLS):
+        session(images)
+    began, taken = time.perf_counter(), list[float]()
+    while len(taken) < LEAST_CALLS or time.perf_counter() - began < TIMED_SECONDS:
+        start = time.perf_counter()
+        session(images)
+        taken.append(time.perf_counter() - start)
+    return float(np.median(taken))

@@ -1,0 +1,98 @@
+"""ONNX and torch give the same answers."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from hemo.config.trial import ModelConfig
+from hemo.errors import HemoError
+from hemo.learning.checkpoint import CheckpointCard
+from hemo.learning.export import (
+    LOGIT_TOLERANCE,
+    largest_difference,
+    measure_speed,
+    onnx_session,
+    to_onnx,
+    torch_session,
+)
+from hemo.learning.model import ImageClassifier
+
+CARD = CheckpointCard(
+    model=ModelConfig(backbone="by hand"),
+    task="binary",
+    classes=("any",),
+    channels=("brain", "soft"),
+    image={"side_px": 4},
+    height_px=4,
+    width_px=4,
+    mean=(0.5, 0.25),
+    std=(0.25, 0.5),
+    threshold=0.375,
+    training_set="feedface",
+)
+
+
+class Sum(nn.Module):
+    """Its logit is the sum over positions and features."""
+
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        return features.sum(dim=(1, 2))[:, None]
+
+
+@pytest.fixture(scope="module")
+def model() -> ImageClassifier:
+    return ImageClassifier(nn.Identity(), Sum())
+
+
+@pytest.fixture(scope="module")
+def exported(model: ImageClassifier) -> bytes:
+    return to_onnx(model, CARD).SerializeToString()
+
+
+def test_stored_pixels_become_logits_and_probabilities(exported: bytes) -> None:
+    """Pixels of 51 are 0.2: 16 x ((0.2 - 0.5) / 0.25 + (0.2 - 0.25) / 0.5) = -20.8; in general 96 x - 40."""
+    ask = onnx_session(exported, threads=1)
+    for count in (1, 3):
+        logits, probabilities = ask(np.full((count, 2, 4, 4), 51, np.uint8))
+        np.testing.assert_allclose(logits, np.full((count, 1), -20.8), rtol=1e-5)
+        np.testing.assert_allclose(probabilities, np.zeros((count, 1)), atol=1e-6)
+    logits, probabilities = ask(np.full((1, 2, 4, 4), 106, np.uint8))
+    assert logits[0, 0] == pytest.approx(96 * 106 / 255 - 40, abs=1e-4)
+    assert probabilities[0, 0] == pytest.approx(1 / (1 + math.exp(40 - 96 * 106 / 255)), abs=1e-5)
+
+
+def test_the_model_carries_what_the_card_says(model: ImageClassifier) -> None:
+    told = {entry.key: json.loads(entry.value) for entry in to_onnx(model, CARD).metadata_props}
+    assert (told["classes"], told["threshold"], told["image"]) == (["any"], 0.375, {"side_px": 4})
+
+
+def test_a_difference_is_measured_and_one_too_large_refused(model: ImageClassifier, exported: bytes) -> None:
+    images = np.random.default_rng(0).integers(0, 256, (5, 2, 4, 4), np.uint8)
+    original, ask = torch_session(model, CARD), onnx_session(exported, threads=1)
+    assert largest_difference(original, ask, images) < LOGIT_TOLERANCE
+
+    def shifted(batch: np.ndarray, by: float) -> tuple[np.ndarray, np.ndarray]:
+        logits, probabilities = original(batch)
+        return logits + by, probabilities
+
+    near = largest_difference(original, lambda batch: shifted(batch, LOGIT_TOLERANCE / 2), images)
+    assert near == pytest.approx(LOGIT_TOLERANCE / 2, rel=0.05)
+    with pytest.raises(HemoError, match=r"differ from torch's by up to 0\.5, more than 0\.001: it was not written"):
+        largest_difference(original, lambda batch: shifted(batch, 0.5), images)
+
+
+def test_speed_is_that_of_the_median_call(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A clock on which one image takes 2 s and four take 4."""
+    clock = [0.0]
+
+    def session(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        clock[0] += {1: 2.0, 4: 4.0}[len(images)]
+        return images, images
+
+    monkeypatch.setattr("hemo.learning.export.time.perf_counter", lambda: clock[0])
+    speed = measure_speed(session, np.zeros((4, 1, 2, 2), np.uint8))
+    assert (speed.latency_ms, speed.images_per_second) == (2000.0, 1.0)

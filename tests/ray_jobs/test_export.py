@@ -1,0 +1,54 @@
+"""The door of `export`."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import pytest
+
+from hemo.cluster.trial import checkpoint_folder, run_trial
+from hemo.config.trial import TrialConfig
+from hemo.learning.export import LOGIT_TOLERANCE
+from hemo.learning.figures import QuietReporter
+from hemo.learning.predict import Predictor
+from hemo.learning.slices import first_images
+from hemo.learning.worker import Worker
+from ray_jobs import export
+
+
+def test_a_trained_model_goes_on_without_torch(
+    make_training_set: Callable[..., str],
+    tiny_trial: TrialConfig,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("hemo.learning.export.TIMED_SECONDS", 0.05)
+    folder = make_training_set()
+    record = run_trial(tiny_trial, folder, str(tmp_path), reporter=QuietReporter(), worker=Worker())
+    checkpoint = checkpoint_folder(str(tmp_path), record.digest)
+    out = tmp_path / "onnx"
+    export.main(["--checkpoint", checkpoint, "--out", str(out), "--images", folder, "--batch_size", "8"])
+    told = json.loads((out / "export.json").read_text())
+    assert told["megabytes"] == pytest.approx((out / "model.onnx").stat().st_size / 1e6)
+    assert (told["parameters"], told["checked_on"], told["checked_images"]) == (record.parameters, folder, 8)
+    assert 0 <= told["largest_logit_difference"] <= LOGIT_TOLERANCE == told["tolerance"]
+    assert told["checkpoint"]["threshold"] == record.threshold
+    predictor = Predictor(checkpoint, device="cpu", batch_size=8)
+    images = first_images(folder, predictor.card, 5)
+    session = onnxruntime.InferenceSession(out / "model.onnx")
+    (found,) = session.run(["probabilities"], {"images": images})
+    np.testing.assert_allclose(found, predictor.probabilities(images), atol=1e-4)
+    shown = capsys.readouterr().out.splitlines()
+    assert shown[0].startswith(f"{record.parameters:,} parameters, ")
+    assert shown[-1] == str(out / "model.onnx")
+
+
+def test_what_is_no_checkpoint_is_code_2(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        export.main(["--checkpoint", str(tmp_path), "--out", str(tmp_path / "out")])
+    assert ended.value.code == 2
+    assert "is no checkpoint" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
