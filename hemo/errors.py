@@ -24,6 +24,10 @@ class SourceChangedError(HemoError):
     """A file is not what it was when the corpus was listed. Nothing was made of it; a new run lists again."""
 
 
+class StorageError(HemoError, ConnectionError):
+    """A storage did not answer, or not hemo: no such host, no credentials. An OSError as well, and handled as such."""
+
+
 class LabelError(UserError):
     """The label table contradicts itself or does not fit the images."""
 

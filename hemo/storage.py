@@ -7,6 +7,8 @@ import json
 import os
 import re
 import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,7 @@ import fsspec
 from fsspec.core import split_protocol, url_to_fs
 from fsspec.implementations.local import LocalFileSystem
 
-from hemo.errors import OutputError, SourceError
+from hemo.errors import HemoError, OutputError, SourceError, StorageError
 
 S3_CONNECTIONS = 64
 """Requests of one process in flight at most; botocore's own limit is 10, too few for files of half a megabyte."""
@@ -68,10 +70,27 @@ def _options(location: str) -> dict[str, Any]:
     return {}
 
 
+@contextmanager
+def _faults_told() -> Iterator[None]:
+    """Turn what only one kind of storage raises, such as botocore's errors, into one that everybody knows.
+
+    Raises:
+        StorageError: In its place.
+    """
+    try:
+        yield
+    except (OSError, HemoError, MemoryError):
+        raise
+    except Exception as error:
+        said = " ".join(str(error).split())
+        raise StorageError(f"the storage does not answer ({type(error).__name__}: {said})") from error
+
+
 def exists(location: str) -> bool:
     """Tell whether a file or folder stands at `location`."""
     fs, path = filesystem(location)
-    return bool(fs.exists(path))
+    with _faults_told():
+        return bool(fs.exists(path))
 
 
 def read_bytes(location: str) -> bytes:
@@ -81,7 +100,8 @@ def read_bytes(location: str) -> bytes:
         FileNotFoundError, OSError: As the filesystem raises them.
     """
     fs, path = filesystem(location)
-    return bytes(fs.cat_file(path))
+    with _faults_told():
+        return bytes(fs.cat_file(path))
 
 
 def write_bytes(location: str, data: bytes | memoryview) -> None:
@@ -91,7 +111,8 @@ def write_bytes(location: str, data: bytes | memoryview) -> None:
     """
     fs, path = filesystem(location)
     if not isinstance(fs, LocalFileSystem):
-        fs.pipe_file(path, bytes(data))  # botocore takes no memoryview
+        with _faults_told():
+            fs.pipe_file(path, bytes(data))  # botocore takes no memoryview
         return
     final = Path(path)
     final.parent.mkdir(parents=True, exist_ok=True)
@@ -137,14 +158,16 @@ def list_files(location: str) -> list[str]:
     """Return the paths of all files below `location`, relative to it, sorted; empty if there is no such folder."""
     fs, path = filesystem(location)
     root = path.rstrip("/") + "/"
-    return sorted(found.removeprefix(root) for found in fs.find(path) if found.startswith(root))
+    with _faults_told():
+        return sorted(found.removeprefix(root) for found in fs.find(path) if found.startswith(root))
 
 
 def remove(location: str) -> None:
     """Remove the file or folder at `location`; nothing happens if there is none."""
     fs, path = filesystem(location)
-    if fs.exists(path):
-        fs.rm(path, recursive=True)
+    with _faults_told():
+        if fs.exists(path):
+            fs.rm(path, recursive=True)
 
 
 def require_writable(location: str) -> None:

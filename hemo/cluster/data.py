@@ -10,7 +10,13 @@ from ray.exceptions import OutOfMemoryError
 
 from hemo.errors import HemoError
 
-PASSING_ERRORS = [r"OSError(?!: \[Errno)", "ConnectionError", "TimeoutError", r"\[Errno (?!(2|13|21|27|28|30|122)\])"]
+PASSING_ERRORS = [
+    r"OSError(?!: \[Errno)",
+    "ConnectionError",
+    "StorageError",
+    "TimeoutError",
+    r"\[Errno (?!(2|13|21|27|28|30|122)\])",
+]
 """Patterns on `ClassName: message`. Not what is missing (2), forbidden (13, 30), a folder (21), full (27, 28, 122)."""
 
 RETRIES = 3

@@ -8,7 +8,7 @@ from typing import Any
 import fsspec
 
 from hemo.corpus.listing import SourceFile
-from hemo.errors import SourceChangedError, SourceError
+from hemo.errors import SourceChangedError, SourceError, StorageError
 from hemo.storage import filesystem
 
 
@@ -73,7 +73,7 @@ def read_ranges(fs: fsspec.AbstractFileSystem, paths: Sequence[str], ranges: Seq
     """Return byte ranges of files of one filesystem, all requested at once; each ends early where its file does.
 
     Raises:
-        OSError: If one cannot be read; a ConnectionError where the filesystem raised something of its own.
+        OSError: If one cannot be read; a StorageError where the filesystem raised something of its own.
     """
     answers = fs.cat_ranges(list(paths), [start for start, _ in ranges], [end for _, end in ranges])
     return [_bytes_of(answer, path) for answer, path in zip(answers, paths, strict=True)]
@@ -83,7 +83,7 @@ def _bytes_of(answer: bytes | Exception, path: str) -> bytes:
     if not isinstance(answer, Exception):
         return bytes(answer)
     if not isinstance(answer, OSError):
-        raise ConnectionError(f"{type(answer).__name__}: {answer}") from answer
+        raise StorageError(f"{type(answer).__name__}: {answer}") from answer
     for kind, number in ((FileNotFoundError, errno.ENOENT), (PermissionError, errno.EACCES)):
         if isinstance(answer, kind):
             raise kind(number, os.strerror(number), path) from answer

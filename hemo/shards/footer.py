@@ -59,14 +59,18 @@ def read_footer(location: str) -> ShardFooter | None:
     """Return the footer of a shard; only the end of the file is read. None if the file is damaged, or no shard.
 
     Raises:
-        FileNotFoundError: If there is no such file.
+        OSError: If the storage fails: the shard may be whole.
         OutputError: If it is a shard of another version: it is not lost, and nothing may take it for damaged.
     """
     fs, path = filesystem(location)
     with fs.open(path, "rb") as file:
         try:
             metadata = pq.ParquetFile(file).metadata.metadata or {}
-        except (pa.ArrowException, OSError):
+        except pa.ArrowException:
+            return None
+        except OSError as error:
+            if error.errno is not None:  # the storage's; Arrow's own, on a damaged footer, have no number
+                raise
             return None
     content = json.loads(metadata.get(FOOTER_KEY, b"{}"))
     version = content.get("schema_version")

@@ -9,7 +9,7 @@ import fsspec
 import pytest
 
 from hemo import storage
-from hemo.errors import OutputError, SourceError
+from hemo.errors import OutputError, SourceError, StorageError
 from tests.zips import zip_of
 
 
@@ -166,3 +166,34 @@ def test_a_member_of_a_zip_is_a_location_like_another(tmp_path: Path, monkeypatc
     assert storage.exists(location)
     assert storage.read_bytes(location) == b"ID,Label"
     assert storage.absolute("zip://a.csv::s3://bucket/data.zip") == "zip://a.csv::s3://bucket/data.zip"
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        lambda: storage.exists("memory://set"),
+        lambda: storage.read_bytes("memory://set/a"),
+        lambda: storage.write_bytes("memory://set/a", b""),
+        lambda: storage.list_files("memory://set"),
+        lambda: storage.remove("memory://set"),
+    ],
+)
+def test_what_only_one_storage_raises_is_told_in_one_line(use, monkeypatch: pytest.MonkeyPatch) -> None:
+    class NoCredentialsError(Exception): ...
+
+    def fail(*_: object, **__: object) -> None:
+        raise NoCredentialsError("Unable to\nlocate credentials")
+
+    for name in ("exists", "cat_file", "pipe_file", "find"):
+        monkeypatch.setattr(fsspec.get_filesystem_class("memory"), name, fail)
+    with pytest.raises(StorageError, match=r"does not answer \(NoCredentialsError: Unable to locate credentials\)"):
+        use()
+
+
+def test_an_output_without_credentials_is_the_users_mistake(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise RuntimeError("no credentials")
+
+    monkeypatch.setattr(fsspec.get_filesystem_class("memory"), "pipe_file", fail)
+    with pytest.raises(OutputError, match=r"cannot write in memory://set .*no credentials\)\); give a folder"):
+        storage.require_writable("memory://set")
