@@ -75,7 +75,8 @@ def _found(source: str) -> Iterable[SourceFile]:
         return list_folder(path)
     if is_archive(source):
         return list_archive(source)
-    raise SourceError(f"source: {source} is no folder and no .zip; give the folder or zip of the corpus")
+    what = "is no folder and no .zip" if fs.exists(path) else "does not exist"
+    raise SourceError(f"source: {source} {what}; give the folder or zip of the corpus")
 
 
 def _read_places(source: str, files: Sequence[SourceFile]) -> list[bytes | SliceError]:

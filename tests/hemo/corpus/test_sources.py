@@ -97,7 +97,7 @@ def test_an_empty_folder_is_refused(tmp_path):
 
 
 def test_a_missing_folder_is_refused():
-    with pytest.raises(SourceError, match="/no/such/place is no folder"):
+    with pytest.raises(SourceError, match="/no/such/place does not exist"):
         list_corpus("/no/such/place", "rsna")
 
 
