@@ -1,5 +1,6 @@
 """One trial: what is trained, how, from which seed. All of it is in the record's digest, but for the name."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, Self
 
@@ -18,6 +19,13 @@ class Later:
 
 LATER = Later()
 
+HEADS: dict[str, dict[str, Any]] = {
+    "F-D(8)": {"pooling": "flatten", "hidden_layers": 1, "dense_width": 8},
+    "F-D(16)-D": {"pooling": "flatten", "hidden_layers": 1, "dense_width": 16},
+    "GAP-dropout-sigmoid": {"pooling": "gap", "hidden_layers": 0},
+}
+"""The sources' names of heads and what they stand for; F is flatten, D(n) a dense layer, the last D the logits."""
+
 
 class ModelConfig(Config):
     """Backbone -> pooling -> hidden_layers x Dense(dense_width, ReLU) -> dropout -> logits."""
@@ -27,10 +35,26 @@ class ModelConfig(Config):
         description="a source's name (MobileNet, InceptionV3, Xception, ResNet50, ResNet50V2, VGG16) or any timm name",
     )
     weights: str = Field("none", description="`none`, `imagenet`, or a path or URI of safetensors or a state dict")
+    head: Annotated[Literal["", "F-D(8)", "F-D(16)-D", "GAP-dropout-sigmoid"], LATER] = Field(
+        "", description="a head by its source's name, which sets pooling, hidden_layers and dense_width"
+    )
     pooling: Literal["gap", "flatten"] = Field("gap", description="global average pooling, or all positions flattened")
     hidden_layers: int = Field(0, ge=0, le=3, description="dense layers between pooling and logits")
     dense_width: PositiveInt = Field(16, description="units in each hidden layer")
     dropout: float = Field(0.5, ge=0, lt=1, description="dropout before the logits")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _spells_the_head_out(cls, data: Any) -> Any:
+        """Replace a head's name by what it stands for, so that a model has one digest however it was asked for."""
+        preset = HEADS.get(data.get("head")) if isinstance(data, Mapping) else None
+        if preset is None:
+            return data
+        for name, value in preset.items():
+            given = data.get(name, value)
+            if given not in (value, cls.model_fields[name].default):
+                raise ValueError(f"head {data['head']} has {name} {value}, not {given}; leave out one of the two")
+        return {**data, **preset, "head": ""}
 
 
 class TrainingConfig(Config):

@@ -7,6 +7,7 @@ import pickle
 import safetensors.torch
 import torch
 from safetensors import SafetensorError
+from timm.models import adapt_input_conv
 from torch import Tensor
 
 from hemo.config.trial import ModelConfig
@@ -28,7 +29,7 @@ def starting_model(config: ModelConfig, *, channels: int, sides_px: tuple[int, i
     if config.weights != "imagenet":
         model = build_model(config, channels=channels, sides_px=sides_px, classes=classes)
         if config.weights != "none":
-            _load_fitting(model, config.weights)
+            _load_fitting(model, config.weights, channels)
         return model
     try:
         return build_model(config, channels=channels, sides_px=sides_px, classes=classes, pretrained=True)
@@ -80,12 +81,12 @@ def check_weights(config: ModelConfig, channels: int, sides_px: tuple[int, int])
     elif config.weights != "none":
         with torch.device("meta"):
             model = build_model(config, channels=channels, sides_px=sides_px, classes=1)
-        _fitting(model, read_weights(config.weights), config.weights)
+        _fitting(model, read_weights(config.weights), config.weights, channels)
 
 
-def _load_fitting(model: ImageClassifier, location: str) -> None:
+def _load_fitting(model: ImageClassifier, location: str, channels: int) -> None:
     """Load what fits by name and shape, and log what the file does not cover."""
-    fitting = _fitting(model, read_weights(location), location)
+    fitting = _fitting(model, read_weights(location), location, channels)
     wanted = model.state_dict()
     model.load_state_dict(fitting, strict=False)
     rest = [name for name in wanted if name not in fitting and not name.endswith("num_batches_tracked")]
@@ -93,11 +94,15 @@ def _load_fitting(model: ImageClassifier, location: str) -> None:
         logger.warning("model.weights: %s does not cover %s", location, ", ".join(rest))
 
 
-def _fitting(model: ImageClassifier, found: dict[str, Tensor], location: str) -> dict[str, Tensor]:
-    """Return the tensors that fit the model by name and shape; names of timm's own files are those of the backbone."""
+def _fitting(model: ImageClassifier, found: dict[str, Tensor], location: str, channels: int) -> dict[str, Tensor]:
+    """Return the tensors that fit the model by name and shape; names of timm's own files are those of the backbone.
+
+    The first convolution is made to fit where it was of other channels than the images'.
+    """
     wanted = model.state_dict()
     if not any(name.startswith("backbone.") for name in found):
         found = {f"backbone.{name}": value for name, value in found.items()}
+    found = {**found, **_adapted_stem(model, found, channels)}
     fitting = {name: value for name, value in found.items() if name in wanted and value.shape == wanted[name].shape}
     if not any(name.startswith("backbone.") and value.ndim for name, value in fitting.items()):
         name, value = next(iter(wanted.items()))
@@ -106,3 +111,20 @@ def _fitting(model: ImageClassifier, found: dict[str, Tensor], location: str) ->
             f"{name.removeprefix('backbone.')} of shape {tuple(value.shape)}; give weights of the same backbone"
         )
     return fitting
+
+
+def _adapted_stem(model: ImageClassifier, found: dict[str, Tensor], channels: int) -> dict[str, Tensor]:
+    """Return the weights of first convolutions that are of other channels, changed to `channels` as timm does.
+
+    One channel gets the sum over the given ones, several get them in turn, scaled so that an image with the same grey
+    in every channel is seen as before.
+    """
+    wanted, adapted = model.state_dict(), {}
+    first = getattr(model.backbone, "pretrained_cfg", {}).get("first_conv") or ()
+    for name in (first,) if isinstance(first, str) else first:
+        key = f"backbone.{name}.weight"
+        have, want = (weights[key].shape if key in weights else () for weights in (found, wanted))
+        if len(have) == 4 and have[1] != channels and (have[0], channels, *have[2:]) == tuple(want):
+            logger.info("model.weights: %s is changed from %d channels to %d", key, have[1], channels)
+            adapted[key] = adapt_input_conv(channels, found[key], base_chans=have[1])
+    return adapted

@@ -1,10 +1,13 @@
 """What of a trial its digest covers."""
 
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
-from hemo.config.trial import LATER, AugmentConfig, ModelConfig, TrainingConfig, TrialConfig
+from hemo.config.load import validated
+from hemo.config.trial import HEADS, LATER, AugmentConfig, ModelConfig, TrainingConfig, TrialConfig
+from hemo.errors import ConfigError
+from hemo.study.overrides import changed
 from hemo.study.record import record_digest
 
 LATER_OPTIONS: list[tuple[str, str, Any]] = [
@@ -26,6 +29,34 @@ def test_a_plain_trial_keeps_the_digest_of_the_first_records() -> None:
     assert record_digest(TrialConfig(), "feedfacefeedface") == "cc176093f1b11e8b"
 
 
+@pytest.mark.parametrize(
+    ("head", "spelled_out"),
+    [
+        ("F-D(8)", {"pooling": "flatten", "hidden_layers": 1, "dense_width": 8}),
+        ("F-D(16)-D", {"pooling": "flatten", "hidden_layers": 1}),
+        ("GAP-dropout-sigmoid", {}),
+    ],
+)
+def test_a_head_by_name_is_the_trial_with_the_head_spelled_out(head: str, spelled_out: dict[str, Any]) -> None:
+    named = TrialConfig.model_validate({"model": {"head": head, "backbone": "VGG16"}})
+    assert named == TrialConfig(model=ModelConfig(backbone="VGG16", **spelled_out))
+    assert changed(TrialConfig(), {"model.head": head}, origin="") == TrialConfig(model=ModelConfig(**spelled_out))
+
+
+def test_the_names_of_heads_are_those_of_the_table() -> None:
+    assert set(get_args(ModelConfig.model_fields["head"].annotation)) == {"", *HEADS}
+
+
+def test_a_head_that_contradicts_the_rest_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"head F-D\(8\) has hidden_layers 1, not 2; leave out one of the two"):
+        validated(TrialConfig, {"model": {"head": "F-D(8)", "hidden_layers": 2}})
+
+
+def test_an_unknown_head_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"model.head: .*F-D\(8\)"):
+        validated(TrialConfig, {"model": {"head": "F-D(7)"}})
+
+
 def test_every_later_option_is_in_the_list() -> None:
     sections = {"model": ModelConfig, "training": TrainingConfig, "augment": AugmentConfig}
     later = {
@@ -34,7 +65,8 @@ def test_every_later_option_is_in_the_list() -> None:
         for name, field in config.model_fields.items()
         if LATER in field.metadata
     }
-    assert later == {(section, name) for section, name, _ in LATER_OPTIONS}
+    spelled_out = {("model", "head")}  # never in a digest: it is replaced by what it stands for
+    assert later == {(section, name) for section, name, _ in LATER_OPTIONS} | spelled_out
 
 
 @pytest.mark.parametrize(("section", "name", "value"), LATER_OPTIONS, ids=[option[1] for option in LATER_OPTIONS])

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from torch import nn
 
 from hemo.config.trial import ModelConfig
 from hemo.learning.head import build_head
@@ -19,6 +20,26 @@ from hemo.learning.model import parameter_count
 def test_weights_of_a_head(pooling: str, hidden_layers: int, dense_width: int, weights: int) -> None:
     config = ModelConfig(pooling=pooling, hidden_layers=hidden_layers, dense_width=dense_width)
     assert parameter_count(build_head(config, (4, 96), 1)) == weights
+
+
+@pytest.mark.parametrize(
+    ("head", "widths", "weights"),
+    [
+        ("F-D(8)", [100_352, 8, 8, 1], (100_352 * 8 + 8) + (8 + 1)),
+        ("F-D(16)-D", [100_352, 16, 16, 1], (100_352 * 16 + 16) + (16 + 1)),
+        ("GAP-dropout-sigmoid", [2048, 2048, 1], 2048 + 1),
+    ],
+)
+def test_heads_of_the_sources_on_resnet50_at_224_px(head: str, widths: list[int], weights: int) -> None:
+    """ResNet50 gives 7 x 7 positions of 2,048 features, 100,352 in all; activations keep the width."""
+    with torch.device("meta"):
+        module = build_head(ModelConfig(head=head), (49, 2048), 1)
+        values, found = torch.zeros(2, 49, 2048), []
+        for layer in module:
+            values = layer(values)
+            if not isinstance(layer, nn.ReLU):
+                found.append(values.shape[1])
+    assert (found, parameter_count(module)) == (widths, weights)
 
 
 def test_average_pooling_then_logits_by_hand() -> None:

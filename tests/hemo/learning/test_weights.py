@@ -28,6 +28,32 @@ def test_a_safetensors_file_of_a_backbone_is_loaded(tmp_path: Path) -> None:
     assert all(torch.equal(found[name], value) for name, value in given.items())
 
 
+@pytest.mark.parametrize(("there", "here"), [(3, 1), (1, 3), (3, 6), (3, 4), (6, 3)])
+def test_the_stem_of_a_file_is_adapted_to_the_channels(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, there: int, here: int
+) -> None:
+    """What counts is seen as before: one channel for three alike, or three alike for one."""
+    given = build_backbone("test_resnet", there, (16, 16)).eval()
+    given.conv1[0].weight.data = given.conv1[0].weight.data[:, :1].repeat(1, there, 1, 1)
+    safetensors.torch.save_file(given.state_dict(), tmp_path / "model.safetensors")
+    with caplog.at_level(logging.INFO):
+        model = starting_model(
+            _tiny(str(tmp_path / "model.safetensors")), channels=here, sides_px=(16, 16), classes=1
+        ).eval()
+    grey = torch.rand(2, 1, 16, 16, generator=torch.Generator().manual_seed(1))
+    expected = given(grey.expand(-1, there, -1, -1))
+    torch.testing.assert_close(model.backbone(grey.expand(-1, here, -1, -1)), expected, atol=1e-4, rtol=1e-3)
+    assert f"backbone.conv1.0.weight is changed from {there} channels to {here}" in caplog.text
+
+
+def test_one_channel_has_the_sum_of_three(tmp_path: Path) -> None:
+    given = build_backbone("test_resnet", 3, (16, 16)).state_dict()
+    torch.save(given, tmp_path / "model.pt")
+    found = starting_model(_tiny(str(tmp_path / "model.pt")), **SHAPE).backbone.state_dict()
+    torch.testing.assert_close(found["conv1.0.weight"][:, 0], given["conv1.0.weight"].sum(dim=1))
+    assert torch.equal(found["layer1.0.conv1.weight"], given["layer1.0.conv1.weight"])
+
+
 def test_a_pickled_state_dict_of_a_whole_model_is_loaded(tmp_path: Path) -> None:
     given = build_model(_tiny("none"), **SHAPE).state_dict()
     torch.save({"state_dict": given}, tmp_path / "model.pt")
