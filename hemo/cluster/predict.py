@@ -25,7 +25,7 @@ from hemo.errors import ConfigError, OutputError
 from hemo.imaging.dicom import quiet_pydicom
 from hemo.imaging.settings import IMAGE_PATH_VERSION, ImageSettings
 from hemo.learning.checkpoint import CheckpointCard, read_checkpoint_card
-from hemo.learning.predict import Predictor
+from hemo.learning.predict import Predictor, checkpoint_digest
 from hemo.learning.studies import study_probabilities
 from hemo.shards.card import read_card
 from hemo.shards.footer import ShardReject
@@ -34,7 +34,7 @@ from hemo.shards.read import images_of
 from hemo.shards.schema import REJECT_SCHEMA
 from hemo.shards.unit import UnitTask, unit_rows
 from hemo.shards.write import write_table
-from hemo.storage import exists, filesystem, join, read_bytes, read_json, require_writable, write_bytes, write_json
+from hemo.storage import exists, filesystem, join, read_json, require_writable, write_bytes, write_json
 
 CARRIED = ("image_id", "patient", "study", "series", "position_mm", "source_path")
 """Columns of a row that stand beside its probabilities."""
@@ -111,7 +111,7 @@ def _plan(config: PredictConfig, card: CheckpointCard) -> tuple[list[Unit], Pred
             "make; give a checkpoint of single slices"
         )
     flip = config.test_time_augmentation == "flip"
-    inputs = {"source": config.source, "corpus": config.corpus, "checkpoint": _checkpoint_digest(config.checkpoint)}
+    inputs = {"source": config.source, "corpus": config.corpus, "checkpoint": checkpoint_digest(config.checkpoint)}
     inputs["test_time_augmentation"] = config.test_time_augmentation
     if config.corpus == "shards":
         conversion = read_card(config.source)
@@ -129,15 +129,12 @@ def _plan(config: PredictConfig, card: CheckpointCard) -> tuple[list[Unit], Pred
     pseudonyms = read_pseudonyms(config.pseudonym_key)
     settings = wanted.model_copy(update={"corpus": config.corpus, "key_fingerprint": pseudonyms.fingerprint})
     listing = list_corpus(config.source, config.corpus)
-    units = update_manifest(Manifest((), ()), listing.files, unit_files=UNIT_FILES).units
+    update = update_manifest(Manifest((), ()), listing.files, unit_files=UNIT_FILES, pseudonyms=pseudonyms)
     raw = UnitTask(config.source, settings, pseudonyms, READ_THREADS)
-    marks = digest_of([[file.path, file.size_bytes, file.mark] for file in listing.files])
+    marks = digest_of([[file.path, file.size_bytes, file.mark] for file in update.manifest.files])
+    inputs["source"] = pseudonyms("path", config.source)  # a folder may be called after a patient
     task = PredictTask(config.checkpoint, config.batch_size, flip, "", raw)
-    return units, task, {**inputs, "images": marks, "key": pseudonyms.fingerprint}
-
-
-def _checkpoint_digest(checkpoint: str) -> str:
-    return digest_of([read_bytes(join(checkpoint, name)).hex() for name in ("checkpoint.json", "weights.safetensors")])
+    return update.units, task, {**inputs, "images": marks, "key": pseudonyms.fingerprint}
 
 
 def _require_same_images(config: PredictConfig, wanted: ImageSettings, stored: ImageSettings) -> None:

@@ -139,3 +139,19 @@ def test_a_checkpoint_of_an_older_image_path_is_refused_for_raw_files(conversion
                 source=str(tmp_path / "corpus"), corpus="rsna", checkpoint=checkpoint, out=str(tmp_path / "out")
             )
         )
+
+
+def test_under_a_key_the_card_names_no_folder_and_a_changed_table_is_noticed(conversion, tmp_path):
+    """What the table gives of a file counts as part of it."""
+    (tmp_path / "secret.key").write_text("a secret of sixteen bytes")
+    table = tmp_path / "corpus" / "list.csv"
+    table.write_text("path,patient\nID_0.dcm,JANE\nID_1.dcm,JOHN\n")
+    config = PredictConfig(
+        source=str(table), corpus="manifest", checkpoint=make_checkpoint(tmp_path / "checkpoint", conversion),
+        out=str(tmp_path / "predictions"), pseudonym_key=str(tmp_path / "secret.key"),
+    )  # fmt: skip
+    out = Path(predict_corpus(config))
+    assert str(tmp_path / "corpus") not in (out / "card.json").read_text()
+    table.write_text("path,patient\nID_0.dcm,JANE\nID_1.dcm,JANE\n")
+    with pytest.raises(OutputError, match="holds other predictions"):
+        predict_corpus(config)
