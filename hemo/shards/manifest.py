@@ -133,7 +133,10 @@ def read_manifest(out: str) -> Manifest:
     try:
         table = pq.read_table(io.BytesIO(read_bytes(place)), schema=MANIFEST_SCHEMA)
     except (pa.ArrowException, OSError) as error:
-        raise OutputError(f"out: {place} is damaged; remove it: it is made again, and no shard is lost") from error
+        raise OutputError(
+            f"out: {place} is damaged; if no file of the source has changed since, remove it: it is made again, and no "
+            "shard is lost; else give another folder"
+        ) from error
     path, size_bytes, mark, unit = (table[name].to_numpy().tolist() for name in MANIFEST_SCHEMA.names)
     return Manifest(tuple(map(SourceFile, path, size_bytes, mark)), tuple(unit))
 

@@ -46,7 +46,7 @@ def test_a_manifest_survives_writing_and_reading(tmp_path):
 
 def test_a_damaged_manifest_is_no_reason_to_convert_again(tmp_path):
     (tmp_path / "manifest.parquet").write_bytes(b"PAR1 and nothing else")
-    with pytest.raises(OutputError, match="is damaged; remove it"):
+    with pytest.raises(OutputError, match="is damaged; if no file of the source has changed since, remove it"):
         read_manifest(str(tmp_path))
 
 
