@@ -19,7 +19,7 @@ from hemo.shards.estimate import Calibration
 from hemo.shards.footer import ShardFooter
 from hemo.shards.index import write_derived
 from hemo.shards.manifest import Unit
-from hemo.shards.unit import UnitTask, read_ahead
+from hemo.shards.unit import UnitTask, read_unit
 from hemo.storage import filesystem, join, remove, write_bytes
 
 RUN_FILES = 8
@@ -187,13 +187,8 @@ def _on_every_cpu(work: Callable[..., Share], portions: Iterable[Any], **shared:
 def _read(files: Files, *, task: UnitTask) -> Share:
     """Read files as a unit does, and do nothing with them; sizes are those of the listing."""
     started = time.perf_counter()
-    try:
-        for _ in read_ahead(task.source, files, task.read_threads):
-            pass
-    except OSError as error:
-        if task.pseudonyms.keeps_ids:
-            raise
-        raise OSError(error.errno, error.strerror) from None  # without the file's name
+    for _ in read_unit(task, Unit(0, tuple(files))):
+        pass
     return Share(len(files), sum(file.size_bytes for file in files), time.perf_counter() - started)
 
 

@@ -79,7 +79,7 @@ def unit_rows(task: UnitTask, unit: Unit) -> Iterator[dict[str, Any] | ShardReje
         OSError: If a file cannot be read; it is named only where names are public.
         SourceChangedError: If a file is not what was listed.
     """
-    for file, data in _told_apart(task, unit):
+    for file, data in read_unit(task, unit):
         images = [Reject.of(data)] if isinstance(data, SliceError) else decode(data, task.settings, task.pseudonyms)
         if not images:
             raise HemoError("a file became neither row nor reject; this is a defect of hemo's, please report it")
@@ -90,8 +90,13 @@ def unit_rows(task: UnitTask, unit: Unit) -> Iterator[dict[str, Any] | ShardReje
                 yield row_of(image, file, task.settings, task.pseudonyms)
 
 
-def _told_apart(task: UnitTask, unit: Unit) -> Iterator[tuple[SourceFile, bytes | SliceError]]:
-    """Read a unit's files; where names are not public, no error tells them."""
+def read_unit(task: UnitTask, unit: Unit) -> Iterator[tuple[SourceFile, bytes | SliceError]]:
+    """Read a unit's files; where names are not public, no error tells them.
+
+    Raises:
+        OSError: If a file cannot be read.
+        SourceChangedError: If a file is not what was listed.
+    """
     reading = read_ahead(task.source, unit.files, task.read_threads)
     if task.pseudonyms.keeps_ids:
         yield from reading

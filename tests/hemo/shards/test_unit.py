@@ -18,7 +18,7 @@ from hemo.imaging.settings import image_settings
 from hemo.shards.footer import ShardFooter, read_footer, unit_digest
 from hemo.shards.manifest import Unit
 from hemo.shards.read import images_of
-from hemo.shards.unit import UnitTask, build_shard, read_ahead, read_batches
+from hemo.shards.unit import UnitTask, build_shard, read_ahead, read_batches, read_unit
 from hemo.storage import write_bytes
 from tests.dicom_files import head_file
 from tests.units import unit_of
@@ -112,6 +112,17 @@ def test_an_unreadable_file_fails_the_unit_instead_of_becoming_a_reject(corpus):
     (corpus / "ID_b.dcm").unlink()
     with pytest.raises(FileNotFoundError):
         build_shard(task(corpus), unit)
+
+
+@pytest.mark.parametrize("change", [Path.unlink, lambda file: file.write_bytes(b"other")])
+def test_under_a_key_no_fault_of_a_file_names_it(corpus, change):
+    unit = unit_of(corpus, 3, *NAMES)
+    change(corpus / NAMES[1])
+    with pytest.raises((OSError, SourceChangedError), match=NAMES[1]):
+        list(read_unit(task(corpus), unit))
+    with pytest.raises((OSError, SourceChangedError)) as refused:
+        list(read_unit(task(corpus, pseudonymiser(b"a secret of sixteen bytes")), unit))
+    assert NAMES[1] not in str(refused.value)
 
 
 def test_files_are_read_ahead_in_order(corpus):
