@@ -8,6 +8,7 @@ import pytest
 
 from hemo.config.convert import ConvertConfig
 from hemo.config.curate import CurateConfig
+from hemo.config.explain import ExplainConfig
 from hemo.config.export import ExportConfig
 from hemo.config.fields import Config
 from hemo.config.load import load_config
@@ -24,6 +25,7 @@ FILES = sorted(str(file.relative_to(ROOT)) for file in (ROOT / "conf").rglob("*.
 CONFIGS: dict[str, type[Config]] = {
     "convert": ConvertConfig,
     "curate": CurateConfig,
+    "explain": ExplainConfig,
     "export": ExportConfig,
     "phantom": PhantomConfig,
     "pipeline": PipelineConfig,

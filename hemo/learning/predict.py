@@ -7,9 +7,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from hemo.config.digest import digest_of
 from hemo.learning.batch import normalise, to_unit_range
 from hemo.learning.checkpoint import CheckpointCard, load_checkpoint
 from hemo.learning.evaluate import mixed_precision
+from hemo.storage import join, read_bytes
 
 
 class Predictor:
@@ -61,6 +63,11 @@ class Predictor:
 def to_probabilities(logits: Tensor, card: CheckpointCard) -> Tensor:
     """Return softmax over exclusive classes, sigmoid of each class otherwise."""
     return logits.softmax(dim=1) if card.task == "multi_class" else logits.sigmoid()
+
+
+def checkpoint_digest(checkpoint: str) -> str:
+    """Return 16 hexadecimal digits that cover all that a checkpoint says: card and weights."""
+    return digest_of([read_bytes(join(checkpoint, name)).hex() for name in ("checkpoint.json", "weights.safetensors")])
 
 
 def _batches(images: Iterable[NDArray[np.uint8]], size: int) -> Iterator[NDArray[np.uint8]]:

@@ -1,6 +1,7 @@
 """Stored images that a checkpoint can be asked about, read a few at a time."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
@@ -20,6 +21,36 @@ ELSEWHERE = ("corpus", "key_fingerprint", "patient_pattern", "neighbours")
 """What may differ between images that are made alike; neighbours show in the channels."""
 
 
+@dataclass(frozen=True)
+class StoredImages:
+    """Where images of one kind lie."""
+
+    folder: str  # of Parquet files
+    classes: tuple[str, ...]  # that have a column `label_NAME`; none in a conversion
+
+
+def find_images(folder: str, card: CheckpointCard, split: str) -> StoredImages:
+    """Return where a checkpoint's images lie in a conversion, or in a split of a training set.
+
+    Args:
+        folder: Output folder of `convert` or `curate`.
+        card: Of the checkpoint: which images it takes.
+        split: `train`, `val` or `test`, of a training set.
+
+    Raises:
+        SourceError: If the folder is neither.
+        ConfigError: If its images are made otherwise than the checkpoint's.
+    """
+    place = join(folder, "card.json")
+    content = read_json(place) if exists(place) else {}
+    if not isinstance(content, dict) or not {"channels", "image"} <= set(content):
+        raise SourceError(f"{folder} holds no images; give an output folder of `hemo convert` or `hemo curate`")
+    require_same_images(folder, content, card)
+    if "splits" in content:
+        return StoredImages(join(folder, split), tuple(content["classes"]))
+    return StoredImages(join(folder, "shards"), ())
+
+
 def first_images(folder: str, card: CheckpointCard, count: int) -> NDArray[np.uint8]:
     """Return the first images of a conversion, or of a training set's test split.
 
@@ -35,21 +66,16 @@ def first_images(folder: str, card: CheckpointCard, count: int) -> NDArray[np.ui
         SourceError: If the folder is neither, or is empty.
         ConfigError: If its images are made otherwise than the checkpoint's.
     """
-    place = join(folder, "card.json")
-    content = read_json(place) if exists(place) else {}
-    if not isinstance(content, dict) or not {"channels", "image"} <= set(content):
-        raise SourceError(f"{folder} holds no images; give an output folder of `hemo convert` or `hemo curate`")
-    require_same_images(folder, content, card)
-    part = "test" if "splits" in content else "shards"
-    batches = (images for _, images in stored_batches(join(folder, part), card, [], count))
+    stored = find_images(folder, card, "test")
+    batches = (images for _, images in stored_batches(stored.folder, card, [], count))
     found = list(islice((image for images in batches for image in images), count))
     if not found:
-        raise SourceError(f"{join(folder, part)} has no images; give a folder that has some")
+        raise SourceError(f"{stored.folder} has no images; give a folder that has some")
     return np.stack(found)
 
 
 def stored_batches(
-    folder: str, card: CheckpointCard, columns: list[str], rows: int = ROWS_PER_GROUP
+    folder: str, card: CheckpointCard, columns: Sequence[str], rows: int = ROWS_PER_GROUP
 ) -> Iterator[tuple[pa.RecordBatch, NDArray[np.uint8]]]:
     """Yield rows of the Parquet files in a folder, in order.
 

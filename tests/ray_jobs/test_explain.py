@@ -1,0 +1,56 @@
+"""The door of `explain`."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from hemo.learning.checkpoint import write_checkpoint
+from hemo.learning.model import build_model
+from ray_jobs import explain
+from tests.hemo.learning.test_slices import CARD
+
+
+@pytest.fixture
+def given(make_training_set: Callable[..., str], tmp_path: Path) -> list[str]:
+    torch.manual_seed(0)
+    model = build_model(CARD.model, channels=1, sides_px=(16, 16), classes=1)
+    write_checkpoint(str(tmp_path / "checkpoint"), model, CARD)
+    return ["--checkpoint", str(tmp_path / "checkpoint"), "--images", make_training_set()]
+
+
+def test_the_hardest_cases_are_drawn(given: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "out"
+    command = [*given, "--out", str(out), "--highest_loss", "3"]
+    explain.main(command)
+    cases = json.loads((out / "cases.json").read_text())["cases"]
+    assert [case["file"] for case in cases] == ["case-001.png", "case-002.png", "case-003.png"]
+    assert cases[0]["loss"] >= cases[1]["loss"] >= cases[2]["loss"] > 0
+    assert all((out / case["file"]).read_bytes().startswith(b"\x89PNG") for case in cases)
+    shown = capsys.readouterr().out.splitlines()
+    assert len(shown) == 4
+    assert shown[0].endswith(cases[0]["image_id"])
+    assert shown[-1] == str(out)
+    before = (out / "case-001.png").read_bytes()
+    explain.main(command)
+    assert (out / "case-001.png").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("words", "complaint"),
+    [
+        (["--target", "subdural"], "target: 'subdural' is no class of the checkpoint; it has any"),
+        (["--image_ids", "[test-001]"], "holds other explanations"),
+    ],
+)
+def test_a_users_mistake_is_one_line(
+    given: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str], words: list[str], complaint: str
+) -> None:
+    out = str(tmp_path / "out")
+    explain.main([*given, "--out", out, "--highest_loss", "1"])
+    with pytest.raises(SystemExit) as ended:
+        explain.main([*given, "--out", out, *words])
+    assert ended.value.code == 2
+    assert complaint in capsys.readouterr().err
