@@ -8,6 +8,7 @@ from hemo.config.convert import ImagesConfig, WindowConfig
 from hemo.config.fields import Config
 from hemo.corpus.listing import MEDIA, Corpus, Media
 from hemo.corpus.sources import media_of
+from hemo.errors import ConfigError
 from hemo.imaging.pseudonym import Pseudonymiser
 from hemo.imaging.windows import resolve_windows
 
@@ -54,12 +55,17 @@ def image_settings(config: ImagesConfig, pseudonyms: Pseudonymiser) -> ImageSett
     """Return what a config says of its images; fields that do not apply to its corpus stay empty.
 
     Raises:
-        ConfigError: On an unknown window.
+        ConfigError: On an unknown window, or where pictures are to be stored as only DICOM can be.
         SourceError: If a table of the user's own cannot be read: it says what its files are.
     """
     own: dict[str, Any] = {"pixels": config.pixels, "crop": config.crop}
     media = media_of(config.source, config.corpus)
     if media == "photo":
+        if config.pixels == "hu16" or config.crop == "head":
+            raise ConfigError(
+                f"pixels {config.pixels}, crop {config.crop}: {config.source} holds pictures, which have no Hounsfield "
+                "units; leave both out"
+            )
         pattern = config.patient_pattern if config.corpus == "image_folder" else ""
         own = {"colour": config.colour, "patient_pattern": pattern}
     elif config.pixels == "windows":

@@ -34,3 +34,9 @@ def test_an_image_folder_has_colours():
 def test_an_unknown_window_is_refused():
     with pytest.raises(ConfigError, match="'lung' is no window"):
         settings(windows=["lung"])
+
+
+@pytest.mark.parametrize("given", [{"pixels": "hu16"}, {"crop": "head"}])
+def test_what_pictures_cannot_be_is_refused(given):
+    with pytest.raises(ConfigError, match=r"holds pictures, which have no Hounsfield units"):
+        settings(corpus="image_folder", **given)
