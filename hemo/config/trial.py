@@ -47,7 +47,7 @@ class ModelConfig(Config):
     @classmethod
     def _spells_the_head_out(cls, data: Any) -> Any:
         """Replace a head's name by what it stands for, so that a model has one digest however it was asked for."""
-        preset = HEADS.get(data.get("head")) if isinstance(data, Mapping) else None
+        preset = HEADS.get(str(data.get("head"))) if isinstance(data, Mapping) else None
         if preset is None:
             return data
         for name, value in preset.items():

@@ -24,6 +24,9 @@ SOURCES_BACKBONES = {
 LARGEST_SIDE_TRIED_PX = 512
 """Up to this side the smallest image a backbone takes is looked for, to name it in an error."""
 
+REFUSALS = (RuntimeError, AssertionError, ValueError, ArithmeticError, LookupError, TypeError, AttributeError)
+"""What timm's models raise, each in its own way, when images are too small or of a size they cannot divide."""
+
 
 def timm_name(backbone: str) -> str:
     """Return timm's name of a backbone.
@@ -100,19 +103,30 @@ def feature_shape(backbone: str, channels: int, sides_px: tuple[int, int]) -> tu
     if isinstance(shape, tuple):
         return shape
     _require_some_size(backbone, channels)
-    smallest = 1 + bisect.bisect_left(
-        range(1, LARGEST_SIDE_TRIED_PX),
-        True,
-        key=lambda side: isinstance(_shape_at(backbone, channels, (side, side)), tuple),
-    )
-    wanted = (
-        f"at least {smallest} px" if min(sides_px) < smallest < LARGEST_SIDE_TRIED_PX else f"another size ({shape})"
-    )
+    smallest = smallest_side(backbone, channels)
+    wanted = f"another size ({shape})" if smallest is None or min(sides_px) >= smallest else f"at least {smallest} px"
     height_px, width_px = sides_px
     raise ConfigError(
         f"model.backbone: {backbone} cannot take images of {height_px} x {width_px} px, it wants {wanted}; "
         "convert with a larger --side_px or choose another backbone"
     )
+
+
+def smallest_side(backbone: str, channels: int) -> int | None:
+    """Return the smallest side, in px, of square images that a backbone takes; None if there is no such bound.
+
+    There is none where large images are refused as well: the backbone wants multiples of something, or one size.
+
+    Raises:
+        ConfigError: If the backbone is not known.
+    """
+    timm_name(backbone)
+    smallest = 1 + bisect.bisect_left(
+        range(1, LARGEST_SIDE_TRIED_PX),
+        True,
+        key=lambda side: isinstance(_shape_at(backbone, channels, (side, side)), tuple),
+    )
+    return smallest if smallest < LARGEST_SIDE_TRIED_PX else None
 
 
 def _require_some_size(backbone: str, channels: int) -> None:
@@ -130,6 +144,6 @@ def _shape_at(backbone: str, channels: int, sides_px: tuple[int, int]) -> tuple[
         with torch.device("meta"), torch.no_grad():
             module = build_backbone(backbone, channels, sides_px).eval()
             shape = positions(module, module(torch.zeros(1, channels, *sides_px))).shape
-    except (RuntimeError, AssertionError, ValueError) as error:
+    except REFUSALS as error:
         return " ".join(str(error).split())
     return shape[1], shape[2]

@@ -123,8 +123,10 @@ def _adapted_stem(model: ImageClassifier, found: dict[str, Tensor], channels: in
     first = getattr(model.backbone, "pretrained_cfg", {}).get("first_conv") or ()
     for name in (first,) if isinstance(first, str) else first:
         key = f"backbone.{name}.weight"
-        have, want = (weights[key].shape if key in weights else () for weights in (found, wanted))
-        if len(have) == 4 and have[1] != channels and (have[0], channels, *have[2:]) == tuple(want):
-            logger.info("model.weights: %s is changed from %d channels to %d", key, have[1], channels)
-            adapted[key] = adapt_input_conv(channels, found[key], base_chans=have[1])
+        if key not in found or key not in wanted or found[key].ndim != 4:
+            continue
+        filters, given, *kernel = found[key].shape
+        if given != channels and [filters, channels, *kernel] == list(wanted[key].shape):
+            logger.info("model.weights: %s is changed from %d channels to %d", key, given, channels)
+            adapted[key] = adapt_input_conv(channels, found[key], base_chans=given)
     return adapted

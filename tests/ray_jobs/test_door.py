@@ -130,4 +130,4 @@ def test_an_unknown_job_is_the_users_mistake(capsys: pytest.CaptureFixture[str])
     with pytest.raises(SystemExit) as exit_info:
         main(["convrt"])
     assert exit_info.value.code == 2
-    assert capsys.readouterr().err.startswith("hemo: 'convrt' is no job; the jobs are convert, curate, ")
+    assert capsys.readouterr().err.startswith("hemo: 'convrt' is no job; the jobs are backbones, convert, ")
