@@ -47,8 +47,8 @@ class ExportCard(Config):
     megabytes: float = Field(description="of model.onnx, 1,000,000 bytes each")
     checked_on: str = Field(description="folder of the images on which ONNX and torch were compared, or `noise`")
     checked_images: int
-    largest_logit_difference: float
-    tolerance: float = Field(description="absolute and relative, of a logit")
+    largest_logit_difference: float = Field(description="between ONNX and torch, over max(1, |logit|)")
+    tolerance: float = Field(description="of that difference")
     batch_size: int
     onnxruntime: SpeedCard
     torch: SpeedCard

@@ -79,10 +79,16 @@ def test_a_difference_is_measured_and_one_too_large_refused(model: ImageClassifi
         logits, probabilities = original(batch)
         return logits + by, probabilities
 
-    near = largest_difference(original, lambda batch: shifted(batch, LOGIT_TOLERANCE / 2), images)
-    assert near == pytest.approx(LOGIT_TOLERANCE / 2, rel=0.05)
+    half = LOGIT_TOLERANCE / 2
+    near = largest_difference(original, lambda batch: shifted(batch, half), np.full((2, 2, 4, 4), 106, np.uint8))
+    assert near == pytest.approx(half, rel=0.05)  # the logit is -0.09: the difference is absolute
+    dark = np.zeros((2, 2, 4, 4), np.uint8)
+    far = largest_difference(original, lambda batch: shifted(batch, half), dark)
+    assert far == pytest.approx(half / 40, rel=0.05)  # of a logit of -40
     with pytest.raises(HemoError, match=r"differ from torch's by up to 0\.5, more than 0\.001: it was not written"):
-        largest_difference(original, lambda batch: shifted(batch, 0.5), images)
+        largest_difference(original, lambda batch: shifted(batch, 0.5), np.full((1, 2, 4, 4), 106, np.uint8))
+    with pytest.raises(HemoError, match="by up to nan"):
+        largest_difference(original, lambda batch: shifted(batch, math.nan), images)
 
 
 def test_speed_is_that_of_the_median_call(monkeypatch: pytest.MonkeyPatch) -> None:
