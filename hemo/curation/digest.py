@@ -28,6 +28,6 @@ def training_set_digest(selection: Selection, image: dict[str, Any]) -> str:
     content.update("\n".join(str(name) for name in image_ids.take(order).to_pylist()).encode())
     content.update(selection.rows.labels[selection.chosen[order]].tobytes())
     content.update(selection.splits[order].tobytes())
-    pixels = selection.rows.index["pixel_digest"].take(selection.chosen[order]).to_pylist()
-    content.update(b"".join(digest or NO_PIXELS for digest in pixels))
+    pixels = selection.rows.index["pixel_digest"].take(selection.chosen[order]).fill_null(NO_PIXELS).combine_chunks()
+    content.update(memoryview(pixels.buffers()[1])[: len(NO_PIXELS) * len(pixels)])
     return digest_of({"rows": content.hexdigest(), "classes": list(selection.rows.classes), "image": image})
