@@ -6,9 +6,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from hemo.config.metrics import METRICS
 from hemo.learning.examples import Examples
 from hemo.learning.loss import ImageLoss
-from hemo.learning.metrics import METRICS, Matrix, Task, confusion, measure
+from hemo.learning.metrics import Matrix, Task, confusion, measure
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn import functional
 from torchmetrics.functional import classification as tm
 
+from hemo.config.metrics import BY_CLASS
 from hemo.learning.loss import ANY_CLASS, ANY_WEIGHT, ImageLoss
 
 Task = Literal["binary", "multi_label", "multi_class"]
@@ -19,26 +20,11 @@ DEFAULT_THRESHOLD = 0.5
 CALIBRATION_BINS = 15
 """Of equal width, as in Guo et al. 2017, arXiv:1706.04599."""
 
-BY_CLASS = (
-    "accuracy",
-    "precision",
-    "recall",
-    "specificity",
-    "f1",
-    "false_negative_rate",
-    "auroc",
-    "average_precision",
-    "calibration_error",
-)
-"""Figures of one class; those of several classes are their means."""
-
-METRICS = ("loss", "log_loss", *BY_CLASS)
-
 
 def measure(
     task: Task, classes: tuple[str, ...], logits: Tensor, targets: Tensor, loss: ImageLoss, threshold: float
 ) -> dict[str, float]:
-    """Return the figures of a split that are defined, of those in `METRICS`.
+    """Return the figures of a split that are defined, of those in `hemo.config.metrics.METRICS`.
 
     Several classes: means over the classes for which a figure is defined. `multi_label` accuracy is the mean over
     classes too; `multi_class` accuracy is the share of images whose most probable class is right, its calibration error

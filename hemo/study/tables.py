@@ -5,6 +5,7 @@ import io
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from hemo.config.metrics import METRICS
 from hemo.config.trial import TrialConfig
 from hemo.study.comparison import Comparison, Row, figures_of, title_of
 from hemo.study.headings import heading, subject
@@ -191,9 +192,7 @@ def _aligned(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 def _csv_row(row: Row) -> dict[str, Any]:
     record, config = row.record, row.record.config
     figures = {
-        f"{split}_{name}": figures_of(record, split).get(name)
-        for split in ("train", "val", "test")
-        for name in ("loss", "accuracy", "auroc")
+        f"{split}_{name}": figures_of(record, split).get(name) for split in ("train", "val", "test") for name in METRICS
     }
     return {
         **{"name": config.name, "digest": record.digest, "status": record.status, "reason": record.reason},

@@ -11,6 +11,7 @@ import torch
 
 from hemo.cluster import trial
 from hemo.cluster.trial import check_trial, checkpoint_folder, run_trial
+from hemo.config.metrics import METRICS
 from hemo.config.trial import TrialConfig
 from hemo.curation.card import read_card
 from hemo.errors import ConfigError, SourceError, TrialError
@@ -19,7 +20,6 @@ from hemo.learning.batch import normalise, to_unit_range
 from hemo.learning.checkpoint import load_checkpoint
 from hemo.learning.figures import EpochFigures, QuietReporter, Reporter
 from hemo.learning.images import read_training_set
-from hemo.learning.metrics import METRICS
 from hemo.learning.worker import Worker
 from hemo.study.record import TrialRecord, is_finished, read_predictions, read_record, record_digest
 

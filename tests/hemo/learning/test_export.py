@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from hemo.config.trial import ModelConfig
-from hemo.errors import HemoError
+from hemo.errors import ConfigError, HemoError
 from hemo.learning.checkpoint import CheckpointCard
 from hemo.learning.export import (
     LOGIT_TOLERANCE,
@@ -102,3 +102,15 @@ def test_speed_is_that_of_the_median_call(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr("hemo.learning.export.time.perf_counter", lambda: clock[0])
     speed = measure_speed(session, np.zeros((4, 1, 2, 2), np.uint8))
     assert (speed.latency_ms, speed.images_per_second) == (2000.0, 1.0)
+
+
+class Undecided(nn.Module):
+    """Asks about its images before it goes on, which no exported graph can."""
+
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        return features.sum(dim=(1, 2))[:, None] if features.sum() > 0 else features.mean(dim=(1, 2))[:, None]
+
+
+def test_what_torch_cannot_export_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"checkpoint: by hand cannot be exported to ONNX \("):
+        to_onnx(ImageClassifier(nn.Identity(), Undecided()), CARD)

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 import torch
 
+from hemo.config.metrics import METRICS
 from hemo.config.trial import TrialConfig
 from hemo.learning.examples import Examples
 from hemo.learning.images import ImageSet
 from hemo.learning.judge import judge
 from hemo.learning.loss import build_loss
-from hemo.learning.metrics import METRICS
 
 
 def _examples(labels: list[int], formats: list[str], rows: list[int]) -> Examples:

@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 import torch
 
+from hemo.config.metrics import METRICS
 from hemo.config.trial import TrainingConfig, TrialConfig
 from hemo.corpus.labels import RSNA_CLASSES
 from hemo.learning.loss import build_loss
-from hemo.learning.metrics import METRICS, choose_threshold, confusion, measure, probabilities
+from hemo.learning.metrics import choose_threshold, confusion, measure, probabilities
 
 NAMES = "abc"
 

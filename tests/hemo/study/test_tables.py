@@ -5,6 +5,7 @@ import io
 
 import pytest
 
+from hemo.config.metrics import METRICS
 from hemo.study.comparison import compared
 from hemo.study.record import read_records
 from hemo.study.tables import csv_text, format_table, grid_table, hours, markdown, notes, same_settings
@@ -114,12 +115,17 @@ def test_markdown_is_aligned_and_names_cannot_break_it(make_record, tmp_path):
 
 def test_csv_has_full_precision_and_one_row_a_trial(make_record, tmp_path):
     make_record(
-        {"name": "x, y", "seed": 1}, quality=2.0, metrics={"test": {"loss": 1 / 3, "accuracy": 1.0, "auroc": 1.0}}
+        {"name": "x, y", "seed": 1}, quality=2.0, metrics={"test": {"loss": 1 / 3, "accuracy": 1.0, "f1": 0.75}}
     )
     make_record({"name": "z", "seed": 2}, training_set="ffff", status="failed", reason="why")
     first, second = csv.DictReader(io.StringIO(csv_text(comparisons(tmp_path))))
     assert (first["name"], float(first["test_loss"]), first["test_majority_accuracy"]) == ("x, y", 1 / 3, "0.7")
     assert (first["test_accuracy"], first["test_accuracy_low"], first["best_epoch"]) == ("1.0", "1.0", "8")
+    assert (first["test_f1"], first["test_recall"], set(METRICS) <= {name.removeprefix("test_") for name in first}) == (
+        "0.75",
+        "",
+        True,
+    )
     assert (second["status"], second["reason"], second["test_loss"], second["model.backbone"]) == (
         "failed",
         "why",
