@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from hemo.config.backbones import BackbonesConfig
 from hemo.config.convert import ConvertConfig
 from hemo.config.curate import CurateConfig
 from hemo.config.explain import ExplainConfig
@@ -23,6 +24,7 @@ from hemo.config.tune import TuneConfig
 ROOT = Path(__file__).parents[1]
 FILES = sorted(str(file.relative_to(ROOT)) for file in (ROOT / "conf").rglob("*.yaml"))
 CONFIGS: dict[str, type[Config]] = {
+    "backbones": BackbonesConfig,
     "convert": ConvertConfig,
     "curate": CurateConfig,
     "explain": ExplainConfig,

@@ -86,7 +86,9 @@ class TrainingConfig(Config):
         0.0, description="longest gradient of all weights together, longer ones are scaled down; 0: as it is"
     )
     accumulation: Annotated[PositiveInt, LATER] = Field(
-        1, description="parts of a batch that go through the model one by one, to save memory; a step sees them all"
+        1,
+        description="parts of a batch that go through the model one by one, to save memory; a step sees all of them, "
+        "batch normalisation one",
     )
     freeze_epochs: Annotated[NonNegativeInt, LATER] = Field(
         0, description="first epochs in which only the head learns; the backbone stays as it started"

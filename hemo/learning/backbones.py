@@ -40,7 +40,10 @@ def timm_name(backbone: str) -> str:
     close = difflib.get_close_matches(backbone, [*SOURCES_BACKBONES, *timm.list_models()], n=1)
     meant = f"; did you mean {close[0]!r}?" if close else ""
     known = ", ".join(SOURCES_BACKBONES)
-    raise ConfigError(f"model.backbone: {backbone!r} is no backbone hemo or timm knows{meant} (hemo's are {known})")
+    raise ConfigError(
+        f"model.backbone: {backbone!r} is no backbone hemo or timm knows{meant} (hemo's are {known}; "
+        "`hemo backbones --containing PART` lists timm's)"
+    )
 
 
 def pretrained_settings(backbone: str) -> PretrainedCfg:

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 
 import timm
 import torch
-from timm.models import PretrainedCfg
 
 from hemo.errors import ConfigError
 from hemo.learning.backbones import (
@@ -17,6 +16,7 @@ from hemo.learning.backbones import (
     timm_name,
 )
 from hemo.learning.model import parameter_count
+from hemo.learning.weights import weights_place
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class BackboneFacts:
     input_px: int  # side of the images its weights were trained with
     smallest_px: int | None  # smallest square side it takes; None where it is bound to sizes of its own
     weights: tuple[str, ...]  # timm's tags of weights, that of `imagenet` first; empty: none
-    from_where: str  # of the weights of `imagenet`: repository or address; empty: none
+    from_where: str  # of the weights of `imagenet`: file and repository, or address; empty: none
 
 
 def listed_backbones(containing: str, channels: int) -> Iterator[BackboneFacts]:
@@ -61,13 +61,8 @@ def backbone_facts(backbone: str, channels: int) -> BackboneFacts:
         input_px=height_px,
         smallest_px=None if parameters is None else smallest_side(backbone, channels),
         weights=tuple(sorted(tags, key=lambda tag: (tag != settings.tag, tag))),
-        from_where=_place(settings) if tags else "",
+        from_where=weights_place(settings) if tags else "",
     )
-
-
-def _place(settings: PretrainedCfg) -> str:
-    hub = settings.hf_hub_id or settings.url or ""
-    return hub if isinstance(hub, str) else "/".join(hub)  # repository and file
 
 
 def _parameters(backbone: str, channels: int, sides_px: tuple[int, int]) -> int | None:

@@ -7,7 +7,7 @@ import pickle
 import safetensors.torch
 import torch
 from safetensors import SafetensorError
-from timm.models import adapt_input_conv
+from timm.models import PretrainedCfg, adapt_input_conv
 from torch import Tensor
 
 from hemo.config.trial import ModelConfig
@@ -34,11 +34,20 @@ def starting_model(config: ModelConfig, *, channels: int, sides_px: tuple[int, i
     try:
         return build_model(config, channels=channels, sides_px=sides_px, classes=classes, pretrained=True)
     except (OSError, RuntimeError, ValueError) as error:
-        hub = pretrained_settings(config.backbone).hf_hub_id or "another site"
         raise ConfigError(
-            f"model.weights: cannot load ImageNet weights of {config.backbone} ({type(error).__name__}); they come "
-            f"from {hub}: where that cannot be reached, give its model.safetensors as model.weights, or `none`"
+            f"model.weights: cannot load ImageNet weights of {config.backbone} ({type(error).__name__}) from "
+            f"{weights_place(pretrained_settings(config.backbone))}; where that cannot be reached, give that file as "
+            "model.weights, or `none`"
         ) from error
+
+
+def weights_place(settings: PretrainedCfg) -> str:
+    """Return where timm's weights come from: file and repository of the Hugging Face hub, or an address."""
+    if not settings.hf_hub_id:
+        return str(settings.url or "an unknown place")
+    hub = settings.hf_hub_id
+    repository, file = (hub, "model.safetensors") if isinstance(hub, str) else hub
+    return f"{file} of {repository}"
 
 
 def normalisation_of(config: ModelConfig, channels: int) -> Normalisation:

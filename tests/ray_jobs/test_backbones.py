@@ -10,7 +10,7 @@ def test_a_backbone_and_what_is_known_of_it(capsys: pytest.CaptureFixture[str]) 
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 3
     assert lines[-1].startswith("| test_resnet | test_resnet | ")
-    assert lines[-1].endswith(" | r160_in1k | timm/test_resnet.r160_in1k |")
+    assert lines[-1].endswith(" | r160_in1k | model.safetensors of timm/test_resnet.r160_in1k |")
 
 
 def test_a_name_nothing_has_is_the_users_mistake(capsys: pytest.CaptureFixture[str]) -> None:

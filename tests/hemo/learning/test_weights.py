@@ -61,6 +61,14 @@ def test_a_pickled_state_dict_of_a_whole_model_is_loaded(tmp_path: Path) -> None
     assert all(torch.equal(found[name], value) for name, value in given.items())
 
 
+def test_the_weights_of_a_checkpoint_of_ones_own_are_loaded(tmp_path: Path) -> None:
+    given = build_model(_tiny("none"), **SHAPE)
+    safetensors.torch.save_file(given.state_dict(), tmp_path / "weights.safetensors")
+    found = starting_model(_tiny(str(tmp_path / "weights.safetensors")), **SHAPE)
+    images = torch.rand(2, 1, 16, 16, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(found.eval()(images), given.eval()(images))
+
+
 def test_what_a_file_does_not_cover_is_logged(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     given = build_model(_tiny("none"), **SHAPE).state_dict()
     del given["head.logits.bias"]
@@ -94,8 +102,11 @@ def test_imagenet_weights_out_of_reach_name_the_file_to_provide(monkeypatch: pyt
 
     create = timm.create_model
     monkeypatch.setattr(timm, "create_model", lambda *a, **k: unreachable() if k["pretrained"] else create(*a, **k))
-    with pytest.raises(ConfigError, match=r"timm/test_resnet.r160_in1k: where .* give its model.safetensors"):
+    with pytest.raises(ConfigError, match=r"\(OSError\) from model.safetensors of timm/test_resnet.r160_in1k; .*give"):
         check_weights(_tiny("imagenet"), 1, (16, 16))
+    xception = ModelConfig(backbone="Xception", weights="imagenet")
+    with pytest.raises(ConfigError, match=r"from https://.*xception-43020ad28\.pth; where .* give that file as model"):
+        check_weights(xception, 1, (32, 32))
 
 
 def test_normalisation_follows_the_weights() -> None:
