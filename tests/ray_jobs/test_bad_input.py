@@ -49,7 +49,7 @@ CONVERT_MISTAKES = {
     "unknown flag": (["--side", "64"], r"--side is no flag of `hemo convert` \(did you mean --side_px\?\)"),
     "wrong type": (["--side_px", "large"], r"--side_px: must be a whole number, not 'large'"),
     "unknown window": (["--windows", "[brain, lung]"], r"'lung' is no window hemo knows \(brain, subdural"),
-    "missing folder": (["--source", "/no/such/folder"], r"/no/such/folder is no folder; give"),
+    "missing folder": (["--source", "/no/such/folder"], r"/no/such/folder does not exist; give"),
     "missing config file": (["--config", "nowhere.yaml"], r"nowhere\.yaml: No such file .*; give a YAML file"),
     "no write access": (["--out", "/proc/hemo"], r"cannot write in /proc/hemo .*; give a folder you may write to"),
     "names not settled": (["--corpus", "dicom"], r"give --pseudonym_key FILE .* or --public_ids true"),

@@ -59,7 +59,7 @@ def test_what_is_no_image_is_listed_with_its_reason(corpus):
 
 
 def test_a_missing_source_is_an_error_at_once():
-    with pytest.raises(SourceError, match="is no folder"):
+    with pytest.raises(SourceError, match="does not exist"):
         read_images(ImagesConfig(source="/no/such/place", corpus="rsna"))
 
 
