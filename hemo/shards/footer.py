@@ -52,7 +52,7 @@ def unit_digest(unit: Unit, settings: dict[str, Any], pseudonyms: Pseudonymiser 
     source. Under a key it is a pseudonym itself: else who guesses the paths of a small unit could check the guess.
     """
     content = {"schema": SCHEMA_VERSION, "unit": unit.number, "paths": list(unit.paths), "settings": settings}
-    return pseudonyms("unit", digest_of(content))
+    return pseudonyms("unit", digest_of(content))[:16]
 
 
 def read_footer(location: str) -> ShardFooter | None:
