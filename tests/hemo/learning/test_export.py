@@ -1,7 +1,11 @@
 """ONNX and torch give the same answers."""
 
+import importlib.util
 import json
 import math
+import shutil
+import subprocess
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -114,3 +118,27 @@ class Undecided(nn.Module):
 def test_what_torch_cannot_export_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"checkpoint: by hand cannot be exported to ONNX \("):
         to_onnx(ImageClassifier(nn.Identity(), Undecided()), CARD)
+
+
+@pytest.fixture
+def netron(tmp_path: Path) -> Path:
+    """Netron's modules, with a script of ours that opens a file with its loader."""
+    package = importlib.util.find_spec("netron")
+    if package is None or package.origin is None or shutil.which("node") is None:
+        pytest.skip("Netron or Node.js is not on this machine")
+    for file in Path(package.origin).parent.iterdir():
+        if file.suffix in (".js", ".json"):
+            (tmp_path / file.name).symlink_to(file)
+    (tmp_path / "package.json").write_text('{"type": "module"}')
+    return tmp_path / shutil.copy(Path(__file__).parents[2] / "netron.mjs", tmp_path)
+
+
+def test_netron_opens_it(exported: bytes, netron: Path) -> None:
+    model = netron.with_name("model.onnx")
+    model.write_bytes(exported)
+    command = ["node", "--preserve-symlinks", "--preserve-symlinks-main", str(netron), str(model)]
+    seen = json.loads(subprocess.run(command, capture_output=True, check=True, cwd=netron.parent).stdout)
+    assert seen["format"].startswith("ONNX")
+    assert seen["inputs"] == {"images": "uint8[images,2,4,4]"}
+    assert seen["outputs"] == {"logits": "float32[images,1]", "probabilities": "float32[images,1]"}
+    assert {"Cast", "Sigmoid"} <= set(seen["operators"])
