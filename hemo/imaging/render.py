@@ -68,6 +68,8 @@ def render_picture(stored: NDArray[Any], *, bits_stored: int, settings: ImageSet
     """
     if settings.pixels == "hu16":
         raise SliceError("no_rescale", "a capture or colour image has no Hounsfield units")
+    if stored.dtype.kind == "u":
+        stored = stored & ((1 << bits_stored) - 1)  # old overlays lie above
     grey = np.rint(stored @ np.array([0.299, 0.587, 0.114])) if stored.ndim == 3 else stored
     levels = 2.0 ** (bits_stored - 8)
     square = to_square(np.clip(grey / levels, 0, 255).astype(np.uint8)[..., np.newaxis], settings.side_px)

@@ -88,3 +88,10 @@ def test_deep_colours_are_scaled_to_8_bits():
     """16-bit white: 65,535 / 256 = 255.996, cut to 255."""
     white = np.full((4, 4, 3), 65535, np.uint16)
     assert render_picture(white, bits_stored=16, settings=WINDOWED).pixels[0, 0, 0] == 255
+
+
+def test_overlay_bits_of_a_capture_do_not_count():
+    """Bit 12 lies above the 12 stored: 0x1800 is 0x800, 2,048 / 16 = 128."""
+    overlaid = np.array([[0x1800, 0x800], [0x800, 0x800]], np.uint16)
+    pixels = render_picture(overlaid, bits_stored=12, settings=WINDOWED).pixels
+    np.testing.assert_array_equal(pixels[0], [[128, 128], [128, 128]])
