@@ -2,8 +2,8 @@
 
     hemo explain --checkpoint runs/rsna/RECORD/checkpoint --images runs/training_set --out runs/explained
 
-Writes `case-*.png`, image and heat map side by side, and `cases.json` below `out`. Needs neither Ray nor a GPU. The
-last line printed is the folder.
+Writes `case-*.png`, image and heat map side by side, and `cases.json` below `out`. Needs no Ray; uses a GPU where
+there is one. The last line printed is the folder.
 """
 
 from collections.abc import Sequence

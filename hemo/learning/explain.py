@@ -3,6 +3,7 @@
 from typing import Any
 
 import numpy as np
+import torch
 
 from hemo.config.explain import ExplainConfig
 from hemo.errors import ConfigError, OutputError
@@ -37,7 +38,8 @@ def explain_cases(config: ExplainConfig) -> list[dict[str, Any]]:
     stored = find_images(config.images, card, config.split)
     inputs = _inputs(config)
     _require_own(config.out, inputs)
-    predictor = Predictor(config.checkpoint, device="cpu", batch_size=config.batch_size)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    predictor = Predictor(config.checkpoint, device=device, batch_size=config.batch_size)
     ids = list(config.image_ids) or hardest_ids(stored, predictor, index, config.highest_loss, config.batch_size)
     told: list[dict[str, Any]] = []
     for number, case in enumerate(pick_cases(stored, predictor, index, ids), start=1):
