@@ -10,15 +10,13 @@ from dataclasses import asdict, dataclass, field, replace
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from timm.utils.model_ema import ModelEmaV3
 from torch import Tensor, nn
 
 from hemo.config.trial import TrialConfig
 from hemo.errors import TrialError
-from hemo.learning.augment import AugmentParameters, augment, draw_parameters
 from hemo.learning.average import running_average
-from hemo.learning.batch import Normalisation, normalise, to_device, to_unit_range
+from hemo.learning.batch import Normalisation
 from hemo.learning.checkpoint import read_state, write_state
 from hemo.learning.evaluate import evaluate, mixed_precision
 from hemo.learning.examples import Examples, Splits
@@ -27,9 +25,9 @@ from hemo.learning.freezing import freeze, thaw, training_mode
 from hemo.learning.judge import judge
 from hemo.learning.loss import ImageLoss, build_loss, smoothed
 from hemo.learning.metrics import DEFAULT_THRESHOLD, choose_threshold, measure
-from hemo.learning.mixup import draw_mixing, mixed
 from hemo.learning.optim import build_optimizer, learning_rate_at, set_learning_rate
 from hemo.learning.order import Step, epoch_rows, mixed_seed
+from hemo.learning.training_batch import TrainingBatches
 from hemo.learning.weights import normalisation_of, starting_model
 from hemo.learning.worker import Worker, agreed, all_or_none, shared_model, summed
 
@@ -226,17 +224,17 @@ def _train_epoch(run: Fit, epoch: int, val_losses: list[float]) -> tuple[Tensor,
     targets = _targets(run.splits.train, torch.device(run.worker.device))
     logits, learning_rate = torch.zeros_like(targets), 0.0
     order = _order(run, epoch)
+    config = run.config
+    batches = TrainingBatches(run.splits.train, targets, config.augment, config.seed, run.normalisation)
     losses = torch.zeros(len(order), device=targets.device)
-    torch.manual_seed(mixed_seed(run.config.seed, epoch, run.worker.rank))  # dropout
+    torch.manual_seed(mixed_seed(config.seed, epoch, run.worker.rank))  # dropout
     training_mode(run.module, frozen=run.frozen)
     for number, step in enumerate(order):
         done = (epoch - 1) * len(order) + number
-        learning_rate = learning_rate_at(
-            done, steps_an_epoch=len(order), config=run.config.training, val_losses=val_losses
-        )
+        learning_rate = learning_rate_at(done, steps_an_epoch=len(order), config=config.training, val_losses=val_losses)
         set_learning_rate(run.optimizer, learning_rate)
         at = torch.from_numpy(step.rows).to(targets.device)
-        images, labels = _training_batch(run, step, targets, (epoch, number))
+        images, labels = batches.batch(step, epoch, number)
         logits[at], losses[number] = _take_step(run, step, images, labels)
         if run.average is not None:
             run.average.update(run.module, step=done + 1)
@@ -254,38 +252,6 @@ def _order(run: Fit, epoch: int) -> list[Step]:
         workers=run.worker.count,
         batch_size=run.config.training.batch_size,
     )
-
-
-def _training_batch(run: Fit, step: Step, targets: Tensor, at: tuple[int, int]) -> tuple[Tensor, Tensor]:
-    """Return the worker's images of a step, augmented, normalised and mixed, and their labels, on the device.
-
-    All is drawn for the images of all workers, so that what happens to an image does not depend on how many workers
-    there are.
-
-    Args:
-        run: What is trained.
-        step: Which images.
-        targets: Labels of the whole split, (examples, classes), float32, on the device.
-        at: Epoch and number of the step, which with the trial's seed decide what is drawn.
-    """
-    config, seed = run.config.augment, run.config.seed
-    drawn = draw_parameters(config, step.images, torch.Generator().manual_seed(mixed_seed(seed, *at, 0)))
-    images = _augmented(run, step.rows, drawn.part(step.place))
-    labels = targets[torch.from_numpy(step.rows).to(targets.device)]
-    if not config.mixup_alpha:
-        return images, labels
-    mixing = draw_mixing(config.mixup_alpha, step.images, mixed_seed(seed, *at, 1)).part(step.place)
-    rows = step.batch[mixing.partner]
-    others = _augmented(run, rows, drawn.part(torch.from_numpy(mixing.partner)))
-    other_labels = targets[torch.from_numpy(rows).to(targets.device)]
-    return mixed(images, others, mixing.share), mixed(labels, other_labels, mixing.share)
-
-
-def _augmented(run: Fit, rows: NDArray[np.intp], parameters: AugmentParameters) -> Tensor:
-    """Return training images, changed by their parameters and normalised, on the device."""
-    examples = run.splits.train
-    images = to_unit_range(to_device(examples.source, examples.rows[rows], torch.device(run.worker.device)))
-    return normalise(augment(images, parameters), run.normalisation)
 
 
 def _take_step(run: Fit, step: Step, images: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
