@@ -47,8 +47,8 @@ _numbers = itertools.count()
 
 
 def mark() -> str:
-    """Return a text that was never used before, at most 16 characters: the shortest VR holds it."""
-    return f"{MARK}{next(_numbers):05d}"
+    """Return a text that was never used before, always of 15 characters: the shortest VR holds 16."""
+    return f"{MARK}{next(_numbers):07d}"
 
 
 def standard_elements() -> Iterator[tuple[int, str]]:

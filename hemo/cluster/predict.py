@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.csv
-import pyarrow.parquet as pq
 import ray
 from numpy.typing import NDArray
 from ray.data import ActorPoolStrategy
@@ -30,11 +29,11 @@ from hemo.learning.studies import study_probabilities
 from hemo.shards.card import read_card
 from hemo.shards.footer import ShardReject
 from hemo.shards.manifest import Manifest, Unit, read_manifest, update_manifest
-from hemo.shards.read import images_of
+from hemo.shards.read import CONVERT_AGAIN, checked_parquet, images_of
 from hemo.shards.schema import REJECT_SCHEMA
 from hemo.shards.unit import UnitTask, unit_rows
 from hemo.shards.write import write_table
-from hemo.storage import exists, filesystem, join, read_json, require_writable, write_bytes, write_json
+from hemo.storage import exists, join, read_json, require_writable, write_bytes, write_json
 
 CARRIED = ("image_id", "patient", "study", "series", "position_mm", "source_path")
 """Columns of a row that stand beside its probabilities."""
@@ -242,9 +241,8 @@ def raw_rows(task: UnitTask, unit: Unit) -> Iterator[dict[str, Any] | ShardRejec
 def shard_rows(conversion: str, unit: Unit) -> Iterator[dict[str, Any]]:
     """Yield the rows of a unit's shard, a row group at a time."""
     card = read_card(conversion)
-    fs, path = filesystem(join(conversion, unit.shard))
-    with fs.open(path, "rb") as file:
-        for batch in pq.ParquetFile(file).iter_batches(batch_size=128, columns=[*CARRIED, "image"]):
+    with checked_parquet(join(conversion, unit.shard), CONVERT_AGAIN) as file:
+        for batch in file.iter_batches(batch_size=128, columns=[*CARRIED, "image"]):
             images = images_of(batch["image"], (len(card.channels), card.height_px, card.width_px), card.dtype)
             for row, image in zip(batch.select(CARRIED).to_pylist(), images, strict=True):
                 yield {**row, "image": image}

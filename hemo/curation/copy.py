@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from hemo.curation.plan import ImageLayout
 from hemo.errors import HemoError, SourceError
 from hemo.shards.manifest import shard_path
-from hemo.shards.read import images_of
+from hemo.shards.read import CONVERT_AGAIN, checked_parquet, images_of
 from hemo.shards.schema import FOOTER_KEY, IMAGE, ROW_SCHEMA
 from hemo.shards.write import parquet_options, rows_per_group
 from hemo.storage import filesystem, join, write_bytes
@@ -106,14 +106,14 @@ def _read_images(
     if not fs.exists(path):
         raise SourceError(f"{shard} stands in the index but does not exist; run `hemo convert` again")
     try:
-        with fs.open(path, "rb") as file:
-            for first, group in _groups_with(pq.ParquetFile(file), wanted):
+        with checked_parquet(shard, CONVERT_AGAIN) as file:
+            for first, group in _groups_with(file, wanted):
                 here = slice(*np.searchsorted(wanted, [first, first + len(group)]))
                 if not group["image_id"].take(wanted[here] - first).equals(image_ids[here]):
                     raise ValueError(f"other images from row {first} on")
                 pixels = images_of(group[IMAGE], layout.shape, layout.dtype).reshape(len(group), -1).view(np.uint8)
                 images[here] = pixels[wanted[here] - first]
-    except (pa.ArrowInvalid, ValueError, IndexError) as error:
+    except (ValueError, IndexError) as error:
         raise SourceError(f"{shard} does not fit the index ({error}); run `hemo convert` again") from error
     return images
 

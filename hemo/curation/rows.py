@@ -76,7 +76,7 @@ def read_index(shards: str) -> pa.Table:
 
 
 def join_labels(index: pa.Table, table: LabelTable, *, within: pa.StringArray | None = None) -> Rows:
-    """Look up the labels of the images, by image_id or, where no image_id occurs in the table, by source_path.
+    """Look up the labels of the images, each by its image_id or, where that does not occur in the table, by its path.
 
     Args:
         index: As `read_index` returns it.
@@ -86,13 +86,16 @@ def join_labels(index: pa.Table, table: LabelTable, *, within: pa.StringArray | 
     Raises:
         LabelError: If no image has a label.
     """
-    for key in ("image_id", "source_path"):
-        places = pc.index_in(text_column(index, key), value_set=table.keys)
-        if places.null_count < len(places):
-            break
-    else:
+    by_id, by_path = (
+        pc.index_in(text_column(index, name), value_set=table.keys) for name in ("image_id", "source_path")
+    )
+    places = pc.coalesce(by_id, by_path)
+    if places.null_count == len(places):
         ours, theirs = index["image_id"][0].as_py(), table.keys[0].as_py()
-        raise LabelError(f"labels: none fits an image: the images are named like {ours!r}, the labels like {theirs!r}")
+        raise LabelError(
+            f"labels: none fits an image: the images are named like {ours!r}, the labels like {theirs!r}; give a table "
+            "keyed by image_id or by the path below the source"
+        )
     labelled = places.is_valid().to_numpy(zero_copy_only=False)
     labels = table.values[places.fill_null(0).to_numpy()]
     labels[~labelled] = NULL_LABEL
@@ -112,10 +115,12 @@ def pseudonymise_keys(table: LabelTable, index: pa.Table, pseudonyms: Pseudonymi
         LabelError: If no key's pseudonym stands in the index.
     """
     names = [str(name) for name in table.keys.to_pylist()]
-    for kind, column in (("image", "image_id"), ("path", "source_path")):
-        keys = pa.array([_pseudonym(pseudonyms, kind, name) for name in names], pa.string())
-        if pc.any(pc.is_in(keys, value_set=text_column(index, column))).as_py():
-            return replace(table, keys=keys)
+    of_images, of_paths = (
+        pa.array([_pseudonym(pseudonyms, kind, name) for name in names], pa.string()) for kind in ("image", "path")
+    )
+    by_path = pc.is_in(of_paths, value_set=text_column(index, "source_path"))
+    if pc.or_(by_path, pc.is_in(of_images, value_set=text_column(index, "image_id"))).true_count:
+        return replace(table, keys=pc.if_else(by_path, of_paths, of_images))
     raise LabelError(
         f"labels: none of the {len(names)} keys fits an image under its pseudonym; "
         "a key is a path as `convert` found it below its source, with or without its ending"

@@ -6,13 +6,13 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from hemo.curation.card import TrainingSetCard, read_card
 from hemo.errors import SourceError
+from hemo.shards.read import CURATE_AGAIN, checked_parquet
 from hemo.shards.schema import IMAGE, ROWS_PER_GROUP
-from hemo.storage import filesystem, join, list_files
+from hemo.storage import join, list_files
 
 UNKNOWN = 255
 """Label of a row whose class nobody annotated (null in the Parquet file)."""
@@ -69,7 +69,7 @@ def read_split(training_set: str, split: str, card: TrainingSetCard) -> ImageSet
         raise SourceError(f"{training_set}: images are {card.dtype}, training takes uint8; convert with `windows`")
     folder = join(training_set, split)
     parts = [join(folder, name) for name in list_files(folder) if name.endswith(".parquet")]
-    rows = sum(_open(part).metadata.num_rows for part in parts)
+    rows = sum(_rows_of(part) for part in parts)
     if rows != card.splits[split].rows:
         raise SourceError(
             f"{folder} holds {rows} rows, its card says {card.splits[split].rows}; run `hemo curate` again"
@@ -83,20 +83,20 @@ def read_split(training_set: str, split: str, card: TrainingSetCard) -> ImageSet
     return _image_set(images, tables, card)
 
 
-def _open(part: str) -> pq.ParquetFile:
-    fs, path = filesystem(part)
-    return pq.ParquetFile(fs.open(path, "rb"))
+def _rows_of(part: str) -> int:
+    with checked_parquet(part, CURATE_AGAIN) as file:
+        return int(file.metadata.num_rows)
 
 
 def _batches(parts: list[str], card: TrainingSetCard) -> Iterator[tuple[str, pa.RecordBatch]]:
     columns = [IMAGE, *IDENTITY_COLUMNS, *(f"label_{name}" for name in card.classes)]
     for part in parts:
-        file = _open(part)
-        missing = [name for name in columns if name not in file.schema_arrow.names]
-        if missing:
-            raise SourceError(f"{part} has no column {', '.join(missing)}; run `hemo curate` again")
-        for batch in file.iter_batches(ROWS_PER_GROUP, columns=columns):
-            yield part, batch
+        with checked_parquet(part, CURATE_AGAIN) as file:
+            missing = [name for name in columns if name not in file.schema_arrow.names]
+            if missing:
+                raise SourceError(f"{part} has no column {', '.join(missing)}; run `hemo curate` again")
+            for batch in file.iter_batches(ROWS_PER_GROUP, columns=columns):
+                yield part, batch
 
 
 def _pixels(column: Any, shape: tuple[int, ...], part: str) -> NDArray[np.uint8]:

@@ -7,15 +7,14 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from hemo.config.digest import differences
 from hemo.errors import ConfigError, SourceError
 from hemo.learning.checkpoint import CheckpointCard
-from hemo.shards.read import images_of
+from hemo.shards.read import checked_parquet, images_of
 from hemo.shards.schema import IMAGE, ROWS_PER_GROUP
-from hemo.storage import exists, filesystem, join, list_files, read_json
+from hemo.storage import exists, join, list_files, read_json
 
 ELSEWHERE = ("corpus", "key_fingerprint", "patient_pattern", "neighbours")
 """What may differ between images that are made alike; neighbours show in the channels."""
@@ -91,9 +90,8 @@ def stored_batches(
     shape = (len(card.channels), card.height_px, card.width_px)
     for name in list_files(folder):
         if name.endswith(".parquet"):
-            fs, path = filesystem(join(folder, name))
-            with fs.open(path, "rb") as file:
-                for batch in pq.ParquetFile(file).iter_batches(min(rows, ROWS_PER_GROUP), columns=[*columns, IMAGE]):
+            with checked_parquet(join(folder, name), "make the folder anew") as file:
+                for batch in file.iter_batches(min(rows, ROWS_PER_GROUP), columns=[*columns, IMAGE]):
                     yield batch.drop_columns([IMAGE]), images_of(batch[IMAGE], shape)
 
 

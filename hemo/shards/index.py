@@ -7,16 +7,16 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from hemo.config.digest import digest_of
 from hemo.errors import SourceError
 from hemo.shards.card import ConversionCard
 from hemo.shards.footer import ShardFooter
 from hemo.shards.manifest import Unit
+from hemo.shards.read import CONVERT_AGAIN, checked_parquet
 from hemo.shards.schema import INDEX_SCHEMA, REJECT_SCHEMA, SHARD_INDEX_SCHEMA
 from hemo.shards.write import write_table
-from hemo.storage import filesystem, join, read_bytes, write_json
+from hemo.storage import join, read_bytes, write_json
 
 READ_THREADS = 8
 
@@ -57,9 +57,8 @@ def read_index_columns(out: str, units: Sequence[Unit]) -> pa.Table:
 
 
 def _unit_index(out: str, unit: Unit) -> pa.Table:
-    fs, path = filesystem(join(out, unit.shard))
-    with fs.open(path, "rb") as file:
-        table = pq.ParquetFile(file).read(columns=INDEX_SCHEMA.names)
+    with checked_parquet(join(out, unit.shard), CONVERT_AGAIN) as file:
+        table = file.read(columns=INDEX_SCHEMA.names)
     place = [pa.array([unit.number] * len(table), pa.int32()), pa.array(range(len(table)), pa.int32())]
     return pa.Table.from_arrays([*table.columns, *place], schema=SHARD_INDEX_SCHEMA)
 

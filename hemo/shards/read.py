@@ -1,10 +1,41 @@
 """Shards back to images, without Ray."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 from numpy.typing import NDArray
+
+from hemo.errors import SourceError
+from hemo.storage import filesystem
+
+CONVERT_AGAIN = "remove it and run `hemo convert` again: it makes that one anew"
+CURATE_AGAIN = "remove the training set and run `hemo curate` again"
+
+
+@contextmanager
+def checked_parquet(location: str, cure: str) -> Iterator[pq.ParquetFile]:
+    """Open a shard or a part; every page that is read within is checked against the checksum it was written with.
+
+    Args:
+        location: The file.
+        cure: What to do about a damaged one, for the error.
+
+    Raises:
+        SourceError: If it is no Parquet file, or its bytes are not those that were written.
+        OSError: As the storage raises it.
+    """
+    fs, path = filesystem(location)
+    with fs.open(path, "rb") as file:
+        try:
+            yield pq.ParquetFile(file, page_checksum_verification=True)
+        except (pa.ArrowException, OSError) as error:
+            if isinstance(error, OSError) and error.errno:
+                raise
+            raise SourceError(f"{location} is damaged; {cure}") from error
 
 
 def images_of(

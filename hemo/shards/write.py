@@ -15,11 +15,12 @@ UNENCODED = (IMAGE, "pixel_digest")  # every value differs: a dictionary would o
 
 
 def parquet_options(schema: pa.Schema) -> dict[str, Any]:
-    """Return how hemo writes Parquet: zstd 1, no dictionary and no statistics on pixels."""
+    """Return how hemo writes Parquet: zstd 1, checksums, no dictionary and no statistics on pixels."""
     encoded = [name for name in schema.names if name not in UNENCODED]
     return {
         "compression": COMPRESSION,
         "compression_level": COMPRESSION_LEVEL,
+        "write_page_checksum": True,
         "use_dictionary": [name for name in encoded if not pa.types.is_floating(schema.field(name).type)],
         "write_statistics": encoded,
     }

@@ -27,6 +27,25 @@ def test_labels_meet_images_by_path_if_no_id_fits():
     assert rows.labels[:, 0].tolist() == [NULL_LABEL, 1]
 
 
+NAMES = [{"image_id": "GE/01", "source_path": "GE/01.dcm"}, {"image_id": "P/I30", "source_path": "P/I30"}]
+"""Of a file without ending the id is the path."""
+
+
+def test_each_label_meets_its_image_by_id_or_path():
+    rows = join_labels(index_of(NAMES), labels(["GE/01.dcm", "P/I30"], [1, 0]))
+    assert rows.labels[:, 0].tolist() == [1, 0]
+
+
+def test_under_pseudonyms_too_each_label_meets_its_image_by_id_or_path():
+    name = pseudonymiser(b"a secret of tests")
+    index = index_of(
+        [{"image_id": name("image", row["image_id"]), "source_path": name("path", row["source_path"])} for row in NAMES]
+    )
+    for keys in (["GE/01.dcm", "P/I30"], ["GE/01", "P/I30"]):
+        table = pseudonymise_keys(labels(keys, [1, 0]), index, name)
+        assert join_labels(index, table).labels[:, 0].tolist() == [1, 0]
+
+
 def test_a_path_that_fits_every_frame_of_a_file_is_one_matched_key():
     frames = [{"image_id": f"a#{frame}", "source_path": "a.dcm"} for frame in range(4)]
     rows = join_labels(index_of([*frames, {"source_path": "b.dcm"}]), labels(["a.dcm", "c.dcm"], [1, 0]))
