@@ -2,6 +2,7 @@
 
 import json
 import sys
+from datetime import timedelta
 from pathlib import Path
 
 import torch
@@ -18,7 +19,8 @@ from hemo.learning.worker import Worker
 def main(folder: Path, trial: str, rank: int) -> None:
     """Train on the set in `folder` together with the other process, met at a file there."""
     torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=f"file://{folder / 'store'}", rank=rank, world_size=2)
+    meeting, patience = f"file://{folder / 'store'}", timedelta(seconds=60)  # with one that died no test should hang
+    dist.init_process_group("gloo", init_method=meeting, rank=rank, world_size=2, timeout=patience)
     config = TrialConfig.model_validate_json(trial)
     splits = select_splits(read_training_set(str(folder / "set")), config)
     worker, state = Worker(rank=rank, count=2), str(folder / "state-of-two.pt")
