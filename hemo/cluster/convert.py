@@ -229,8 +229,9 @@ def _require_few_rejects(reasons: Mapping[str, int], inputs: int, config: Conver
     rejects = sum(reasons.values())
     if rejects > config.max_reject_fraction * inputs:
         told = ", ".join(f"{reason} {count}" for reason, count in Counter(reasons).most_common(REASONS_TOLD))
+        listed = join(config.out, "rejects.parquet")
+        where = f"{listed} lists them" if exists(listed) else "a run with a higher one lists them"
         raise RejectLimitError(
             f"{rejects} of {inputs} inputs were rejected, more than max_reject_fraction {config.max_reject_fraction}: "
-            f"{told}; the shards in {config.out} list them; mend the source or raise max_reject_fraction; "
-            "what was converted is kept"
+            f"{told}; {where}; mend the source or raise max_reject_fraction; what was converted is kept"
         )

@@ -71,6 +71,8 @@ class CurateConfig(Config):
 
     @model_validator(mode="after")
     def _has_such_a_fold(self) -> Self:
+        if self.split != "folds" and (self.fold, self.folds) != (1, 5):
+            raise ValueError(f"fold and folds are for `split: folds`, and split is {self.split}; give --split folds")
         if self.fold > self.folds:
             raise ValueError(f"fold {self.fold} is none of 1 to {self.folds}; give one of these, or more folds")
         return self

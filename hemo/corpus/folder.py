@@ -51,7 +51,7 @@ def file_on_disk(place: str, path: str) -> SourceFile:
     except OSError as error:
         raise SourceError(f"source: {place}: {error.strerror}; mend the link or remove it") from error
     if not S_ISREG(status.st_mode):
-        raise SourceError(f"source: {place} is a folder, device or pipe, no file; remove it")
+        raise SourceError(f"source: {place} is a folder, device or pipe, no file; leave it out")
     return SourceFile(path, status.st_size, str(status.st_mtime_ns))
 
 

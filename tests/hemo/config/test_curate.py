@@ -14,11 +14,17 @@ def config(**more: Any) -> CurateConfig:
 
 def test_the_name_of_a_split_says_which_fold_it_is():
     assert config(split="folds", folds=10, fold=3).split_name == "fold 3 of 10 by patient"
-    assert config(split="by_image", folds=10, fold=3).split_name == "by_image"
+    assert config(split="by_image").split_name == "by_image"
+
+
+def test_a_fold_without_folds_is_refused():
+    """Else a loop over `--fold` alone would make the same set five times."""
+    with pytest.raises(ValidationError, match="fold and folds are for `split: folds`, and split is by_patient; give"):
+        config(split="by_patient", fold=2)
 
 
 def test_folds_begin_at_one_and_end_at_their_number():
-    assert config(folds=4, fold=4).fold == 4
+    assert config(split="folds", folds=4, fold=4).fold == 4
     with pytest.raises(ValidationError, match="fold 6 is none of 1 to 5; give one of these, or more folds"):
         config(split="folds", fold=6)
     with pytest.raises(ValidationError, match="greater than 0"):
