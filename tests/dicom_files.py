@@ -1,6 +1,7 @@
 """Small DICOM files made for tests, in the manner of the RSNA corpus."""
 
 import io
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -64,3 +65,13 @@ def head_hu(side: int = 32) -> np.ndarray:
 def head_file(**changes: Any) -> bytes:
     """Return the file of a slice with tissue, stored as HU + 1024."""
     return dicom_bytes(head_hu() + np.int16(1024), **changes)
+
+
+def write_slices(folder: Path, count: int) -> Path:
+    """Make a folder of slices ID_0.dcm, ID_1.dcm, ..., each of other pixels; two in a row are of one patient."""
+    folder.mkdir()
+    for number in range(count):
+        pixels = head_hu() + 1024
+        pixels[0, 0] = number
+        (folder / f"ID_{number}.dcm").write_bytes(dicom_bytes(pixels, PatientID=f"ID_p{number // 2}"))
+    return folder

@@ -11,7 +11,6 @@ from typing import Any
 import ray
 
 from hemo.cluster.data import data_context
-from hemo.cluster.process import set_up_decoding
 from hemo.cluster.units import Outcome, UnitFailure, convert_batch, convert_units
 from hemo.corpus.listing import SourceFile
 from hemo.errors import ConfigError, HemoError, SourceError
@@ -194,7 +193,6 @@ def _read(files: Files, *, task: UnitTask) -> Share:
 
 def _convert(units: Sequence[Unit], *, task: UnitTask, out: str) -> Share:
     """Convert units as the job does."""
-    set_up_decoding()
     started, cpu_started = time.perf_counter(), time.process_time()
     footers = _footers(convert_batch(units, task=task, out=out))
     files = [file for unit in units for file in unit.files]

@@ -1,4 +1,4 @@
-"""A raw corpus to shards: plan on the driver, one Ray Data task a unit, index and card at the end."""
+"""A raw corpus to shards: plan on the driver, units in Ray Data tasks, index and card at the end."""
 
 import os
 import re

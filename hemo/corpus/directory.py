@@ -11,9 +11,7 @@ from typing import NamedTuple
 Fetch = Callable[[Sequence[tuple[int, int]]], list[bytes]]
 """Returns byte ranges of one file, each first byte and the one behind the last; short where the file ends."""
 
-_END = struct.Struct(
-    "<4s4H2LH"
-)  # 4.3.16: signature, disks and counts, size and offset of the directory, comment length
+_END = struct.Struct("<4s4H2LH")  # 4.3.16: signature, disks, counts, size and offset of the directory, comment length
 _END64 = struct.Struct("<4sQ2H2L4Q")  # 4.3.14: size and offset of the directory are the last two
 _LOCATOR_BYTES = 20  # 4.3.15
 _ENTRY = struct.Struct("<4s4B4HL2L5H2L")  # 4.3.12

@@ -14,19 +14,13 @@ from hemo.shards.card import read_card
 from hemo.shards.manifest import Manifest, update_manifest
 from hemo.shards.unit import UnitTask, build_shard
 from hemo.storage import filesystem, list_files, read_bytes, write_bytes
-from tests.dicom_files import dicom_bytes, head_hu
+from tests.dicom_files import write_slices
 from tests.s3 import s3_environment  # noqa: F401 (a fixture)
 
 
 @pytest.fixture
 def corpus(tmp_path: Path) -> Path:
-    folder = tmp_path / "corpus"
-    folder.mkdir()
-    for number in range(5):
-        pixels = head_hu() + 1024
-        pixels[0, 0] = number
-        (folder / f"ID_{number}.dcm").write_bytes(dicom_bytes(pixels, PatientID=f"ID_p{number // 2}"))
-    return folder
+    return write_slices(tmp_path / "corpus", 5)
 
 
 def convert(variables: dict[str, str], folder: Path) -> str:

@@ -13,7 +13,7 @@ from hemo.config.convert import ConvertConfig
 from hemo.corpus.sources import list_corpus
 from hemo.errors import ConfigError, HemoError, OutputError, RejectLimitError, SourceError
 from hemo.shards.card import read_card
-from tests.dicom_files import dicom_bytes, head_file, head_hu
+from tests.dicom_files import head_file, write_slices
 from tests.zips import zip_folder
 
 pytestmark = pytest.mark.usefixtures("ray_cluster")
@@ -21,13 +21,7 @@ pytestmark = pytest.mark.usefixtures("ray_cluster")
 
 @pytest.fixture
 def corpus(tmp_path: Path) -> Path:
-    folder = tmp_path / "corpus"
-    folder.mkdir()
-    for number in range(10):
-        pixels = head_hu() + 1024
-        pixels[0, 0] = number
-        (folder / f"ID_{number}.dcm").write_bytes(dicom_bytes(pixels, PatientID=f"ID_p{number // 2}"))
-    return folder
+    return write_slices(tmp_path / "corpus", 10)
 
 
 @pytest.fixture

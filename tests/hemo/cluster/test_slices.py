@@ -13,7 +13,7 @@ from hemo.imaging.pseudonym import Pseudonymiser
 from hemo.imaging.settings import image_settings
 from hemo.shards.read import images_of
 from hemo.shards.unit import UnitTask, build_shard
-from tests.dicom_files import dicom_bytes, head_file, head_hu
+from tests.dicom_files import head_file, write_slices
 from tests.units import unit_of
 
 pytestmark = pytest.mark.usefixtures("ray_cluster")
@@ -21,12 +21,7 @@ pytestmark = pytest.mark.usefixtures("ray_cluster")
 
 @pytest.fixture
 def corpus(tmp_path: Path) -> Path:
-    folder = tmp_path / "corpus"
-    folder.mkdir()
-    for number in range(5):
-        pixels = head_hu() + 1024
-        pixels[0, 0] = number
-        (folder / f"ID_{number}.dcm").write_bytes(dicom_bytes(pixels, PatientID=f"p{number}"))
+    folder = write_slices(tmp_path / "corpus", 5)
     (folder / "ID_5.dcm").write_bytes(b"no DICOM")
     (folder / "ID_6.dcm").write_bytes(head_file(Modality="MR"))
     return folder
@@ -40,7 +35,7 @@ def test_rows_are_those_of_a_shard_with_images_as_arrays(corpus):
     rows = read_images(config, unit_files=2).take_all()
     rows.sort(key=lambda row: row["image_id"])
     assert [row["image_id"] for row in rows] == stored["image_id"].to_pylist()
-    assert [row["patient"] for row in rows] == ["p0", "p1", "p2", "p3", "p4"]
+    assert [row["patient"] for row in rows] == ["ID_p0", "ID_p0", "ID_p1", "ID_p1", "ID_p2"]
     pictures = images_of(stored["image"].combine_chunks(), (3, 16, 16), "uint8")
     np.testing.assert_array_equal(np.stack([row["image"] for row in rows]), pictures)
     assert rows[0]["image"].dtype == np.uint8
