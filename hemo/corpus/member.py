@@ -12,7 +12,7 @@ from hemo.errors import SliceError, SourceChangedError
 from hemo.storage import is_local
 
 SLACK_BYTES = 512
-"""Read beyond what the directory says: a local header may have a longer extra field, never yet seen this long."""
+"""Read beyond what the directory says, for the local header's extra field; a longer one costs a second read."""
 
 _LOCAL_HEADER = struct.Struct("<4s22xHH")  # signature, length of name, length of extra field: APPNOTE.TXT 4.3.7
 
