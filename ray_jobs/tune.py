@@ -1,6 +1,6 @@
 """Job: run a grid or a search of trials on a training set.
 
-    ray job submit --working-dir . -- python -m ray_jobs.tune --config conf/tune/xray-resnet50.yaml
+    ray job submit --working-dir . -- python -m ray_jobs.tune --config conf/grid/chest_xray_resnet50.yaml
 
 Reads `training_set`, writes one record a trial under `out`, failed and pruned ones too. Safe to run again: trials with
 a finished record are left alone. The last line printed is the folder of records.

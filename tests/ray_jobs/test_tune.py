@@ -35,13 +35,28 @@ def test_a_short_table_and_then_the_folder(monkeypatch, tmp_path, capsys):
     ]
 
 
-@pytest.mark.parametrize("file", sorted((CONF / "tune").glob("*.yaml")), ids=lambda file: file.stem)
-def test_each_conf_is_a_grid_or_a_search_that_can_be_planned(file):
+ROWS = {
+    "chest_xray_backbones": ["MobileNet", "InceptionV3", "Xception", "ResNet50", "VGG16"],
+    "chest_xray_resnet50": [f"mn_resultset{number}" for number in range(1, 8)],
+    "head_ct_after": ["ResNet50V2 after cleaning"],
+    "head_ct_before": ["ResNet50V2 before cleaning"],
+    "head_ct_three_windows": ["InceptionV3 three windows"],
+}
+"""Grid -> its rows by the names their sources gave them."""
+
+
+@pytest.mark.parametrize("file", sorted((CONF / "grid").glob("*.yaml")), ids=lambda file: file.stem)
+def test_each_grid_can_be_planned_and_keeps_the_names_of_its_source(file):
     config = load_config(TuneConfig, ["--config", str(file)], job="tune")
-    if config.grid is not None:
-        assert len({trial.name for trial in grid_trials(config.trial, config.grid)}) >= 3
-    else:
-        assert set(search_space(config.trial, config.search)) == set(config.search.space)
+    names = [trial.name for trial in grid_trials(config.trial, config.grid)]
+    assert names == ROWS.get(file.stem, names)
+    assert len(names) >= 3 or file.stem in ROWS
+
+
+@pytest.mark.parametrize("file", sorted((CONF / "search").glob("*.yaml")), ids=lambda file: file.stem)
+def test_each_search_can_be_planned(file):
+    config = load_config(TuneConfig, ["--config", str(file)], job="tune")
+    assert set(search_space(config.trial, config.search)) == set(config.search.space)
 
 
 def test_the_report_conf_loads():
