@@ -71,7 +71,7 @@ def card_of(backbone: str, side_px: int) -> CheckpointCard:
         width_px=side_px,
         mean=normalisation.mean,
         std=normalisation.std,
-        threshold=0.5,
+        thresholds=(0.5,),
         training_set="none",
     )
 

@@ -31,7 +31,8 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 def metrics_text(record: TrialRecord) -> str:
     """Return figures as a table, a split a row: before the first epoch, then the best one's; `-` where undefined."""
-    lines = [f"best epoch {record.best_epoch} of {len(record.epochs)}, threshold {record.threshold:.3f}"]
+    told = ", ".join(f"{name} {value:.3f}" for name, value in zip(record.classes, record.thresholds, strict=False))
+    lines = [f"best epoch {record.best_epoch} of {len(record.epochs)}{told and f'; thresholds: {told}'}"]
     lines.append(f"{'split':>15}" + "".join(f"{name:>13}" for name in METRICS))
     before = {f"at start: {split}": metrics for split, metrics in record.baseline.items()}
     for split, metrics in {**before, **record.metrics}.items():

@@ -56,7 +56,7 @@ def with_test(record: TrialRecord, out: str, data: TrialData, worker: Worker) ->
     device = torch.device(worker.device)
     logits = evaluate(module.to(device), splits.test, card.normalisation, record.config.training.batch_size, worker)
     loss = build_loss(record.config, splits.classes, torch.from_numpy(splits.train.labels).to(device, torch.float32))
-    figures = judge(record.config.task, splits.classes, logits, splits.test, loss, record.threshold)
+    figures = judge(record.config.task, splits.classes, logits, splits.test, loss, record.thresholds)
     fields = judged_fields({"test": figures})
     told = {name: {**getattr(record, name), **by_split} for name, by_split in fields.items()}
     tested = record.model_copy(update={**told, "rows": {**record.rows, "test": len(splits.test)}})

@@ -200,7 +200,7 @@ def _record(
         "baseline": result.baseline,
         "epochs": [EpochRecord(**asdict(figures)) for figures in result.epochs],
         "best_epoch": result.best_epoch,
-        "threshold": result.threshold,
+        "thresholds": result.thresholds,
         **judged_fields(result.judged),
         "reductions": [*card.reductions, *_left_out(splits)],
         "rows": {name: len(examples) for name, examples in splits.by_name.items()},
@@ -260,7 +260,7 @@ def _checkpoint_card(record: TrialRecord, card: TrainingSetCard, result: FitResu
         width_px=card.width_px,
         mean=result.normalisation.mean,
         std=result.normalisation.std,
-        threshold=record.threshold,
+        thresholds=record.thresholds,
         training_set=card.digest,
     )
 

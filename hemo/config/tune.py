@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Discriminator, Field, NonNegativeInt, PositiveInt, Tag, model_validator
+from pydantic import Discriminator, Field, NonNegativeInt, PositiveFloat, PositiveInt, Tag, model_validator
 
 from hemo.config.cluster import ClusterConfig
 from hemo.config.fields import Config, Location
@@ -18,6 +18,9 @@ class GridConfig(Config):
         (), description="changes of `trial`, nested or dotted: {name: a, model.backbone: ResNet50}"
     )
     axes: dict[str, tuple[Any, ...]] = Field({}, description="dotted field of `trial` -> values; the product is taken")
+    repeats: PositiveInt = Field(
+        1, description="trials of each cell: with its own seed and those after it; tables tell mean and spread"
+    )
 
     @model_validator(mode="after")
     def _has_cells(self) -> Self:
@@ -56,6 +59,12 @@ Values = Annotated[Annotated[Choices, Tag("Choices")] | Annotated[Range, Tag("Ra
 """What a search may draw one field from."""
 
 
+Objective = Literal["val_loss", "val_accuracy", "val_auroc", "latency_ms"]
+
+MINIMISED: tuple[Objective, ...] = ("val_loss", "latency_ms")
+"""Objectives of which less is better; of the others more is."""
+
+
 class SearchConfig(Config):
     """An Optuna search: chosen on validation; test is read once, for the chosen."""
 
@@ -68,6 +77,11 @@ class SearchConfig(Config):
         description="what is optimised: of the epoch with the lowest validation loss; val_accuracy at threshold 0.5, "
         "not at the one chosen in the end",
     )
+    objectives: tuple[Objective, ...] = Field(
+        (),
+        description="several at once, such as [val_accuracy, latency_ms]: the trials that no other beats in all of them "
+        "are told in the end, and of these `metric`, one of them, chooses; needs `scheduler: none`",
+    )
     scheduler: Literal["none", "asha", "median"] = Field(
         "asha", description="stops poor trials early; they are recorded as pruned"
     )
@@ -77,6 +91,33 @@ class SearchConfig(Config):
     storage: str = Field(
         "journal", description="`journal`: a file under `out`; or an RDB URL such as sqlite:////shared/study.db"
     )
+
+    @model_validator(mode="after")
+    def _objectives_fit(self) -> Self:
+        if not self.objectives:
+            return self
+        if len(set(self.objectives)) < max(2, len(self.objectives)):
+            raise ValueError(f"objectives {_listed(self.objectives)} must be two or more different ones; for one, metric")
+        if self.metric not in self.objectives:
+            raise ValueError(
+                f"metric {self.metric}, which chooses in the end, is none of the objectives "
+                f"{_listed(self.objectives)}; set it to one of them"
+            )
+        if self.scheduler != "none":
+            raise ValueError(
+                f"scheduler {self.scheduler} stops trials by one figure, and there are {len(self.objectives)} "
+                "objectives; set scheduler to none, or leave out objectives"
+            )
+        return self
+
+    @property
+    def optimised(self) -> tuple[Objective, ...]:
+        """What the study is told of a trial: the objectives, or the metric alone."""
+        return self.objectives or (self.metric,)
+
+
+def _listed(names: tuple[str, ...]) -> str:
+    return ", ".join(names)
 
 
 class TuneConfig(Config):
@@ -89,6 +130,14 @@ class TuneConfig(Config):
     search: SearchConfig | None = Field(None, description="or a search space")
     concurrent: PositiveInt | Literal["auto"] = Field(
         "auto", description="trials at once; `auto`: as many as the cluster's CPUs and GPUs hold"
+    )
+    hours: PositiveFloat | Literal["unlimited"] = Field(
+        "unlimited", description="no trial begins after these; running ones end, and the same command goes on later"
+    )
+    retries: NonNegativeInt = Field(
+        1,
+        description="how often a trial that failed, or whose process was lost, is begun again before it is recorded as "
+        "failed; it goes on after its last whole epoch",
     )
     workers: WorkersConfig = WorkersConfig()
     tracking: TrackingConfig = TrackingConfig()

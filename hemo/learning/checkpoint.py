@@ -16,7 +16,7 @@ from hemo.learning.batch import Normalisation
 from hemo.learning.model import ImageClassifier, build_model
 from hemo.storage import exists, join, read_bytes, read_json, write_bytes, write_json
 
-CHECKPOINT_SCHEMA_VERSION = 1
+CHECKPOINT_SCHEMA_VERSION = 2
 
 
 class CheckpointCard(Config):
@@ -32,7 +32,9 @@ class CheckpointCard(Config):
     width_px: int
     mean: tuple[float, ...] = Field(description="by channel: input = (value / 255 - mean) / std")
     std: tuple[float, ...]
-    threshold: float = Field(description="binary and multi_label: probability above which an image has the class")
+    thresholds: tuple[float, ...] = Field(
+        description="one a class, probability above which an image has it; multi_class: none, the most probable counts"
+    )
     training_set: str = Field(description="digest of the training set's card")
 
     @property

@@ -56,7 +56,7 @@ def to_onnx(model: ImageClassifier, card: CheckpointCard) -> onnx.ModelProto:
     """Return a model as ONNX, from `images` to `logits` and `probabilities`.
 
     `images` is (any number, channels, height_px, width_px), uint8, as stored; the answers are (images, classes).
-    What the card says of images, classes and threshold is in the model's metadata, as JSON.
+    What the card says of images, classes and thresholds is in the model's metadata, as JSON.
 
     Raises:
         ConfigError: If torch cannot export this backbone.

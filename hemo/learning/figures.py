@@ -42,8 +42,8 @@ class FitResult:
     epochs: tuple[EpochFigures, ...]
     best_epoch: int
     ended: Ended
-    threshold: float = 0.5
-    judged: dict[str, SplitFigures] = field(default_factory=dict)  # train, val, test; at `threshold`
+    thresholds: tuple[float, ...] = ()  # one a class, of validation; empty for `multi_class`
+    judged: dict[str, SplitFigures] = field(default_factory=dict)  # train, val, test; at `thresholds`
     logits: dict[str, NDArray[np.float32]] = field(default_factory=dict)  # val, test -> (examples, classes)
 
     @property

@@ -9,7 +9,7 @@ from torch import Tensor
 from hemo.config.metrics import METRICS
 from hemo.learning.examples import Examples
 from hemo.learning.loss import ImageLoss
-from hemo.learning.metrics import Matrix, Task, confusion, measure
+from hemo.learning.metrics import Matrix, Task, Thresholds, confusion, measure
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class SplitFigures:
 
 
 def judge(
-    task: Task, classes: tuple[str, ...], logits: Tensor, examples: Examples, loss: ImageLoss, threshold: float
+    task: Task, classes: tuple[str, ...], logits: Tensor, examples: Examples, loss: ImageLoss, thresholds: Thresholds
 ) -> SplitFigures:
     """Return the figures of a split.
 
@@ -41,7 +41,7 @@ def judge(
         logits: (examples, classes), float32.
         examples: Of the split.
         loss: Of the trial, on the logits' device.
-        threshold: Probability above which an image has a class; not used by `multi_class`.
+        thresholds: For a class to be called.
     """
     targets = torch.from_numpy(examples.labels).to(logits)
     formats = examples.source.pixel_format[examples.rows]
@@ -49,14 +49,14 @@ def judge(
     for pixel_format in np.unique(formats):
         rows = torch.from_numpy(np.flatnonzero(formats == pixel_format)).to(logits.device)
         mine, truth = logits[rows], targets[rows]
-        found = measure(task, classes, mine, truth, loss, threshold)
+        found = measure(task, classes, mine, truth, loss, thresholds)
         groups[str(pixel_format)] = GroupFigures(
             images=len(rows),
             metrics={name: found.get(name) for name in METRICS},
-            confusion=confusion(task, mine, truth, threshold),
+            confusion=confusion(task, mine, truth, thresholds),
         )
     return SplitFigures(
-        metrics=measure(task, classes, logits, targets, loss, threshold),
-        confusion=confusion(task, logits, targets, threshold),
+        metrics=measure(task, classes, logits, targets, loss, thresholds),
+        confusion=confusion(task, logits, targets, thresholds),
         by_pixel_format=groups,
     )

@@ -24,7 +24,7 @@ from hemo.learning.figures import Ended, EpochFigures, FitResult, Reporter
 from hemo.learning.freezing import freeze, thaw, training_mode
 from hemo.learning.judge import judge
 from hemo.learning.loss import ImageLoss, build_loss, smoothed
-from hemo.learning.metrics import DEFAULT_THRESHOLD, choose_threshold, measure
+from hemo.learning.metrics import DEFAULT_THRESHOLD, choose_thresholds, measure
 from hemo.learning.optim import build_optimizer, learning_rate_at, set_learning_rate
 from hemo.learning.order import Step, epoch_rows, mixed_seed
 from hemo.learning.training_batch import TrainingBatches
@@ -70,7 +70,7 @@ class Progress:
 
 
 def fit(config: TrialConfig, splits: Splits, *, reporter: Reporter, worker: Worker, state_at: str) -> FitResult:
-    """Train one model, choose its best epoch and threshold on validation, and measure it on every split.
+    """Train one model, choose its best epoch and thresholds on validation, and measure it on every split.
 
     Args:
         config: Of the trial.
@@ -306,7 +306,7 @@ def _logits(run: Fit, examples: Examples) -> Tensor:
 
 
 def _judge(run: Fit, progress: Progress, ended: Ended) -> FitResult:
-    """Measure the best epoch's weights on every split, at the threshold that validation chooses."""
+    """Measure the best epoch's weights on every split, at the thresholds that validation chooses."""
     run = replace(run, average=None)
     run.module.load_state_dict(progress.best_weights)
     result = FitResult(
@@ -321,12 +321,10 @@ def _judge(run: Fit, progress: Progress, ended: Ended) -> FitResult:
         return result
     splits = run.splits.by_name
     logits = {name: _logits(run, examples) for name, examples in splits.items()}
-    threshold = DEFAULT_THRESHOLD
-    if run.config.task == "binary":
-        threshold = choose_threshold(logits["val"].double().sigmoid().cpu().numpy()[:, 0], run.splits.val.labels[:, 0])
+    thresholds = choose_thresholds(run.config.task, logits["val"], run.splits.val.labels)
     judged = {
-        name: judge(run.config.task, run.splits.classes, logits[name], examples, run.loss, threshold)
+        name: judge(run.config.task, run.splits.classes, logits[name], examples, run.loss, thresholds)
         for name, examples in splits.items()
     }
     kept = {name: values.cpu().numpy() for name, values in logits.items() if name != "train"}
-    return replace(result, threshold=threshold, judged=judged, logits=kept)
+    return replace(result, thresholds=thresholds, judged=judged, logits=kept)

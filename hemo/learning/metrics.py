@@ -14,6 +14,8 @@ from hemo.learning.loss import ANY_CLASS, ANY_WEIGHT, ImageLoss
 
 Task = Literal["binary", "multi_label", "multi_class"]
 Matrix = tuple[tuple[int, ...], ...]
+Thresholds = float | tuple[float, ...]
+"""Probability above which an image has a class: one for all classes, or one a class; not used by `multi_class`."""
 
 DEFAULT_THRESHOLD = 0.5
 
@@ -22,7 +24,7 @@ CALIBRATION_BINS = 15
 
 
 def measure(
-    task: Task, classes: tuple[str, ...], logits: Tensor, targets: Tensor, loss: ImageLoss, threshold: float
+    task: Task, classes: tuple[str, ...], logits: Tensor, targets: Tensor, loss: ImageLoss, thresholds: Thresholds
 ) -> dict[str, float]:
     """Return the figures of a split that are defined, of those in `hemo.config.metrics.METRICS`.
 
@@ -37,7 +39,7 @@ def measure(
         logits: (images, classes), float32.
         targets: (images, classes), float32, 0 or 1.
         loss: Of the trial.
-        threshold: Probability above which an image has a class; not used by `multi_class`.
+        thresholds: For a class to be called.
 
     Returns:
         Metric -> value. What is not defined is left out: AUROC and average precision of one class only, recall and
@@ -51,7 +53,7 @@ def measure(
         "log_loss": _log_loss(task, classes, logits.double(), targets.double()),
     }
     scores = probabilities(task, logits)
-    called = _called(task, scores, threshold)
+    called = _called(task, scores, thresholds)
     by_class = zip(scores.T.contiguous(), called.T, targets.int().T, strict=True)  # torch.bucketize wants whole rows
     columns = [_one_class(*column) for column in by_class]
     for name in BY_CLASS:
@@ -61,14 +63,14 @@ def measure(
     return {**figures, **_of_exclusive(scores, targets)} if task == "multi_class" else figures
 
 
-def confusion(task: Task, logits: Tensor, targets: Tensor, threshold: float) -> tuple[Matrix, ...]:
+def confusion(task: Task, logits: Tensor, targets: Tensor, thresholds: Thresholds) -> tuple[Matrix, ...]:
     """Return counts of images, rows by truth and columns by what was called.
 
     Args:
         task: Of the trial.
         logits: (images, classes), float32.
         targets: (images, classes), 0 or 1.
-        threshold: Probability above which an image has a class; not used by `multi_class`.
+        thresholds: For a class to be called.
 
     Returns:
         `multi_class`: one matrix, classes by classes. Else one a class: ((true negatives, false positives), (false
@@ -78,7 +80,7 @@ def confusion(task: Task, logits: Tensor, targets: Tensor, threshold: float) -> 
         classes = logits.shape[1]
         counts = tm.multiclass_confusion_matrix(logits.argmax(dim=1), targets.argmax(dim=1), num_classes=classes)
         return (_matrix(counts),)
-    called = _called(task, probabilities(task, logits), threshold)
+    called = _called(task, probabilities(task, logits), thresholds)
     columns = zip(called.T, targets.int().T, strict=True)
     return tuple(_matrix(tm.binary_confusion_matrix(mine, target)) for mine, target in columns)
 
@@ -88,11 +90,11 @@ def probabilities(task: Task, logits: Tensor) -> Tensor:
     return logits.double().softmax(dim=1) if task == "multi_class" else logits.double().sigmoid()
 
 
-def _called(task: Task, scores: Tensor, threshold: float) -> Tensor:
+def _called(task: Task, scores: Tensor, thresholds: Thresholds) -> Tensor:
     """Return which classes each image is said to have, 0 or 1, shape (images, classes)."""
     if task == "multi_class":
         return functional.one_hot(scores.argmax(dim=1), scores.shape[1]).int()
-    return (scores > threshold).int()
+    return (scores > scores.new_tensor(thresholds)).int()
 
 
 def _log_loss(task: Task, classes: tuple[str, ...], logits: Tensor, targets: Tensor) -> float:
@@ -136,6 +138,20 @@ def _of_exclusive(scores: Tensor, targets: Tensor) -> dict[str, float]:
 
 def _matrix(counts: Tensor) -> Matrix:
     return tuple(tuple(int(count) for count in row) for row in counts)
+
+
+def choose_thresholds(task: Task, logits: Tensor, labels: NDArray[np.uint8]) -> tuple[float, ...]:
+    """Return a threshold a class, each by `choose_threshold`; none for `multi_class`, which takes the most probable.
+
+    Args:
+        task: Of the trial.
+        logits: (images, classes), float32, of the validation split.
+        labels: (images, classes), 0 or 1.
+    """
+    if task == "multi_class":
+        return ()
+    scores = probabilities(task, logits).cpu().numpy()
+    return tuple(choose_threshold(*column) for column in zip(scores.T, labels.T, strict=True))
 
 
 def choose_threshold(probabilities: NDArray[np.floating], labels: NDArray[np.uint8]) -> float:

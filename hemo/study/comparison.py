@@ -3,31 +3,35 @@
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 from hemo.config.digest import digest_of
-from hemo.study.intervals import Interval, accuracy_interval, auroc_interval, patient_resamples
-from hemo.study.record import TrialRecord, read_predictions
-from hemo.study.scores import FormatFigures, Scores, figures_by_format, split_scores
+from hemo.study.cells import Cell, cells_of
+from hemo.study.contest import Difference, differences
+from hemo.study.record import TrialRecord
+from hemo.study.rows import Row, figures_of, read_row, read_test, title_of
+from hemo.study.scores import Scores
 
 STATUS_ORDER = ("complete", "pruned", "failed")
+SHOWN = 6
+"""Trials at most whose predictions are drawn: more lines than that cannot be told apart."""
 
 
-@dataclass(frozen=True)
-class Row:
-    """One trial, and what its predictions on test say; None where test was not read."""
+@dataclass(frozen=True, eq=False)
+class Shown:
+    """A trial whose predictions on test are drawn."""
 
     record: TrialRecord
-    accuracy: Interval | None = None
-    auroc: Interval | None = None
-    majority_accuracy: float | None = None
-    by_format: tuple[FormatFigures, ...] = ()
+    scores: Scores
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Comparison:
     """Trials of one training set, task, target and loss; that with the lowest validation loss comes first."""
 
     rows: tuple[Row, ...]
+    differences: tuple[Difference, ...] = ()  # the best cell against each other one
+    shown: tuple[Shown, ...] = ()  # the trial of each of the best cells that has the lowest validation loss
 
     @property
     def first(self) -> TrialRecord:
@@ -43,6 +47,16 @@ class Comparison:
     def ran(self) -> tuple[TrialRecord, ...]:
         """Records of the trials that gave figures: complete or pruned."""
         return tuple(row.record for row in self.rows if row.record.status != "failed")
+
+    @property
+    def searched(self) -> bool:
+        """Whether a search made these trials: it chose one, or its scheduler stopped one."""
+        return any(row.record.selected_by or row.record.status == "pruned" for row in self.rows)
+
+    @cached_property
+    def cells(self) -> list[Cell]:
+        """The complete trials, those that differ by seed only taken together."""
+        return cells_of(self.rows)
 
     @property
     def selected(self) -> Row | None:
@@ -63,31 +77,36 @@ class Comparison:
 
 
 def compared(records: Sequence[TrialRecord], folder: str, *, samples: int, seed: int) -> list[Comparison]:
-    """Group records that may be compared, with intervals from their predictions.
+    """Group records that may be compared, with intervals and tests from their predictions.
 
     Args:
         records: As `read_records` gives them.
         folder: Folder of records, where the predictions lie.
-        samples: Resamples of patients behind each interval.
+        samples: Resamples of patients behind each interval, and permutations behind each test.
         seed: Of the resampling; the same for every trial, so that their intervals are paired.
+
+    Raises:
+        SourceError: If predictions are missing, or trials of one training set were tested on different images.
     """
     groups: dict[tuple[str, ...], list[Row]] = defaultdict(list)
     for record in records:
-        groups[_comparable(record)].append(_row(record, folder, samples, seed))
-    return [Comparison(tuple(sorted(groups[key], key=_rank))) for key in sorted(groups)]
+        groups[_comparable(record)].append(read_row(record, folder, samples, seed))
+    return [_comparison(sorted(groups[key], key=_rank), folder, samples, seed) for key in sorted(groups)]
 
 
-def title_of(record: TrialRecord) -> str:
-    """Return what a trial is called: its name, or its digest if it has none."""
-    return record.config.name or record.digest
+def _comparison(rows: Sequence[Row], folder: str, samples: int, seed: int) -> Comparison:
+    plain = Comparison(tuple(rows))
+    found = differences(plain.cells, samples=samples, seed=seed)
+    return Comparison(plain.rows, found, tuple(_shown(plain, folder)))
 
 
-def figures_of(record: TrialRecord, split: str) -> dict[str, float]:
-    """Return metric -> value of a split: in the end, or of the best epoch for a trial that was stopped before it."""
-    if split in record.metrics or split == "test" or not record.best_epoch:
-        return record.metrics.get(split, {})
-    best = record.epochs[record.best_epoch - 1]
-    return best.train if split == "train" else best.val
+def _shown(comparison: Comparison, folder: str) -> list[Shown]:
+    """Return the trial to look at, and the best one of each next cell."""
+    best = [comparison.best] if comparison.best else []
+    others = [cell.rows[0] for cell in comparison.cells if comparison.best not in cell.rows]
+    tested = [row.record for row in [*best, *others] if row.accuracy is not None][:SHOWN]
+    read = [(record, read_test(record, folder)) for record in tested]
+    return [Shown(record, scores) for record, scores in read if scores is not None]
 
 
 def _comparable(record: TrialRecord) -> tuple[str, ...]:
@@ -99,21 +118,3 @@ def _comparable(record: TrialRecord) -> tuple[str, ...]:
 def _rank(row: Row) -> tuple[int, float, str]:
     loss = figures_of(row.record, "val").get("loss", float("inf"))
     return STATUS_ORDER.index(row.record.status), loss, title_of(row.record)
-
-
-def _row(record: TrialRecord, folder: str, samples: int, seed: int) -> Row:
-    if "test" not in record.metrics:
-        return Row(record)
-    scores = split_scores(read_predictions(folder, record.digest), "test", record)
-    return Row(record) if scores is None else _with_intervals(record, scores, samples, seed)
-
-
-def _with_intervals(record: TrialRecord, test: Scores, samples: int, seed: int) -> Row:
-    draws, column = patient_resamples(test.patients, samples, seed)
-    return Row(
-        record,
-        accuracy_interval(test.correct, draws, column),
-        auroc_interval(test.scores, test.labels, draws, column),
-        test.majority_accuracy,
-        figures_by_format(test),
-    )

@@ -13,21 +13,24 @@ from hemo.study.overrides import changed, flattened, in_words, nested, varying
 
 
 def grid_trials(base: TrialConfig, grid: GridConfig) -> list[TrialConfig]:
-    """Return one trial for every cell with every combination of the axes, in the order written, each with its own name.
+    """Return one trial for every cell with every combination of the axes and every repeat, each with its own name.
 
-    A cell's own name is kept. Cells without one, or that share one, are named by the fields in which they differ.
+    They are in the order written; repeats follow each other. A cell's own name is kept. Cells without one, or that
+    share one, are named by the fields in which they differ.
 
     Args:
         base: What every trial starts from.
-        grid: Cells, axes or both.
+        grid: Cells, axes or both, and how often each is repeated.
 
     Raises:
         ConfigError: If a cell is no valid trial, sets a field that is also an axis, or is the same trial as another.
     """
     trials, origins = [], []
     for origin, changes in _combinations(grid):
-        trials.append(changed(base, changes, origin=origin))
-        origins.append(origin)
+        trial = changed(base, changes, origin=origin)
+        for repeat in range(grid.repeats):
+            trials.append(trial.model_copy(update={"seed": trial.seed + repeat}))
+            origins.append(origin + (f", repeat {repeat + 1}" if repeat else ""))
     _refuse_twins(trials, origins)
     return _named(trials)
 

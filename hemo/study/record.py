@@ -14,7 +14,7 @@ from hemo.config.trial import TrialConfig
 from hemo.errors import ConfigError, SourceError
 from hemo.storage import exists, filesystem, join, read_bytes, read_json, write_bytes, write_json
 
-RECORD_SCHEMA_VERSION = 1
+RECORD_SCHEMA_VERSION = 2
 
 PREDICTION_SCHEMA = pa.schema(
     [
@@ -68,15 +68,17 @@ class TrialRecord(Config):
     baseline: dict[str, dict[str, float]] = Field({}, description="split -> metric, before the first epoch")
     epochs: tuple[EpochRecord, ...] = ()
     best_epoch: int = 0
-    threshold: float = Field(
-        0.5, description="binary: probability above which an image counts as positive, chosen on validation"
+    thresholds: tuple[float, ...] = Field(
+        (),
+        description="one a class, chosen on validation: probability above which an image has it; none for multi_class, "
+        "where the most probable class counts, and where nothing was judged",
     )
     metrics: dict[str, dict[str, float]] = Field(
         {}, description="train, val, test -> metric, with the best epoch's weights; of a pruned trial val only"
     )
     confusion: dict[str, tuple[Matrix, ...]] = Field(
         {},
-        description="train, val, test -> counts at the threshold, rows by truth, columns by call: a matrix a "
+        description="train, val, test -> counts at the thresholds, rows by truth, columns by call: a matrix a "
         "class, [[true negatives, false positives], [false negatives, true positives]]; multi_class: one, by class",
     )
     by_pixel_format: dict[str, dict[str, GroupRecord]] = Field({}, description="train, val, test -> pixel format")

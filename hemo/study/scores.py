@@ -29,7 +29,7 @@ def split_scores(predictions: pa.Table, split: str, record: TrialRecord) -> Scor
     Args:
         predictions: Columns of `PREDICTION_SCHEMA`.
         split: `val` or `test`.
-        record: The trial they belong to; its task and threshold decide what is right.
+        record: The trial they belong to; its task and thresholds decide what is right.
     """
     rows = predictions.filter(pc.equal(predictions["split"], pa.scalar(split)))
     if not rows.num_rows:
@@ -40,7 +40,7 @@ def split_scores(predictions: pa.Table, split: str, record: TrialRecord) -> Scor
         correct = (logits.argmax(axis=1) == labels.argmax(axis=1)).astype(np.float64)
         majority = labels.mean(axis=0).max()
     else:
-        correct = ((_sigmoid(logits) > record.threshold) == labels).mean(axis=1)
+        correct = ((_sigmoid(logits) > np.asarray(record.thresholds)) == labels).mean(axis=1)
         majority = np.maximum(labels.mean(axis=0), 1 - labels.mean(axis=0)).mean()
     patients = np.asarray(rows["patient"].to_pylist(), dtype=np.str_)
     formats = np.asarray(rows["pixel_format"].to_pylist(), dtype=np.str_)

@@ -122,7 +122,7 @@ def _threshold(comparison: Comparison) -> list[str]:
     """Say at which threshold accuracies are, where there is one: they differ from those told epoch by epoch, at 0.5."""
     if comparison.rows[0].record.config.task == "multi_class":
         return []
-    return ["Accuracies are at the threshold with the best balanced accuracy on validation; those of epochs at 0.5."]
+    return ["Accuracies are at each class's threshold of best balanced accuracy on validation; those of epochs at 0.5."]
 
 
 def _test_read(comparison: Comparison) -> list[str]:

@@ -35,7 +35,7 @@ def test_a_trained_model_goes_on_without_torch(
     assert told["megabytes"] == pytest.approx((out / "model.onnx").stat().st_size / 1e6)
     assert (told["parameters"], told["checked_on"], told["checked_images"]) == (record.parameters, folder, 8)
     assert 0 <= told["largest_logit_difference"] <= LOGIT_TOLERANCE == told["tolerance"]
-    assert told["checkpoint"]["threshold"] == record.threshold
+    assert told["checkpoint"]["thresholds"] == list(record.thresholds)
     predictor = Predictor(checkpoint, device="cpu", batch_size=8)
     images = first_images(folder, predictor.card, 5)
     session = onnxruntime.InferenceSession(out / "model.onnx")

@@ -22,12 +22,12 @@ def test_the_table_has_a_split_a_row_and_gaps_for_what_is_not_defined() -> None:
         training_set="t",
         split="by_patient",
         best_epoch=0,
-        threshold=0.25,
+        thresholds=(0.25,),
         baseline={"train": {"loss": 0.75, "accuracy": 0.5}},
         metrics={"val": {"loss": 0.5, "accuracy": 0.75}},
     )
     assert train.metrics_text(record).splitlines() == [
-        "best epoch 0 of 0, threshold 0.250",
+        "best epoch 0 of 0; thresholds: any 0.250",
         "          split         loss     accuracy        auroc       recall  specificity    precision           f1",
         "at start: train       0.7500       0.5000            -            -            -            -            -",
         "            val       0.5000       0.7500            -            -            -            -            -",

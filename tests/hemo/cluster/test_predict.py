@@ -51,7 +51,7 @@ def make_checkpoint(folder: Path, conversion: str, channels: tuple[str, ...] = (
         width_px=SIDE_PX,
         mean=(0.5,) * len(channels),
         std=(0.25,) * len(channels),
-        threshold=0.5,
+        thresholds=(0.5, 0.5, 0.5, 0.5, 0.5, 0.5),
         training_set="feedface",
     )
     model = build_model(card.model, channels=len(channels), sides_px=(SIDE_PX, SIDE_PX), classes=6)

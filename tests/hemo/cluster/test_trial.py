@@ -85,7 +85,7 @@ def test_predictions_are_those_of_the_checkpoint(
     val = read_training_set(folder).val
     logits = model(normalise(to_unit_range(torch.from_numpy(val.images)), card.normalisation))
     torch.testing.assert_close(logits.detach(), stored, atol=1e-5, rtol=0)
-    assert (card.classes, card.threshold, card.image["corpus"]) == (("any",), record.threshold, "phantom")
+    assert (card.classes, card.thresholds, card.image["corpus"]) == (("any",), record.thresholds, "phantom")
 
 
 def test_a_finished_trial_is_not_run_again(make_training_set: Maker, tiny_trial: TrialConfig, tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ def card() -> CheckpointCard:
         width_px=24,
         mean=(0.5, 0.4),
         std=(0.25, 0.2),
-        threshold=0.3,
+        thresholds=(0.3,),
         training_set="feedface",
     )
 
@@ -54,7 +54,7 @@ def test_what_is_no_checkpoint_is_refused(tmp_path: Path) -> None:
 
 def test_another_version_is_refused(tmp_path: Path) -> None:
     (tmp_path / "checkpoint.json").write_text(json.dumps({"schema_version": 99}))
-    with pytest.raises(SourceError, match="is no checkpoint of version 1; train again"):
+    with pytest.raises(SourceError, match="is no checkpoint of version 2; train again"):
         load_checkpoint(str(tmp_path))
 
 

@@ -35,7 +35,7 @@ CARD = CheckpointCard(
     width_px=4,
     mean=(0.5, 0.25),
     std=(0.25, 0.5),
-    threshold=0.375,
+    thresholds=(0.375,),
     training_set="feedface",
 )
 
@@ -71,7 +71,7 @@ def test_stored_pixels_become_logits_and_probabilities(exported: bytes) -> None:
 
 def test_the_model_carries_what_the_card_says(model: ImageClassifier) -> None:
     told = {entry.key: json.loads(entry.value) for entry in to_onnx(model, CARD).metadata_props}
-    assert (told["classes"], told["threshold"], told["image"]) == (["any"], 0.375, {"side_px": 4})
+    assert (told["classes"], told["thresholds"], told["image"]) == (["any"], [0.375], {"side_px": 4})
 
 
 def test_a_difference_is_measured_and_one_too_large_refused(model: ImageClassifier, exported: bytes) -> None:

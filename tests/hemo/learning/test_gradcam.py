@@ -26,7 +26,7 @@ def _card(side_px: int, backbone: str = "by hand") -> CheckpointCard:
         width_px=side_px,
         mean=(0.0, 0.0),
         std=(1.0, 1.0),
-        threshold=0.5,
+        thresholds=(0.5, 0.5),
         training_set="feedface",
     )
 

@@ -160,7 +160,7 @@ def test_the_threshold_is_chosen_on_validation_alone(tiny_trial: TrialConfig, sp
     probabilities = {name: 1 / (1 + np.exp(-logits[:, 0].astype(float))) for name, logits in result.logits.items()}
     by_val = choose_threshold(probabilities["val"], contrary.val.labels[:, 0])
     by_test = choose_threshold(probabilities["test"], contrary.test.labels[:, 0])
-    assert result.threshold == pytest.approx(by_val, abs=1e-6) != pytest.approx(by_test, abs=1e-6)
+    assert result.thresholds == pytest.approx((by_val,), abs=1e-6) != pytest.approx((by_test,), abs=1e-6)
 
 
 def test_dropout_is_on_while_learning(tiny_trial: TrialConfig, splits: Splits, tmp_path: Path) -> None:

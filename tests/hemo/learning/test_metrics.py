@@ -10,7 +10,7 @@ from hemo.config.metrics import METRICS
 from hemo.config.trial import TrainingConfig, TrialConfig
 from hemo.corpus.labels import RSNA_CLASSES
 from hemo.learning.loss import build_loss
-from hemo.learning.metrics import choose_threshold, confusion, measure, probabilities
+from hemo.learning.metrics import choose_threshold, choose_thresholds, confusion, measure, probabilities
 
 NAMES = "abc"
 
@@ -136,6 +136,7 @@ def test_confusion_of_each_class_or_of_all() -> None:
     assert confusion("binary", *binary, 0.1) == (((1, 2), (0, 2)),)
     two = torch.tensor([[1.0, -1.0], [1.0, 1.0], [-1.0, -1.0]]), torch.tensor([[1, 1], [0, 1], [0, 0]])
     assert confusion("multi_label", *two, 0.5) == (((1, 1), (0, 1)), ((1, 0), (1, 1)))
+    assert confusion("multi_label", *two, (0.8, 0.2)) == (((2, 0), (1, 0)), ((0, 1), (0, 2)))  # .73 or .27 each
     three = torch.eye(3)[[0, 1, 1, 2]], torch.eye(3)[[0, 1, 2, 2]]
     assert confusion("multi_class", *three, 0.5) == (((1, 0, 0), (0, 1, 0), (0, 1, 1)),)
 
@@ -162,6 +163,16 @@ def test_threshold_of_the_best_balanced_accuracy(
 ) -> None:
     found = choose_threshold(np.array(probabilities), np.array(labels, np.uint8))
     assert found == pytest.approx(threshold)
+
+
+def test_each_class_has_a_threshold_of_its_own() -> None:
+    """Half way between 1/2 and 3/4 for one, between 1/10 and 1/4 for the other; a class without positives has 0.5."""
+    odds = torch.tensor([[1 / 3, 1 / 9, 1.0], [1, 1 / 3, 1], [3, 9, 1]])
+    labels = np.array([[0, 0, 0], [0, 1, 0], [1, 1, 0]], np.uint8)
+    found = choose_thresholds("multi_label", odds.log(), labels)
+    assert found == pytest.approx((0.625, 0.175, 0.5))
+    assert choose_thresholds("binary", odds[:, :1].log(), labels[:, :1]) == pytest.approx((0.625,))
+    assert choose_thresholds("multi_class", odds.log(), np.eye(3, dtype=np.uint8)) == ()
 
 
 def test_a_threshold_is_chosen_for_both_classes_alike_however_rare_one_is() -> None:

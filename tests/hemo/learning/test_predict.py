@@ -19,7 +19,7 @@ def card(task: str = "multi_label") -> CheckpointCard:
         width_px=16,
         mean=(0.5, 0.5, 0.5),
         std=(0.25, 0.25, 0.25),
-        threshold=0.5,
+        thresholds=(0.5, 0.5),
         training_set="feedface",
     )
 

@@ -23,7 +23,7 @@ CARD = CheckpointCard(
     width_px=16,
     mean=(0.5,),
     std=(0.25,),
-    threshold=0.5,
+    thresholds=(0.5,),
     training_set="feedface",
 )
 

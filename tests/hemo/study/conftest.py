@@ -88,6 +88,7 @@ def _learned(quality: float, test: bool) -> dict[str, Any]:
     return {
         "epochs": epochs,
         "best_epoch": 8,
+        "thresholds": (0.5,),
         "metrics": splits,
         "rows": {"train": 600, "val": 120, "test": 10},
         "seconds": 95.0 + 400 * quality**3,

@@ -26,7 +26,7 @@ def table(labels, logits):
 
 def test_binary_uses_the_records_threshold(make_record):
     """Probabilities .5, .731, .881 against a threshold of .6: no, yes, yes; the commonest answer gets 2 of 3."""
-    record = make_record({}, threshold=0.6)
+    record = make_record({}, thresholds=(0.6,))
     scores = split_scores(table([[1], [1], [0]], [[0.0], [1.0], [2.0]]), "test", record)
     assert scores is not None
     assert scores.correct.tolist() == [0, 1, 0]
@@ -36,11 +36,19 @@ def test_binary_uses_the_records_threshold(make_record):
 
 def test_multi_label_is_the_mean_over_classes(make_record):
     """Row 0 has both classes right, row 1 one of two; the commonest answers are right for 1/2 and for all."""
-    record = make_record({"task": "multi_label"})
+    record = make_record({"task": "multi_label"}, thresholds=(0.5, 0.5))
     scores = split_scores(table([[1, 0], [0, 0]], [[3.0, -3.0], [3.0, -3.0]]), "test", record)
     assert scores is not None
     assert scores.correct.tolist() == [1.0, 0.5]
     assert scores.majority_accuracy == 0.75
+
+
+def test_each_class_has_its_own_threshold(make_record):
+    """Probabilities .73 and .27: above .8 and .2 is the second alone."""
+    record = make_record({"task": "multi_label"}, thresholds=(0.8, 0.2))
+    scores = split_scores(table([[1, 0], [0, 1]], [[1.0, -1.0], [1.0, -1.0]]), "test", record)
+    assert scores is not None
+    assert scores.correct.tolist() == [0.0, 1.0]
 
 
 def test_multi_class_takes_the_largest_logit_and_ranks_probabilities(make_record):

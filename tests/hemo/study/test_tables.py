@@ -136,4 +136,4 @@ def test_csv_has_full_precision_and_one_row_a_trial(make_record, tmp_path):
 
 def test_the_threshold_of_accuracies_is_told(make_record, tmp_path):
     make_record({"seed": 1})
-    assert notes(comparisons(tmp_path)[0])[-1].startswith("Accuracies are at the threshold with the best balanced")
+    assert notes(comparisons(tmp_path)[0])[-1].startswith("Accuracies are at each class's threshold of")
