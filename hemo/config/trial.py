@@ -109,6 +109,10 @@ class TrainingConfig(Config):
         return self
 
 
+RANGES = ("rotate_degrees", "shift_fraction", "scale_fraction", "window_level", "window_width")
+"""Fields of `AugmentConfig` that say how far an image is changed."""
+
+
 class AugmentConfig(Config):
     """Random changes of the training images, drawn on the device. All off by default, as in the sources."""
 
@@ -127,6 +131,21 @@ class AugmentConfig(Config):
     mixup_alpha: Annotated[NonNegativeFloat, LATER] = Field(
         0.0, description="images and labels mixed by shares of Beta(alpha, alpha); 0: off"
     )
+    strength: Annotated[NonNegativeFloat, LATER] = Field(
+        1.0,
+        description="one factor for all ranges: rotation, shift, scale, window level and width; probabilities stay. "
+        "0: none of these changes",
+    )
+
+    @model_validator(mode="after")
+    def _scaled_shares_stay_below_one(self) -> Self:
+        for name in RANGES:
+            share = getattr(self, name)
+            if name != "rotate_degrees" and self.strength * share >= 1:
+                raise ValueError(
+                    f"strength {self.strength:g} x {name} {share:g} must be less than 1; lower one of them"
+                )
+        return self
 
 
 class TrialConfig(Config):

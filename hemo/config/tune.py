@@ -79,7 +79,7 @@ class SearchConfig(Config):
     )
     objectives: tuple[Objective, ...] = Field(
         (),
-        description="several at once, such as [val_accuracy, latency_ms]: the trials that no other beats in all of them "
+        description="several at once, such as [val_accuracy, latency_ms]: the trials no other beats in all of them "
         "are told in the end, and of these `metric`, one of them, chooses; needs `scheduler: none`",
     )
     scheduler: Literal["none", "asha", "median"] = Field(
@@ -97,7 +97,9 @@ class SearchConfig(Config):
         if not self.objectives:
             return self
         if len(set(self.objectives)) < max(2, len(self.objectives)):
-            raise ValueError(f"objectives {_listed(self.objectives)} must be two or more different ones; for one, metric")
+            raise ValueError(
+                f"objectives {_listed(self.objectives)} must be two or more different ones; for one, metric"
+            )
         if self.metric not in self.objectives:
             raise ValueError(
                 f"metric {self.metric}, which chooses in the end, is none of the objectives "

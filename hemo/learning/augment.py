@@ -42,6 +42,7 @@ def draw_parameters(config: AugmentConfig, images: int, generator: torch.Generat
     unit = torch.rand(6, images, generator=generator)
     more = torch.rand(7, images, generator=generator)  # apart, so that these options leave the draws above alone
     signed, more_signed = 2 * unit - 1, 2 * more - 1
+    signed, more_signed = config.strength * signed, config.strength * more_signed
     height, width = _erased_sides(more[3], more[4])
     return AugmentParameters(
         horizontal_flip=unit[0] < config.horizontal_flip,

@@ -1,13 +1,13 @@
 """A search space of dotted trial fields, checked before any work, and the trial of one of its points."""
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, get_args
 
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from pydantic import BaseModel
 
-from hemo.config.trial import TrialConfig
+from hemo.config.trial import RANGES, TrialConfig
 from hemo.config.tune import Choices, Range, SearchConfig
 from hemo.errors import ConfigError
 from hemo.study.overrides import changed, flattened, in_words
@@ -28,7 +28,8 @@ def search_space(base: TrialConfig, search: SearchConfig) -> dict[str, BaseDistr
     """
     space = {key: _distribution(key, values) for key, values in search.space.items()}
     for key in space:
-        _refuse_incomparable(key, search.metric)
+        _refuse_incomparable(key, search)
+    _refuse_idle_strength(base, list(space))
     for key, values in search.space.items():
         for value in values.choices if isinstance(values, Choices) else (values.low, values.high):
             changed(base, {key: value}, origin="search.space")
@@ -82,17 +83,28 @@ def _distribution(key: str, values: Choices | Range) -> BaseDistribution:
     return IntDistribution(int(values.low), int(values.high), log=values.log)
 
 
-def _refuse_incomparable(key: str, metric: str) -> None:
+def _refuse_idle_strength(base: TrialConfig, keys: Sequence[str]) -> None:
+    """Refuse to search a factor of ranges that are all 0: every value of it would be the same trial."""
+    ranges = [f"augment.{name}" for name in RANGES]
+    if "augment.strength" not in keys or any(key in keys for key in ranges):
+        return
+    if not any(getattr(base.augment, name) for name in RANGES):
+        raise ConfigError(
+            f"search.space: augment.strength has nothing to scale; set one of {', '.join(ranges)} in `trial` as well"
+        )
+
+
+def _refuse_incomparable(key: str, search: SearchConfig) -> None:
     """Refuse a field that changes what the metric measures: of its values the easiest would win, not the best."""
     if key in ("task", "target"):
         raise ConfigError(
             f"search.space: {key} is the question asked, and figures of different questions cannot be compared; "
             "run one search for each"
         )
-    if key == "training.loss" and metric == "val_loss":
+    if key == "training.loss" and "val_loss" in search.optimised:
         raise ConfigError(
             "search.space: training.loss is what val_loss measures, and values of different losses cannot be compared; "
-            "set search.metric to val_auroc or val_accuracy"
+            "search on val_auroc or val_accuracy"
         )
 
 

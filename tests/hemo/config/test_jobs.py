@@ -10,7 +10,7 @@ from hemo.config.curate import CurateConfig
 from hemo.config.load import validated
 from hemo.config.pipeline import PipelineConfig
 from hemo.config.trial import ModelConfig, TrialConfig
-from hemo.config.tune import Choices, GridConfig, Range, TuneConfig
+from hemo.config.tune import Choices, GridConfig, Range, SearchConfig, TuneConfig
 from hemo.errors import ConfigError
 
 CORPUS: dict[str, Any] = {"source": "/in", "corpus": "rsna", "out": "/out"}
@@ -54,6 +54,32 @@ def test_the_name_of_a_trial_decides_nothing() -> None:
 def test_tune_wants_a_grid_or_a_search(both: dict[str, Any]) -> None:
     with pytest.raises(ValidationError, match="give either `grid` or `search`"):
         TuneConfig.model_validate({**SWEEP, **both})
+
+
+@pytest.mark.parametrize(
+    ("given", "complaint"),
+    [
+        ({"objectives": ["val_loss"]}, "objectives val_loss must be two or more different ones; for one, metric"),
+        ({"objectives": ["val_loss", "val_loss"]}, "two or more different ones"),
+        ({"objectives": ["val_auroc", "latency_ms"]}, "metric val_loss, which chooses in the end, is none of the obj"),
+        (
+            {"objectives": ["val_loss", "latency_ms"]},
+            "scheduler asha stops trials by one figure, and there are 2 objec",
+        ),
+        ({"objectives": ["val_loss", "speed"]}, "latency_ms"),
+    ],
+)
+def test_objectives_that_cannot_be_searched_are_refused(given: dict[str, Any], complaint: str) -> None:
+    search = {"space": {"seed": {"choices": [0, 1]}}, **given}
+    with pytest.raises(ValidationError, match=complaint):
+        TuneConfig.model_validate({**SWEEP, "search": search})
+
+
+def test_a_search_optimises_its_objectives_or_its_metric() -> None:
+    space = {"seed": {"choices": [0, 1]}}
+    both = {"objectives": ["val_auroc", "latency_ms"], "metric": "val_auroc", "scheduler": "none"}
+    assert SearchConfig.model_validate({"space": space, **both}).optimised == ("val_auroc", "latency_ms")
+    assert SearchConfig.model_validate({"space": space, "metric": "val_accuracy"}).optimised == ("val_accuracy",)
 
 
 def test_an_empty_grid_is_refused() -> None:

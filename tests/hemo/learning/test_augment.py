@@ -151,3 +151,21 @@ def test_one_option_does_not_change_the_draws_of_another() -> None:
         AugmentConfig(rotate_degrees=10, horizontal_flip=1.0), 5, torch.Generator().manual_seed(4)
     )
     assert torch.equal(plain.rotate_degrees, flipped.rotate_degrees)
+
+
+def test_strength_scales_ranges_and_leaves_probabilities() -> None:
+    """At strength 0.5 each move is half of what it was, around no move; flips and rectangles are the same."""
+    full = AugmentConfig(
+        horizontal_flip=0.5, rotate_degrees=10, shift_fraction=0.2, scale_fraction=0.2, erase=0.5, window_width=0.3
+    )
+    whole, half = (
+        draw_parameters(full.model_copy(update={"strength": strength}), 32, torch.Generator().manual_seed(1))
+        for strength in (1.0, 0.5)
+    )
+    assert torch.any(whole.rotate_degrees != 0)
+    _close(half.rotate_degrees, whole.rotate_degrees / 2)
+    _close(half.shift_x, whole.shift_x / 2)
+    _close(half.scale - 1, (whole.scale - 1) / 2)
+    _close(half.window_width - 1, (whole.window_width - 1) / 2)
+    assert torch.equal(half.horizontal_flip, whole.horizontal_flip)
+    assert torch.equal(half.erased_height, whole.erased_height)

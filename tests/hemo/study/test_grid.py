@@ -60,3 +60,21 @@ def test_bad_grids_are_refused(grid, message):
     """Each refusal names the cell and the way out."""
     with pytest.raises(ConfigError, match=message):
         grid_trials(TrialConfig(), grid)
+
+
+def test_repeats_are_the_seeds_from_the_cells_own_on():
+    grid = GridConfig(cells=({"name": "mn_resultset1"}, {"name": "late", "seed": 5}), repeats=2)
+    trials = grid_trials(TrialConfig(), grid)
+    assert [trial.seed for trial in trials] == [0, 1, 5, 6]
+    assert [trial.name for trial in trials] == [
+        "mn_resultset1, seed 0",
+        "mn_resultset1, seed 1",
+        "late, seed 5",
+        "late, seed 6",
+    ]
+
+
+def test_repeats_that_meet_are_refused():
+    grid = GridConfig(axes={"seed": (0, 1)}, repeats=2)
+    with pytest.raises(ConfigError, match=r"with seed 1 is the same trial as grid\.axes with seed 0, repeat 2"):
+        grid_trials(TrialConfig(), grid)

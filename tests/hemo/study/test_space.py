@@ -61,7 +61,7 @@ def test_a_point_becomes_a_named_trial():
         (
             {"training.loss": {"choices": ["default", "class_weighted"]}},
             (),
-            r"training\.loss is what val_loss measures.*search\.metric to val_auroc",
+            r"training\.loss is what val_loss measures.*search on val_auroc or val_accuracy",
         ),
         ({"name": {"choices": ["a"]}}, (), "name is no field of a trial"),
         ({"model.dropout": {"low": 0, "high": 2}}, (), r"search\.space: model\.dropout: must be less than 1, not 2"),
@@ -80,3 +80,22 @@ def test_bad_spaces_are_refused(space, first, message):
     """Each refusal names key, value and the way out."""
     with pytest.raises(ConfigError, match=message):
         search_space(TrialConfig(), search(space, first=first))
+
+
+def test_a_strength_of_no_ranges_is_refused():
+    """With a range in the trial or in the space it scales something."""
+    strength = {"augment.strength": {"low": 0, "high": 2}}
+    with pytest.raises(
+        ConfigError, match=r"augment\.strength has nothing to scale; set one of augment\.rotate_degrees"
+    ):
+        search_space(TrialConfig(), SearchConfig(space=strength))
+    turned = TrialConfig.model_validate({"augment": {"rotate_degrees": 10}})
+    assert set(search_space(turned, SearchConfig(space=strength))) == {"augment.strength"}
+    both = {**strength, "augment.rotate_degrees": {"low": 0, "high": 20}}
+    assert len(search_space(TrialConfig(), SearchConfig(space=both))) == 2
+
+
+def test_a_strength_that_makes_a_share_too_large_is_refused():
+    moved = TrialConfig.model_validate({"augment": {"shift_fraction": 0.5}})
+    with pytest.raises(ConfigError, match=r"strength 2 x shift_fraction 0\.5 must be less than 1"):
+        search_space(moved, SearchConfig(space={"augment.strength": {"low": 0, "high": 2}}))
