@@ -24,7 +24,7 @@ from hemo.errors import ConfigError, OutputError
 from hemo.imaging.dicom import quiet_pydicom
 from hemo.imaging.settings import IMAGE_PATH_VERSION, ImageSettings
 from hemo.learning.checkpoint import CheckpointCard, read_checkpoint_card
-from hemo.learning.predict import Predictor, checkpoint_digest
+from hemo.learning.predict import Predictor, called_classes, checkpoint_digest
 from hemo.learning.studies import study_probabilities
 from hemo.shards.card import read_card
 from hemo.shards.footer import ShardReject
@@ -59,9 +59,10 @@ def predict_corpus(config: PredictConfig) -> str:
     Call it within `connected`.
 
     Returns:
-        The output folder: `predictions.parquet` (`image_id`, ..., `probability_NAME` a class), `studies.parquet`
-        (`max_NAME` and `noisy_or_NAME` over each study's images), `rejects.parquet`, `card.json`, and `submission.csv`
-        in RSNA's long form where the checkpoint has all six of its classes.
+        The output folder: `predictions.parquet` (`image_id`, ..., and, a class, `probability_NAME` and `called_NAME`:
+        whether it is above the checkpoint's threshold), `studies.parquet` (`max_NAME` and `noisy_or_NAME` over each
+        study's images), `rejects.parquet`, `card.json`, and `submission.csv` in RSNA's long form where the checkpoint
+        has all six of its classes.
 
     Raises:
         SourceError: If source or checkpoint is missing or empty.
@@ -84,7 +85,10 @@ def predict_corpus(config: PredictConfig) -> str:
         write_bytes(join(config.out, "submission.csv"), submission_csv(predictions))
     counts = {"rows": len(predictions), "rejects": len(rejects), "studies": len(studies)}
     counts["rows_without_study"] = predictions["study"].null_count
-    write_json(join(config.out, "card.json"), {"inputs": inputs, "classes": card.classes, **counts})
+    write_json(
+        join(config.out, "card.json"),
+        {"inputs": inputs, "classes": card.classes, "thresholds": card.thresholds, **counts},
+    )
     say(f"predict: {len(predictions)} images of {len(studies)} studies, {len(rejects)} rejects")
     return config.out
 
@@ -224,11 +228,12 @@ class UnitPredictor:
                 yield row["image"]
 
     def _table(self, kept: list[dict[str, Any]], probabilities: NDArray[np.float32]) -> pa.Table:
-        card = self._predictor.card
+        card, called = self._predictor.card, called_classes(probabilities, self._predictor.card)
         fields = [(name, pa.float32() if name == "position_mm" else pa.string()) for name in CARRIED]
         table = pa.Table.from_pylist(kept, schema=pa.schema(fields))
         for place, name in enumerate(card.classes):
             table = table.append_column(f"probability_{name}", pa.array(probabilities[:, place], pa.float32()))
+            table = table.append_column(f"called_{name}", pa.array(called[:, place]))
         return table
 
 

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hemo.errors import ConfigError, SourceError
-from hemo.learning.predict import Predictor
+from hemo.learning.predict import Predictor, called_classes
 from hemo.learning.slices import StoredImages, stored_batches
 
 LEAST_PROBABILITY = 1e-7
@@ -22,6 +22,7 @@ class Case:
     image: NDArray[np.uint8]  # (channels, height_px, width_px)
     label: int | None  # 0 or 1; None where nobody said
     probability: float
+    called: bool  # whether the image is said to have the class, at the checkpoint's threshold
 
     @property
     def loss(self) -> float | None:
@@ -77,10 +78,12 @@ def pick_cases(stored: StoredImages, predictor: Predictor, class_index: int, ima
     columns = ["image_id", label] if labelled else ["image_id"]
     for rows, images in stored_batches(stored.folder, predictor.card, columns):
         at = [row for row, name in enumerate(rows["image_id"].to_pylist()) if name in image_ids]
-        for row, probability in zip(at, predictor.probabilities(images[at])[:, class_index], strict=True):
+        probabilities = predictor.probabilities(images[at])
+        called = called_classes(probabilities, predictor.card)[:, class_index]
+        for row, probability, said in zip(at, probabilities[:, class_index], called, strict=True):
             name = rows["image_id"][row].as_py()
             truth = rows[label][row].as_py() if labelled else None
-            found[name] = Case(name, images[row].copy(), truth, float(probability))
+            found[name] = Case(name, images[row].copy(), truth, float(probability), bool(said))
     missing = [name for name in image_ids if name not in found]
     if missing:
         raise ConfigError(f"image_ids: {missing[0]!r} is not in {stored.folder} ({len(missing)} of {len(image_ids)})")

@@ -22,8 +22,9 @@ def explain_cases(config: ExplainConfig) -> list[dict[str, Any]]:
     """Write a picture a case and `cases.json` below `out`.
 
     Returns:
-        The cases as `cases.json` lists them: `file`, `image_id`, `class`, `label`, `probability`, `loss`, and
-        `evidence`: false where nothing in the image speaks for the class, and its heat map is empty.
+        The cases as `cases.json` lists them: `file`, `image_id`, `class`, `label`, `probability`, `called` (whether
+        the probability is above the checkpoint's threshold), `loss`, and `evidence`: false where nothing in the image
+        speaks for the class, and its heat map is empty.
 
     Raises:
         SourceError: If checkpoint or images are missing, or no image has a label.
@@ -53,6 +54,7 @@ def explain_cases(config: ExplainConfig) -> list[dict[str, Any]]:
                 "class": target,
                 "label": case.label,
                 "probability": case.probability,
+                "called": case.called,
                 "loss": case.loss,
                 "evidence": evidence,
             }
@@ -64,7 +66,8 @@ def explain_cases(config: ExplainConfig) -> list[dict[str, Any]]:
 def _title(case: Case, target: str, evidence: bool) -> str:
     label = "no label" if case.label is None else f"label {case.label}"
     heat = "" if evidence else ", no evidence"
-    return f"{case.image_id}\n{target}: {label}, probability {case.probability:.3f}{heat}"
+    called = "called" if case.called else "not called"
+    return f"{case.image_id}\n{target}: {label}, {called} (probability {case.probability:.3f}){heat}"
 
 
 def _inputs(config: ExplainConfig) -> dict[str, Any]:

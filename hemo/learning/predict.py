@@ -65,6 +65,13 @@ def to_probabilities(logits: Tensor, card: CheckpointCard) -> Tensor:
     return logits.softmax(dim=1) if card.task == "multi_class" else logits.sigmoid()
 
 
+def called_classes(probabilities: NDArray[np.float32], card: CheckpointCard) -> NDArray[np.bool_]:
+    """Return which classes each image is said to have, shape (images, classes), at the checkpoint's thresholds."""
+    if card.task == "multi_class":
+        return np.arange(len(card.classes)) == probabilities.argmax(axis=1)[:, None]
+    return probabilities > np.asarray(card.thresholds)
+
+
 def checkpoint_digest(checkpoint: str) -> str:
     """Return 16 hexadecimal digits that cover all that a checkpoint says: card and weights."""
     return digest_of([read_bytes(join(checkpoint, name)).hex() for name in ("checkpoint.json", "weights.safetensors")])

@@ -15,7 +15,7 @@ from tests.hemo.learning.test_slices import CARD
 class BrightnessPredictor:
     """Its probability is twice the image's mean, as a share of 255."""
 
-    card = CARD
+    card = CARD.model_copy(update={"thresholds": (0.3,)})
 
     def probabilities(self, images: np.ndarray) -> np.ndarray:
         return (2 * images.mean(axis=(1, 2, 3))[:, None] / 255).astype(np.float32)
@@ -28,8 +28,8 @@ def _stored(folder: str) -> StoredImages:
 def test_loss_of_the_truth_by_hand() -> None:
     found = log_loss(np.array([0.25, 0.25, 0.0]), np.array([1, 0, 1]))
     np.testing.assert_allclose(found, [math.log(4), math.log(4 / 3), -math.log(1e-7)])
-    assert Case("a", np.empty(0), 1, 0.25).loss == pytest.approx(math.log(4))
-    assert Case("a", np.empty(0), None, 0.25).loss is None
+    assert Case("a", np.empty(0), 1, 0.25, False).loss == pytest.approx(math.log(4))
+    assert Case("a", np.empty(0), None, 0.25, False).loss is None
 
 
 @pytest.mark.parametrize("batch_size", [3, 64])
@@ -52,7 +52,8 @@ def test_cases_come_in_the_order_asked_for(make_training_set: Callable[..., str]
     late, early = pick_cases(stored, predictor, 0, ["test-011", "test-002"])
     assert (late.image_id, late.label, early.image_id, early.label) == ("test-011", 1, "test-002", 0)
     assert late.probability == pytest.approx(2 * late.image.mean() / 255, rel=1e-5)
-    assert late.probability > early.probability
+    assert late.probability > 0.3 > early.probability
+    assert (late.called, early.called) == (True, False)
 
 
 def test_what_is_not_there_is_refused(make_training_set: Callable[..., str]) -> None:

@@ -5,7 +5,7 @@ import torch
 from hemo.config.trial import ModelConfig
 from hemo.learning.checkpoint import CheckpointCard, write_checkpoint
 from hemo.learning.model import build_model
-from hemo.learning.predict import Predictor, to_probabilities
+from hemo.learning.predict import Predictor, called_classes, to_probabilities
 
 
 def card(task: str = "multi_label") -> CheckpointCard:
@@ -50,6 +50,14 @@ def test_a_flip_gives_the_mean_over_an_image_and_its_mirror_image(checkpoint):
     both = Predictor(location, device="cpu", batch_size=2, flip=True).probabilities(images)
     np.testing.assert_allclose(both, (plain.probabilities(images) + mirrored) / 2, rtol=1e-5)
     assert np.abs(both - plain.probabilities(images)).max() > 1e-5
+
+
+def test_a_class_is_called_above_its_own_threshold():
+    told = card().model_copy(update={"thresholds": (0.2, 0.8)})
+    found = called_classes(np.array([[0.3, 0.3], [0.1, 0.9]], np.float32), told)
+    assert found.tolist() == [[True, False], [False, True]]
+    exclusive = card("multi_class").model_copy(update={"thresholds": ()})
+    assert called_classes(np.array([[0.6, 0.4]], np.float32), exclusive).tolist() == [[True, False]]
 
 
 def test_no_images_give_no_probabilities(checkpoint):
