@@ -7,13 +7,14 @@ import pyarrow as pa
 import torch
 
 from hemo.cluster.trial import checkpoint_folder, judged_fields, split_predictions
-from hemo.errors import HemoError, SourceError
+from hemo.errors import HemoError, SourceError, TrialError
 from hemo.learning.checkpoint import load_checkpoint
 from hemo.learning.evaluate import evaluate
 from hemo.learning.examples import select_splits
 from hemo.learning.images import TrialData
 from hemo.learning.judge import judge
 from hemo.learning.loss import build_loss
+from hemo.learning.memory import memory_told
 from hemo.learning.worker import Worker
 from hemo.study.record import TrialRecord, read_predictions, write_record
 
@@ -48,13 +49,16 @@ def with_test(record: TrialRecord, out: str, data: TrialData, worker: Worker) ->
 
     Raises:
         SourceError: If the set's test split is held back, or the checkpoint is gone.
+        TrialError: If the memory does not hold a batch.
     """
     splits = select_splits(data, record.config)
     if splits.test is None:
         raise SourceError(f"record {record.digest} cannot be tested: the test split is held back")
     module, card = load_checkpoint(checkpoint_folder(out, record.digest))
     device = torch.device(worker.device)
-    logits = evaluate(module.to(device), splits.test, card.normalisation, record.config.training.batch_size, worker)
+    batch_size = record.config.training.batch_size
+    with memory_told(batch_size, TrialError):
+        logits = evaluate(module.to(device), splits.test, card.normalisation, batch_size, worker)
     loss = build_loss(record.config, splits.classes, torch.from_numpy(splits.train.labels).to(device, torch.float32))
     figures = judge(record.config.task, splits.classes, logits, splits.test, loss, record.thresholds)
     fields = judged_fields({"test": figures})

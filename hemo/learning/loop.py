@@ -8,7 +8,6 @@ import time
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, field, replace
 
-import numpy as np
 import torch
 from timm.utils.model_ema import ModelEmaV3
 from torch import Tensor, nn
@@ -24,6 +23,7 @@ from hemo.learning.figures import Ended, EpochFigures, FitResult, Reporter
 from hemo.learning.freezing import freeze, thaw, training_mode
 from hemo.learning.judge import judge
 from hemo.learning.loss import ImageLoss, build_loss, smoothed
+from hemo.learning.memory import memory_told
 from hemo.learning.metrics import DEFAULT_THRESHOLD, choose_thresholds, measure
 from hemo.learning.optim import build_optimizer, learning_rate_at, set_learning_rate
 from hemo.learning.order import Step, epoch_rows, mixed_seed
@@ -80,21 +80,15 @@ def fit(config: TrialConfig, splits: Splits, *, reporter: Reporter, worker: Work
         state_at: Where the state lies that a killed fit resumes from; all workers must be able to read it.
 
     Raises:
-        TrialError: If the loss is no number or the device has not enough memory.
+        TrialError: If the loss or a logit is no number, or there is not enough memory.
         ConfigError: If the starting weights cannot be had.
     """
     devices = [torch.device(worker.device)] if worker.device.startswith("cuda") else []
-    with torch.random.fork_rng(devices=devices):
-        try:
-            run = _prepare(config, splits, worker)
-            progress = _resume(run, state_at)
-            progress, ended = _train(run, progress, reporter, state_at)
-            return _judge(run, progress, ended)
-        except torch.OutOfMemoryError as error:
-            size = config.training.batch_size
-            raise TrialError(
-                f"out of device memory with batch_size {size}; try batch_size {max(1, size // 2)}, or smaller images"
-            ) from error
+    with torch.random.fork_rng(devices=devices), memory_told(config.training.batch_size, TrialError):
+        run = _prepare(config, splits, worker)
+        progress = _resume(run, state_at)
+        progress, ended = _train(run, progress, reporter, state_at)
+        return _judge(run, progress, ended)
 
 
 def _prepare(config: TrialConfig, splits: Splits, worker: Worker) -> Fit:
@@ -138,7 +132,7 @@ def _resume(run: Fit, state_at: str) -> Progress:
     state = read_state(state_at)
     if state is None:
         learned_from = {"train": run.splits.train, "val": run.splits.val}
-        return Progress({name: _measure(run, examples, DEFAULT_THRESHOLD) for name, examples in learned_from.items()})
+        return Progress({name: _measure(run, examples, "before epoch 1") for name, examples in learned_from.items()})
     run.module.load_state_dict(state["model"])
     run.optimizer.load_state_dict(state["optimizer"])
     if run.average is not None:
@@ -208,9 +202,7 @@ def _one_epoch(run: Fit, progress: Progress) -> EpochFigures:
     targets = _targets(run.splits.train, logits.device)
     train = measure(run.config.task, run.splits.classes, logits, targets, run.loss, DEFAULT_THRESHOLD)
     trained = time.perf_counter() - began
-    val = _measure(run, run.splits.val, DEFAULT_THRESHOLD)
-    if not np.isfinite(val["loss"]):
-        raise TrialError(f"validation loss is {val['loss']} after epoch {epoch}; {CURE}")
+    val = _measure(run, run.splits.val, f"after epoch {epoch}")
     seconds = time.perf_counter() - began
     return EpochFigures(epoch, train, val, learning_rate, seconds, len(run.splits.train) / trained)
 
@@ -295,14 +287,19 @@ def _targets(examples: Examples, device: torch.device) -> Tensor:
     return torch.from_numpy(examples.labels).to(device, torch.float32)
 
 
-def _measure(run: Fit, examples: Examples, threshold: float) -> dict[str, float]:
-    logits = _logits(run, examples)
+def _measure(run: Fit, examples: Examples, when: str) -> dict[str, float]:
+    logits = _logits(run, examples, when)
     targets = _targets(examples, logits.device)
-    return measure(run.config.task, run.splits.classes, logits, targets, run.loss, threshold)
+    return measure(run.config.task, run.splits.classes, logits, targets, run.loss, DEFAULT_THRESHOLD)
 
 
-def _logits(run: Fit, examples: Examples) -> Tensor:
-    return evaluate(run.judged, examples, run.normalisation, run.config.training.batch_size, run.worker)
+def _logits(run: Fit, examples: Examples, when: str) -> Tensor:
+    """Return a split's logits; one that is no number ends the trial, and is told by `when`."""
+    logits = evaluate(run.judged, examples, run.normalisation, run.config.training.batch_size, run.worker)
+    wrong = int((~torch.isfinite(logits)).any(dim=1).sum())
+    if wrong:
+        raise TrialError(f"{wrong} of {len(logits)} images have a logit that is no number {when}; {CURE}")
+    return logits
 
 
 def _judge(run: Fit, progress: Progress, ended: Ended) -> FitResult:
@@ -320,7 +317,8 @@ def _judge(run: Fit, progress: Progress, ended: Ended) -> FitResult:
     if ended == "stopped":
         return result
     splits = run.splits.by_name
-    logits = {name: _logits(run, examples) for name, examples in splits.items()}
+    when = f"with the weights of epoch {progress.best_epoch}"
+    logits = {name: _logits(run, examples, when) for name, examples in splits.items()}
     thresholds = choose_thresholds(run.config.task, logits["val"], run.splits.val.labels)
     judged = {
         name: judge(run.config.task, run.splits.classes, logits[name], examples, run.loss, thresholds)

@@ -8,9 +8,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from hemo.config.digest import digest_of
+from hemo.errors import ConfigError
 from hemo.learning.batch import normalise, to_unit_range
 from hemo.learning.checkpoint import CheckpointCard, load_checkpoint
 from hemo.learning.evaluate import mixed_precision
+from hemo.learning.memory import memory_told
 from hemo.storage import join, read_bytes
 
 
@@ -43,17 +45,21 @@ class Predictor:
 
         Returns:
             Array (images, classes) in 0..1, classes as in the card.
+
+        Raises:
+            ConfigError: If the memory does not hold a batch.
         """
         answers = [self._ask(batch) for batch in _batches(images, self._batch_size)]
         return np.concatenate(answers) if answers else np.empty((0, len(self.card.classes)), np.float32)
 
     def _ask(self, batch: NDArray[np.uint8]) -> NDArray[np.float32]:
-        pixels = torch.from_numpy(batch).to(self._device)
-        with torch.inference_mode(), mixed_precision(self._device):
+        with memory_told(self._batch_size, ConfigError), torch.inference_mode(), mixed_precision(self._device):
+            pixels = torch.from_numpy(batch).to(self._device)
             found = self._of(pixels)
             if self._flip:
                 found = (found + self._of(pixels.flip(dims=(3,)))) / 2
-        return found.cpu().numpy()
+            answer: NDArray[np.float32] = found.cpu().numpy()
+        return answer
 
     def _of(self, pixels: Tensor) -> Tensor:
         logits = self._model(normalise(to_unit_range(pixels), self.card.normalisation)).float()
@@ -67,9 +73,12 @@ def to_probabilities(logits: Tensor, card: CheckpointCard) -> Tensor:
 
 def called_classes(probabilities: NDArray[np.float32], card: CheckpointCard) -> NDArray[np.bool_]:
     """Return which classes each image is said to have, shape (images, classes), at the checkpoint's thresholds."""
+    called: NDArray[np.bool_]
     if card.task == "multi_class":
-        return np.arange(len(card.classes)) == probabilities.argmax(axis=1)[:, None]
-    return probabilities > np.asarray(card.thresholds)
+        called = np.arange(len(card.classes)) == probabilities.argmax(axis=1)[:, None]
+    else:
+        called = probabilities > np.asarray(card.thresholds)
+    return called
 
 
 def checkpoint_digest(checkpoint: str) -> str:

@@ -15,6 +15,7 @@ from hemo.learning.figures import EpochFigures, FitResult, QuietReporter, Report
 from hemo.learning.images import read_training_set
 from hemo.learning.loop import fit
 from hemo.learning.metrics import choose_threshold
+from hemo.learning.model import ImageClassifier
 from hemo.learning.worker import Worker
 
 
@@ -122,8 +123,45 @@ def test_a_loss_that_is_no_number_names_epoch_and_step(tiny_trial: TrialConfig, 
 def test_too_little_memory_names_the_batch_size_and_half_of_it(
     tiny_trial: TrialConfig, splits: Splits, tmp_path: Path
 ) -> None:
-    with pytest.raises(TrialError, match="out of device memory with batch_size 8; try batch_size 4"):
+    with pytest.raises(TrialError, match="out of memory with batch_size 8; try batch_size 4"):
         _fit(tiny_trial, splits, tmp_path, Interruption(1, torch.OutOfMemoryError("CUDA out of memory")))
+
+
+def test_too_little_memory_is_noticed_while_judging_as_well(
+    tiny_trial: TrialConfig, splits: Splits, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The CPU's allocator raises a plain RuntimeError."""
+    forward = ImageClassifier.forward
+
+    def greedy(model: ImageClassifier, images: torch.Tensor) -> torch.Tensor:
+        if not model.training:
+            torch.empty(1 << 50, dtype=torch.uint8)
+        return forward(model, images)
+
+    monkeypatch.setattr(ImageClassifier, "forward", greedy)
+    with pytest.raises(
+        TrialError, match="out of memory with batch_size 8; try batch_size 4, smaller images or another"
+    ):
+        _fit(tiny_trial, splits, tmp_path)
+
+
+@pytest.mark.parametrize(("at", "when"), [(0, "before epoch 1"), (1, "after epoch 1")])
+def test_a_logit_that_is_no_number_is_noticed_where_images_are_judged(
+    tiny_trial: TrialConfig, splits: Splits, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at: int, when: str
+) -> None:
+    """The black one of the 16 images of validation has none, from some epoch on."""
+    splits.val.source.images[5] = 0
+    forward, trained = ImageClassifier.forward, {"times": 0}
+
+    def broken(model: ImageClassifier, images: torch.Tensor) -> torch.Tensor:
+        trained["times"] += model.training
+        logits = forward(model, images)
+        dark = images.flatten(1).amax(dim=1) == images.min()
+        return logits / (~dark)[:, None] if trained["times"] >= at and not model.training else logits
+
+    monkeypatch.setattr(ImageClassifier, "forward", broken)
+    with pytest.raises(TrialError, match=f"1 of 16 images have a logit that is no number {when}; try a lower"):
+        _fit(tiny_trial, splits, tmp_path)
 
 
 def test_train_loss_is_a_mean_over_images_not_over_batches(
