@@ -68,7 +68,7 @@ def check_inputs(config: PipelineConfig) -> None:
         raise ConfigError("convert.pixels: hu16 stores Hounsfield units, which training does not take; use windows")
     channels = len(settings.channels) * (1 + 2 * config.curate.neighbours)
     for backbone in _backbones(config.tune):
-        feature_shape(backbone, channels, (settings.side_px, settings.side_px))
+        feature_shape(backbone, channels, settings.sides_px)
 
 
 def _require_source(config: PipelineConfig) -> None:

@@ -21,7 +21,9 @@ class ImagesConfig(Config):
     """Which images there are, and how they are made of their files."""
 
     source: Location = Field(description="folder, zip or bucket of the corpus; for `manifest` a CSV or Parquet table")
-    corpus: Literal["rsna", "dicom", "image_folder", "manifest"] = Field(description="what the source holds")
+    corpus: Literal["rsna", "dicom", "image_folder", "manifest", "idx", "word_indices"] = Field(
+        description="what the source holds; `idx`: images as MNIST is published, `word_indices`: texts as `reuters.npz`"
+    )
     pixels: Literal["windows", "hu16"] = Field(
         "windows", description="DICOM: `windows` stores a uint8 channel a window, `hu16` the Hounsfield units as int16"
     )
@@ -30,11 +32,16 @@ class ImagesConfig(Config):
         description="DICOM: one channel a window, by name (brain, subdural, soft, bone, stroke) "
         "or {name, centre_hu, width_hu}; not used by `hu16`",
     )
-    side_px: int = Field(256, ge=8, le=4096, description="stored height and width in pixels")
+    side_px: int = Field(
+        256, ge=8, le=4096, description="stored height and width in pixels; not used by `word_indices`"
+    )
     crop: Literal["none", "head"] = Field(
         "none", description="DICOM: `head` cuts each slice to the square around the head before it is resized"
     )
     colour: Literal["rgb", "grey"] = Field("rgb", description="pictures: channels to keep")
+    words: int = Field(
+        10_000, ge=2, le=1_000_000, description="word_indices: the commonest words kept; an image has a column a word"
+    )
     patient_pattern: str = Field(
         r"(person\d+)_|(IM-\d+)-",
         description="image_folder: regular expression whose first matching group in the file name is the patient; "
@@ -42,8 +49,8 @@ class ImagesConfig(Config):
     )
     public_ids: bool | Literal["by_corpus"] = Field(
         "by_corpus",
-        description="keep ids and paths as they are; `by_corpus`: true for rsna and image_folder, "
-        "for dicom and manifest you must choose",
+        description="keep ids and paths as they are; `by_corpus`: for dicom and manifest you must choose, "
+        "true for the others",
     )
     pseudonym_key: Literal[""] | SecretLocation = Field(
         "",

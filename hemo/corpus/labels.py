@@ -68,22 +68,28 @@ def parse_labels(data: bytes, location: str) -> LabelTable:
 
 
 def labels_of_classes(image_ids: pa.StringArray, source_class: pa.StringArray) -> LabelTable:
-    """Return one-hot labels: one class a class folder, sorted by name.
+    """Return one-hot labels: one class a class folder, sorted by name, numbers by their value.
 
     Args:
         image_ids: Shape (rows,), string, unique.
-        source_class: Shape (rows,), string: the folder each image lay in. Rows without one are left out.
+        source_class: Shape (rows,), string: the folder each image lay in, or what the corpus's own labels say of it.
+            Rows without one are left out.
 
     Raises:
-        SourceError: If no image has a class folder.
+        SourceError: If no image has a class.
     """
     known = pc.is_valid(source_class)
     image_ids, source_class = image_ids.filter(known), source_class.filter(known)
-    classes = np.unique(source_class.to_numpy(zero_copy_only=False).astype(str)).tolist()
+    classes = sorted(np.unique(source_class.to_numpy(zero_copy_only=False).astype(str)).tolist(), key=_in_order)
     if not classes:
-        raise SourceError("labels: source_class needs a corpus of class folders, these shards have none; give a table")
+        raise SourceError("labels: source_class needs a corpus that tells classes, these shards have none; give a table")
     codes = pc.index_in(source_class, value_set=pa.array(classes)).to_numpy(zero_copy_only=False)
     return LabelTable(tuple(classes), image_ids, np.eye(len(classes), dtype=np.uint8)[codes], repeated=0)
+
+
+def _in_order(name: str) -> tuple[bool, int, str]:
+    number = name.isdecimal()
+    return not number, int(name) if number else 0, name
 
 
 def _parsed(data: bytes, location: str) -> LabelTable:

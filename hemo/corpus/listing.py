@@ -3,10 +3,16 @@
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
-Corpus = Literal["rsna", "dicom", "image_folder", "manifest"]
-Media = Literal["dicom", "photo"]
+Corpus = Literal["rsna", "dicom", "image_folder", "manifest", "idx", "word_indices"]
+Media = Literal["dicom", "photo", "idx", "word_indices"]
 
-MEDIA: dict[str, Media] = {"rsna": "dicom", "dicom": "dicom", "image_folder": "photo"}
+MEDIA: dict[str, Media] = {
+    "rsna": "dicom",
+    "dicom": "dicom",
+    "image_folder": "photo",
+    "idx": "idx",
+    "word_indices": "word_indices",
+}
 """What the files of a corpus are; of `manifest` the table says."""
 
 
@@ -47,6 +53,7 @@ class SourceFile(NamedTuple):
     member: Member | None = None
     refused: Refusal | None = None
     given: Given | None = None
+    labels: "SourceFile | None" = None  # file beside it with the class of each of its images
 
 
 @dataclass(frozen=True)

@@ -7,16 +7,21 @@ from hemo.corpus.listing import Corpus
 
 PICTURE_ENDINGS = frozenset({".jpeg", ".jpg", ".png"})
 
-ENDINGS: dict[Corpus, frozenset[str]] = {
-    "rsna": frozenset({".dcm"}),
-    "dicom": frozenset(),  # any file: scanners export names without ending
-    "image_folder": PICTURE_ENDINGS,
-    "manifest": frozenset(),  # the table says
+ENDINGS: dict[Corpus, tuple[str, ...]] = {
+    "rsna": (".dcm",),
+    "dicom": (),  # any file: scanners export names without ending
+    "image_folder": tuple(sorted(PICTURE_ENDINGS)),
+    "manifest": (),  # the table says
+    "idx": tuple(f"images{mark}idx3-ubyte{packed}" for mark in "-." for packed in ("", ".gz")),
+    "word_indices": (".npz",),
 }
 """Endings of the files that count, in lower case; none: every file does."""
 
 STRIPPED_ENDINGS = frozenset({".dcm", ".dicom", ".dic", ".ima"}) | PICTURE_ENDINGS
 """Endings that are no part of an id. Others stay: UIDs used as names have dots in them."""
+
+PACKED_ENDINGS = frozenset({".gz", ".npz"})
+"""The same for `idx` and `word_indices`."""
 
 SPLIT_FOLDERS = frozenset({"train", "training", "val", "valid", "validation", "test", "testing"})
 
@@ -31,13 +36,16 @@ def ending_of(path: str) -> str:
 def belongs(path: str, corpus: Corpus) -> bool:
     """Tell whether a file is part of such a corpus, by its ending; `._NAME`, which macOS puts beside NAME, never is."""
     endings = ENDINGS[corpus]
-    return (not endings or ending_of(path) in endings) and not path.startswith("._") and "/._" not in path
+    name = path[path.rfind("/") + 1 :].lower()
+    counts = not endings or (name.endswith(endings) and name not in endings)
+    return counts and not path.startswith("._") and "/._" not in path
 
 
 def image_stem(path: str, corpus: Corpus) -> str:
     """Return what names a file's images: the stem for `rsna`, else the relative path without its ending."""
     ending = ending_of(path)
-    named = path[: -len(ending)] if ending in STRIPPED_ENDINGS else path
+    stripped = PACKED_ENDINGS if corpus in ("idx", "word_indices") else STRIPPED_ENDINGS
+    named = path[: -len(ending)] if ending in stripped else path
     return named[named.rfind("/") + 1 :] if corpus == "rsna" else named
 
 
@@ -45,6 +53,12 @@ def class_and_split(path: str) -> tuple[str | None, str | None]:
     """Return class and split of `split/CLASS/name.jpeg` or `CLASS/name.jpeg`, each None where there is none."""
     folders = PurePosixPath(path).parts[:-1]
     return (folders[-1] if folders else None), (folders[-2] if len(folders) > 1 else None)
+
+
+def split_in_name(path: str) -> str | None:
+    """Return `train` or `test`, as the published names of IDX files say it; `t10k` is MNIST's word for test."""
+    match = re.search(r"(?:^|[-_.])(train|test|t10k)[-_.]", PurePosixPath(path).name.lower())
+    return None if match is None else {"t10k": "test"}.get(match[1], match[1])
 
 
 def patient_in_name(path: str, pattern: str) -> str | None:

@@ -8,6 +8,7 @@ from fsspec.core import split_protocol
 from hemo.corpus.archive import is_archive, list_archive
 from hemo.corpus.bucket import list_bucket, read_objects
 from hemo.corpus.folder import list_folder, read_from_folder
+from hemo.corpus.idx import with_labels
 from hemo.corpus.listing import MEDIA, Corpus, Listing, Media, SourceFile
 from hemo.corpus.member import read_members
 from hemo.corpus.names import ENDINGS, belongs, image_stem
@@ -40,7 +41,10 @@ def list_corpus(source: str, corpus: Corpus) -> Listing:
             f"source: {source} holds no {wanted} files ({len(found)} others); is --corpus {corpus} right?"
         )
     _require_distinct(source, corpus, files)
-    return Listing(tuple(files), len(found) - len(files))
+    if corpus == "idx":
+        files = with_labels(files, found)
+    used = len(files) + sum(file.labels is not None for file in files)
+    return Listing(tuple(files), len(found) - used)
 
 
 def read_files(source: str, files: Sequence[SourceFile]) -> list[bytes | SliceError]:

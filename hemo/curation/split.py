@@ -17,7 +17,10 @@ from hemo.errors import ConfigError, SourceError
 TRAIN, VAL, TEST = range(3)
 """Numbers of the splits, places in `SPLITS`."""
 
-OFFICIAL_SPLITS = {"train": TRAIN, "val": TRAIN, "test": TEST}
+OFFICIAL_SPLITS = {
+    **dict.fromkeys(("train", "training", "val", "valid", "validation"), TRAIN),
+    **dict.fromkeys(("test", "testing"), TEST),
+}
 """Split folder -> split. A corpus's own `val` joins train before the cut: the chest X-rays' holds 16 images."""
 
 Groups = tuple[NDArray[np.int64], pa.StringArray]

@@ -14,10 +14,10 @@ from hemo.errors import SliceError
 class Image:
     """One frame, ready to be stored. Identifiers are already pseudonyms where they have to be."""
 
-    pixels: NDArray[np.uint8 | np.int16]  # (channels, side_px, side_px), C-contiguous; int16: Hounsfield units
+    pixels: NDArray[np.uint8 | np.int16]  # (channels, height_px, width_px), C-contiguous; int16: Hounsfield units
     source_rows: int
     source_cols: int
-    pixel_format: str  # u12, i16, ... for DICOM; rgb8, grey8 for photographs
+    pixel_format: str  # u12, i16, ... for DICOM; rgb8, grey8 for pictures; multi_hot for texts
     pixel_digest: bytes  # 16 bytes
     flags: tuple[str, ...]
     frame: int = 0
@@ -28,6 +28,7 @@ class Image:
     position_mm: float | None = None
     spacing_mm: float | None = None
     brain_fraction: float | None = None
+    source_class: str | None = None  # where the file itself, or the labels beside it, say it
 
 
 @dataclass(frozen=True, slots=True)

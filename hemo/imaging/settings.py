@@ -26,7 +26,12 @@ class ImageSettings(Config):
     windows: tuple[WindowConfig, ...] = Field((), description="DICOM: one a channel; none with hu16")
     crop: Literal["none", "head"] = Field("none", description="DICOM: the part of a slice that is kept")
     colour: Literal["rgb", "grey", ""] = Field("", description="image folder: channels kept")
-    side_px: int
+    side_px: int = Field(description="stored height and width in pixels; 1 for texts, whose width is `words`")
+    words: int = Field(
+        0,
+        description="word_indices: columns, one a word",
+        exclude_if=lambda words: not words,  # what is stored of other corpora is as it was before there were texts
+    )
     patient_pattern: str = Field("", description="image folder: where the patient stands in a file name")
     key_fingerprint: str = Field("", description="of the pseudonym key; empty: ids are public")
 
@@ -41,9 +46,16 @@ class ImageSettings(Config):
     @property
     def channels(self) -> tuple[str, ...]:
         """Names of the stored channels, in order."""
-        if self.media == "photo":
+        if self.media == "word_indices":
+            return ("words",)
+        if self.media in ("photo", "idx"):
             return ("red", "green", "blue") if self.colour == "rgb" else ("grey",)
         return ("hu",) if self.pixels == "hu16" else tuple(window.name for window in self.windows)
+
+    @property
+    def sides_px(self) -> tuple[int, int]:
+        """Height and width of a stored image."""
+        return self.side_px, self.words or self.side_px
 
     @property
     def dtype(self) -> str:
@@ -60,15 +72,29 @@ def image_settings(config: ImagesConfig, pseudonyms: Pseudonymiser) -> ImageSett
     """
     own: dict[str, Any] = {"pixels": config.pixels, "crop": config.crop}
     media = media_of(config.source, config.corpus)
-    if media == "photo":
-        if config.pixels == "hu16" or config.crop == "head":
-            raise ConfigError(
-                f"pixels {config.pixels}, crop {config.crop}: {config.source} holds pictures, which have no Hounsfield "
-                "units; leave both out"
-            )
-        pattern = config.patient_pattern if config.corpus == "image_folder" else ""
-        own = {"colour": config.colour, "patient_pattern": pattern}
+    if media != "dicom":
+        own = _without_hounsfield_units(config, media)
     elif config.pixels == "windows":
         own["windows"] = resolve_windows(config.windows)
-    own |= {"side_px": config.side_px, "key_fingerprint": pseudonyms.fingerprint}
+    own = {"side_px": config.side_px, "key_fingerprint": pseudonyms.fingerprint, **own}
     return ImageSettings(corpus=config.corpus, media=media, **own)
+
+
+def _without_hounsfield_units(config: ImagesConfig, media: Media) -> dict[str, Any]:
+    """Return the fields that pictures and texts have of their own.
+
+    Raises:
+        ConfigError: If they are to be stored as only DICOM can be.
+    """
+    if config.pixels == "hu16" or config.crop == "head":
+        holds = "texts" if media == "word_indices" else "pictures"
+        raise ConfigError(
+            f"pixels {config.pixels}, crop {config.crop}: {config.source} holds {holds}, which have no Hounsfield "
+            "units; leave both out"
+        )
+    if media == "word_indices":
+        return {"side_px": 1, "words": config.words}
+    if media == "idx":
+        return {"colour": "grey"}
+    pattern = config.patient_pattern if config.corpus == "image_folder" else ""
+    return {"colour": config.colour, "patient_pattern": pattern}

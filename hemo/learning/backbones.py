@@ -10,6 +10,7 @@ from timm.models import PretrainedCfg
 from torch import Tensor, nn
 
 from hemo.errors import ConfigError
+from hemo.learning.convnet import FORMS, own_backbone
 
 SOURCES_BACKBONES = {
     "MobileNet": "mobilenetv1_100",
@@ -41,7 +42,7 @@ def timm_name(backbone: str) -> str:
     meant = f"; did you mean {close[0]!r}?" if close else ""
     known = ", ".join(SOURCES_BACKBONES)
     raise ConfigError(
-        f"model.backbone: {backbone!r} is no backbone hemo or timm knows{meant} (hemo's are {known}; "
+        f"model.backbone: {backbone!r} is no backbone hemo or timm knows{meant} (hemo's are {known}, {FORMS}; "
         "`hemo backbones --containing PART` lists timm's)"
     )
 
@@ -59,17 +60,22 @@ def build_backbone(backbone: str, channels: int, sides_px: tuple[int, int], *, p
     """Make a backbone without pooling and classifier.
 
     Args:
-        backbone: A source's name or timm's.
+        backbone: A source's name, timm's, or one of `hemo.learning.convnet`.
         channels: Channels of the images.
         sides_px: Height and width of the images.
         pretrained: With timm's ImageNet weights; the first convolution is adapted to `channels`.
 
     Returns:
-        Module from (images, channels, height_px, width_px) to timm's unpooled features.
+        Module from (images, channels, height_px, width_px) to unpooled features, see `positions`.
 
     Raises:
-        ConfigError: If the backbone is not known.
+        ConfigError: If the backbone is not known, or has no such weights.
     """
+    own = own_backbone(backbone, channels)
+    if own is not None:
+        if pretrained:
+            raise ConfigError(f"model.weights: there are no ImageNet weights of {backbone}; give `none` or a file")
+        return own
     name = timm_name(backbone)
     settings: dict[str, Any] = {"img_size": sides_px} if pretrained_settings(backbone).fixed_input_size else {}
     module: nn.Module = timm.create_model(
@@ -81,7 +87,7 @@ def build_backbone(backbone: str, channels: int, sides_px: tuple[int, int], *, p
 
 
 def positions(backbone: nn.Module, features: Tensor) -> Tensor:
-    """Bring timm's feature layouts into one: (images, positions, features). Class tokens are left out.
+    """Bring the layouts of features into one: (images, positions, features). Class tokens are left out.
 
     Args:
         backbone: The module the features come from.
@@ -101,11 +107,12 @@ def feature_shape(backbone: str, channels: int, sides_px: tuple[int, int]) -> tu
         ConfigError: If the backbone is not known, gives no features before pooling, or the images are too small for
             it; the message says how small they may be.
     """
-    timm_name(backbone)
+    _require_known(backbone, channels)
     shape = _shape_at(backbone, channels, sides_px)
     if isinstance(shape, tuple):
         return shape
-    _require_some_size(backbone, channels)
+    if own_backbone(backbone, channels) is None:
+        _require_some_size(backbone, channels)
     smallest = smallest_side(backbone, channels)
     wanted = f"another size ({shape})" if smallest is None or min(sides_px) >= smallest else f"at least {smallest} px"
     height_px, width_px = sides_px
@@ -123,13 +130,18 @@ def smallest_side(backbone: str, channels: int) -> int | None:
     Raises:
         ConfigError: If the backbone is not known.
     """
-    timm_name(backbone)
+    _require_known(backbone, channels)
     smallest = 1 + bisect.bisect_left(
         range(1, LARGEST_SIDE_TRIED_PX),
         True,
         key=lambda side: isinstance(_shape_at(backbone, channels, (side, side)), tuple),
     )
     return smallest if smallest < LARGEST_SIDE_TRIED_PX else None
+
+
+def _require_known(backbone: str, channels: int) -> None:
+    if own_backbone(backbone, channels) is None:
+        timm_name(backbone)
 
 
 def _require_some_size(backbone: str, channels: int) -> None:

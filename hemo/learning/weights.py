@@ -14,6 +14,7 @@ from hemo.config.trial import ModelConfig
 from hemo.errors import ConfigError
 from hemo.learning.backbones import pretrained_settings
 from hemo.learning.batch import Normalisation, plain_normalisation
+from hemo.learning.convnet import NONE
 from hemo.learning.model import ImageClassifier, build_model
 from hemo.storage import read_bytes
 
@@ -51,7 +52,13 @@ def weights_place(settings: PretrainedCfg) -> str:
 
 
 def normalisation_of(config: ModelConfig, channels: int) -> Normalisation:
-    """Return how pixels are scaled: as the ImageNet weights were trained with, if three channels use them."""
+    """Return how pixels are scaled: as the ImageNet weights were trained with, if three channels use them.
+
+    Without a backbone they stay within 0..1: what is 0 in nearly all of ten thousand columns must not move the first
+    layer.
+    """
+    if config.backbone == NONE:
+        return Normalisation((0.0,) * channels, (1.0,) * channels)
     if config.weights == "imagenet" and channels == 3:
         pretrained = pretrained_settings(config.backbone)
         return Normalisation(tuple(pretrained.mean), tuple(pretrained.std))

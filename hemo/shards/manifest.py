@@ -25,7 +25,7 @@ MANIFEST_SCHEMA = pa.schema(
 
 PUBLIC = Pseudonymiser()
 
-_NOWHERE_ELSE = (None, None, None)  # member, refused, given
+_NOWHERE_ELSE = (None, None, None, None)  # member, refused, given, labels
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +110,7 @@ def update_manifest(
 
 
 def _as_stored(file: SourceFile, pseudonyms: Pseudonymiser) -> SourceFile:
-    """Return name, size and mark of a file; what a table gives for it, and why it is refused, count as part of it.
+    """Return name, size and mark of a file; its labels, what a table gives for it, why it is refused are part of it.
 
     A member zipped again without a password, or in another way, has the same size and checksum.
     """
@@ -118,7 +118,8 @@ def _as_stored(file: SourceFile, pseudonyms: Pseudonymiser) -> SourceFile:
         return file  # it says no more than that: 750,000 copies are spared
     given = f" {pseudonyms('given', digest_of(file.given))}" if file.given else ""
     refused = f" {file.refused.code}" if file.refused else ""
-    return SourceFile(pseudonyms("path", file.path), file.size_bytes, file.mark + given + refused)
+    labels = f" {file.labels.size_bytes} {file.labels.mark}" if file.labels else ""
+    return SourceFile(pseudonyms("path", file.path), file.size_bytes, file.mark + given + refused + labels)
 
 
 def read_manifest(out: str) -> Manifest:

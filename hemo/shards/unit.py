@@ -2,22 +2,25 @@
 
 import errno
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
 
 from hemo.corpus.listing import Given, SourceFile
-from hemo.corpus.names import SPLIT_FOLDERS, class_and_split, image_stem, patient_in_name
+from hemo.corpus.names import SPLIT_FOLDERS, class_and_split, image_stem, patient_in_name, split_in_name
 from hemo.corpus.sources import read_files
 from hemo.errors import HemoError, SliceError, SourceChangedError
 from hemo.imaging.dicom import images_of_dicom, quiet_pydicom
+from hemo.imaging.idx import images_of_idx
 from hemo.imaging.image import Image, Reject
 from hemo.imaging.photo import images_of_photo
 from hemo.imaging.pseudonym import Pseudonymiser
 from hemo.imaging.settings import ImageSettings
+from hemo.imaging.word_indices import images_of_word_indices
 from hemo.shards.footer import ShardFooter, ShardReject, unit_digest
 from hemo.shards.manifest import Unit
 from hemo.shards.write import ShardBuilder
@@ -55,14 +58,15 @@ def build_shard(task: UnitTask, unit: Unit) -> tuple[pa.Buffer, ShardFooter]:
                 rejects.append(row)
             else:
                 builder.add(row)
+    height_px, width_px = task.settings.sides_px
     footer = ShardFooter(
         unit=unit.number,
         digest=unit_digest(unit, task.settings.model_dump(mode="json"), task.pseudonyms),
         settings=task.settings.model_dump(mode="json"),
         channels=task.settings.channels,
         dtype=task.settings.dtype,
-        height_px=task.settings.side_px,
-        width_px=task.settings.side_px,
+        height_px=height_px,
+        width_px=width_px,
         files=len(unit.files),
         rows=builder.rows,
         rejects=tuple(rejects),
@@ -80,14 +84,28 @@ def unit_rows(task: UnitTask, unit: Unit) -> Iterator[dict[str, Any] | ShardReje
         SourceChangedError: If a file is not what was listed.
     """
     for file, data in read_unit(task, unit):
-        images = [Reject.of(data)] if isinstance(data, SliceError) else decode(data, task.settings, task.pseudonyms)
-        if not images:
-            raise HemoError("a file became neither row nor reject; this is a defect of hemo's, please report it")
-        for image in images:
+        frames = 0
+        for image in _frames(task, unit, file, data):
+            frames += 1
             if isinstance(image, Reject):
                 yield _reject_row(image, file.path, task.pseudonyms)
             else:
                 yield row_of(image, file, task.settings, task.pseudonyms)
+        if not frames:
+            raise HemoError("a file became neither row nor reject; this is a defect of hemo's, please report it")
+
+
+def _frames(task: UnitTask, unit: Unit, file: SourceFile, data: bytes | SliceError) -> Iterable[Image | Reject]:
+    """Decode a file, or say why not; the labels beside it are read when their turn comes: they are small."""
+    labels: bytes | SliceError | None = None
+    if file.labels is not None:
+        with _nameless_faults(task, unit):
+            labels = read_files(task.source, [file.labels])[0]
+    if isinstance(data, SliceError):
+        return [Reject.of(data)]
+    if isinstance(labels, SliceError):
+        return [Reject.of(labels)]
+    return decode(data, labels, task.settings, task.pseudonyms)
 
 
 def read_unit(task: UnitTask, unit: Unit) -> Iterator[tuple[SourceFile, bytes | SliceError]]:
@@ -97,12 +115,18 @@ def read_unit(task: UnitTask, unit: Unit) -> Iterator[tuple[SourceFile, bytes | 
         OSError: If a file cannot be read.
         SourceChangedError: If a file is not what was listed.
     """
-    reading = read_ahead(task.source, unit.files, task.read_threads)
+    with _nameless_faults(task, unit):
+        yield from read_ahead(task.source, unit.files, task.read_threads)
+
+
+@contextmanager
+def _nameless_faults(task: UnitTask, unit: Unit) -> Iterator[None]:
+    """Take the names of files out of the errors of reading, where they are not public."""
     if task.pseudonyms.keeps_ids:
-        yield from reading
+        yield
         return
     try:
-        yield from reading
+        yield
     except SourceChangedError:
         raise SourceChangedError(
             f"a file of unit {unit.number} changed after the corpus was listed; run again"
@@ -111,10 +135,23 @@ def read_unit(task: UnitTask, unit: Unit) -> Iterator[tuple[SourceFile, bytes | 
         raise type(error)(error.errno or errno.EIO, error.strerror or "the storage did not answer") from None
 
 
-def decode(data: bytes, settings: ImageSettings, pseudonyms: Pseudonymiser) -> list[Image | Reject]:
-    """Turn one file into images and rejects, one a frame, by the corpus's kind."""
+def decode(
+    data: bytes, labels: bytes | None, settings: ImageSettings, pseudonyms: Pseudonymiser
+) -> Iterable[Image | Reject]:
+    """Turn one file into images and rejects, one a frame, by the corpus's kind.
+
+    Args:
+        data: The whole file.
+        labels: The labels file beside it, where the corpus has such.
+        settings: What the images are to be.
+        pseudonyms: Replaces what names a patient.
+    """
     if settings.media == "photo":
         return images_of_photo(data, settings)
+    if settings.media == "idx":
+        return images_of_idx(data, labels, settings)
+    if settings.media == "word_indices":
+        return images_of_word_indices(data, settings)
     return images_of_dicom(data, settings, pseudonyms)
 
 
@@ -187,7 +224,8 @@ def identities_of(image: Image, file: SourceFile, settings: ImageSettings, pseud
     """Return who and what an image is of, pseudonyms where they have to be: the table goes before path and header."""
     if settings.corpus == "image_folder":
         return _of_folders(file.path, settings, pseudonyms)
-    told = file.given or Given()
+    split = split_in_name(file.path) if settings.corpus == "idx" else None
+    told = file.given or Given(source_class=image.source_class, source_split=split)
     names = {
         kind: pseudonyms(kind, text) if (text := getattr(told, kind)) else getattr(image, kind)
         for kind in ("patient", "study", "series")
