@@ -1,0 +1,82 @@
+"""A table of texts, and how it is written in Markdown and LaTeX."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+MISSING = "-"
+"""Stands where there is no figure."""
+
+LATEX = {
+    **{character: f"\\{character}" for character in "&%$#_{}"},
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "\\": r"\textbackslash{}",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    "|": r"\textbar{}",
+}
+
+
+@dataclass(frozen=True)
+class Table:
+    """Text in rows and columns."""
+
+    caption: str
+    head: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    marks: tuple[str, ...] = ()  # of each row: best, complete, pruned, failed, or what else the page shows apart
+    notes: tuple[str, ...] = ()  # sentences below it
+
+
+def number(value: float | None, digits: int = 4) -> str:
+    """Return a figure with its decimals, `MISSING` where there is none."""
+    return MISSING if value is None else f"{value:.{digits}f}"
+
+
+def hours(seconds: float) -> str:
+    """Return a duration as `h:mm:ss`, rounded to whole seconds."""
+    minutes, whole = divmod(round(seconds), 60)
+    return f"{minutes // 60}:{minutes % 60:02d}:{whole:02d}"
+
+
+def inline(text: str) -> str:
+    """Return text that cannot break a Markdown line or table: names are the user's own words."""
+    return " ".join(text.split()).replace("|", "\\|").replace("<", "&lt;")
+
+
+def markdown_table(table: Table) -> str:
+    """Return a Markdown table with columns padded to one width, without caption and notes."""
+    cells = [list(table.head), *([inline(text) for text in row] for row in table.rows)]
+    widths = [max(len(line[column]) for line in cells) for column in range(len(table.head))]
+    lines = [
+        "| " + " | ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)) + " |" for line in cells
+    ]
+    return "\n".join([lines[0], "|" + "|".join("-" * (width + 2) for width in widths) + "|", *lines[1:]])
+
+
+def latex_text(text: str) -> str:
+    """Return text as LaTeX prints it: none of its characters is a command."""
+    return "".join(LATEX.get(character, character) for character in " ".join(text.split()))
+
+
+def latex_table(table: Table) -> str:
+    """Return a `table` environment with a plain `tabular`, which needs no package; first column left, others right."""
+    lines = [_latex_row(table.head), r"\hline", *(_latex_row(row) for row in table.rows)]
+    notes = [rf"\par\footnotesize {latex_text(note)}" for note in table.notes]
+    return "\n".join(
+        [
+            r"\begin{table}",
+            rf"\caption{{{latex_text(table.caption)}}}",
+            rf"\begin{{tabular}}{{l{'r' * (len(table.head) - 1)}}}",
+            r"\hline",
+            *lines,
+            r"\hline",
+            r"\end{tabular}",
+            *notes,
+            r"\end{table}",
+        ]
+    )
+
+
+def _latex_row(cells: Sequence[str]) -> str:
+    return " & ".join(map(latex_text, cells)) + r" \\"
