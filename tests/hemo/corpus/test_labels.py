@@ -127,8 +127,15 @@ def test_class_folders_become_one_hot_labels():
     assert as_dict(table) == {"a": [0, 1], "b": [1, 0]}
 
 
+def test_classes_that_are_numbers_stand_in_their_order():
+    source_class = pa.array(["10", "9", "0", "other", "9"])
+    table = labels_of_classes(pa.array(["a", "b", "c", "d", "e"]), source_class)
+    assert table.classes == ("0", "9", "10", "other")
+    assert as_dict(table)["a"] == [0, 0, 1, 0]
+
+
 def test_no_class_folders_is_an_error():
-    with pytest.raises(SourceError, match="source_class needs a corpus of class folders"):
+    with pytest.raises(SourceError, match="source_class needs a corpus that tells classes"):
         labels_of_classes(pa.array(["a"]), pa.nulls(1, pa.string()))
 
 
