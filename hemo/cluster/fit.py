@@ -16,7 +16,7 @@ from ray.util.queue import Queue
 
 from hemo.cluster.capacity import gpus_per_worker
 from hemo.cluster.feed import ResidentSet, get_training_set, put_training_set
-from hemo.cluster.track import check_tracking, tracked
+from hemo.cluster.track import TrackedTrial, check_tracking, track_trial
 from hemo.cluster.trial import check_shares, check_trial, failed_record, finished_record, run_trial
 from hemo.config.train import TrainConfig, WorkersConfig
 from hemo.curation.card import TrainingSetCard, read_card
@@ -133,9 +133,9 @@ def _run_share(config: TrainConfig, worker: Worker, settings: dict[str, Any]) ->
     run = partial(run_trial, config.trial, config.training_set, config.out, worker=worker, data=data)
     if not worker.leads:
         return run(reporter=QuietReporter())
-    lines, digest = LineReporter(settings["say"]), settings["digest"]
-    with tracked(lines, config.tracking, out=config.out, digest=digest, trial=config.trial) as reporter:
-        return run(reporter=reporter)
+    say = settings["say"]
+    tracked = TrackedTrial(config.tracking, config.out, settings["digest"], config.trial, data.card, worker, say)
+    return track_trial(tracked, LineReporter(say), lambda reporter: run(reporter=reporter))
 
 
 @contextmanager

@@ -10,10 +10,11 @@ from hemo.cluster.chosen import chosen_record, with_test
 from hemo.cluster.feed import put_training_set
 from hemo.cluster.fit import RAY_FOLDER, check_workers
 from hemo.cluster.searcher import StudySearcher, ended_trials, open_study, plan_points
-from hemo.cluster.track import check_tracking
+from hemo.cluster.track import TrackedTrial, check_tracking, track_test
 from hemo.cluster.trainable import training_job, trial_worker
 from hemo.cluster.trial import check_trial, finished_record
 from hemo.cluster.tuning import run_trials
+from hemo.config.digest import digest_of
 from hemo.config.trial import TrialConfig
 from hemo.config.tune import Choices, GridConfig, SearchConfig, TuneConfig
 from hemo.curation.card import TrainingSetCard, read_card
@@ -42,6 +43,7 @@ def tune_models(config: TuneConfig) -> list[TrialRecord]:
     """
     check_tracking(config.tracking, config.out)
     card = read_card(config.training_set)
+    config = grouped(config, card.digest)
     if config.grid is not None:
         records = _grid(config, config.grid, card)
     elif config.search is not None:
@@ -110,8 +112,23 @@ def _tested(record: TrialRecord, config: TuneConfig) -> TrialRecord:
 
 
 def _read_test(record: TrialRecord, config: TuneConfig, gpus: float) -> TrialRecord:
-    data = read_training_set(config.training_set)
-    return with_test(record, config.out, data, trial_worker(config, gpus))
+    data, worker = read_training_set(config.training_set), trial_worker(config, gpus)
+    tested = with_test(record, config.out, data, worker)
+    track_test(TrackedTrial(config.tracking, config.out, record.digest, record.config, data.card, worker), tested)
+    return tested
+
+
+def grouped(config: TuneConfig, training_set_digest: str) -> TuneConfig:
+    """Return the config with a W&B group for its trials: the same for the same grid or search, grown or not."""
+    tracking = config.tracking
+    sweep = config.grid or config.search
+    if tracking.group or sweep is None:
+        return config
+    kind = "grid" if config.grid else "search"
+    deciding = sweep.model_dump(mode="json", exclude={"trials", "first", "seed", "storage"})
+    named = {kind: deciding, "trial": config.trial.digested(), "training_set": training_set_digest}
+    group = tracking.model_copy(update={"group": f"{kind}-{digest_of(named)}"})
+    return config.model_copy(update={"tracking": group})
 
 
 def _check_space(config: TuneConfig, search: SearchConfig, card: TrainingSetCard) -> None:

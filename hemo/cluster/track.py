@@ -1,32 +1,163 @@
 """Metrics to TensorBoard or Weights & Biases while a trial runs. Settings and figures only: never patient data."""
 
-import os
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-import wandb
-from torch.utils.tensorboard import SummaryWriter
-
+from hemo.cluster.provenance import commit, hardware, versions
+from hemo.cluster.track_artifacts import unplaced_weights
+from hemo.cluster.track_tensorboard import TensorBoardTracker
+from hemo.cluster.track_wandb import WandbTracker, check_wandb
 from hemo.config.train import TrackingConfig
 from hemo.config.trial import TrialConfig
+from hemo.curation.card import TrainingSetCard
 from hemo.errors import ConfigError
-from hemo.learning.figures import EpochFigures, Reporter
+from hemo.learning.figures import EpochFigures, Reporter, to_stderr
+from hemo.learning.worker import Worker
 from hemo.storage import is_local
+from hemo.study.record import TrialRecord
+
+FINAL = "final/"
+"""Stands before the figures of the best epoch's weights, at the chosen thresholds."""
 
 
 class Tracker(Protocol):
-    """Takes figures of each epoch; `close` ends the run."""
+    """Takes what a trial says of itself."""
 
     def log(self, values: dict[str, float], epoch: int) -> None:
         """Keep one epoch's values."""
         ...
 
-    def close(self) -> None:
+    def conclude(self, record: TrialRecord, summary: dict[str, float | str]) -> None:
+        """Keep how the trial ended."""
+        ...
+
+    def close(self, *, failed: bool) -> None:
         """Write what is left."""
         ...
+
+
+@dataclass(frozen=True)
+class TrackedTrial:
+    """A trial, where it is tracked, and what its figures depend on."""
+
+    tracking: TrackingConfig
+    out: str  # folder of records; trackers write below `OUT/DIGEST`
+    digest: str  # of the trial; the same trial run again continues its W&B run
+    trial: TrialConfig
+    card: TrainingSetCard
+    worker: Worker
+    say: Callable[[str], object] = to_stderr
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What a tracker shows as the trial's settings, by dotted names: no path, no data."""
+        trial = flat_settings(self.trial.model_dump(mode="json"))
+        trial["model.weights"] = unplaced_weights(self.trial.model.weights)
+        card = self.card
+        return {
+            **trial,
+            "digest": self.digest,
+            "training_set": card.digest,
+            "split": card.split,
+            "image": f"{len(card.channels)} x {card.height_px} x {card.width_px}",
+            **{f"rows.{split}": count.rows for split, count in card.splits.items()},
+            "workers": self.worker.count,
+            "hardware": hardware(self.worker),
+            "commit": commit(),
+            **{f"versions.{name}": version for name, version in versions("wandb").items()},
+        }
+
+
+def check_tracking(tracking: TrackingConfig, out: str) -> None:
+    """Refuse a tracker that cannot work, as far as that is known without a network; say where W&B will write.
+
+    Raises:
+        ConfigError: If `out` is not on a mounted disk, or W&B's key has not a key's form.
+    """
+    if tracking.backend == "none":
+        return
+    if not is_local(out):
+        raise ConfigError(
+            f"tracking.backend: {tracking.backend} writes to mounted disks only, not to {out}; use `none`"
+        )
+    if tracking.backend == "wandb":
+        check_wandb()
+
+
+def track_trial(tracked: TrackedTrial, reporter: Reporter, run: Callable[[Reporter], TrialRecord]) -> TrialRecord:
+    """Run a trial that is tracked from its first epoch to its record. Only rank 0 calls this.
+
+    Args:
+        tracked: The trial.
+        reporter: Who is told of each epoch besides, and may stop the trial.
+        run: Runs the trial with the reporter it is given.
+    """
+    if tracked.tracking.backend == "none":
+        return run(reporter)
+    tracker = ForgivenTracker(lambda: open_tracker(tracked), tracked.say)
+    failed = True
+    try:
+        record = run(TrackedReporter(tracker, reporter))
+        tracker.conclude(record, summary_of(record))
+        failed = record.status == "failed"
+        return record
+    finally:
+        tracker.close(failed=failed)
+
+
+def track_test(tracked: TrackedTrial, record: TrialRecord) -> None:
+    """Add to a trial's run what was measured of it after it had ended: the test figures of a search's choice."""
+    if tracked.tracking.backend == "none":
+        return
+    tracker = ForgivenTracker(lambda: open_tracker(tracked), tracked.say)
+    tracker.conclude(record, summary_of(record))
+    tracker.close(failed=False)
+
+
+def open_tracker(tracked: TrackedTrial) -> Tracker:
+    """Start or continue the trial's run."""
+    folder = Path(tracked.out, tracked.digest)
+    folder.mkdir(parents=True, exist_ok=True)
+    if tracked.tracking.backend == "tensorboard":
+        return TensorBoardTracker(folder / "tensorboard", tracked.settings, tracked.worker.device)
+    return WandbTracker(tracked.tracking, folder, tracked.settings, tracked.card, tracked.say)
+
+
+class ForgivenTracker:
+    """A tracker whose faults end the tracking and never the trial, whose record has all figures anyway."""
+
+    def __init__(self, begin: Callable[[], Tracker], say: Callable[[str], object]) -> None:
+        """Begin; the first fault is told to `say`, in a line."""
+        self._say = say
+        self._works = True
+        self._tracker: Tracker | None = None
+        self._attempt("could not begin", lambda: setattr(self, "_tracker", begin()))
+
+    def log(self, values: dict[str, float], epoch: int) -> None:
+        """Keep one epoch's values."""
+        if self._works and (tracker := self._tracker):
+            self._attempt(f"ended at epoch {epoch}", lambda: tracker.log(values, epoch))
+
+    def conclude(self, record: TrialRecord, summary: dict[str, float | str]) -> None:
+        """Keep how the trial ended."""
+        if self._works and (tracker := self._tracker):
+            self._attempt("lacks the trial's end", lambda: tracker.conclude(record, summary))
+
+    def close(self, *, failed: bool) -> None:
+        """Write what is left; a tracker at fault is closed as well."""
+        if tracker := self._tracker:
+            self._attempt("could not write all", lambda: tracker.close(failed=failed))
+
+    def _attempt(self, what: str, call: Callable[[], object]) -> None:
+        try:
+            call()
+        except Exception as error:  # of whatever kind: hours of learning are worth more than their curves
+            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+            self._say(f"tracking {what} ({reason}); the trial goes on, and its record has all figures")
+            self._works = False
 
 
 class TrackedReporter:
@@ -46,103 +177,33 @@ class TrackedReporter:
         return self._reporter.epoch(figures)
 
 
-def check_tracking(tracking: TrackingConfig, out: str) -> None:
-    """Refuse a tracker that cannot write where the records go.
-
-    Raises:
-        ConfigError: If `out` is not on a mounted disk.
-    """
-    if tracking.backend != "none" and not is_local(out):
-        raise ConfigError(
-            f"tracking.backend: {tracking.backend} writes to mounted disks only, not to {out}; use `none`"
-        )
-
-
-@contextmanager
-def tracked(
-    reporter: Reporter, tracking: TrackingConfig, *, out: str, digest: str, trial: TrialConfig
-) -> Iterator[Reporter]:
-    """Give a reporter that also tracks, for the length of one trial. Only rank 0 calls this.
-
-    Args:
-        reporter: Who is told besides.
-        tracking: Which tracker.
-        out: Folder of records; trackers write below `OUT/DIGEST`.
-        digest: Of the trial; the same trial run again continues its W&B run.
-        trial: Its settings are logged.
-
-    Raises:
-        ConfigError: If the tracker cannot write where `out` is, see `check_tracking`.
-    """
-    check_tracking(tracking, out)
-    if tracking.backend == "none":
-        yield reporter
-        return
-    folder = Path(out, digest)
-    folder.mkdir(parents=True, exist_ok=True)
-    settings = {**flat_settings(trial.model_dump(mode="json")), "digest": digest}
-    tracker: Tracker = (
-        TensorBoardTracker(folder / "tensorboard", settings)
-        if tracking.backend == "tensorboard"
-        else WandbTracker(folder, tracking.project, settings)
-    )
-    try:
-        yield TrackedReporter(tracker, reporter)
-    finally:
-        tracker.close()
-
-
-class TensorBoardTracker:
-    """Event files in a folder."""
-
-    def __init__(self, folder: Path, settings: dict[str, Any]) -> None:
-        """Open the event file and write the settings as text."""
-        self._writer = SummaryWriter(str(folder))
-        rows = "\n".join(f"| {name} | {value} |" for name, value in settings.items())
-        self._writer.add_text("settings", f"| setting | value |\n| --- | --- |\n{rows}")
-
-    def log(self, values: dict[str, float], epoch: int) -> None:
-        """Write scalars."""
-        for name, value in values.items():
-            self._writer.add_scalar(name, value, epoch)
-
-    def close(self) -> None:
-        """Flush and close."""
-        self._writer.close()
-
-
-class WandbTracker:
-    """A W&B run in `FOLDER/wandb`; offline where WANDB_API_KEY is not set, to be sent later by `wandb sync`."""
-
-    def __init__(self, folder: Path, project: str, settings: dict[str, Any]) -> None:
-        """Start the run, or continue that of the same trial."""
-        self._run = wandb.init(
-            project=project,
-            id=settings["digest"],
-            name=settings["name"] or settings["digest"],
-            resume="allow",
-            mode="online" if os.environ.get("WANDB_API_KEY") else "offline",
-            dir=folder,
-            config=settings,
-            settings=wandb.Settings(console="off", silent=True),
-        )
-
-    def log(self, values: dict[str, float], epoch: int) -> None:
-        """Log one step; W&B adds `_timestamp` and `_runtime` of its own, which ours overwrite."""
-        self._run.log(values, step=epoch)
-
-    def close(self) -> None:
-        """Finish the run."""
-        self._run.finish()
-
-
 def flat_figures(figures: EpochFigures) -> dict[str, float]:
-    """Return one epoch's numbers by name: `train_loss`, `val_auroc`, `learning_rate` and so on."""
-    values = {"epoch": float(figures.epoch), "learning_rate": figures.learning_rate, "epoch_seconds": figures.seconds}
-    values["images_per_second"] = figures.images_per_second
+    """Return one epoch's numbers by name: `train_loss`, `val_auroc`, `learning_rate`, `epoch_seconds` and so on."""
+    told = vars(figures).items()
+    values = {name: float(value) for name, value in told if name not in ("seconds", "train", "val")}
+    values["epoch_seconds"] = figures.seconds
     for split, metrics in (("train", figures.train), ("val", figures.val)):
         values |= {f"{split}_{name}": value for name, value in metrics.items()}
     return values
+
+
+def summary_of(record: TrialRecord) -> dict[str, float | str]:
+    """Return how a trial ended by name: `status`, `best_epoch`, `final/test_auroc`, `baseline/val_loss` and so on.
+
+    The reason of a failure is left to the record: an exception's words may name files.
+    """
+    summary: dict[str, float | str] = {
+        "status": record.status,
+        "best_epoch": record.best_epoch,
+        "learning_seconds": record.seconds,
+        "parameters": record.parameters,
+    }
+    for place, splits in (("baseline/", record.baseline), (FINAL, record.metrics)):
+        summary |= {
+            f"{place}{split}_{name}": value for split, values in splits.items() for name, value in values.items()
+        }
+    thresholds = zip(record.classes, record.thresholds, strict=False)  # multi_class has none
+    return summary | {f"{FINAL}threshold_{name}": value for name, value in thresholds}
 
 
 def flat_settings(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:

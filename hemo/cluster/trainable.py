@@ -10,7 +10,7 @@ from ray import tune
 
 from hemo.cluster.feed import ResidentSet, get_training_set
 from hemo.cluster.fit import train_model
-from hemo.cluster.track import tracked
+from hemo.cluster.track import TrackedTrial, track_trial
 from hemo.cluster.trial import failed_record, run_trial
 from hemo.config.train import TrainConfig
 from hemo.config.trial import TrialConfig
@@ -69,11 +69,15 @@ class TrialRun(tune.Trainable):
         digest = record_digest(trial, data.card.digest)
         if self._stops_trials() and is_finished(self._job.out, digest, pruned_counts=True):
             return read_record(self._job.out, digest)
-        with tracked(reporter, self._job.tracking, out=self._job.out, digest=digest, trial=trial) as told:
+
+        def run(told: Reporter) -> TrialRecord:
             try:
                 return run_trial(trial, self._job.training_set, self._job.out, reporter=told, worker=worker, data=data)
             except HemoError as error:
                 return self._failed(trial, error)
+
+        tracked = TrackedTrial(self._job.tracking, self._job.out, digest, trial, data.card, worker)
+        return track_trial(tracked, reporter, run)
 
     def _stops_trials(self) -> bool:
         """Tell whether the sweep's scheduler may stop a trial, and one that it stopped is over."""

@@ -1,80 +1,164 @@
-"""What trackers are told."""
+"""What trackers are told, and that none of their faults harms a trial."""
 
 from pathlib import Path
 
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from hemo.cluster.track import check_tracking, flat_figures, flat_settings, tracked
+from hemo.cluster.track import TrackedTrial, check_tracking, flat_figures, flat_settings, summary_of, track_trial
+from hemo.cluster.trial import run_trial
 from hemo.config.train import TrackingConfig
-from hemo.config.trial import TrialConfig
+from hemo.config.trial import ModelConfig, TrialConfig
+from hemo.curation.card import read_card
 from hemo.errors import ConfigError
-from hemo.learning.figures import EpochFigures
+from hemo.learning.figures import EpochFigures, Reporter
+from hemo.learning.worker import Worker
+from hemo.study.record import TrialRecord, record_digest
+from tests.training_sets import Maker
 
 
 class Listener:
-    """A reporter that remembers, and stops at epoch 2."""
+    """A reporter that remembers."""
 
     def __init__(self) -> None:
         self.seen: list[int] = []
 
     def epoch(self, figures: EpochFigures) -> bool:
         self.seen.append(figures.epoch)
-        return figures.epoch < 2
+        return True
 
 
-def _figures(epoch: int) -> EpochFigures:
+def figures(epoch: int) -> EpochFigures:
     return EpochFigures(epoch, {"loss": 0.5 / epoch}, {"loss": 0.25, "auroc": 0.75}, 1e-3, 2.0, 100.0)
 
 
-def _track(backend: str, out: str) -> Listener:
-    listener = Listener()
-    config = TrackingConfig(backend=backend)
-    with tracked(listener, config, out=out, digest="abc", trial=TrialConfig(name="mine")) as reporter:
-        assert [reporter.epoch(_figures(epoch)) for epoch in (1, 2)] == [True, False]
-    return listener
+def tracked_trial(tracking: TrackingConfig, out: Path, training_set: str, trial: TrialConfig, said: list[str]):
+    card = read_card(training_set)
+    return TrackedTrial(tracking, str(out), record_digest(trial, card.digest), trial, card, Worker(), said.append)
 
 
-def test_without_tracker_the_reporter_is_the_same(tmp_path: Path) -> None:
-    listener = Listener()
-    with tracked(listener, TrackingConfig(), out=str(tmp_path), digest="abc", trial=TrialConfig()) as reporter:
-        assert reporter is listener
-    assert list(tmp_path.iterdir()) == []
+def run(tracked: TrackedTrial, training_set: str, reporter: Reporter) -> TrialRecord:
+    return track_trial(
+        tracked,
+        reporter,
+        lambda told: run_trial(tracked.trial, training_set, tracked.out, reporter=told, worker=tracked.worker),
+    )
 
 
-def test_tensorboard_holds_each_epochs_figures(tmp_path: Path) -> None:
-    assert _track("tensorboard", str(tmp_path)).seen == [1, 2]
-    events = EventAccumulator(str(tmp_path / "abc" / "tensorboard"))
+def scalars(folder: Path) -> dict[str, list[tuple[int, float]]]:
+    events = EventAccumulator(str(folder))
     events.Reload()
-    assert [(event.step, event.value) for event in events.Scalars("train_loss")] == [(1, 0.5), (2, 0.25)]
-    assert {"val_auroc", "learning_rate", "_timestamp", "_runtime"} <= set(events.Tags()["scalars"])
+    return {
+        name: [(event.step, event.value) for event in events.Scalars(name)] for name in sorted(events.Tags()["scalars"])
+    }
 
 
-def test_wandb_without_key_writes_an_offline_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("WANDB_API_KEY", raising=False)
-    assert _track("wandb", str(tmp_path)).seen == [1, 2]
-    runs = list((tmp_path / "abc" / "wandb").glob("offline-run-*/run-abc.wandb"))
-    assert len(runs) == 1
-    content = runs[0].read_bytes()
-    assert all(name in content for name in (b"val_auroc", b"model.backbone", b"_runtime"))
+def test_without_tracker_the_reporter_is_the_same(
+    tmp_path: Path, make_training_set: Maker, tiny_trial: TrialConfig
+) -> None:
+    listener, said = Listener(), list[str]()
+    tracked = tracked_trial(TrackingConfig(), tmp_path / "out", make_training_set(), tiny_trial, said)
+    told = []
+    with pytest.raises(ZeroDivisionError):
+        track_trial(tracked, listener, lambda reporter: told.append(reporter) or 1 / 0)
+    assert told == [listener]
+    assert not (tmp_path / "out").exists()
+
+
+def test_tensorboard_holds_each_epochs_figures_and_the_trials_end(
+    tmp_path: Path, make_training_set: Maker, tiny_trial: TrialConfig
+) -> None:
+    listener, said, training_set = Listener(), list[str](), make_training_set()
+    tracked = tracked_trial(TrackingConfig(backend="tensorboard"), tmp_path / "out", training_set, tiny_trial, said)
+    record = run(tracked, training_set, listener)
+    assert listener.seen == [1, 2, 3]
+    shown = scalars(tmp_path / "out" / record.digest / "tensorboard")
+    for name in ("loss", "accuracy"):
+        assert shown[f"val_{name}"] == [(it.epoch, pytest.approx(it.val[name])) for it in record.epochs]
+    assert [epoch for epoch, _ in shown["_timestamp"]] == [1, 2, 3]
+    runtimes = [value for _, value in shown["_runtime"]]
+    assert runtimes == sorted(runtimes)
+    assert runtimes[0] > 0
+    assert all(value > 1 for _, value in shown["system/cpu_percent"])
+    assert all(100 < value < 100_000 for _, value in shown["system/peak_memory_mb"])
+    assert shown["final/test_accuracy"] == [(record.best_epoch, pytest.approx(record.metrics["test"]["accuracy"]))]
+    assert said == []
+
+
+def test_a_tracker_that_fails_is_told_of_once_and_the_trial_goes_on(
+    tmp_path: Path, make_training_set: Maker, tiny_trial: TrialConfig
+) -> None:
+    listener, said, training_set = Listener(), list[str](), make_training_set()
+    tracked = tracked_trial(TrackingConfig(backend="tensorboard"), tmp_path / "out", training_set, tiny_trial, said)
+    folder = tmp_path / "out" / tracked.digest
+    folder.mkdir(parents=True)
+    (folder / "tensorboard").write_text("in the way")
+    record = run(tracked, training_set, listener)
+    assert (record.status, listener.seen) == ("complete", [1, 2, 3])
+    (line,) = said
+    assert line.startswith("tracking could not begin (")
+    assert line.endswith("); the trial goes on, and its record has all figures")
 
 
 def test_trackers_want_a_mounted_disk() -> None:
     with pytest.raises(ConfigError, match=r"tracking.backend: tensorboard writes to mounted disks only"):
-        _track("tensorboard", "memory://records")
+        check_tracking(TrackingConfig(backend="tensorboard"), "memory://records")
     with pytest.raises(ConfigError, match=r"tracking.backend: wandb writes to mounted disks only, not to memory://"):
         check_tracking(TrackingConfig(backend="wandb"), "memory://records")
     check_tracking(TrackingConfig(backend="none"), "memory://records")
 
 
+def test_a_path_of_weights_becomes_a_hash(tmp_path: Path, make_training_set: Maker) -> None:
+    """SHA-256 of `abc` is in FIPS 180-2, appendix B.1."""
+    weights = tmp_path / "of-alice.safetensors"
+    weights.write_bytes(b"abc")
+    trial = TrialConfig(model=ModelConfig(weights=str(weights)))
+    settings = tracked_trial(TrackingConfig(), tmp_path, make_training_set(), trial, []).settings
+    assert settings["model.weights"].startswith("sha256:ba7816bf8f01cfea414140de5dae2223")
+    assert settings["rows.train"] == 48
+    assert settings["training_set"] == "feedfacefeedface"
+    assert settings["split"] == "by_patient"
+    assert {"hardware", "commit", "versions.torch", "versions.wandb", "training.learning_rate"} <= settings.keys()
+    assert str(tmp_path) not in str(settings)
+
+
 def test_figures_and_settings_become_flat() -> None:
-    assert flat_figures(_figures(2)) == {
-        "epoch": 2.0,
-        "learning_rate": 1e-3,
-        "epoch_seconds": 2.0,
-        "images_per_second": 100.0,
-        "train_loss": 0.25,
-        "val_loss": 0.25,
-        "val_auroc": 0.75,
+    assert flat_figures(figures(2)).items() >= {
+        ("epoch", 2.0),
+        ("learning_rate", 1e-3),
+        ("epoch_seconds", 2.0),
+        ("images_per_second", 100.0),
+        ("train_loss", 0.25),
+        ("val_loss", 0.25),
+        ("val_auroc", 0.75),
     }
     assert flat_settings({"a": 1, "b": {"c": 2, "d": {"e": 3}}}) == {"a": 1, "b.c": 2, "b.d.e": 3}
+
+
+def test_a_summary_has_every_split_and_no_reason() -> None:
+    record = TrialRecord(
+        digest="abc",
+        status="failed",
+        reason="FileNotFoundError: /home/alice",
+        config=TrialConfig(),
+        classes=("any", "epidural"),
+        training_set="feed",
+        split="by_patient",
+        baseline={"val": {"loss": 0.7}},
+        best_epoch=2,
+        thresholds=(0.25, 0.5),
+        metrics={"val": {"loss": 0.5}, "test": {"auroc": 0.875}},
+        seconds=12.5,
+        parameters=7,
+    )
+    assert summary_of(record) == {
+        "status": "failed",
+        "best_epoch": 2,
+        "learning_seconds": 12.5,
+        "parameters": 7,
+        "baseline/val_loss": 0.7,
+        "final/val_loss": 0.5,
+        "final/test_auroc": 0.875,
+        "final/threshold_any": 0.25,
+        "final/threshold_epidural": 0.5,
+    }

@@ -1,0 +1,70 @@
+"""A trial as TensorBoard shows it: curves, what the process used, and a row of its table of trials."""
+
+import resource
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.utils.tensorboard import SummaryWriter
+
+from hemo.study.record import TrialRecord
+
+
+class TensorBoardTracker:
+    """Event files in a folder."""
+
+    def __init__(self, folder: Path, settings: dict[str, Any], device: str) -> None:
+        """Open the event file and write the settings as text.
+
+        Args:
+            folder: Of the trial's event files.
+            settings: By name; texts, numbers, truth values or lists.
+            device: The trial's, as torch names it.
+        """
+        self._settings = {name: _shown(value) for name, value in settings.items()}
+        self._writer = SummaryWriter(str(folder))
+        self._usage = ProcessUsage(device)
+        rows = "\n".join(f"| {name} | {value} |" for name, value in self._settings.items())
+        self._writer.add_text("settings", f"| setting | value |\n| --- | --- |\n{rows}")
+
+    def log(self, values: dict[str, float], epoch: int) -> None:
+        """Write scalars."""
+        for name, value in {**values, **self._usage.since_last()}.items():
+            self._writer.add_scalar(name, value, epoch)
+
+    def conclude(self, record: TrialRecord, summary: dict[str, float | str]) -> None:
+        """Write the trial's row of the table of trials (HPARAMS): its settings, and its figures as columns."""
+        figures = {name: value for name, value in summary.items() if not isinstance(value, str)}
+        settings = {**self._settings, "status": record.status}
+        self._writer.add_hparams(settings, figures, run_name=".", global_step=record.best_epoch)
+
+    def close(self, *, failed: bool) -> None:
+        """Flush and close."""
+        self._writer.close()
+
+
+def _shown(value: Any) -> str | float | bool:
+    return value if isinstance(value, (str, int, float, bool)) else str(value)
+
+
+class ProcessUsage:
+    """What this process used since it was last asked."""
+
+    def __init__(self, device: str) -> None:
+        """Begin to measure; `device` as torch names it."""
+        self._device = device if device.startswith("cuda") else ""
+        self._wall_s, self._cpu_s = time.perf_counter(), time.process_time()
+
+    def since_last(self) -> dict[str, float]:
+        """Return CPU use (100: one core), the most memory so far, and of a GPU's memory the most since last asked."""
+        wall_s, cpu_s = time.perf_counter(), time.process_time()
+        usage = {
+            "system/cpu_percent": 100 * (cpu_s - self._cpu_s) / max(wall_s - self._wall_s, 1e-9),
+            "system/peak_memory_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6,  # Linux: in KiB
+        }
+        if self._device:
+            usage["system/gpu_peak_memory_mb"] = torch.cuda.max_memory_allocated(self._device) / 1e6
+            torch.cuda.reset_peak_memory_stats(self._device)
+        self._wall_s, self._cpu_s = wall_s, cpu_s
+        return usage
