@@ -30,7 +30,7 @@ class WorkersConfig(Config):
 
     Steps, order and augmentation do not depend on them: a model without dropout and batch normalisation comes out the
     same within rounding. Else results are alike as those of two seeds are: dropout is drawn by each worker, and on the
-    CPU batch normalisation sees a worker's share of a batch (on GPUs it sees the whole).
+    CPU, or without `sync_batch_norm`, batch normalisation sees a worker's share of a batch, else the whole.
     """
 
     count: PositiveInt = Field(1, description="data-parallel workers; batch_size is shared out among them")

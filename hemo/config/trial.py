@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
-from hemo.config.fields import Config
+from hemo.config.fields import Config, Location
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,10 @@ class ModelConfig(Config):
         "resnet18",
         description="a source's name (MobileNet, InceptionV3, Xception, ResNet50, ResNet50V2, VGG16) or any timm name",
     )
-    weights: str = Field("none", description="`none`, `imagenet`, or a path or URI of safetensors or a state dict")
+    weights: Literal["none", "imagenet"] | Location = Field(
+        "none",
+        description="`none`, `imagenet`, or a path or URI: of safetensors, a state dict, a record or its checkpoint",
+    )
     head: Annotated[Literal["", "F-D(8)", "F-D(16)-D", "GAP-dropout-sigmoid"], LATER] = Field(
         "", description="a head by its source's name, which sets pooling, hidden_layers and dense_width"
     )
@@ -101,6 +104,11 @@ class TrainingConfig(Config):
     )
     patience: PositiveInt = Field(5, description="epochs without a better validation loss before stopping")
     compile: bool = Field(False, description="torch.compile the model")
+    sync_batch_norm: Annotated[bool, LATER] = Field(
+        True,
+        description="on GPUs batch normalisation sees the images of all workers; off, and always on CPUs, where torch "
+        "cannot, it sees those of its own worker",
+    )
 
     @model_validator(mode="after")
     def _warms_up_once(self) -> Self:

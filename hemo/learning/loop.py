@@ -123,7 +123,7 @@ def _prepare(config: TrialConfig, splits: Splits, worker: Worker) -> Fit:
 
 def _forward(config: TrialConfig, module: nn.Module, worker: Worker) -> nn.Module:
     """Return the model as a step calls it: wrapped for several workers, and compiled if asked for."""
-    forward = shared_model(module, worker)
+    forward = shared_model(module, worker, sync_batch_norm=config.training.sync_batch_norm)
     return torch.compile(forward) if config.training.compile else forward  # type: ignore[return-value]
 
 

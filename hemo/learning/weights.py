@@ -1,4 +1,4 @@
-"""What a model starts from: chance, ImageNet, or a file."""
+"""What a model starts from: chance, ImageNet, a file, or a checkpoint of hemo's own."""
 
 import io
 import logging
@@ -11,9 +11,11 @@ from timm.models import PretrainedCfg, adapt_input_conv
 from torch import Tensor
 
 from hemo.config.trial import ModelConfig
+from hemo.config.weights import find_weights
 from hemo.errors import ConfigError
 from hemo.learning.backbones import pretrained_settings
 from hemo.learning.batch import Normalisation, plain_normalisation
+from hemo.learning.checkpoint import read_checkpoint_card
 from hemo.learning.convnet import NONE
 from hemo.learning.model import ImageClassifier, build_model
 from hemo.storage import read_bytes
@@ -52,7 +54,9 @@ def weights_place(settings: PretrainedCfg) -> str:
 
 
 def normalisation_of(config: ModelConfig, channels: int) -> Normalisation:
-    """Return how pixels are scaled: as the ImageNet weights were trained with, if three channels use them.
+    """Return how pixels are scaled: as the starting weights were trained with, where that is known.
+
+    It is of ImageNet's, which had three channels, and of a checkpoint of hemo's own with as many channels as now.
 
     Without a backbone they stay within 0..1: what is 0 in nearly all of ten thousand columns must not move the first
     layer.
@@ -62,22 +66,28 @@ def normalisation_of(config: ModelConfig, channels: int) -> Normalisation:
     if config.weights == "imagenet" and channels == 3:
         pretrained = pretrained_settings(config.backbone)
         return Normalisation(tuple(pretrained.mean), tuple(pretrained.std))
+    checkpoint = "" if config.weights in ("none", "imagenet") else find_weights(config.weights).checkpoint
+    if checkpoint:
+        found = read_checkpoint_card(checkpoint).normalisation
+        if len(found.mean) == channels:
+            return found
     return plain_normalisation(channels)
 
 
 def read_weights(location: str) -> dict[str, Tensor]:
-    """Read safetensors or a pickled state dict; of a pickle, nothing but tensors is unpacked.
+    """Read safetensors or a pickled state dict, or what a checkpoint has; of a pickle, only tensors are unpacked.
 
     Raises:
-        ConfigError: If there is no such file, or it is neither.
+        ConfigError: If there is no such file or checkpoint, or it is neither.
     """
+    file = find_weights(location).file
     try:
-        content = read_bytes(location)
+        content = read_bytes(file)
     except OSError as error:
         reason = error.strerror or type(error).__name__
         raise ConfigError(f"model.weights: {location}: {reason}; give `none`, `imagenet`, or such a file") from error
     try:
-        if location.endswith(".safetensors"):
+        if file.endswith(".safetensors"):
             return safetensors.torch.load(content)
         state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
     except (SafetensorError, RuntimeError, EOFError, ValueError, pickle.UnpicklingError) as error:

@@ -67,14 +67,17 @@ def align_buffers(module: nn.Module, worker: Worker) -> None:
             dist.broadcast(buffer, src=0)
 
 
-def shared_model(module: nn.Module, worker: Worker) -> nn.Module:
+def shared_model(module: nn.Module, worker: Worker, *, sync_batch_norm: bool) -> nn.Module:
     """Wrap a model so that gradients are averaged over the workers; alone it is returned as it is.
 
-    On CUDA, batch normalisation is changed, in the model itself, to see the images of all workers; on the CPU, where
-    torch has no such layer, it sees its own worker's.
+    Args:
+        module: On the worker's device.
+        worker: This process.
+        sync_batch_norm: On CUDA, let batch normalisation, in the model itself, see the images of all workers; on the
+            CPU, where torch has no such layer, it sees its own worker's all the same.
     """
     if worker.count == 1:
         return module
-    if worker.device.startswith("cuda"):
+    if sync_batch_norm and worker.device.startswith("cuda"):
         module = convert_sync_batchnorm(module)  # type: ignore[no-untyped-call]  # timm's also knows its own layers
     return DistributedDataParallel(module)

@@ -11,6 +11,7 @@ from pydantic import Field, ValidationError
 from hemo.config.digest import digest_of
 from hemo.config.fields import Config
 from hemo.config.trial import TrialConfig
+from hemo.config.weights import find_weights
 from hemo.errors import ConfigError, SourceError
 from hemo.storage import exists, filesystem, join, read_bytes, read_json, write_bytes, write_json
 
@@ -106,7 +107,7 @@ class TrialRecord(Config):
 def record_digest(config: TrialConfig, training_set_digest: str) -> str:
     """Return the name of a trial's folder: all that decides its result, and nothing else.
 
-    Of starting weights in a file, the content decides, not the place.
+    Of starting weights in a file or checkpoint, the content decides, not the place.
 
     Raises:
         ConfigError: If the starting weights cannot be read.
@@ -118,18 +119,22 @@ def record_digest(config: TrialConfig, training_set_digest: str) -> str:
 
 
 def weights_fingerprint(location: str) -> str:
-    """Return the SHA-256 of a file of weights, `sha256:` and 64 hexadecimal digits.
+    """Return the SHA-256 of a file of weights, `sha256:` and 64 hexadecimal digits; of a checkpoint, also of its card.
 
     Raises:
         ConfigError: If it cannot be read.
     """
-    fs, path = filesystem(location)
     try:
-        with fs.open(path, "rb") as file:
-            return f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"
+        return "+".join(_sha256(file) for file in find_weights(location).deciding)
     except OSError as error:
         reason = error.strerror or type(error).__name__
         raise ConfigError(f"model.weights: {location}: {reason}; give `none`, `imagenet`, or such a file") from error
+
+
+def _sha256(location: str) -> str:
+    fs, path = filesystem(location)
+    with fs.open(path, "rb") as file:
+        return f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"
 
 
 def write_record(folder: str, record: TrialRecord, predictions: pa.Table | None) -> None:

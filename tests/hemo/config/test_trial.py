@@ -17,6 +17,7 @@ LATER_OPTIONS: list[tuple[str, str, Any]] = [
     ("training", "freeze_epochs", 1),
     ("training", "layer_decay", 0.7),
     ("training", "ema_decay", 0.99),
+    ("training", "sync_batch_norm", False),
     ("augment", "mixup_alpha", 0.2),
     ("augment", "erase", 0.5),
     ("augment", "window_level", 0.1),

@@ -52,7 +52,7 @@ def refuse(reason: str) -> None:
 
 def gradient(worker: Worker) -> float:
     """Return the gradient of a weight whose worker's own is 1 and 3: torch gives every worker their mean."""
-    module = shared_model(nn.Linear(1, 1, bias=False), worker)
+    module = shared_model(nn.Linear(1, 1, bias=False), worker, sync_batch_norm=True)
     module(torch.tensor([[1.0 + 2 * worker.rank]])).sum().backward()
     return float(next(module.parameters()).grad)
 

@@ -1,8 +1,10 @@
 """Starting weights."""
 
 import logging
+from collections.abc import Iterator
 from pathlib import Path
 
+import fsspec
 import pytest
 import safetensors.torch
 import timm
@@ -11,8 +13,11 @@ import torch
 from hemo.config.trial import ModelConfig
 from hemo.errors import ConfigError
 from hemo.learning.backbones import build_backbone
-from hemo.learning.model import build_model
+from hemo.learning.checkpoint import write_checkpoint
+from hemo.learning.model import ImageClassifier, build_model
 from hemo.learning.weights import check_weights, normalisation_of, starting_model
+from hemo.study.record import weights_fingerprint
+from tests.hemo.learning.test_slices import CARD
 
 SHAPE = {"channels": 1, "sides_px": (16, 16), "classes": 1}
 
@@ -61,12 +66,45 @@ def test_a_pickled_state_dict_of_a_whole_model_is_loaded(tmp_path: Path) -> None
     assert all(torch.equal(found[name], value) for name, value in given.items())
 
 
-def test_the_weights_of_a_checkpoint_of_ones_own_are_loaded(tmp_path: Path) -> None:
+@pytest.fixture
+def record(tmp_path: Path) -> Iterator[tuple[str, ImageClassifier]]:
+    """Folder of a record with a checkpoint, and the checkpoint's model."""
     given = build_model(_tiny("none"), **SHAPE)
-    safetensors.torch.save_file(given.state_dict(), tmp_path / "weights.safetensors")
-    found = starting_model(_tiny(str(tmp_path / "weights.safetensors")), **SHAPE)
+    card = CARD.model_copy(update={"mean": (0.3,), "std": (0.4,)})
+    for folder in (str(tmp_path / "record"), "memory://records/one"):
+        write_checkpoint(f"{folder}/checkpoint", given, card)
+    yield str(tmp_path / "record"), given
+    fsspec.filesystem("memory").rm("/records", recursive=True)
+
+
+@pytest.mark.parametrize("what", ["", "/checkpoint", "/checkpoint/weights.safetensors"])
+def test_a_record_its_checkpoint_or_the_file_in_it_are_a_start(record: tuple[str, ImageClassifier], what: str) -> None:
+    """With a checkpoint comes how it scales pixels; a file says nothing of that."""
     images = torch.rand(2, 1, 16, 16, generator=torch.Generator().manual_seed(0))
-    assert torch.equal(found.eval()(images), given.eval()(images))
+    folder, given = record
+    for place in (folder + what, "memory://records/one" + what):
+        config = _tiny(place)
+        found = starting_model(config, **SHAPE)
+        assert torch.equal(found.eval()(images), given.eval()(images))
+        assert normalisation_of(config, 1).mean == ((0.5,) if what.endswith("safetensors") else (0.3,))
+        assert normalisation_of(config, 3).mean == (0.5, 0.5, 0.5)
+
+
+def test_a_checkpoint_is_known_by_its_content_card_included(
+    record: tuple[str, ImageClassifier], tmp_path: Path
+) -> None:
+    """Wherever it lies it is the same; with pixels scaled otherwise it is another."""
+    folder, _ = record
+    digest = weights_fingerprint(folder)
+    assert weights_fingerprint(f"{folder}/checkpoint") == weights_fingerprint("memory://records/one") == digest
+    card = tmp_path / "record" / "checkpoint" / "checkpoint.json"
+    card.write_text(card.read_text().replace("0.3", "0.2"))
+    assert weights_fingerprint(folder) != digest
+
+
+def test_a_folder_of_something_else_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"is a folder without checkpoint.json; give a record, its checkpoint folder"):
+        check_weights(_tiny(str(tmp_path)), 1, (16, 16))
 
 
 def test_what_a_file_does_not_cover_is_logged(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

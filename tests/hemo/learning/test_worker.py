@@ -19,7 +19,7 @@ def test_alone_nothing_is_changed() -> None:
     align_buffers(module, Worker())
     assert summed(values, Worker()).tolist() == [1.0, 2.0]
     assert [agreed(flag, Worker()) for flag in (True, False)] == [True, False]
-    assert shared_model(module, Worker()) is module
+    assert shared_model(module, Worker(), sync_batch_norm=True) is module
 
 
 def test_only_rank_0_leads_and_its_word_counts() -> None:
@@ -46,14 +46,17 @@ def test_two_processes_say_and_compute_the_same(tmp_path: Path) -> None:
     }
 
 
-def test_batch_normalisation_sees_all_workers_images_on_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_batch_normalisation_sees_all_workers_images_on_gpus_unless_told_otherwise(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(workers, "DistributedDataParallel", lambda module: module)
-    for device, plain, acting in [
-        ("cpu", nn.BatchNorm2d, BatchNormAct2d),
-        ("cuda", nn.SyncBatchNorm, SyncBatchNormAct),
+    for device, sync, plain, acting in [
+        ("cpu", True, nn.BatchNorm2d, BatchNormAct2d),
+        ("cuda", False, nn.BatchNorm2d, BatchNormAct2d),
+        ("cuda", True, nn.SyncBatchNorm, SyncBatchNormAct),
     ]:
         module = nn.Sequential(nn.BatchNorm2d(2), BatchNormAct2d(2))
         names = list(module.state_dict())
-        shared = shared_model(module, Worker(count=2, device=device))
+        shared = shared_model(module, Worker(count=2, device=device), sync_batch_norm=sync)
         assert [type(layer) for layer in module] == [plain, acting]
         assert (shared is module, list(shared.state_dict())) == (True, names)
