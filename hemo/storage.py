@@ -104,6 +104,17 @@ def read_bytes(location: str) -> bytes:
         return bytes(fs.cat_file(path))
 
 
+def read_range(location: str, start: int, stop: int) -> bytes:
+    """Return bytes `start` to `stop` of the file at `location`, by one request.
+
+    Raises:
+        FileNotFoundError, OSError: As the filesystem raises them.
+    """
+    fs, path = filesystem(location)
+    with _faults_told():
+        return bytes(fs.cat_file(path, start=start, end=stop))
+
+
 def write_bytes(location: str, data: bytes | memoryview) -> None:
     """Write `data` at `location`, whole or not at all.
 

@@ -1,17 +1,25 @@
-"""The resident feed: a training set loaded once into Ray's object store and shared by all trials without a copy."""
+"""A training set that all trials share: loaded once into Ray's object store, or streamed by each where it is large."""
 
 from dataclasses import dataclass
 
 import ray
 
+from hemo.config.train import Feed
 from hemo.curation.card import TrainingSetCard, read_card
 from hemo.errors import HemoError
+from hemo.learning.figures import to_stderr
 from hemo.learning.images import ImageSet, TrialData, read_split
+
+SHARE_OF_STORE = 0.8
+"""Of an object store, what `auto` fills with images at most: Ray moves what is over to disk, and keeps more in it."""
 
 
 @dataclass(frozen=True)
 class ResidentSet:
-    """References to a training set's splits, small enough to travel to every trial; valid while this process lives."""
+    """References to a training set's splits, small enough to travel to every trial; valid while this process lives.
+
+    Labels and identities are resident always, pixels only where they are not streamed.
+    """
 
     card: TrainingSetCard
     train: "ray.ObjectRef[ImageSet]"
@@ -19,22 +27,21 @@ class ResidentSet:
     test: "ray.ObjectRef[ImageSet]"
 
 
-def put_training_set(training_set: str) -> ResidentSet:
-    """Load a training set into the object store, each split by one task on whichever node has a free CPU.
+def put_training_set(training_set: str, feed: Feed = "auto") -> ResidentSet:
+    """Put a training set into the object store, each split read by one task on whichever node has a free CPU.
+
+    Args:
+        training_set: Output folder of `curate`. Where it is streamed every node must see it.
+        feed: Whether with its pixels; `auto` says on standard error what it chose.
 
     Raises:
         SourceError: If the folder is no finished training set or a part does not fit its card.
-        HemoError: If it does not fit any node's object store.
+        HemoError: If it is to be resident and does not fit any node's object store.
     """
     card = read_card(training_set)
-    needed, capacity = stored_bytes(card), _largest_store_bytes()
-    if needed > capacity:
-        raise HemoError(
-            f"{training_set} takes {needed / 2**30:.1f} GiB, the largest object store of Ray's nodes has "
-            f"{capacity / 2**30:.1f} GiB; start Ray with a larger --object-store-memory, or curate a subset"
-        )
+    streaming = feed == "streaming" or not _is_resident(training_set, card, feed)
     anywhere = _read_split.options(scheduling_strategy="DEFAULT")  # not within the caller's own placement group
-    refs = [anywhere.remote(training_set, split, card) for split in ("train", "val", "test")]
+    refs = [anywhere.remote(training_set, split, card, streaming) for split in ("train", "val", "test")]
     ray.wait(refs, num_returns=len(refs), fetch_local=False)
     return ResidentSet(card, *refs)
 
@@ -51,11 +58,29 @@ def stored_bytes(card: TrainingSetCard) -> int:
     return rows * len(card.channels) * card.height_px * card.width_px
 
 
+def _is_resident(training_set: str, card: TrainingSetCard, feed: Feed) -> bool:
+    """Tell whether images go into the object store: if they are told to, or fit."""
+    needed, capacity = stored_bytes(card), _largest_store_bytes()
+    sizes = (
+        f"{training_set} takes {needed / 2**30:.1f} GiB, the largest object store of Ray's nodes has "
+        f"{capacity / 2**30:.1f} GiB"
+    )
+    if feed == "auto":
+        fits = needed <= SHARE_OF_STORE * capacity
+        to_stderr(f"feed: {'resident' if fits else 'streaming'} ({sizes})")
+        return fits
+    if needed > capacity:
+        raise HemoError(
+            f"{sizes}; start Ray with a larger --object-store-memory, give --feed streaming, or curate a subset"
+        )
+    return True
+
+
 def _largest_store_bytes() -> int:
     nodes = [node for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
     return max(int(node["Resources"].get("object_store_memory", 0)) for node in nodes)
 
 
 @ray.remote
-def _read_split(training_set: str, split: str, card: TrainingSetCard) -> ImageSet:
-    return read_split(training_set, split, card)
+def _read_split(training_set: str, split: str, card: TrainingSetCard, streaming: bool) -> ImageSet:
+    return read_split(training_set, split, card, streaming=streaming)

@@ -38,7 +38,7 @@ def train_model(config: TrainConfig, resident: ResidentSet | None = None) -> Tri
 
     Args:
         config: Training set, trial, workers and where the record goes.
-        resident: The training set, if it is in the object store already; else it is put there.
+        resident: The training set, if trials share it already; else it is put into the object store.
 
     Raises:
         UserError: If the trial cannot work, see `check_trial`, `check_workers` and `check_tracking`.
@@ -55,7 +55,7 @@ def train_model(config: TrainConfig, resident: ResidentSet | None = None) -> Tri
     gpus = gpus_per_worker(config.workers)
     remove(join(config.out, digest, "record.json"))  # of an earlier failure: what is there afterwards is new
     try:
-        _run_workers(config, digest, gpus, resident or put_training_set(config.training_set))
+        _run_workers(config, digest, gpus, resident or put_training_set(config.training_set, config.feed))
     except TrainingFailedError as error:
         if not has_record(config.out, digest):
             lost = _worker(config.workers, rank=0, device="cuda" if gpus else "cpu")

@@ -68,7 +68,7 @@ def _grid(config: TuneConfig, grid: GridConfig, card: TrainingSetCard) -> list[T
     ]
     _say_plan(config, len(trials), len(missing))
     if missing:
-        run_trials(config, put_training_set(config.training_set), missing, len(missing))
+        run_trials(config, put_training_set(config.training_set, config.feed), missing, len(missing))
     return [_tested(read_record(config.out, digest), config) for digest in digests]
 
 
@@ -86,7 +86,7 @@ def _search(config: TuneConfig, search: SearchConfig, card: TrainingSetCard) -> 
     _say_plan(config, search.trials, left)
     if left:
         searcher = StudySearcher(study, space, config.trial, search.metric)
-        run_trials(config, put_training_set(config.training_set), searcher, left)
+        run_trials(config, put_training_set(config.training_set, config.feed), searcher, left)
     digests = dict.fromkeys(record_digest(trial, card.digest) for trial in ended_trials(study, config.trial))
     records = [read_record(config.out, digest) for digest in digests if has_record(config.out, digest)]
     if not records:
@@ -112,7 +112,7 @@ def _tested(record: TrialRecord, config: TuneConfig) -> TrialRecord:
 
 
 def _read_test(record: TrialRecord, config: TuneConfig, gpus: float) -> TrialRecord:
-    data, worker = read_training_set(config.training_set), trial_worker(config, gpus)
+    data, worker = read_training_set(config.training_set, streaming=True), trial_worker(config, gpus)
     tested = with_test(record, config.out, data, worker)
     track_test(TrackedTrial(config.tracking, config.out, record.digest, record.config, data.card, worker), tested)
     return tested

@@ -155,7 +155,7 @@ class Steps:
 
 def training_job(job: TuneConfig, trial: TrialConfig) -> TrainConfig:
     """Return what `train` would be told to run one cell of a grid."""
-    shared = job.model_dump(include={"training_set", "out", "workers", "tracking", "cluster"})
+    shared = job.model_dump(include={"training_set", "out", "feed", "workers", "tracking", "cluster"})
     return TrainConfig(**shared, trial=trial)
 
 

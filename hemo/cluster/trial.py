@@ -130,7 +130,8 @@ def run_trial(
 
     A trial's own failure does not raise: it is recorded as failed, with the reason. A killed trial that is run again
     goes on after its last whole epoch. With several workers, each calls this and rank 0 writes, but for a failure,
-    which any worker may meet alone; only a `TrialError` is one, other errors may come of a lost worker and are raised.
+    which any worker may meet alone; only a `TrialError` is one, or an unreadable part of a streamed training set: other
+    errors may come of a lost worker and are raised.
 
     Args:
         config: Of the trial.
@@ -138,7 +139,7 @@ def run_trial(
         out: Folder of records: this one's lies in `OUT/DIGEST`, its checkpoint in `OUT/DIGEST/checkpoint`.
         reporter: Told of each epoch.
         worker: This process.
-        data: The training set in memory, where it is shared; else it is read.
+        data: The training set, where it is shared or streamed; else it is read into memory.
 
     Raises:
         UserError: If the trial cannot work, see `check_trial`, or the set cannot be read; on every worker.
@@ -156,16 +157,24 @@ def run_trial(
     state_at = join(checkpoint_folder(out, digest), STATE)
     try:
         result = fit(config, splits, reporter=reporter, worker=worker, state_at=state_at)
-    except UserError:
-        raise
     except Exception as error:  # whatever a trial dies of is part of the comparison
-        if worker.count > 1 and not isinstance(error, TrialError):
+        if not _is_failure(error, worker):
             raise
-        reason = str(error) if isinstance(error, TrialError) else f"{type(error).__name__}: {error}"
+        reason = str(error) if isinstance(error, TrialError | SourceError) else f"{type(error).__name__}: {error}"
         record = failed_record(config, card, worker, reason)
         write_record(out, record, None)
         return record
     return _finish(out, result, splits, _record(config, card, splits, result, worker), card, worker)
+
+
+def _is_failure(error: Exception, worker: Worker) -> bool:
+    """Tell whether what ended a fit is the trial's own failure, to be recorded; else it is raised.
+
+    Of several workers one alone may meet a part it cannot read, while the others wait for it: they must be told.
+    """
+    if worker.count > 1:
+        return isinstance(error, TrialError | SourceError)
+    return not isinstance(error, UserError)
 
 
 def failed_record(config: TrialConfig, card: TrainingSetCard, worker: Worker, reason: str) -> TrialRecord:

@@ -8,6 +8,14 @@ from hemo.config.cluster import ClusterConfig
 from hemo.config.fields import Config, Location
 from hemo.config.trial import TrialConfig
 
+Feed = Literal["auto", "resident", "streaming"]
+"""Where a training set's images are while models learn; batches, order and results are the same."""
+
+FEED_IN_WORDS = (
+    "resident: images are loaded once into Ray's object store, for all trials on a node; streaming: each trial reads "
+    "them from the training set while it runs; auto: resident where they fit"
+)
+
 
 class TrackingConfig(Config):
     """Where metrics go besides the record. Never patient data, and no key: W&B's own is read where W&B looks for it."""
@@ -44,6 +52,7 @@ class TrainConfig(Config):
     training_set: Location = Field(description="output folder of `curate`")
     out: Location = Field(description="folder of records: the trial's record lies in a folder named by its digest")
     trial: TrialConfig = TrialConfig()
+    feed: Feed = Field("auto", description=FEED_IN_WORDS)
     workers: WorkersConfig = WorkersConfig()
     tracking: TrackingConfig = TrackingConfig()
     cluster: ClusterConfig = ClusterConfig()

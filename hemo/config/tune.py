@@ -7,7 +7,7 @@ from pydantic import Discriminator, Field, NonNegativeInt, PositiveFloat, Positi
 
 from hemo.config.cluster import ClusterConfig
 from hemo.config.fields import Config, Location
-from hemo.config.train import TrackingConfig, WorkersConfig
+from hemo.config.train import FEED_IN_WORDS, Feed, TrackingConfig, WorkersConfig
 from hemo.config.trial import TrialConfig
 
 
@@ -141,6 +141,7 @@ class TuneConfig(Config):
         description="how often a trial that failed, or whose process was lost, is begun again before it is recorded as "
         "failed; it goes on after its last whole epoch",
     )
+    feed: Feed = Field("auto", description=FEED_IN_WORDS)
     workers: WorkersConfig = WorkersConfig()
     tracking: TrackingConfig = TrackingConfig()
     cluster: ClusterConfig = ClusterConfig()

@@ -88,7 +88,7 @@ def _move(images: Tensor, parameters: AugmentParameters) -> Tensor:
     still = not (parameters.rotate_degrees.any() or parameters.shift_x.any() or parameters.shift_y.any())
     if still and torch.all(parameters.scale == 1):
         return images
-    theta = _inverse_affine(parameters, aspect=images.shape[-1] / images.shape[-2]).to(images.device)
+    theta = _inverse_affine(parameters, aspect=images.shape[-1] / images.shape[-2]).to(images.device, non_blocking=True)
     grid = functional.affine_grid(theta, list(images.shape), align_corners=False)
     return functional.grid_sample(images, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
 
@@ -100,8 +100,8 @@ def _rewindow(images: Tensor, parameters: AugmentParameters) -> Tensor:
     """
     if not parameters.window_level.any() and torch.all(parameters.window_width == 1):
         return images
-    level = parameters.window_level.to(images.device)[:, None, None, None]
-    width = parameters.window_width.to(images.device)[:, None, None, None]
+    level = parameters.window_level.to(images.device, non_blocking=True)[:, None, None, None]
+    width = parameters.window_width.to(images.device, non_blocking=True)[:, None, None, None]
     return ((images - 0.5 - level) / width + 0.5).clamp(0, 1)
 
 
@@ -111,7 +111,7 @@ def _erase(images: Tensor, parameters: AugmentParameters) -> Tensor:
         return images
     rows = _within(parameters.erased_top, parameters.erased_height, images.shape[-2])
     columns = _within(parameters.erased_left, parameters.erased_width, images.shape[-1])
-    erased = (rows[:, None, :, None] & columns[:, None, None, :]).to(images.device)
+    erased = (rows[:, None, :, None] & columns[:, None, None, :]).to(images.device, non_blocking=True)
     return images.masked_fill(erased, 0.0)
 
 
@@ -124,7 +124,7 @@ def _within(start: Tensor, length: Tensor, side_px: int) -> Tensor:
 def _flip(images: Tensor, chosen: Tensor, axis: int) -> Tensor:
     if not chosen.any():
         return images
-    return torch.where(chosen.to(images.device)[:, None, None, None], images.flip(axis), images)
+    return torch.where(chosen.to(images.device, non_blocking=True)[:, None, None, None], images.flip(axis), images)
 
 
 def _inverse_affine(parameters: AugmentParameters, *, aspect: float) -> Tensor:

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from hemo.learning.batch import Normalisation, normalise, to_device, to_unit_range
+from hemo.learning.batch import Normalisation, device_batches, normalise, to_unit_range
 from hemo.learning.examples import Examples
 from hemo.learning.order import every_row
 from hemo.learning.worker import Worker, align_buffers, summed
@@ -21,6 +21,9 @@ def evaluate(
         batch_size: Images at once.
         worker: This process.
 
+    Raises:
+        SourceError: If images that are read only now are gone or damaged.
+
     Returns:
         Tensor (examples, classes), float32, on the device.
     """
@@ -29,11 +32,12 @@ def evaluate(
     align_buffers(module, worker)
     mode = module.training
     module.eval()
+    wanted = every_row(len(examples), rank=worker.rank, workers=worker.count, batch_size=batch_size)
     with torch.no_grad():
-        for rows in every_row(len(examples), rank=worker.rank, workers=worker.count, batch_size=batch_size):
-            images = to_unit_range(to_device(examples.source, examples.rows[rows], device))
+        for rows, images in zip(wanted, device_batches(examples, wanted, device), strict=True):
             with mixed_precision(device):
-                logits[torch.from_numpy(rows)] = module(normalise(images, normalisation))
+                found = module(normalise(to_unit_range(images), normalisation))
+            logits[rows[0] : rows[-1] + 1] = found
     module.train(mode)
     return summed(logits, worker)
 

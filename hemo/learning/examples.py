@@ -24,6 +24,11 @@ class Examples:
         """Return the number of examples."""
         return len(self.rows)
 
+    @property
+    def block_of(self) -> NDArray[np.intp]:
+        """Block each example is read with, ascending, shape (examples,)."""
+        return np.searchsorted(self.source.images.block_ends, self.rows, side="right")
+
 
 @dataclass(frozen=True)
 class Splits:

@@ -14,6 +14,9 @@ from hemo.learning.judge import SplitFigures
 
 Ended = Literal["epochs", "patience", "stopped"]
 
+NOTABLE_WAITING = 0.05
+"""Share of an epoch without images above which its line says so."""
+
 
 def to_stderr(line: str) -> None:
     """Write one line to standard error."""
@@ -30,6 +33,8 @@ class EpochFigures:
     learning_rate: float  # of the last step
     seconds: float
     images_per_second: float  # training images over the time spent training
+    first_batch_seconds: float = 0.0  # from the beginning of the epoch until its first batch was there
+    waiting_seconds: float = 0.0  # of the time spent training, without images
 
 
 @dataclass(frozen=True)
@@ -93,6 +98,7 @@ def epoch_line(figures: EpochFigures) -> str:
         for name in ("loss", "accuracy", "auroc")
         if name in values
     ]
-    return (
-        f"epoch {figures.epoch}: {', '.join(shown)} ({figures.seconds:.1f} s, {figures.images_per_second:.0f} images/s)"
-    )
+    times = [f"{figures.seconds:.1f} s", f"{figures.images_per_second:.0f} images/s"]
+    if figures.waiting_seconds > NOTABLE_WAITING * figures.seconds:
+        times.append(f"{figures.waiting_seconds:.1f} s waiting for images")
+    return f"epoch {figures.epoch}: {', '.join(shown)} ({', '.join(times)})"

@@ -28,6 +28,7 @@ from hemo.learning.metrics import DEFAULT_THRESHOLD, choose_thresholds, measure
 from hemo.learning.optim import build_optimizer, learning_rate_at, set_learning_rate
 from hemo.learning.order import Step, epoch_rows, mixed_seed
 from hemo.learning.training_batch import TrainingBatches
+from hemo.learning.waiting import WaitingTime
 from hemo.learning.weights import normalisation_of, starting_model
 from hemo.learning.worker import Worker, agreed, all_or_none, shared_model, summed
 
@@ -198,17 +199,28 @@ def _one_epoch(run: Fit, progress: Progress) -> EpochFigures:
     """Train on every image once, then validate."""
     began = time.perf_counter()
     epoch = len(progress.epochs) + 1
-    logits, learning_rate = _train_epoch(run, epoch, [earlier.val["loss"] for earlier in progress.epochs])
+    waiting = WaitingTime()
+    val_losses = [earlier.val["loss"] for earlier in progress.epochs]
+    logits, learning_rate = _train_epoch(run, epoch, val_losses, waiting)
     targets = _targets(run.splits.train, logits.device)
     train = measure(run.config.task, run.splits.classes, logits, targets, run.loss, DEFAULT_THRESHOLD)
     trained = time.perf_counter() - began
     val = _measure(run, run.splits.val, f"after epoch {epoch}")
     seconds = time.perf_counter() - began
-    return EpochFigures(epoch, train, val, learning_rate, seconds, len(run.splits.train) / trained)
+    return EpochFigures(
+        epoch=epoch,
+        train=train,
+        val=val,
+        learning_rate=learning_rate,
+        seconds=seconds,
+        images_per_second=len(run.splits.train) / trained,
+        first_batch_seconds=waiting.first_batch_seconds,
+        waiting_seconds=waiting.seconds,
+    )
 
 
-def _train_epoch(run: Fit, epoch: int, val_losses: list[float]) -> tuple[Tensor, float]:
-    """Take one epoch's steps; `val_losses` are those of the epochs before.
+def _train_epoch(run: Fit, epoch: int, val_losses: list[float], waiting: WaitingTime) -> tuple[Tensor, float]:
+    """Take one epoch's steps; `val_losses` are those of the epochs before, `waiting` counts the time without images.
 
     Returns:
         The logits each training image had at its step, (examples, classes), and the last step's learning rate.
@@ -221,12 +233,11 @@ def _train_epoch(run: Fit, epoch: int, val_losses: list[float]) -> tuple[Tensor,
     losses = torch.zeros(len(order), device=targets.device)
     torch.manual_seed(mixed_seed(config.seed, epoch, run.worker.rank))  # dropout
     training_mode(run.module, frozen=run.frozen)
-    for number, step in enumerate(order):
+    for number, (step, (images, labels)) in enumerate(zip(order, batches.of_epoch(order, epoch, waiting), strict=True)):
         done = (epoch - 1) * len(order) + number
         learning_rate = learning_rate_at(done, steps_an_epoch=len(order), config=config.training, val_losses=val_losses)
         set_learning_rate(run.optimizer, learning_rate)
-        at = torch.from_numpy(step.rows).to(targets.device)
-        images, labels = batches.batch(step, epoch, number)
+        at = torch.from_numpy(step.rows).to(targets.device, non_blocking=True)
         logits[at], losses[number] = _take_step(run, step, images, labels)
         if run.average is not None:
             run.average.update(run.module, step=done + 1)
@@ -237,7 +248,7 @@ def _train_epoch(run: Fit, epoch: int, val_losses: list[float]) -> tuple[Tensor,
 
 def _order(run: Fit, epoch: int) -> list[Step]:
     return epoch_rows(
-        len(run.splits.train),
+        run.splits.train.block_of,
         seed=run.config.seed,
         epoch=epoch,
         rank=run.worker.rank,

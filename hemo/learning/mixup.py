@@ -41,5 +41,5 @@ def draw_mixing(alpha: float, images: int, seed: int) -> Mixing:
 
 def mixed(own: Tensor, others: Tensor, share: Tensor) -> Tensor:
     """Return `share` of each of `own` and the rest of `others`; images or labels, (images, ...), float32."""
-    weight = share.to(own.device).reshape(-1, *(1,) * (own.ndim - 1))
+    weight = share.to(own.device, non_blocking=True).reshape(-1, *(1,) * (own.ndim - 1))
     return weight * own + (1 - weight) * others

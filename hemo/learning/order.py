@@ -5,6 +5,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+LANES = 16
+"""Blocks that a batch mixes: more make better samples of batches, and take more memory where images are streamed."""
+
 
 @dataclass(frozen=True)
 class Step:
@@ -16,15 +19,18 @@ class Step:
     batch: NDArray[np.intp]  # rows of all workers together, shape (images,)
 
 
-def epoch_rows(rows: int, *, seed: int, epoch: int, rank: int, workers: int, batch_size: int) -> list[Step]:
+def epoch_rows(
+    block_of: NDArray[np.intp], *, seed: int, epoch: int, rank: int, workers: int, batch_size: int
+) -> list[Step]:
     """Return what one worker trains on in one epoch, step by step.
 
-    Every row is seen exactly once by all workers together. The order is a function of `seed` and `epoch`; what the
-    workers see together in a step does not depend on how many they are. Steps differ by one image at most, so that the
-    last is not a remainder; see `smallest_share` for what batch normalisation needs.
+    Every row is seen exactly once by all workers together. The order is a function of `seed`, `epoch` and the blocks;
+    what the workers see together in a step does not depend on how many they are. Steps differ by one image at most, so
+    that the last is not a remainder; see `smallest_share` for what batch normalisation needs. Within a step rows stand
+    by lane, see `mixed_order`, and a worker has neighbouring ones: it reads little more than its share of the blocks.
 
     Args:
-        rows: Images in the split.
+        block_of: Block each row is read with, ascending, shape (rows,).
         seed: Of the trial.
         epoch: 1-based.
         rank: This worker, 0-based.
@@ -34,12 +40,39 @@ def epoch_rows(rows: int, *, seed: int, epoch: int, rank: int, workers: int, bat
     Returns:
         The worker's share of each step.
     """
-    order = np.random.default_rng([seed, epoch]).permutation(rows)
+    order, lane_of = mixed_order(block_of, np.random.default_rng([seed, epoch]))
     steps = []
-    for batch in np.array_split(order, steps_an_epoch(rows, batch_size)):
+    for part in np.array_split(np.arange(len(order)), steps_an_epoch(len(order), batch_size)):
+        batch = order[part[np.argsort(lane_of[part], kind="stable")]]
         place = slice(*share(len(batch), rank, workers))
         steps.append(Step(len(batch), place, batch[place], batch))
     return steps
+
+
+def mixed_order(
+    block_of: NDArray[np.intp], generator: np.random.Generator
+) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Return all rows in a new order that mixes blocks without opening many at a time.
+
+    Blocks are shuffled, and rows within their block. The list is cut into `LANES` runs of equal length, and one row is
+    taken of each in turn: neighbours in the order come of as many blocks as there are lanes, and no more are needed at
+    a time, but for those that begin and end. The parts of a training set are fair samples of it, so its blocks are too.
+
+    Args:
+        block_of: Block each row is read with, ascending, shape (rows,).
+        generator: Decides the order.
+
+    Returns:
+        Rows in order, and the lane of each; both of shape (rows,).
+    """
+    rows = len(block_of)
+    place_of_block = generator.permutation(int(block_of[-1]) + 1 if rows else 0)
+    by_block = np.lexsort((generator.random(rows), place_of_block[block_of]))
+    lanes = np.array_split(np.arange(rows), LANES)
+    lane_of = np.repeat(np.arange(LANES), [len(lane) for lane in lanes])
+    turn = np.concatenate([np.arange(len(lane)) for lane in lanes])
+    taken = np.lexsort((lane_of, turn))
+    return by_block[taken], lane_of[taken]
 
 
 def steps_an_epoch(rows: int, batch_size: int) -> int:

@@ -29,13 +29,24 @@ def checked_parquet(location: str, cure: str) -> Iterator[pq.ParquetFile]:
         OSError: As the storage raises it.
     """
     fs, path = filesystem(location)
-    with fs.open(path, "rb") as file:
-        try:
-            yield pq.ParquetFile(file, page_checksum_verification=True)
-        except (pa.ArrowException, OSError) as error:
-            if isinstance(error, OSError) and error.errno:
-                raise
-            raise SourceError(f"{location} is damaged; {cure}") from error
+    with fs.open(path, "rb") as file, damage_told(location, cure):
+        yield pq.ParquetFile(file, page_checksum_verification=True)
+
+
+@contextmanager
+def damage_told(location: str, cure: str) -> Iterator[None]:
+    """Turn what pyarrow raises over a file whose bytes are not those that were written into an error with a cure.
+
+    Raises:
+        SourceError: In its place.
+        OSError: The storage's own, which have a number.
+    """
+    try:
+        yield
+    except (pa.ArrowException, OSError) as error:
+        if isinstance(error, OSError) and error.errno:
+            raise
+        raise SourceError(f"{location} is damaged; {cure}") from error
 
 
 def images_of(

@@ -42,6 +42,8 @@ class EpochRecord(Config):
     learning_rate: float
     seconds: float
     images_per_second: float
+    first_batch_seconds: float = Field(0.0, description="from the beginning of the epoch until its first batch")
+    waiting_seconds: float = Field(0.0, description="of the time spent training, without images")
 
 
 Matrix = tuple[tuple[int, ...], ...]

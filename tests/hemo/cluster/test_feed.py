@@ -17,11 +17,11 @@ def test_what_comes_out_is_what_was_read_without_a_copy(make_training_set: Calla
     folder = make_training_set(channels=("brain", "bone"))
     resident = put_training_set(folder)
     found, again, read = get_training_set(resident), get_training_set(resident), read_training_set(folder)
-    np.testing.assert_array_equal(found.train.images, read.train.images)
+    np.testing.assert_array_equal(found.train.images.pixels, read.train.images.pixels)
     np.testing.assert_array_equal(found.test.patient, read.test.patient)
     assert found.card == read.card
-    assert not found.train.images.flags.writeable
-    assert np.shares_memory(found.train.images, again.train.images)
+    assert not found.train.images.pixels.flags.writeable
+    assert np.shares_memory(found.train.images.pixels, again.train.images.pixels)
 
 
 def test_stored_bytes_by_hand(make_training_set: Callable[..., str]) -> None:
@@ -31,8 +31,11 @@ def test_stored_bytes_by_hand(make_training_set: Callable[..., str]) -> None:
 def test_a_set_larger_than_any_store_is_refused(
     make_training_set: Callable[..., str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """The 20,480 bytes of images are one too many."""
     small = {"Alive": True, "Resources": {"object_store_memory": 20_479.0}}
     gone = {"Alive": False, "Resources": {"object_store_memory": 1e12}}
     monkeypatch.setattr(ray, "nodes", lambda: [small, gone])
-    with pytest.raises(HemoError, match="start Ray with a larger --object-store-memory, or curate a subset"):
-        put_training_set(make_training_set())
+    with pytest.raises(
+        HemoError, match="start Ray with a larger --object-store-memory, give --feed streaming, or curate"
+    ):
+        put_training_set(make_training_set(), "resident")

@@ -81,7 +81,7 @@ def test_a_failed_trial_ends_the_job_and_names_its_record(
         run_trial(config.trial, config.training_set, config.out, reporter=QuietReporter(), worker=Worker())
 
     monkeypatch.setattr(fit, "_run_workers", run_here)
-    monkeypatch.setattr(fit, "put_training_set", lambda _: None)
+    monkeypatch.setattr(fit, "put_training_set", lambda *_: None)
     with pytest.raises(TrialError, match=r"the trial failed: loss is .* in epoch 1, step .* \(record .*\)"):
         train_model(config)
 
@@ -93,7 +93,7 @@ def test_lost_workers_leave_a_failed_record(
         raise WorkerGroupError("rank 1:\nThe actor died", {1: RuntimeError("The actor died")})
 
     monkeypatch.setattr(fit, "_run_workers", lose)
-    monkeypatch.setattr(fit, "put_training_set", lambda _: None)
+    monkeypatch.setattr(fit, "put_training_set", lambda *_: None)
     workers = WorkersConfig(count=2, gpus=1.0)
     config = TrainConfig(training_set=make_training_set(), out=str(tmp_path), trial=tiny_trial, workers=workers)
     with pytest.raises(TrialError, match="the trial failed: the workers were lost: The actor died"):
@@ -127,7 +127,7 @@ def test_several_workers_run_a_failing_trial_once(
         tracking=TrackingConfig(backend="tensorboard"),
     )
     resident = put_training_set(folder)
-    monkeypatch.setattr(fit, "put_training_set", lambda _: pytest.fail("it is in the object store already"))
+    monkeypatch.setattr(fit, "put_training_set", lambda *_: pytest.fail("it is in the object store already"))
     with pytest.raises(TrialError, match=r"the trial failed: loss is .* in epoch 1, step"):
         train_model(config, resident)
     assert len(list((tmp_path / "out").glob("*/tensorboard/*"))) == 1

@@ -83,7 +83,7 @@ def test_predictions_are_those_of_the_checkpoint(
     stored = torch.tensor([row["logits"] for row in rows if row["split"] == "val"])
     model, card = load_checkpoint(checkpoint_folder(str(tmp_path), record.digest))
     val = read_training_set(folder).val
-    logits = model(normalise(to_unit_range(torch.from_numpy(val.images)), card.normalisation))
+    logits = model(normalise(to_unit_range(torch.from_numpy(val.images.pixels)), card.normalisation))
     torch.testing.assert_close(logits.detach(), stored, atol=1e-5, rtol=0)
     assert (card.classes, card.thresholds, card.image["corpus"]) == (("any",), record.thresholds, "phantom")
 

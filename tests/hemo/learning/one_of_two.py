@@ -13,7 +13,7 @@ from hemo.errors import ConfigError
 from hemo.learning.batch import Normalisation
 from hemo.learning.evaluate import evaluate
 from hemo.learning.examples import Examples
-from hemo.learning.images import ImageSet
+from hemo.learning.images import ImageSet, ResidentImages
 from hemo.learning.worker import Worker, agreed, all_or_none, shared_model, summed
 
 ROWS = 5
@@ -62,7 +62,7 @@ def logits(worker: Worker) -> list[float]:
     module = nn.Sequential(nn.BatchNorm2d(1, eps=0.0), nn.Flatten())
     module[0].running_mean.fill_(float(worker.rank))
     texts = np.array([""] * ROWS)
-    images = np.full((ROWS, 1, 1, 1), 255, np.uint8)
+    images = ResidentImages(np.full((ROWS, 1, 1, 1), 255, np.uint8), np.array([ROWS]))
     source = ImageSet(images=images, labels=np.zeros((ROWS, 1), np.uint8), **dict.fromkeys(TEXTS, texts))
     examples = Examples(source, np.arange(ROWS), source.labels, 0)
     return evaluate(module, examples, Normalisation((0.0,), (1.0,)), 2, worker)[:, 0].tolist()

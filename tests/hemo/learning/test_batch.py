@@ -3,18 +3,21 @@
 import numpy as np
 import torch
 
-from hemo.learning.batch import Normalisation, normalise, plain_normalisation, to_device, to_unit_range
-from hemo.learning.images import ImageSet
+from hemo.learning.batch import Normalisation, device_batches, normalise, plain_normalisation, to_unit_range
+from hemo.learning.examples import Examples
+from hemo.learning.images import ImageSet, ResidentImages
 
 
-def test_rows_become_floats_at_hand_computed_values() -> None:
-    images = np.array([[[[0, 51]]], [[[255, 102]]]], np.uint8)
-    images.flags.writeable = False  # as Ray's object store gives them
-    nothing = np.array(["a", "b"])
-    source = ImageSet(images, np.zeros((2, 1), np.uint8), nothing, nothing, nothing)
-    batch = to_device(source, np.array([1, 0]), torch.device("cpu"))
-    assert batch.dtype == torch.uint8
-    unit = to_unit_range(batch)
+def test_examples_become_floats_at_hand_computed_values() -> None:
+    pixels = np.array([[[[7, 7]]], [[[0, 51]]], [[[255, 102]]]], np.uint8)
+    pixels.flags.writeable = False  # as Ray's object store gives them
+    nothing = np.array(["a", "b", "c"])
+    source = ImageSet(ResidentImages(pixels, np.array([3])), np.zeros((3, 1), np.uint8), nothing, nothing, nothing)
+    examples = Examples(source, np.array([1, 2]), source.labels[1:], 1)
+    first, second = device_batches(examples, [np.array([1, 0]), np.array([0])], torch.device("cpu"))
+    assert first.dtype == torch.uint8
+    assert second.tolist() == [[[[0, 51]]]]
+    unit = to_unit_range(first)
     torch.testing.assert_close(unit, torch.tensor([[[[1.0, 0.4]]], [[[0.0, 0.2]]]]))
     torch.testing.assert_close(
         normalise(unit, plain_normalisation(1)), torch.tensor([[[[2.0, -0.4]]], [[[-2.0, -1.2]]]])

@@ -28,6 +28,6 @@ def test_every_example_has_its_logit_in_its_place(make_training_set: Callable[..
     examples = select_splits(read_training_set(folder), TrialConfig()).val
     model = MeanOfImage().train()
     logits = evaluate(model, examples, plain_normalisation(1), batch_size, Worker())
-    means = examples.source.images[examples.rows].mean(axis=(1, 2, 3)) / 255
+    means = examples.source.images.pixels[examples.rows].mean(axis=(1, 2, 3)) / 255
     torch.testing.assert_close(logits[:, 0], torch.from_numpy((means - 0.5) / 0.25).float())
     assert (len(logits), model.training) == (15, True)

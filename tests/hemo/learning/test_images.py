@@ -20,8 +20,8 @@ def test_images_equal_the_bytes_that_plain_pyarrow_reads(make_training_set: Call
     parts = [pq.read_table(path) for path in sorted(Path(folder, "train").glob("*.parquet"))]
     expected = [np.frombuffer(row, np.uint8) for part in parts for row in part["image"].to_pylist()]
     assert found.images.shape == (48, 2, 16, 16)
-    assert found.images.flags.c_contiguous
-    np.testing.assert_array_equal(found.images.reshape(48, -1), np.stack(expected))
+    assert found.images.pixels.flags.c_contiguous
+    np.testing.assert_array_equal(found.images.pixels.reshape(48, -1), np.stack(expected))
 
 
 def test_a_row_without_patient_is_its_own_patient(make_training_set: Callable[..., str]) -> None:

@@ -10,7 +10,7 @@ import torch
 
 from hemo.config.trial import AugmentConfig, TrainingConfig, TrialConfig
 from hemo.errors import TrialError
-from hemo.learning.examples import Splits, select_splits
+from hemo.learning.examples import Examples, Splits, select_splits
 from hemo.learning.figures import EpochFigures, FitResult, QuietReporter, Reporter
 from hemo.learning.images import read_training_set
 from hemo.learning.loop import fit
@@ -46,6 +46,11 @@ def _fit(config: TrialConfig, splits: Splits, place: Path, reporter: Reporter | 
 def _training(config: TrialConfig, **changed: object) -> TrialConfig:
     training = TrainingConfig.model_validate({**config.training.model_dump(), **changed})
     return config.model_copy(update={"training": training})
+
+
+def _with_images(examples: Examples, pixels: np.ndarray) -> Examples:
+    images = replace(examples.source.images, pixels=pixels)
+    return replace(examples, source=replace(examples.source, images=images))
 
 
 def _curve(result: FitResult) -> list[tuple[dict[str, float], dict[str, float], float]]:
@@ -150,7 +155,7 @@ def test_a_logit_that_is_no_number_is_noticed_where_images_are_judged(
     tiny_trial: TrialConfig, splits: Splits, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at: int, when: str
 ) -> None:
     """The black one of the 16 images of validation has none, from some epoch on."""
-    splits.val.source.images[5] = 0
+    splits.val.source.images.pixels[5] = 0
     forward, trained = ImageClassifier.forward, {"times": 0}
 
     def broken(model: ImageClassifier, images: torch.Tensor) -> torch.Tensor:
@@ -208,9 +213,9 @@ def test_dropout_is_on_while_learning(tiny_trial: TrialConfig, splits: Splits, t
 
 def test_training_images_are_augmented(tiny_trial: TrialConfig, splits: Splits, tmp_path: Path) -> None:
     """Turned away from the right half, where they alone have something, images look empty."""
-    images = np.zeros_like(splits.train.source.images)
+    images = np.zeros_like(splits.train.source.images.pixels)
     images[:, :, :, 8:] = 200
-    half = replace(splits, train=replace(splits.train, source=replace(splits.train.source, images=images)))
+    half = replace(splits, train=_with_images(splits.train, images))
     config = _exact(tiny_trial)
     flipped = config.model_copy(update={"augment": AugmentConfig(horizontal_flip=1.0)})
     plain_loss = _fit(config, half, tmp_path / "plain").epochs[0].train["loss"]
@@ -228,7 +233,7 @@ def test_the_schedule_reaches_the_optimiser(tiny_trial: TrialConfig, splits: Spl
 
 def test_dropout_differs_from_epoch_to_epoch(tiny_trial: TrialConfig, splits: Splits, tmp_path: Path) -> None:
     """With images and labels all alike and weights that stay, only dropout can tell epochs apart."""
-    source = replace(splits.train.source, images=np.zeros_like(splits.train.source.images))
-    alike = replace(splits, train=replace(splits.train, source=source, labels=np.ones_like(splits.train.labels)))
+    blank = _with_images(splits.train, np.zeros_like(splits.train.source.images.pixels))
+    alike = replace(splits, train=replace(blank, labels=np.ones_like(blank.labels)))
     first, second = _fit(_exact(tiny_trial, dropout=0.5, epochs=2), alike, tmp_path).epochs
     assert abs(first.train["loss"] - second.train["loss"]) > 1e-6

@@ -3,16 +3,68 @@
 import numpy as np
 import pytest
 
-from hemo.learning.order import epoch_rows, every_row, mixed_seed, share, smallest_share, steps_an_epoch
+from hemo.learning.order import (
+    LANES,
+    epoch_rows,
+    every_row,
+    mixed_order,
+    mixed_seed,
+    share,
+    smallest_share,
+    steps_an_epoch,
+)
+
+
+def _blocks(rows: int, rows_a_block: int = 4) -> np.ndarray:
+    return np.arange(rows) // rows_a_block
+
+
+def _each(rows: int, workers: int, batch_size: int, *, epoch: int = 1, rows_a_block: int = 4) -> list[list[np.ndarray]]:
+    """Return what each worker sees in each step."""
+    told = {"seed": 3, "epoch": epoch, "workers": workers, "batch_size": batch_size}
+    return [
+        [step.rows for step in epoch_rows(_blocks(rows, rows_a_block), rank=rank, **told)] for rank in range(workers)
+    ]
 
 
 def _together(rows: int, workers: int, batch_size: int, epoch: int = 1) -> list[list[int]]:
     """Return what all workers see in each step, in rank order."""
-    each = [
-        epoch_rows(rows, seed=3, epoch=epoch, rank=rank, workers=workers, batch_size=batch_size)
-        for rank in range(workers)
-    ]
-    return [np.concatenate([step.rows for step in steps]).tolist() for steps in zip(*each, strict=True)]
+    each = _each(rows, workers, batch_size, epoch=epoch)
+    return [np.concatenate(steps).tolist() for steps in zip(*each, strict=True)]
+
+
+def test_neighbours_in_the_order_come_from_every_lane_in_turn() -> None:
+    """64 rows in blocks of 4 are 16 lanes of a block each: the order takes a row of every block, then again."""
+    order, lane_of = mixed_order(_blocks(64), np.random.default_rng(0))
+    assert lane_of.tolist() == list(range(LANES)) * 4
+    rounds = (order // 4).reshape(4, LANES)
+    assert sorted(rounds[0].tolist()) == list(range(16)) != rounds[0].tolist()
+    assert (rounds == rounds[0]).all()
+    places = (order % 4).reshape(4, LANES)
+    assert np.sort(places, axis=0).T.tolist() == [[0, 1, 2, 3]] * LANES
+    assert len({tuple(column) for column in places.T.tolist()}) > 3  # rows of a block are shuffled, each block anew
+
+
+def test_a_batch_mixes_many_blocks_and_the_epoch_opens_few_at_a_time() -> None:
+    (steps,) = _each(12_800, 1, 64, rows_a_block=128)
+    blocks = [set((rows // 128).tolist()) for rows in steps]
+    assert min(len(found) for found in blocks) >= 10
+    spans = [[number for number, found in enumerate(blocks) if block in found] for block in range(100)]
+    open_at_once = [sum(min(span) <= number <= max(span) for span in spans) for number in range(len(blocks))]
+    assert np.median(open_at_once) < 2 * LANES + 16  # 15 blocks lie across two lanes, and are needed twice
+
+
+@pytest.mark.parametrize("workers", [2, 4])
+def test_a_worker_reads_little_more_than_its_share_of_the_blocks(workers: int) -> None:
+    each = _each(64_000, workers, 64, rows_a_block=128)
+    read = [len(np.unique(np.concatenate(steps) // 128)) for steps in each]
+    assert sum(read) / 500 < 1.1
+    assert max(read) - min(read) < 20
+
+
+@pytest.mark.parametrize("rows", [1, 5, 17])
+def test_sets_smaller_than_the_lanes_are_whole_too(rows: int) -> None:
+    assert sorted(row for step in _together(rows, 1, 4) for row in step) == list(range(rows))
 
 
 @pytest.mark.parametrize("workers", [2, 3, 4])
@@ -32,7 +84,7 @@ def test_epochs_differ_and_repeat_themselves() -> None:
 
 
 def test_a_worker_knows_its_place_in_the_step() -> None:
-    step = epoch_rows(10, seed=0, epoch=1, rank=1, workers=3, batch_size=10)[0]
+    step = epoch_rows(_blocks(10), seed=0, epoch=1, rank=1, workers=3, batch_size=10)[0]
     assert (step.images, step.place) == (10, slice(3, 6))
     assert step.batch[step.place].tolist() == step.rows.tolist()
     assert sorted(step.batch) == list(range(10))
@@ -57,7 +109,7 @@ def test_the_smallest_share_of_any_worker_in_any_step() -> None:
         shares = [
             len(step.rows)
             for rank in range(workers)
-            for step in epoch_rows(rows, seed=0, epoch=1, rank=rank, workers=workers, batch_size=batch_size)
+            for step in epoch_rows(_blocks(rows), seed=0, epoch=1, rank=rank, workers=workers, batch_size=batch_size)
         ]
         assert min(shares) == smallest_share(rows, workers=workers, batch_size=batch_size)
 

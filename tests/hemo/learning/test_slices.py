@@ -34,7 +34,7 @@ def test_the_first_images_of_test(make_training_set: Callable[..., str], count: 
     folder = make_training_set()
     wanted = read_training_set(folder).test
     assert wanted is not None
-    np.testing.assert_array_equal(first_images(folder, CARD, count), wanted.images[:count])
+    np.testing.assert_array_equal(first_images(folder, CARD, count), wanted.images.pixels[:count])
 
 
 def test_columns_come_with_their_images(make_training_set: Callable[..., str]) -> None:
