@@ -173,6 +173,14 @@ def list_files(location: str) -> list[str]:
         return sorted(found.removeprefix(root) for found in fs.find(path) if found.startswith(root))
 
 
+def list_folders(location: str) -> list[str]:
+    """Return the names of the folders directly in `location`, sorted; empty if there is no such folder."""
+    fs, path = filesystem(location)
+    with _faults_told():
+        found = fs.ls(path, detail=True) if fs.isdir(path) else []
+    return sorted(entry["name"].rstrip("/").rsplit("/", 1)[-1] for entry in found if entry["type"] == "directory")
+
+
 def remove(location: str) -> None:
     """Remove the file or folder at `location`; nothing happens if there is none."""
     fs, path = filesystem(location)

@@ -18,6 +18,7 @@ from hemo.config.pipeline import PipelineConfig
 from hemo.config.plan import PlanConfig
 from hemo.config.predict import PredictConfig
 from hemo.config.report import ReportConfig
+from hemo.config.status import StatusConfig
 from hemo.config.train import TrainConfig
 from hemo.config.tune import TuneConfig
 
@@ -34,6 +35,7 @@ CONFIGS: dict[str, type[Config]] = {
     "plan": PlanConfig,
     "predict": PredictConfig,
     "report": ReportConfig,
+    "status": StatusConfig,
     "train": TrainConfig,
     "tune": TuneConfig,
 }

@@ -1,11 +1,16 @@
 """What the cluster has now, for whatever is told `auto`. What it could grow to, Ray does not say."""
 
+import math
+
 import ray
 
 from hemo.cluster.session import is_local
 from hemo.config.train import WorkersConfig
 from hemo.config.tune import TuneConfig
 from hemo.errors import ConfigError
+
+GPU_PARTS = 10_000
+"""Ray counts resources in such parts, rounded: a share must be rounded down, or the last trial would not fit."""
 
 
 def gpus_per_worker(workers: WorkersConfig) -> float:
@@ -23,6 +28,19 @@ def gpus_per_worker(workers: WorkersConfig) -> float:
             "asked for, ask: --workers.gpus 1 (0 for none), and for `tune` --concurrent N"
         )
     return 1.0 if present.get("GPU") else 0.0
+
+
+def gpus_per_trial_worker(config: TuneConfig) -> float:
+    """Return GPUs a worker of a sweep's trials gets: as told, or what lets `concurrent` trials run at once.
+
+    For `auto` that is one GPU, or a share of one where the cluster has fewer than trials. Several workers of a trial
+    never share a GPU: they could not talk to each other.
+    """
+    gpus = gpus_per_worker(config.workers)
+    if config.workers.gpus != "auto" or config.workers.count > 1 or config.concurrent == "auto" or not gpus:
+        return gpus
+    sharing = math.ceil(config.concurrent / _present()["GPU"])
+    return math.floor(GPU_PARTS / sharing) / GPU_PARTS
 
 
 def trials_at_once(config: TuneConfig, gpus: float, count: int) -> int:
@@ -60,7 +78,7 @@ def plan_in_words(config: TuneConfig, count: int) -> str:
     Raises:
         ConfigError: If `auto` has nothing to count.
     """
-    gpus = gpus_per_worker(config.workers)
+    gpus = gpus_per_trial_worker(config)
     at_once, wanted, present = trials_at_once(config, gpus, count), trial_needs(config.workers, gpus), _present()
     there = {kind: present.get(kind, 0.0) for kind in wanted}
     short = any(there[kind] < at_once * amount for kind, amount in wanted.items())

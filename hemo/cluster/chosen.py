@@ -1,12 +1,12 @@
 """What a search chose: the trial with the best validation figure, and its test figures, read once."""
 
 from collections.abc import Sequence
-from typing import Literal
 
 import pyarrow as pa
 import torch
 
 from hemo.cluster.trial import checkpoint_folder, judged_fields, split_predictions
+from hemo.config.tune import SearchConfig
 from hemo.errors import HemoError, SourceError, TrialError
 from hemo.learning.checkpoint import load_checkpoint
 from hemo.learning.evaluate import evaluate
@@ -16,26 +16,43 @@ from hemo.learning.judge import judge
 from hemo.learning.loss import build_loss
 from hemo.learning.memory import memory_told
 from hemo.learning.worker import Worker
+from hemo.study.objectives import cost, objective_figures, pareto_front
 from hemo.study.record import TrialRecord, read_predictions, write_record
 
 
-def chosen_record(
-    records: Sequence[TrialRecord], metric: Literal["val_loss", "val_accuracy", "val_auroc"]
-) -> TrialRecord:
-    """Return the complete trial whose best epoch has the best figure, marked as selected; of equal ones the first.
+def chosen_record(records: Sequence[TrialRecord], search: SearchConfig) -> TrialRecord:
+    """Return the complete trial that a search chooses, marked as selected; of equal ones the first.
 
-    The figure is the one the search was told: of the epoch with the lowest validation loss, at threshold 0.5.
+    It is the one with the best `metric`; of several objectives, the best of those that no other trial beats in all.
 
     Raises:
-        HemoError: If no complete trial has that figure.
+        HemoError: If no complete trial has these figures.
     """
-    name = metric.removeprefix("val_")
-    sign = 1 if name == "loss" else -1
-    complete = [record for record in records if record.status == "complete" and name in record.best_epoch_val]
-    if not complete:
-        raise HemoError(f"no complete trial has {metric}: nothing can be chosen; search on val_loss")
-    best = min(complete, key=lambda record: sign * record.best_epoch_val[name])
-    return best.model_copy(update={"selected_by": metric, "selected_among": len(records)})
+    front = pareto_front(records, search.optimised)
+    if not front:
+        wanted = " and ".join(search.optimised)
+        raise HemoError(f"no complete trial has {wanted}: nothing can be chosen; search on val_loss")
+    best = min(front, key=lambda record: cost(objective_figures(record)[search.metric], search.metric))
+    return best.model_copy(update={"selected_by": selection_rule(search), "selected_among": len(records)})
+
+
+def selection_rule(search: SearchConfig) -> str:
+    """Return what a search chooses by: `val_loss`, or `val_auroc on the Pareto front of val_auroc, latency_ms`."""
+    front = f" on the Pareto front of {', '.join(search.objectives)}" if search.objectives else ""
+    return search.metric + front
+
+
+def front_lines(records: Sequence[TrialRecord], search: SearchConfig) -> list[str]:
+    """Return a line for each trial on the Pareto front of several objectives, below one that says what that is."""
+    if not search.objectives:
+        return []
+    front = pareto_front(records, search.objectives)
+    lines = [f"Pareto front of {', '.join(search.objectives)}: {len(front)} of {len(records)} trials"]
+    for record in front:
+        figures = objective_figures(record)
+        told = ", ".join(f"{objective} {figures[objective]:.4g}" for objective in search.objectives)
+        lines.append(f"  {record.config.name}: {told}")
+    return lines
 
 
 def with_test(record: TrialRecord, out: str, data: TrialData, worker: Worker) -> TrialRecord:

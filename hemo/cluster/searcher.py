@@ -5,10 +5,12 @@ start, and leaves trials without a metric running for ever. Tune's `Searcher` an
 """
 
 import json
+import math
+import time
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import optuna
 from optuna.distributions import BaseDistribution
@@ -20,12 +22,13 @@ from ray.tune.search import Searcher
 
 from hemo.config.digest import digest_of
 from hemo.config.trial import TrialConfig
-from hemo.config.tune import SearchConfig, TuneConfig
+from hemo.config.tune import MINIMISED, Objective, SearchConfig, TuneConfig
 from hemo.errors import ConfigError
 from hemo.storage import is_local, join
 from hemo.study.space import point_trial
 
 JOURNAL = "optuna-journal.log"
+DIRECTIONS = {"min": StudyDirection.MINIMIZE, "max": StudyDirection.MAXIMIZE}
 ENDED = (TrialState.COMPLETE, TrialState.PRUNED)
 LOST = "hemo:lost"
 """Study attribute: numbers of trials that ended in the study but have no record, and were queued again."""
@@ -39,15 +42,28 @@ def open_study(config: TuneConfig, search: SearchConfig, training_set_digest: st
     Raises:
         ConfigError: If its storage cannot be used.
     """
-    deciding = search.model_dump(mode="json", exclude={"trials", "first", "seed", "storage"})
+    beside = {"trials", "first", "seed", "storage"} | ({"objectives"} if not search.objectives else set())
+    deciding = search.model_dump(mode="json", exclude=beside)
     named = {"search": deciding, "trial": config.trial.digested(), "training_set": training_set_digest}
     name = digest_of(named if search.storage == "journal" else {**named, "out": config.out})
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     storage = _storage(config, search)
-    direction = StudyDirection.MINIMIZE if search.metric == "val_loss" else StudyDirection.MAXIMIZE
-    study = optuna.create_study(storage=storage, study_name=f"hemo-{name}", direction=direction, load_if_exists=True)
-    study.sampler = _sampler(search.seed + len(study.trials))
+    study = optuna.create_study(
+        storage=storage,
+        study_name=f"hemo-{name}",
+        directions=[DIRECTIONS[mode_of(objective)] for objective in search.optimised],
+        load_if_exists=True,
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        study.set_metric_names(list(search.optimised))  # heads of the dashboard's columns
+        study.sampler = _sampler(search.seed + len(study.trials))
     return study
+
+
+def mode_of(objective: Objective) -> Literal["min", "max"]:
+    """Return which figures of an objective are better, in Tune's words."""
+    return "min" if objective in MINIMISED else "max"
 
 
 def plan_points(study: optuna.Study, search: SearchConfig, recorded: Callable[[Mapping[str, Any]], bool]) -> int:
@@ -90,9 +106,7 @@ def _point(trial: FrozenTrial) -> dict[str, Any]:
 
 def _sampler(seed: int) -> optuna.samplers.BaseSampler:
     """Return TPE over all fields together, which also learns from trials that still run."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        return optuna.samplers.TPESampler(seed=seed, multivariate=True, constant_liar=True)
+    return optuna.samplers.TPESampler(seed=seed, multivariate=True, constant_liar=True)
 
 
 def _storage(config: TuneConfig, search: SearchConfig) -> BaseStorage:
@@ -118,7 +132,13 @@ class StudySearcher(Searcher):
     """Asks an Optuna study for points, and tells it how they did."""
 
     def __init__(
-        self, study: optuna.Study, space: Mapping[str, BaseDistribution], base: TrialConfig, metric: str
+        self,
+        study: optuna.Study,
+        space: Mapping[str, BaseDistribution],
+        base: TrialConfig,
+        optimised: Sequence[Objective],
+        *,
+        until: float = math.inf,
     ) -> None:
         """Stand between Tune and a study.
 
@@ -126,32 +146,42 @@ class StudySearcher(Searcher):
             study: Of the search.
             space: Dotted field -> distribution.
             base: What every trial starts from.
-            metric: Such as `val_loss`.
+            optimised: What the study is told of a trial, such as `val_loss`.
+            until: When no trial is begun any more, by `time.monotonic`.
         """
-        super().__init__(metric=metric, mode="min" if metric == "val_loss" else "max")
+        super().__init__()
         self._study, self._space, self._base = study, dict(space), base
+        self._optimised, self._until = tuple(optimised), until
         self._asked: dict[str, optuna.Trial] = {}
+        self.begun = 0
 
-    def suggest(self, trial_id: str) -> dict[str, Any]:
-        """Return the next point as a trial's config."""
+    def suggest(self, trial_id: str) -> Any:
+        """Return the next point as a trial's config; Tune's own word for the end once the time is over."""
+        if time.monotonic() >= self._until:
+            return Searcher.FINISHED
         asked = self._study.ask(fixed_distributions=self._space)
         self._asked[trial_id] = asked
+        self.begun += 1
         return {"trial": point_trial(self._base, asked.params).model_dump(mode="json")}
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
-        """Tell the study an epoch's figure; one that is not defined, such as AUROC of one label only, is none."""
-        if "status" not in result and self.metric in result:
-            self._asked[trial_id].report(result[self.metric], step=result["epoch"])
+        """Tell the study an epoch's figure; one that is not defined, such as AUROC of one label only, is none.
+
+        Of several objectives Optuna takes no figures on the way.
+        """
+        first, *others = self._optimised
+        if not others and "status" not in result and first in result:
+            self._asked[trial_id].report(result[first], step=result["epoch"])
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         """Tell the study how a trial ended; one without a status was stopped by the scheduler.
 
-        A complete one without the metric tells the study nothing: it counts as failed.
+        A complete one that lacks an objective tells the study nothing: it counts as failed.
         """
         status = "failed" if error or result is None else result.get("status", "pruned")
         asked = self._asked.pop(trial_id)
-        if status == "complete" and result is not None and self.metric in result:
-            self._study.tell(asked, result[self.metric])
+        if status == "complete" and result is not None and all(objective in result for objective in self._optimised):
+            self._study.tell(asked, [result[objective] for objective in self._optimised])
         else:
             self._study.tell(asked, state=TrialState.PRUNED if status == "pruned" else TrialState.FAIL)
 

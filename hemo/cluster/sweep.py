@@ -1,14 +1,18 @@
 """A grid or a search, by Ray Tune: one record a trial, whatever becomes of it."""
 
-from collections.abc import Mapping
+import math
+import time
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import ray
 
-from hemo.cluster.capacity import gpus_per_worker, plan_in_words
-from hemo.cluster.chosen import chosen_record, with_test
+from hemo.cluster.capacity import gpus_per_trial_worker, plan_in_words, trials_at_once
+from hemo.cluster.cells import CellSearcher
+from hemo.cluster.chosen import chosen_record, front_lines, with_test
 from hemo.cluster.feed import put_training_set
 from hemo.cluster.fit import RAY_FOLDER, check_workers
+from hemo.cluster.provenance import now
 from hemo.cluster.searcher import StudySearcher, ended_trials, open_study, plan_points
 from hemo.cluster.track import TrackedTrial, check_tracking, track_test
 from hemo.cluster.trainable import training_job, trial_worker
@@ -25,6 +29,7 @@ from hemo.learning.images import read_training_set
 from hemo.storage import join, remove, require_writable
 from hemo.study.grid import grid_trials
 from hemo.study.overrides import changed
+from hemo.study.progress import PlannedTrial, SweepPlan, write_plan
 from hemo.study.record import TrialRecord, has_record, read_record, record_digest, write_record
 from hemo.study.space import point_trial, search_space
 
@@ -49,6 +54,8 @@ def tune_models(config: TuneConfig) -> list[TrialRecord]:
     elif config.search is not None:
         records = _search(config, config.search, card)
     remove(join(config.out, RAY_FOLDER))
+    if not records:
+        raise ConfigError(f"hours: {config.hours} h were over before a trial had begun; give more")
     if all(record.status == "failed" for record in records):
         first = records[0].reason
         raise HemoError(f"all {len(records)} trials failed; the first: {first} (records in {config.out})")
@@ -68,8 +75,10 @@ def _grid(config: TuneConfig, grid: GridConfig, card: TrainingSetCard) -> list[T
     ]
     _say_plan(config, len(trials), len(missing))
     if missing:
-        run_trials(config, put_training_set(config.training_set, config.feed), missing, len(missing))
-    return [_tested(read_record(config.out, digest), config) for digest in digests]
+        named = digest_of({"trial": config.trial.digested(), "training_set": card.digest})
+        plan = _plan(config, f"grid-{named}", trials, digests, len(missing))
+        _run(config, CellSearcher(missing, until=_until(config)), plan, len(missing))
+    return [_tested(read_record(config.out, digest), config) for digest in digests if has_record(config.out, digest)]
 
 
 def _search(config: TuneConfig, search: SearchConfig, card: TrainingSetCard) -> list[TrialRecord]:
@@ -85,27 +94,63 @@ def _search(config: TuneConfig, search: SearchConfig, card: TrainingSetCard) -> 
     left = plan_points(study, search, recorded)
     _say_plan(config, search.trials, left)
     if left:
-        searcher = StudySearcher(study, space, config.trial, search.metric)
-        run_trials(config, put_training_set(config.training_set, config.feed), searcher, left)
+        ended = ended_trials(study, config.trial)
+        plan = _plan(config, study.study_name, ended, [record_digest(trial, card.digest) for trial in ended], left)
+        searcher = StudySearcher(study, space, config.trial, search.optimised, until=_until(config))
+        _run(config, searcher, plan, left)
     digests = dict.fromkeys(record_digest(trial, card.digest) for trial in ended_trials(study, config.trial))
     records = [read_record(config.out, digest) for digest in digests if has_record(config.out, digest)]
     if not records:
         raise HemoError(f"no trial of the search has a record in {config.out}; run it again")
     if all(record.status != "complete" for record in records):
         return records
-    chosen = chosen_record(records, search.metric)
-    to_stderr(f"chosen by {search.metric}: {chosen.config.name}; now its test split is read")
+    chosen = chosen_record(records, search)
+    for line in front_lines(records, search):
+        to_stderr(line)
+    to_stderr(f"chosen by {chosen.selected_by}: {chosen.config.name}; now its test split is read")
     if "test" in chosen.metrics:
         write_record(config.out, chosen, None)
     chosen = _tested(chosen, config)
     return [chosen if record.digest == chosen.digest else record for record in records]
 
 
+def _until(config: TuneConfig) -> float:
+    """Return when no trial is begun any more, by `time.monotonic`."""
+    return math.inf if config.hours == "unlimited" else time.monotonic() + 3600 * config.hours
+
+
+def _plan(config: TuneConfig, name: str, trials: Sequence[TrialConfig], digests: Sequence[str], left: int) -> SweepPlan:
+    """Return what the sweep wants, for whoever looks at the folder of records."""
+    search = config.search
+    return SweepPlan(
+        name=name,
+        kind="search" if search else "grid",
+        trials=tuple(
+            PlannedTrial(digest=digest, name=trial.name, epochs=trial.training.epochs)
+            for trial, digest in zip(trials, digests, strict=True)
+        ),
+        count=search.trials if search else len(trials),
+        at_once=trials_at_once(config, gpus_per_trial_worker(config), left),
+        began=now(),
+    )
+
+
+def _run(config: TuneConfig, searcher: CellSearcher | StudySearcher, plan: SweepPlan, left: int) -> None:
+    """Run the trials that are left, and say so if the time was over before all had begun."""
+    write_plan(config.out, plan)
+    run_trials(config, put_training_set(config.training_set, config.feed), searcher, plan, left)
+    if searcher.begun < left and config.hours != "unlimited":
+        to_stderr(
+            f"hours: {config.hours:g} h are over, {left - searcher.begun} of {left} trials were not begun; run the "
+            "same command again to go on"
+        )
+
+
 def _tested(record: TrialRecord, config: TuneConfig) -> TrialRecord:
     """Return the record with test figures; a complete one may lack them if a search wrote it."""
     if record.status != "complete" or "test" in record.metrics:
         return record
-    gpus = gpus_per_worker(config.workers)
+    gpus = gpus_per_trial_worker(config)
     task = ray.remote(num_cpus=config.workers.cpus, num_gpus=gpus)(_read_test)
     tested: TrialRecord = ray.get(task.remote(record, config, gpus))
     return tested

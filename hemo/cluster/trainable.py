@@ -15,7 +15,7 @@ from hemo.cluster.trial import failed_record, run_trial
 from hemo.config.train import TrainConfig
 from hemo.config.trial import TrialConfig
 from hemo.config.tune import TuneConfig
-from hemo.errors import HemoError
+from hemo.errors import HemoError, UserError
 from hemo.learning.figures import EpochFigures, Reporter
 from hemo.learning.worker import Worker
 from hemo.study.record import TrialRecord, has_record, is_finished, read_record, record_digest, write_record
@@ -71,13 +71,10 @@ class TrialRun(tune.Trainable):
             return read_record(self._job.out, digest)
 
         def run(told: Reporter) -> TrialRecord:
-            try:
-                return run_trial(trial, self._job.training_set, self._job.out, reporter=told, worker=worker, data=data)
-            except HemoError as error:
-                return self._failed(trial, error)
+            return run_trial(trial, self._job.training_set, self._job.out, reporter=told, worker=worker, data=data)
 
         tracked = TrackedTrial(self._job.tracking, self._job.out, digest, trial, data.card, worker)
-        return track_trial(tracked, reporter, run)
+        return track_trial(tracked, reporter, lambda told: self._retried(trial, lambda: run(told)))
 
     def _stops_trials(self) -> bool:
         """Tell whether the sweep's scheduler may stop a trial, and one that it stopped is over."""
@@ -85,10 +82,20 @@ class TrialRun(tune.Trainable):
 
     def _by_workers(self, trial: TrialConfig, _: Reporter) -> TrialRecord:
         """Run the trial in a group of workers, which nobody stops early."""
-        try:
-            return train_model(training_job(self._job, trial), self._resident)
-        except HemoError as error:
-            return self._failed(trial, error)
+        return self._retried(trial, lambda: train_model(training_job(self._job, trial), self._resident))
+
+    def _retried(self, trial: TrialConfig, run: Callable[[], TrialRecord]) -> TrialRecord:
+        """Return how a trial ended; one that failed is run again as often as configured, a user's mistake is not."""
+        for left in reversed(range(self._job.retries + 1)):
+            try:
+                record = run()
+            except UserError as error:
+                return self._failed(trial, error)
+            except HemoError as error:
+                record = self._failed(trial, error)
+            if record.status != "failed" or not left:
+                break
+        return record
 
     def _failed(self, trial: TrialConfig, error: HemoError) -> TrialRecord:
         """Return the record of a trial that cannot work, and write it if the trial did not: the others go on."""

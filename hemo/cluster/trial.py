@@ -8,6 +8,7 @@ import pyarrow as pa
 import torch
 from numpy.typing import NDArray
 
+from hemo.cluster.noted import NotedReporter
 from hemo.cluster.provenance import commit, hardware, now, versions
 from hemo.config.trial import TrainingConfig, TrialConfig
 from hemo.curation.card import TrainingSetCard, read_card
@@ -25,6 +26,7 @@ from hemo.learning.order import smallest_share
 from hemo.learning.weights import check_weights
 from hemo.learning.worker import Worker, all_or_none
 from hemo.storage import join, remove
+from hemo.study.progress import clear_progress
 from hemo.study.record import (
     PREDICTION_SCHEMA,
     EpochRecord,
@@ -155,14 +157,16 @@ def run_trial(
         check_shares(len(splits.train), workers=worker.count, training=config.training)
     torch.set_num_threads(worker.threads)
     state_at = join(checkpoint_folder(out, digest), STATE)
+    told = _noted(reporter, worker, out, digest, config)
     try:
-        result = fit(config, splits, reporter=reporter, worker=worker, state_at=state_at)
+        result = fit(config, splits, reporter=told, worker=worker, state_at=state_at)
     except Exception as error:  # whatever a trial dies of is part of the comparison
         if not _is_failure(error, worker):
             raise
         reason = str(error) if isinstance(error, TrialError | SourceError) else f"{type(error).__name__}: {error}"
         record = failed_record(config, card, worker, reason)
         write_record(out, record, None)
+        clear_progress(out, digest)
         return record
     return _finish(out, result, splits, _record(config, card, splits, result, worker), card, worker)
 
@@ -175,6 +179,15 @@ def _is_failure(error: Exception, worker: Worker) -> bool:
     if worker.count > 1:
         return isinstance(error, TrialError | SourceError)
     return not isinstance(error, UserError)
+
+
+def _noted(reporter: Reporter, worker: Worker, out: str, digest: str, config: TrialConfig) -> Reporter:
+    """Let the first worker note how far the trial is; it says so before the first epoch has ended."""
+    if not worker.leads:
+        return reporter
+    noted = NotedReporter(reporter, out, digest, config)
+    noted.begin()
+    return noted
 
 
 def failed_record(config: TrialConfig, card: TrainingSetCard, worker: Worker, reason: str) -> TrialRecord:
@@ -255,6 +268,7 @@ def _finish(
         write_checkpoint(folder, result.model, _checkpoint_card(record, card, result))
         write_record(out, record, predictions_table(result, splits))
         remove(join(folder, STATE))
+        clear_progress(out, record.digest)
     return record
 
 

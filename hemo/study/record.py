@@ -13,7 +13,7 @@ from hemo.config.fields import Config
 from hemo.config.trial import TrialConfig
 from hemo.config.weights import find_weights
 from hemo.errors import ConfigError, SourceError
-from hemo.storage import exists, filesystem, join, read_bytes, read_json, write_bytes, write_json
+from hemo.storage import exists, filesystem, join, list_folders, read_bytes, read_json, write_bytes, write_json
 
 RECORD_SCHEMA_VERSION = 2
 
@@ -200,17 +200,10 @@ def read_records(folder: str) -> list[TrialRecord]:
     Raises:
         SourceError: If there is none.
     """
-    digests = [name for name in _folders(folder) if has_record(folder, name)]
+    digests = [name for name in list_folders(folder) if has_record(folder, name)]
     if not digests:
         raise SourceError(f"{folder} holds no trial records; `hemo train` and `hemo tune` write them")
     return [read_record(folder, digest) for digest in digests]
-
-
-def _folders(location: str) -> list[str]:
-    """Return the names of the folders directly in `location`, sorted; empty if there is no such folder."""
-    fs, path = filesystem(location)
-    found = fs.ls(path, detail=True) if fs.isdir(path) else []
-    return sorted(entry["name"].rstrip("/").rsplit("/", 1)[-1] for entry in found if entry["type"] == "directory")
 
 
 def read_predictions(folder: str, digest: str) -> pa.Table:

@@ -3,7 +3,7 @@
 import pytest
 import ray
 
-from hemo.cluster.capacity import gpus_per_worker, plan_in_words, trials_at_once
+from hemo.cluster.capacity import gpus_per_trial_worker, gpus_per_worker, plan_in_words, trials_at_once
 from hemo.config.train import WorkersConfig
 from hemo.config.tune import TuneConfig
 from hemo.errors import ConfigError
@@ -43,6 +43,27 @@ def test_gpus_of_a_worker(cluster):
     assert (gpus_per_worker(WorkersConfig()), gpus_per_worker(WorkersConfig(gpus=0.25))) == (1.0, 0.25)
     cluster(CPU=8.0)
     assert gpus_per_worker(WorkersConfig()) == 0.0
+
+
+@pytest.mark.parametrize(
+    ("fields", "expected"),
+    [
+        ({"concurrent": 2}, 1.0),  # as many GPUs as trials
+        ({"concurrent": 5}, 0.3333),  # three on one GPU, two on the other; rounded down to what Ray counts
+        ({"concurrent": 12}, 0.1666),
+        ({}, 1.0),
+        ({"concurrent": 5, "workers": {"gpus": 1}}, 1.0),  # as told
+        ({"concurrent": 5, "workers": {"count": 2}}, 1.0),  # workers of one trial never share
+    ],
+)
+def test_gpus_are_shared_by_as_many_trials_as_are_asked_for(cluster, fields, expected):
+    cluster(CPU=8.0, GPU=2.0)
+    assert gpus_per_trial_worker(job(**fields)) == expected
+
+
+def test_without_gpus_there_is_nothing_to_share(cluster):
+    cluster(CPU=8.0)
+    assert gpus_per_trial_worker(job(concurrent=5)) == 0.0
 
 
 def test_a_cluster_whose_workers_are_still_to_come_is_not_guessed_at(cluster, monkeypatch):

@@ -1,8 +1,12 @@
 """The study behind a search: what it is told, and how it goes on."""
 
+import time
+
 import optuna
 import pytest
+from optuna.study import StudyDirection
 from optuna.trial import TrialState
+from ray.tune.search import Searcher
 
 from hemo.cluster.searcher import JOURNAL, StudySearcher, ended_trials, open_study, plan_points
 from hemo.config.tune import TuneConfig
@@ -19,7 +23,7 @@ def job(tmp_path, **search):
 def begin(config, digest="feed"):
     study = open_study(config, config.search, digest)
     space = search_space(config.trial, config.search)
-    return study, StudySearcher(study, space, config.trial, config.search.metric)
+    return study, StudySearcher(study, space, config.trial, config.search.optimised)
 
 
 def recorded(point):
@@ -72,6 +76,36 @@ def test_a_shared_database_keeps_searches_of_other_folders_apart(tmp_path):
     storage = f"sqlite:///{tmp_path}/study.db"
     names = {begin(job(tmp_path / out, storage=storage))[0].study_name for out in ("a", "b", "a")}
     assert len(names) == 2
+
+
+def test_several_objectives_are_told_together(tmp_path):
+    """Optuna takes no figures on the way of them; a trial that lacks one counts as failed."""
+    both = {"objectives": ["val_accuracy", "latency_ms"], "metric": "val_accuracy", "scheduler": "none"}
+    study, searcher = begin(job(tmp_path, **both))
+    for name in "ab":
+        searcher.suggest(name)
+        searcher.on_trial_result(name, {"epoch": 1, "val_accuracy": 0.5})
+    searcher.on_trial_complete("a", {"epoch": 3, "val_accuracy": 0.75, "latency_ms": 4.5, "status": "complete"})
+    searcher.on_trial_complete("b", {"epoch": 3, "val_accuracy": 0.75, "status": "complete"})
+    assert study.directions == [StudyDirection.MAXIMIZE, StudyDirection.MINIMIZE]
+    assert (study.trials[0].values, states(study)) == ([0.75, 4.5], [TrialState.COMPLETE, TrialState.FAIL])
+    assert study.metric_names == ["val_accuracy", "latency_ms"]
+
+
+def test_no_point_is_asked_for_when_the_time_is_over(tmp_path):
+    study, searcher = begin(job(tmp_path))
+    late = StudySearcher(study, searcher._space, searcher._base, ["val_loss"], until=time.monotonic() - 1)
+    assert late.suggest("a") == Searcher.FINISHED
+    assert (late.begun, states(study)) == (0, [])
+    early = StudySearcher(study, searcher._space, searcher._base, ["val_loss"], until=time.monotonic() + 60)
+    early.suggest("b")
+    assert (early.begun, len(study.trials)) == (1, 1)
+
+
+def test_a_search_of_one_metric_keeps_its_study(tmp_path):
+    """The name was given before a search could have several objectives."""
+    study, _ = begin(job(tmp_path))
+    assert study.study_name == "hemo-98d0d426d62ddb10"
 
 
 def test_a_suggestion_is_a_whole_trial(tmp_path):

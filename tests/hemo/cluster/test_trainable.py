@@ -8,7 +8,7 @@ from hemo.cluster import trainable
 from hemo.cluster.trainable import Steps, TrialRun, epoch_result, record_result, trial_worker
 from hemo.config.trial import TrialConfig
 from hemo.config.tune import TuneConfig
-from hemo.errors import TrialError
+from hemo.errors import ConfigError, TrialError
 from hemo.learning.figures import EpochFigures
 from hemo.learning.images import TrialData
 from hemo.study.record import TrialRecord, record_digest, write_record
@@ -111,6 +111,31 @@ def test_a_failure_that_is_recorded_is_left_as_it_is(monkeypatch, tmp_path):
     write_record(str(tmp_path), known, None)
     run = trial_run(tmp_path, grid={"axes": {"seed": [1]}})
     assert run._failed(TrialConfig(), TrialError("the trial failed: diverged")).reason == "diverged"
+
+
+@pytest.mark.parametrize(
+    ("ends", "retries", "status", "runs"),
+    [
+        (["failed", "complete"], 1, "complete", 2),
+        (["failed", "failed", "complete"], 1, "failed", 2),
+        (["failed", "complete"], 0, "failed", 1),
+        ([TrialError("lost"), TrialError("lost"), "complete"], 2, "complete", 3),
+        ([TrialError("lost")], 0, "failed", 1),
+        ([ConfigError("no such weights")], 3, "failed", 1),  # nobody but the user can mend it
+    ],
+)
+def test_a_failed_trial_is_run_again_as_often_as_configured(monkeypatch, tmp_path, ends, retries, status, runs):
+    left = list(ends)
+
+    def attempt():
+        end = left.pop(0)
+        if isinstance(end, Exception):
+            raise end
+        return record(end, 1)
+
+    monkeypatch.setattr(trainable, "failed_record", lambda *_: record("failed", 0))
+    run = trial_run(tmp_path, grid={"axes": {"seed": [1]}}, retries=retries)
+    assert (run._retried(TrialConfig(), attempt).status, len(ends) - len(left)) == (status, runs)
 
 
 @pytest.mark.parametrize(("scheduler", "expected"), [("asha", "pruned"), ("none", "run again")])

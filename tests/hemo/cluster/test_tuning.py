@@ -6,7 +6,7 @@ import pytest
 from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, MedianStoppingRule
 
 from hemo.cluster import tuning
-from hemo.cluster.tuning import TrialLines, most_epochs, record_losses, trial_resources, trial_scheduler
+from hemo.cluster.tuning import most_epochs, record_losses, trial_resources, trial_scheduler
 from hemo.config.trial import TrialConfig
 from hemo.config.tune import TuneConfig
 from hemo.errors import OutputError
@@ -45,31 +45,6 @@ def test_most_epochs_of_a_search():
     assert most_epochs(job({"space": {"training.epochs": {"choices": [9, 5]}}})) == 9
 
 
-class EndedTrial:
-    """What Tune hands to a callback."""
-
-    def __init__(self, name, error=None, **result):
-        self.config, self.last_result, self._error = {"trial": {"name": name}}, result, error
-
-    def get_error(self):
-        return self._error
-
-
-def test_a_line_for_each_trial_that_ends(capsys):
-    lines = TrialLines(4, "val_accuracy")
-    lines.on_trial_complete(1, [], EndedTrial("a", status="complete", epoch=3, val_loss=0.5, val_accuracy=0.75))
-    lines.on_trial_complete(1, [], EndedTrial("b", status="complete", epoch=3, val_loss=0.25, val_accuracy=0.5))
-    lines.on_trial_complete(1, [], EndedTrial("c", epoch=1, val_loss=0.7))
-    lines.on_trial_error(1, [], EndedTrial("d", error=RuntimeError("first line\nthe worker died")))
-    assert capsys.readouterr().err.splitlines() == [
-        "1/4 trials: a: complete after 3 epochs, val_loss 0.5000, val_accuracy 0.7500; best val_accuracy 0.7500: a",
-        "2/4 trials: b: complete after 3 epochs, val_loss 0.2500, val_accuracy 0.5000; best val_accuracy 0.7500: a",
-        "3/4 trials: c: pruned after 1 epochs, val_loss 0.7000; best val_accuracy 0.7500: a",
-        "4/4 trials: d: failed: the worker died; best val_accuracy 0.7500: a",
-    ]
-    assert lines.lost == [({"name": "d"}, "the worker died")]
-
-
 def test_one_loss_that_cannot_be_recorded_does_not_hide_the_others(monkeypatch, tmp_path):
     written = []
 
@@ -86,8 +61,3 @@ def test_one_loss_that_cannot_be_recorded_does_not_hide_the_others(monkeypatch, 
         record_losses(lost, job(out=str(tmp_path)), resident, 0.0)
     assert written == ["b", "c"]
     assert fault.value.__notes__ == ["a failed (killed) and could not be recorded"]
-
-
-def test_a_trial_without_the_metric_is_no_best_one(capsys):
-    TrialLines(1, "val_auroc").on_trial_complete(1, [], EndedTrial("a", status="complete", epoch=3, val_loss=0.5))
-    assert capsys.readouterr().err == "1/1 trials: a: complete after 3 epochs, val_loss 0.5000\n"
