@@ -25,6 +25,7 @@ def ray_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     from hemo.cluster.session import connected
     from hemo.config.cluster import ClusterConfig
 
+    os.environ["WANDB_MODE"] = "offline"  # workers inherit it: a developer's key is not used
     with connected(ClusterConfig(address="local", cpus=2, temp_dir=str(tmp_path_factory.mktemp("ray")))):
         yield
 
