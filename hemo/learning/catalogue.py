@@ -15,6 +15,7 @@ from hemo.learning.backbones import (
     smallest_side,
     timm_name,
 )
+from hemo.learning.convnet import EXAMPLES, own_backbone
 from hemo.learning.model import parameter_count
 from hemo.learning.weights import weights_place
 
@@ -24,21 +25,21 @@ class BackboneFacts:
     """One backbone."""
 
     name: str  # as `model.backbone` takes it
-    timm_name: str
+    timm_name: str  # empty: it is hemo's own
     parameters: int | None  # without classifier; None: it cannot be used, as timm does not build it without its pooling
-    input_px: int  # side of the images its weights were trained with
+    input_px: int | None  # side of the images its weights were trained with; None: there are no such weights
     smallest_px: int | None  # smallest square side it takes; None where it is bound to sizes of its own
     weights: tuple[str, ...]  # timm's tags of weights, that of `imagenet` first; empty: none
     from_where: str  # of the weights of `imagenet`: file and repository, or address; empty: none
 
 
 def listed_backbones(containing: str, channels: int) -> Iterator[BackboneFacts]:
-    """Yield what is known of the sources' backbones, or of timm's whose name has `containing` in it.
+    """Yield what is known of the sources' backbones and hemo's own, or of timm's whose name has `containing` in it.
 
     Raises:
         ConfigError: If timm has no such name.
     """
-    names = sorted(timm.list_models(f"*{containing}*")) if containing else list(SOURCES_BACKBONES)
+    names = sorted(timm.list_models(f"*{containing}*")) if containing else [*SOURCES_BACKBONES, *EXAMPLES]
     if not names:
         raise ConfigError(f"containing: no backbone of timm has {containing!r} in its name; try a shorter part")
     return (backbone_facts(name, channels) for name in names)
@@ -50,6 +51,9 @@ def backbone_facts(backbone: str, channels: int) -> BackboneFacts:
     Raises:
         ConfigError: If neither the sources nor timm have it.
     """
+    own = own_backbone(backbone, channels)
+    if own is not None:
+        return BackboneFacts(backbone, "", parameter_count(own), None, smallest_side(backbone, channels), (), "")
     name, settings = timm_name(backbone), pretrained_settings(backbone)
     _, height_px, width_px = settings.input_size
     parameters = _parameters(backbone, channels, (height_px, width_px))
@@ -83,8 +87,8 @@ def as_lines(backbones: Iterator[BackboneFacts]) -> Iterator[str]:
     for facts in backbones:
         smallest = "-" if facts.smallest_px is None else f"{facts.smallest_px} px"
         parameters = "cannot be used" if facts.parameters is None else f"{facts.parameters:,}"
-        numbers = (parameters, f"{facts.input_px} px", smallest)
-        yield _line((facts.name, facts.timm_name, *numbers, ", ".join(facts.weights) or "-", facts.from_where or "-"))
+        numbers = (parameters, "-" if facts.input_px is None else f"{facts.input_px} px", smallest)
+        yield _line((facts.name, facts.timm_name or "-", *numbers, ", ".join(facts.weights) or "-", facts.from_where or "-"))
 
 
 def _line(cells: tuple[str, ...]) -> str:

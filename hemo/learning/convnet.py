@@ -11,6 +11,8 @@ NONE = "none"
 FORMS = "CNN(32,64,128), with a number of filters a layer, and none"
 """These backbones in words, for errors and lists."""
 
+EXAMPLES = ("CNN(32,64,128)", NONE)
+
 _STACK = re.compile(r"CNN\((\d{1,4}(?:,\d{1,4})*)\)")
 
 

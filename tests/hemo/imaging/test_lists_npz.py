@@ -144,11 +144,11 @@ def test_a_damaged_file_is_refused(data, detail):
 def test_an_array_that_would_unpack_without_bounds_is_refused():
     bomb = npz(x=bytes(lists_npz.MOST_BYTES + 1), y=Y)
     assert len(bomb) < 1 << 17
-    with pytest.raises(SliceError, match="too_large.*x.npy has 67108865 bytes"):
+    with pytest.raises(SliceError, match=r"too_large.*x\.npy has 67108865 bytes"):
         read_arrays(bomb)
 
 
 def test_more_numbers_than_fit_are_refused(monkeypatch):
     monkeypatch.setattr(lists_npz, "MOST_OPCODES", 20)
-    with pytest.raises(SliceError, match="too_large.*more than 20 numbers"):
+    with pytest.raises(SliceError, match=r"too_large.*more than 20 numbers"):
         read_arrays(texts_npz(TEXTS, LABELS))

@@ -36,6 +36,24 @@ def test_an_unknown_window_is_refused():
         settings(windows=["lung"])
 
 
+def test_digits_are_grey_squares_and_texts_one_row_of_words():
+    digits, texts = settings(corpus="idx", side_px=28), settings(corpus="word_indices", words=500, side_px=64)
+    assert (digits.channels, digits.dtype, digits.sides_px) == (("grey",), "uint8", (28, 28))
+    assert (texts.channels, texts.dtype, texts.sides_px) == (("words",), "uint8", (1, 500))
+    assert texts == settings(corpus="word_indices", words=500) != settings(corpus="word_indices")
+
+
+def test_what_is_stored_of_other_corpora_says_nothing_of_words():
+    assert "words" not in settings().model_dump(mode="json")
+    assert settings(corpus="word_indices").model_dump(mode="json")["words"] == 10_000
+
+
+@pytest.mark.parametrize("corpus", ["idx", "word_indices"])
+def test_what_neither_digits_nor_texts_have_is_refused(corpus):
+    with pytest.raises(ConfigError, match=r"holds (pictures|texts), which have no Hounsfield units"):
+        settings(corpus=corpus, pixels="hu16")
+
+
 @pytest.mark.parametrize("given", [{"pixels": "hu16"}, {"crop": "head"}])
 def test_what_pictures_cannot_be_is_refused(given):
     with pytest.raises(ConfigError, match=r"holds pictures, which have no Hounsfield units"):

@@ -48,6 +48,13 @@ def test_the_sources_backbones_are_listed_unless_a_part_of_a_name_is_given() -> 
     assert next(listed_backbones("", 3)).name == next(iter(SOURCES_BACKBONES)) == "MobileNet"
 
 
+def test_hemos_own_come_last_with_their_form() -> None:
+    """A 3 x 3 convolution of one channel and a filter each, 10 weights; it wants 4 px. No backbone takes anything."""
+    assert backbone_facts("CNN(1)", 1) == BackboneFacts("CNN(1)", "", 10, None, 4, (), "")
+    assert [facts.name for facts in listed_backbones("", 3)][-2:] == ["CNN(32,64,128)", "none"]
+    assert list(as_lines(iter([backbone_facts("none", 3)])))[-1] == "| none | - | 0 | - | 1 px | - | - |"
+
+
 def test_a_name_nothing_has_is_refused() -> None:
     with pytest.raises(ConfigError, match="containing: no backbone of timm has 'zzz' in its name; try a shorter part"):
         listed_backbones("zzz", 3)
