@@ -8,6 +8,7 @@ from functools import cached_property
 from hemo.config.digest import digest_of
 from hemo.study.cells import Cell, cells_of
 from hemo.study.contest import Difference, differences
+from hemo.study.groups import ClassFigures, FormatFigures, figures_by_class, figures_by_format
 from hemo.study.record import TrialRecord
 from hemo.study.rows import Row, figures_of, read_row, read_test, title_of
 from hemo.study.scores import Scores
@@ -32,6 +33,8 @@ class Comparison:
     rows: tuple[Row, ...]
     differences: tuple[Difference, ...] = ()  # the best cell against each other one
     shown: tuple[Shown, ...] = ()  # the trial of each of the best cells that has the lowest validation loss
+    by_format: tuple[FormatFigures, ...] = ()  # of the trial to look at; empty with one pixel format only
+    by_class: tuple[ClassFigures, ...] = ()  # of the trial to look at; empty with one class only
 
     @property
     def first(self) -> TrialRecord:
@@ -97,7 +100,17 @@ def compared(records: Sequence[TrialRecord], folder: str, *, samples: int, seed:
 def _comparison(rows: Sequence[Row], folder: str, samples: int, seed: int) -> Comparison:
     plain = Comparison(tuple(rows))
     found = differences(plain.cells, samples=samples, seed=seed)
-    return Comparison(plain.rows, found, tuple(_shown(plain, folder)))
+    shown = tuple(_shown(plain, folder))
+    if plain.best is None or not shown or shown[0].record is not plain.best.record:
+        return Comparison(plain.rows, found, shown)
+    best, classes = shown[0].scores, shown[0].record.classes
+    return Comparison(
+        plain.rows,
+        found,
+        shown,
+        figures_by_format(best, samples, seed),
+        figures_by_class(best, classes, samples, seed),
+    )
 
 
 def _shown(comparison: Comparison, folder: str) -> list[Shown]:

@@ -1,11 +1,33 @@
 """What stands above a table: what was compared, on which rows, what was reduced, and what is to be beaten."""
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
-from hemo.study.comparison import Comparison, Row, title_of
+from hemo.study.comparison import Comparison
+from hemo.study.contest import verdict
+from hemo.study.record import TrialRecord
+from hemo.study.rows import Row, title_of
+from hemo.study.search import compute_used, search_of
 
 LEAKY = "by_image (leaky: a patient's images stand in several splits)"
+
+
+def split_name(record: TrialRecord) -> str:
+    """Return how a set was split, with a warning where that is leaky."""
+    return LEAKY if record.split == "by_image" else record.split
+
+
+def told(sentences: Sequence[Sequence[str]]) -> str:
+    """Return the sentences of all trials as one text, each with its count where it does not hold for all.
+
+    Args:
+        sentences: Of each trial.
+    """
+    counts = Counter(sentence for trial in sentences for sentence in dict.fromkeys(trial) if sentence)
+    return "; ".join(
+        sentence if count == len(sentences) else f"{sentence} ({count} of {len(sentences)} trials)"
+        for sentence, count in counts.items()
+    )
 
 
 def subject(comparison: Comparison) -> str:
@@ -27,7 +49,7 @@ def _lines(comparison: Comparison) -> Iterator[tuple[str, str]]:
     first = comparison.first
     counts = Counter(row.record.status for row in comparison.rows)
     yield "Trials", f"{len(comparison.rows)} ({', '.join(f'{count} {status}' for status, count in counts.items())})"
-    yield "Split", LEAKY if first.split == "by_image" else first.split
+    yield "Split", split_name(first)
     images = {split: rows for record in comparison.ran for split, rows in record.rows.items()}
     shape = next((f", each {record.image}" for record in comparison.ran if record.image), "")
     yield "Images", ", ".join(f"{split} {rows:,}" for split, rows in images.items()) + shape or "unknown: no trial ran"
@@ -37,8 +59,13 @@ def _lines(comparison: Comparison) -> Iterator[tuple[str, str]]:
         if "loss" in untrained:
             yield "Before training", f"validation loss {untrained['loss']:.4f}, of {title_of(comparison.best.record)}"
         yield "Chosen" if comparison.selected else "Lowest validation loss", _best(comparison, comparison.best)
-    yield "Reduced", _shared(comparison, [record.reductions for record in comparison.ran]) or "nothing"
-    yield "Hardware", _shared(comparison, [(record.hardware,) for record in comparison.ran]) or "unknown: no trial ran"
+    if comparison.differences:
+        yield "Two best cells", verdict(comparison.differences)
+    search = search_of(comparison)
+    if search:
+        yield "Compute of the search", compute_used(search)
+    yield "Reduced", told([record.reductions for record in comparison.ran]) or "nothing"
+    yield "Hardware", told([(record.hardware,) for record in comparison.ran]) or "unknown: no trial ran"
     finished = sorted(row.record.finished for row in comparison.rows if row.record.finished)
     if finished:
         yield "Finished", f"{finished[-1][:10]}"
@@ -68,12 +95,3 @@ def _uncorrected(comparison: Comparison) -> str:
     """Say that intervals are each trial's own, where several invite a comparison."""
     tested = sum(row.accuracy is not None for row in comparison.rows)
     return f" (intervals are not corrected for the {tested} trials compared)" if tested > 2 else ""
-
-
-def _shared(comparison: Comparison, sentences: list[tuple[str, ...]]) -> str:
-    """Return the sentences of all trials, each with its count where it does not hold for all."""
-    counts = Counter(sentence for trial in sentences for sentence in dict.fromkeys(trial) if sentence)
-    ran = len(comparison.ran)
-    return "; ".join(
-        sentence if count == ran else f"{sentence} ({count} of {ran} trials)" for sentence, count in counts.items()
-    )

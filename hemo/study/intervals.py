@@ -54,7 +54,7 @@ def accuracy_interval(correct: NDArray[np.float64], draws: NDArray[np.int64], co
     """
     images = np.bincount(column, minlength=draws.shape[1])
     right = np.bincount(column, weights=correct, minlength=draws.shape[1])
-    return _percentile(float(correct.mean()), (draws @ right) / (draws @ images))
+    return percentile(float(correct.mean()), (draws @ right) / (draws @ images))
 
 
 def auroc_interval(
@@ -79,7 +79,7 @@ def auroc_interval(
         [_mean_auroc(scores, labels, classes, weights) for weights in _row_weights(draws, column)]
     )
     defined = resampled[~np.isnan(resampled)]
-    return _percentile(value, defined) if len(defined) >= (1 - MAX_UNDEFINED) * len(resampled) else None
+    return percentile(value, defined) if len(defined) >= (1 - MAX_UNDEFINED) * len(resampled) else None
 
 
 def mean_auroc(scores: NDArray[np.float32], labels: NDArray[np.uint8]) -> float | None:
@@ -136,7 +136,8 @@ def _row_weights(draws: NDArray[np.int64], column: NDArray[np.int64]) -> Iterato
         yield draws[start : start + step, column].astype(np.float64)
 
 
-def _percentile(value: float, resampled: NDArray[np.float64]) -> Interval:
+def percentile(value: float, resampled: NDArray[np.float64]) -> Interval:
+    """Return `value` with the ends between which `CONFIDENCE` of the resampled values lie, shape (samples,)."""
     tail = (1 - CONFIDENCE) / 2
     low, high = np.quantile(resampled, [tail, 1 - tail])
     return Interval(value, float(low), float(high))

@@ -1,16 +1,18 @@
-"""Records to `grid.md`, `grid.csv`, figures and `index.html`."""
+"""Records to tables (`grid.md`, `grid.csv`, `grid.tex`, `published.csv`), figures and `index.html`."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from hemo.config.report import ReportConfig
 from hemo.storage import join, require_writable, write_bytes
 from hemo.study.comparison import Comparison, compared
-from hemo.study.figures import curves, time_against_accuracy
-from hemo.study.page import PageFigure, page_html
+from hemo.study.documents import csv_text, latex, markdown, published_csv
+from hemo.study.drawn import figures_of_comparison
+from hemo.study.page import page_html
+from hemo.study.published.source import published_table
+from hemo.study.published.table import Beside, beside
 from hemo.study.record import read_records
-from hemo.study.tables import csv_text, markdown
 
-TABLE, GRID, PAGE = "grid.md", "grid.csv", "index.html"
+TABLE, GRID, LATEX, PUBLISHED, PAGE = "grid.md", "grid.csv", "grid.tex", "published.csv", "index.html"
 
 
 def write_report(config: ReportConfig) -> str:
@@ -26,22 +28,27 @@ def write_report(config: ReportConfig) -> str:
     records = read_records(config.records)
     require_writable(config.out)
     comparisons = compared(records, config.records, samples=config.bootstrap_samples, seed=config.seed)
-    figures = {comparison.key: list(_figures(comparison)) for comparison in comparisons}
-    for figure in (figure for group in figures.values() for figure in group):
-        _write(join(config.out, "figures", f"{figure.name}.svg"), figure.svg)
-    _write(join(config.out, TABLE), markdown(comparisons, config.title))
-    _write(join(config.out, GRID), csv_text(comparisons))
-    _write(join(config.out, PAGE), page_html(config.title, comparisons, figures))
+    published = _published(config.published, comparisons)
+    figures = {comparison.key: figures_of_comparison(comparison, config.seed) for comparison in comparisons}
+    for name, text in _files(config.title, comparisons, published):
+        _write(join(config.out, name), text)
+    for figure in (figure for group in figures.values() for figure in group if figure.svg):
+        _write(join(config.out, "figures", f"{figure.name}.svg"), figure.svg or "")
+    _write(join(config.out, PAGE), page_html(config.title, comparisons, figures, published))
     return join(config.out, PAGE)
 
 
-def _figures(comparison: Comparison) -> Iterator[PageFigure]:
-    drawn = [
-        PageFigure(f"time-{comparison.key}", "Learning time against accuracy", time_against_accuracy(comparison)),
-        PageFigure(f"loss-{comparison.key}", "Loss by epoch", curves(comparison, "loss")),
-        PageFigure(f"accuracy-{comparison.key}", "Accuracy by epoch", curves(comparison, "accuracy")),
-    ]
-    return (figure for figure in drawn if figure.svg)
+def _published(names: Sequence[str], comparisons: Sequence[Comparison]) -> list[Beside]:
+    rows = [row for comparison in comparisons for row in comparison.rows]
+    return [found for name in names for found in beside(published_table(name), rows)]
+
+
+def _files(title: str, comparisons: Sequence[Comparison], published: Sequence[Beside]) -> Iterator[tuple[str, str]]:
+    yield TABLE, markdown(title, comparisons, published)
+    yield GRID, csv_text(comparisons)
+    yield LATEX, latex(comparisons, published)
+    if published:
+        yield PUBLISHED, published_csv(published)
 
 
 def _write(location: str, text: str) -> None:

@@ -7,20 +7,44 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from hemo.study.intervals import mean_auroc
 from hemo.study.record import TrialRecord
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Scores:
     """Predictions of one split, row by row."""
 
     patients: NDArray[np.str_]  # (rows,)
     labels: NDArray[np.uint8]  # (rows, classes), 0 or 1
     scores: NDArray[np.float32]  # (rows, classes), higher is more likely positive
-    correct: NDArray[np.float64]  # (rows,), share of the classes predicted rightly, 0 to 1
+    probabilities: NDArray[np.float64]  # (rows, classes), 0 to 1
+    called: NDArray[np.bool_]  # (rows, classes), at the trial's thresholds; of exclusive classes the most probable
     pixel_formats: NDArray[np.str_]  # (rows,)
-    majority_accuracy: float  # of always giving the commonest answer of this split, 0 to 1
+    exclusive: bool  # whether each row has one class only
+
+    @property
+    def correct(self) -> NDArray[np.float64]:
+        """Share of the classes predicted rightly in each row, 0 to 1, shape (rows,); of exclusive ones 0 or 1."""
+        right = self.called == self.labels
+        return right.all(axis=1).astype(np.float64) if self.exclusive else np.asarray(right.mean(axis=1))
+
+    @property
+    def majority_accuracy(self) -> float:
+        """Accuracy, 0 to 1, of always giving the commonest answer of this split."""
+        share = self.labels.mean(axis=0)
+        return float(share.max() if self.exclusive else np.maximum(share, 1 - share).mean())
+
+    def where(self, chosen: NDArray[np.bool_]) -> "Scores":
+        """Return the rows where `chosen`, shape (rows,), is true."""
+        return Scores(
+            self.patients[chosen],
+            self.labels[chosen],
+            self.scores[chosen],
+            self.probabilities[chosen],
+            self.called[chosen],
+            self.pixel_formats[chosen],
+            self.exclusive,
+        )
 
 
 def split_scores(predictions: pa.Table, split: str, record: TrialRecord) -> Scores | None:
@@ -36,41 +60,16 @@ def split_scores(predictions: pa.Table, split: str, record: TrialRecord) -> Scor
         return None
     logits, labels = _matrix(rows, "logits").astype(np.float32), _matrix(rows, "labels").astype(np.uint8)
     exclusive = record.config.task == "multi_class"
-    if exclusive:
-        correct = (logits.argmax(axis=1) == labels.argmax(axis=1)).astype(np.float64)
-        majority = labels.mean(axis=0).max()
-    else:
-        correct = ((_sigmoid(logits) > np.asarray(record.thresholds)) == labels).mean(axis=1)
-        majority = np.maximum(labels.mean(axis=0), 1 - labels.mean(axis=0)).mean()
-    patients = np.asarray(rows["patient"].to_pylist(), dtype=np.str_)
-    formats = np.asarray(rows["pixel_format"].to_pylist(), dtype=np.str_)
-    return Scores(patients, labels, _softmax(logits) if exclusive else logits, correct, formats, float(majority))
-
-
-@dataclass(frozen=True)
-class FormatFigures:
-    """How the images of one pixel format did: where the format goes with the label, a model may learn the format."""
-
-    pixel_format: str
-    images: int
-    positive: float  # share of labels that are 1, 0 to 1
-    accuracy: float
-    auroc: float | None  # None where no class has both labels
-
-
-def figures_by_format(scores: Scores) -> tuple[FormatFigures, ...]:
-    """Return figures of each pixel format, commonest first; empty if there is one format only."""
-    formats, counts = np.unique(scores.pixel_formats, return_counts=True)
-    if len(formats) < 2:
-        return ()
-    return tuple(_of_format(scores, str(formats[at])) for at in np.argsort(-counts, kind="stable"))
-
-
-def _of_format(scores: Scores, pixel_format: str) -> FormatFigures:
-    rows = scores.pixel_formats == pixel_format
-    labels = scores.labels[rows]
-    auroc = mean_auroc(scores.scores[rows], labels)
-    return FormatFigures(pixel_format, len(labels), float(labels.mean()), float(scores.correct[rows].mean()), auroc)
+    probabilities = _softmax(logits) if exclusive else _sigmoid(logits)
+    return Scores(
+        patients=np.asarray(rows["patient"].to_pylist(), dtype=np.str_),
+        labels=labels,
+        scores=probabilities.astype(np.float32) if exclusive else logits,
+        probabilities=probabilities,
+        called=_largest(logits) if exclusive else probabilities > np.asarray(record.thresholds),
+        pixel_formats=np.asarray(rows["pixel_format"].to_pylist(), dtype=np.str_),
+        exclusive=exclusive,
+    )
 
 
 def _matrix(rows: pa.Table, name: str) -> NDArray[np.generic]:
@@ -78,10 +77,15 @@ def _matrix(rows: pa.Table, name: str) -> NDArray[np.generic]:
     return np.asarray(pc.list_flatten(rows[name])).reshape(rows.num_rows, -1)
 
 
+def _largest(logits: NDArray[np.float32]) -> NDArray[np.bool_]:
+    """Return true at the largest logit of each row, the first of equal ones."""
+    return np.asarray(logits.argmax(axis=1)[:, None] == np.arange(logits.shape[1]))
+
+
 def _sigmoid(logits: NDArray[np.float32]) -> NDArray[np.float64]:
     return 1 / (1 + np.exp(-np.clip(logits.astype(np.float64), -700, 700)))
 
 
-def _softmax(logits: NDArray[np.float32]) -> NDArray[np.float32]:
-    raised = np.exp(logits - logits.max(axis=1, keepdims=True))
-    return np.asarray(raised / raised.sum(axis=1, keepdims=True), dtype=np.float32)
+def _softmax(logits: NDArray[np.float32]) -> NDArray[np.float64]:
+    raised = np.exp((logits - logits.max(axis=1, keepdims=True)).astype(np.float64))
+    return np.asarray(raised / raised.sum(axis=1, keepdims=True))

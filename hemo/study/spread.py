@@ -1,35 +1,26 @@
 """What the seed alone changes: trials with the same settings otherwise, and how far their figures lie apart."""
 
-from collections import defaultdict
-from collections.abc import Sequence
-from statistics import fmean
+from statistics import fmean, stdev
 
-from hemo.config.digest import digest_of
-from hemo.study.comparison import Comparison, Row, figures_of
-from hemo.study.overrides import in_words, varying
+from hemo.study.cells import Cell
+from hemo.study.comparison import Comparison
 
 FIGURES = (("val", "loss", "validation loss"), ("test", "accuracy", "test accuracy"), ("test", "auroc", "test AUROC"))
 
 
 def seed_spreads(comparison: Comparison) -> list[str]:
-    """Return a sentence for each group of complete trials that differ by seed only, in the order of the table.
+    """Return a sentence for each cell with several seeds, in the order of their mean validation losses.
 
-    `ResNet50, lr 0.001: 3 seeds, validation loss 0.2000 (0.1500 to 0.2500), test accuracy 0.9 (...)`.
+    `ResNet50, lr 0.001: 3 seeds, mean (standard deviation; least to most): validation loss 0.2000 (0.0500; ...), ...`.
     """
-    complete = [row for row in comparison.rows if row.record.status == "complete"]
-    groups: dict[str, list[Row]] = defaultdict(list)
-    for row in complete:
-        groups[digest_of({**row.record.config.deciding(), "seed": 0})].append(row)
-    settings = [key for key in varying([row.record.config for row in complete]) if key != "seed"] if complete else []
-    keys = ["model.backbone", *(key for key in settings if key != "model.backbone")]
-    return [_sentence(in_words(rows[0].record.config, keys), rows) for rows in groups.values() if len(rows) > 1]
+    return [_sentence(cell) for cell in comparison.cells if len(cell.rows) > 1]
 
 
-def _sentence(name: str, rows: Sequence[Row]) -> str:
+def _sentence(cell: Cell) -> str:
     spans = []
     for split, metric, words in FIGURES:
-        found = [figures_of(row.record, split) for row in rows]
-        values = [figures[metric] for figures in found if metric in figures]
+        values = cell.values(split, metric)
         if len(values) > 1:
-            spans.append(f"{words} {fmean(values):.4f} ({min(values):.4f} to {max(values):.4f})")
-    return f"{name}: {len(rows)} seeds, mean (least to most): {', '.join(spans)}"
+            ends = f"{min(values):.4f} to {max(values):.4f}"
+            spans.append(f"{words} {fmean(values):.4f} ({stdev(values):.4f}; {ends})")
+    return f"{cell.name}: {len(cell.rows)} seeds, mean (standard deviation; least to most): {', '.join(spans)}"

@@ -1,7 +1,8 @@
 """What may stand in one table, and in which order."""
 
-from hemo.study.comparison import compared, figures_of, title_of
+from hemo.study.comparison import compared
 from hemo.study.record import read_records
+from hemo.study.rows import figures_of, title_of
 
 
 def comparisons(tmp_path):

@@ -15,7 +15,7 @@ def page(tmp_path, figures=()):
 
 def test_text_is_escaped_and_figures_are_not(make_record, tmp_path):
     make_record({"name": "<script>alert(1)</script>"}, reductions=("<i>less</i>",))
-    html = page(tmp_path, [PageFigure("f", "a & b", "<svg><path/></svg>")])
+    html = page(tmp_path, [PageFigure("f", "a & b", "c < d", "<svg><path/></svg>")])
     assert "<script>" not in html
     assert "&lt;script&gt;alert(1)&lt;/script&gt;" in html
     assert "&lt;i&gt;less&lt;/i&gt;" in html

@@ -1,53 +1,24 @@
-"""Figures of a comparison as SVG: curves by epoch, and learning time against accuracy.
+"""Learning: loss and accuracy by epoch, and learning time against accuracy."""
 
-Text and axes take the colour of the page (`currentColor`), so that one file serves light and dark. Series differ in hue
-and in line or marker, in colours that colour-blind readers can tell apart.
-
-Source of the colours: Okabe and Ito, Color Universal Design (2008).
-"""
-
-import io
 import math
 from collections.abc import Sequence
 
-import matplotlib as mpl
-from matplotlib import RcParams
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from hemo.study.comparison import Comparison, figures_of, title_of
+from hemo.study.comparison import Comparison
+from hemo.study.figures.style import BLUE, GREEN, INK, VERMILION, drawing, label, legend_above, panels, svg
 from hemo.study.record import TrialRecord
+from hemo.study.rows import figures_of
 
-INK = "#010203"
-"""Stands for the page's own text colour until the SVG is written."""
-SERIES = {"train": ("#0072b2", "o", "-"), "val": ("#d55e00", "s", "--"), "test": ("#009e73", "D", ":")}
+SERIES = {"train": (BLUE, "o", "-"), "val": (VERMILION, "s", "--"), "test": (GREEN, "D", ":")}
 """Split -> colour, marker, line."""
-STYLE: RcParams = RcParams(
-    {
-        "font.size": 9.0,
-        "svg.fonttype": "none",
-        "svg.hashsalt": "hemo",
-        "text.parse_math": False,
-        "axes.grid": True,
-        "axes.spines.top": False,
-        "axes.spines.right": False,
-        "axes.linewidth": 0.7,
-        "lines.linewidth": 1.6,
-        "grid.alpha": 0.12,
-        "grid.linewidth": 0.6,
-        **dict.fromkeys(
-            ("axes.edgecolor", "axes.labelcolor", "text.color", "xtick.color", "ytick.color", "grid.color"), INK
-        ),
-        **dict.fromkeys(("figure.facecolor", "axes.facecolor", "savefig.facecolor"), "none"),
-    }
-)
 PANEL_INCHES = (2.6, 1.9)
 PANELS_A_ROW = 4
-LABEL_CHARACTERS = 34
 
 
-def curves(comparison: Comparison, metric: str) -> str:
+def curves(comparison: Comparison, metric: str) -> str | None:
     """Return one panel a trial with `metric` on train and validation by epoch, all on the same scales.
 
     Args:
@@ -55,38 +26,33 @@ def curves(comparison: Comparison, metric: str) -> str:
         metric: `loss` or `accuracy`.
 
     Returns:
-        SVG, or an empty string if no trial finished an epoch.
+        SVG, or None if no trial finished an epoch.
     """
     records = [record for record in comparison.ran if record.epochs]
     if not records:
-        return ""
+        return None
     across = min(PANELS_A_ROW, len(records))
     down = math.ceil(len(records) / across)
-    with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(PANEL_INCHES[0] * max(across, 2), PANEL_INCHES[1] * down + 0.3), layout="constrained")
-        panels = figure.subplots(down, across, sharex=True, sharey=True, squeeze=False)
-        for place in range(len(records), panels.size):
-            panels.flat[place].set_visible(False)
-            panels.flat[place - across].xaxis.set_tick_params(labelbottom=True)
-        for panel, record in zip(panels.flat, records, strict=False):
+    with drawing(PANEL_INCHES[0] * max(across, 2), PANEL_INCHES[1] * down + 0.3) as figure:
+        grid = panels(figure, len(records), across)
+        for panel, record in zip(grid, records, strict=True):
             _curve_panel(panel, record, metric)
-        _say_lines(figure, panels.flat[0])
+        _say_lines(figure, grid[0])
         figure.supxlabel("epoch", fontsize=9)
         figure.supylabel(metric, fontsize=9)
-        return _svg(figure)
+        return svg(figure)
 
 
-def time_against_accuracy(comparison: Comparison) -> str:
+def time_against_accuracy(comparison: Comparison) -> str | None:
     """Return a scatter of learning time against accuracy on train, validation and test, each trial named at the right.
 
     Returns:
-        SVG, or an empty string if no trial has figures.
+        SVG, or None if no trial has figures.
     """
     records = [record for record in comparison.ran if "accuracy" in figures_of(record, "val")]
     if not records:
-        return ""
-    with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(8.6, max(3.6, 0.19 * len(records) + 1.2)), layout="constrained")
+        return None
+    with drawing(8.6, max(3.6, 0.19 * len(records) + 1.2)) as figure:
         axes = figure.subplots()
         for record in records:
             _trial_points(axes, record)
@@ -94,19 +60,8 @@ def time_against_accuracy(comparison: Comparison) -> str:
         axes.set_ylabel("accuracy")
         axes.margins(x=0.04, y=0.08)
         _name_at_right(axes, records)
-        handles, splits = axes.get_legend_handles_labels()
-        unique = dict(zip(splits, handles, strict=True))
-        axes.legend(
-            unique.values(),
-            unique.keys(),
-            loc="lower left",
-            bbox_to_anchor=(0, 1),
-            ncols=3,
-            frameon=False,
-            borderpad=0,
-            handletextpad=0.2,
-        )
-        return _svg(figure)
+        legend_above(axes, columns=3)
+        return svg(figure)
 
 
 def _curve_panel(panel: Axes, record: TrialRecord, metric: str) -> None:
@@ -120,7 +75,7 @@ def _curve_panel(panel: Axes, record: TrialRecord, metric: str) -> None:
             linestyle=line,
         )
     panel.axvline(record.best_epoch or epochs[-1], color=INK, alpha=0.35, linewidth=0.8)
-    panel.set_title(_short(record), fontsize=8, loc="left")
+    panel.set_title(label(record), fontsize=8, loc="left")
     panel.xaxis.set_major_locator(MaxNLocator(nbins=5, integer=True))
 
 
@@ -159,7 +114,7 @@ def _name_at_right(axes: Axes, records: Sequence[TrialRecord]) -> None:
         point = (record.seconds / 60, figures_of(record, "val")["accuracy"])
         arrow = {"arrowstyle": "-", "color": INK, "alpha": 0.3, "linewidth": 0.6, "shrinkA": 2, "shrinkB": 4}
         axes.annotate(
-            _short(record),
+            label(record),
             point,
             xytext=(1.04, height),
             textcoords="axes fraction",
@@ -167,17 +122,3 @@ def _name_at_right(axes: Axes, records: Sequence[TrialRecord]) -> None:
             fontsize=8,
             arrowprops=arrow,
         )
-
-
-def _short(record: TrialRecord) -> str:
-    name = title_of(record)
-    fitting = name if len(name) <= LABEL_CHARACTERS else name[: LABEL_CHARACTERS - 3] + "..."
-    return f"{fitting} (pruned)" if record.status == "pruned" else fitting
-
-
-def _svg(figure: Figure) -> str:
-    """Return a figure as an SVG element without prologue, date or metadata, in the page's own ink and font."""
-    text = io.StringIO()
-    figure.savefig(text, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
-    content = text.getvalue()
-    return content[content.index("<svg") :].replace(INK, "currentColor")

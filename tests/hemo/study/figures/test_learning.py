@@ -1,9 +1,9 @@
-"""Figures say what the records say."""
+"""Curves and the scatter say what the records say."""
 
 import xml.etree.ElementTree as ElementTree
 
 from hemo.study.comparison import compared
-from hemo.study.figures import curves, time_against_accuracy
+from hemo.study.figures.learning import curves, time_against_accuracy
 from hemo.study.record import read_records
 
 
@@ -41,5 +41,5 @@ def test_figures_are_the_same_bytes_each_time_and_take_the_pages_ink(make_record
 
 def test_no_figure_without_figures(make_record, tmp_path):
     make_record({}, status="failed")
-    assert curves(comparison(tmp_path), "loss") == ""
-    assert time_against_accuracy(comparison(tmp_path)) == ""
+    assert curves(comparison(tmp_path), "loss") is None
+    assert time_against_accuracy(comparison(tmp_path)) is None

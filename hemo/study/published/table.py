@@ -1,0 +1,201 @@
+"""A published table with our figures under the published ones, and the difference."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from statistics import fmean
+from typing import Any
+
+from hemo.study.cells import Cell, cells_of
+from hemo.study.headings import split_name, told
+from hemo.study.markup import MISSING, Table, hours, number
+from hemo.study.overrides import flattened
+from hemo.study.published.source import Column, PublishedRow, PublishedTable
+from hemo.study.rows import Row, title_of
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A published figure and ours."""
+
+    row: str
+    figure: str  # `split.metric`, `baseline.metric` or `seconds`
+    published: float | None
+    ours: float | None  # mean over the seeds
+    seeds: int  # 0 where there is no complete trial
+    training_set: str
+
+    @property
+    def difference(self) -> float | None:
+        """Ours less the published figure; None where one of them is missing."""
+        return None if self.published is None or self.ours is None else self.ours - self.published
+
+
+@dataclass(frozen=True)
+class Beside:
+    """A published table beside ours, and what stands above it."""
+
+    heading: tuple[tuple[str, str], ...]  # term and text
+    table: Table
+    pairs: tuple[Pair, ...]  # the same figures in full precision
+
+
+def beside(published: PublishedTable, rows: Sequence[Row]) -> list[Beside]:
+    """Return a published table with ours: one for each training set that has a row of it, or one for all of them.
+
+    A trial belongs to the row whose name it has, or has before a comma and what tells it from its repeats.
+
+    Args:
+        published: The table.
+        rows: Trials of any training set.
+    """
+    mine = [row for row in rows if any(_belongs(row, wanted) for wanted in published.rows)]
+    if published.across_training_sets or not mine:
+        return [_beside(published, mine)]
+    sets: dict[tuple[str, str], list[Row]] = defaultdict(list)
+    for row in mine:
+        sets[row.record.training_set, row.record.split].append(row)
+    return [_beside(published, sets[key]) for key in sorted(sets)]
+
+
+def _beside(published: PublishedTable, rows: Sequence[Row]) -> Beside:
+    names = [name for column in published.columns for name in column.figures]
+    lines: list[tuple[str, ...]] = []
+    marks: list[str] = []
+    notes: list[str] = []
+    pairs: list[Pair] = []
+    for wanted in published.rows:
+        found = [row for row in rows if _belongs(row, wanted)]
+        cells = cells_of(found)
+        for name, figures, mark in _lines(wanted, found, cells):
+            lines.append((_first_cell(published, wanted), name, *_texts(published, wanted, figures, mark)))
+            marks.append(mark)
+        notes += _notes(wanted, found)
+        pairs += [pair for cell in cells or (None,) for pair in _pairs(wanted, cell, names)]
+    head = (published.columns[0].head, "figures", *(column.head for column in published.columns[1:]))
+    table = Table(published.title, head, tuple(lines), tuple(marks), tuple(notes))
+    return Beside(tuple(_heading(published, rows)), table, tuple(pairs))
+
+
+def _belongs(row: Row, wanted: PublishedRow) -> bool:
+    return row.record.config.name == wanted.name or row.record.config.name.startswith(f"{wanted.name}, ")
+
+
+def _first_cell(published: PublishedTable, wanted: PublishedRow) -> str:
+    key = published.columns[0].setting
+    return wanted.name if key == "name" else str(wanted.settings[key])
+
+
+def _lines(
+    wanted: PublishedRow, found: Sequence[Row], cells: Sequence[Cell]
+) -> Iterator[tuple[str, dict[str, float], str]]:
+    """Yield name, figures and mark of each line: published, each cell of ours and its difference, or why none."""
+    yield "published", wanted.figures, "published"
+    for cell in cells:
+        pairs = _pairs(wanted, cell, _names(cell))
+        yield _whose(cell, cells), {pair.figure: pair.ours for pair in pairs if pair.ours is not None}, "complete"
+        gaps = {pair.figure: pair.difference for pair in pairs if pair.difference is not None}
+        yield "difference", gaps, "difference"
+    if not cells:
+        yield f"ours: {found[0].record.status if found else 'no record'}", {}, "failed"
+
+
+def _pairs(wanted: PublishedRow, cell: Cell | None, names: Iterable[str]) -> list[Pair]:
+    """Return published figures and ours, those of nobody left out."""
+    seeds, training_set = (len(cell.rows), cell.rows[0].record.training_set) if cell else (0, "")
+    pairs = [
+        Pair(wanted.name, name, wanted.figures.get(name), _mean(cell, name) if cell else None, seeds, training_set)
+        for name in names
+    ]
+    return [pair for pair in pairs if pair.published is not None or pair.ours is not None]
+
+
+def _whose(cell: Cell, cells: Sequence[Cell]) -> str:
+    label = "ours" if len(cells) == 1 else f"ours, {cell.rows[0].record.digest[:8]}"
+    return label if len(cell.rows) == 1 else f"{label}, mean of {len(cell.rows)} seeds"
+
+
+def _names(cell: Cell) -> set[str]:
+    record = cell.rows[0].record
+    splits = {f"{split}.{metric}" for split in record.metrics for metric in record.metrics[split]}
+    return splits | {f"baseline.{metric}" for metric in record.baseline.get("val", {})} | {"seconds"}
+
+
+def _mean(cell: Cell, name: str) -> float | None:
+    """Return the mean over the seeds of `split.metric`, `baseline.metric` of validation, or `seconds`."""
+    split, _, metric = name.partition(".")
+    if name == "seconds":
+        return fmean(row.record.seconds for row in cell.rows)
+    if split == "baseline":
+        values = [
+            row.record.baseline["val"][metric] for row in cell.rows if metric in row.record.baseline.get("val", {})
+        ]
+    else:
+        values = cell.values(split, metric)
+    return fmean(values) if values else None
+
+
+def _texts(published: PublishedTable, wanted: PublishedRow, figures: dict[str, float], mark: str) -> list[str]:
+    """Return a line's cells; settings stand in the published line only, and differences have a sign."""
+    cells = []
+    for column in published.columns[1:]:
+        if column.setting:
+            cells.append(_setting(wanted.settings[column.setting]) if mark == "published" else "")
+            continue
+        texts = [_figure(column, figures.get(name), mark == "difference") for name in column.figures]
+        cells.append(" / ".join(texts) if any(text != MISSING for text in texts) else MISSING)
+    return cells
+
+
+def _figure(column: Column, value: float | None, signed: bool) -> str:
+    if value is None:
+        return MISSING
+    sign = "" if not signed else "-" if value < 0 else "+"
+    if column.unit == "hours":
+        return sign + hours(abs(value))
+    return sign + (f"{1000 * abs(value):.0f}" if column.unit == "milliseconds" else number(abs(value)))
+
+
+def _setting(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _heading(published: PublishedTable, rows: Sequence[Row]) -> Iterator[tuple[str, str]]:
+    yield "Published", published.source
+    for sentence in published.worth:
+        yield "What it is worth", sentence
+    ran = [row.record for row in rows if row.record.status != "failed"]
+    if not ran:
+        yield "Ours", "no trial of this table ran"
+        return
+    yield "Split", told([(split_name(record),) for record in ran])
+    sizes = [", ".join(f"{split} {images:,}" for split, images in record.rows.items()) for record in ran]
+    yield "Images", told([(f"{size}, each {record.image}",) for size, record in zip(sizes, ran, strict=True)])
+    yield "Reduced", told([record.reductions for record in ran]) or "nothing"
+    yield "Not as published", told([_deviations(published, row) for row in rows if row.record in ran]) or "nothing"
+    yield "Hardware", told([(record.hardware,) for record in ran])
+
+
+def _deviations(published: PublishedTable, row: Row) -> tuple[str, ...]:
+    """Return a sentence for each setting of a trial that is not the published one."""
+    wanted = next(wanted for wanted in published.rows if _belongs(row, wanted))
+    ours = dict(flattened(row.record.config.deciding()))
+    return tuple(
+        f"{key.rsplit('.', 1)[-1].replace('_', ' ')} {_setting(ours[key])} for {_setting(value)}"
+        for key, value in {**published.recipe, **wanted.settings}.items()
+        if ours[key] != value
+    )
+
+
+def _notes(wanted: PublishedRow, found: Sequence[Row]) -> Iterator[str]:
+    for row in found:
+        record = row.record
+        if record.status != "complete":
+            yield f"{title_of(record)} {record.status}: {record.reason or 'no reason recorded'}"
+        elif row.accuracy is not None and "test.accuracy" in wanted.figures:
+            low, high, there = row.accuracy.low, row.accuracy.high, wanted.figures["test.accuracy"]
+            inside = "lies inside" if low <= there <= high else "lies outside"
+            ends = f"{low:.3f} to {high:.3f}"
+            yield f"{title_of(record)}: the published test accuracy {inside} the 95 % interval of ours, {ends}"
+    if not found:
+        yield f"{wanted.name}: no record of that name"

@@ -1,0 +1,164 @@
+"""A search's trials in the order in which they ended, what the settings mattered, and what it all cost."""
+
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import optuna
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.importance import FanovaImportanceEvaluator, get_param_importances
+
+from hemo.study.comparison import Comparison
+from hemo.study.overrides import flattened, varying
+from hemo.study.record import TrialRecord
+
+HANDFUL = 8
+"""Trials below which nothing is said about the importance of settings."""
+LOG_RATIO = 10.0
+"""Ratio of the largest to the smallest value from which on a setting counts by its logarithm."""
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A trial that ran, as a search sees it."""
+
+    record: TrialRecord
+    value: float  # of the epoch with the lowest validation loss
+    settings: dict[str, Any]  # dotted setting -> value, of those that the search changed
+
+
+@dataclass(frozen=True)
+class Search:
+    """Trials in the order in which they ended."""
+
+    metric: str  # what was optimised: val_loss, val_accuracy, val_auroc
+    trials: tuple[Trial, ...]
+
+    @property
+    def less_is_better(self) -> bool:
+        """Whether the metric is a loss."""
+        return self.metric == "val_loss"
+
+    @property
+    def keys(self) -> list[str]:
+        """Dotted settings that differ between trials."""
+        return list(self.trials[0].settings)
+
+    def ranked(self) -> list[Trial]:
+        """Return the complete trials, the best first."""
+        complete = [trial for trial in self.trials if trial.record.status == "complete"]
+        return sorted(complete, key=lambda trial: trial.value if self.less_is_better else -trial.value)
+
+
+@dataclass(frozen=True)
+class Importance:
+    """Shares of the spread of values that each setting explains, 0 to 1, largest first."""
+
+    shares: dict[str, float]
+    trials: int
+    epoch: int | None  # after which values were compared; None: in the end of each trial
+
+
+def search_of(comparison: Comparison) -> Search | None:
+    """Return the search behind a comparison; None where nothing was searched, or no trial ran."""
+    metric = comparison.selected.record.selected_by if comparison.selected else "val_loss"
+    ran = sorted(comparison.ran, key=lambda record: (record.finished, record.digest))
+    keys = [key for key in varying([record.config for record in ran]) if key != "seed"] if ran else []
+    trials = []
+    for record in ran:
+        value = _value(record, metric, len(record.epochs))
+        settings = dict(flattened(record.config.deciding()))
+        if value is not None:
+            trials.append(Trial(record, value, {key: settings[key] for key in keys}))
+    return Search(metric, tuple(trials)) if comparison.searched and trials else None
+
+
+def importance(search: Search, seed: int) -> Importance | None:
+    """Return how much each setting mattered; None under `HANDFUL` trials, with one setting, or where all did as well.
+
+    Where trials were stopped early, values are those after as many epochs as the first stopped one had, so that all
+    trials count and none is blamed for its shortness.
+
+    Args:
+        search: What was tried.
+        seed: Of the forest.
+
+    Source:
+        Hutter et al., An efficient approach for assessing hyperparameter importance (fANOVA), ICML 2014.
+    """
+    stopped = [len(trial.record.epochs) for trial in search.trials if trial.record.status == "pruned"]
+    epoch = min(stopped) if stopped else None
+    values = [trial.value if epoch is None else _value(trial.record, search.metric, epoch) for trial in search.trials]
+    known = [(trial, value) for trial, value in zip(search.trials, values, strict=True) if value is not None]
+    if len(known) < HANDFUL or len(search.keys) < 2 or len({value for _, value in known}) == 1:
+        return None
+    shares = _fanova(search.keys, known, seed)
+    return Importance(dict(sorted(shares.items(), key=lambda share: -share[1])), len(known), epoch)
+
+
+def compute_used(search: Search) -> str:
+    """Return a sentence on the epochs that ran, against those without stopping, and against a full grid."""
+    ran = sum(len(trial.record.epochs) for trial in search.trials)
+    whole = sum(trial.record.config.training.epochs for trial in search.trials)
+    counts = {key: _grid_values([trial.settings[key] for trial in search.trials]) for key in search.keys}
+    epochs = max(trial.record.config.training.epochs for trial in search.trials)
+    grid = math.prod(counts.values()) * epochs
+    axes = ", ".join(f"{key.rsplit('.', 1)[-1].replace('_', ' ')} {count}" for key, count in counts.items())
+    return (
+        f"{len(search.trials)} trials ran {ran:,} epochs, {ran / whole:.0%} of the {whole:,} without stopping, "
+        f"and {ran / grid:.1%} of the {grid:,} of a full grid of the values tried ({axes}; of a number with decimals "
+        "one a factor of ten)"
+    )
+
+
+def _value(record: TrialRecord, metric: str, epochs: int) -> float | None:
+    """Return the metric at the lowest validation loss of the first epochs; None where there is none."""
+    first = record.epochs[:epochs]
+    if not first:
+        return None
+    return min(first, key=lambda epoch: epoch.val["loss"]).val.get(metric.removeprefix("val_"))
+
+
+def _grid_values(values: Sequence[Any]) -> int:
+    """Return how many values of a setting a grid would have."""
+    if all(isinstance(value, float) for value in values) and min(values) > 0:
+        return 1 + math.ceil(math.log10(max(values) / min(values)) - 1e-9)
+    return len(set(map(str, values)))
+
+
+def _fanova(keys: Sequence[str], known: Sequence[tuple[Trial, float]], seed: int) -> dict[str, float]:
+    space = {key: _distribution([trial.settings[key] for trial, _ in known]) for key in keys}
+    with _quietly():
+        study = optuna.create_study()
+        for trial, value in known:
+            point = {key: _drawn(trial.settings[key], space[key]) for key in keys}
+            study.add_trial(optuna.trial.create_trial(params=point, distributions=space, value=value))
+        shares = get_param_importances(study, evaluator=FanovaImportanceEvaluator(seed=seed))
+    return {key: float(share) for key, share in shares.items()}
+
+
+def _distribution(values: Sequence[Any]) -> BaseDistribution:
+    """Return what holds all values: numbers between the smallest and the largest, or one of several texts."""
+    if all(isinstance(value, float) for value in values):
+        low, high = min(values), max(values)
+        return FloatDistribution(low, high, log=low > 0 and high / low >= LOG_RATIO)
+    if all(isinstance(value, int) and not isinstance(value, bool) for value in values):
+        return IntDistribution(min(values), max(values))
+    return CategoricalDistribution(sorted(set(map(str, values))))
+
+
+def _drawn(value: Any, distribution: BaseDistribution) -> Any:
+    return str(value) if isinstance(distribution, CategoricalDistribution) else value
+
+
+@contextmanager
+def _quietly() -> Iterator[None]:
+    """Keep Optuna from telling that it made a study, which is none of the user's."""
+    before = optuna.logging.get_verbosity()
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    try:
+        yield
+    finally:
+        optuna.logging.set_verbosity(before)
