@@ -63,6 +63,24 @@ def test_a_damaged_file_is_a_reject(damage):
     assert reject.code == "not_image"
 
 
+def test_photographs_of_the_web_become_colours():
+    """CMYK as Adobe writes it, palettes with a transparent colour, grey with an alpha channel: 4 x 2 becomes 2 x 2."""
+    for mode, kind in (("CMYK", "JPEG"), ("P", "PNG"), ("LA", "PNG"), ("1", "PNG")):
+        buffer = io.BytesIO()
+        PIL.Image.new(mode, (4, 2)).save(buffer, kind, **({"transparency": 0} if mode == "P" else {}))
+        (image,) = images_of_photo(buffer.getvalue(), settings("rgb"))
+        assert (image.pixels.shape, image.source_rows, image.source_cols) == ((3, 2, 2), 2, 4)
+
+
+@pytest.mark.parametrize("exif", [b"Exif\0\0MM\0*\0\0\0\x08\0\x05", b"Exif\0\0junk"])
+def test_a_photo_with_a_damaged_exif_block_is_still_a_photo(exif, recwarn):
+    pixels = np.random.default_rng(0).integers(0, 255, (8, 8, 3), np.uint8)
+    plain = encoded(pixels, "JPEG")
+    block = b"\xff\xe1" + struct.pack(">H", len(exif) + 2) + exif
+    (image,) = images_of_photo(plain[:2] + block + plain[2:], settings("rgb"))
+    assert image.pixel_digest == images_of_photo(plain, settings("rgb"))[0].pixel_digest
+
+
 @pytest.mark.parametrize("side", [9000, 60000])
 def test_a_picture_that_would_fill_memory_is_a_reject(side):
     """The header of a PNG of a few bytes may promise anything; 9,000 x 9,000 is below Pillow's own limit."""
