@@ -32,7 +32,8 @@ class ModelConfig(Config):
 
     backbone: str = Field(
         "resnet18",
-        description="a source's name (MobileNet, InceptionV3, Xception, ResNet50, ResNet50V2, VGG16) or any timm name",
+        description="a source's name (MobileNet, InceptionV3, Xception, ResNet50, ResNet50V2, VGG16), any timm name, "
+        "`CNN(32,64,128)` for a plain stack with these filters a layer, or `none`: the head on the pixels themselves",
     )
     weights: Literal["none", "imagenet"] | Location = Field(
         "none",
