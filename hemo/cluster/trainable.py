@@ -18,6 +18,7 @@ from hemo.config.tune import TuneConfig
 from hemo.errors import HemoError, UserError
 from hemo.learning.figures import EpochFigures, Reporter
 from hemo.learning.worker import Worker
+from hemo.study.objectives import objective_figures
 from hemo.study.record import TrialRecord, has_record, is_finished, read_record, record_digest, write_record
 
 TrialBody = Callable[[Reporter], TrialRecord]
@@ -178,5 +179,5 @@ def epoch_result(figures: EpochFigures) -> dict[str, Any]:
 
 def record_result(record: TrialRecord) -> dict[str, Any]:
     """Return what Tune is told in the end: the best epoch's figures, as they were told then, and how it ended."""
-    figures = {f"val_{name}": value for name, value in record.best_epoch_val.items()}
-    return {"done": True, "epoch": len(record.epochs), "status": record.status, "digest": record.digest, **figures}
+    told = {"done": True, "epoch": len(record.epochs), "status": record.status, "digest": record.digest}
+    return {**told, **objective_figures(record)}

@@ -19,6 +19,7 @@ from hemo.learning.examples import Examples, Splits, select_splits, task_classes
 from hemo.learning.figures import FitResult, Reporter
 from hemo.learning.images import TrialData, read_training_set
 from hemo.learning.judge import SplitFigures
+from hemo.learning.latency import image_latency_ms
 from hemo.learning.loop import fit
 from hemo.learning.loss import ANY_CLASS
 from hemo.learning.model import parameter_count
@@ -231,6 +232,8 @@ def _record(
     }
     if stopped:
         known["metrics"] = {"val": result.epochs[result.best_epoch - 1].val}
+    elif worker.leads:
+        known["latency_ms"] = image_latency_ms(result.model, (len(card.channels), card.height_px, card.width_px))
     return TrialRecord.model_validate({**provenance, **known})
 
 

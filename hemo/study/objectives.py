@@ -11,7 +11,8 @@ def objective_figures(record: TrialRecord) -> dict[str, float]:
 
     Validation figures are those a search was told: of the epoch with the lowest validation loss, at threshold 0.5.
     """
-    return {f"val_{name}": value for name, value in record.best_epoch_val.items()}
+    figures = {f"val_{name}": value for name, value in record.best_epoch_val.items()}
+    return figures if record.latency_ms is None else {**figures, "latency_ms": record.latency_ms}
 
 
 def cost(figure: float, objective: Objective) -> float:

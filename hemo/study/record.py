@@ -89,6 +89,10 @@ class TrialRecord(Config):
     image: str = Field("", description="channels x height x width of an image, such as 3 x 64 x 64")
     seconds: float = Field(0.0, description="learning time, without loading")
     parameters: int = 0
+    latency_ms: float | None = Field(
+        None,
+        description="of one image through a complete trial's model, median, beside what else ran on `hardware`",
+    )
     workers: int = Field(1, description="data-parallel workers")
     hardware: str = ""
     versions: dict[str, str] = Field({}, description="library -> version")

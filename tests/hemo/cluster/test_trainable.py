@@ -73,7 +73,9 @@ def test_what_a_trial_dies_of_is_raised_where_it_is_asked():
 def test_what_tune_is_told():
     """In the end the best epoch's own figures, not those at the threshold that validation chose: 1/3, not 0.25."""
     assert epoch_result(figures(2)) == {"epoch": 2, "val_loss": 0.5, "val_auroc": 0.75}
-    assert record_result(record("complete", 3)) == {
+    ended = record("complete", 3).model_copy(update={"latency_ms": 4.5})
+    assert record_result(ended) == {
+        "latency_ms": 4.5,
         "done": True,
         "epoch": 3,
         "status": "complete",

@@ -26,7 +26,10 @@ def test_less_loss_and_more_accuracy_cost_less():
 
 
 def test_figures_by_objective():
-    assert objective_figures(record("a", loss=0.5, auroc=0.75)) == {"val_loss": 0.5, "val_auroc": 0.75}
+    plain = record("a", loss=0.5, auroc=0.75)
+    assert objective_figures(plain) == {"val_loss": 0.5, "val_auroc": 0.75}
+    timed = plain.model_copy(update={"latency_ms": 4.5})
+    assert objective_figures(timed) == {"val_loss": 0.5, "val_auroc": 0.75, "latency_ms": 4.5}
 
 
 @pytest.mark.parametrize(
