@@ -97,8 +97,8 @@ def _write_split(
     for name, values in labels.items():
         table = table.append_column(pa.field(f"label_{name}", pa.uint8()), pa.array(values, pa.uint8()))
     half = len(rows) // 2
-    pq.write_table(table.slice(0, half), folder / "part-00000.parquet", row_group_size=8)
-    pq.write_table(table.slice(half), folder / "part-00001.parquet", row_group_size=8)
+    pq.write_table(table.slice(0, half), folder / "part-00000.parquet", row_group_size=8, write_page_checksum=True)
+    pq.write_table(table.slice(half), folder / "part-00001.parquet", row_group_size=8, write_page_checksum=True)
 
 
 @pytest.fixture

@@ -10,6 +10,7 @@ from hemo.cluster.feed import get_training_set, put_training_set, stored_bytes
 from hemo.curation.card import read_card
 from hemo.errors import HemoError
 from hemo.learning.images import read_training_set
+from hemo.learning.streamed import StreamedImages
 
 
 @pytest.mark.usefixtures("ray_cluster")
@@ -26,6 +27,36 @@ def test_what_comes_out_is_what_was_read_without_a_copy(make_training_set: Calla
 
 def test_stored_bytes_by_hand(make_training_set: Callable[..., str]) -> None:
     assert stored_bytes(read_card(make_training_set(channels=("brain", "bone")))) == (48 + 16 + 16) * 2 * 16 * 16
+
+
+@pytest.mark.usefixtures("ray_cluster")
+def test_a_streamed_set_leaves_its_images_where_they_are(make_training_set: Callable[..., str]) -> None:
+    folder = make_training_set()
+    found, read = get_training_set(put_training_set(folder, "streaming")), read_training_set(folder)
+    assert isinstance(found.train.images, StreamedImages)
+    assert found.train.images.shape == read.train.images.shape
+    np.testing.assert_array_equal(found.val.labels, read.val.labels)
+    rows = np.array([40, 2, 2])
+    np.testing.assert_array_equal(next(found.train.images.batches([rows])), read.train.images.pixels[rows])
+
+
+@pytest.mark.usefixtures("ray_cluster")
+@pytest.mark.parametrize(
+    ("store_bytes", "kind", "said"), [(25_600, "Resident", "resident"), (25_599, "Streamed", "streaming")]
+)
+def test_auto_keeps_what_fits_and_says_so(
+    make_training_set: Callable[..., str],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    store_bytes: int,
+    kind: str,
+    said: str,
+) -> None:
+    """20,480 bytes of images are four fifths of 25,600."""
+    monkeypatch.setattr(ray, "nodes", lambda: [{"Alive": True, "Resources": {"object_store_memory": store_bytes}}])
+    train = get_training_set(put_training_set(make_training_set())).train
+    assert type(train.images).__name__ == f"{kind}Images"
+    assert f"feed: {said} (" in capsys.readouterr().err
 
 
 def test_a_set_larger_than_any_store_is_refused(
