@@ -29,9 +29,11 @@ class TensorBoardTracker:
         self._writer.add_text("settings", f"| setting | value |\n| --- | --- |\n{rows}")
 
     def log(self, values: dict[str, float], epoch: int) -> None:
-        """Write scalars."""
-        for name, value in {**values, **self._usage.since_last()}.items():
-            self._writer.add_scalar(name, value, epoch)
+        """Write scalars; `_timestamp` is when each was measured, for as a float32 it would be off by a minute."""
+        scalars = {**values, **self._usage.since_last()}
+        measured = scalars.pop("_timestamp")
+        for name, value in scalars.items():
+            self._writer.add_scalar(name, value, epoch, walltime=measured)
 
     def conclude(self, record: TrialRecord, summary: dict[str, float | str]) -> None:
         """Write the trial's row of the table of trials (HPARAMS): its settings, and its figures as columns."""

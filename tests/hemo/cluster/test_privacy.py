@@ -24,11 +24,12 @@ pytestmark = pytest.mark.timeout(300)  # the whole line, on a machine that may b
 
 PATIENTS = 24
 KEY = "VRXQ the secret of the hospital, 41 bytes"
+WANDB_KEY = "5f1d9c07be42a8VRXQ630e9d4b7aa21c85ef3b06"  # as long as W&B wants them
 PLACE = "PLCZQWJK00001"
 """Names the folder the user gives: it may stand in what Ray logs of the command line, and in no output."""
 
 PLANTED = needles(MARK, NUMBER, DATE, TIME)
-SECRET = needles(KEY, KEY[:16])
+SECRET = needles(KEY, KEY[:16], WANDB_KEY, WANDB_KEY[:18])
 
 LINE = """
 convert: {corpus: dicom, pseudonym_key: env:HEMO_TEST_KEY, side_px: 32, unit_files: 16, max_reject_fraction: 1}
@@ -78,11 +79,12 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Written:
     words = ["--config", str(folder / "line.yaml"), "--out", str(folder / "out"), "--convert.source", str(source)]
     words += ["--curate.labels", str(labels), "--cluster.temp_dir", str(folder / "ray")]
     places = {"HOME": str(folder / "home"), "TMPDIR": str(folder / "tmp")}  # libraries write there as well
+    keys = {"HEMO_TEST_KEY": KEY, "WANDB_API_KEY": WANDB_KEY}
     for place in places.values():
         Path(place).mkdir()
     done = subprocess.run(
         [sys.executable, "-m", "ray_jobs.pipeline", *words],
-        env={**os.environ, **places, "HEMO_TEST_KEY": KEY, "WANDB_MODE": "offline", "MPLCONFIGDIR": get_cachedir()},
+        env={**os.environ, **places, **keys, "WANDB_MODE": "offline", "MPLCONFIGDIR": get_cachedir()},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         timeout=270,
@@ -105,7 +107,7 @@ def test_no_planted_text_is_in_what_was_said(written: Written) -> None:
     assert b"report: done" in written.said
 
 
-def test_the_key_is_nowhere(written: Written) -> None:
+def test_neither_key_is_anywhere(written: Written) -> None:
     assert found_below(written.folder, SECRET) == {}
     assert SECRET.findall(written.said) == []
 
