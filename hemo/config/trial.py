@@ -118,7 +118,7 @@ class TrainingConfig(Config):
         return self
 
 
-RANGES = ("rotate_degrees", "shift_fraction", "scale_fraction", "window_level", "window_width")
+RANGES = ("rotate_degrees", "shift_fraction", "scale_fraction", "aspect_fraction", "window_level", "window_width")
 """Fields of `AugmentConfig` that say how far an image is changed."""
 
 
@@ -137,13 +137,19 @@ class AugmentConfig(Config):
         0.0, ge=0, lt=1, description="window level moved, uniform in +- this share of the width"
     )
     window_width: Annotated[float, LATER] = Field(0.0, ge=0, lt=1, description="window width uniform in 1 +- this")
+    aspect_fraction: Annotated[float, LATER] = Field(
+        0.0,
+        ge=0,
+        lt=1,
+        description="width over height uniform in 1 +- this, for images resized to a square; the area stays",
+    )
     mixup_alpha: Annotated[NonNegativeFloat, LATER] = Field(
         0.0, description="images and labels mixed by shares of Beta(alpha, alpha); 0: off"
     )
     strength: Annotated[NonNegativeFloat, LATER] = Field(
         1.0,
-        description="one factor for all ranges: rotation, shift, scale, window level and width; probabilities stay. "
-        "0: none of these changes",
+        description="one factor for all ranges: rotation, shift, scale, aspect, window level and width; probabilities "
+        "stay. 0: none of these changes",
     )
 
     @model_validator(mode="after")

@@ -25,6 +25,7 @@ class AugmentParameters:
     shift_x: Tensor  # share of the width, to the right
     shift_y: Tensor  # share of the height, down
     scale: Tensor  # above 1 the content grows
+    aspect: Tensor  # above 1 the content grows wider and less tall; its area stays
     window_level: Tensor  # shift of the window's level, as a share of its width
     window_width: Tensor  # new width over old
     erased_height: Tensor  # share of the height; 0: nothing is erased
@@ -41,8 +42,8 @@ def draw_parameters(config: AugmentConfig, images: int, generator: torch.Generat
     """Draw what is done to each of `images`. All is always drawn, so that one option does not shift another's draws."""
     unit = torch.rand(6, images, generator=generator)
     more = torch.rand(7, images, generator=generator)  # apart, so that these options leave the draws above alone
-    signed, more_signed = 2 * unit - 1, 2 * more - 1
-    signed, more_signed = config.strength * signed, config.strength * more_signed
+    stretch = torch.rand(images, generator=generator)
+    signed, more_signed, stretch_signed = (config.strength * (2 * drawn - 1) for drawn in (unit, more, stretch))
     height, width = _erased_sides(more[3], more[4])
     return AugmentParameters(
         horizontal_flip=unit[0] < config.horizontal_flip,
@@ -51,6 +52,7 @@ def draw_parameters(config: AugmentConfig, images: int, generator: torch.Generat
         shift_x=signed[3] * config.shift_fraction,
         shift_y=signed[4] * config.shift_fraction,
         scale=1 + signed[5] * config.scale_fraction,
+        aspect=1 + stretch_signed * config.aspect_fraction,
         window_level=more_signed[0] * config.window_level,
         window_width=1 + more_signed[1] * config.window_width,
         erased_height=torch.where(more[2] < config.erase, height, 0.0),
@@ -84,13 +86,18 @@ def augment(images: Tensor, parameters: AugmentParameters) -> Tensor:
 
 
 def _move(images: Tensor, parameters: AugmentParameters) -> Tensor:
-    """Rotate, scale and shift by one bilinear resampling; what comes from outside is 0, the air."""
+    """Rotate, scale, stretch and shift by one bilinear resampling; what comes from outside repeats the edge.
+
+    That is black where the edge is air, as around a head. Where the body reaches the edge, zeros would frame training
+    images in black, and those without a frame would be strange to the model: measured on chest X-rays,
+    benchmarks/results/2026-11-20-chest-xray.md.
+    """
     still = not (parameters.rotate_degrees.any() or parameters.shift_x.any() or parameters.shift_y.any())
-    if still and torch.all(parameters.scale == 1):
+    if still and torch.all(parameters.scale == 1) and torch.all(parameters.aspect == 1):
         return images
     theta = _inverse_affine(parameters, aspect=images.shape[-1] / images.shape[-2]).to(images.device, non_blocking=True)
     grid = functional.affine_grid(theta, list(images.shape), align_corners=False)
-    return functional.grid_sample(images, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
+    return functional.grid_sample(images, grid, mode="bilinear", padding_mode="border", align_corners=False)
 
 
 def _rewindow(images: Tensor, parameters: AugmentParameters) -> Tensor:
@@ -130,8 +137,10 @@ def _flip(images: Tensor, chosen: Tensor, axis: int) -> Tensor:
 def _inverse_affine(parameters: AugmentParameters, *, aspect: float) -> Tensor:
     """Return (images, 2, 3), as `affine_grid` takes it: from output places, in -1..1, to the places read."""
     angle = torch.deg2rad(parameters.rotate_degrees)
-    cos, sin = torch.cos(angle) / parameters.scale, torch.sin(angle) / parameters.scale
+    cos, sin = torch.cos(angle), torch.sin(angle)
     shift_x, shift_y = -2 * parameters.shift_x, -2 * parameters.shift_y
+    stretch = torch.sqrt(parameters.aspect)
     first = torch.stack([cos, -sin / aspect, cos * shift_x - sin / aspect * shift_y], dim=1)
     second = torch.stack([sin * aspect, cos, sin * aspect * shift_x + cos * shift_y], dim=1)
-    return torch.stack([first, second], dim=1)
+    wider, taller = parameters.scale * stretch, parameters.scale / stretch
+    return torch.stack([first / wider[:, None], second / taller[:, None]], dim=1)

@@ -23,6 +23,7 @@ LATER_OPTIONS: list[tuple[str, str, Any]] = [
     ("augment", "window_level", 0.1),
     ("augment", "window_width", 0.2),
     ("augment", "strength", 0.5),
+    ("augment", "aspect_fraction", 0.3),
 ]
 """Section, name and a value other than the default of every option that joined after the first records."""
 

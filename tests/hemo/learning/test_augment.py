@@ -17,6 +17,7 @@ def _parameters(**changed: float) -> AugmentParameters:
         "shift_x": torch.zeros(1),
         "shift_y": torch.zeros(1),
         "scale": torch.ones(1),
+        "aspect": torch.ones(1),
         "window_level": torch.zeros(1),
         "window_width": torch.ones(1),
         "erased_height": torch.zeros(1),
@@ -44,11 +45,18 @@ def test_a_quarter_turn_is_counter_clockwise() -> None:
     _close(augment(IMAGE, _parameters(rotate_degrees=90.0)), IMAGE.rot90(1, (2, 3)))
 
 
-def test_shift_moves_right_and_down_and_brings_in_zeros() -> None:
-    right = augment(IMAGE, _parameters(shift_x=0.25))
+def test_shift_moves_right_and_down_and_repeats_the_edge() -> None:
+    right, down = augment(IMAGE, _parameters(shift_x=0.25)), augment(IMAGE, _parameters(shift_y=0.25))
     _close(right[..., 1:], IMAGE[..., :-1])
-    _close(right[..., 0], torch.zeros(1, 1, 4))
-    _close(augment(IMAGE, _parameters(shift_y=0.25))[..., 1:, :], IMAGE[..., :-1, :])
+    _close(right[..., 0], IMAGE[..., 0])
+    _close(down[..., 1:, :], IMAGE[..., :-1, :])
+    _close(down[..., 0, :], IMAGE[..., 0, :])
+
+
+def test_no_change_of_place_darkens_an_even_image() -> None:
+    even = torch.full((1, 1, 8, 8), 0.7)
+    moved = augment(even, _parameters(rotate_degrees=30.0, scale=0.5, shift_x=0.2, shift_y=-0.3))
+    _close(moved, even)
 
 
 def test_scale_by_two_makes_a_spot_four_times_as_large() -> None:
@@ -62,6 +70,20 @@ def test_a_quarter_turn_of_an_oblong_image_keeps_lengths() -> None:
     bar[..., 3:5, 5:11] = 1  # 6 wide, 2 high
     turned = augment(bar, _parameters(rotate_degrees=90.0))[0, 0] > 0.5
     assert [int(turned.any(dim=1).sum()), int(turned.any(dim=0).sum())] == [6, 2]
+
+
+def test_an_aspect_of_four_makes_a_square_twice_as_wide_and_half_as_tall() -> None:
+    square = torch.zeros(1, 1, 16, 16)
+    square[..., 6:10, 6:10] = 1
+    stretched = augment(square, _parameters(aspect=4.0))[0, 0] > 0.5
+    assert [int(stretched.any(dim=1).sum()), int(stretched.any(dim=0).sum())] == [2, 8]
+
+
+def test_what_is_stretched_is_turned_afterwards() -> None:
+    square = torch.zeros(1, 1, 16, 16)
+    square[..., 6:10, 6:10] = 1
+    turned = augment(square, _parameters(aspect=4.0, rotate_degrees=90.0))[0, 0] > 0.5
+    assert [int(turned.any(dim=1).sum()), int(turned.any(dim=0).sum())] == [8, 2]
 
 
 def test_another_window_by_hand() -> None:
@@ -116,7 +138,7 @@ def test_a_seed_replays_a_batch() -> None:
 
 
 def test_options_that_joined_later_leave_the_first_draws_alone() -> None:
-    config = AugmentConfig(rotate_degrees=10, scale_fraction=0.2, erase=1.0, window_level=0.5)
+    config = AugmentConfig(rotate_degrees=10, scale_fraction=0.2, aspect_fraction=0.3, erase=1.0, window_level=0.5)
     first = 2 * torch.rand(6, 5, generator=torch.Generator().manual_seed(4)) - 1
     drawn = draw_parameters(config, 5, torch.Generator().manual_seed(4))
     assert torch.equal(drawn.rotate_degrees, first[2] * 10)
@@ -124,7 +146,9 @@ def test_options_that_joined_later_leave_the_first_draws_alone() -> None:
 
 
 def test_parameters_stay_in_range_and_repeat_with_the_seed() -> None:
-    config = AugmentConfig(horizontal_flip=0.25, rotate_degrees=10, shift_fraction=0.1, scale_fraction=0.2)
+    config = AugmentConfig(
+        horizontal_flip=0.25, rotate_degrees=10, shift_fraction=0.1, scale_fraction=0.2, aspect_fraction=0.3
+    )
     drawn = draw_parameters(config, 4000, torch.Generator().manual_seed(1))
     again = draw_parameters(config, 4000, torch.Generator().manual_seed(1))
     assert all(torch.equal(vars(drawn)[name], vars(again)[name]) for name in vars(drawn))
@@ -133,6 +157,8 @@ def test_parameters_stay_in_range_and_repeat_with_the_seed() -> None:
     assert 9 < float(drawn.rotate_degrees.abs().max()) <= 10
     assert 0.09 < float(drawn.shift_x.abs().max()) <= 0.1
     assert 0.8 <= float(drawn.scale.min()) < 0.82
+    assert 0.7 <= float(drawn.aspect.min()) < 0.71
+    assert 1.29 < float(drawn.aspect.max()) <= 1.3
 
 
 def test_parts_of_the_parameters_do_the_same_as_the_whole() -> None:
