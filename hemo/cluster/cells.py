@@ -1,7 +1,6 @@
 """The cells of a grid, handed to Tune one by one, so that none begins when the time is over."""
 
 import json
-import time
 from collections import deque
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,26 +8,27 @@ from typing import Any
 
 from ray.tune.search import Searcher
 
+from hemo.cluster.budget import Budget
 from hemo.config.trial import TrialConfig
 
 
 class CellSearcher(Searcher):
     """Gives Tune each cell once, in the order of the grid."""
 
-    def __init__(self, cells: Sequence[TrialConfig], *, until: float) -> None:
+    def __init__(self, cells: Sequence[TrialConfig], budget: Budget) -> None:
         """Begin at the first.
 
         Args:
             cells: Trials to run.
-            until: When no trial is begun any more, by `time.monotonic`.
+            budget: When it is over, no trial is begun any more.
         """
         super().__init__()
-        self._left, self._until = deque(cells), until
+        self._left, self._budget = deque(cells), budget
         self.begun = 0
 
     def suggest(self, trial_id: str) -> Any:
         """Return the next cell as a trial's config; Tune's own word for the end once all are begun, or time is over."""
-        if not self._left or time.monotonic() >= self._until:
+        if not self._left or self._budget.is_over():
             return Searcher.FINISHED
         self.begun += 1
         return {"trial": self._left.popleft().model_dump(mode="json")}

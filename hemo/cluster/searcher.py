@@ -5,8 +5,6 @@ start, and leaves trials without a metric running for ever. Tune's `Searcher` an
 """
 
 import json
-import math
-import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -20,6 +18,7 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 from ray.tune.search import Searcher
 
+from hemo.cluster.budget import Budget
 from hemo.config.digest import digest_of
 from hemo.config.trial import TrialConfig
 from hemo.config.tune import MINIMISED, Objective, SearchConfig, TuneConfig
@@ -137,8 +136,7 @@ class StudySearcher(Searcher):
         space: Mapping[str, BaseDistribution],
         base: TrialConfig,
         optimised: Sequence[Objective],
-        *,
-        until: float = math.inf,
+        budget: Budget,
     ) -> None:
         """Stand between Tune and a study.
 
@@ -147,17 +145,17 @@ class StudySearcher(Searcher):
             space: Dotted field -> distribution.
             base: What every trial starts from.
             optimised: What the study is told of a trial, such as `val_loss`.
-            until: When no trial is begun any more, by `time.monotonic`.
+            budget: When it is over, no trial is begun any more.
         """
         super().__init__()
         self._study, self._space, self._base = study, dict(space), base
-        self._optimised, self._until = tuple(optimised), until
+        self._optimised, self._budget = tuple(optimised), budget
         self._asked: dict[str, optuna.Trial] = {}
         self.begun = 0
 
     def suggest(self, trial_id: str) -> Any:
         """Return the next point as a trial's config; Tune's own word for the end once the time is over."""
-        if time.monotonic() >= self._until:
+        if self._budget.is_over():
             return Searcher.FINISHED
         asked = self._study.ask(fixed_distributions=self._space)
         self._asked[trial_id] = asked

@@ -1,12 +1,11 @@
 """A grid or a search, by Ray Tune: one record a trial, whatever becomes of it."""
 
-import math
-import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import ray
 
+from hemo.cluster.budget import Budget
 from hemo.cluster.capacity import gpus_per_trial_worker, plan_in_words, trials_at_once
 from hemo.cluster.cells import CellSearcher
 from hemo.cluster.chosen import chosen_record, front_lines, with_test
@@ -54,8 +53,6 @@ def tune_models(config: TuneConfig) -> list[TrialRecord]:
     elif config.search is not None:
         records = _search(config, config.search, card)
     remove(join(config.out, RAY_FOLDER))
-    if not records:
-        raise ConfigError(f"hours: {config.hours} h were over before a trial had begun; give more")
     if all(record.status == "failed" for record in records):
         first = records[0].reason
         raise HemoError(f"all {len(records)} trials failed; the first: {first} (records in {config.out})")
@@ -77,7 +74,7 @@ def _grid(config: TuneConfig, grid: GridConfig, card: TrainingSetCard) -> list[T
     if missing:
         named = digest_of({"trial": config.trial.digested(), "training_set": card.digest})
         plan = _plan(config, f"grid-{named}", trials, digests, len(missing))
-        _run(config, CellSearcher(missing, until=_until(config)), plan, len(missing))
+        _run(config, CellSearcher(missing, _budget(config)), plan, len(missing))
     return [_tested(read_record(config.out, digest), config) for digest in digests if has_record(config.out, digest)]
 
 
@@ -96,7 +93,7 @@ def _search(config: TuneConfig, search: SearchConfig, card: TrainingSetCard) -> 
     if left:
         ended = ended_trials(study, config.trial)
         plan = _plan(config, study.study_name, ended, [record_digest(trial, card.digest) for trial in ended], left)
-        searcher = StudySearcher(study, space, config.trial, search.optimised, until=_until(config))
+        searcher = StudySearcher(study, space, config.trial, search.optimised, _budget(config))
         _run(config, searcher, plan, left)
     digests = dict.fromkeys(record_digest(trial, card.digest) for trial in ended_trials(study, config.trial))
     records = [read_record(config.out, digest) for digest in digests if has_record(config.out, digest)]
@@ -114,9 +111,9 @@ def _search(config: TuneConfig, search: SearchConfig, card: TrainingSetCard) -> 
     return [chosen if record.digest == chosen.digest else record for record in records]
 
 
-def _until(config: TuneConfig) -> float:
-    """Return when no trial is begun any more, by `time.monotonic`."""
-    return math.inf if config.hours == "unlimited" else time.monotonic() + 3600 * config.hours
+def _budget(config: TuneConfig) -> Budget:
+    """Return how long trials may begin."""
+    return Budget() if config.hours == "unlimited" else Budget(3600 * config.hours)
 
 
 def _plan(config: TuneConfig, name: str, trials: Sequence[TrialConfig], digests: Sequence[str], left: int) -> SweepPlan:

@@ -134,7 +134,8 @@ class TuneConfig(Config):
         "auto", description="trials at once; `auto`: as many as the cluster's CPUs and GPUs hold"
     )
     hours: PositiveFloat | Literal["unlimited"] = Field(
-        "unlimited", description="no trial begins after these; running ones end, and the same command goes on later"
+        "unlimited",
+        description="no trial begins this long after the first; running ones end, and the same command goes on later",
     )
     retries: NonNegativeInt = Field(
         1,

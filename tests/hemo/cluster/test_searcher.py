@@ -1,13 +1,12 @@
 """The study behind a search: what it is told, and how it goes on."""
 
-import time
-
 import optuna
 import pytest
 from optuna.study import StudyDirection
 from optuna.trial import TrialState
 from ray.tune.search import Searcher
 
+from hemo.cluster.budget import Budget
 from hemo.cluster.searcher import JOURNAL, StudySearcher, ended_trials, open_study, plan_points
 from hemo.config.tune import TuneConfig
 from hemo.errors import ConfigError
@@ -23,7 +22,7 @@ def job(tmp_path, **search):
 def begin(config, digest="feed"):
     study = open_study(config, config.search, digest)
     space = search_space(config.trial, config.search)
-    return study, StudySearcher(study, space, config.trial, config.search.optimised)
+    return study, StudySearcher(study, space, config.trial, config.search.optimised, Budget())
 
 
 def recorded(point):
@@ -94,10 +93,10 @@ def test_several_objectives_are_told_together(tmp_path):
 
 def test_no_point_is_asked_for_when_the_time_is_over(tmp_path):
     study, searcher = begin(job(tmp_path))
-    late = StudySearcher(study, searcher._space, searcher._base, ["val_loss"], until=time.monotonic() - 1)
+    late = StudySearcher(study, searcher._space, searcher._base, ["val_loss"], Budget(0))
     assert late.suggest("a") == Searcher.FINISHED
     assert (late.begun, states(study)) == (0, [])
-    early = StudySearcher(study, searcher._space, searcher._base, ["val_loss"], until=time.monotonic() + 60)
+    early = StudySearcher(study, searcher._space, searcher._base, ["val_loss"], Budget(60))
     early.suggest("b")
     assert (early.begun, len(study.trials)) == (1, 1)
 

@@ -6,10 +6,13 @@ from pathlib import Path
 
 import pytest
 
+from hemo.cluster import sweep as sweep_module
+from hemo.cluster.feed import put_training_set
 from hemo.cluster.fit import RAY_FOLDER
 from hemo.cluster.sweep import tune_models
 from hemo.config.tune import TuneConfig
 from hemo.errors import ConfigError, HemoError
+from hemo.study.progress import read_plans
 from hemo.study.record import read_predictions
 
 pytestmark = pytest.mark.usefixtures("ray_cluster")
@@ -86,6 +89,63 @@ def test_a_search_holds_test_back_from_all_but_the_chosen(make_training_set, tmp
     assert set(read_predictions(config.out, chosen.digest)["split"].to_pylist()) == {"val", "test"}
     shutil.rmtree(tmp_path / "records" / unread[0].digest)  # its record was lost: it is run again
     assert [record.digest for record in tune_models(config)] == [record.digest for record in records]
+
+
+def test_more_trials_than_cores_share_one_copy_of_the_set(make_training_set, tmp_path, monkeypatch):
+    loads = []
+
+    def load(*told):
+        loads.append(told)
+        return put_training_set(*told)
+
+    monkeypatch.setattr(sweep_module, "put_training_set", load)
+    short = {**TINY, "training": {"epochs": 1, "batch_size": 48}}
+    config = sweep(make_training_set(), tmp_path / "records", trial=short, grid={"cells": [{}], "repeats": 5})
+    records = tune_models(config)
+    assert [(record.config.seed, record.status) for record in records] == [(seed, "complete") for seed in range(5)]
+    assert [told[0] for told in loads] == [config.training_set]
+    (plan,) = read_plans(config.out)
+    assert (plan.kind, plan.count, plan.at_once) == ("grid", 5, 2)
+    assert [trial.digest for trial in plan.trials] == [record.digest for record in records]
+    assert not list((tmp_path / "records").glob("*/progress.json"))
+
+
+def test_trials_of_several_workers_wait_for_each_other(make_training_set, tmp_path, monkeypatch):
+    """Two trials at once, each of which takes both CPUs."""
+    monkeypatch.setenv("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.2")
+    short = {**TINY, "training": {"epochs": 1, "batch_size": 48}}
+    fields = {"trial": short, "grid": {"axes": {"seed": [0, 1]}}, "workers": {"count": 2}, "concurrent": 2}
+    records = tune_models(sweep(make_training_set(), tmp_path / "records", **fields))
+    assert [(record.status, record.workers) for record in records] == [("complete", 2)] * 2
+
+
+def test_hours_end_a_grid_that_the_next_run_finishes(make_training_set, tmp_path, capfd):
+    """The first cell takes longer than the hours there are: the second is not begun before it has ended."""
+    short = {**TINY, "training": {"epochs": 1, "batch_size": 48}}
+    fields = {"trial": short, "grid": {"axes": {"seed": [0, 1]}}, "concurrent": 1}
+    config = sweep(make_training_set(), tmp_path / "records", hours=1e-4, **fields)
+    (first,) = tune_models(config)
+    assert first.config.seed == 0
+    told = "hours: 0.0001 h are over, 1 of 2 trials were not begun; run the same command again to go on"
+    assert told in capfd.readouterr().err
+    records = tune_models(config.model_copy(update={"hours": "unlimited"}))
+    assert records[0] == first
+    assert [record.config.seed for record in records] == [0, 1]
+
+
+def test_several_objectives_end_with_a_front_and_one_chosen(make_training_set, tmp_path, capfd):
+    search = {
+        "space": {"training.learning_rate": {"choices": [0.01, 0.02]}},
+        "first": [{"training.learning_rate": rate} for rate in (0.01, 0.02)],
+        "objectives": ["val_accuracy", "latency_ms"],
+        **{"metric": "val_accuracy", "scheduler": "none", "trials": 2},
+    }
+    records = tune_models(sweep(make_training_set(), tmp_path / "records", search=search))
+    assert all(record.latency_ms > 0 for record in records)
+    (chosen,) = [record for record in records if record.selected_by]
+    assert chosen.selected_by == "val_accuracy on the Pareto front of val_accuracy, latency_ms"
+    assert [record.digest for record in records if "test" in record.metrics] == [chosen.digest]
+    assert "Pareto front of val_accuracy, latency_ms: " in capfd.readouterr().err
 
 
 @pytest.mark.parametrize(
