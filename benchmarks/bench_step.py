@@ -147,8 +147,8 @@ def measured(bench: Bench, rounds: int) -> str:
     batches = iter(bench.fed(1))
     first = last = next(batches)
     steps = 1
-    for last in batches:
-        steps += 1
+    for batch in batches:
+        last, steps = batch, steps + 1
     bench.images_per_second(lambda: [first, first, last])  # both sizes of step: compiled for, and the memory is there
     synthetic, fed = [], []
     for number in range(1, rounds + 1):

@@ -29,6 +29,7 @@ def test_what_was_written_is_read_and_listed(place: str) -> None:
     storage.write_bytes(storage.join(place, "b", "two.bin"), b"\x00\x02")
     storage.write_bytes(storage.join(place, "a.bin"), b"\x01")
     assert storage.read_bytes(storage.join(place, "b", "two.bin")) == b"\x00\x02"
+    assert storage.read_range(storage.join(place, "b", "two.bin"), 1, 2) == b"\x02"
     assert storage.list_files(place) == ["a.bin", "b/two.bin"]
     assert storage.exists(storage.join(place, "b"))
     assert not storage.exists(storage.join(place, "c"))

@@ -10,7 +10,7 @@ import safetensors.torch
 import torch
 
 from hemo.cluster import trial
-from hemo.cluster.trial import check_trial, checkpoint_folder, run_trial
+from hemo.cluster.trial import _is_failure, check_trial, checkpoint_folder, run_trial
 from hemo.config.metrics import METRICS
 from hemo.config.trial import TrialConfig
 from hemo.curation.card import read_card
@@ -70,6 +70,28 @@ def test_a_trial_leaves_record_predictions_and_checkpoint(
     assert record.seconds == pytest.approx(sum(figures.seconds for figures in record.epochs))
     names = {path.name for path in (tmp_path / record.digest).rglob("*") if path.is_file()}
     assert names == {"record.json", "predictions.parquet", "weights.safetensors", "checkpoint.json"}
+
+
+def test_a_streamed_set_gives_the_same_record(
+    make_training_set: Maker, tiny_trial: TrialConfig, tmp_path: Path
+) -> None:
+    folder = make_training_set()
+    resident = _run(tiny_trial, folder, tmp_path / "resident")
+    data = read_training_set(folder, streaming=True)
+    told = {"reporter": QuietReporter(), "worker": Worker(), "data": data}
+    from_disk = run_trial(tiny_trial, folder, str(tmp_path / "streamed"), **told)
+    timed = {"epochs", "seconds", "latency_ms", "finished"}
+    assert from_disk.model_dump(exclude=timed) == resident.model_dump(exclude=timed)
+    assert [epoch.val for epoch in from_disk.epochs] == [epoch.val for epoch in resident.epochs]
+
+
+def test_a_part_that_one_of_two_workers_cannot_read_is_told_to_both() -> None:
+    """Alone it is the user's to mend; of several workers the others wait, so that the trial must end as failed."""
+    damaged = SourceError("part-00001.parquet is damaged")
+    assert [_is_failure(damaged, Worker(count=count)) for count in (1, 2)] == [False, True]
+    assert [_is_failure(ConfigError("no weights"), Worker(count=count)) for count in (1, 2)] == [False, False]
+    assert [_is_failure(RuntimeError("lost"), Worker(count=count)) for count in (1, 2)] == [True, False]
+    assert [_is_failure(TrialError("diverged"), Worker(count=count)) for count in (1, 2)] == [True, True]
 
 
 def test_predictions_are_those_of_the_checkpoint(

@@ -1,10 +1,12 @@
 """Lines about epochs."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
 from hemo.learning.batch import plain_normalisation
-from hemo.learning.figures import EpochFigures, FitResult, LineReporter, QuietReporter
+from hemo.learning.figures import EpochFigures, FitResult, LineReporter, QuietReporter, epoch_line
 
 FIGURES = EpochFigures(
     epoch=3,
@@ -24,6 +26,12 @@ LINE = (
 def test_an_epoch_is_one_line_on_standard_error(capsys: pytest.CaptureFixture[str]) -> None:
     assert LineReporter().epoch(FIGURES)
     assert capsys.readouterr().err == LINE + "\n"
+
+
+@pytest.mark.parametrize(("seconds", "said"), [(0.06, ""), (0.07, ", 0.1 s waiting for images")])
+def test_waiting_is_told_where_it_is_more_than_a_twentieth(seconds: float, said: str) -> None:
+    waited = replace(FIGURES, waiting_seconds=seconds)
+    assert epoch_line(waited) == LINE.replace("images/s)", f"images/s{said})")
 
 
 def test_a_line_may_go_elsewhere(capsys: pytest.CaptureFixture[str]) -> None:
