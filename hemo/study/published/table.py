@@ -1,7 +1,6 @@
 """A published table with our figures under the published ones, and the difference."""
 
-from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
@@ -12,6 +11,9 @@ from hemo.study.markup import MISSING, Table, hours, number
 from hemo.study.overrides import flattened
 from hemo.study.published.source import Column, PublishedRow, PublishedTable
 from hemo.study.rows import Row, title_of
+
+REDUCIBLE = ("model.weights", "training.epochs")
+"""Settings that may differ from the published ones where a row is found by its settings."""
 
 
 @dataclass(frozen=True)
@@ -41,44 +43,60 @@ class Beside:
 
 
 def beside(published: PublishedTable, rows: Sequence[Row]) -> list[Beside]:
-    """Return a published table with ours: one for each training set that has a row of it, or one for all of them.
+    """Return a published table with ours: one for each training set named in it, or one for all.
 
-    A trial belongs to the row whose name it has, or has before a comma and what tells it from its repeats.
+    A trial belongs to the row whose name it has, or has before a comma and what tells it from its repeats. A row without
+    such a trial takes one of another name with the same settings: one trial may stand in two published tables, and has
+    one record. Weights and epochs may differ, and are told.
 
     Args:
         published: The table.
         rows: Trials of any training set.
     """
-    mine = [row for row in rows if any(_belongs(row, wanted) for wanted in published.rows)]
-    if published.across_training_sets or not mine:
-        return [_beside(published, mine)]
-    sets: dict[tuple[str, str], list[Row]] = defaultdict(list)
-    for row in mine:
-        sets[row.record.training_set, row.record.split].append(row)
-    return [_beside(published, sets[key]) for key in sorted(sets)]
+    named = [row for row in rows if any(_is_named(row, wanted) for wanted in published.rows)]
+    if published.across_training_sets or not named:
+        return [_beside(published, {wanted.name: _named(wanted, named) for wanted in published.rows})]
+    sets = sorted({(row.record.training_set, row.record.split) for row in named})
+    return [_beside(published, _of_set(published, rows, *one)) for one in sets]
 
 
-def _beside(published: PublishedTable, rows: Sequence[Row]) -> Beside:
+def _of_set(published: PublishedTable, rows: Sequence[Row], training_set: str, split: str) -> dict[str, list[Row]]:
+    """Return the trials of each published row, by its name, of one training set."""
+    mine = [row for row in rows if (row.record.training_set, row.record.split) == (training_set, split)]
+    return {
+        wanted.name: _named(wanted, mine) or [row for row in mine if _is_alike(row, published, wanted)]
+        for wanted in published.rows
+    }
+
+
+def _beside(published: PublishedTable, found: Mapping[str, Sequence[Row]]) -> Beside:
     names = [name for column in published.columns for name in column.figures]
     lines: list[tuple[str, ...]] = []
     marks: list[str] = []
     notes: list[str] = []
     pairs: list[Pair] = []
     for wanted in published.rows:
-        found = [row for row in rows if _belongs(row, wanted)]
-        cells = cells_of(found)
-        for name, figures, mark in _lines(wanted, found, cells):
+        cells = cells_of(found[wanted.name])
+        for name, figures, mark in _lines(wanted, found[wanted.name], cells):
             lines.append((_first_cell(published, wanted), name, *_texts(published, wanted, figures, mark)))
             marks.append(mark)
-        notes += _notes(wanted, found)
+        notes += _notes(wanted, found[wanted.name])
         pairs += [pair for cell in cells or (None,) for pair in _pairs(wanted, cell, names)]
     head = (published.columns[0].head, "figures", *(column.head for column in published.columns[1:]))
     table = Table(published.title, head, tuple(lines), tuple(marks), tuple(notes))
-    return Beside(tuple(_heading(published, rows)), table, tuple(pairs))
+    return Beside(tuple(_heading(published, found)), table, tuple(pairs))
 
 
-def _belongs(row: Row, wanted: PublishedRow) -> bool:
+def _named(wanted: PublishedRow, rows: Sequence[Row]) -> list[Row]:
+    return [row for row in rows if _is_named(row, wanted)]
+
+
+def _is_named(row: Row, wanted: PublishedRow) -> bool:
     return row.record.config.name == wanted.name or row.record.config.name.startswith(f"{wanted.name}, ")
+
+
+def _is_alike(row: Row, published: PublishedTable, wanted: PublishedRow) -> bool:
+    return all(key in REDUCIBLE for key in _deviating(published, wanted, row))
 
 
 def _first_cell(published: PublishedTable, wanted: PublishedRow) -> str:
@@ -160,11 +178,12 @@ def _setting(value: Any) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
-def _heading(published: PublishedTable, rows: Sequence[Row]) -> Iterator[tuple[str, str]]:
+def _heading(published: PublishedTable, found: Mapping[str, Sequence[Row]]) -> Iterator[tuple[str, str]]:
     yield "Published", published.source
     for sentence in published.worth:
         yield "What it is worth", sentence
-    ran = [row.record for row in rows if row.record.status != "failed"]
+    mine = [(wanted, row) for wanted in published.rows for row in found[wanted.name] if row.record.status != "failed"]
+    ran = [row.record for _, row in mine]
     if not ran:
         yield "Ours", "no trial of this table ran"
         return
@@ -172,24 +191,29 @@ def _heading(published: PublishedTable, rows: Sequence[Row]) -> Iterator[tuple[s
     sizes = [", ".join(f"{split} {images:,}" for split, images in record.rows.items()) for record in ran]
     yield "Images", told([(f"{size}, each {record.image}",) for size, record in zip(sizes, ran, strict=True)])
     yield "Reduced", told([record.reductions for record in ran]) or "nothing"
-    yield "Not as published", told([_deviations(published, row) for row in rows if row.record in ran]) or "nothing"
+    yield "Not as published", told([_deviations(published, wanted, row) for wanted, row in mine]) or "nothing"
     yield "Hardware", told([(record.hardware,) for record in ran])
 
 
-def _deviations(published: PublishedTable, row: Row) -> tuple[str, ...]:
-    """Return a sentence for each setting of a trial that is not the published one."""
-    wanted = next(wanted for wanted in published.rows if _belongs(row, wanted))
+def _deviating(published: PublishedTable, wanted: PublishedRow, row: Row) -> dict[str, tuple[Any, Any]]:
+    """Return setting -> published value and ours, of the settings in which a trial is not as published."""
     ours = dict(flattened(row.record.config.deciding()))
+    settings = {**published.recipe, **wanted.settings}
+    return {key: (value, ours[key]) for key, value in settings.items() if ours[key] != value}
+
+
+def _deviations(published: PublishedTable, wanted: PublishedRow, row: Row) -> tuple[str, ...]:
     return tuple(
-        f"{key.rsplit('.', 1)[-1].replace('_', ' ')} {_setting(ours[key])} for {_setting(value)}"
-        for key, value in {**published.recipe, **wanted.settings}.items()
-        if ours[key] != value
+        f"{key.rsplit('.', 1)[-1].replace('_', ' ')} {_setting(ours)} for {_setting(value)}"
+        for key, (value, ours) in _deviating(published, wanted, row).items()
     )
 
 
 def _notes(wanted: PublishedRow, found: Sequence[Row]) -> Iterator[str]:
     for row in found:
         record = row.record
+        if not _is_named(row, wanted):
+            yield f"{wanted.name}: ours is {title_of(record)}, whose settings are the same"
         if record.status != "complete":
             yield f"{title_of(record)} {record.status}: {record.reason or 'no reason recorded'}"
         elif row.accuracy is not None and "test.accuracy" in wanted.figures:
@@ -198,4 +222,4 @@ def _notes(wanted: PublishedRow, found: Sequence[Row]) -> Iterator[str]:
             ends = f"{low:.3f} to {high:.3f}"
             yield f"{title_of(record)}: the published test accuracy {inside} the 95 % interval of ours, {ends}"
     if not found:
-        yield f"{wanted.name}: no record of that name"
+        yield f"{wanted.name}: no record of that name or with its settings"

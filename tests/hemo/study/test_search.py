@@ -1,0 +1,75 @@
+"""Searches: order, what the settings mattered, and what was spent."""
+
+import pytest
+
+from hemo.study.comparison import compared
+from hemo.study.record import read_records
+from hemo.study.search import compute_used, importance, search_of
+
+
+@pytest.fixture
+def search(make_record, tmp_path):
+    """Return a function that makes a search of `count` trials whose learning rate alone decides, some stopped."""
+
+    def make(count, pruned=0):
+        for number in range(count):
+            changes = {
+                "name": f"t{number}",
+                "training.learning_rate": 10.0 ** -(1 + number % 4),
+                "model.hidden_layers": number // 4 % 3,
+                "training.epochs": 10,
+                "seed": number,
+            }
+            stopped = number >= count - pruned
+            chosen = {"selected_by": "val_loss", "selected_among": count} if number == 0 else {}
+            make_record(
+                changes,
+                quality=0.9 - 0.2 * (number % 4),
+                status="pruned" if stopped else "complete",
+                test=number == 0,
+                finished=f"2026-11-20T10:{count - number:02d}:00+00:00",
+                **chosen,
+            )
+        return search_of(
+            compared(read_records(str(tmp_path / "records")), str(tmp_path / "records"), samples=5, seed=0)[0]
+        )
+
+    return make
+
+
+def test_trials_stand_in_the_order_in_which_they_ended(search):
+    found = search(4)
+    assert [trial.record.config.name for trial in found.trials] == ["t3", "t2", "t1", "t0"]
+    assert found.ranked()[0].record.config.name == "t0"
+    assert found.keys == ["training.learning_rate"]
+
+
+def test_the_setting_that_decides_is_the_important_one(search):
+    found = importance(search(12), seed=0)
+    assert list(found.shares)[0] == "training.learning_rate"
+    assert found.shares["training.learning_rate"] > 0.9
+    assert (found.trials, found.epoch) == (12, None)
+    assert sum(found.shares.values()) == pytest.approx(1)
+
+
+def test_with_stopped_trials_all_are_compared_at_one_epoch(search):
+    found = importance(search(12, pruned=3), seed=0)
+    assert (found.trials, found.epoch) == (12, 10)
+
+
+def test_no_importance_from_a_handful(search):
+    assert importance(search(7), seed=0) is None
+
+
+def test_compute_is_told_against_no_stopping_and_a_grid(search):
+    """Eight trials of 10 epochs; learning rates .1 to .0001 are four a factor of ten, hidden layers 0 and 1: 80 epochs."""
+    assert compute_used(search(8)) == (
+        "8 trials ran 80 epochs, 100% of the 80 without stopping, and 100.0% of the 80 of a full grid of the values tried "
+        "(hidden layers 2, learning rate 4; of a number with decimals one a factor of ten)"
+    )
+
+
+def test_a_grid_is_no_search(make_record, tmp_path):
+    make_record({"seed": 1})
+    folder = str(tmp_path / "records")
+    assert search_of(compared(read_records(folder), folder, samples=5, seed=0)[0]) is None
