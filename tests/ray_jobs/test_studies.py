@@ -1,0 +1,97 @@
+"""The configs in conf/study, each run from corpus to record on tiny files in the corpus's own format."""
+
+import json
+from pathlib import Path
+
+import PIL.Image
+import pytest
+
+from hemo.cluster.pipeline import check_inputs
+from hemo.config.load import load_config
+from hemo.config.pipeline import PipelineConfig
+from hemo.shards.card import read_card
+from ray_jobs.pipeline import main
+from tests.idx_files import write_digits
+from tests.photographs import write_photographs
+from tests.word_files import topics_npz
+
+ROOT = Path(__file__).parents[2]
+STUDIES = sorted(file.stem for file in (ROOT / "conf/study").glob("*.yaml"))
+
+pytestmark = pytest.mark.timeout(300)
+
+
+def command(study: str, folder: Path) -> list[str]:
+    """Return the command line of a study of `folder/corpus`."""
+    file, source, out = ROOT / f"conf/study/{study}.yaml", folder / "corpus", folder / "out"
+    return ["--config", str(file), "--convert.source", str(source), "--out", str(out)]
+
+
+def run(study: str, folder: Path, **changes: object) -> dict[str, dict]:
+    """Run a study and return the records of its trials, by their names."""
+    flags = [word for key, value in changes.items() for word in (f"--{key.replace('__', '.')}", str(value))]
+    main([*command(study, folder), *flags])
+    records = [json.loads(place.read_text()) for place in (folder / "out/records").glob("*/record.json")]
+    assert {record["status"] for record in records} == {"complete"}
+    return {record["config"]["name"]: record for record in records}
+
+
+def accuracy(record: dict) -> float:
+    return record["metrics"]["test"]["accuracy"]
+
+
+@pytest.mark.parametrize("study", STUDIES)
+def test_a_study_has_nothing_to_complain_of_but_the_weights(study, tmp_path):
+    """Sides, backbones and grid fit together; nothing is converted or trained."""
+    (tmp_path / "corpus").mkdir()
+    check_inputs(load_config(PipelineConfig, command(study, tmp_path), job="pipeline"))
+
+
+def test_digits_in_idx_files(ray_cluster, tmp_path):
+    """Ten classes: chance is 0.1. The files' own test stays test."""
+    write_digits(tmp_path / "corpus", train=300, test=100)
+    (record,) = run("mnist", tmp_path, tune__trial__training__batch_size=16).values()
+    assert (record["classes"], record["rows"]["test"]) == (list("0123456789"), 100)
+    assert accuracy(record) > 0.9
+    assert read_card(str(tmp_path / "out/converted")).units == 2
+
+
+def test_topics_in_word_indices(ray_cluster, tmp_path):
+    """46 classes: chance is 0.02. The confusion matrix has them all, and the record stays a file one can open."""
+    (tmp_path / "corpus").mkdir()
+    (tmp_path / "corpus/reuters.npz").write_bytes(topics_npz(920, topics=46))
+    (record,) = run("reuters", tmp_path, convert__words=300, tune__trial__training__batch_size=16).values()
+    assert record["classes"] == [str(topic) for topic in range(46)]
+    assert accuracy(record) > 0.5
+    (matrix,) = record["confusion"]["test"]
+    assert (len(matrix), {len(row) for row in matrix}) == (46, {46})
+    assert sum(map(sum, matrix)) == record["rows"]["test"]
+    assert len(json.dumps(record)) < 1 << 18
+
+
+def test_cats_and_dogs_in_class_folders(ray_cluster, tmp_path):
+    """Photographs as the web has them: of odd sizes, one in CMYK, one cut short, one no picture at all."""
+    for split, count in (("train", 30), ("validation", 10)):
+        write_photographs(tmp_path / "corpus" / split, ("cats", "dogs"), count)
+    broken = tmp_path / "corpus/train/cats"
+    (broken / "0.jpg").write_bytes((broken / "0.jpg").read_bytes()[:300])
+    (broken / "1.jpg").write_bytes(b"")
+    PIL.Image.open(broken / "2.jpg").convert("CMYK").save(broken / "2.jpg")
+    flags = {"tune.trial.model.weights": "none", "tune.trial.training.epochs": 6}
+    records = run("cats_dogs", tmp_path, convert__side_px=32, tune__trial__training__learning_rate=1e-3, **flags)
+    assert set(records) == {"frozen", "fine_tuned"}
+    assert accuracy(records["frozen"]) > 0.75
+    card = read_card(str(tmp_path / "out/converted"))
+    assert (card.rows, card.reject_reasons) == (78, {"not_image": 2})
+
+
+def test_chest_xrays_with_a_small_cnn(ray_cluster, tmp_path):
+    """Plain and cured: the one goes on to the last epoch, the other sees changed images."""
+    for split, count in (("train", 40), ("test", 15)):
+        name = split + "-person{number}_bacteria.jpeg"
+        write_photographs(tmp_path / "corpus" / split, ("NORMAL", "PNEUMONIA"), count, name=name)
+    records = run("chest_xray_64_small", tmp_path, tune__trial__training__epochs=5)
+    assert {name: record["split"] for name, record in records.items()} == {"plain": "official", "cured": "official"}
+    assert [records[name]["config"]["augment"]["rotate_degrees"] for name in ("plain", "cured")] == [0, 10]
+    assert len(records["plain"]["epochs"]) == 5
+    assert all(accuracy(record) > 0.8 for record in records.values())
