@@ -80,7 +80,7 @@ def test_cats_and_dogs_in_class_folders(ray_cluster, tmp_path):
     flags = {"tune.trial.model.weights": "none", "tune.trial.training.epochs": 6}
     records = run("cats_dogs", tmp_path, convert__side_px=32, tune__trial__training__learning_rate=1e-3, **flags)
     assert set(records) == {"frozen", "fine_tuned"}
-    assert accuracy(records["frozen"]) > 0.75
+    assert records["frozen"]["metrics"]["test"]["auroc"] > 0.9  # of 16 images: accuracy hangs on the threshold
     card = read_card(str(tmp_path / "out/converted"))
     assert (card.rows, card.reject_reasons) == (78, {"not_image": 2})
 
