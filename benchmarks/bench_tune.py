@@ -19,6 +19,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import ray
 from made_training_set import write_training_set
 from ray import tune
 from ray.util.state import list_tasks
@@ -48,7 +49,7 @@ def main() -> None:
         with connected(config.cluster):
             rows.append(("tune", AT_ONCE, *timed(lambda: by_tune(trials, f"{scratch}/tune"))))
             rows.append(("hemo", AT_ONCE, *timed(lambda: tune_models(config))))
-            reads = list_tasks(filters=[("name", "=", "_read_split")])
+            reads = list_tasks(ray.get_runtime_context().gcs_address, filters=[("name", "=", "_read_split")])
     print(
         "| contender | trials | wall s | learning s, all trials | overhead s a trial |\n| --- | --- | --- | --- | --- |"
     )
