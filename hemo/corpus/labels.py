@@ -82,7 +82,9 @@ def labels_of_classes(image_ids: pa.StringArray, source_class: pa.StringArray) -
     image_ids, source_class = image_ids.filter(known), source_class.filter(known)
     classes = sorted(np.unique(source_class.to_numpy(zero_copy_only=False).astype(str)).tolist(), key=_in_order)
     if not classes:
-        raise SourceError("labels: source_class needs a corpus that tells classes, these shards have none; give a table")
+        raise SourceError(
+            "labels: source_class needs a corpus that tells classes, these shards have none; give a table"
+        )
     codes = pc.index_in(source_class, value_set=pa.array(classes)).to_numpy(zero_copy_only=False)
     return LabelTable(tuple(classes), image_ids, np.eye(len(classes), dtype=np.uint8)[codes], repeated=0)
 
