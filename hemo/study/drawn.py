@@ -12,7 +12,7 @@ from hemo.study.figures.search import best_so_far, importance_bars, parallel_coo
 from hemo.study.page import PageFigure
 from hemo.study.search import HANDFUL, Search, importance, search_of
 
-WHOSE = f"At most the {SHOWN} best trials, one of each cell, that read test."
+WHOSE = f"Of the best trials that read test, one of each cell, at most {SHOWN}; of several classes, of the best trial."
 
 
 def figures_of_comparison(comparison: Comparison, seed: int) -> list[PageFigure]:
@@ -51,7 +51,7 @@ def _of_test(comparison: Comparison) -> Iterator[PageFigure]:
     yield PageFigure(
         f"ranking-{key}",
         "ROC and precision-recall on test",
-        f"{WHOSE} Of several classes, those of the best trial. Precision depends on the share of positives.",
+        f"{WHOSE} Precision depends on the share of positives.",
         roc_and_precision_recall(comparison),
     )
     yield PageFigure(

@@ -1,6 +1,7 @@
 """Learning: loss and accuracy by epoch, and learning time against accuracy."""
 
 import math
+import textwrap
 from collections.abc import Sequence
 
 from matplotlib.axes import Axes
@@ -16,6 +17,10 @@ SERIES = {"train": (BLUE, "o", "-"), "val": (VERMILION, "s", "--"), "test": (GRE
 """Split -> colour, marker, line."""
 PANEL_INCHES = (2.6, 1.9)
 PANELS_A_ROW = 4
+NAME_CHARACTERS = 64
+"""Of a trial's name beside the scatter."""
+TITLE_CHARACTERS = 36
+"""Of a trial's name above its panel, in each of two lines."""
 
 
 def curves(comparison: Comparison, metric: str) -> str | None:
@@ -52,7 +57,8 @@ def time_against_accuracy(comparison: Comparison) -> str | None:
     records = [record for record in comparison.ran if "accuracy" in figures_of(record, "val")]
     if not records:
         return None
-    with drawing(8.6, max(3.6, 0.19 * len(records) + 1.2)) as figure:
+    longest = max(len(label(record, NAME_CHARACTERS)) for record in records)
+    with drawing(6.4 + 0.065 * longest, max(3.6, 0.19 * len(records) + 1.2)) as figure:
         axes = figure.subplots()
         for record in records:
             _trial_points(axes, record)
@@ -75,8 +81,13 @@ def _curve_panel(panel: Axes, record: TrialRecord, metric: str) -> None:
             linestyle=line,
         )
     panel.axvline(record.best_epoch or epochs[-1], color=INK, alpha=0.35, linewidth=0.8)
-    panel.set_title(label(record), fontsize=8, loc="left")
+    panel.set_title(_title(record), fontsize=8, loc="left")
     panel.xaxis.set_major_locator(MaxNLocator(nbins=5, integer=True))
+
+
+def _title(record: TrialRecord) -> str:
+    """Return a trial's name in at most two lines."""
+    return "\n".join(textwrap.wrap(label(record, 2 * TITLE_CHARACTERS - 12), TITLE_CHARACTERS)[:2])
 
 
 def _say_lines(figure: Figure, panel: Axes) -> None:
@@ -114,7 +125,7 @@ def _name_at_right(axes: Axes, records: Sequence[TrialRecord]) -> None:
         point = (record.seconds / 60, figures_of(record, "val")["accuracy"])
         arrow = {"arrowstyle": "-", "color": INK, "alpha": 0.3, "linewidth": 0.6, "shrinkA": 2, "shrinkB": 4}
         axes.annotate(
-            label(record),
+            label(record, NAME_CHARACTERS),
             point,
             xytext=(1.04, height),
             textcoords="axes fraction",

@@ -46,7 +46,7 @@ def roc_and_precision_recall(comparison: Comparison) -> str | None:
     named = [series for series in named if 0 < series.labels.sum() < len(series.labels)]
     if not named:
         return None
-    with drawing(8.6, 4.1 + 0.2 * len(named)) as figure:
+    with drawing(8.6, 4.7 + 0.2 * len(named)) as figure:
         roc, precision_recall = figure.subplots(1, 2)
         _draw(roc, precision_recall, named, faint)
         _frame(roc, "1 - specificity", "recall (sensitivity)")
@@ -90,4 +90,5 @@ def _draw(roc: Axes, precision_recall: Axes, named: Sequence[Series], faint: Seq
 
 
 def _frame(axes: Axes, across: str, up: str) -> None:
-    axes.set(xlabel=across, ylabel=up, xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), aspect="equal")
+    axes.set(xlabel=across, ylabel=up, xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))
+    axes.set_box_aspect(1)

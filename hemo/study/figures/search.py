@@ -6,7 +6,7 @@ from typing import Any
 
 from matplotlib.axes import Axes
 
-from hemo.study.figures.style import BLUE, GREEN, INK, VERMILION, drawing, legend_above, short, svg
+from hemo.study.figures.style import BLUE, GREEN, INK, PAPER, VERMILION, drawing, legend_above, short, svg
 from hemo.study.search import LOG_RATIO, Importance, Search, Trial
 from hemo.study.tables import setting_name, setting_text
 
@@ -15,6 +15,8 @@ MAX_TICKS = 8
 APART = 0.05
 """Width, as a share of an axis, over which trials with the same value are spread."""
 TICK_CHARACTERS = 22
+BEHIND = {"facecolor": PAPER, "alpha": 0.85, "edgecolor": "none", "pad": 0.8}
+"""What lies behind a word, so that lines do not cross it."""
 
 
 def best_so_far(search: Search) -> str:
@@ -124,7 +126,7 @@ def _axis(axes: Axes, place: int, values: Sequence[Any]) -> list[float]:
     if len(ticks) > MAX_TICKS:
         ticks = [ticks[0], ticks[-1]]
     for height, text in ticks:
-        axes.text(place + 0.03, height, short(text, TICK_CHARACTERS), va="center", fontsize=7.5, zorder=5)
+        axes.text(place + 0.03, height, short(text, TICK_CHARACTERS), va="center", fontsize=7.5, zorder=5, bbox=BEHIND)
     return _spread(scaled)
 
 

@@ -21,6 +21,8 @@ from hemo.study.rows import title_of
 
 INK = "#010203"
 """Stands for the page's own text colour until the SVG is written."""
+PAPER = "#030201"
+"""Stands for the page's own background, behind words that lines would cross; nothing where there is no page."""
 BLUE, VERMILION, GREEN = "#0072b2", "#d55e00", "#009e73"
 LINES = (
     (BLUE, "-"),
@@ -112,4 +114,4 @@ def svg(figure: Figure) -> str:
     text = io.StringIO()
     figure.savefig(text, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
     content = text.getvalue()
-    return content[content.index("<svg") :].replace(INK, "currentColor")
+    return content[content.index("<svg") :].replace(INK, "currentColor").replace(PAPER, "var(--paper, transparent)")

@@ -45,9 +45,9 @@ class Beside:
 def beside(published: PublishedTable, rows: Sequence[Row]) -> list[Beside]:
     """Return a published table with ours: one for each training set named in it, or one for all.
 
-    A trial belongs to the row whose name it has, or has before a comma and what tells it from its repeats. A row without
-    such a trial takes one of another name with the same settings: one trial may stand in two published tables, and has
-    one record. Weights and epochs may differ, and are told.
+    A trial belongs to the row whose name it has, or has before a comma and what tells it from its repeats. A row
+    without such a trial takes one of another name with the same settings: a trial of two published tables has one
+    record. Weights and epochs may differ, and are told.
 
     Args:
         published: The table.

@@ -21,7 +21,7 @@ def test_few_patients_are_gone_through_exactly(differences, p):
 
 
 def test_many_patients_are_sampled_and_never_give_zero():
-    """Twenty patients all on one side: 2 of 1,048,576 sign changes reach that, so that none of 99 draws is expected to."""
+    """Twenty patients all on one side: 2 of 1,048,576 sign changes reach that, and none of these 99 draws."""
     assert sign_flip_p(np.ones(20), samples=99, seed=0) == 1 / 100
 
 

@@ -46,7 +46,7 @@ def test_trials_stand_in_the_order_in_which_they_ended(search):
 
 def test_the_setting_that_decides_is_the_important_one(search):
     found = importance(search(12), seed=0)
-    assert list(found.shares)[0] == "training.learning_rate"
+    assert next(iter(found.shares)) == "training.learning_rate"
     assert found.shares["training.learning_rate"] > 0.9
     assert (found.trials, found.epoch) == (12, None)
     assert sum(found.shares.values()) == pytest.approx(1)
@@ -62,10 +62,10 @@ def test_no_importance_from_a_handful(search):
 
 
 def test_compute_is_told_against_no_stopping_and_a_grid(search):
-    """Eight trials of 10 epochs; learning rates .1 to .0001 are four a factor of ten, hidden layers 0 and 1: 80 epochs."""
+    """Eight trials of 10 epochs; learning rates .1 to .0001 are four, hidden layers two: a grid of 80 epochs."""
     assert compute_used(search(8)) == (
-        "8 trials ran 80 epochs, 100% of the 80 without stopping, and 100.0% of the 80 of a full grid of the values tried "
-        "(hidden layers 2, learning rate 4; of a number with decimals one a factor of ten)"
+        "8 trials ran 80 epochs, 100% of the 80 without stopping, and 100.0% of the 80 of a full grid of the values "
+        "tried (hidden layers 2, learning rate 4; of a number with decimals one a factor of ten)"
     )
 
 

@@ -11,7 +11,7 @@ def spreads(tmp_path):
 
 
 def test_trials_that_differ_by_seed_alone_have_a_mean_and_ends(make_record, tmp_path):
-    """Losses 0.2 and 0.4: mean 0.3, deviation 0.2 / sqrt(2); the third backbone stands alone, and a failed seed does not count."""
+    """Losses 0.2 and 0.4: mean 0.3, deviation 0.2 / sqrt(2); a backbone alone and a failed seed do not count."""
     for seed, loss in ((1, 0.2), (2, 0.4)):
         make_record({"seed": seed}, metrics={"val": {"loss": loss}, "test": {"accuracy": 1 - loss}})
     make_record({"seed": 3}, status="failed")
