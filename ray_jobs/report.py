@@ -2,8 +2,8 @@
 
     hemo report --config conf/report/compare.yaml
 
-Reads the folder of `records`, writes `grid.md`, `grid.csv`, `grid.tex`, `figures/` and `index.html` below `out`, and with
-`--published` sets published tables beside ours. Needs neither Ray nor a GPU. The last line printed is the page.
+Reads the folder of `records`, writes `grid.md`, `grid.csv`, `grid.tex`, `figures/` and `index.html` below `out`, and
+with `--published` sets published tables beside ours. Needs neither Ray nor a GPU. The last line printed is the page.
 """
 
 from collections.abc import Sequence
