@@ -9,13 +9,15 @@ On one tiny training set, on one fresh local Ray with two CPUs, two trials at on
     hemo    `tune_models`: the same trials as a grid, each to its record
 
 The overhead of a trial is the wall time of a contender times the trials at once, less the seconds the records say were
-spent learning, over the trials. Prints a Markdown table, and how often Ray read a split of the training set.
+spent learning, over the trials. It covers what a sweep pays once: the set to the object store, two processes. A second
+sweep with a third of the trials tells that from what each further trial pays. Prints a Markdown table, and how often
+Ray read a split of the training set.
 """
 
 import argparse
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import numpy as np
@@ -27,7 +29,7 @@ from ray.util.state import list_tasks
 from hemo.cluster.session import connected
 from hemo.cluster.sweep import tune_models
 from hemo.cluster.trial import run_trial
-from hemo.config.tune import TuneConfig
+from hemo.config.tune import GridConfig, TuneConfig
 from hemo.learning.figures import QuietReporter
 from hemo.learning.images import read_training_set
 from hemo.learning.worker import Worker
@@ -48,16 +50,21 @@ def main() -> None:
         rows = [("loop", 1, *timed(lambda: by_loop(config, f"{scratch}/loop")))]
         with connected(config.cluster):
             rows.append(("tune", AT_ONCE, *timed(lambda: by_tune(trials, f"{scratch}/tune"))))
+            few = with_seeds(config, range(trials, trials + trials // 3))
+            rows.append((f"hemo, {trials // 3} trials", AT_ONCE, *timed(lambda: tune_models(few))))
             rows.append(("hemo", AT_ONCE, *timed(lambda: tune_models(config))))
             reads = list_tasks(ray.get_runtime_context().gcs_address, filters=[("name", "=", "_read_split")])
     print(
         "| contender | trials | wall s | learning s, all trials | overhead s a trial |\n| --- | --- | --- | --- | --- |"
     )
+    spent = []
     for name, at_once, wall, records in rows:
-        learning = sum(record.seconds for record in records)
-        overhead = (wall * at_once - learning) / trials
-        print(f"| {name} | {trials} | {wall:.1f} | {learning:.1f} | {overhead:.2f} |")
-    print(f"\nsplits read by hemo: {len(reads)} (train, val and test once)")
+        count, learning = len(records) or trials, sum(record.seconds for record in records)
+        spent.append((count, wall * at_once - learning))
+        print(f"| {name} | {count} | {wall:.1f} | {learning:.1f} | {spent[-1][1] / count:.2f} |")
+    (few_count, few_spent), (count, all_spent) = spent[-2:]
+    print(f"\neach further trial of hemo: {(all_spent - few_spent) / (count - few_count):.2f} s")
+    print(f"splits read by two sweeps: {len(reads)} (train, val and test once each)")
 
 
 def sweep(scratch: Path, trials: int) -> TuneConfig:
@@ -74,6 +81,11 @@ def sweep(scratch: Path, trials: int) -> TuneConfig:
             "cluster": {"address": "local", "cpus": AT_ONCE, "temp_dir": str(scratch / "ray")},
         }
     )
+
+
+def with_seeds(config: TuneConfig, seeds: Iterable[int]) -> TuneConfig:
+    """Return the same grid for other seeds."""
+    return config.model_copy(update={"grid": GridConfig(axes={"seed": tuple(seeds)})})
 
 
 def timed(run: Callable[[], list[TrialRecord]]) -> tuple[float, list[TrialRecord]]:
