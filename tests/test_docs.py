@@ -20,7 +20,8 @@ from tests.units import unit_of
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
 DATA_FLOW = (ROOT / "docs/data-flow.md").read_text()
-SHELL = "\n".join(re.findall(r"```bash\n(.*?)```", README, re.DOTALL)).replace("\\\n", " ")
+PAGES = [README, *(page.read_text() for page in sorted((ROOT / "docs").rglob("*.md")))]
+SHELL = "\n".join(re.findall(r"```bash\n(.*?)```", "\n".join(PAGES), re.DOTALL)).replace("\\\n", " ")
 PYTHON = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
 COMMANDS = re.findall(r"(?:^hemo|-m ray_jobs\.)\s*(\w+)(.*)$", SHELL, re.MULTILINE)
 
@@ -30,7 +31,7 @@ def run(code: str) -> None:
 
 
 @pytest.mark.parametrize(("job", "words"), COMMANDS, ids=[job for job, _ in COMMANDS])
-def test_a_command_of_the_readme_is_accepted(job: str, words: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_command_of_the_documents_is_accepted(job: str, words: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
     load_config(CONFIGS[job], shlex.split(words), job=job)
 
