@@ -15,8 +15,10 @@ from hemo.config.trial import ModelConfig
 from hemo.learning.backbones import SOURCES_BACKBONES
 from hemo.learning.batch import plain_normalisation
 from hemo.learning.checkpoint import CheckpointCard
-from hemo.learning.export import largest_difference, measure_speed, onnx_session, to_onnx, torch_session
+from hemo.learning.deployed import torch_session
+from hemo.learning.export import largest_difference, onnx_session, to_onnx
 from hemo.learning.model import build_model, parameter_count
+from hemo.learning.speed import THOROUGH, measure_speed
 
 CHANNELS = ("brain", "subdural", "soft")
 COLUMNS = ("backbone", "parameters", "MB", "ONNX ms", "torch ms", "ONNX images/s", "torch images/s", "off by")
@@ -46,7 +48,7 @@ def cells(backbone: str, images: np.ndarray, threads: int) -> list[str]:
     model = build_model(card.model, channels=len(CHANNELS), sides_px=sides_px, classes=1).eval()
     content = to_onnx(model, card).SerializeToString()
     exported, original = onnx_session(content, threads), torch_session(model, card)
-    ours, theirs = measure_speed(exported, images), measure_speed(original, images)
+    ours, theirs = (measure_speed(session, images, THOROUGH) for session in (exported, original))
     return [
         f"{parameter_count(model):,}",
         f"{len(content) / 1e6:.1f}",

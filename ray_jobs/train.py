@@ -33,6 +33,11 @@ def metrics_text(record: TrialRecord) -> str:
     """Return figures as a table, a split a row: before the first epoch, then the best one's; `-` where undefined."""
     told = ", ".join(f"{name} {value:.3f}" for name, value in zip(record.classes, record.thresholds, strict=False))
     lines = [f"best epoch {record.best_epoch} of {len(record.epochs)}{told and f'; thresholds: {told}'}"]
+    if record.latency_ms is not None:
+        lines.append(
+            f"{record.parameters:,} parameters, {record.megabytes:.1f} MB; {record.latency_ms:.1f} ms an image, "
+            f"{record.inference_images_per_second:.0f} images/s {record.inference_batch_size} at once"
+        )
     lines.append(f"{'split':>15}" + "".join(f"{name:>13}" for name in METRICS))
     before = {f"at start: {split}": metrics for split, metrics in record.baseline.items()}
     for split, metrics in {**before, **record.metrics}.items():

@@ -1,7 +1,5 @@
 """A checkpoint to `model.onnx` and, beside it, what it costs to use. Needs no Ray."""
 
-from dataclasses import asdict
-
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -12,16 +10,11 @@ from hemo.cluster.provenance import hardware, now, versions
 from hemo.config.export import ExportConfig
 from hemo.config.fields import Config
 from hemo.learning.checkpoint import CheckpointCard, load_checkpoint
-from hemo.learning.export import (
-    LOGIT_TOLERANCE,
-    largest_difference,
-    measure_speed,
-    onnx_session,
-    to_onnx,
-    torch_session,
-)
+from hemo.learning.deployed import Session, torch_session
+from hemo.learning.export import LOGIT_TOLERANCE, largest_difference, onnx_session, to_onnx
 from hemo.learning.model import parameter_count
 from hemo.learning.slices import first_images
+from hemo.learning.speed import THOROUGH, measure_speed
 from hemo.learning.worker import Worker
 from hemo.storage import join, require_writable, write_bytes, write_json
 
@@ -85,8 +78,8 @@ def export_checkpoint(config: ExportConfig) -> ExportCard:
         largest_logit_difference=difference,
         tolerance=LOGIT_TOLERANCE,
         batch_size=len(images),
-        onnxruntime=SpeedCard(**asdict(measure_speed(exported, images))),
-        torch=SpeedCard(**asdict(measure_speed(original, images))),
+        onnxruntime=_speed(exported, images),
+        torch=_speed(original, images),
         hardware=hardware(worker),
         versions=versions("onnx", "onnxruntime"),
         exported=now(),
@@ -94,6 +87,11 @@ def export_checkpoint(config: ExportConfig) -> ExportCard:
     write_bytes(join(config.out, MODEL), content)
     write_json(join(config.out, CARD), told.model_dump(mode="json"))
     return told
+
+
+def _speed(session: Session, images: NDArray[np.uint8]) -> SpeedCard:
+    found = measure_speed(session, images, THOROUGH)
+    return SpeedCard(latency_ms=found.latency_ms, images_per_second=found.images_per_second)
 
 
 def _images(config: ExportConfig, card: CheckpointCard) -> NDArray[np.uint8]:

@@ -15,15 +15,16 @@ from hemo.curation.card import TrainingSetCard, read_card
 from hemo.errors import ConfigError, SourceError, TrialError, UserError
 from hemo.learning.backbones import feature_shape
 from hemo.learning.checkpoint import CheckpointCard, write_checkpoint
+from hemo.learning.deployed import torch_session
 from hemo.learning.examples import Examples, Splits, select_splits, task_classes
 from hemo.learning.figures import FitResult, Reporter
 from hemo.learning.images import TrialData, read_training_set
 from hemo.learning.judge import SplitFigures
-from hemo.learning.latency import image_latency_ms
 from hemo.learning.loop import fit
 from hemo.learning.loss import ANY_CLASS
 from hemo.learning.model import parameter_count
 from hemo.learning.order import smallest_share
+from hemo.learning.speed import megabytes, quick_speed
 from hemo.learning.weights import check_weights
 from hemo.learning.worker import Worker, all_or_none
 from hemo.storage import join, remove
@@ -232,8 +233,6 @@ def _record(
     }
     if stopped:
         known["metrics"] = {"val": result.epochs[result.best_epoch - 1].val}
-    elif worker.leads:
-        known["latency_ms"] = image_latency_ms(result.model, (len(card.channels), card.height_px, card.width_px))
     return TrialRecord.model_validate({**provenance, **known})
 
 
@@ -268,11 +267,26 @@ def _finish(
     """Write checkpoint, predictions and record, in this order; then the state to resume from is not needed any more."""
     folder = checkpoint_folder(out, record.digest)
     if worker.leads:
-        write_checkpoint(folder, result.model, _checkpoint_card(record, card, result))
+        told = _checkpoint_card(record, card, result)
+        if record.status == "complete":
+            record = record.model_copy(update=_cost_of_use(result, told, worker, record.config.training.batch_size))
+        write_checkpoint(folder, result.model, told)
         write_record(out, record, predictions_table(result, splits))
         remove(join(folder, STATE))
         clear_progress(out, record.digest)
     return record
+
+
+def _cost_of_use(result: FitResult, card: CheckpointCard, worker: Worker, largest_batch: int) -> dict[str, Any]:
+    """Return the fields of a record that tell how large a model is and how fast it answers."""
+    ask = torch_session(result.model, card, worker.device)
+    speed = quick_speed(ask, (len(card.channels), card.height_px, card.width_px), largest_batch)
+    return {
+        "megabytes": megabytes(result.model),
+        "latency_ms": speed.latency_ms,
+        "inference_images_per_second": speed.images_per_second,
+        "inference_batch_size": speed.batch_size,
+    }
 
 
 def _checkpoint_card(record: TrialRecord, card: TrainingSetCard, result: FitResult) -> CheckpointCard:

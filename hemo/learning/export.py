@@ -1,55 +1,21 @@
 """A checkpoint as ONNX: stored pixels in, probabilities out, so that nothing is left to be done wrong elsewhere."""
 
 import json
-import time
-from collections.abc import Callable
-from dataclasses import dataclass
 
 import numpy as np
 import onnx
 import onnxruntime
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
 from torch.onnx.errors import OnnxExporterError
 
 from hemo.errors import ConfigError, HemoError
-from hemo.learning.batch import normalise, to_unit_range
 from hemo.learning.checkpoint import CheckpointCard
+from hemo.learning.deployed import Deployed, Session
 from hemo.learning.model import ImageClassifier
-from hemo.learning.predict import to_probabilities
 
 LOGIT_TOLERANCE = 1e-3
 """How far a logit may be off, see `largest_difference`: a probability then moves by 0.00025 at most near 0.5."""
-
-TIMED_SECONDS = 2.0
-WARM_UP_CALLS = 2
-LEAST_CALLS = 3
-
-Session = Callable[[NDArray[np.uint8]], tuple[NDArray[np.float32], NDArray[np.float32]]]
-"""From images (images, channels, height_px, width_px) to logits and probabilities, each (images, classes)."""
-
-
-@dataclass(frozen=True)
-class Speed:
-    """How fast a model answers."""
-
-    latency_ms: float  # of one image, median
-    images_per_second: float  # at the batch size asked for
-
-
-class Deployed(nn.Module):
-    """A model with what stands before and behind it."""
-
-    def __init__(self, model: ImageClassifier, card: CheckpointCard) -> None:
-        """Join the model and its card."""
-        super().__init__()
-        self._model, self._card = model, card
-
-    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Return logits and probabilities, float32, (images, classes), of images (images, channels, rows, cols)."""
-        logits = self._model(normalise(to_unit_range(images), self._card.normalisation))
-        return logits, to_probabilities(logits, self._card)
 
 
 def to_onnx(model: ImageClassifier, card: CheckpointCard) -> onnx.ModelProto:
@@ -97,18 +63,6 @@ def onnx_session(content: bytes, threads: int) -> Session:
     return ask
 
 
-def torch_session(model: ImageClassifier, card: CheckpointCard) -> Session:
-    """Return a torch model ready to be asked in the same way."""
-    deployed = Deployed(model, card).eval()
-
-    def ask(images: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        with torch.inference_mode():
-            logits, probabilities = deployed(torch.from_numpy(images))
-        return logits.numpy(), probabilities.numpy()
-
-    return ask
-
-
 def largest_difference(one: Session, other: Session, images: NDArray[np.uint8]) -> float:
     """Return how far logits differ at most, asked for all images at once and for the first alone.
 
@@ -129,22 +83,3 @@ def largest_difference(one: Session, other: Session, images: NDArray[np.uint8]) 
 
 def _difference(wanted: NDArray[np.float32], found: NDArray[np.float32]) -> float:
     return float((np.abs(found - wanted) / np.maximum(1, np.abs(wanted))).max())
-
-
-def measure_speed(session: Session, images: NDArray[np.uint8]) -> Speed:
-    """Time a model on one image, and on all images at once."""
-    return Speed(
-        latency_ms=1000 * _median_seconds(session, images[:1]),
-        images_per_second=len(images) / _median_seconds(session, images),
-    )
-
-
-def _median_seconds(session: Session, images: NDArray[np.uint8]) -> float:
-    for _ in range(WARM_UP_CALLS):
-        session(images)
-    began, taken = time.perf_counter(), list[float]()
-    while len(taken) < LEAST_CALLS or time.perf_counter() - began < TIMED_SECONDS:
-        start = time.perf_counter()
-        session(images)
-        taken.append(time.perf_counter() - start)
-    return float(np.median(taken))

@@ -7,10 +7,10 @@ from typing import Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import nn
 
 from hemo.learning.batch import Normalisation
 from hemo.learning.judge import SplitFigures
+from hemo.learning.model import ImageClassifier
 
 Ended = Literal["epochs", "patience", "stopped"]
 
@@ -41,7 +41,7 @@ class EpochFigures:
 class FitResult:
     """What `fit` returns. A fit that its reporter stopped is not judged: it has no `judged` and no `logits`."""
 
-    model: nn.Module  # with the best epoch's weights
+    model: ImageClassifier  # with the best epoch's weights
     normalisation: Normalisation
     baseline: dict[str, dict[str, float]]  # split -> metric, before the first epoch
     epochs: tuple[EpochFigures, ...]

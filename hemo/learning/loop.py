@@ -25,6 +25,7 @@ from hemo.learning.judge import judge
 from hemo.learning.loss import ImageLoss, build_loss, smoothed
 from hemo.learning.memory import memory_told
 from hemo.learning.metrics import DEFAULT_THRESHOLD, choose_thresholds, measure
+from hemo.learning.model import ImageClassifier
 from hemo.learning.optim import build_optimizer, learning_rate_at, set_learning_rate
 from hemo.learning.order import Step, epoch_rows, mixed_seed
 from hemo.learning.training_batch import TrainingBatches
@@ -45,7 +46,7 @@ class Fit:
     config: TrialConfig
     splits: Splits
     worker: Worker
-    module: nn.Module  # the weights
+    module: ImageClassifier  # the weights
     forward: nn.Module  # the same, wrapped for several workers and compiled if asked for
     optimizer: torch.optim.Optimizer
     loss: ImageLoss

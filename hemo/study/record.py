@@ -89,10 +89,16 @@ class TrialRecord(Config):
     image: str = Field("", description="channels x height x width of an image, such as 3 x 64 x 64")
     seconds: float = Field(0.0, description="learning time, without loading")
     parameters: int = 0
+    megabytes: float | None = Field(None, description="weights and buffers of the model, 1,000,000 bytes each")
     latency_ms: float | None = Field(
         None,
-        description="of one image through a complete trial's model, median, beside what else ran on `hardware`",
+        description="from an image of stored pixels to its probabilities with torch on `hardware`, median of up to 11 "
+        "calls at the end of a complete trial, beside what else ran then",
     )
+    inference_images_per_second: float | None = Field(
+        None, description="measured likewise with `inference_batch_size` images at once"
+    )
+    inference_batch_size: int | None = Field(None, description="as many as take 0.1 s one by one, 32 at most")
     workers: int = Field(1, description="data-parallel workers")
     hardware: str = ""
     versions: dict[str, str] = Field({}, description="library -> version")

@@ -14,6 +14,7 @@ from hemo.learning.export import LOGIT_TOLERANCE
 from hemo.learning.figures import QuietReporter
 from hemo.learning.predict import Predictor
 from hemo.learning.slices import first_images
+from hemo.learning.speed import QUICK
 from hemo.learning.worker import Worker
 from ray_jobs import export
 
@@ -25,7 +26,7 @@ def test_a_trained_model_goes_on_without_torch(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("hemo.learning.export.TIMED_SECONDS", 0.05)
+    monkeypatch.setattr("hemo.cluster.export.THOROUGH", QUICK)
     folder = make_training_set()
     record = run_trial(tiny_trial, folder, str(tmp_path), reporter=QuietReporter(), worker=Worker())
     checkpoint = checkpoint_folder(str(tmp_path), record.digest)

@@ -22,12 +22,18 @@ def test_the_table_has_a_split_a_row_and_gaps_for_what_is_not_defined() -> None:
         training_set="t",
         split="by_patient",
         best_epoch=0,
+        parameters=11_177_025,
+        megabytes=44.74,
+        latency_ms=12.34,
+        inference_images_per_second=150.4,
+        inference_batch_size=8,
         thresholds=(0.25,),
         baseline={"train": {"loss": 0.75, "accuracy": 0.5}},
         metrics={"val": {"loss": 0.5, "accuracy": 0.75}},
     )
     assert train.metrics_text(record).splitlines() == [
         "best epoch 0 of 0; thresholds: any 0.250",
+        "11,177,025 parameters, 44.7 MB; 12.3 ms an image, 150 images/s 8 at once",
         "          split         loss     accuracy        auroc       recall  specificity    precision           f1",
         "at start: train       0.7500       0.5000            -            -            -            -            -",
         "            val       0.5000       0.7500            -            -            -            -            -",

@@ -65,6 +65,9 @@ def test_a_trial_leaves_record_predictions_and_checkpoint(
     group = record.by_pixel_format["test"]["u12"]  # all images have this format
     assert (group.images, group.confusion) == (16, record.confusion["test"])
     assert group.metrics == {name: record.metrics["test"].get(name) for name in METRICS}
+    assert record.megabytes == pytest.approx(_weights_bytes(tmp_path, record) / 1e6, rel=0.05)
+    assert record.inference_batch_size in range(1, 9)  # no more than a batch of the training
+    assert 0 < record.latency_ms < 1000 < 1000 * record.inference_images_per_second
     assert record.hardware.startswith("1 x CPU (1 thread, ")
     assert {"python", "torch", "timm", "numpy", "ray"} <= set(record.versions)
     assert record.seconds == pytest.approx(sum(figures.seconds for figures in record.epochs))
@@ -80,7 +83,7 @@ def test_a_streamed_set_gives_the_same_record(
     data = read_training_set(folder, streaming=True)
     told = {"reporter": QuietReporter(), "worker": Worker(), "data": data}
     from_disk = run_trial(tiny_trial, folder, str(tmp_path / "streamed"), **told)
-    timed = {"epochs", "seconds", "latency_ms", "finished"}
+    timed = {"epochs", "seconds", "latency_ms", "inference_images_per_second", "inference_batch_size", "finished"}
     assert from_disk.model_dump(exclude=timed) == resident.model_dump(exclude=timed)
     assert [epoch.val for epoch in from_disk.epochs] == [epoch.val for epoch in resident.epochs]
 
@@ -92,6 +95,10 @@ def test_a_part_that_one_of_two_workers_cannot_read_is_told_to_both() -> None:
     assert [_is_failure(ConfigError("no weights"), Worker(count=count)) for count in (1, 2)] == [False, False]
     assert [_is_failure(RuntimeError("lost"), Worker(count=count)) for count in (1, 2)] == [True, False]
     assert [_is_failure(TrialError("diverged"), Worker(count=count)) for count in (1, 2)] == [True, True]
+
+
+def _weights_bytes(out: Path, record: TrialRecord) -> int:
+    return (out / record.digest / "checkpoint" / "weights.safetensors").stat().st_size
 
 
 def test_predictions_are_those_of_the_checkpoint(

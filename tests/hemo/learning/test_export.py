@@ -15,14 +15,8 @@ from torch import nn
 from hemo.config.trial import ModelConfig
 from hemo.errors import ConfigError, HemoError
 from hemo.learning.checkpoint import CheckpointCard
-from hemo.learning.export import (
-    LOGIT_TOLERANCE,
-    largest_difference,
-    measure_speed,
-    onnx_session,
-    to_onnx,
-    torch_session,
-)
+from hemo.learning.deployed import torch_session
+from hemo.learning.export import LOGIT_TOLERANCE, largest_difference, onnx_session, to_onnx
 from hemo.learning.model import ImageClassifier
 
 CARD = CheckpointCard(
@@ -93,19 +87,6 @@ def test_a_difference_is_measured_and_one_too_large_refused(model: ImageClassifi
         largest_difference(original, lambda batch: shifted(batch, 0.5), np.full((1, 2, 4, 4), 106, np.uint8))
     with pytest.raises(HemoError, match="by up to nan"):
         largest_difference(original, lambda batch: shifted(batch, math.nan), images)
-
-
-def test_speed_is_that_of_the_median_call(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A clock on which one image takes 2 s and four take 4."""
-    clock = [0.0]
-
-    def session(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        clock[0] += {1: 2.0, 4: 4.0}[len(images)]
-        return images, images
-
-    monkeypatch.setattr("hemo.learning.export.time.perf_counter", lambda: clock[0])
-    speed = measure_speed(session, np.zeros((4, 1, 2, 2), np.uint8))
-    assert (speed.latency_ms, speed.images_per_second) == (2000.0, 1.0)
 
 
 class Undecided(nn.Module):
