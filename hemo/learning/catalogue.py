@@ -88,7 +88,9 @@ def as_lines(backbones: Iterator[BackboneFacts]) -> Iterator[str]:
         smallest = "-" if facts.smallest_px is None else f"{facts.smallest_px} px"
         parameters = "cannot be used" if facts.parameters is None else f"{facts.parameters:,}"
         numbers = (parameters, "-" if facts.input_px is None else f"{facts.input_px} px", smallest)
-        yield _line((facts.name, facts.timm_name or "-", *numbers, ", ".join(facts.weights) or "-", facts.from_where or "-"))
+        yield _line(
+            (facts.name, facts.timm_name or "-", *numbers, ", ".join(facts.weights) or "-", facts.from_where or "-")
+        )
 
 
 def _line(cells: tuple[str, ...]) -> str:

@@ -69,7 +69,7 @@ def test_images_too_small_are_refused_with_the_smallest_side():
 
 def test_there_are_no_imagenet_weights_of_them():
     for backbone in ("none", "CNN(8)"):
-        with pytest.raises(ConfigError, match="model.weights: there are no ImageNet weights of"):
+        with pytest.raises(ConfigError, match=r"model\.weights: there are no ImageNet weights of"):
             check_weights(ModelConfig(backbone=backbone, weights="imagenet"), 3, (16, 16))
 
 
