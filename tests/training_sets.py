@@ -31,6 +31,11 @@ IMAGE_ONLY = {
 @pytest.fixture
 def make_training_set(tmp_path: Path) -> Maker:
     """Return a maker of training sets: `make(rows={...}, classes=..., label=...) -> folder`."""
+    return training_set_maker(tmp_path)
+
+
+def training_set_maker(place: Path) -> Maker:
+    """Return a maker of one training set below `place`."""
 
     def make(
         rows: dict[str, int] | None = None,
@@ -44,7 +49,7 @@ def make_training_set(tmp_path: Path) -> Maker:
         counts = {}
         for split, count in rows.items():
             labels = {name: [label(number, name) for number in range(count)] for name in classes}
-            _write_split(tmp_path / "set" / split, split, labels[classes[0]], labels, (len(channels), side_px))
+            _write_split(place / "set" / split, split, labels[classes[0]], labels, (len(channels), side_px))
             positives = {name: sum(value or 0 for value in values) for name, values in labels.items()}
             counts[split] = {"rows": count, "patients": count, "positives": positives}
         card = {
@@ -63,8 +68,8 @@ def make_training_set(tmp_path: Path) -> Maker:
             "steps": [],
             "reductions": ["train limited to 48 of 96 images"],
         }
-        (tmp_path / "set" / "card.json").write_text(json.dumps(card))
-        return str(tmp_path / "set")
+        (place / "set" / "card.json").write_text(json.dumps(card))
+        return str(place / "set")
 
     return make
 

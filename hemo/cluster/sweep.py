@@ -63,8 +63,7 @@ def _grid(config: TuneConfig, grid: GridConfig, card: TrainingSetCard) -> list[T
     """Run the cells that have no finished record; every cell's test is read, as its source did."""
     trials = grid_trials(config.trial, grid)
     for trial in trials:
-        _check(trial, card, f"grid: {trial.name}")
-        check_workers(training_job(config, trial), card)
+        _check(config, trial, card, f"grid: {trial.name}")
     require_writable(config.out)
     digests = [record_digest(trial, card.digest) for trial in trials]
     missing = [
@@ -180,7 +179,7 @@ def _check_space(config: TuneConfig, search: SearchConfig, card: TrainingSetCard
             f"workers.count: a search runs each trial on one worker, not {config.workers.count}; "
             "set workers.count to 1, or write the cells as a grid"
         )
-    _check(config.trial, card, "trial")
+    _check(config, config.trial, card, "trial")
     val, classes = card.splits["val"], task_classes(config.trial, card)
     if search.metric == "val_auroc" and not any(0 < val.positives.get(name, 0) < val.rows for name in classes):
         raise ConfigError(
@@ -189,12 +188,14 @@ def _check_space(config: TuneConfig, search: SearchConfig, card: TrainingSetCard
     for key, values in search.space.items():
         for value in values.choices if isinstance(values, Choices) else ():
             where = f"search.space: {key} {value}"
-            _check(changed(config.trial, {key: value}, origin=where), card, where)
+            _check(config, changed(config.trial, {key: value}, origin=where), card, where)
 
 
-def _check(trial: TrialConfig, card: TrainingSetCard, where: str) -> None:
+def _check(config: TuneConfig, trial: TrialConfig, card: TrainingSetCard, where: str) -> None:
+    """Refuse one trial of a sweep that cannot work, and say which it is."""
     try:
         check_trial(trial, card)
+        check_workers(training_job(config, trial), card)
     except HemoError as error:
         error.add_note(f"in {where}")
         raise

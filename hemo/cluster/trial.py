@@ -25,6 +25,7 @@ from hemo.learning.loss import ANY_CLASS
 from hemo.learning.model import parameter_count
 from hemo.learning.order import smallest_share
 from hemo.learning.speed import megabytes, quick_speed
+from hemo.learning.suiting import check_options
 from hemo.learning.weights import check_weights
 from hemo.learning.worker import Worker, all_or_none
 from hemo.storage import join, remove
@@ -51,7 +52,7 @@ def check_trial(config: TrialConfig, card: TrainingSetCard) -> None:
 
     Raises:
         ConfigError: Unknown backbone or target, images too small for the backbone, weights that cannot be had, a loss
-            that does not suit the task.
+            that does not suit the task, options of training that suit neither backbone nor loss.
         SourceError: Images that are no 8-bit channels, a split without rows, or a training split with one class only.
     """
     if card.dtype != "uint8":
@@ -70,6 +71,7 @@ def check_trial(config: TrialConfig, card: TrainingSetCard) -> None:
     _require_two_classes(config, card, classes)
     sides_px = (card.height_px, card.width_px)
     feature_shape(config.model.backbone, len(card.channels), sides_px)
+    check_options(config, len(card.channels), sides_px)
     check_weights(config.model, len(card.channels), sides_px)
 
 

@@ -66,14 +66,23 @@ def layer_groups(module: nn.Module, layer_decay: float) -> list[dict[str, Any]]:
         Howard and Ruder 2018, arXiv:1801.06146 (discriminative fine-tuning); stages as timm groups them.
     """
     backbone, head = module.get_submodule("backbone"), module.get_submodule("head")
-    if not hasattr(backbone, "group_matcher"):
-        raise ConfigError("training.layer_decay: timm does not know this backbone's stages; leave it at 1")
+    require_stages(backbone, "this backbone")
     stages = group_parameters(backbone, backbone.group_matcher(coarse=False))  # type: ignore[operator]
     groups: list[dict[str, Any]] = [
         {"params": [backbone.get_parameter(name) for name in names], SHARE: layer_decay ** (len(stages) - place)}
         for place, (_, names) in enumerate(sorted(stages.items()))
     ]
     return [*groups, {"params": list(head.parameters()), SHARE: 1.0}]
+
+
+def require_stages(backbone: nn.Module, name: str) -> None:
+    """Refuse `layer_decay` on a backbone whose stages timm does not know; hemo's own are among these.
+
+    Raises:
+        ConfigError: With the name.
+    """
+    if not hasattr(backbone, "group_matcher"):
+        raise ConfigError(f"trial.training.layer_decay: timm does not know the stages of {name}; leave it at 1")
 
 
 def learning_rate_at(

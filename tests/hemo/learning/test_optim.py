@@ -117,5 +117,5 @@ def test_every_parameter_is_in_one_group(resnet: ImageClassifier) -> None:
 
 def test_layer_decay_of_a_backbone_without_known_stages_is_refused() -> None:
     model = ImageClassifier(nn.Linear(1, 1), nn.Linear(1, 1))
-    with pytest.raises(ConfigError, match=r"training.layer_decay: timm does not know this backbone's stages"):
+    with pytest.raises(ConfigError, match=r"training.layer_decay: timm does not know the stages of this backbone"):
         build_optimizer(model, TrainingConfig(layer_decay=0.5), torch.device("cpu"))
