@@ -154,6 +154,7 @@ def test_several_objectives_end_with_a_front_and_one_chosen(make_training_set, t
         ({"grid": {"cells": [{}, {"model.backbone": "resnet5O"}]}}, "resnet5O"),
         ({"search": {"space": {"model.backbone": {"choices": ["test_resnet", "resnet5O"]}}}}, "resnet5O"),
         ({"grid": {"axes": {"training.batch_size": [16, 1]}}, "workers": {"count": 2}}, "2 workers"),
+        ({"search": {"space": {"training.batch_size": {"choices": [16, 1]}}}}, "batch_size: 1 images a step"),
         ({"search": {"space": {"seed": {"choices": [1]}}}, "workers": {"count": 2}}, "a search runs each trial on one"),
     ],
 )

@@ -1,0 +1,45 @@
+"""Options of training that do not suit backbone or loss."""
+
+import pytest
+import torch
+
+from hemo.config.trial import TrialConfig
+from hemo.errors import ConfigError
+from hemo.learning.loss import build_loss
+from hemo.learning.suiting import check_options
+
+
+def _check(backbone: str = "test_resnet", **sections: dict[str, object]) -> None:
+    check_options(TrialConfig.model_validate({"model": {"backbone": backbone}, **sections}), 1, (16, 16))
+
+
+@pytest.mark.parametrize("backbone", ["none", "CNN(4,8)"])
+def test_stages_that_are_not_known_have_no_rates_of_their_own(backbone: str) -> None:
+    _check(backbone, training={"layer_decay": 1.0})
+    with pytest.raises(ConfigError, match=r"^trial.training.layer_decay: timm does not know the stages of (none|CNN)"):
+        _check(backbone, training={"layer_decay": 0.9})
+
+
+def test_what_is_not_there_cannot_be_frozen() -> None:
+    _check("CNN(4,8)", training={"freeze_epochs": 1})  # with random weights: slow to learn, but what was asked for
+    with pytest.raises(ConfigError, match=r"^trial.training.freeze_epochs: backbone none has nothing to freeze"):
+        _check("none", training={"freeze_epochs": 1})
+
+
+def test_labels_in_between_are_for_losses_that_lead_there() -> None:
+    for loss in ("default", "class_weighted", "focal"):
+        _check(training={"loss": loss, "label_smoothing": 0.1}, augment={"mixup_alpha": 0.2})
+    with pytest.raises(ConfigError, match=r"^trial.training.label_smoothing: 0.1 makes labels .* loss dice leads to 0"):
+        _check(training={"loss": "dice", "label_smoothing": 0.1})
+    with pytest.raises(ConfigError, match=r"^trial.augment.mixup_alpha: 0.2 makes labels .* leave it at 0 or take"):
+        _check(training={"loss": "dice"}, augment={"mixup_alpha": 0.2})
+
+
+@pytest.mark.parametrize(("loss", "best"), [("default", 0.7), ("class_weighted", 0.7), ("dice", 1.0)])
+def test_where_a_label_of_seven_tenths_leads(loss: str, best: float) -> None:
+    """Two of four training images have the class, so that both sides weigh the same."""
+    config = TrialConfig.model_validate({"training": {"loss": loss}})
+    image_loss = build_loss(config, ("any",), torch.tensor([[1.0], [1], [0], [0]]))
+    tried = torch.linspace(0.001, 0.999, 999)
+    losses = image_loss(torch.logit(tried)[:, None], torch.full((999, 1), 0.7))
+    assert tried[losses.argmin()].item() == pytest.approx(best, abs=0.002)
