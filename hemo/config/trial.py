@@ -37,7 +37,8 @@ class ModelConfig(Config):
     )
     weights: Literal["none", "imagenet"] | Location = Field(
         "none",
-        description="`none`, `imagenet`, or a path or URI: of safetensors, a state dict, a record or its checkpoint",
+        description="`none`, `imagenet`, or a path or URI: of safetensors, a state dict, a record or its checkpoint; a "
+        "file of timm's own scales the pixels of three channels as `imagenet` does",
     )
     head: Annotated[Literal["", "F-D(8)", "F-D(16)-D", "GAP-dropout-sigmoid"], LATER] = Field(
         "", description="a head by its source's name, which sets pooling, hidden_layers and dense_width"

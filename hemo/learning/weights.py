@@ -16,7 +16,7 @@ from hemo.errors import ConfigError
 from hemo.learning.backbones import pretrained_settings
 from hemo.learning.batch import Normalisation, plain_normalisation
 from hemo.learning.checkpoint import read_checkpoint_card
-from hemo.learning.convnet import NONE
+from hemo.learning.convnet import NONE, own_backbone
 from hemo.learning.model import ImageClassifier, build_model
 from hemo.storage import read_bytes
 
@@ -56,22 +56,37 @@ def weights_place(settings: PretrainedCfg) -> str:
 def normalisation_of(config: ModelConfig, channels: int) -> Normalisation:
     """Return how pixels are scaled: as the starting weights were trained with, where that is known.
 
-    It is of ImageNet's, which had three channels, and of a checkpoint of hemo's own with as many channels as now.
+    A checkpoint of hemo's own says it, for as many channels as now. ImageNet's weights had three, whether timm fetches
+    them or they are given as a file: one without hemo's names for backbone and head counts as that.
 
-    Without a backbone they stay within 0..1: what is 0 in nearly all of ten thousand columns must not move the first
+    Without a backbone pixels stay within 0..1: what is 0 in nearly all of ten thousand columns must not move the first
     layer.
+
+    Raises:
+        ConfigError: If the weights are a file that cannot be read.
     """
     if config.backbone == NONE:
         return Normalisation((0.0,) * channels, (1.0,) * channels)
-    if config.weights == "imagenet" and channels == 3:
-        pretrained = pretrained_settings(config.backbone)
-        return Normalisation(tuple(pretrained.mean), tuple(pretrained.std))
     checkpoint = "" if config.weights in ("none", "imagenet") else find_weights(config.weights).checkpoint
     if checkpoint:
         found = read_checkpoint_card(checkpoint).normalisation
-        if len(found.mean) == channels:
-            return found
+        return found if len(found.mean) == channels else plain_normalisation(channels)
+    if channels == 3 and _are_timms(config):
+        pretrained = pretrained_settings(config.backbone)
+        return Normalisation(tuple(pretrained.mean), tuple(pretrained.std))
     return plain_normalisation(channels)
+
+
+def _are_timms(config: ModelConfig) -> bool:
+    """Tell whether the starting weights are timm's, or a file of a timm backbone without hemo's names."""
+    if config.weights in ("none", "imagenet"):
+        return config.weights == "imagenet"
+    return own_backbone(config.backbone, 3) is None and not _has_own_names(read_weights(config.weights))
+
+
+def _has_own_names(found: dict[str, Tensor]) -> bool:
+    """Tell whether tensors are named as those of `ImageClassifier`."""
+    return any(name.startswith("backbone.") for name in found)
 
 
 def read_weights(location: str) -> dict[str, Tensor]:
@@ -126,7 +141,7 @@ def _fitting(model: ImageClassifier, found: dict[str, Tensor], location: str, ch
     The first convolution is made to fit where it was of other channels than the images'.
     """
     wanted = model.state_dict()
-    if not any(name.startswith("backbone.") for name in found):
+    if not _has_own_names(found):
         found = {f"backbone.{name}": value for name, value in found.items()}
     found = {**found, **_adapted_stem(model, found, channels)}
     fitting = {name: value for name, value in found.items() if name in wanted and value.shape == wanted[name].shape}

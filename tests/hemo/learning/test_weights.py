@@ -79,7 +79,7 @@ def record(tmp_path: Path) -> Iterator[tuple[str, ImageClassifier]]:
 
 @pytest.mark.parametrize("what", ["", "/checkpoint", "/checkpoint/weights.safetensors"])
 def test_a_record_its_checkpoint_or_the_file_in_it_are_a_start(record: tuple[str, ImageClassifier], what: str) -> None:
-    """With a checkpoint comes how it scales pixels; a file says nothing of that."""
+    """With a checkpoint comes how it scales pixels; a file of hemo's says nothing of that."""
     images = torch.rand(2, 1, 16, 16, generator=torch.Generator().manual_seed(0))
     folder, given = record
     for place in (folder + what, "memory://records/one" + what):
@@ -151,3 +151,30 @@ def test_normalisation_follows_the_weights() -> None:
     assert normalisation_of(ModelConfig(backbone="ResNet50", weights="imagenet"), 3).mean == (0.485, 0.456, 0.406)
     assert normalisation_of(ModelConfig(backbone="ResNet50", weights="imagenet"), 2).mean == (0.5, 0.5)
     assert normalisation_of(ModelConfig(backbone="ResNet50"), 3).std == (0.25, 0.25, 0.25)
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "model.pt"])
+def test_a_file_of_imagenet_weights_scales_pixels_as_imagenet_does(tmp_path: Path, name: str) -> None:
+    given, file = build_backbone("Xception", 3, (96, 96)).state_dict(), str(tmp_path / name)
+    if name.endswith("pt"):
+        torch.save({"state_dict": given}, file)
+    else:
+        safetensors.torch.save_file(given, file)
+    from_file, fetched = (ModelConfig(backbone="Xception", weights=weights) for weights in (file, "imagenet"))
+    assert normalisation_of(from_file, 3) == normalisation_of(fetched, 3)
+    assert normalisation_of(from_file, 3).mean == (0.5, 0.5, 0.5)
+    assert normalisation_of(from_file, 3).std == (0.5, 0.5, 0.5)  # of Inception and its kin, not the plain 0.25
+    assert normalisation_of(from_file, 1).std == (0.25,)
+
+
+def test_a_file_of_a_stack_of_ones_own_scales_pixels_plainly(tmp_path: Path) -> None:
+    file = str(tmp_path / "model.safetensors")
+    safetensors.torch.save_file(build_backbone("CNN(4,8)", 3, (16, 16)).state_dict(), file)
+    assert normalisation_of(ModelConfig(backbone="CNN(4,8)", weights=file), 3).std == (0.25, 0.25, 0.25)
+
+
+def test_a_file_with_hemos_names_scales_pixels_plainly(tmp_path: Path) -> None:
+    """It is of a checkpoint, or of one's own making: how its pixels were scaled is not known."""
+    file = str(tmp_path / "model.safetensors")
+    safetensors.torch.save_file(build_model(_tiny("none"), **{**SHAPE, "channels": 3}).state_dict(), file)
+    assert normalisation_of(_tiny(file), 3).std == (0.25, 0.25, 0.25) != normalisation_of(_tiny("imagenet"), 3).std
