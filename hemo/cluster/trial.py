@@ -28,7 +28,7 @@ from hemo.learning.speed import megabytes, quick_speed
 from hemo.learning.suiting import check_options
 from hemo.learning.weights import check_weights
 from hemo.learning.worker import Worker, all_or_none
-from hemo.storage import join, remove
+from hemo.storage import is_temporary, join, list_files, remove
 from hemo.study.progress import clear_progress
 from hemo.study.record import (
     PREDICTION_SCHEMA,
@@ -274,9 +274,16 @@ def _finish(
             record = record.model_copy(update=_cost_of_use(result, told, worker, record.config.training.batch_size))
         write_checkpoint(folder, result.model, told)
         write_record(out, record, predictions_table(result, splits))
-        remove(join(folder, STATE))
+        _remove_leftovers(folder)
         clear_progress(out, record.digest)
     return record
+
+
+def _remove_leftovers(folder: str) -> None:
+    """Remove the state to resume from, and what processes that were killed while they wrote left of it."""
+    for name in list_files(folder):
+        if name == STATE or is_temporary(name):
+            remove(join(folder, name))
 
 
 def _cost_of_use(result: FitResult, card: CheckpointCard, worker: Worker, largest_batch: int) -> dict[str, Any]:
