@@ -23,6 +23,9 @@ S3_CONNECTIONS = 64
 
 _TEMPORARY = re.compile(r"\..+\.[0-9a-f]{16}\.tmp")
 
+_NUMBERS = re.compile(r"\[\n([-+.\deE,\s]+)\]")
+"""A list of numbers in indented JSON: no text in it has a line break."""
+
 
 def absolute(location: str) -> str:
     """Return a URI unchanged and a path made absolute, `~` expanded, so that every process means the same place.
@@ -161,8 +164,13 @@ def read_json(location: str) -> Any:
 
 
 def write_json(location: str, value: Any) -> None:
-    """Write `value` as indented JSON with a final newline, whole or not at all. NaN and infinity are refused."""
-    write_bytes(location, (json.dumps(value, indent=2, allow_nan=False) + "\n").encode())
+    """Write `value` as indented JSON with a final newline, whole or not at all. NaN and infinity are refused.
+
+    A list of numbers has one line, so that a matrix has one a row.
+    """
+    text = json.dumps(value, indent=2, allow_nan=False)
+    on_lines = _NUMBERS.sub(lambda found: f"[{' '.join(found[1].split())}]", text)
+    write_bytes(location, (on_lines + "\n").encode())
 
 
 def list_files(location: str) -> list[str]:

@@ -50,6 +50,21 @@ def test_json_comes_back_and_ends_with_a_newline(place: str) -> None:
     assert storage.read_bytes(file) == b'{\n  "rows": 2,\n  "names": [\n    "a"\n  ]\n}\n'
 
 
+def test_numbers_of_a_list_have_one_line(place: str) -> None:
+    """So a matrix has one a row; texts and what only looks like a list of numbers stay as they are."""
+    value = {
+        "matrix": [[1, -2], [3.5, 1e-07]],
+        "none": [],
+        "gap": [1, None],
+        "text": "[\n 1,\n 2 ]",
+        "rows": [{"a": 1}],
+    }
+    storage.write_json(storage.join(place, "x.json"), value)
+    assert storage.read_json(storage.join(place, "x.json")) == value
+    text = storage.read_bytes(storage.join(place, "x.json")).decode()
+    assert text.startswith('{\n  "matrix": [\n    [1, -2],\n    [3.5, 1e-07]\n  ],\n  "none": [],\n  "gap": [\n    1,')
+
+
 def test_json_without_meaning_is_refused(place: str) -> None:
     with pytest.raises(ValueError, match="Out of range float values"):
         storage.write_json(storage.join(place, "x.json"), {"loss": float("inf")})
