@@ -33,8 +33,13 @@ FIGURES: dict[str, Text] = {
     ),
     "learning time": lambda row: hours(row.record.seconds) if row.record.epochs else MISSING,
     "parameters": lambda row: f"{row.record.parameters:,}" if row.record.parameters else MISSING,
+    "size (MB)": lambda row: number(row.record.megabytes, 1),
+    "latency (ms)": lambda row: number(row.record.latency_ms, 1),
+    "throughput (images/s)": lambda row: number(row.record.inference_images_per_second, 0),
     "status": lambda row: row.record.status,
 }
+MEASURED_IN_THE_END = ("size (MB)", "latency (ms)", "throughput (images/s)")
+"""Figures that have a column only where some record has them."""
 ORDER = "Rows by validation loss, best first."
 
 
@@ -42,13 +47,24 @@ def grid_table(comparison: Comparison) -> Table:
     """Return a comparison grid; only settings that differ have a column."""
     keys = _varying(comparison)
     settings = [dict(flattened(row.record.config.deciding())) for row in comparison.rows]
+    figures = _figures(comparison)
     rows = tuple(
-        (title_of(row.record), *(setting_text(values[key]) for key in keys), *(text(row) for text in FIGURES.values()))
+        (title_of(row.record), *(setting_text(values[key]) for key in keys), *(text(row) for text in figures.values()))
         for row, values in zip(comparison.rows, settings, strict=True)
     )
     marks = tuple("best" if row is comparison.best else row.record.status for row in comparison.rows)
-    head = (NAME, *(setting_name(key) for key in keys), *FIGURES)
+    head = (NAME, *(setting_name(key) for key in keys), *figures)
     return Table("Trials", head, rows, marks, tuple(notes(comparison)))
+
+
+def _figures(comparison: Comparison) -> dict[str, Text]:
+    """Return the columns of figures; of what is measured in the end only what some record has."""
+    rows = comparison.rows
+    return {
+        name: text
+        for name, text in FIGURES.items()
+        if name not in MEASURED_IN_THE_END or any(text(row) != MISSING for row in rows)
+    }
 
 
 def same_settings(comparison: Comparison) -> str:
@@ -86,7 +102,10 @@ def notes(comparison: Comparison) -> list[str]:
         for row in comparison.rows
         if row.record.status != "complete"
     ]
-    return [ORDER, *_test_read(comparison), *seed_spreads(comparison), *reasons, *_threshold(comparison)]
+    return [
+        *(ORDER, *_test_read(comparison), *seed_spreads(comparison), *reasons, *_threshold(comparison)),
+        *_speed_measured(comparison),
+    ]
 
 
 def _threshold(comparison: Comparison) -> list[str]:
@@ -94,6 +113,19 @@ def _threshold(comparison: Comparison) -> list[str]:
     if comparison.rows[0].record.config.task == "multi_class":
         return []
     return ["Accuracies are at each class's threshold of best balanced accuracy on validation; those of epochs at 0.5."]
+
+
+def _speed_measured(comparison: Comparison) -> list[str]:
+    """Say how latency and throughput were measured, where they were."""
+    records = [row.record for row in comparison.rows if row.record.latency_ms is not None]
+    if not records:
+        return []
+    sizes = sorted({record.inference_batch_size for record in records if record.inference_batch_size})
+    at_once = " to ".join(map(str, dict.fromkeys((sizes[0], sizes[-1])))) if sizes else "several"
+    return [
+        f"Latency is the median of one image, throughput is with {at_once} at once: torch on the trial's own hardware, "
+        "beside what else ran there."
+    ]
 
 
 def _test_read(comparison: Comparison) -> list[str]:

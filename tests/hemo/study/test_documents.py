@@ -6,6 +6,7 @@ import io
 from hemo.config.metrics import METRICS
 from hemo.study.comparison import compared
 from hemo.study.documents import csv_text, latex, markdown
+from hemo.study.page import page_html
 from hemo.study.record import read_records
 
 
@@ -53,3 +54,16 @@ def test_latex_has_a_table_a_comparison_and_prints_names_as_they_are(make_record
     assert text.count(r"\begin{tabular}{lrrrr") == 2
     assert r"50\%\_of \textbackslash{}input\{x\} \& more & " in text
     assert text.count(r"\end{table}") == 2
+
+
+def test_size_and_speed_are_in_every_document(make_record, tmp_path):
+    speed = {"megabytes": 44.71, "latency_ms": 12.34, "inference_images_per_second": 150.4, "inference_batch_size": 8}
+    make_record({"name": "new", "seed": 1}, **speed)
+    make_record({"name": "old", "seed": 2})
+    found = comparisons(tmp_path)
+    rows = {row["name"]: row for row in csv.DictReader(io.StringIO(csv_text(found)))}
+    assert {name: rows["new"][name] for name in speed} == {name: str(value) for name, value in speed.items()}
+    assert {rows["old"][name] for name in speed} == {""}
+    for text in (markdown("A title", found, []), latex(found, []), page_html("A title", found, {}, [])):
+        assert all(head in text for head in ("size (MB)", "latency (ms)", "throughput (images/s)"))
+        assert all(figure in text for figure in ("44.7", "12.3", "150"))

@@ -43,6 +43,28 @@ def test_a_row_in_full(make_record, tmp_path):
     }
 
 
+SPEED = {
+    "megabytes": 44.71,
+    "latency_ms": 12.34,
+    "inference_images_per_second": 150.4,
+    "inference_batch_size": 8,
+}
+
+
+def test_size_and_speed_have_columns_where_a_record_has_them(make_record, tmp_path):
+    make_record({"name": "old", "seed": 1})
+    assert "size (MB)" not in grid_table(comparisons(tmp_path)[0]).head
+    make_record({"name": "new", "seed": 2}, **SPEED)
+    table = grid_table(comparisons(tmp_path)[0])
+    assert table.head[-4:] == ("size (MB)", "latency (ms)", "throughput (images/s)", "status")
+    found = {row[0]: row[-4:-1] for row in table.rows}
+    assert found == {"old": ("-", "-", "-"), "new": ("44.7", "12.3", "150")}
+    said = "Latency is the median of one image, throughput is with 8 at once: torch on the trial's own hardware"
+    assert table.notes[-1].startswith(said)
+    make_record({"name": "large", "seed": 3}, **{**SPEED, "inference_batch_size": 32})
+    assert "throughput is with 8 to 32 at once" in notes(comparisons(tmp_path)[0])[-1]
+
+
 def test_failed_and_pruned_trials_stand_there_with_their_reason(make_record, tmp_path):
     make_record({"name": "a", "seed": 1}, status="failed", reason="loss is not a number in epoch 3")
     make_record({"name": "b", "seed": 2}, status="pruned", reason="stopped after epoch 4", test=False)
