@@ -71,13 +71,18 @@ def shared_model(module: nn.Module, worker: Worker, *, sync_batch_norm: bool) ->
     """Wrap a model so that gradients are averaged over the workers; alone it is returned as it is.
 
     Args:
-        module: On the worker's device.
+        module: On the worker's device; it may have been wrapped before.
         worker: This process.
         sync_batch_norm: On CUDA, let batch normalisation, in the model itself, see the images of all workers; on the
             CPU, where torch has no such layer, it sees its own worker's all the same.
     """
     if worker.count == 1:
         return module
-    if sync_batch_norm and worker.device.startswith("cuda"):
+    if sync_batch_norm and worker.device.startswith("cuda") and not _is_converted(module):
         module = convert_sync_batchnorm(module)  # type: ignore[no-untyped-call]  # timm's also knows its own layers
     return DistributedDataParallel(module)
+
+
+def _is_converted(module: nn.Module) -> bool:
+    """Tell whether batch normalisation is synchronised already: done twice, timm's layers lose their activations."""
+    return any(isinstance(layer, nn.SyncBatchNorm) for layer in module.modules())

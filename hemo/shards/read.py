@@ -40,11 +40,12 @@ def damage_told(location: str, cure: str) -> Iterator[None]:
     Raises:
         SourceError: In its place.
         OSError: The storage's own, which have a number.
+        MemoryError: Arrow's too, which says nothing about the file.
     """
     try:
         yield
     except (pa.ArrowException, OSError) as error:
-        if isinstance(error, OSError) and error.errno:
+        if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno):
             raise
         raise SourceError(f"{location} is damaged; {cure}") from error
 

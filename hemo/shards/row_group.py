@@ -60,7 +60,9 @@ class _Window(io.RawIOBase):
 
     def read(self, size: int = -1) -> memoryview:
         """Return a view, which pyarrow takes without a copy."""
-        first = max(0, self._at - self._start)
+        first = self._at - self._start
+        if first < 0:
+            return memoryview(b"")
         found = self._content[first : first + size if size >= 0 else None]
         self._at += len(found)
         return found

@@ -60,3 +60,13 @@ def test_batch_normalisation_sees_all_workers_images_on_gpus_unless_told_otherwi
         shared = shared_model(module, Worker(count=2, device=device), sync_batch_norm=sync)
         assert [type(layer) for layer in module] == [plain, acting]
         assert (shared is module, list(shared.state_dict())) == (True, names)
+
+
+def test_a_model_that_is_wrapped_again_keeps_its_activations(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As when a frozen backbone thaws; -1 is 0 behind batch normalisation with ReLU."""
+    monkeypatch.setattr(workers, "DistributedDataParallel", lambda module: module)
+    module = nn.Sequential(BatchNormAct2d(1, eps=0.0))
+    for _ in range(2):
+        module = shared_model(module, Worker(count=2, device="cuda"), sync_batch_norm=True)
+    assert isinstance(module[0], SyncBatchNormAct)
+    assert module.eval()(torch.tensor([[[[-1.0, 2.0]]]])).flatten().tolist() == [0.0, 2.0]

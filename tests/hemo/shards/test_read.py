@@ -3,7 +3,7 @@ import pyarrow as pa
 import pytest
 
 from hemo.errors import SourceError
-from hemo.shards.read import CONVERT_AGAIN, checked_parquet, images_of
+from hemo.shards.read import CONVERT_AGAIN, checked_parquet, damage_told, images_of
 from hemo.shards.schema import ROW_SCHEMA
 from hemo.shards.write import ShardBuilder
 
@@ -51,3 +51,8 @@ def test_bytes_that_changed_on_disk_are_told_not_trusted(tmp_path):
     shard.write_bytes(whole[:-20])
     with pytest.raises(SourceError, match=complaint), checked_parquet(str(shard), CONVERT_AGAIN):
         pass
+
+
+def test_too_little_memory_is_no_damage():
+    with pytest.raises(MemoryError, match="malloc of size 64 failed"), damage_told("part.parquet", CONVERT_AGAIN):
+        raise pa.ArrowMemoryError("malloc of size 64 failed")

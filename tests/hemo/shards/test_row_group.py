@@ -63,3 +63,4 @@ def test_a_window_reads_like_the_file_it_was_cut_from() -> None:
     assert (window.seek(-1, io.SEEK_END), bytes(window.read())) == (5, b"f")
     assert (window.seek(3), window.seek(1, io.SEEK_CUR), bytes(window.read(9))) == (3, 4, b"ef")
     assert (window.readable(), window.seekable(), bytes(window.read())) == (True, True, b"")
+    assert (window.seek(0), bytes(window.read(4))) == (0, b"")
