@@ -16,7 +16,7 @@ the moment an epoch begins to its last batch, as uint8 on the CPU; the model's w
                  workers are up before the clock starts
 
 Prints images/s, the ratio to pyarrow and the seconds to the first batch, in the first epoch (for streaming with
-opening the set, for resident with loading it) and in later ones, as a Markdown table.
+opening the set, for resident without what `load` takes before it) and in later ones, as a Markdown table.
 """
 
 import argparse

@@ -1,12 +1,13 @@
 """A training set that all trials share: loaded once into Ray's object store, or streamed by each where it is large."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import ray
 
 from hemo.config.train import Feed
 from hemo.curation.card import TrainingSetCard, read_card
-from hemo.errors import HemoError
+from hemo.errors import HemoError, UserError
 from hemo.learning.figures import to_stderr
 from hemo.learning.images import ImageSet, TrialData, read_split
 
@@ -41,9 +42,11 @@ def put_training_set(training_set: str, feed: Feed = "auto") -> ResidentSet:
     card = read_card(training_set)
     streaming = feed == "streaming" or not _is_resident(training_set, card, feed)
     anywhere = _read_split.options(scheduling_strategy="DEFAULT")  # not within the caller's own placement group
-    refs = [anywhere.remote(training_set, split, card, streaming) for split in ("train", "val", "test")]
-    ray.wait(refs, num_returns=len(refs), fetch_local=False)
-    return ResidentSet(card, *refs)
+    read: list[Any] = [anywhere.remote(training_set, split, card, streaming) for split in ("train", "val", "test")]
+    for problem in ray.get([problem for _, problem in read]):
+        if problem is not None:
+            raise problem
+    return ResidentSet(card, *(images for images, _ in read))
 
 
 def get_training_set(resident: ResidentSet) -> TrialData:
@@ -81,6 +84,12 @@ def _largest_store_bytes() -> int:
     return max(int(node["Resources"].get("object_store_memory", 0)) for node in nodes)
 
 
-@ray.remote
-def _read_split(training_set: str, split: str, card: TrainingSetCard, streaming: bool) -> ImageSet:
-    return read_split(training_set, split, card, streaming=streaming)
+@ray.remote(num_returns=2)
+def _read_split(
+    training_set: str, split: str, card: TrainingSetCard, streaming: bool
+) -> tuple[ImageSet | None, UserError | None]:
+    """Return a split, or what the user must mend: raised, it would come as Ray's error with a traceback in its text."""
+    try:
+        return read_split(training_set, split, card, streaming=streaming), None
+    except UserError as error:
+        return None, error

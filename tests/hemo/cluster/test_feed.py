@@ -1,6 +1,7 @@
 """The resident feed."""
 
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,7 +9,7 @@ import ray
 
 from hemo.cluster.feed import get_training_set, put_training_set, stored_bytes
 from hemo.curation.card import read_card
-from hemo.errors import HemoError
+from hemo.errors import HemoError, SourceError
 from hemo.learning.images import read_training_set
 from hemo.learning.streamed import StreamedImages
 
@@ -70,3 +71,13 @@ def test_a_set_larger_than_any_store_is_refused(
         HemoError, match="start Ray with a larger --object-store-memory, give --feed streaming, or curate"
     ):
         put_training_set(make_training_set(), "resident")
+
+
+@pytest.mark.usefixtures("ray_cluster")
+def test_a_damaged_part_is_refused_in_a_line_before_any_trial(make_training_set: Callable[..., str]) -> None:
+    folder = make_training_set()
+    part = Path(folder, "val", "part-00000.parquet")
+    part.write_bytes(part.read_bytes()[:-20])
+    with pytest.raises(SourceError) as raised:
+        put_training_set(folder, "resident")
+    assert str(raised.value) == f"{part} is damaged; remove the training set and run `hemo curate` again"
