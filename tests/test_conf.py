@@ -2,10 +2,12 @@
 
 import re
 import shlex
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from hemo.cluster.trial import check_trial
 from hemo.config.backbones import BackbonesConfig
 from hemo.config.convert import ConvertConfig
 from hemo.config.curate import CurateConfig
@@ -21,6 +23,8 @@ from hemo.config.report import ReportConfig
 from hemo.config.status import StatusConfig
 from hemo.config.train import TrainConfig
 from hemo.config.tune import TuneConfig
+from hemo.corpus.labels import RSNA_CLASSES
+from hemo.curation.card import read_card
 
 ROOT = Path(__file__).parents[1]
 FILES = sorted(str(file.relative_to(ROOT)) for file in (ROOT / "conf").rglob("*.yaml"))
@@ -51,3 +55,14 @@ def test_the_command_in_its_head_is_accepted(file: str, monkeypatch: pytest.Monk
     words = shlex.split(command[2])
     assert words[:2] == ["--config", file]
     load_config(CONFIGS[command[1]], words, job=command[1])
+
+
+@pytest.mark.parametrize(("file", "loss"), [("rsna", "rsna"), ("phantom", "default")])
+def test_a_recipe_suits_a_set_like_its_own(make_training_set: Callable[..., str], file: str, loss: str) -> None:
+    """But for the starting weights, which would have to be fetched."""
+    config = load_config(TrainConfig, ["--config", str(ROOT / f"conf/train/{file}.yaml")], job="train")
+    card = read_card(make_training_set(classes=RSNA_CLASSES, channels=("brain", "subdural", "soft")))
+    model = config.trial.model.model_copy(update={"weights": "none"})
+    sized = card.model_copy(update={"height_px": 64, "width_px": 64})
+    check_trial(config.trial.model_copy(update={"model": model}), sized)
+    assert config.trial.training.loss == loss

@@ -38,6 +38,13 @@ def test_the_hardest_cases_are_drawn(given: list[str], tmp_path: Path, capsys: p
     assert (out / "case-001.png").read_bytes() == before
 
 
+def test_the_config_for_the_synthetic_corpus_does_what_its_head_says(given: list[str], tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    explain.main(["--config", "conf/explain/phantom.yaml", *given, "--out", str(out)])
+    cases = [f"case-{number:03d}.png" for number in range(1, 5)]
+    assert sorted(path.name for path in out.iterdir()) == [*cases, "cases.json"]
+
+
 @pytest.mark.parametrize(
     ("words", "complaint"),
     [

@@ -31,7 +31,8 @@ def test_a_trained_model_goes_on_without_torch(
     record = run_trial(tiny_trial, folder, str(tmp_path), reporter=QuietReporter(), worker=Worker())
     checkpoint = checkpoint_folder(str(tmp_path), record.digest)
     out = tmp_path / "onnx"
-    export.main(["--checkpoint", checkpoint, "--out", str(out), "--images", folder, "--batch_size", "8"])
+    conf = ["--config", "conf/export/phantom.yaml"]
+    export.main([*conf, "--checkpoint", checkpoint, "--out", str(out), "--images", folder, "--batch_size", "8"])
     told = json.loads((out / "export.json").read_text())
     assert told["megabytes"] == pytest.approx((out / "model.onnx").stat().st_size / 1e6)
     assert (told["parameters"], told["checked_on"], told["checked_images"]) == (record.parameters, folder, 8)
