@@ -57,6 +57,29 @@ def test_calibration_compares_means_within_a_bin() -> None:
     assert _measure("binary", logits, [[0], [1], [0], [0]])["calibration_error"] == pytest.approx(1 / 2)
 
 
+def test_bins_of_the_calibration_error_count_by_their_images() -> None:
+    """Four images called 3/4, one of them rightly, and one called 1/4, a negative: (4 x 1/2 + 1 x 1/4) / 5."""
+    logits = [[math.log(3)]] * 4 + [[-math.log(3)]]
+    found = _measure("binary", logits, [[1], [0], [0], [0], [0]])
+    assert found["calibration_error"] == pytest.approx(0.45)
+
+
+def test_equal_probabilities_are_called_together() -> None:
+    """Above 1/2 precision 1/2 at recall 1/2, then 2/3 at 1; of two pairs one is a tie, the other in the wrong order."""
+    found = _measure("binary", [[1.0], [1.0], [-1.0]], [[1], [0], [1]])
+    assert found["average_precision"] == pytest.approx(1 / 2 * 1 / 2 + 1 / 2 * 2 / 3)
+    assert found["auroc"] == pytest.approx((1 / 2 + 0) / 2)
+
+
+def test_missed_positives_by_threshold_and_over_classes() -> None:
+    """Of four positives at 1/4, 1/2, 3/4 and 9/10 a threshold of 0.6 misses two; class c has none to miss."""
+    logits = [[-math.log(3)], [0.0], [math.log(3)], [math.log(9)], [math.log(9)]]
+    found = _measure("binary", logits, [[1], [1], [1], [1], [0]], 0.6)
+    assert (found["false_negative_rate"], found["recall"]) == pytest.approx((1 / 2, 1 / 2))
+    several = _measure("multi_label", [[1.0, 1, 1], [1, -1, -1], [-1, 1, -1]], [[1, 1, 0], [1, 1, 0], [0, 1, 0]])
+    assert several["false_negative_rate"] == pytest.approx((0 + 1 / 3) / 2)
+
+
 def test_the_log_loss_of_six_classes_counts_any_twice() -> None:
     """An image called 1/2 in all columns but `any`, which is right with 3/4: (2 ln 4/3 + 5 ln 2) / 7."""
     logits, truth = torch.tensor([[math.log(3), 0, 0, 0, 0, 0]]), torch.tensor([[1.0, 0, 0, 0, 0, 1]])
@@ -65,6 +88,18 @@ def test_the_log_loss_of_six_classes_counts_any_twice() -> None:
     assert RSNA_CLASSES[0] == "any"
     assert found["log_loss"] == pytest.approx((2 * math.log(4 / 3) + 5 * math.log(2)) / 7)
     assert found["loss"] == pytest.approx((math.log(4 / 3) + 5 * math.log(2)) / 6)
+
+
+def test_the_log_loss_of_images_is_their_mean_and_without_any_no_class_counts_twice() -> None:
+    """One image as above, one called 1/2 throughout: ((2 ln 4/3 + 5 ln 2) / 7 + ln 2) / 2."""
+    logits, truth = torch.zeros(2, 6), torch.tensor([[1.0, 0, 0, 0, 0, 1], [0, 1, 0, 0, 0, 0]])
+    logits[0, 0] = math.log(3)
+    loss = build_loss(TrialConfig(task="multi_label"), RSNA_CLASSES, truth)
+    found = measure("multi_label", RSNA_CLASSES, logits, truth, loss, 0.5)["log_loss"]
+    assert found == pytest.approx(((2 * math.log(4 / 3) + 5 * math.log(2)) / 7 + math.log(2)) / 2)
+    others = tuple("abcdef")
+    plain = measure("multi_label", others, logits, truth, loss, 0.5)["log_loss"]
+    assert plain == pytest.approx((math.log(4 / 3) + 11 * math.log(2)) / 12)
 
 
 def test_the_log_loss_is_not_weighted_by_class_as_the_loss_may_be() -> None:
