@@ -122,6 +122,8 @@ def _lists(data: bytes) -> list[Any]:
     kept = _ListsOnly(io.BytesIO(pickled)).load()
     if not isinstance(kept, _KeptList) or not isinstance(kept.values, list) or len(kept.values) != shape[0]:
         raise SliceError("not_word_indices", "x does not hold as many lists as its header says")
+    if sum(len(text) for text in kept.values if isinstance(text, list)) > MOST_OPCODES:  # one list may stand many times
+        raise SliceError("too_large", f"more than {MOST_OPCODES} numbers")
     return kept.values
 
 

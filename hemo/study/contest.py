@@ -83,7 +83,7 @@ def _mean_by_patient(cell: Cell) -> ByPatient | None:
 
 
 def _refuse_other_images(first: ByPatient, other: ByPatient) -> None:
-    if not (np.array_equal(first.patients, other.patients) and np.array_equal(first.images, other.images)):
+    if not first.same_images(other):
         raise SourceError(
             "records of one training set were tested on different images; keep such records in folders of their own"
         )

@@ -45,7 +45,7 @@ def csv_text(comparisons: Sequence[Comparison]) -> str:
     text = io.StringIO()
     writer = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
     writer.writeheader()
-    writer.writerows(rows)
+    writer.writerows({key: _uncomputed(value) for key, value in row.items()} for row in rows)
     return text.getvalue()
 
 
@@ -96,6 +96,15 @@ def _csv_row(row: Row) -> dict[str, Any]:
         **{"learning_time_s": record.seconds, "hardware": record.hardware},
         **{"reductions": "; ".join(record.reductions), "finished": record.finished},
     }
+
+
+def _uncomputed(value: Any) -> Any:
+    """Return a value that no spreadsheet computes: a text that begins as a formula does gets an apostrophe in front.
+
+    Source:
+        OWASP, CSV Injection.
+    """
+    return f"'{value}" if isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r")) else value
 
 
 def _ends(name: str, interval: Interval | None) -> dict[str, float | None]:

@@ -14,6 +14,7 @@ LATEX = {
     "<": r"\textless{}",
     ">": r"\textgreater{}",
     "|": r"\textbar{}",
+    **{character: f"{{{character}}}" for character in "[]*"},  # after the end of a row they would be its options
 }
 
 

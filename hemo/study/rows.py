@@ -20,6 +20,10 @@ class ByPatient:
     images: NDArray[np.int64]
     right: NDArray[np.float64]  # images, or shares of them where an image has several classes
 
+    def same_images(self, other: "ByPatient") -> bool:
+        """Tell whether as many images of the same patients were tested."""
+        return np.array_equal(self.patients, other.patients) and np.array_equal(self.images, other.images)
+
 
 @dataclass(frozen=True, eq=False)
 class Row:

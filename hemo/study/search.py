@@ -63,7 +63,7 @@ class Importance:
 
 def search_of(comparison: Comparison) -> Search | None:
     """Return the search behind a comparison; None where nothing was searched, or no trial ran."""
-    metric = comparison.selected.record.selected_by if comparison.selected else "val_loss"
+    metric = metric_chosen_by(comparison.selected.record) if comparison.selected else "val_loss"
     ran = sorted(comparison.ran, key=lambda record: (record.finished, record.digest))
     keys = [key for key in varying([record.config for record in ran]) if key != "seed"] if ran else []
     trials = []
@@ -73,6 +73,11 @@ def search_of(comparison: Comparison) -> Search | None:
         if value is not None:
             trials.append(Trial(record, value, {key: settings[key] for key in keys}))
     return Search(metric, tuple(trials)) if comparison.searched and trials else None
+
+
+def metric_chosen_by(record: TrialRecord) -> str:
+    """Return the metric by which a search chose: `val_auroc` of `val_auroc on the Pareto front of ...`."""
+    return record.selected_by.partition(" ")[0]
 
 
 def importance(search: Search, seed: int) -> Importance | None:

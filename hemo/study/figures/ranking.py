@@ -83,7 +83,8 @@ def _draw(roc: Axes, precision_recall: Axes, named: Sequence[Series], faint: Seq
     for series, (colour, dashes) in zip(named, LINES, strict=False):
         area = weighted_auroc(series.scores, series.labels, np.ones((1, len(series.labels))))[0]
         precision = average_precision(series.scores, series.labels)
-        name = f"{series.name}: AUROC {area:.3f}, AP {precision:.3f}, {series.labels.mean():.1%} positive"
+        hidden = " " if series.name.startswith("_") else ""  # legends leave out names that begin with an underscore
+        name = f"{hidden}{series.name}: AUROC {area:.3f}, AP {precision:.3f}, {series.labels.mean():.1%} positive"
         roc.plot(*roc_points(series.scores, series.labels), color=colour, linestyle=dashes, label=name)
         points = precision_recall_points(series.scores, series.labels)
         precision_recall.plot(*points, color=colour, linestyle=dashes)

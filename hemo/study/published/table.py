@@ -1,5 +1,6 @@
 """A published table with our figures under the published ones, and the difference."""
 
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
@@ -9,6 +10,7 @@ from hemo.study.cells import Cell, cells_of
 from hemo.study.headings import split_name, told
 from hemo.study.markup import MISSING, Table, hours, number
 from hemo.study.overrides import flattened
+from hemo.study.published.sets import SetName, by_set, set_of, sets_told
 from hemo.study.published.source import Column, PublishedRow, PublishedTable
 from hemo.study.rows import Row, title_of
 
@@ -43,26 +45,44 @@ class Beside:
 
 
 def beside(published: PublishedTable, rows: Sequence[Row]) -> list[Beside]:
-    """Return a published table with ours: one for each training set named in it, or one for all.
+    """Return a published table with ours: one for each split and classes, or one for all.
 
-    A trial belongs to the row whose name it has, or has before a comma and what tells it from its repeats. A row
-    without such a trial takes one of another name with the same settings: a trial of two published tables has one
-    record. Weights and epochs may differ, and are told.
+    A trial belongs to the row whose name it has, or has before its seed. A row without such a trial takes one of
+    another name with the same settings: a trial of two published tables has one record. Weights and epochs may differ,
+    and are told.
+
+    Training sets with the same split and classes share a table, so that a backbone that needs larger images stands
+    beside the others; the notes tell which row is of which set. Where two of them have the same row, each has its own.
 
     Args:
         published: The table.
         rows: Trials of any training set.
     """
     named = [row for row in rows if any(_is_named(row, wanted) for wanted in published.rows)]
-    if published.across_training_sets or not named:
+    if published.across_training_sets:
         return [_beside(published, {wanted.name: _named(wanted, named) for wanted in published.rows})]
-    sets = sorted({(row.record.training_set, row.record.split) for row in named})
-    return [_beside(published, _of_set(published, rows, *one)) for one in sets]
+    named = named or [row for row in rows if any(_is_alike(row, published, wanted) for wanted in published.rows)]
+    tables = [_of_sets(published, rows, sets) for sets in _shared_tables(published, named)]
+    return [_beside(published, found) for found in tables or [{wanted.name: [] for wanted in published.rows}]]
 
 
-def _of_set(published: PublishedTable, rows: Sequence[Row], training_set: str, split: str) -> dict[str, list[Row]]:
-    """Return the trials of each published row, by its name, of one training set."""
-    mine = [row for row in rows if (row.record.training_set, row.record.split) == (training_set, split)]
+def _shared_tables(published: PublishedTable, named: Sequence[Row]) -> list[list[SetName]]:
+    """Return the training sets of each table."""
+    alike: dict[tuple[str, tuple[str, ...]], list[Row]] = defaultdict(list)
+    for row in named:
+        alike[row.record.split, row.record.classes].append(row)
+    tables = []
+    for _, mine in sorted(alike.items()):
+        sets = sorted({set_of(row) for row in mine})
+        complete = [row for row in mine if row.record.status == "complete"]
+        twice = any(len(by_set(_named(wanted, complete))) > 1 for wanted in published.rows)
+        tables += [[one] for one in sets] if twice else [sets]
+    return tables
+
+
+def _of_sets(published: PublishedTable, rows: Sequence[Row], sets: Sequence[SetName]) -> dict[str, list[Row]]:
+    """Return the trials of each published row, by its name, of some training sets."""
+    mine = [row for row in rows if set_of(row) in sets]
     return {
         wanted.name: _named(wanted, mine) or [row for row in mine if _is_alike(row, published, wanted)]
         for wanted in published.rows
@@ -75,13 +95,15 @@ def _beside(published: PublishedTable, found: Mapping[str, Sequence[Row]]) -> Be
     marks: list[str] = []
     notes: list[str] = []
     pairs: list[Pair] = []
+    sizes = {row.record.image for rows in found.values() for row in rows if row.record.image}
     for wanted in published.rows:
-        cells = cells_of(found[wanted.name])
-        for name, figures, mark in _lines(wanted, found[wanted.name], cells):
+        cells = [cell for rows in by_set(found[wanted.name]).values() for cell in cells_of(rows)]
+        for name, figures, mark in _lines(wanted, found[wanted.name], cells, len(sizes) > 1):
             lines.append((_first_cell(published, wanted), name, *_texts(published, wanted, figures, mark)))
             marks.append(mark)
         notes += _notes(wanted, found[wanted.name])
         pairs += [pair for cell in cells or (None,) for pair in _pairs(wanted, cell, names)]
+    notes += sets_told(found)
     head = (published.columns[0].head, "figures", *(column.head for column in published.columns[1:]))
     table = Table(published.title, head, tuple(lines), tuple(marks), tuple(notes))
     return Beside(tuple(_heading(published, found)), table, tuple(pairs))
@@ -92,7 +114,8 @@ def _named(wanted: PublishedRow, rows: Sequence[Row]) -> list[Row]:
 
 
 def _is_named(row: Row, wanted: PublishedRow) -> bool:
-    return row.record.config.name == wanted.name or row.record.config.name.startswith(f"{wanted.name}, ")
+    config = row.record.config
+    return config.name.removesuffix(f", seed {config.seed}") == wanted.name
 
 
 def _is_alike(row: Row, published: PublishedTable, wanted: PublishedRow) -> bool:
@@ -105,13 +128,17 @@ def _first_cell(published: PublishedTable, wanted: PublishedRow) -> str:
 
 
 def _lines(
-    wanted: PublishedRow, found: Sequence[Row], cells: Sequence[Cell]
+    wanted: PublishedRow, found: Sequence[Row], cells: Sequence[Cell], several_sizes: bool
 ) -> Iterator[tuple[str, dict[str, float], str]]:
     """Yield name, figures and mark of each line: published, each cell of ours and its difference, or why none."""
     yield "published", wanted.figures, "published"
     for cell in cells:
         pairs = _pairs(wanted, cell, _names(cell))
-        yield _whose(cell, cells), {pair.figure: pair.ours for pair in pairs if pair.ours is not None}, "complete"
+        yield (
+            _whose(cell, cells, several_sizes),
+            {pair.figure: pair.ours for pair in pairs if pair.ours is not None},
+            "complete",
+        )
         gaps = {pair.figure: pair.difference for pair in pairs if pair.difference is not None}
         yield "difference", gaps, "difference"
     if not cells:
@@ -128,8 +155,10 @@ def _pairs(wanted: PublishedRow, cell: Cell | None, names: Iterable[str]) -> lis
     return [pair for pair in pairs if pair.published is not None or pair.ours is not None]
 
 
-def _whose(cell: Cell, cells: Sequence[Cell]) -> str:
-    label = "ours" if len(cells) == 1 else f"ours, {cell.rows[0].record.digest[:8]}"
+def _whose(cell: Cell, cells: Sequence[Cell], several_sizes: bool) -> str:
+    record = cell.rows[0].record
+    label = "ours" if len(cells) == 1 else f"ours, {record.digest[:8]}"
+    label += f", {record.image}" if several_sizes else ""
     return label if len(cell.rows) == 1 else f"{label}, mean of {len(cell.rows)} seeds"
 
 

@@ -152,3 +152,14 @@ def test_more_numbers_than_fit_are_refused(monkeypatch):
     monkeypatch.setattr(lists_npz, "MOST_OPCODES", 20)
     with pytest.raises(SliceError, match=r"too_large.*more than 20 numbers"):
         read_arrays(texts_npz(TEXTS, LABELS))
+
+
+def test_one_list_that_stands_many_times_counts_each_time(monkeypatch):
+    """A few hundred bytes would else be hours of work: 50 texts that are the same list of 40 numbers, 2,000 in all."""
+    shared = [1] * 40
+    data = npz(x=npy(pickle.dumps(objects([shared] * 50)), 50), y=plain(np.zeros(50, int)))
+    monkeypatch.setattr(lists_npz, "MOST_OPCODES", 1_999)
+    with pytest.raises(SliceError, match="more than 1999 numbers"):
+        read_arrays(data)
+    monkeypatch.setattr(lists_npz, "MOST_OPCODES", 2_000)
+    assert len(read_arrays(data)[0]) == 50

@@ -47,6 +47,14 @@ def test_csv_has_full_precision_and_one_row_a_trial(make_record, tmp_path):
     )
 
 
+def test_no_text_of_the_csv_is_a_formula_and_numbers_stay_numbers(make_record, tmp_path):
+    make_record({"name": "=1+1", "seed": 1}, metrics={"test": {"loss": -0.5}})
+    make_record({"name": "a=b", "seed": 2}, status="failed", reason="@SUM(A1)")
+    first, second = csv.DictReader(io.StringIO(csv_text(comparisons(tmp_path))))
+    assert (first["name"], first["test_loss"]) == ("'=1+1", "-0.5")
+    assert (second["name"], second["reason"]) == ("a=b", "'@SUM(A1)")
+
+
 def test_latex_has_a_table_a_comparison_and_prints_names_as_they_are(make_record, tmp_path):
     make_record({"name": r"50%_of \input{x} & more", "seed": 1})
     make_record({"name": "other", "seed": 2}, training_set="ffff")

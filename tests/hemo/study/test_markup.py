@@ -53,3 +53,9 @@ def test_latex_in_full():
 )
 def test_no_character_is_a_command_of_latex(text, written):
     assert latex_text(text) == written
+
+
+def test_a_cell_is_no_option_of_the_row_end_before_it():
+    r"""LaTeX reads `\\` and, on the next line, `[2pt]` or `*` as one command."""
+    table = Table("t", ("name",), (("a",), ("[2pt] b",), ("*c",)))
+    assert latex_table(table).splitlines()[5:9] == [r"\hline", r"a \\", r"{[}2pt{]} b \\", r"{*}c \\"]

@@ -11,7 +11,7 @@ from hemo.study.search import compute_used, importance, search_of
 def search(make_record, tmp_path):
     """Return a function that makes a search of `count` trials whose learning rate alone decides, some stopped."""
 
-    def make(count, pruned=0):
+    def make(count, pruned=0, selected_by="val_loss"):
         for number in range(count):
             changes = {
                 "name": f"t{number}",
@@ -21,7 +21,7 @@ def search(make_record, tmp_path):
                 "seed": number,
             }
             stopped = number >= count - pruned
-            chosen = {"selected_by": "val_loss", "selected_among": count} if number == 0 else {}
+            chosen = {"selected_by": selected_by, "selected_among": count} if number == 0 else {}
             make_record(
                 changes,
                 quality=0.9 - 0.2 * (number % 4),
@@ -42,6 +42,15 @@ def test_trials_stand_in_the_order_in_which_they_ended(search):
     assert [trial.record.config.name for trial in found.trials] == ["t3", "t2", "t1", "t0"]
     assert found.ranked()[0].record.config.name == "t0"
     assert found.keys == ["training.learning_rate"]
+
+
+def test_a_search_of_several_objectives_is_shown_by_the_one_that_chose(search):
+    """Quality 0.9 down to 0.3: t0 has the lowest loss and the highest AUROC."""
+    found = search(4, selected_by="val_loss on the Pareto front of val_loss, latency_ms")
+    assert (found.metric, found.less_is_better) == ("val_loss", True)
+    found = search(4, selected_by="val_auroc on the Pareto front of val_auroc, latency_ms")
+    assert (found.metric, found.less_is_better) == ("val_auroc", False)
+    assert [trial.record.config.name for trial in found.ranked()] == ["t0", "t1", "t2", "t3"]
 
 
 def test_the_setting_that_decides_is_the_important_one(search):

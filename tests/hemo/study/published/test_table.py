@@ -1,8 +1,10 @@
 """Published tables with ours beside them."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import get_args
 
+import numpy as np
 import pytest
 
 from hemo.config.load import read_yaml
@@ -11,7 +13,7 @@ from hemo.config.trial import TrialConfig
 from hemo.study.overrides import flattened
 from hemo.study.published.source import published_table
 from hemo.study.published.table import beside
-from hemo.study.rows import Row
+from hemo.study.rows import ByPatient, Row
 
 BACKBONES = {"target": "PNEUMONIA", "model.head": "F-D(16)-D", "training.learning_rate": 1e-5}
 METRICS = {
@@ -95,18 +97,118 @@ def test_a_trial_of_the_other_table_with_the_same_settings_counts(make_record):
     assert "ResNet50: ours is mn_resultset2, whose settings are the same" in found.table.notes
 
 
-def test_each_training_set_has_its_table_unless_the_rows_are_of_several(make_record):
+def of_set(make_record, name, training_set, **fields):
+    changes = {**BACKBONES, "name": name, "model.backbone": name}
+    return Row(make_record(changes, training_set=training_set, metrics=METRICS, **fields))
+
+
+def with_test(row, patients, images):
+    right = np.zeros(len(images))
+    return replace(row, by_patient=ByPatient(np.array(patients), np.array(images), right))
+
+
+def test_a_row_of_larger_images_stands_in_the_same_table(make_record):
+    """InceptionV3 takes no 64 px: its row is of another set with the same split and classes, and says so."""
     rows = [
-        Row(make_record({**BACKBONES, "name": "VGG16", "model.backbone": "VGG16"}, training_set=digest))
-        for digest in ("aaaa", "bbbb")
+        of_set(make_record, "MobileNet", "aaaa", image="3 x 64 x 64"),
+        of_set(make_record, "InceptionV3", "bbbb", image="3 x 96 x 96"),
+        of_set(make_record, "VGG16", "aaaa", image="3 x 64 x 64"),
     ]
-    assert len(beside(published_table("chest_xray_backbones"), rows)) == 2
-    head = [
-        Row(make_record({"name": f"ResNet50V2 {when} cleaning", "seed": 3}, training_set=when, metrics=METRICS))
-        for when in ("before", "after")
+    (found,) = beside(published_table("chest_xray_backbones"), [with_test(row, ["p", "q"], [1, 2]) for row in rows])
+    assert [lines(found, name)[1][0] for name in ("MobileNet", "InceptionV3", "VGG16")] == [
+        "ours, 3 x 64 x 64",
+        "ours, 3 x 96 x 96",
+        "ours, 3 x 64 x 64",
     ]
-    (found,) = beside(published_table("head_ct"), head)
-    assert [row[0] for row in found.table.rows].count("ResNet50V2 after cleaning") == 3
+    assert found.table.notes[-3:] == (
+        "MobileNet, VGG16: training set aaaa, split by_patient, images of 3 x 64 x 64: train 600, val 120, test 10",
+        "InceptionV3: training set bbbb, split by_patient, images of 3 x 96 x 96: train 600, val 120, test 10",
+        "All rows were tested on the same patients with as many images each",
+    )
+    assert {pair.row: pair.training_set for pair in found.pairs if pair.ours}["InceptionV3"] == "bbbb"
+
+
+def test_rows_tested_on_other_images_are_told(make_record):
+    mobile, inception = of_set(make_record, "MobileNet", "aaaa"), of_set(make_record, "InceptionV3", "bbbb")
+    for other, says in (
+        (with_test(inception, ["p", "q"], [2, 2]), "were tested on different images"),
+        (with_test(inception, ["p", "r"], [1, 2]), "were tested on different images"),
+        (inception, "Not every one of these training sets was tested on"),
+    ):
+        (found,) = beside(published_table("chest_xray_backbones"), [with_test(mobile, ["p", "q"], [1, 2]), other])
+        assert says in found.table.notes[-1]
+
+
+@pytest.mark.parametrize("fields", [{"split": "by_image"}, {"classes": ("NORMAL",)}])
+def test_another_split_or_class_has_its_own_table(make_record, fields):
+    mobile, inception = of_set(make_record, "MobileNet", "aaaa"), of_set(make_record, "InceptionV3", "bbbb")
+    other = Row(inception.record.model_copy(update=fields))
+    assert len(beside(published_table("chest_xray_backbones"), [mobile, inception])) == 1
+    assert len(beside(published_table("chest_xray_backbones"), [mobile, other])) == 2
+
+
+def test_two_training_sets_with_the_same_row_have_their_own_tables(make_record):
+    rows = [
+        of_set(make_record, "VGG16", "aaaa"),
+        of_set(make_record, "VGG16", "bbbb"),
+        of_set(make_record, "MobileNet", "bbbb"),
+    ]
+    first, second = beside(published_table("chest_xray_backbones"), rows)
+    assert lines(first, "MobileNet")[1][0] == "ours: no record"
+    assert lines(second, "MobileNet")[1][0] == "ours"
+
+
+def test_a_cell_that_failed_on_one_training_set_does_not_split_the_table(make_record):
+    rows = [
+        of_set(make_record, "MobileNet", "aaaa"),
+        of_set(make_record, "InceptionV3", "aaaa", status="failed", reason="too small"),
+        of_set(make_record, "InceptionV3", "bbbb"),
+    ]
+    (found,) = beside(published_table("chest_xray_backbones"), rows)
+    assert [line[0] for line in lines(found, "InceptionV3")] == ["published", "ours", "difference"]
+    assert "InceptionV3 failed: too small" in found.table.notes
+
+
+def test_trials_of_several_training_sets_are_never_averaged(make_record):
+    """The head-CT table is across training sets: the same cell on two of them is two lines, not two seeds."""
+    rows = [
+        Row(
+            make_record(
+                {"name": "ResNet50V2 after cleaning"},
+                training_set=digest,
+                metrics={"val": {"loss": 0.3, "accuracy": accuracy}},
+            )
+        )
+        for digest, accuracy in (("aaaa", 0.8), ("bbbb", 0.9))
+    ]
+    (found,) = beside(published_table("head_ct"), rows)
+    cells = [line for line in lines(found, "ResNet50V2 after cleaning") if line[0].startswith("ours")]
+    assert [cell[2] for cell in cells] == ["0.8000", "0.9000"]
+    assert {pair.seeds for pair in found.pairs if pair.ours} == {1}
+    assert any("training set bbbb" in note for note in found.table.notes)
+
+
+def test_a_searched_trial_that_begins_with_a_row_s_name_is_not_of_that_row(make_record):
+    """A search names a trial by its backbone first: one with other settings is no repeat of the cell."""
+    rows = [
+        of_set(make_record, "VGG16", "aaaa"),
+        Row(make_record({**BACKBONES, "name": "ResNet50, dropout 0.1", "model.dropout": 0.1}, training_set="aaaa")),
+    ]
+    (found,) = beside(published_table("chest_xray_backbones"), rows)
+    assert lines(found, "ResNet50")[1][0] == "ours: no record"
+
+
+def test_settings_alone_are_enough(make_record):
+    """A folder with the other table's trials only still gives this one its row."""
+    shared = make_record({**BACKBONES, "name": "mn_resultset2", "model.backbone": "ResNet50"}, metrics=METRICS)
+    (found,) = beside(published_table("chest_xray_backbones"), [Row(shared)])
+    assert lines(found, "ResNet50")[1][0] == "ours"
+
+
+def test_another_target_is_told(make_record):
+    record = make_record({**BACKBONES, "name": "VGG16", "model.backbone": "VGG16", "target": "NORMAL"})
+    (found,) = beside(published_table("chest_xray_backbones"), [Row(record)])
+    assert "target NORMAL for PNEUMONIA" in dict(found.heading)["Not as published"]
 
 
 def test_a_learning_time_in_milliseconds(make_record):
