@@ -31,7 +31,7 @@ def read_column(location: str, metadata: pq.FileMetaData, group: int, name: str,
     try:
         window = _Window(read_range(location, start, start + column.total_compressed_size), start)
     except FileNotFoundError as error:
-        raise SourceError(f"{location} does not exist any more; {cure}") from error
+        raise SourceError(f"{location} is gone, or this node does not see it: mount it there, or {cure}") from error
     with damage_told(location, cure):
         file = pq.ParquetFile(window, metadata=metadata, page_checksum_verification=True)
         return file.read_row_group(group, columns=[name], use_threads=False).column(0)

@@ -53,7 +53,9 @@ def test_other_bytes_than_were_written_are_refused(table: str) -> None:
 def test_a_file_that_is_gone_is_named(table: str) -> None:
     footer = pq.read_metadata(table)
     Path(table).unlink()
-    with pytest.raises(SourceError, match=r"table.parquet does not exist any more; make it anew"):
+    with pytest.raises(
+        SourceError, match=r"table.parquet is gone, or this node does not see it: mount it there, or make it anew"
+    ):
         read_column(table, footer, 0, "text", CURE)
 
 
