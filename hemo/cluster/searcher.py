@@ -151,13 +151,21 @@ class StudySearcher(Searcher):
         self._study, self._space, self._base = study, dict(space), base
         self._optimised, self._budget = tuple(optimised), budget
         self._asked: dict[str, optuna.Trial] = {}
+        self._held: optuna.Trial | None = None
         self.begun = 0
 
     def suggest(self, trial_id: str) -> Any:
-        """Return the next point as a trial's config; Tune's own word for the end once the time is over."""
+        """Return the next point as a trial's config; Tune's own word for the end once the time is over.
+
+        None: not now. A point that runs already is held until that has ended, for two trials in one folder would write
+        over each other; then its record is found.
+        """
         if self._budget.is_over():
             return Searcher.FINISHED
-        asked = self._study.ask(fixed_distributions=self._space)
+        asked = self._held or self._study.ask(fixed_distributions=self._space)
+        self._held = asked if any(running.params == asked.params for running in self._asked.values()) else None
+        if self._held:
+            return None
         self._asked[trial_id] = asked
         self.begun += 1
         return {"trial": point_trial(self._base, asked.params).model_dump(mode="json")}

@@ -12,7 +12,7 @@ from hemo.config.tune import TuneConfig
 from hemo.errors import ConfigError
 from hemo.study.space import search_space
 
-SEARCH = {"space": {"model.dense_width": {"low": 8, "high": 64}}, "trials": 4}
+SEARCH = {"space": {"model.dense_width": {"low": 8, "high": 64}}, "trials": 4, "seed": 1}
 
 
 def job(tmp_path, **search):
@@ -99,6 +99,19 @@ def test_no_point_is_asked_for_when_the_time_is_over(tmp_path):
     early = StudySearcher(study, searcher._space, searcher._base, ["val_loss"], Budget(60))
     early.suggest("b")
     assert (early.begun, len(study.trials)) == (1, 1)
+
+
+def test_a_point_that_runs_is_not_begun_beside_itself(tmp_path):
+    """Two trials of one digest would write over each other's folder; the second waits, and is no other point."""
+    study, searcher = begin(job(tmp_path))
+    for _ in range(2):
+        study.enqueue_trial({"model.dense_width": 16})
+    first = searcher.suggest("a")
+    assert [searcher.suggest("b"), searcher.suggest("b")] == [None, None]
+    assert (searcher.begun, len(study.trials)) == (1, 2)
+    searcher.on_trial_complete("a", {"status": "complete", "epoch": 1, "val_loss": 0.5})
+    assert searcher.suggest("b") == first
+    assert searcher.begun == 2
 
 
 def test_a_search_of_one_metric_keeps_its_study(tmp_path):
