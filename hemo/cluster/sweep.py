@@ -181,9 +181,9 @@ def _check_space(config: TuneConfig, search: SearchConfig, card: TrainingSetCard
         )
     _check(config, config.trial, card, "trial")
     val, classes = card.splits["val"], task_classes(config.trial, card)
-    if search.metric == "val_auroc" and not any(0 < val.positives.get(name, 0) < val.rows for name in classes):
+    if "val_auroc" in search.optimised and not any(0 < val.positives.get(name, 0) < val.rows for name in classes):
         raise ConfigError(
-            f"search.metric: val_auroc needs both labels of {', '.join(classes)} in the validation split; use val_loss"
+            f"search: val_auroc needs both labels of {', '.join(classes)} in the validation split; use val_loss"
         )
     for key, values in search.space.items():
         for value in values.choices if isinstance(values, Choices) else ():

@@ -150,7 +150,7 @@ def choose_thresholds(task: Task, logits: Tensor, labels: NDArray[np.uint8]) -> 
     """
     if task == "multi_class":
         return ()
-    scores = probabilities(task, logits).cpu().numpy()
+    scores = logits.sigmoid().cpu().numpy()  # in float32, as `predict` has them: two near 1 may be equal there
     return tuple(choose_threshold(*column) for column in zip(scores.T, labels.T, strict=True))
 
 

@@ -164,7 +164,14 @@ def test_what_cannot_work_is_refused_before_any_trial(make_training_set, tmp_pat
     assert not (tmp_path / "records").exists()
 
 
-def test_a_metric_that_the_target_cannot_have_is_refused(make_training_set, tmp_path):
+@pytest.mark.parametrize(
+    "wanted",
+    [
+        {"metric": "val_auroc"},
+        {"metric": "val_loss", "objectives": ["val_loss", "val_auroc"], "scheduler": "none"},
+    ],
+)
+def test_a_metric_that_the_target_cannot_have_is_refused(make_training_set, tmp_path, wanted):
     """Another class of the set has both labels in validation; the trial's target has not."""
     folder = make_training_set(
         classes=("any", "epidural"), label=lambda number, name: int(name == "any" and number % 2)
@@ -172,7 +179,7 @@ def test_a_metric_that_the_target_cannot_have_is_refused(make_training_set, tmp_
     card = json.loads((Path(folder) / "card.json").read_text())
     card["splits"]["train"]["positives"]["epidural"] = 5
     (Path(folder) / "card.json").write_text(json.dumps(card))
-    search = {"space": {"seed": {"choices": [1, 2]}}, "metric": "val_auroc"}
+    search = {"space": {"seed": {"choices": [1, 2]}}, **wanted}
     with pytest.raises(ConfigError, match="val_auroc needs both labels of epidural in the validation split"):
         tune_models(sweep(folder, tmp_path / "records", trial={**TINY, "target": "epidural"}, search=search))
 

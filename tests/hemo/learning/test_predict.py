@@ -4,6 +4,7 @@ import torch
 
 from hemo.config.trial import ModelConfig
 from hemo.learning.checkpoint import CheckpointCard, write_checkpoint
+from hemo.learning.metrics import choose_thresholds, confusion
 from hemo.learning.model import build_model
 from hemo.learning.predict import Predictor, called_classes, to_probabilities
 
@@ -58,6 +59,17 @@ def test_a_class_is_called_above_its_own_threshold():
     assert found.tolist() == [[True, False], [False, True]]
     exclusive = card("multi_class").model_copy(update={"thresholds": ()})
     assert called_classes(np.array([[0.6, 0.4]], np.float32), exclusive).tolist() == [[True, False]]
+
+
+def test_an_overconfident_model_calls_what_its_record_counts():
+    """All four sigmoids are 1 as float32: a threshold between them, in float64, would be above or below all."""
+    logits, labels = torch.tensor([[18.0], [19.0], [20.0], [21.0]]), np.array([[0], [0], [1], [1]], np.uint8)
+    thresholds = choose_thresholds("binary", logits, labels)
+    told = card("binary").model_copy(update={"classes": ("any",), "thresholds": thresholds})
+    called = called_classes(to_probabilities(logits, told).numpy(), told)
+    assert called.all()
+    assert thresholds == (0.5,)
+    assert confusion("binary", logits, torch.from_numpy(labels), thresholds) == (((0, 2), (0, 2)),)
 
 
 def test_no_images_give_no_probabilities(checkpoint):
