@@ -1,9 +1,12 @@
 """Rows to normalised floats."""
 
+from collections.abc import Iterator
+
 import numpy as np
+import pytest
 import torch
 
-from hemo.learning.batch import Normalisation, device_batches, normalise, plain_normalisation, to_unit_range
+from hemo.learning.batch import Normalisation, _pinned, device_batches, normalise, plain_normalisation, to_unit_range
 from hemo.learning.examples import Examples
 from hemo.learning.images import ImageSet, ResidentImages
 
@@ -28,3 +31,33 @@ def test_each_channel_has_its_own_mean_and_std() -> None:
     images = torch.full((1, 2, 1, 1), 0.5)
     scaled = normalise(images, Normalisation(mean=(0.1, 0.3), std=(0.2, 0.4)))
     torch.testing.assert_close(scaled.flatten(), torch.tensor([2.0, 0.5]))
+
+
+@pytest.mark.parametrize("batches", [0, 1, 10])
+def test_a_thread_gathers_a_few_ahead_in_order_and_ends(monkeypatch: pytest.MonkeyPatch, batches: int) -> None:
+    monkeypatch.setattr(torch.Tensor, "pin_memory", lambda images: images)  # it needs a GPU
+    gathered = _pinned(_counted(batches, []))
+    assert [int(images) for images in gathered] == list(range(batches))
+
+
+def test_what_ends_the_gathering_is_passed_on_and_who_leaves_early_closes_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.Tensor, "pin_memory", lambda images: images)
+    seen, said = [], list[str]()
+    with pytest.raises(ValueError, match="damaged"):
+        seen.extend(_pinned(_counted(5, said, fault="damaged")))
+    assert (len(seen), said) == (5, ["closed"])
+    gathered = _pinned(_counted(100, said))
+    next(gathered)
+    gathered.close()
+    assert said == ["closed", "closed"]
+
+
+def _counted(batches: int, said: list[str], fault: str = "") -> Iterator[torch.Tensor]:
+    """Yield numbered batches, then raise if there is a fault; `said` is told when nobody asks any more."""
+    try:
+        for number in range(batches):
+            yield torch.tensor(number)
+        if fault:
+            raise ValueError(fault)
+    finally:
+        said.append("closed")
