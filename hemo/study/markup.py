@@ -41,8 +41,9 @@ def hours(seconds: float) -> str:
 
 
 def inline(text: str) -> str:
-    """Return text that cannot break a Markdown line or table: names are the user's own words."""
-    return " ".join(text.split()).replace("|", "\\|").replace("<", "&lt;")
+    """Return text that cannot break a Markdown line or table, nor fetch or link anything: names are anybody's words."""
+    plain = " ".join(text.split()).replace("\\", "\\\\")  # else a backslash of the text's own would free the pipe
+    return plain.replace("|", "\\|").replace("<", "&lt;").replace("](", "]\\(")
 
 
 def markdown_table(table: Table) -> str:

@@ -24,6 +24,8 @@ def test_markdown_in_full():
 
 def test_no_text_breaks_a_line_of_markdown():
     assert inline("a\n# <b> | c") == "a # &lt;b> \\| c"
+    assert inline("a\\|b") == "a\\\\\\|b"  # an escaped backslash, then an escaped pipe
+    assert inline("![x](http://there/x.png)") == "![x]\\(http://there/x.png)"
 
 
 def test_latex_in_full():
