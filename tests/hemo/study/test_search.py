@@ -1,5 +1,7 @@
 """Searches: order, what the settings mattered, and what was spent."""
 
+from dataclasses import replace
+
 import pytest
 
 from hemo.study.comparison import compared
@@ -64,6 +66,16 @@ def test_the_setting_that_decides_is_the_important_one(search):
 def test_with_stopped_trials_all_are_compared_at_one_epoch(search):
     found = importance(search(12, pruned=3), seed=0)
     assert (found.trials, found.epoch) == (12, 10)
+
+
+def test_a_trial_stopped_early_is_compared_where_it_stopped(search):
+    """One of 12 stopped after epoch 3: all count with the lowest loss of their first three."""
+    found = search(12, pruned=1)
+    (stopped,) = [trial for trial in found.trials if trial.record.status == "pruned"]
+    short = stopped.record.model_copy(update={"epochs": stopped.record.epochs[:3], "best_epoch": 3})
+    trials = tuple(replace(trial, record=short) if trial is stopped else trial for trial in found.trials)
+    told = importance(replace(found, trials=trials), seed=0)
+    assert (told.trials, told.epoch) == (12, 3)
 
 
 def test_no_importance_from_a_handful(search):

@@ -7,9 +7,11 @@ from typing import get_args
 import numpy as np
 import pytest
 
-from hemo.config.load import read_yaml
+from hemo.config.load import read_yaml, validated
 from hemo.config.report import Published
 from hemo.config.trial import TrialConfig
+from hemo.config.tune import TuneConfig
+from hemo.study.grid import grid_trials
 from hemo.study.overrides import flattened
 from hemo.study.published.source import published_table
 from hemo.study.published.table import beside
@@ -47,6 +49,18 @@ def test_rows_are_the_cells_of_the_grids():
         cells = [cell["name"] for grid in grids for cell in read_yaml(f"conf/grid/{grid}.yaml")["grid"]["cells"]]
         assert [row.name for row in published_table(name).rows] == cells
     assert Path("conf/grid").is_dir()
+
+
+@pytest.mark.parametrize("name", get_args(Published))
+def test_the_grids_ask_for_what_was_published(make_record, name):
+    """No cell of conf/grid differs from its published row in any setting."""
+    grids = sorted(Path("conf/grid").glob("head_ct_*.yaml" if name == "head_ct" else f"{name}.yaml"))
+    plain = [validated(TuneConfig, read_yaml(str(grid))) for grid in grids]
+    trials = [trial for config in plain for trial in grid_trials(config.trial, config.grid)]
+    rows = [Row(make_record(trial.model_dump())) for trial in trials]
+    (found,) = beside(published_table(name), rows)
+    assert dict(found.heading)["Not as published"] == "nothing"
+    assert [line[1] for line in found.table.rows].count("ours") == len(published_table(name).rows) == len(trials)
 
 
 def test_ours_stands_under_the_published_figures_with_the_difference(make_record):
