@@ -203,7 +203,7 @@ def require_writable(location: str) -> None:
     Raises:
         OutputError: If a file cannot be written below `location`.
     """
-    probe = join(location, ".hemo-write-test")
+    probe = join(location, f".hemo-write-test.{secrets.token_hex(8)}.tmp")  # its own: trials side by side ask at once
     try:
         write_bytes(probe, b"")
         remove(probe)

@@ -3,6 +3,7 @@
 import os
 import stat
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import fsspec
@@ -213,3 +214,9 @@ def test_an_output_without_credentials_is_the_users_mistake(monkeypatch: pytest.
     monkeypatch.setattr(fsspec.get_filesystem_class("memory"), "pipe_file", fail)
     with pytest.raises(OutputError, match=r"cannot write in memory://set .*no credentials\)\); give a folder"):
         storage.require_writable("memory://set")
+
+
+def test_many_may_ask_at_once_whether_they_may_write(tmp_path):
+    with ThreadPoolExecutor(4) as pool:
+        assert list(pool.map(storage.require_writable, [str(tmp_path)] * 40)) == [None] * 40
+    assert list(tmp_path.iterdir()) == []
