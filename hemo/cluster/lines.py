@@ -13,7 +13,7 @@ from hemo.config.tune import Objective
 from hemo.learning.figures import to_stderr
 from hemo.study.objectives import cost
 from hemo.study.progress import PlannedTrial, SweepPlan, write_plan
-from hemo.study.record import record_digest
+from hemo.study.record import is_finished, record_digest
 from hemo.study.status import SweepStatus, TrialStatus, heading, planned_status, trial_table
 
 TABLE_EVERY_S = 30.0
@@ -39,16 +39,25 @@ class TrialLines(tune.Callback):
         self._out, self._training_set = out, training_set_digest
         self._ended, self._best, self._least_cost = 0, "", math.inf
         self._seen: dict[str, TrialStatus] = {}  # by digest; of trials that ended
+        self._begun: dict[str, str] = {}  # Tune's id -> digest
         self._shown_at = time.monotonic()
 
     def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
-        """Add a trial that a search asked for to its plan."""
+        """Add a trial that a search asked for to its plan; a point that was drawn again is one trial less."""
+        if trial.trial_id in self._begun:
+            return  # tried again
         config = TrialConfig.model_validate(trial.config["trial"])
         digest = record_digest(config, self._training_set)
         if digest not in {planned.digest for planned in self._plan.trials}:
             asked = PlannedTrial(digest=digest, name=config.name, epochs=config.training.epochs)
-            self._plan = self._plan.model_copy(update={"trials": (*self._plan.trials, asked)})
-            write_plan(self._out, self._plan)
+            self._replan(trials=(*self._plan.trials, asked))
+        elif digest in self._begun.values() or is_finished(self._out, digest, pruned_counts=True):
+            self._replan(count=self._plan.count - 1)
+        self._begun[trial.trial_id] = digest
+
+    def _replan(self, **changes: Any) -> None:
+        self._plan = self._plan.model_copy(update=changes)
+        write_plan(self._out, self._plan)
 
     def on_step_end(self, iteration: int, trials: list[Trial], **info: Any) -> None:
         """Say the table again when it is time."""

@@ -29,7 +29,7 @@ from hemo.storage import join, remove, require_writable
 from hemo.study.grid import grid_trials
 from hemo.study.overrides import changed
 from hemo.study.progress import PlannedTrial, SweepPlan, write_plan
-from hemo.study.record import TrialRecord, has_record, read_record, record_digest, write_record
+from hemo.study.record import TrialRecord, has_record, is_finished, read_record, record_digest, write_record
 from hemo.study.space import point_trial, search_space
 
 
@@ -91,7 +91,8 @@ def _search(config: TuneConfig, search: SearchConfig, card: TrainingSetCard) -> 
     _say_plan(config, search.trials, left)
     if left:
         ended = ended_trials(study, config.trial)
-        plan = _plan(config, study.study_name, ended, [record_digest(trial, card.digest) for trial in ended], left)
+        named = {record_digest(trial, card.digest): trial for trial in ended}  # a point drawn twice is one trial
+        plan = _plan(config, study.study_name, list(named.values()), list(named), left)
         searcher = StudySearcher(study, space, config.trial, search.optimised, _budget(config))
         _run(config, searcher, plan, left)
     digests = dict.fromkeys(record_digest(trial, card.digest) for trial in ended_trials(study, config.trial))
@@ -117,15 +118,15 @@ def _budget(config: TuneConfig) -> Budget:
 
 def _plan(config: TuneConfig, name: str, trials: Sequence[TrialConfig], digests: Sequence[str], left: int) -> SweepPlan:
     """Return what the sweep wants, for whoever looks at the folder of records."""
-    search = config.search
+    finished = sum(is_finished(config.out, digest, pruned_counts=True) for digest in digests) if config.search else 0
     return SweepPlan(
         name=name,
-        kind="search" if search else "grid",
+        kind="search" if config.search else "grid",
         trials=tuple(
             PlannedTrial(digest=digest, name=trial.name, epochs=trial.training.epochs)
             for trial, digest in zip(trials, digests, strict=True)
         ),
-        count=search.trials if search else len(trials),
+        count=left + finished if config.search else len(trials),
         at_once=trials_at_once(config, gpus_per_trial_worker(config), left),
         began=now(),
     )

@@ -43,7 +43,7 @@ class SweepPlan(Config):
     name: str = Field(description="the same for the same grid or search, however many trials it wants")
     kind: Literal["grid", "search"]
     trials: tuple[PlannedTrial, ...] = Field(description="of a grid all; of a search those it asked for so far")
-    count: int = Field(description="trials wanted")
+    count: int = Field(description="trials wanted; a point that a search draws again is none")
     at_once: int
     began: str = Field(description="UTC, ISO 8601, of the last run")
 

@@ -48,16 +48,32 @@ def test_a_trial_without_the_metric_is_no_best_one(capsys, tmp_path):
     assert capsys.readouterr().err == "1/4 trials: a: complete after 3 epochs, val_loss 0.5000\n"
 
 
+def begin(said, trial, trial_id):
+    begun = EndedTrial("")
+    begun.config, begun.trial_id = {"trial": trial.model_dump(mode="json")}, trial_id
+    said.on_trial_start(1, [], begun)
+
+
 def test_what_a_search_asks_for_joins_its_plan(tmp_path):
+    """Known from an interrupted run, it runs again: none of the four is less. Nor is one for a second attempt."""
     known, asked = TrialConfig(name="known"), TrialConfig(name="asked", seed=1)
     said = board(tmp_path, known)
-    for trial in (known, asked, asked):
-        begun = EndedTrial("")
-        begun.config = {"trial": trial.model_dump(mode="json")}
-        said.on_trial_start(1, [], begun)
+    for trial, trial_id in ((known, "1"), (asked, "2"), (asked, "2")):
+        begin(said, trial, trial_id)
     (plan,) = read_plans(str(tmp_path))
     assert [trial.name for trial in plan.trials] == ["known", "asked"]
     assert plan.trials[1].digest == record_digest(asked, "set")
+    assert plan.count == 4
+
+
+def test_a_point_that_is_drawn_again_is_not_waited_for(tmp_path):
+    """Of four wanted two are the first again: two different ones, and nothing waits when both have ended."""
+    first, second = TrialConfig(name="first"), TrialConfig(name="second", seed=1)
+    said = board(tmp_path)
+    for trial_id, trial in enumerate((first, first, second, first)):
+        begin(said, trial, str(trial_id))
+    (plan,) = read_plans(str(tmp_path))
+    assert ([trial.name for trial in plan.trials], plan.count) == (["first", "second"], 2)
 
 
 def test_the_table_shows_what_runs_and_only_when_it_is_time(capsys, tmp_path, monkeypatch):
