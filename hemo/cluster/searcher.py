@@ -41,9 +41,7 @@ def open_study(config: TuneConfig, search: SearchConfig, training_set_digest: st
     Raises:
         ConfigError: If its storage cannot be used.
     """
-    beside = {"trials", "first", "seed", "storage"} | ({"objectives"} if not search.objectives else set())
-    deciding = search.model_dump(mode="json", exclude=beside)
-    named = {"search": deciding, "trial": config.trial.digested(), "training_set": training_set_digest}
+    named = {"search": search.deciding(), "trial": config.trial.digested(), "training_set": training_set_digest}
     name = digest_of(named if search.storage == "journal" else {**named, "out": config.out})
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     storage = _storage(config, search)

@@ -161,13 +161,12 @@ def _read_test(record: TrialRecord, config: TuneConfig, gpus: float) -> TrialRec
 
 
 def grouped(config: TuneConfig, training_set_digest: str) -> TuneConfig:
-    """Return the config with a W&B group for its trials: the same for the same grid or search, grown or not."""
-    tracking = config.tracking
-    sweep = config.grid or config.search
-    if tracking.group or sweep is None:
+    """Return the config with a W&B group for its trials: the same for the same grid, or search, grown or not."""
+    tracking, search = config.tracking, config.search
+    if tracking.group:
         return config
-    kind = "grid" if config.grid else "search"
-    deciding = sweep.model_dump(mode="json", exclude={"trials", "first", "seed", "storage"})
+    kind = "search" if search else "grid"
+    deciding = search.deciding() if search else config.model_dump(mode="json")["grid"]
     named = {kind: deciding, "trial": config.trial.digested(), "training_set": training_set_digest}
     group = tracking.model_copy(update={"group": f"{kind}-{digest_of(named)}"})
     return config.model_copy(update={"tracking": group})

@@ -117,6 +117,11 @@ class SearchConfig(Config):
         """What the study is told of a trial: the objectives, or the metric alone."""
         return self.objectives or (self.metric,)
 
+    def deciding(self) -> dict[str, Any]:
+        """Return what makes it this search and no other: it may grow, and begin or lie elsewhere."""
+        beside = {"trials", "first", "seed", "storage"} | ({"objectives"} if not self.objectives else set())
+        return self.model_dump(mode="json", exclude=beside)
+
 
 def _listed(names: tuple[str, ...]) -> str:
     return ", ".join(names)
