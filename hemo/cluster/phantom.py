@@ -57,7 +57,11 @@ def make_phantom(config: PhantomConfig) -> str:
         return config.out
     require_writable(config.out)
     plans = plan_corpus(
-        slices=config.slices, seed=config.seed, positive_fraction=config.positive_fraction, traps=config.traps
+        slices=config.slices,
+        seed=config.seed,
+        positive_fraction=config.positive_fraction,
+        traps=config.traps,
+        spoiled_fraction=config.spoiled_fraction,
     )
     _clear_images(join(config.out, IMAGES), plans)
     labels = _write_slices(plans, join(config.out, IMAGES))

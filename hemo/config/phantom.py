@@ -28,6 +28,13 @@ class PhantomConfig(Config):
         description="include the real corpus's faults: broken intercepts, truncated and constant files, "
         "duplicate labels, ...",
     )
+    spoiled_fraction: float = Field(
+        0,
+        ge=0,
+        le=0.5,
+        description="share of slices, beyond the traps, whose pixels are lost to a constant or to noise while their "
+        "label stays: what cleaning is there to leave out",
+    )
     cluster: ClusterConfig = ClusterConfig()
 
     @model_validator(mode="after")

@@ -9,6 +9,9 @@ from numpy.typing import NDArray
 Fault = Literal["truncated", "constant", "noise", "photographed"]
 FAULTS: tuple[Fault, ...] = get_args(Fault)
 
+SPOILING: tuple[Fault, ...] = ("constant", "noise")
+"""Those that leave a file which can be read and shows little or nothing."""
+
 TRUNCATED_SHARE = 153_710 / 524_288
 """Of the pixel data, as in `ID_6431af929` of the corpus."""
 

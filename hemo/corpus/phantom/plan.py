@@ -1,5 +1,6 @@
 """Which patients, studies, slices and faults a corpus has: all drawn from one seed before anything is rendered."""
 
+import itertools
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -7,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from hemo.corpus.phantom.dicom_file import Identity
-from hemo.corpus.phantom.faults import FAULTS, Fault
+from hemo.corpus.phantom.faults import FAULTS, SPOILING, Fault
 from hemo.corpus.phantom.geometry import Pose
 from hemo.corpus.phantom.head import HEIGHT_MM, Head, draw_head
 from hemo.corpus.phantom.hemorrhage import LEVELS, SUBTYPES, Lesion, Subtype, draw_lesion
@@ -44,7 +45,9 @@ class _Study:
     first: Subtype = "epidural"
 
 
-def plan_corpus(*, slices: int, seed: int, positive_fraction: float, traps: bool) -> tuple[SlicePlan, ...]:
+def plan_corpus(
+    *, slices: int, seed: int, positive_fraction: float, traps: bool, spoiled_fraction: float = 0
+) -> tuple[SlicePlan, ...]:
     """Plan a corpus.
 
     Everything but the lesions comes from generators that know nothing of them, so no header, noise or anatomy tells
@@ -56,11 +59,13 @@ def plan_corpus(*, slices: int, seed: int, positive_fraction: float, traps: bool
         positive_fraction: Share of slices with a hemorrhage, 0 to 0.6: none lie at base and vertex.
         traps: Whether to include faults, doubled label rows, wrapped pixel formats and the same pixels under two
             patients. Needs two patients.
+        spoiled_fraction: Share of slices, beyond the traps, whose pixels are lost while their label stays.
     """
     studies = list(_place_blood(_rng(seed, "blood"), _draw_studies(_rng(seed, "studies"), slices), positive_fraction))
     patients = _draw_patients(_rng(seed, "patients"), 1 + studies[-1].patient, traps=traps)
     plans = tuple(_number_slices(seed, studies, patients))
-    return _set_traps(_rng(seed, "traps"), plans) if traps else plans
+    plans = _set_traps(_rng(seed, "traps"), plans) if traps else plans
+    return _spoil(_rng(seed, "spoiled"), plans, spoiled_fraction)
 
 
 def _rng(seed: int, subject: str, *numbers: int) -> np.random.Generator:
@@ -176,6 +181,14 @@ def _set_traps(rng: np.random.Generator, plans: tuple[SlicePlan, ...]) -> tuple[
     for index in order[-TWICE_LABELLED:]:
         changed[index] = replace(changed[index], labelled_twice=True)
     return tuple(changed)
+
+
+def _spoil(rng: np.random.Generator, plans: tuple[SlicePlan, ...], fraction: float) -> tuple[SlicePlan, ...]:
+    """Spoil a share of the sound slices; what blood they had stays in their label."""
+    sound = [index for index, plan in enumerate(plans) if plan.fault is None]
+    drawn = rng.permutation(sound)[: round(fraction * len(plans))]
+    faults = dict(zip(drawn.tolist(), itertools.cycle(SPOILING), strict=False))
+    return tuple(replace(plan, fault=faults.get(index, plan.fault)) for index, plan in enumerate(plans))
 
 
 def _two_patients(order: list[int], plans: tuple[SlicePlan, ...]) -> tuple[int, int]:

@@ -3,7 +3,7 @@ from collections import Counter, defaultdict
 import numpy as np
 import pytest
 
-from hemo.corpus.phantom.faults import FAULTS
+from hemo.corpus.phantom.faults import FAULTS, SPOILING
 from hemo.corpus.phantom.hemorrhage import SUBTYPES
 from hemo.corpus.phantom.plan import TWICE_LABELLED, plan_corpus
 from hemo.corpus.phantom.scanner import FORMATS, WRAPPED_FORMAT
@@ -50,6 +50,17 @@ def test_without_traps_there_are_none():
     assert not any(plan.fault or plan.labelled_twice for plan in plans)
     assert {plan.scene.scanner.pixel_format for plan in plans} == set(FORMATS)
     assert len({plan.scene.noise_seed for plan in plans}) == 600
+
+
+@pytest.mark.parametrize("traps", [True, False])
+def test_a_share_of_the_sound_slices_is_spoiled_and_keeps_its_blood(traps):
+    sound = planned(traps=traps)
+    spoiled = plan_corpus(slices=600, seed=0, positive_fraction=0.4, traps=traps, spoiled_fraction=0.1)
+    changed = [(before, after) for before, after in zip(sound, spoiled, strict=True) if before.fault != after.fault]
+    assert Counter(after.fault for _, after in changed) == dict.fromkeys(SPOILING, 30)
+    assert not any(before.fault for before, _ in changed)
+    assert [plan.scene.lesions for plan in spoiled] == [plan.scene.lesions for plan in sound]
+    assert 0.25 < np.mean([bool(after.scene.lesions) for _, after in changed]) < 0.6
 
 
 def test_studies_are_runs_of_slices_and_some_patients_have_several():

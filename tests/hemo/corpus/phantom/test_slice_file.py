@@ -1,5 +1,6 @@
 import hashlib
 import io
+from dataclasses import replace
 
 import numpy as np
 import pydicom
@@ -24,6 +25,13 @@ pytestmark = pytest.mark.filterwarnings("ignore:Invalid value for VR UI")  # `ID
 
 def read(plan):
     return pydicom.dcmread(io.BytesIO(make_slice_file(plan).data))
+
+
+def test_a_spoiled_slice_shows_no_blood_and_says_there_is(plans):
+    sound = next(plan for plan in plans if plan.scene.lesions and not plan.fault)
+    spoiled = replace(sound, fault="constant")
+    assert make_slice_file(spoiled).subtypes == make_slice_file(sound).subtypes != ()
+    assert len(np.unique(read(spoiled).pixel_array[100:400, 100:400])) == 1
 
 
 def test_six_rows_an_image_in_the_corpus_s_order():
