@@ -16,7 +16,7 @@ SHARE_OF_STORE = 0.8
 
 
 @dataclass(frozen=True)
-class ResidentSet:
+class SharedTrainingSet:
     """References to a training set's splits, small enough to travel to every trial; valid while this process lives.
 
     Labels and identities are resident always, pixels only where they are not streamed.
@@ -28,7 +28,7 @@ class ResidentSet:
     test: "ray.ObjectRef[ImageSet]"
 
 
-def put_training_set(training_set: str, feed: Feed = "auto") -> ResidentSet:
+def put_training_set(training_set: str, feed: Feed = "auto") -> SharedTrainingSet:
     """Put a training set into the object store, each split read by one task on whichever node has a free CPU.
 
     Args:
@@ -46,13 +46,13 @@ def put_training_set(training_set: str, feed: Feed = "auto") -> ResidentSet:
     for problem in ray.get([problem for _, problem in read]):
         if problem is not None:
             raise problem
-    return ResidentSet(card, *(images for images, _ in read))
+    return SharedTrainingSet(card, *(images for images, _ in read))
 
 
-def get_training_set(resident: ResidentSet) -> TrialData:
+def get_training_set(shared: SharedTrainingSet) -> TrialData:
     """Return the set's arrays, read-only views of this node's object store: no copy, whatever the number of trials."""
-    train, val, test = ray.get([resident.train, resident.val, resident.test])
-    return TrialData(resident.card, train, val, test)
+    train, val, test = ray.get([shared.train, shared.val, shared.test])
+    return TrialData(shared.card, train, val, test)
 
 
 def stored_bytes(card: TrainingSetCard) -> int:

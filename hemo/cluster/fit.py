@@ -15,7 +15,7 @@ from ray.train.v2.api.exceptions import TrainingFailedError, WorkerGroupError
 from ray.util.queue import Queue
 
 from hemo.cluster.capacity import gpus_per_worker
-from hemo.cluster.feed import ResidentSet, get_training_set, put_training_set
+from hemo.cluster.feed import SharedTrainingSet, get_training_set, put_training_set
 from hemo.cluster.track import TrackedTrial, check_tracking, track_trial
 from hemo.cluster.trial import check_shares, check_trial, failed_record, finished_record, run_trial
 from hemo.config.train import TrainConfig, WorkersConfig
@@ -33,18 +33,18 @@ GROUP_RETRIES = 2
 """How often lost workers are replaced; each time the trial goes on after its last whole epoch."""
 
 
-def train_model(config: TrainConfig, resident: ResidentSet | None = None) -> TrialRecord:
+def train_model(config: TrainConfig, shared: SharedTrainingSet | None = None) -> TrialRecord:
     """Train one model and return its record; one that is finished is returned at once, a killed one goes on.
 
     Args:
         config: Training set, trial, workers and where the record goes.
-        resident: The training set, if trials share it already; else it is put into the object store.
+        shared: The training set, if trials share it already; else it is put into the object store.
 
     Raises:
         UserError: If the trial cannot work, see `check_trial`, `check_workers` and `check_tracking`.
         TrialError: If the trial failed; its record says so too.
     """
-    card = resident.card if resident else read_card(config.training_set)
+    card = shared.card if shared else read_card(config.training_set)
     check_tracking(config.tracking, config.out)
     check_workers(config, card)
     check_trial(config.trial, card)
@@ -55,7 +55,7 @@ def train_model(config: TrainConfig, resident: ResidentSet | None = None) -> Tri
     gpus = gpus_per_worker(config.workers)
     remove(join(config.out, digest, "record.json"))  # of an earlier failure: what is there afterwards is new
     try:
-        _run_workers(config, digest, gpus, resident or put_training_set(config.training_set, config.feed))
+        _run_workers(config, digest, gpus, shared or put_training_set(config.training_set, config.feed))
     except TrainingFailedError as error:
         if not has_record(config.out, digest):
             lost = _worker(config.workers, rank=0, device="cuda" if gpus else "cpu")
@@ -80,13 +80,13 @@ def _worker(workers: WorkersConfig, *, rank: int, device: str) -> Worker:
     return Worker(rank=rank, count=workers.count, device=device, threads=max(1, int(workers.cpus)))
 
 
-def _run_workers(config: TrainConfig, digest: str, gpus: float, resident: ResidentSet) -> None:
+def _run_workers(config: TrainConfig, digest: str, gpus: float, shared: SharedTrainingSet) -> None:
     """Run the trial in a Ray Train worker group, showing its epochs on standard error."""
     workers = config.workers
     resources = {"CPU": workers.cpus, **({"GPU": gpus} if gpus else {})}
     _say_if_waiting(resources, workers.count)
     remove(join(config.out, digest, RAY_FOLDER))  # a trial resumes from its own state, not from Ray Train's
-    settings = {"config": config.model_dump(mode="json"), "digest": digest, "data": resident}
+    settings = {"config": config.model_dump(mode="json"), "digest": digest, "data": shared}
     with interruption_raised(), _lines_shown() as say:
         result: Any = TorchTrainer(  # typed as Train V1's result, which has no return_value
             _train_worker,  # type: ignore[arg-type]  # it may return a value since Ray 2.60

@@ -8,7 +8,7 @@ from typing import Any
 
 from ray import tune
 
-from hemo.cluster.feed import ResidentSet, get_training_set
+from hemo.cluster.feed import SharedTrainingSet, get_training_set
 from hemo.cluster.fit import train_model
 from hemo.cluster.track import TrackedTrial, track_trial
 from hemo.cluster.trial import failed_record, run_trial
@@ -28,17 +28,17 @@ class TrialRun(tune.Trainable):
     """Runs `config["trial"]`; with several workers it starts a Ray Train group and only waits for it."""
 
     def setup(  # type: ignore[override]  # the rest comes from `tune.with_parameters`
-        self, config: dict[str, Any], job: TuneConfig, resident: ResidentSet, gpus: float
+        self, config: dict[str, Any], job: TuneConfig, shared: SharedTrainingSet, gpus: float
     ) -> None:
         """Begin a trial.
 
         Args:
             config: Has `trial`, a trial's config as plain data.
             job: Of the sweep.
-            resident: The training set in the object store.
+            shared: The training set that all trials share.
             gpus: Of each worker.
         """
-        self._job, self._resident, self._gpus = job, resident, gpus
+        self._job, self._shared, self._gpus = job, shared, gpus
         self._begin(config)
 
     def step(self) -> dict[str, Any]:
@@ -63,7 +63,7 @@ class TrialRun(tune.Trainable):
 
     def _alone(self, trial: TrialConfig, reporter: Reporter) -> TrialRecord:
         """Run the trial in this process; a search holds the test split back."""
-        data = get_training_set(self._resident)
+        data = get_training_set(self._shared)
         if self._job.search is not None:
             data = replace(data, test=None)
         worker = trial_worker(self._job, self._gpus)
@@ -83,7 +83,7 @@ class TrialRun(tune.Trainable):
 
     def _by_workers(self, trial: TrialConfig, _: Reporter) -> TrialRecord:
         """Run the trial in a group of workers, which nobody stops early."""
-        return self._retried(trial, lambda: train_model(training_job(self._job, trial), self._resident))
+        return self._retried(trial, lambda: train_model(training_job(self._job, trial), self._shared))
 
     def _retried(self, trial: TrialConfig, run: Callable[[], TrialRecord]) -> TrialRecord:
         """Return how a trial ended; one that failed is run again as often as configured, a user's mistake is not."""
@@ -100,10 +100,10 @@ class TrialRun(tune.Trainable):
 
     def _failed(self, trial: TrialConfig, error: HemoError) -> TrialRecord:
         """Return the record of a trial that cannot work, and write it if the trial did not: the others go on."""
-        digest = record_digest(trial, self._resident.card.digest)
+        digest = record_digest(trial, self._shared.card.digest)
         if has_record(self._job.out, digest):
             return read_record(self._job.out, digest)
-        record = failed_record(trial, self._resident.card, trial_worker(self._job, self._gpus), str(error))
+        record = failed_record(trial, self._shared.card, trial_worker(self._job, self._gpus), str(error))
         write_record(self._job.out, record, None)
         return record
 

@@ -10,7 +10,7 @@ from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, MedianStoppingRule
 
 from hemo.cluster.capacity import gpus_per_trial_worker
 from hemo.cluster.cells import CellSearcher
-from hemo.cluster.feed import ResidentSet
+from hemo.cluster.feed import SharedTrainingSet
 from hemo.cluster.fit import RAY_FOLDER
 from hemo.cluster.lines import TrialLines
 from hemo.cluster.searcher import StudySearcher, mode_of
@@ -37,13 +37,13 @@ TUNE_SETTINGS = {
 
 
 def run_trials(
-    config: TuneConfig, resident: ResidentSet, searcher: CellSearcher | StudySearcher, plan: SweepPlan, left: int
+    config: TuneConfig, shared: SharedTrainingSet, searcher: CellSearcher | StudySearcher, plan: SweepPlan, left: int
 ) -> None:
     """Run trials until each has a record.
 
     Args:
         config: Of the sweep.
-        resident: The training set in the object store.
+        shared: The training set that all trials share.
         searcher: Who is asked for one trial after the other.
         plan: Of the sweep.
         left: How many trials to run.
@@ -51,11 +51,11 @@ def run_trials(
     os.environ.update(TUNE_SETTINGS)
     gpus = gpus_per_trial_worker(config)
     metric = config.search.metric if config.search else "val_loss"
-    lines = TrialLines(plan, metric, left=left, out=config.out, training_set_digest=resident.card.digest)
+    lines = TrialLines(plan, metric, left=left, out=config.out, training_set_digest=shared.card.digest)
     remove(join(config.out, RAY_FOLDER, TUNE_FOLDER))
     tune.Tuner(
         tune.with_resources(
-            tune.with_parameters(TrialRun, job=config, resident=resident, gpus=gpus), trial_resources(config, gpus)
+            tune.with_parameters(TrialRun, job=config, shared=shared, gpus=gpus), trial_resources(config, gpus)
         ),
         tune_config=tune.TuneConfig(
             search_alg=searcher,
@@ -67,7 +67,7 @@ def run_trials(
         ),
         run_config=_run_config(config, lines),
     ).fit()
-    record_losses(lines.lost, config, resident, gpus)
+    record_losses(lines.lost, config, shared, gpus)
 
 
 def _run_config(config: TuneConfig, lines: TrialLines) -> tune.RunConfig:
@@ -116,14 +116,14 @@ def most_epochs(config: TuneConfig) -> int:
 
 
 def record_losses(
-    lost: Sequence[tuple[dict[str, Any], str]], config: TuneConfig, resident: ResidentSet, gpus: float
+    lost: Sequence[tuple[dict[str, Any], str]], config: TuneConfig, shared: SharedTrainingSet, gpus: float
 ) -> None:
     """Record each trial whose process was lost, unless it was recorded before that.
 
     Args:
         lost: A trial's config as plain data, and the reason.
         config: Of the sweep.
-        resident: Its training set.
+        shared: Its training set.
         gpus: Of each worker.
 
     Raises:
@@ -132,10 +132,10 @@ def record_losses(
     faults = []
     for plain, reason in lost:
         trial = TrialConfig.model_validate(plain)
-        if is_finished(config.out, record_digest(trial, resident.card.digest), pruned_counts=True):
+        if is_finished(config.out, record_digest(trial, shared.card.digest), pruned_counts=True):
             continue
         try:
-            write_record(config.out, failed_record(trial, resident.card, trial_worker(config, gpus), reason), None)
+            write_record(config.out, failed_record(trial, shared.card, trial_worker(config, gpus), reason), None)
         except Exception as error:  # of whatever kind: the others are recorded first
             error.add_note(f"{trial.name} failed ({reason}) and could not be recorded")
             faults.append(error)

@@ -1,4 +1,4 @@
-"""The resident feed."""
+"""A training set that all trials share, resident or streamed."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -17,8 +17,8 @@ from hemo.learning.streamed import StreamedImages
 @pytest.mark.usefixtures("ray_cluster")
 def test_what_comes_out_is_what_was_read_without_a_copy(make_training_set: Callable[..., str]) -> None:
     folder = make_training_set(channels=("brain", "bone"))
-    resident = put_training_set(folder)
-    found, again, read = get_training_set(resident), get_training_set(resident), read_training_set(folder)
+    shared = put_training_set(folder)
+    found, again, read = get_training_set(shared), get_training_set(shared), read_training_set(folder)
     np.testing.assert_array_equal(found.train.images.pixels, read.train.images.pixels)
     np.testing.assert_array_equal(found.test.patient, read.test.patient)
     assert found.card == read.card

@@ -126,10 +126,10 @@ def test_several_workers_run_a_failing_trial_once(
         workers=WorkersConfig(count=2, cpus=0.5),
         tracking=TrackingConfig(backend="tensorboard"),
     )
-    resident = put_training_set(folder)
+    shared = put_training_set(folder)
     monkeypatch.setattr(fit, "put_training_set", lambda *_: pytest.fail("it is in the object store already"))
     with pytest.raises(TrialError, match=r"the trial failed: loss is .* in epoch 1, step"):
-        train_model(config, resident)
+        train_model(config, shared)
     assert len(list((tmp_path / "out").glob("*/tensorboard/*.0"))) == 1  # the second has the row of the table
 
 

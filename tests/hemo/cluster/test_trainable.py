@@ -98,7 +98,7 @@ def trial_run(out, **kind):
     """Return a trainable that began no trial."""
     run = TrialRun.__new__(TrialRun)
     run._job = TuneConfig(training_set="/set", out=str(out), **kind)
-    run._resident, run._gpus = SimpleNamespace(card=SimpleNamespace(digest="set")), 0.0
+    run._shared, run._gpus = SimpleNamespace(card=SimpleNamespace(digest="set")), 0.0
     return run
 
 
@@ -145,7 +145,7 @@ def test_a_stopped_trial_is_over_only_where_trials_are_stopped(monkeypatch, tmp_
     pruned = record("pruned", 1).model_copy(update={"digest": record_digest(TrialConfig(), "set")})
     write_record(str(tmp_path), pruned, None)
     run = trial_run(tmp_path, search={"space": {"seed": {"choices": [0, 1]}}, "scheduler": scheduler})
-    data = TrialData(run._resident.card, None, None, None)
+    data = TrialData(run._shared.card, None, None, None)
     monkeypatch.setattr(trainable, "get_training_set", lambda _: data)
     monkeypatch.setattr(trainable, "run_trial", lambda *_, **__: SimpleNamespace(status="run again"))
     assert run._alone(TrialConfig(), None).status == expected

@@ -56,8 +56,8 @@ def test_one_loss_that_cannot_be_recorded_does_not_hide_the_others(monkeypatch, 
     monkeypatch.setattr(tuning, "write_record", write)
     monkeypatch.setattr(tuning, "failed_record", lambda trial, card, worker, reason: trial.name)
     lost = [(TrialConfig(name=name).model_dump(mode="json"), "killed") for name in "abc"]
-    resident = SimpleNamespace(card=SimpleNamespace(digest="feed"))
+    shared = SimpleNamespace(card=SimpleNamespace(digest="feed"))
     with pytest.raises(OutputError, match="disk full") as fault:
-        record_losses(lost, job(out=str(tmp_path)), resident, 0.0)
+        record_losses(lost, job(out=str(tmp_path)), shared, 0.0)
     assert written == ["b", "c"]
     assert fault.value.__notes__ == ["a failed (killed) and could not be recorded"]
