@@ -197,6 +197,19 @@ def remove(location: str) -> None:
             fs.rm(path, recursive=True)
 
 
+def size_text(size_bytes: int) -> str:
+    """Return a size in the largest unit that leaves at least one of it: `512 B`, `20.5 kB`; 1 kB is 1,000 B."""
+    if size_bytes < 1000:
+        return f"{size_bytes} B"
+    size, units = size_bytes / 1000, iter(("kB", "MB", "GB", "TB"))
+    unit = next(units)
+    for larger in units:
+        if size < 999.95:  # else it would be told as 1000.0
+            break
+        size, unit = size / 1000, larger
+    return f"{size:,.1f} {unit}"
+
+
 def require_writable(location: str) -> None:
     """Refuse an output folder before any work is done for it.
 

@@ -10,6 +10,7 @@ from hemo.curation.card import TrainingSetCard, read_card
 from hemo.errors import HemoError, UserError
 from hemo.learning.figures import to_stderr
 from hemo.learning.images import ImageSet, TrialData, read_split
+from hemo.storage import size_text
 
 SHARE_OF_STORE = 0.8
 """Of an object store, what `auto` fills with images at most: Ray moves what is over to disk, and keeps more in it."""
@@ -65,8 +66,7 @@ def _is_resident(training_set: str, card: TrainingSetCard, feed: Feed) -> bool:
     """Tell whether images go into the object store: if they are told to, or fit."""
     needed, capacity = stored_bytes(card), _largest_store_bytes()
     sizes = (
-        f"{training_set} takes {needed / 2**30:.1f} GiB, the largest object store of Ray's nodes has "
-        f"{capacity / 2**30:.1f} GiB"
+        f"{training_set} takes {size_text(needed)}, the largest object store of Ray's nodes has {size_text(capacity)}"
     )
     if feed == "auto":
         fits = needed <= SHARE_OF_STORE * capacity

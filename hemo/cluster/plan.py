@@ -19,7 +19,7 @@ from hemo.imaging.settings import image_settings
 from hemo.shards.estimate import Calibration, Cluster, Estimate, Workload, efficiency, estimate, node_bounds
 from hemo.shards.manifest import Manifest, update_manifest
 from hemo.shards.unit import UnitTask
-from hemo.storage import join, require_writable, write_json
+from hemo.storage import join, require_writable, size_text, write_json
 
 SCRATCH = ".plan"
 """Folder below `out` for what the calibration writes."""
@@ -107,8 +107,8 @@ def summary(plan: Plan) -> list[str]:
     rates = node_bounds(work, here, here.cpus // here.nodes)
     rejects = ", ".join(f"{reason} {count}" for reason, count in plan.rejects.most_common())
     return [
-        f"{work.files:,} files in {work.units:,} units, {work.size_bytes / 1e9:,.2f} GB to read, "
-        f"about {plan.write_bytes / 1e9:,.2f} GB to write",
+        f"{work.files:,} files in {work.units:,} units, {size_text(work.size_bytes)} to read, "
+        f"about {size_text(round(plan.write_bytes))} to write",
         f"a node of {here.cpus // here.nodes} CPUs, {here.nodes} measured: "
         + ", ".join(f"{name} {rate:,.0f}" for name, rate in rates.items())
         + f" files/s each alone, {here.files_per_s / here.nodes:,.0f} all at once",

@@ -1,6 +1,7 @@
 """A grid or a search, by Ray Tune: one record a trial, whatever becomes of it."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import ray
@@ -25,12 +26,13 @@ from hemo.errors import ConfigError, HemoError
 from hemo.learning.examples import task_classes
 from hemo.learning.figures import to_stderr
 from hemo.learning.images import read_training_set
+from hemo.learning.suiting import check_size
 from hemo.storage import join, remove, require_writable
 from hemo.study.grid import grid_trials
 from hemo.study.overrides import changed
 from hemo.study.progress import PlannedTrial, SweepPlan, write_plan
 from hemo.study.record import TrialRecord, has_record, is_finished, read_record, record_digest, write_record
-from hemo.study.space import point_trial, search_space
+from hemo.study.space import point_trial, search_space, searched_models
 
 
 def tune_models(config: TuneConfig) -> list[TrialRecord]:
@@ -71,8 +73,7 @@ def _grid(config: TuneConfig, grid: GridConfig, card: TrainingSetCard) -> list[T
     ]
     _say_plan(config, len(trials), len(missing))
     if missing:
-        named = digest_of({"trial": config.trial.digested(), "training_set": card.digest})
-        plan = _plan(config, f"grid-{named}", trials, digests, len(missing))
+        plan = _plan(config, _grid_name(config, card.digest), trials, digests, len(missing))
         _run(config, CellSearcher(missing, _budget(config)), plan, len(missing))
     return [_tested(read_record(config.out, digest), config) for digest in digests if has_record(config.out, digest)]
 
@@ -165,15 +166,20 @@ def grouped(config: TuneConfig, training_set_digest: str) -> TuneConfig:
     tracking, search = config.tracking, config.search
     if tracking.group:
         return config
-    kind = "search" if search else "grid"
-    deciding = search.deciding() if search else config.model_dump(mode="json")["grid"]
-    named = {kind: deciding, "trial": config.trial.digested(), "training_set": training_set_digest}
-    group = tracking.model_copy(update={"group": f"{kind}-{digest_of(named)}"})
-    return config.model_copy(update={"tracking": group})
+    name = _grid_name(config, training_set_digest)
+    if search:
+        deciding = {"search": search.deciding(), "trial": config.trial.digested(), "training_set": training_set_digest}
+        name = f"search-{digest_of(deciding)}"
+    return config.model_copy(update={"tracking": tracking.model_copy(update={"group": name})})
+
+
+def _grid_name(config: TuneConfig, training_set_digest: str) -> str:
+    """Return what a grid is known by: what its cells have in common, which stays as cells are added."""
+    return f"grid-{digest_of({'trial': config.trial.digested(), 'training_set': training_set_digest})}"
 
 
 def _check_space(config: TuneConfig, search: SearchConfig, card: TrainingSetCard) -> None:
-    """Refuse a search whose trials or metric cannot work, each choice on its own."""
+    """Refuse a search whose trials or metric cannot work, each choice on its own, and pairs of backbone and side."""
     if config.workers.count > 1:
         raise ConfigError(
             f"workers.count: a search runs each trial on one worker, not {config.workers.count}; "
@@ -189,13 +195,23 @@ def _check_space(config: TuneConfig, search: SearchConfig, card: TrainingSetCard
         for value in values.choices if isinstance(values, Choices) else ():
             where = f"search.space: {key} {value}"
             _check(config, changed(config.trial, {key: value}, origin=where), card, where)
+    for model in searched_models(config.trial, search):
+        with _in(f"search.space: model.backbone {model.backbone} with model.side_px {model.side_px}"):
+            check_size(model, len(card.channels), (card.height_px, card.width_px))
 
 
 def _check(config: TuneConfig, trial: TrialConfig, card: TrainingSetCard, where: str) -> None:
     """Refuse one trial of a sweep that cannot work, and say which it is."""
-    try:
+    with _in(where):
         check_trial(trial, card)
         check_workers(training_job(config, trial), card)
+
+
+@contextmanager
+def _in(where: str) -> Iterator[None]:
+    """Say in an error which part of a sweep it is about."""
+    try:
+        yield
     except HemoError as error:
         error.add_note(f"in {where}")
         raise

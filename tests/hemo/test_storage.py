@@ -220,3 +220,19 @@ def test_many_may_ask_at_once_whether_they_may_write(tmp_path):
     with ThreadPoolExecutor(4) as pool:
         assert list(pool.map(storage.require_writable, [str(tmp_path)] * 200)) == [None] * 200
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("size_bytes", "text"),
+    [
+        (0, "0 B"),
+        (999, "999 B"),
+        (20_480, "20.5 kB"),
+        (999_949, "999.9 kB"),
+        (999_950, "1.0 MB"),
+        (7_300_000_000, "7.3 GB"),
+        (4_500_000_000_000_000, "4,500.0 TB"),
+    ],
+)
+def test_a_size_is_told_in_a_unit_that_fits(size_bytes: int, text: str) -> None:
+    assert storage.size_text(size_bytes) == text

@@ -57,7 +57,9 @@ def test_auto_keeps_what_fits_and_says_so(
     monkeypatch.setattr(ray, "nodes", lambda: [{"Alive": True, "Resources": {"object_store_memory": store_bytes}}])
     train = get_training_set(put_training_set(make_training_set())).train
     assert type(train.images).__name__ == f"{kind}Images"
-    assert f"feed: {said} (" in capsys.readouterr().err
+    told = capsys.readouterr().err
+    assert f"feed: {said} (" in told
+    assert "takes 20.5 kB, the largest object store of Ray's nodes has 25.6 kB)" in told
 
 
 def test_a_set_larger_than_any_store_is_refused(

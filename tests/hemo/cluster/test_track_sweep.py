@@ -2,11 +2,13 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from hemo.cluster.sweep import grouped, tune_models
-from hemo.config.tune import TuneConfig
+from hemo.config.trial import TrialConfig
+from hemo.config.tune import GridConfig, TuneConfig
 from tests.training_sets import Maker
 from tests.wandb_runs import read_runs
 
@@ -48,6 +50,20 @@ def test_trials_at_once_have_runs_of_their_own_and_the_chosen_ones_test_figures_
     assert later.summary["final/test_loss"] == pytest.approx(chosen.metrics["test"]["loss"])
     assert {"best", "chosen"} <= set(later.artifacts["any-feedfacefeedface"].aliases)
     assert processes_in(out) == []
+
+
+def test_a_grid_that_grows_keeps_its_group_and_another_target_has_another(tmp_path: Path) -> None:
+    def group(digest: str = "feed", target: str = "any", **grid: Any) -> str:
+        trial = TrialConfig(target=target)
+        config = TuneConfig(training_set="set", out=str(tmp_path), trial=trial, grid=GridConfig(**grid))
+        return grouped(config, digest).tracking.group
+
+    first = group(axes={"training.learning_rate": (1e-3,)})
+    assert first.startswith("grid-")
+    assert group(axes={"training.learning_rate": (1e-3, 1e-4)}, repeats=3) == first
+    assert group(cells=({"model.backbone": "VGG16"},)) == first
+    others = {group("beef", cells=({"seed": 1},)), group(target="epidural", cells=({"seed": 1},))}
+    assert len(others | {first}) == 3
 
 
 def test_a_search_that_grows_keeps_its_group_and_another_has_another(tmp_path: Path) -> None:
