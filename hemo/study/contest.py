@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from hemo.errors import SourceError
 from hemo.study.cells import Cell
 from hemo.study.intervals import CONFIDENCE, Interval, patient_resamples
+from hemo.study.markup import number
 from hemo.study.paired import difference_interval, holm, sign_flip_p
 from hemo.study.rows import ByPatient
 
@@ -96,14 +97,14 @@ def verdict(found: Sequence[Difference]) -> str:
     if gap:
         leader, apart = (first.best, gap) if gap > 0 else (first.other, -gap)
         low, high = (low, high) if gap > 0 else (-high, -low)
-        distance = f"{leader.name} is right on {apart:.4f} more of the same {first.images:,} test images"
+        distance = f"{leader.name} is right on {number(apart)} more of the same {first.images:,} test images"
     else:
         distance = f"both are right on the same share of the same {first.images:,} test images"
     counted = "" if first.compared == 1 else f", {_p(first.p_corrected)} corrected for {first.compared} comparisons"
     return (
         f"{first.best.name} and {first.other.name} have the lowest validation losses; {distance} "
-        f"(95 % interval {low:.4f} to {high:.4f}; swaps within {first.patients:,} patients: {_p(first.p)}{counted}). "
-        f"{_judgement(first)}"
+        f"(95 % interval {number(low)} to {number(high)}; "
+        f"swaps within {first.patients:,} patients: {_p(first.p)}{counted}). {_judgement(first)}"
     )
 
 

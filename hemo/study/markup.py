@@ -29,9 +29,15 @@ class Table:
     notes: tuple[str, ...] = ()  # sentences below it
 
 
-def number(value: float | None, digits: int = 4) -> str:
-    """Return a figure with its decimals, `MISSING` where there is none."""
-    return MISSING if value is None else f"{value:.{digits}f}"
+def number(value: float | None, digits: int = 4, *, signed: bool = False) -> str:
+    """Return a figure with its decimals, `MISSING` where there is none; what rounds to zero is never below it.
+
+    Args:
+        value: The figure.
+        digits: Decimals.
+        signed: Whether it is a difference, with `+` from zero up.
+    """
+    return MISSING if value is None else f"{value:{'+' if signed else ''}z.{digits}f}"
 
 
 def hours(seconds: float) -> str:

@@ -44,8 +44,8 @@ def differences_table(comparison: Comparison) -> Table | None:
         (
             each.other.name,
             str(len(each.other.rows)),
-            f"{each.accuracy.value:+.4f}",
-            f"{each.accuracy.low:+.4f} to {each.accuracy.high:+.4f}",
+            number(each.accuracy.value, signed=True),
+            f"{number(each.accuracy.low, signed=True)} to {number(each.accuracy.high, signed=True)}",
             number(each.p),
             number(each.p_corrected),
             "real" if each.real else "may be chance",

@@ -12,7 +12,7 @@ from hemo.study.markup import MISSING, Table, hours, number
 from hemo.study.overrides import flattened
 from hemo.study.published.sets import SetName, by_set, set_of, sets_told
 from hemo.study.published.source import Column, PublishedRow, PublishedTable
-from hemo.study.rows import Row, title_of
+from hemo.study.rows import Row, image_of, title_of
 
 REDUCIBLE = ("model.weights", "training.epochs")
 """Settings that may differ from the published ones where a row is found by its settings."""
@@ -95,7 +95,7 @@ def _beside(published: PublishedTable, found: Mapping[str, Sequence[Row]]) -> Be
     marks: list[str] = []
     notes: list[str] = []
     pairs: list[Pair] = []
-    sizes = {row.record.image for rows in found.values() for row in rows if row.record.image}
+    sizes = {image_of(row.record) for rows in found.values() for row in rows if row.record.image}
     for wanted in published.rows:
         cells = [cell for rows in by_set(found[wanted.name]).values() for cell in cells_of(rows)]
         for name, figures, mark in _lines(wanted, found[wanted.name], cells, len(sizes) > 1):
@@ -158,7 +158,7 @@ def _pairs(wanted: PublishedRow, cell: Cell | None, names: Iterable[str]) -> lis
 def _whose(cell: Cell, cells: Sequence[Cell], several_sizes: bool) -> str:
     record = cell.rows[0].record
     label = "ours" if len(cells) == 1 else f"ours, {record.digest[:8]}"
-    label += f", {record.image}" if several_sizes else ""
+    label += f", {image_of(record)}" if several_sizes else ""
     return label if len(cell.rows) == 1 else f"{label}, mean of {len(cell.rows)} seeds"
 
 
@@ -197,10 +197,11 @@ def _texts(published: PublishedTable, wanted: PublishedRow, figures: dict[str, f
 def _figure(column: Column, value: float | None, signed: bool) -> str:
     if value is None:
         return MISSING
-    sign = "" if not signed else "-" if value < 0 else "+"
     if column.unit == "hours":
+        sign = "" if not signed else "-" if round(value) < 0 else "+"
         return sign + hours(abs(value))
-    return sign + (f"{1000 * abs(value):.0f}" if column.unit == "milliseconds" else number(abs(value)))
+    in_unit, digits = (1000 * value, 0) if column.unit == "milliseconds" else (value, 4)
+    return number(in_unit, digits, signed=signed)
 
 
 def _setting(value: Any) -> str:
@@ -218,7 +219,7 @@ def _heading(published: PublishedTable, found: Mapping[str, Sequence[Row]]) -> I
         return
     yield "Split", told([(split_name(record),) for record in ran])
     sizes = [", ".join(f"{split} {images:,}" for split, images in record.rows.items()) for record in ran]
-    yield "Images", told([(f"{size}, each {record.image}",) for size, record in zip(sizes, ran, strict=True)])
+    yield "Images", told([(f"{size}, each {image_of(record)}",) for size, record in zip(sizes, ran, strict=True)])
     yield "Reduced", told([record.reductions for record in ran]) or "nothing"
     yield "Not as published", told([_deviations(published, wanted, row) for wanted, row in mine]) or "nothing"
     yield "Hardware", told([(record.hardware,) for record in ran])

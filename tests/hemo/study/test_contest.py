@@ -61,6 +61,13 @@ def test_a_better_second_is_named(cell):
     assert "interval 0.1000 to 0.1000" in text
 
 
+def test_an_interval_that_ends_at_zero_has_no_minus(cell):
+    """b has one image of one patient more, who is in some resamples and not in others."""
+    found = differences([cell("a", [9, 10, 10, 10, 10, 10]), cell("b", ALL)], samples=200, seed=0)
+    assert found[0].accuracy.high == 0
+    assert "(95 % interval 0.0000 to " in verdict(found)
+
+
 def test_nothing_is_compared_where_test_was_read_once(cell, make_record):
     unread = Cell("b", (Row(make_record({"seed": 9}, test=False)),))
     assert differences([cell("a", ALL), unread], samples=10, seed=0) == ()

@@ -18,6 +18,19 @@ def test_a_missing_number_is_a_dash():
     assert (number(0.123456), number(None), number(2.0, 1)) == ("0.1235", "-", "2.0")
 
 
+@pytest.mark.parametrize(
+    ("value", "plain", "signed"),
+    [
+        (-0.00004, "0.0000", "+0.0000"),
+        (-0.0, "0.0000", "+0.0000"),
+        (-0.00006, "-0.0001", "-0.0001"),
+        (1, "1.0000", "+1.0000"),
+    ],
+)
+def test_what_rounds_to_zero_has_no_minus(value, plain, signed):
+    assert (number(value), number(value, signed=True)) == (plain, signed)
+
+
 def test_markdown_in_full():
     assert markdown_table(TABLE) == "| name | acc |\n|------|-----|\n| a\\|b | 0.5 |\n| c    | -   |"
 

@@ -87,6 +87,16 @@ def test_ours_stands_under_the_published_figures_with_the_difference(make_record
     assert pair.difference == pytest.approx(-0.0769)
 
 
+def test_a_difference_that_rounds_to_zero_has_no_minus(make_record):
+    """MobileNet's 0.4888 / 0.9880 in 2023 s, missed by less than the last place."""
+    metrics = {"train": {"loss": 0.48877, "accuracy": 0.98797}}
+    record = make_record(
+        {**BACKBONES, "name": "MobileNet", "model.backbone": "MobileNet"}, metrics=metrics, seconds=2022.7
+    )
+    (found,) = beside(published_table("chest_xray_backbones"), [Row(record)])
+    assert lines(found, "MobileNet")[2] == ("difference", "+0.0000 / +0.0000", "-", "-", "+0:00:00")
+
+
 def test_seeds_are_averaged_and_failures_told(make_record):
     mobile = {**BACKBONES, "model.backbone": "MobileNet"}
     records = [
