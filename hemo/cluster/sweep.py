@@ -30,7 +30,7 @@ from hemo.learning.suiting import check_size
 from hemo.storage import join, remove, require_writable
 from hemo.study.grid import grid_trials
 from hemo.study.overrides import changed
-from hemo.study.progress import PlannedTrial, SweepPlan, write_plan
+from hemo.study.progress import PlannedTrial, SweepPlan, write_choice, write_plan
 from hemo.study.record import TrialRecord, has_record, is_finished, read_record, record_digest, write_record
 from hemo.study.space import point_trial, search_space, searched_models
 
@@ -106,6 +106,7 @@ def _search(config: TuneConfig, search: SearchConfig, card: TrainingSetCard) -> 
     for line in front_lines(records, search):
         to_stderr(line)
     to_stderr(f"chosen by {chosen.selected_by}: {chosen.config.name}; now its test split is read")
+    write_choice(config.out, study.study_name, chosen.digest)
     if "test" in chosen.metrics:
         write_record(config.out, chosen, None)
     chosen = _tested(chosen, config)
@@ -130,6 +131,8 @@ def _plan(config: TuneConfig, name: str, trials: Sequence[TrialConfig], digests:
         count=left + finished if config.search else len(trials),
         at_once=trials_at_once(config, gpus_per_trial_worker(config), left),
         began=now(),
+        space=config.search.space if config.search else {},
+        metric=config.search.metric if config.search else "",
     )
 
 

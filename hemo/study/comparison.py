@@ -2,16 +2,18 @@
 
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 from hemo.config.digest import digest_of
 from hemo.study.cells import Cell, cells_of
 from hemo.study.contest import Difference, differences
 from hemo.study.groups import ClassFigures, FormatFigures, figures_by_class, figures_by_format
+from hemo.study.progress import SweepPlan, read_plans
 from hemo.study.record import TrialRecord
 from hemo.study.rows import Row, figures_of, read_row, read_test, title_of
 from hemo.study.scores import Scores
+from hemo.study.searched import SearchedRows, searches_among
 
 STATUS_ORDER = ("complete", "pruned", "failed")
 SHOWN = 6
@@ -35,6 +37,7 @@ class Comparison:
     shown: tuple[Shown, ...] = ()  # the trial of each of the best cells that has the lowest validation loss
     by_format: tuple[FormatFigures, ...] = ()  # of the trial to look at; empty with one pixel format only
     by_class: tuple[ClassFigures, ...] = ()  # of the trial to look at; empty with one class only
+    plans: tuple[SweepPlan, ...] = ()  # of the grids and searches of the folder of records
 
     @property
     def first(self) -> TrialRecord:
@@ -51,10 +54,10 @@ class Comparison:
         """Records of the trials that gave figures: complete or pruned."""
         return tuple(row.record for row in self.rows if row.record.status != "failed")
 
-    @property
-    def searched(self) -> bool:
-        """Whether a search made these trials: it chose one, or its scheduler stopped one."""
-        return any(row.record.selected_by or row.record.status == "pruned" for row in self.rows)
+    @cached_property
+    def searches(self) -> tuple[SearchedRows, ...]:
+        """The searches that made trials of these, with the trials of each."""
+        return searches_among(self.rows, self.plans)
 
     @cached_property
     def cells(self) -> list[Cell]:
@@ -62,10 +65,15 @@ class Comparison:
         return cells_of(self.rows)
 
     @property
+    def choices(self) -> list[Row]:
+        """The trials that searches chose, each its last one; that with the lowest validation loss comes first."""
+        chosen = [search.chosen for search in self.searches]
+        return [row for row in self.rows if row in chosen]
+
+    @property
     def selected(self) -> Row | None:
-        """The trial a search chose, the last one if it went on and chose anew; None without a search."""
-        chosen = [row for row in self.rows if row.record.selected_by]
-        return max(chosen, key=lambda row: (row.record.selected_among, row.record.finished), default=None)
+        """The trial a search chose, of several searches the one with the lowest validation loss; None without one."""
+        return self.choices[0] if self.choices else None
 
     @property
     def best(self) -> Row | None:
@@ -94,22 +102,22 @@ def compared(records: Sequence[TrialRecord], folder: str, *, samples: int, seed:
     groups: dict[tuple[str, ...], list[Row]] = defaultdict(list)
     for record in records:
         groups[_comparable(record)].append(read_row(record, folder, samples, seed))
-    return [_comparison(sorted(groups[key], key=_rank), folder, samples, seed) for key in sorted(groups)]
+    plans = tuple(read_plans(folder))
+    plain = [Comparison(tuple(sorted(groups[key], key=_rank)), plans=plans) for key in sorted(groups)]
+    return [_judged(comparison, folder, samples, seed) for comparison in plain]
 
 
-def _comparison(rows: Sequence[Row], folder: str, samples: int, seed: int) -> Comparison:
-    plain = Comparison(tuple(rows))
-    found = differences(plain.cells, samples=samples, seed=seed)
+def _judged(plain: Comparison, folder: str, samples: int, seed: int) -> Comparison:
+    """Return a comparison with what predictions tell beyond each trial's own figures."""
     shown = tuple(_shown(plain, folder))
+    told = replace(plain, differences=differences(plain.cells, samples=samples, seed=seed), shown=shown)
     if plain.best is None or not shown or shown[0].record is not plain.best.record:
-        return Comparison(plain.rows, found, shown)
+        return told
     best, classes = shown[0].scores, shown[0].record.classes
-    return Comparison(
-        plain.rows,
-        found,
-        shown,
-        figures_by_format(best, samples, seed),
-        figures_by_class(best, classes, samples, seed),
+    return replace(
+        told,
+        by_format=figures_by_format(best, samples, seed),
+        by_class=figures_by_class(best, classes, samples, seed),
     )
 
 

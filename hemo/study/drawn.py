@@ -1,6 +1,7 @@
 """Every figure of a comparison, with its caption and a sentence that says how to read it."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 from hemo.study.comparison import SHOWN, Comparison
 from hemo.study.figures.calibration import reliability_diagrams
@@ -10,7 +11,7 @@ from hemo.study.figures.learning import curves, time_against_accuracy
 from hemo.study.figures.ranking import roc_and_precision_recall
 from hemo.study.figures.search import best_so_far, importance_bars, parallel_coordinates
 from hemo.study.page import PageFigure
-from hemo.study.search import HANDFUL, Search, importance, search_of
+from hemo.study.search import HANDFUL, Search, importance, in_short, searches_of
 
 WHOSE = f"Of the best trials that read test, one of each cell, at most {SHOWN}; of several classes, of the best trial."
 
@@ -22,8 +23,10 @@ def figures_of_comparison(comparison: Comparison, seed: int) -> list[PageFigure]
         comparison: What to draw.
         seed: Of the forest behind the importance of settings.
     """
-    search = search_of(comparison)
-    searched = list(_of_search(search, comparison.key, seed)) if search else []
+    searches = searches_of(comparison)
+    searched = [
+        figure for number in range(len(searches)) for figure in _of_searches(comparison.key, searches, number, seed)
+    ]
     drawn = [*searched, *_of_learning(comparison), *_of_test(comparison)]
     return [figure for figure in drawn if figure.svg or figure.name.startswith("importance")]
 
@@ -73,6 +76,17 @@ def _of_test(comparison: Comparison) -> Iterator[PageFigure]:
         "Of the best trial, with 95 % intervals by resampling patients.",
         format_bars(comparison),
     )
+
+
+def _of_searches(key: str, searches: Sequence[Search], number: int, seed: int) -> Iterator[PageFigure]:
+    """Yield the figures of one search; of several each says whose it is."""
+    search = searches[number]
+    if len(searches) == 1:
+        yield from _of_search(search, key, seed)
+        return
+    for figure in _of_search(search, f"{key}-{number + 1}", seed):
+        caption = f"{search.title}: {figure.caption[0].lower()}{figure.caption[1:]}"
+        yield replace(figure, caption=caption, says=f"{in_short(search)}. {figure.says}")
 
 
 def _of_search(search: Search, key: str, seed: int) -> Iterator[PageFigure]:

@@ -7,7 +7,7 @@ from hemo.study.comparison import Comparison
 from hemo.study.contest import verdict
 from hemo.study.record import TrialRecord
 from hemo.study.rows import Row, title_of
-from hemo.study.search import compute_used, search_of
+from hemo.study.search import search_lines
 
 LEAKY = "by_image (leaky: a patient's images stand in several splits)"
 
@@ -61,9 +61,7 @@ def _lines(comparison: Comparison) -> Iterator[tuple[str, str]]:
         yield "Chosen" if comparison.selected else "Lowest validation loss", _best(comparison, comparison.best)
     if comparison.differences:
         yield "Two best cells", verdict(comparison.differences)
-    search = search_of(comparison)
-    if search:
-        yield "Compute of the search", compute_used(search)
+    yield from search_lines(comparison)
     yield "Reduced", told([record.reductions for record in comparison.ran]) or "nothing"
     yield "Hardware", told([(record.hardware,) for record in comparison.ran]) or "unknown: no trial ran"
     finished = sorted(row.record.finished for row in comparison.rows if row.record.finished)

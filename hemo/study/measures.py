@@ -62,8 +62,8 @@ def differences_table(comparison: Comparison) -> Table | None:
 
 
 def metrics_table(comparison: Comparison) -> Table | None:
-    """Return every figure of each split, of complete trials; of a search, only the chosen one's."""
-    chosen = [comparison.selected] if comparison.selected else list(comparison.rows)
+    """Return every figure of each split, of complete trials; of searches, only the chosen ones'."""
+    chosen = comparison.choices or list(comparison.rows)
     lines = [line for row in chosen if row.record.status == "complete" for line in _metric_lines(row)]
     if not lines:
         return None

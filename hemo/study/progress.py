@@ -5,6 +5,7 @@ from typing import Literal, TypeVar
 from pydantic import Field, ValidationError
 
 from hemo.config.fields import Config
+from hemo.config.tune import Values
 from hemo.errors import SourceError
 from hemo.storage import exists, join, list_files, read_json, remove, write_json
 
@@ -46,6 +47,9 @@ class SweepPlan(Config):
     count: int = Field(description="trials wanted; a point that a search draws again is none")
     at_once: int
     began: str = Field(description="UTC, ISO 8601, of the last run")
+    space: dict[str, Values] = Field({}, description="of a search: dotted setting -> what it is drawn from")
+    metric: str = Field("", description="of a search: what it chooses by")
+    chosen: str = Field("", description="of a search: digest of the trial it chose last")
 
 
 def write_progress(folder: str, digest: str, progress: TrialProgress) -> None:
@@ -67,6 +71,13 @@ def clear_progress(folder: str, digest: str) -> None:
 def write_plan(folder: str, plan: SweepPlan) -> None:
     """Say what a sweep wants, in a file of its own: several sweeps may share a folder of records."""
     write_json(join(folder, PLANS, f"{plan.name}.json"), plan.model_dump(mode="json"))
+
+
+def write_choice(folder: str, name: str, digest: str) -> None:
+    """Say in a search's plan which trial it chose; where the plan was removed, the record alone says it."""
+    for plan in read_plans(folder):
+        if plan.name == name:
+            write_plan(folder, plan.model_copy(update={"chosen": digest}))
 
 
 def read_plans(folder: str) -> list[SweepPlan]:

@@ -1,18 +1,21 @@
 """A search's trials in the order in which they ended, what the settings mattered, and what it all cost."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.importance import FanovaImportanceEvaluator, get_param_importances
 
+from hemo.config.tune import Choices, Range
 from hemo.study.comparison import Comparison
 from hemo.study.overrides import flattened, varying
 from hemo.study.record import TrialRecord
+from hemo.study.rows import title_of
+from hemo.study.searched import SearchedRows
 
 HANDFUL = 8
 """Trials below which nothing is said about the importance of settings."""
@@ -33,8 +36,11 @@ class Trial:
 class Search:
     """Trials in the order in which they ended."""
 
+    title: str  # Search, or of several in one comparison Search 2 of 3
     metric: str  # what was optimised: val_loss, val_accuracy, val_auroc
     trials: tuple[Trial, ...]
+    chosen: TrialRecord | None = None
+    space: Mapping[str, Choices | Range] = field(default_factory=dict)  # empty: the records do not tell
 
     @property
     def less_is_better(self) -> bool:
@@ -61,18 +67,39 @@ class Importance:
     epoch: int | None  # after which values were compared; None: in the end of each trial
 
 
-def search_of(comparison: Comparison) -> Search | None:
-    """Return the search behind a comparison; None where nothing was searched, or no trial ran."""
-    metric = metric_chosen_by(comparison.selected.record) if comparison.selected else "val_loss"
-    ran = sorted(comparison.ran, key=lambda record: (record.finished, record.digest))
+def searches_of(comparison: Comparison) -> list[Search]:
+    """Return the searches behind a comparison, those of which a trial ran; the one that began first comes first."""
+    found = [(part, trials) for part in comparison.searches if (trials := _trials(part))]
+    return [
+        Search(
+            f"Search {number} of {len(found)}" if len(found) > 1 else "Search",
+            _metric(part),
+            trials,
+            part.chosen.record if part.chosen else None,
+            part.plan.space if part.plan else {},
+        )
+        for number, (part, trials) in enumerate(found, 1)
+    ]
+
+
+def _metric(part: SearchedRows) -> str:
+    """Return what a search chose by, as its plan has it, else its choice: validation loss where neither says it."""
+    if part.plan and part.plan.metric:
+        return part.plan.metric
+    return metric_chosen_by(part.chosen.record) if part.chosen else "val_loss"
+
+
+def _trials(part: SearchedRows) -> tuple[Trial, ...]:
+    records = [row.record for row in part.rows if row.record.status != "failed"]
+    ran = sorted(records, key=lambda record: (record.finished, record.digest))
     keys = [key for key in varying([record.config for record in ran]) if key != "seed"] if ran else []
     trials = []
     for record in ran:
-        value = _value(record, metric, len(record.epochs))
+        value = _value(record, _metric(part), len(record.epochs))
         settings = dict(flattened(record.config.deciding()))
         if value is not None:
             trials.append(Trial(record, value, {key: settings[key] for key in keys}))
-    return Search(metric, tuple(trials)) if comparison.searched and trials else None
+    return tuple(trials)
 
 
 def metric_chosen_by(record: TrialRecord) -> str:
@@ -103,6 +130,32 @@ def importance(search: Search, seed: int) -> Importance | None:
     return Importance(dict(sorted(shares.items(), key=lambda share: -share[1])), len(known), epoch)
 
 
+def search_lines(comparison: Comparison) -> Iterator[tuple[str, str]]:
+    """Yield what stands above a table of each search, as pairs of term and text: trials, space, choice and compute."""
+    found = searches_of(comparison)
+    for search in found:
+        choice = f"{search.metric} chose {title_of(search.chosen)}" if search.chosen else "none is chosen yet"
+        yield search.title, f"{in_short(search)}; {choice}" if len(found) > 1 else in_short(search)
+        yield "Compute of the search" if len(found) == 1 else f"Compute of {search.title.lower()}", compute_used(search)
+
+
+def in_short(search: Search) -> str:
+    """Return a search in a line: how many trials ran, and what they were drawn from."""
+    drawn = [f"{_plain(key)} {_values_text(values)}" for key, values in search.space.items()]
+    over = "; ".join(drawn or map(_plain, search.keys)) or "one point"
+    return f"{len(search.trials)} trials ran, over {over}"
+
+
+def _values_text(values: Choices | Range) -> str:
+    if isinstance(values, Choices):
+        return ", ".join(map(str, values.choices))
+    return f"{values.low:g} to {values.high:g}{' (log)' if values.log else ''}"
+
+
+def _plain(key: str) -> str:
+    return key.rsplit(".", 1)[-1].replace("_", " ")
+
+
 def compute_used(search: Search) -> str:
     """Return a sentence on the epochs that ran, against those without stopping, and against a full grid."""
     ran = sum(len(trial.record.epochs) for trial in search.trials)
@@ -110,7 +163,7 @@ def compute_used(search: Search) -> str:
     counts = {key: _grid_values([trial.settings[key] for trial in search.trials]) for key in search.keys}
     epochs = max(trial.record.config.training.epochs for trial in search.trials)
     grid = math.prod(counts.values()) * epochs
-    axes = ", ".join(f"{key.rsplit('.', 1)[-1].replace('_', ' ')} {count}" for key, count in counts.items())
+    axes = ", ".join(f"{_plain(key)} {count}" for key, count in counts.items())
     return (
         f"{len(search.trials)} trials ran {ran:,} epochs, {ran / whole:.0%} of the {whole:,} without stopping, "
         f"and {ran / grid:.1%} of the {grid:,} of a full grid of the values tried ({axes}; of a number with decimals "

@@ -134,7 +134,9 @@ def _test_read(comparison: Comparison) -> list[str]:
     read = sum("test" in record.metrics for record in complete)
     chosen = sum(bool(record.selected_by) for record in complete)
     rule = "The search chose on validation and read test once, for the trial it chose."
-    if chosen > 1:
+    if len(comparison.choices) > 1:
+        rule = f"{len(comparison.choices)} searches chose on validation; test was read for what each of them chose."
+    elif chosen > 1:
         rule = f"The search went on and chose {chosen} times, on validation; test was read once for each of those."
     said = [rule] if chosen else []
     if read == len(complete):

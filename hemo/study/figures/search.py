@@ -36,7 +36,7 @@ def best_so_far(search: Search) -> str:
                 )
         best = _running_best(search)
         axes.step(range(1, len(best) + 1), best, where="post", color=GREEN, label="best complete so far")
-        chosen = [(at, each.value) for at, each in enumerate(search.trials, 1) if each.record.selected_by]
+        chosen = [(at, each.value) for at, each in enumerate(search.trials, 1) if each.record is search.chosen]
         if chosen:
             _mark_chosen(axes, chosen)
         axes.set_xlabel("trial, in the order in which they ended")

@@ -6,7 +6,7 @@ import pytest
 
 from hemo.study.comparison import compared
 from hemo.study.record import read_records
-from hemo.study.search import compute_used, importance, search_of
+from hemo.study.search import compute_used, importance, searches_of
 
 
 @pytest.fixture
@@ -32,9 +32,10 @@ def search(make_record, tmp_path):
                 finished=f"2026-11-20T10:{count - number:02d}:00+00:00",
                 **chosen,
             )
-        return search_of(
+        (found,) = searches_of(
             compared(read_records(str(tmp_path / "records")), str(tmp_path / "records"), samples=5, seed=0)[0]
         )
+        return found
 
     return make
 
@@ -93,4 +94,4 @@ def test_compute_is_told_against_no_stopping_and_a_grid(search):
 def test_a_grid_is_no_search(make_record, tmp_path):
     make_record({"seed": 1})
     folder = str(tmp_path / "records")
-    assert search_of(compared(read_records(folder), folder, samples=5, seed=0)[0]) is None
+    assert searches_of(compared(read_records(folder), folder, samples=5, seed=0)[0]) == []
