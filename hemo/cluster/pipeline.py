@@ -11,14 +11,15 @@ from hemo.cluster.progress import say
 from hemo.cluster.session import connected
 from hemo.cluster.sweep import tune_models
 from hemo.config.pipeline import PipelineConfig
-from hemo.config.tune import Choices, TuneConfig
+from hemo.config.trial import ModelConfig
+from hemo.config.tune import TuneConfig
 from hemo.errors import ConfigError, SourceError
 from hemo.imaging.settings import image_settings
-from hemo.learning.backbones import feature_shape
+from hemo.learning.suiting import check_size
 from hemo.storage import exists, require_writable
 from hemo.study.grid import grid_trials
 from hemo.study.report import write_report
-from hemo.study.space import search_space
+from hemo.study.space import search_space, searched_models
 
 R = TypeVar("R")
 
@@ -67,8 +68,8 @@ def check_inputs(config: PipelineConfig) -> None:
     if settings.dtype != "uint8":
         raise ConfigError("convert.pixels: hu16 stores Hounsfield units, which training does not take; use windows")
     channels = len(settings.channels) * (1 + 2 * config.curate.neighbours)
-    for backbone in _backbones(config.tune):
-        feature_shape(backbone, channels, settings.sides_px)
+    for model in _models(config.tune):
+        check_size(model, channels, settings.sides_px)
 
 
 def _require_source(config: PipelineConfig) -> None:
@@ -79,14 +80,14 @@ def _require_source(config: PipelineConfig) -> None:
         raise SourceError(f"curate.labels: {labels} does not exist; give a CSV or Parquet file, or source_class")
 
 
-def _backbones(config: TuneConfig) -> list[str]:
-    """Return the backbones a sweep will build, each once."""
+def _models(config: TuneConfig) -> list[ModelConfig]:
+    """Return the models a sweep will build, each backbone once with each side."""
     if config.grid is not None:
-        return sorted({trial.model.backbone for trial in grid_trials(config.trial, config.grid)})
+        models = [trial.model for trial in grid_trials(config.trial, config.grid)]
+        return list({(model.backbone, model.side_px): model for model in models}.values())
     assert config.search is not None  # TuneConfig has one of the two
     search_space(config.trial, config.search)
-    searched = config.search.space.get("model.backbone")
-    return [str(name) for name in searched.choices] if isinstance(searched, Choices) else [config.trial.model.backbone]
+    return searched_models(config.trial, config.search)
 
 
 def _timed(title: str, run: Callable[[], R]) -> R:

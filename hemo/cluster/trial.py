@@ -13,7 +13,6 @@ from hemo.cluster.provenance import commit, hardware, now, versions
 from hemo.config.trial import TrainingConfig, TrialConfig
 from hemo.curation.card import TrainingSetCard, read_card
 from hemo.errors import ConfigError, SourceError, TrialError, UserError
-from hemo.learning.backbones import feature_shape
 from hemo.learning.checkpoint import CheckpointCard, write_checkpoint
 from hemo.learning.deployed import torch_session
 from hemo.learning.examples import Examples, Splits, select_splits, task_classes
@@ -25,7 +24,7 @@ from hemo.learning.loss import ANY_CLASS
 from hemo.learning.model import parameter_count
 from hemo.learning.order import smallest_share
 from hemo.learning.speed import megabytes, quick_speed
-from hemo.learning.suiting import check_options
+from hemo.learning.suiting import check_options, check_size
 from hemo.learning.weights import check_weights
 from hemo.learning.worker import Worker, all_or_none
 from hemo.storage import is_temporary, join, list_files, remove
@@ -51,8 +50,8 @@ def check_trial(config: TrialConfig, card: TrainingSetCard) -> None:
     Weights are read for that, those from ImageNet also kept: whatever runs the trial must be able to get them anyway.
 
     Raises:
-        ConfigError: Unknown backbone or target, images too small for the backbone, weights that cannot be had, a loss
-            that does not suit the task, options of training that suit neither backbone nor loss.
+        ConfigError: Unknown backbone or target, images too small for the backbone or for `side_px`, weights that cannot
+            be had, a loss that does not suit the task, options of training that suit neither backbone nor loss.
         SourceError: Images that are no 8-bit channels, a split without rows, or a training split with one class only.
     """
     if card.dtype != "uint8":
@@ -70,7 +69,7 @@ def check_trial(config: TrialConfig, card: TrainingSetCard) -> None:
             )
     _require_two_classes(config, card, classes)
     sides_px = (card.height_px, card.width_px)
-    feature_shape(config.model.backbone, len(card.channels), sides_px)
+    check_size(config.model, len(card.channels), sides_px)
     check_options(config, len(card.channels), sides_px)
     check_weights(config.model, len(card.channels), sides_px)
 

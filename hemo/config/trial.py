@@ -28,7 +28,7 @@ HEADS: dict[str, dict[str, Any]] = {
 
 
 class ModelConfig(Config):
-    """Backbone -> pooling -> hidden_layers x Dense(dense_width, ReLU) -> dropout -> logits."""
+    """Shrinking -> backbone -> pooling -> hidden_layers x Dense(dense_width, ReLU) -> dropout -> logits."""
 
     backbone: str = Field(
         "resnet18",
@@ -42,6 +42,11 @@ class ModelConfig(Config):
     )
     head: Annotated[Literal["", "F-D(8)", "F-D(16)-D", "GAP-dropout-sigmoid"], LATER] = Field(
         "", description="a head by its source's name, which sets pooling, hidden_layers and dense_width"
+    )
+    side_px: Annotated[NonNegativeInt, LATER] = Field(
+        0,
+        description="height and width of the images that the network sees, at most those of the training set's, which "
+        "it shrinks on the device, after augmentation; 0: as they are stored",
     )
     pooling: Literal["gap", "flatten"] = Field("gap", description="global average pooling, or all positions flattened")
     hidden_layers: int = Field(0, ge=0, le=3, description="dense layers between pooling and logits")

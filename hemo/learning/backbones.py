@@ -118,7 +118,7 @@ def feature_shape(backbone: str, channels: int, sides_px: tuple[int, int]) -> tu
     height_px, width_px = sides_px
     raise ConfigError(
         f"model.backbone: {backbone} cannot take images of {height_px} x {width_px} px, it wants {wanted}; "
-        "convert with a larger --side_px or choose another backbone"
+        "give larger images (--side_px of convert, model.side_px where it is set) or choose another backbone"
     )
 
 

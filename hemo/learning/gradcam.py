@@ -39,7 +39,7 @@ def heat_maps(
     """
     pixels = normalise(to_unit_range(torch.from_numpy(images)), card.normalisation)
     with torch.no_grad():
-        rows, cols = _grid(model.backbone, model.backbone(pixels[:1]), card.model.backbone)
+        rows, cols = _grid(model.backbone, model.features(pixels[:1]), card.model.backbone)
     opened = _Opened(model)
     found = LayerGradCam(opened, opened.features).attribute(pixels, target=class_index, relu_attributions=True)
     coarse = found.detach().reshape(len(images), 1, rows, cols)
@@ -57,7 +57,7 @@ class _Opened(nn.Module):
         self.features = nn.Identity()
 
     def forward(self, images: Tensor) -> Tensor:
-        found = positions(self._model.backbone, self._model.backbone(images))
+        found = positions(self._model.backbone, self._model.features(images))
         logits: Tensor = self._model.head(self.features(found.transpose(1, 2)).transpose(1, 2))
         return logits.float()
 

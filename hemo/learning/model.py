@@ -1,24 +1,36 @@
-"""Backbone and head as one module."""
+"""Shrinking, backbone and head as one module."""
 
 from torch import Tensor, nn
 
 from hemo.config.trial import ModelConfig
 from hemo.learning.backbones import build_backbone, feature_shape, positions
 from hemo.learning.head import build_head
+from hemo.learning.shrinking import build_shrink, seen_sides
 
 
 class ImageClassifier(nn.Module):
     """From normalised images (images, channels, height_px, width_px) to logits (images, classes)."""
 
-    def __init__(self, backbone: nn.Module, head: nn.Module) -> None:
-        """Join the two."""
+    def __init__(self, backbone: nn.Module, head: nn.Module, shrink: nn.Module | None = None) -> None:
+        """Join them.
+
+        Args:
+            backbone: From images to unpooled features.
+            head: From (images, positions, features) to logits.
+            shrink: From images as they come to those that the backbone takes; None: they are the same.
+        """
         super().__init__()
+        self.shrink = shrink or nn.Identity()
         self.backbone = backbone
         self.head = head
 
     def forward(self, images: Tensor) -> Tensor:
         """Return logits, float32, shape (images, classes)."""
-        return self.head(positions(self.backbone, self.backbone(images))).float()  # type: ignore[no-any-return]
+        return self.head(positions(self.backbone, self.features(images))).float()  # type: ignore[no-any-return]
+
+    def features(self, images: Tensor) -> Tensor:
+        """Return the backbone's features in its own layout, see `positions`."""
+        return self.backbone(self.shrink(images))  # type: ignore[no-any-return]
 
 
 def build_model(
@@ -29,16 +41,17 @@ def build_model(
     Args:
         config: Of the model.
         channels: Channels of the images.
-        sides_px: Height and width of the images.
+        sides_px: Height and width of the images; the model shrinks them first where it is to see fewer pixels.
         classes: Number of logits.
         pretrained: The backbone with timm's ImageNet weights.
 
     Raises:
-        ConfigError: If the backbone is not known or wants larger images.
+        ConfigError: If the backbone is not known or wants larger images, or these cannot be shrunk to `side_px`.
     """
-    shape = feature_shape(config.backbone, channels, sides_px)
-    backbone = build_backbone(config.backbone, channels, sides_px, pretrained=pretrained)
-    return ImageClassifier(backbone, build_head(config, shape, classes))
+    seen_px = seen_sides(config, sides_px)
+    shape = feature_shape(config.backbone, channels, seen_px)
+    backbone = build_backbone(config.backbone, channels, seen_px, pretrained=pretrained)
+    return ImageClassifier(backbone, build_head(config, shape, classes), build_shrink(sides_px, seen_px))
 
 
 def parameter_count(module: nn.Module) -> int:

@@ -3,18 +3,28 @@
 import torch
 from torch import nn
 
-from hemo.config.trial import TrialConfig
+from hemo.config.trial import ModelConfig, TrialConfig
 from hemo.errors import ConfigError
-from hemo.learning.backbones import build_backbone
+from hemo.learning.backbones import build_backbone, feature_shape
 from hemo.learning.convnet import NONE
 from hemo.learning.optim import require_stages
+from hemo.learning.shrinking import seen_sides
+
+
+def check_size(config: ModelConfig, channels: int, sides_px: tuple[int, int]) -> None:
+    """Refuse a backbone that cannot take the images, as they are stored or shrunk to the side it is to see.
+
+    Raises:
+        ConfigError: If the backbone is not known or cannot take the size, or images cannot be shrunk to `side_px`.
+    """
+    feature_shape(config.backbone, channels, seen_sides(config, sides_px))
 
 
 def check_options(config: TrialConfig, channels: int, sides_px: tuple[int, int]) -> None:
     """Refuse options that do not suit the backbone or the loss of a trial.
 
     Args:
-        config: The trial; its backbone takes images of this size.
+        config: The trial; its backbone takes images of this size, see `check_size`.
         channels: Channels of the images.
         sides_px: Height and width of the images.
 
@@ -26,7 +36,7 @@ def check_options(config: TrialConfig, channels: int, sides_px: tuple[int, int])
     if backbone == NONE and training.freeze_epochs:
         raise ConfigError(f"trial.training.freeze_epochs: backbone {NONE} has nothing to freeze; leave it at 0")
     if training.layer_decay < 1:
-        require_stages(_without_memory(backbone, channels, sides_px), backbone)
+        require_stages(_without_memory(backbone, channels, seen_sides(config.model, sides_px)), backbone)
 
 
 def _check_soft_labels(config: TrialConfig) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from hemo.study.comparison import Comparison
 from hemo.study.contest import verdict
 from hemo.study.record import TrialRecord
-from hemo.study.rows import Row, title_of
+from hemo.study.rows import Row, image_of, title_of
 from hemo.study.search import search_lines
 
 LEAKY = "by_image (leaky: a patient's images stand in several splits)"
@@ -51,8 +51,9 @@ def _lines(comparison: Comparison) -> Iterator[tuple[str, str]]:
     yield "Trials", f"{len(comparison.rows)} ({', '.join(f'{count} {status}' for status, count in counts.items())})"
     yield "Split", split_name(first)
     images = {split: rows for record in comparison.ran for split, rows in record.rows.items()}
-    shape = next((f", each {record.image}" for record in comparison.ran if record.image), "")
-    yield "Images", ", ".join(f"{split} {rows:,}" for split, rows in images.items()) + shape or "unknown: no trial ran"
+    shape = told([(image_of(record),) for record in comparison.ran if record.image])
+    sizes = [f"{split} {rows:,}" for split, rows in images.items()] + ([f"each {shape}"] if shape else [])
+    yield "Images", ", ".join(sizes) or "unknown: no trial ran"
     yield "Majority class on test", _majority(comparison)
     if comparison.best is not None:
         untrained = comparison.best.record.baseline.get("val", {})

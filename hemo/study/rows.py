@@ -41,6 +41,19 @@ def title_of(record: TrialRecord) -> str:
     return record.config.name or record.digest
 
 
+def image_of(record: TrialRecord) -> str:
+    """Return the images that a trial's network saw, such as `3 x 64 x 64`; empty if the record does not tell.
+
+    Where the network shrinks them, what they are stored as is said behind: `3 x 64 x 64 (shrunk from 3 x 224 x 224)`.
+    """
+    side_px = record.config.model.side_px
+    if not record.image or not side_px:
+        return record.image
+    channels, _, _ = record.image.partition(" x ")
+    seen = f"{channels} x {side_px} x {side_px}"
+    return seen if seen == record.image else f"{seen} (shrunk from {record.image})"
+
+
 def figures_of(record: TrialRecord, split: str) -> dict[str, float]:
     """Return metric -> value of a split: in the end, or of the best epoch for a trial that was stopped before it."""
     if split in record.metrics or split == "test" or not record.best_epoch:

@@ -7,7 +7,7 @@ from typing import Any, get_args
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from pydantic import BaseModel
 
-from hemo.config.trial import RANGES, TrialConfig
+from hemo.config.trial import RANGES, ModelConfig, TrialConfig
 from hemo.config.tune import Choices, Range, SearchConfig
 from hemo.errors import ConfigError
 from hemo.study.overrides import changed, flattened, in_words
@@ -47,6 +47,26 @@ def point_trial(base: TrialConfig, point: Mapping[str, Any]) -> TrialConfig:
     """
     trial = changed(base, point, origin="search.space")
     return trial.model_copy(update={"name": in_words(trial, sorted(point, key=list(_leaves()).index))})
+
+
+def searched_models(base: TrialConfig, search: SearchConfig) -> list[ModelConfig]:
+    """Return a model for every pair of a backbone and a side that a search may draw; of a range of sides its ends.
+
+    The two depend on each other: a backbone has a smallest side.
+    """
+    backbones = search.space.get("model.backbone")
+    names = backbones.choices if isinstance(backbones, Choices) else (base.model.backbone,)
+    values = search.space.get("model.side_px")
+    sides_px: tuple[Any, ...] = (base.model.side_px,)
+    if isinstance(values, Choices):
+        sides_px = values.choices
+    elif isinstance(values, Range):
+        sides_px = (max(1, values.low), values.high)  # 0 stands for the largest side, and 1 is drawn as well
+    return [
+        base.model.model_copy(update={"backbone": str(name), "side_px": int(side_px)})
+        for name in names
+        for side_px in sides_px
+    ]
 
 
 def _leaves() -> dict[str, Any]:

@@ -15,7 +15,13 @@ NAME = "trial"
 
 Text = Callable[[Row], str]
 
-HEADS = {"model.dense_width": "dense", "training.batch_size": "batch", "training.epochs": "epochs at most"}
+SIDE = "model.side_px"
+HEADS = {
+    SIDE: "side (px)",
+    "model.dense_width": "dense",
+    "training.batch_size": "batch",
+    "training.epochs": "epochs at most",
+}
 """Dotted setting -> what heads its column; others by the last part of their name."""
 SAID_ABOVE = ("task", "target")
 """Settings that a comparison's title tells."""
@@ -46,7 +52,7 @@ ORDER = "Rows by validation loss, best first."
 def grid_table(comparison: Comparison) -> Table:
     """Return a comparison grid; only settings that differ have a column."""
     keys = _varying(comparison)
-    settings = [dict(flattened(row.record.config.deciding())) for row in comparison.rows]
+    settings = [_settings(row) for row in comparison.rows]
     figures = _figures(comparison)
     rows = tuple(
         (title_of(row.record), *(setting_text(values[key]) for key in keys), *(text(row) for text in figures.values()))
@@ -55,6 +61,12 @@ def grid_table(comparison: Comparison) -> Table:
     marks = tuple("best" if row is comparison.best else row.record.status for row in comparison.rows)
     head = (NAME, *(setting_name(key) for key in keys), *figures)
     return Table("Trials", head, rows, marks, tuple(notes(comparison)))
+
+
+def _settings(row: Row) -> dict[str, Any]:
+    """Return a trial's settings by their dotted names."""
+    settings = dict(flattened(row.record.config.deciding()))
+    return {**settings, SIDE: settings[SIDE] or "as stored"}
 
 
 def _figures(comparison: Comparison) -> dict[str, Text]:

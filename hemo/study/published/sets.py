@@ -3,7 +3,7 @@
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 
-from hemo.study.rows import Row
+from hemo.study.rows import Row, image_of
 
 SetName = tuple[str, str, tuple[str, ...]]
 """Digest of a training set, split, and classes of the logits."""
@@ -51,9 +51,10 @@ def _tested_on(sets: Sequence[Sequence[Row]]) -> str:
 
 
 def _size(rows: Sequence[Row]) -> str:
-    """Return the size of a training set and its images, as a trial that ran saw them."""
+    """Return the size of a training set and its images, as the trials that ran saw them."""
     ran = [row.record for row in rows if row.record.rows]
     if not ran:
         return "on which no trial ran"
     counts = ", ".join(f"{split} {images:,}" for split, images in ran[0].rows.items())
-    return f"images of {ran[0].image}: {counts}" if ran[0].image else f"images: {counts}"
+    seen = " and ".join(dict.fromkeys(image_of(record) for record in ran if record.image))
+    return f"images of {seen}: {counts}" if seen else f"images: {counts}"

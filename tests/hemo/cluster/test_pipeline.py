@@ -92,6 +92,11 @@ def test_what_a_stage_raises_ends_the_line(calls: Calls, tmp_path: Path, monkeyp
             ConfigError,
             "InceptionV3 cannot take images of 64 x 64 px, it wants at least 75 px",
         ),
+        (
+            {"tune": {"grid": {"axes": {"model.side_px": [32, 65]}}}},
+            ConfigError,
+            "images of 64 x 64 px cannot be shrunk to 65 px, it wants at most 64",
+        ),
         ({"convert": {"windows": ["brian"]}}, ConfigError, "brian"),
         ({"convert": {"pixels": "hu16"}}, ConfigError, "hu16 stores Hounsfield units.*use windows"),
         (

@@ -153,6 +153,19 @@ def test_several_objectives_end_with_a_front_and_one_chosen(make_training_set, t
     [
         ({"grid": {"cells": [{}, {"model.backbone": "resnet5O"}]}}, "resnet5O"),
         ({"search": {"space": {"model.backbone": {"choices": ["test_resnet", "resnet5O"]}}}}, "resnet5O"),
+        ({"search": {"space": {"model.side_px": {"choices": [8, 17]}}}}, "16 x 16 px cannot be shrunk to 17 px"),
+        ({"search": {"space": {"model.side_px": {"low": 8, "high": 17}}}}, "16 x 16 px cannot be shrunk to 17 px"),
+        (
+            {
+                "search": {
+                    "space": {
+                        "model.backbone": {"choices": ["test_resnet", "CNN(4,8)"]},
+                        "model.side_px": {"choices": [16, 9]},
+                    }
+                }
+            },
+            r"CNN\(4,8\) cannot take images of 9 x 9 px, it wants at least 10 px",
+        ),
         ({"grid": {"axes": {"training.batch_size": [16, 1]}}, "workers": {"count": 2}}, "2 workers"),
         ({"search": {"space": {"training.batch_size": {"choices": [16, 1]}}}}, "batch_size: 1 images a step"),
         ({"search": {"space": {"seed": {"choices": [1]}}}, "workers": {"count": 2}}, "a search runs each trial on one"),

@@ -20,8 +20,10 @@ from hemo.learning.batch import normalise, to_unit_range
 from hemo.learning.checkpoint import load_checkpoint
 from hemo.learning.figures import EpochFigures, QuietReporter, Reporter
 from hemo.learning.images import read_training_set
+from hemo.learning.predict import Predictor
 from hemo.learning.worker import Worker
 from hemo.study.record import TrialRecord, is_finished, read_predictions, read_record, record_digest
+from hemo.study.rows import image_of
 
 Maker = Callable[..., str]
 
@@ -218,9 +220,31 @@ def test_with_others_only_a_trials_own_failure_is_final(
     assert read_record(str(tmp_path), record.digest) == record
 
 
+def test_a_trial_that_shrinks_its_images_is_told_and_asked_as_any_other(
+    make_training_set: Maker, tiny_trial: TrialConfig, tmp_path: Path
+) -> None:
+    """Its checkpoint answers stored images as the trial did; stopped and run again it ends with the same weights."""
+    folder = make_training_set(side_px=24)
+    shrunk = _changed(tiny_trial, model={"side_px": 16})
+    record = _run(shrunk, folder, tmp_path / "one")
+    assert (record.status, image_of(record)) == ("complete", "1 x 16 x 16 (shrunk from 1 x 24 x 24)")
+    assert record.digest != record_digest(tiny_trial, "feedfacefeedface")
+    predictor = Predictor(checkpoint_folder(str(tmp_path / "one"), record.digest), device="cpu", batch_size=5)
+    found = predictor.probabilities(read_training_set(folder).test.images.pixels)
+    told = read_predictions(str(tmp_path / "one"), record.digest).to_pydict()
+    wanted = [logits for split, logits in zip(told["split"], told["logits"], strict=True) if split == "test"]
+    torch.testing.assert_close(torch.from_numpy(found), torch.tensor(wanted).sigmoid())
+    with pytest.raises(KeyboardInterrupt):
+        _run(shrunk, folder, tmp_path / "two", Stopper(KeyboardInterrupt()))
+    assert _run(shrunk, folder, tmp_path / "two").metrics == record.metrics
+
+
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
+        ({"model": {"side_px": 17}}, "16 x 16 px cannot be shrunk to 17 px, it wants at most 16"),
+        ({"model": {"backbone": "CNN(4,8)", "side_px": 9}}, "9 x 9 px, it wants at least 10 px"),
+        ({"model": {"backbone": "none", "side_px": 8}}, "backbone none takes the values as they are"),
         ({"model": {"backbone": "resnet5O"}}, "'resnet5O' is no backbone"),
         ({"model": {"backbone": "VGG16"}}, "16 x 16 px, it wants at least 32 px"),
         ({"model": {"weights": "/nowhere.pt"}}, "model.weights: /nowhere.pt"),

@@ -11,6 +11,7 @@ from hemo.study.overrides import changed
 from hemo.study.record import record_digest
 
 LATER_OPTIONS: list[tuple[str, str, Any]] = [
+    ("model", "side_px", 64),
     ("training", "label_smoothing", 0.1),
     ("training", "clip_norm", 1.0),
     ("training", "accumulation", 2),
@@ -80,3 +81,8 @@ def test_a_later_option_enters_the_digest_once_it_is_used(section: str, name: st
         section: {**TrialConfig().digested()[section], name: used.deciding()[section][name]},
     }
     assert record_digest(used, "feedfacefeedface") != "383e8497b99223df"
+
+
+def test_a_negative_side_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"model.side_px: .*greater than or equal to 0, not -1"):
+        validated(TrialConfig, {"model": {"side_px": -1}})

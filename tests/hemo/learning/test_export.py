@@ -17,7 +17,7 @@ from hemo.errors import ConfigError, HemoError
 from hemo.learning.checkpoint import CheckpointCard
 from hemo.learning.deployed import torch_session
 from hemo.learning.export import LOGIT_TOLERANCE, largest_difference, onnx_session, to_onnx
-from hemo.learning.model import ImageClassifier
+from hemo.learning.model import ImageClassifier, build_model
 
 CARD = CheckpointCard(
     model=ModelConfig(backbone="by hand"),
@@ -123,3 +123,13 @@ def test_netron_opens_it(exported: bytes, netron: Path) -> None:
     assert seen["inputs"] == {"images": "uint8[images,2,4,4]"}
     assert seen["outputs"] == {"logits": "float32[images,1]", "probabilities": "float32[images,1]"}
     assert {"Cast", "Sigmoid"} <= set(seen["operators"])
+
+
+def test_a_network_that_shrinks_takes_stored_images_and_answers_as_torch_does() -> None:
+    """64 px do not divide by 48."""
+    config = ModelConfig(backbone="CNN(4)", side_px=48)
+    card = CARD.model_copy(update={"model": config, "height_px": 64, "width_px": 64})
+    model = build_model(config, channels=2, sides_px=(64, 64), classes=1)
+    ask = onnx_session(to_onnx(model, card).SerializeToString(), threads=1)
+    images = np.random.default_rng(0).integers(0, 256, (3, 2, 64, 64), np.uint8)
+    assert largest_difference(torch_session(model, card), ask, images) < 1e-5

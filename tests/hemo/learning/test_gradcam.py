@@ -13,6 +13,7 @@ from hemo.learning.checkpoint import CheckpointCard
 from hemo.learning.gradcam import heat_maps
 from hemo.learning.head import GlobalAveragePooling
 from hemo.learning.model import ImageClassifier, build_model
+from hemo.learning.shrinking import Shrink
 
 
 def _card(side_px: int, backbone: str = "by hand") -> CheckpointCard:
@@ -90,3 +91,11 @@ def test_of_a_real_backbone_each_place_speaks_for_a_class_or_for_its_opposite(ba
     corners = np.s_[:, [0, 0, -1, -1], [0, -1, 0, -1]]  # not mixed with neighbours by enlarging
     assert np.all((one + opposite)[corners] > 0)
     assert np.all((one * opposite)[corners] == 0)
+
+
+def test_of_a_network_that_shrinks_the_map_is_as_large_as_the_stored_image() -> None:
+    """Four pixels of a quarter, 80, 160, 0 and 0, are 60 in the mean: heat is a quarter of that, in 0..1."""
+    image = np.kron(IMAGE, np.ones((1, 2, 2), np.uint8))
+    image[0, :2, :2] = [[80, 160], [0, 0]]
+    (found,) = heat_maps(ImageClassifier(nn.Identity(), _head(), Shrink(4, 2)).eval(), _card(4), image[None], 0)
+    np.testing.assert_allclose(found[[0, 0, 3, 3], [0, 3, 0, 3]], [0.25 * 60 / 255, 0, 0, 0.025], atol=1e-7)

@@ -3,10 +3,10 @@
 import pytest
 import torch
 
-from hemo.config.trial import TrialConfig
+from hemo.config.trial import ModelConfig, TrialConfig
 from hemo.errors import ConfigError
 from hemo.learning.loss import build_loss
-from hemo.learning.suiting import check_options
+from hemo.learning.suiting import check_options, check_size
 
 
 def _check(backbone: str = "test_resnet", **sections: dict[str, object]) -> None:
@@ -43,3 +43,26 @@ def test_where_a_label_of_seven_tenths_leads(loss: str, best: float) -> None:
     tried = torch.linspace(0.001, 0.999, 999)
     losses = image_loss(torch.logit(tried)[:, None], torch.full((999, 1), 0.7))
     assert tried[losses.argmin()].item() == pytest.approx(best, abs=0.002)
+
+
+@pytest.mark.parametrize(("backbone", "side_px"), [("test_resnet", 48), ("CNN(4,8)", 0), ("CNN(4,8)", 10)])
+def test_a_backbone_takes_images_as_it_sees_them(backbone: str, side_px: int) -> None:
+    check_size(ModelConfig(backbone=backbone, side_px=side_px), 1, (96, 96))
+
+
+@pytest.mark.parametrize(
+    ("backbone", "side_px", "message"),
+    [
+        ("CNN(4,8)", 9, r"cannot take images of 9 x 9 px, it wants at least 10 px; .*model.side_px"),
+        ("CNN(4,8)", 97, r"^model.side_px: images of 96 x 96 px cannot be shrunk to 97 px"),
+    ],
+)
+def test_images_too_small_once_they_are_shrunk_are_refused(backbone: str, side_px: int, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        check_size(ModelConfig(backbone=backbone, side_px=side_px), 1, (96, 96))
+
+
+def test_stages_are_those_of_the_backbone_at_the_smaller_side() -> None:
+    """A transformer for 224 px in patches of 16 is made for 32 px here, not for 250, which 16 does not divide."""
+    config = {"model": {"backbone": "test_vit", "side_px": 32}, "training": {"layer_decay": 0.5}}
+    check_options(TrialConfig.model_validate(config), 1, (250, 250))

@@ -178,3 +178,13 @@ def test_a_file_with_hemos_names_scales_pixels_plainly(tmp_path: Path) -> None:
     file = str(tmp_path / "model.safetensors")
     safetensors.torch.save_file(build_model(_tiny("none"), **{**SHAPE, "channels": 3}).state_dict(), file)
     assert normalisation_of(_tiny(file), 3).std == (0.25, 0.25, 0.25) != normalisation_of(_tiny("imagenet"), 3).std
+
+
+def test_a_checkpoint_of_another_side_is_a_start(record: tuple[str, ImageClassifier]) -> None:
+    """Images of 32 px shrunk to the 16 that it was trained on are answered as those were: shrinking has no weights."""
+    folder, given = record
+    config = _tiny(folder).model_copy(update={"side_px": 16})
+    found = starting_model(config, channels=1, sides_px=(32, 32), classes=1).eval()
+    images = torch.rand(2, 1, 16, 16, generator=torch.Generator().manual_seed(0))
+    doubled = images.repeat_interleave(2, dim=2).repeat_interleave(2, dim=3)
+    torch.testing.assert_close(found(doubled), given.eval()(images), atol=1e-5, rtol=1e-5)

@@ -84,3 +84,12 @@ def test_nothing_is_claimed_when_all_failed(make_record, tmp_path):
     assert heads["Majority class on test"].startswith("unknown")
     assert heads["Images"].startswith("unknown")
     assert "Lowest validation loss" not in heads
+
+
+def test_shrunk_images_are_told_as_the_network_saw_them(make_record, tmp_path):
+    make_record({"model.side_px": 64, "seed": 1}, image="3 x 224 x 224")
+    assert lines(tmp_path)[1]["Images"].endswith("test 10, each 3 x 64 x 64 (shrunk from 3 x 224 x 224)")
+    make_record({"seed": 2}, image="3 x 224 x 224")
+    told = lines(tmp_path)[1]["Images"]
+    assert "3 x 64 x 64 (shrunk from 3 x 224 x 224) (1 of 2 trials)" in told
+    assert "3 x 224 x 224 (1 of 2 trials)" in told

@@ -6,7 +6,7 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution, Int
 from hemo.config.trial import TrialConfig
 from hemo.config.tune import SearchConfig
 from hemo.errors import ConfigError
-from hemo.study.space import point_trial, search_space
+from hemo.study.space import point_trial, search_space, searched_models
 
 
 def search(space, **fields):
@@ -99,3 +99,16 @@ def test_a_strength_that_makes_a_share_too_large_is_refused():
     moved = TrialConfig.model_validate({"augment": {"shift_fraction": 0.5}})
     with pytest.raises(ConfigError, match=r"strength 2 x shift_fraction 0\.5 must be less than 1"):
         search_space(moved, SearchConfig(space={"augment.strength": {"low": 0, "high": 2}}))
+
+
+def models(space):
+    return [(model.backbone, model.side_px) for model in searched_models(TrialConfig(), search(space))]
+
+
+def test_every_backbone_is_searched_with_every_side():
+    """Of a range the ends; 0 is the largest side, and above it 1 is drawn."""
+    sides, names = {"model.side_px": {"choices": [0, 64]}}, {"model.backbone": {"choices": ["VGG16", "resnet18"]}}
+    assert models({**sides, **names}) == [("VGG16", 0), ("VGG16", 64), ("resnet18", 0), ("resnet18", 64)]
+    assert models({"model.side_px": {"low": 32, "high": 64}}) == [("resnet18", 32), ("resnet18", 64)]
+    assert models({"model.side_px": {"low": 0, "high": 64}}) == [("resnet18", 1), ("resnet18", 64)]
+    assert models({"model.dropout": {"low": 0, "high": 0.5}}) == [("resnet18", 0)]

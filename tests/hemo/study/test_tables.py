@@ -113,3 +113,12 @@ def test_summary_needs_no_predictions(make_record):
     record = make_record({"name": "one"}, test=False, metrics={"val": {"loss": 0.25, "accuracy": 0.75}})
     cells = [cell.strip() for cell in summary([record]).splitlines()[2].split("|")[1:5]]
     assert cells == ["one", "0.2500 / 0.7500", "-", "complete"]
+
+
+def test_the_side_a_network_saw_has_a_column(make_record, tmp_path):
+    make_record({"model.side_px": 64, "name": "small"}, image="3 x 224 x 224")
+    assert "side (px) 64" in same_settings(comparisons(tmp_path)[0])
+    make_record({"name": "large"}, image="3 x 224 x 224")
+    table = grid_table(comparisons(tmp_path)[0])
+    assert table.head[1] == "side (px)"
+    assert {row[:2] for row in table.rows} == {("small", "64"), ("large", "as stored")}

@@ -239,3 +239,15 @@ def test_a_learning_time_in_milliseconds(make_record):
     record = make_record({"name": "mn_resultset1", "model.backbone": "ResNet50"}, seconds=2.5)
     (found,) = beside(published_table("chest_xray_resnet50"), [Row(record)])
     assert [line[-1] for line in lines(found, "mn_resultset1")] == ["2715677", "2500", "-2713177"]
+
+
+def test_shrunk_images_are_told_as_the_network_saw_them(make_record):
+    """Of one set of 224 px: a trial as it is stored, and one shrunk to 64 px."""
+    shrunk = make_record(
+        {**BACKBONES, "name": "VGG16", "model.backbone": "VGG16", "model.side_px": 64}, image="3 x 224 x 224"
+    )
+    whole = make_record({**BACKBONES, "name": "MobileNet", "model.backbone": "MobileNet"}, image="3 x 224 x 224")
+    (found,) = beside(published_table("chest_xray_backbones"), [Row(shrunk), Row(whole)])
+    assert lines(found, "VGG16")[1][0] == "ours, 3 x 64 x 64 (shrunk from 3 x 224 x 224)"
+    assert lines(found, "MobileNet")[1][0] == "ours, 3 x 224 x 224"
+    assert "each 3 x 64 x 64 (shrunk from 3 x 224 x 224) (1 of 2 trials)" in dict(found.heading)["Images"]
