@@ -102,7 +102,7 @@ def verdict(found: Sequence[Difference]) -> str:
         distance = f"both are right on the same share of the same {first.images:,} test images"
     counted = "" if first.compared == 1 else f", {_p(first.p_corrected)} corrected for {first.compared} comparisons"
     return (
-        f"{first.best.name} and {first.other.name} have the lowest validation losses; {distance} "
+        f"of the cells tested, {first.best.name} and {first.other.name} have the lowest validation losses; {distance} "
         f"(95 % interval {number(low)} to {number(high)}; "
         f"swaps within {first.patients:,} patients: {_p(first.p)}{counted}). {_judgement(first)}"
     )

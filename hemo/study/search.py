@@ -43,6 +43,11 @@ class Search:
     space: Mapping[str, Choices | Range] = field(default_factory=dict)  # empty: the records do not tell
 
     @property
+    def metric_in_words(self) -> str:
+        """What the metric is called in figures: `validation loss`, `validation AUROC`."""
+        return self.metric.replace("val_", "validation ").replace("auroc", "AUROC")
+
+    @property
     def less_is_better(self) -> bool:
         """Whether the metric is a loss."""
         return self.metric == "val_loss"

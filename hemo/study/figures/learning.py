@@ -124,6 +124,7 @@ def _name_at_right(axes: Axes, records: Sequence[TrialRecord]) -> None:
         height = (place + 0.5) / len(ordered)
         point = (record.seconds / 60, figures_of(record, "val")["accuracy"])
         arrow = {"arrowstyle": "-", "color": INK, "alpha": 0.3, "linewidth": 0.6, "shrinkA": 2, "shrinkB": 4}
+        from_left_end = {"relpos": (0, 0.5)}  # else lines cross other names
         axes.annotate(
             label(record, NAME_CHARACTERS),
             point,
@@ -131,5 +132,5 @@ def _name_at_right(axes: Axes, records: Sequence[TrialRecord]) -> None:
             textcoords="axes fraction",
             va="center",
             fontsize=8,
-            arrowprops=arrow,
+            arrowprops=arrow | from_left_end,
         )

@@ -40,7 +40,7 @@ def best_so_far(search: Search) -> str:
         if chosen:
             _mark_chosen(axes, chosen)
         axes.set_xlabel("trial, in the order in which they ended")
-        axes.set_ylabel(search.metric.replace("val_", "validation "))
+        axes.set_ylabel(search.metric_in_words)
         legend_above(axes, columns=4)
         return svg(figure)
 
@@ -57,7 +57,7 @@ def parallel_coordinates(search: Search) -> str | None:
         for at, trial in enumerate(search.trials):
             axes.plot(range(len(columns)), [column[at] for column in heights], **_line(trial, search))
         names = [setting_name(key) for key in search.keys]
-        axes.set_xticks(range(len(columns)), [*names, search.metric.replace("val_", "validation ")])
+        axes.set_xticks(range(len(columns)), [*names, search.metric_in_words])
         axes.set(xlim=(-0.15, len(columns) - 0.45), ylim=(-0.06, 1.06), yticks=[])
         axes.spines[["left", "bottom"]].set_visible(False)
         axes.tick_params(length=0, pad=8)

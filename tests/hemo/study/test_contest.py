@@ -34,8 +34,8 @@ def test_two_cells_need_no_correction(cell):
     assert (found.p, found.p_corrected, found.real) == (2 / 64, 2 / 64, True)
     assert (found.accuracy.value, found.accuracy.low, found.accuracy.high) == pytest.approx((0.1, 0.1, 0.1))
     assert verdict([found]) == (
-        "a and b have the lowest validation losses; a is right on 0.1000 more of the same 60 test images "
-        "(95 % interval 0.1000 to 0.1000; swaps within 6 patients: p = 0.031). "
+        "of the cells tested, a and b have the lowest validation losses; a is right on 0.1000 more of the same "
+        "60 test images (95 % interval 0.1000 to 0.1000; swaps within 6 patients: p = 0.031). "
         "The difference is real between these trained models; another seed may change the order."
     )
 

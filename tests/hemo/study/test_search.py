@@ -53,6 +53,7 @@ def test_a_search_of_several_objectives_is_shown_by_the_one_that_chose(search):
     assert (found.metric, found.less_is_better) == ("val_loss", True)
     found = search(4, selected_by="val_auroc on the Pareto front of val_auroc, latency_ms")
     assert (found.metric, found.less_is_better) == ("val_auroc", False)
+    assert found.metric_in_words == "validation AUROC"
     assert [trial.record.config.name for trial in found.ranked()] == ["t0", "t1", "t2", "t3"]
 
 
