@@ -76,7 +76,7 @@ class TrainingConfig(Config):
     optimizer: Literal["adam", "adamw", "sgd", "sgd_nesterov"] = Field(
         "adam", description="Adam as in the sources; sgd: with momentum 0.9, plain or Nesterov's"
     )
-    weight_decay: NonNegativeFloat = Field(0.0, description="weight decay")
+    weight_decay: NonNegativeFloat = Field(0.0, description="weight decay; biases and normalisation are left alone")
     schedule: Literal["constant", "cosine", "one_cycle", "plateau"] = Field(
         "constant",
         description="learning rate over the epochs; `one_cycle`: up for three tenths of them, then down; `plateau`: a "

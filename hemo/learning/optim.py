@@ -1,7 +1,7 @@
 """Optimisers by name, and the learning rate as a pure function of the step."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -32,22 +32,48 @@ PLATEAU_EPOCHS = 2
 def build_optimizer(module: nn.Module, config: TrainingConfig, device: torch.device) -> torch.optim.Optimizer:
     """Make the optimiser; fused on CUDA, where one kernel updates all weights.
 
+    Weight decay is for the matrices and kernels: see `spared`.
+
     Raises:
         ConfigError: If `layer_decay` is asked for and timm does not know the stages of the backbone.
     """
     fused = device.type == "cuda"
-    rate, decay = config.learning_rate, config.weight_decay
-    parameters: Iterable[Any] = module.parameters()
+    rate = config.learning_rate
+    groups: list[dict[str, Any]] = [{"params": list(module.parameters())}]
     if config.layer_decay < 1:
-        parameters = layer_groups(module, config.layer_decay)
+        groups = layer_groups(module, config.layer_decay)
+    groups = [part for group in groups for part in _by_decay(group, config.weight_decay, spared(module))]
     if config.optimizer == "adam":
-        return torch.optim.Adam(parameters, lr=rate, weight_decay=decay, fused=fused)
+        return torch.optim.Adam(groups, lr=rate, fused=fused)
     if config.optimizer == "adamw":
-        return torch.optim.AdamW(parameters, lr=rate, weight_decay=decay, fused=fused)
+        return torch.optim.AdamW(groups, lr=rate, fused=fused)
     nesterov = config.optimizer == "sgd_nesterov"
-    return torch.optim.SGD(
-        parameters, lr=rate, momentum=SGD_MOMENTUM, weight_decay=decay, nesterov=nesterov, fused=fused
-    )
+    return torch.optim.SGD(groups, lr=rate, momentum=SGD_MOMENTUM, nesterov=nesterov, fused=fused)
+
+
+def spared(module: nn.Module) -> set[nn.Parameter]:
+    """Return the parameters that weight decay leaves alone: biases, those of normalisation, and what timm names.
+
+    Decay of a factor that normalisation undoes, or of an offset, regularises nothing.
+
+    Source:
+        He et al. 2019, arXiv:1812.01187, section 3.1. timm names position embeddings and the like.
+    """
+    named: set[str] = getattr(getattr(module, "backbone", None), "no_weight_decay", set)()
+    return {
+        parameter
+        for name, parameter in module.named_parameters()
+        if parameter.ndim <= 1 or name.removeprefix("backbone.") in named
+    }
+
+
+def _by_decay(group: dict[str, Any], decay: float, without: set[nn.Parameter]) -> list[dict[str, Any]]:
+    """Split a group in two, of which the second is not decayed; a part without parameters is left out."""
+    parts = [
+        {**group, "params": [one for one in group["params"] if one not in without], "weight_decay": decay},
+        {**group, "params": [one for one in group["params"] if one in without], "weight_decay": 0.0},
+    ]
+    return [part for part in parts if part["params"]]
 
 
 def layer_groups(module: nn.Module, layer_decay: float) -> list[dict[str, Any]]:

@@ -8,7 +8,7 @@ from torch import nn
 from hemo.config.trial import ModelConfig, TrainingConfig
 from hemo.errors import ConfigError
 from hemo.learning.model import ImageClassifier, build_model
-from hemo.learning.optim import build_optimizer, layer_groups, learning_rate_at, set_learning_rate
+from hemo.learning.optim import build_optimizer, layer_groups, learning_rate_at, set_learning_rate, spared
 
 
 @pytest.mark.parametrize(
@@ -28,6 +28,24 @@ def test_first_step_by_hand(name: str, first_step: float) -> None:
     (module.weight * 2.0).sum().backward()
     optimizer.step()
     assert module.weight.item() == pytest.approx(first_step, abs=1e-6)
+
+
+@pytest.mark.parametrize("layer_decay", [1.0, 0.5])
+def test_biases_and_normalisation_are_not_decayed(layer_decay: float) -> None:
+    module = build_model(ModelConfig(backbone="test_resnet"), channels=1, sides_px=(32, 32), classes=1)
+    config = TrainingConfig(optimizer="adamw", weight_decay=0.05, layer_decay=layer_decay)
+    groups = build_optimizer(module, config, torch.device("cpu")).param_groups
+    decayed = {parameter for group in groups if group["weight_decay"] == 0.05 for parameter in group["params"]}
+    kept = {parameter for group in groups if group["weight_decay"] == 0 for parameter in group["params"]}
+    assert {parameter.ndim for parameter in decayed} == {2, 4}
+    assert {parameter.ndim for parameter in kept} == {1}
+    assert decayed | kept == set(module.parameters())
+
+
+def test_position_embeddings_are_not_decayed() -> None:
+    module = build_model(ModelConfig(backbone="test_vit"), channels=3, sides_px=(160, 160), classes=1)
+    assert module.backbone.pos_embed in spared(module)
+    assert module.head[-1].weight not in spared(module)
 
 
 def test_constant_rate_without_warmup() -> None:
