@@ -66,6 +66,9 @@ def test_a_search_prunes_reads_test_once_and_goes_on_from_its_study(make_trainin
     assert set(read_predictions(config.out, best.digest)["split"].to_pylist()) == {"val", "test"}
     assert (best.selected_by, best.selected_among) == ("val_loss", 3)
     assert set(best.confusion) == set(best.by_pixel_format) == {"train", "val", "test"}
+    (plan,) = read_plans(config.out)
+    assert (plan.chosen, plan.metric, plan.space) == (best.digest, "val_loss", config.search.space)
+    assert {trial.digest for trial in plan.trials} == {record.digest for record in records}
     more = tune_models(config.model_copy(update={"search": config.search.model_copy(update={"trials": 4})}))
     assert [record.digest for record in more[:3]] == [record.digest for record in records]
     assert len(more) == 4
