@@ -13,8 +13,8 @@ class Shrink(nn.Module):
 
     No pixel is skipped, and each counts once in all, also where the sides do not divide: as `convert` makes the stored
     images, which antialiased bilinear interpolation would blur more, and `adaptive_avg_pool2d` not weigh by area. Two
-    products with one matrix are the same in ONNX, of any opset, and sum in the same order each time. Under autocast
-    they round as a convolution does.
+    products with one matrix are the same in ONNX, of any opset, and sum in the same order each time. They are kept out
+    of autocast, whose bfloat16 would move a grey by up to 1.3 of 255 (measured on noise).
     """
 
     shares: Tensor
@@ -25,8 +25,9 @@ class Shrink(nn.Module):
         self.register_buffer("shares", area_shares(source_px, side_px), persistent=False)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Turn (images, channels, source_px, source_px) into (images, channels, side_px, side_px)."""
-        return self.shares @ images @ self.shares.T
+        """Turn (images, channels, source_px, source_px) into (images, channels, side_px, side_px), float32."""
+        with torch.autocast(images.device.type, enabled=False):
+            return self.shares @ images @ self.shares.T
 
 
 def area_shares(source_px: int, side_px: int) -> Tensor:

@@ -46,6 +46,14 @@ def test_the_finest_pattern_becomes_grey() -> None:
     torch.testing.assert_close(Shrink(8, 4)(stripes), torch.full((1, 1, 4, 4), 0.5))
 
 
+def test_mixed_precision_leaves_greys_as_they_are() -> None:
+    images = torch.rand(1, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    shrink = Shrink(8, 3)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        found = shrink(images)
+    assert torch.equal(found, shrink(images))
+
+
 def test_what_it_holds_is_no_weight() -> None:
     assert not Shrink(8, 4).state_dict()
     assert not list(Shrink(8, 4).parameters())
