@@ -44,6 +44,10 @@ STATE = "state.pt"
 """Beside the checkpoint while a trial runs: what a killed trial resumes from."""
 
 
+ALIKE_NAMED = 5
+"""Classes named in a sentence at most."""
+
+
 def check_trial(config: TrialConfig, card: TrainingSetCard) -> None:
     """Refuse a trial that cannot work before any image is read: from the card and the starting weights.
 
@@ -166,8 +170,7 @@ def run_trial(
     except Exception as error:  # whatever a trial dies of is part of the comparison
         if not _is_failure(error, worker):
             raise
-        reason = str(error) if isinstance(error, TrialError | SourceError) else f"{type(error).__name__}: {error}"
-        record = failed_record(config, card, worker, reason)
+        record = failed_record(config, card, worker, _reason(error))
         write_record(out, record, None)
         clear_progress(out, digest)
         return record
@@ -182,6 +185,12 @@ def _is_failure(error: Exception, worker: Worker) -> bool:
     if worker.count > 1:
         return isinstance(error, TrialError | SourceError)
     return not isinstance(error, UserError)
+
+
+def _reason(error: Exception) -> str:
+    """Return why a trial failed in a line, for a table; libraries write paragraphs."""
+    known = isinstance(error, TrialError | SourceError)
+    return " ".join((str(error) if known else f"{type(error).__name__}: {error}").split())
 
 
 def _noted(reporter: Reporter, worker: Worker, out: str, digest: str, config: TrialConfig) -> Reporter:
@@ -227,7 +236,7 @@ def _record(
         "best_epoch": result.best_epoch,
         "thresholds": result.thresholds,
         **judged_fields(result.judged),
-        "reductions": [*card.reductions, *_left_out(splits)],
+        "reductions": [*card.reductions, *_left_out(splits), *_one_sided(splits, config.task)],
         "rows": {name: len(examples) for name, examples in splits.by_name.items()},
         "seconds": result.seconds,
         "parameters": parameter_count(result.model),
@@ -256,6 +265,22 @@ def _left_out(splits: Splits) -> list[str]:
         for name, examples in splits.by_name.items()
         if examples.left_out
     ]
+
+
+def _one_sided(splits: Splits, task: str) -> list[str]:
+    """Return a sentence for each split with classes that all of its images have, or none has."""
+    sentences = []
+    for name, examples in splits.by_name.items():
+        shares = examples.labels.mean(axis=0)
+        alike = [label for label, share in zip(splits.classes, shares, strict=True) if share in (0, 1)]
+        named = ", ".join(alike[:ALIKE_NAMED])
+        more = f" and {len(alike) - ALIKE_NAMED} more" if len(alike) > ALIKE_NAMED else ""
+        unchosen = ", the threshold stays 0.5" if name == "val" and task != "multi_class" else ""
+        if alike:
+            sentences.append(
+                f"all images of {name} are alike in {named}{more}: AUROC and average precision leave that out{unchosen}"
+            )
+    return sentences
 
 
 def _images(count: int) -> str:

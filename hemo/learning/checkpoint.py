@@ -5,7 +5,7 @@ from typing import Any
 
 import safetensors.torch
 import torch
-from pydantic import Field
+from pydantic import Field, ValidationError
 from safetensors import SafetensorError
 from torch import nn
 
@@ -78,7 +78,7 @@ def read_checkpoint_card(location: str) -> CheckpointCard:
     """Return a checkpoint's card.
 
     Raises:
-        SourceError: If there is none, or it is of another version.
+        SourceError: If there is none, it is of another version, or damaged.
     """
     place = join(location, "checkpoint.json")
     if not exists(place):
@@ -86,7 +86,11 @@ def read_checkpoint_card(location: str) -> CheckpointCard:
     content = read_json(place)
     if not isinstance(content, dict) or content.get("schema_version") != CHECKPOINT_SCHEMA_VERSION:
         raise SourceError(f"{place} is no checkpoint of version {CHECKPOINT_SCHEMA_VERSION}; train again")
-    return CheckpointCard.model_validate(content)
+    try:
+        return CheckpointCard.model_validate(content)
+    except ValidationError as error:
+        field = ".".join(map(str, error.errors()[0]["loc"]))
+        raise SourceError(f"{place} is damaged: {field}: {error.errors()[0]['msg']}; train again") from error
 
 
 def write_state(location: str, state: dict[str, Any]) -> None:
@@ -97,8 +101,15 @@ def write_state(location: str, state: dict[str, Any]) -> None:
 
 
 def read_state(location: str) -> dict[str, Any] | None:
-    """Return the state at `location`, None where there is none; only tensors and plain values are unpacked."""
+    """Return the state at `location`, None where there is none; only tensors and plain values are unpacked.
+
+    Raises:
+        SourceError: If it is damaged.
+    """
     if not exists(location):
         return None
-    state: dict[str, Any] = torch.load(io.BytesIO(read_bytes(location)), map_location="cpu", weights_only=True)
+    try:
+        state: dict[str, Any] = torch.load(io.BytesIO(read_bytes(location)), map_location="cpu", weights_only=True)
+    except Exception as error:  # an unpickler raises whatever damaged bytes lead it to
+        raise SourceError(f"{location} is damaged; remove it, and the trial begins anew") from error
     return state

@@ -13,7 +13,7 @@ from timm.utils.model_ema import ModelEmaV3
 from torch import Tensor, nn
 
 from hemo.config.trial import TrialConfig
-from hemo.errors import TrialError
+from hemo.errors import SourceError, TrialError
 from hemo.learning.average import running_average
 from hemo.learning.batch import Normalisation
 from hemo.learning.checkpoint import read_state, write_state
@@ -83,6 +83,7 @@ def fit(config: TrialConfig, splits: Splits, *, reporter: Reporter, worker: Work
 
     Raises:
         TrialError: If the loss or a logit is no number, or there is not enough memory.
+        SourceError: If the state to resume from is damaged.
         ConfigError: If the starting weights cannot be had.
     """
     devices = [torch.device(worker.device)] if worker.device.startswith("cuda") else []
@@ -135,10 +136,13 @@ def _resume(run: Fit, state_at: str) -> Progress:
     if state is None:
         learned_from = {"train": run.splits.train, "val": run.splits.val}
         return Progress({name: _measure(run, examples, "before epoch 1") for name, examples in learned_from.items()})
-    run.module.load_state_dict(state["model"])
-    run.optimizer.load_state_dict(state["optimizer"])
-    if run.average is not None:
-        run.average.module.load_state_dict(state["average"])
+    try:
+        run.module.load_state_dict(state["model"])
+        run.optimizer.load_state_dict(state["optimizer"])
+        if run.average is not None:
+            run.average.module.load_state_dict(state["average"])
+    except (KeyError, RuntimeError, ValueError) as error:
+        raise SourceError(f"{state_at} is of another version of hemo; remove it, and the trial begins anew") from error
     progress = state["progress"]
     epochs = tuple(EpochFigures(**figures) for figures in progress.pop("epochs"))
     return Progress(epochs=epochs, **progress)

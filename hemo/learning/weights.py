@@ -2,12 +2,11 @@
 
 import io
 import logging
-import pickle
+from typing import Any
 
 import safetensors.torch
 import torch
-from safetensors import SafetensorError
-from timm.models import PretrainedCfg, adapt_input_conv
+from timm.models import PretrainedCfg, adapt_input_conv, clean_state_dict
 from torch import Tensor
 
 from hemo.config.trial import ModelConfig
@@ -21,6 +20,9 @@ from hemo.learning.model import ImageClassifier, build_model
 from hemo.storage import read_bytes
 
 logger = logging.getLogger(__name__)
+
+WRAPPINGS = ("state_dict_ema", "state_dict", "model_state_dict", "model")
+"""Keys under which training scripts keep a state dict; the running average, where there is one, is the better model."""
 
 
 def starting_model(config: ModelConfig, *, channels: int, sides_px: tuple[int, int], classes: int) -> ImageClassifier:
@@ -93,7 +95,7 @@ def read_weights(location: str) -> dict[str, Tensor]:
     """Read safetensors or a pickled state dict, or what a checkpoint has; of a pickle, only tensors are unpacked.
 
     Raises:
-        ConfigError: If there is no such file or checkpoint, or it is neither.
+        ConfigError: If there is no such file or checkpoint, it is neither, or has no tensors.
     """
     file = find_weights(location).file
     try:
@@ -105,10 +107,23 @@ def read_weights(location: str) -> dict[str, Tensor]:
         if file.endswith(".safetensors"):
             return safetensors.torch.load(content)
         state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
-    except (SafetensorError, RuntimeError, EOFError, ValueError, pickle.UnpicklingError) as error:
+    except Exception as error:  # an unpickler raises whatever foreign bytes lead it to
         raise ConfigError(f"model.weights: {location} is neither safetensors nor a state dict of tensors") from error
-    state = state.get("state_dict", state) if isinstance(state, dict) else {}
-    return {name: value for name, value in state.items() if isinstance(value, Tensor)}
+    found = {name: value for name, value in _unwrapped(state).items() if isinstance(value, Tensor)}
+    if not found:
+        held = ", ".join(map(str, state))[:200] if isinstance(state, dict) else f"a {type(state).__name__}"
+        raise ConfigError(
+            f"model.weights: {location} holds {held or 'nothing'}, no state dict of tensors; save model.state_dict()"
+        )
+    return found
+
+
+def _unwrapped(state: Any) -> dict[str, Any]:
+    """Return the state dict of what training scripts save, without the prefixes of DDP and `torch.compile`."""
+    if not isinstance(state, dict):
+        return {}
+    inner = next((state[key] for key in WRAPPINGS if isinstance(state.get(key), dict)), state)
+    return clean_state_dict({str(name): value for name, value in inner.items()})
 
 
 def check_weights(config: ModelConfig, channels: int, sides_px: tuple[int, int]) -> None:
@@ -151,6 +166,9 @@ def _fitting(model: ImageClassifier, found: dict[str, Tensor], location: str, ch
             f"model.weights: none of the {len(found)} tensors in {location} fits the backbone, which has "
             f"{name.removeprefix('backbone.')} of shape {tuple(value.shape)}; give weights of the same backbone"
         )
+    wrong = [name for name, value in fitting.items() if not torch.isfinite(value).all()]
+    if wrong:
+        raise ConfigError(f"model.weights: {wrong[0]} in {location} has values that are no numbers; give other weights")
     return fitting
 
 

@@ -173,6 +173,19 @@ def test_rows_without_label_are_said_to_be_left_out(
     assert "1 image of val left out: no label of any" in record.reductions
 
 
+def test_a_split_of_one_class_is_said_to_have_no_auroc_and_no_threshold(
+    make_training_set: Maker, tiny_trial: TrialConfig, tmp_path: Path
+) -> None:
+    folder = make_training_set(label=lambda number, _: number % 2 if number >= 16 else 0)  # val and test have 16 rows
+    record = _run(_changed(tiny_trial, training={"epochs": 1}), folder, tmp_path)
+    assert record.thresholds == (0.5,)
+    assert "auroc" not in record.metrics["val"]
+    assert [sentence for sentence in record.reductions if "alike" in sentence] == [
+        "all images of val are alike in any: AUROC and average precision leave that out, the threshold stays 0.5",
+        "all images of test are alike in any: AUROC and average precision leave that out",
+    ]
+
+
 def test_starting_weights_are_known_by_their_content(
     make_training_set: Maker, tiny_trial: TrialConfig, tmp_path: Path
 ) -> None:

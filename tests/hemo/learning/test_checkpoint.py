@@ -58,6 +58,12 @@ def test_another_version_is_refused(tmp_path: Path) -> None:
         load_checkpoint(str(tmp_path))
 
 
+def test_a_damaged_card_is_refused_in_a_line(tmp_path: Path) -> None:
+    (tmp_path / "checkpoint.json").write_text('{"schema_version": 2}')
+    with pytest.raises(SourceError, match=r"checkpoint\.json is damaged: model: Field required; train again"):
+        load_checkpoint(str(tmp_path))
+
+
 def test_weights_of_another_model_are_refused(tmp_path: Path, card: CheckpointCard) -> None:
     write_checkpoint(str(tmp_path), torch.nn.Linear(2, 2), card)
     with pytest.raises(SourceError, match=r"does not fit checkpoint\.json"):
@@ -78,3 +84,12 @@ def test_a_state_comes_back_as_it_was(tmp_path: Path) -> None:
     state = read_state(place)
     assert state is not None
     assert (state["weights"].tolist(), state["epoch"], state["val"]) == ([0.0, 1.0, 2.0], 2, {"loss": 0.5})
+
+
+@pytest.mark.parametrize("keep", [0, 100, -1])
+def test_a_damaged_state_says_how_to_begin_anew(tmp_path: Path, keep: int) -> None:
+    place = tmp_path / "state.pt"
+    write_state(str(place), {"weights": torch.arange(300.0)})
+    place.write_bytes(place.read_bytes()[:keep] + b"junk" * (keep >= 0))
+    with pytest.raises(SourceError, match=r"state\.pt is damaged; remove it, and the trial begins anew"):
+        read_state(str(place))

@@ -66,6 +66,31 @@ def test_a_pickled_state_dict_of_a_whole_model_is_loaded(tmp_path: Path) -> None
     assert all(torch.equal(found[name], value) for name, value in given.items())
 
 
+@pytest.mark.parametrize(
+    ("key", "prefix"), [("model", ""), ("state_dict", "module."), ("state_dict_ema", "_orig_mod.")]
+)
+def test_what_training_scripts_save_is_unwrapped(tmp_path: Path, key: str, prefix: str) -> None:
+    given = build_backbone("test_resnet", 1, (16, 16)).state_dict()
+    wrapped = {key: {prefix + name: value for name, value in given.items()}, "epoch": 3}
+    torch.save(wrapped, tmp_path / "model.pt")
+    found = starting_model(_tiny(str(tmp_path / "model.pt")), **SHAPE).backbone.state_dict()
+    assert all(torch.equal(found[name], value) for name, value in given.items())
+
+
+def test_a_file_without_tensors_says_what_it_holds(tmp_path: Path) -> None:
+    torch.save({"epoch": 3, "args": {"lr": 0.1}}, tmp_path / "model.pt")
+    with pytest.raises(ConfigError, match=r"model\.pt holds epoch, args, no state dict of tensors"):
+        check_weights(_tiny(str(tmp_path / "model.pt")), 1, (16, 16))
+
+
+def test_weights_that_are_no_numbers_are_refused(tmp_path: Path) -> None:
+    given = build_backbone("test_resnet", 1, (16, 16)).state_dict()
+    given["conv1.0.weight"][0] = torch.nan
+    torch.save(given, tmp_path / "model.pt")
+    with pytest.raises(ConfigError, match=r"backbone\.conv1\.0\.weight in .* has values that are no numbers"):
+        check_weights(_tiny(str(tmp_path / "model.pt")), 1, (16, 16))
+
+
 @pytest.fixture
 def record(tmp_path: Path) -> Iterator[tuple[str, ImageClassifier]]:
     """Folder of a record with a checkpoint, and the checkpoint's model."""
