@@ -1,11 +1,13 @@
 """One HTML page that stands alone: tables, figures and what they rest on. It asks nothing of any server."""
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from typing import Any
 
 from jinja2 import Environment, StrictUndefined
+from markupsafe import Markup, escape
 
 from hemo.study.comparison import Comparison
 from hemo.study.documents import comparison_terms
@@ -45,10 +47,16 @@ def page_html(
         published: Published tables beside ours, above all comparisons.
     """
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment.filters["marked_up"] = marked_up
     template = environment.from_string(files("hemo.study").joinpath(TEMPLATE).read_text(encoding="utf-8"))
     above = [_published_part(f"published-{number}", beside) for number, beside in enumerate(published, 1)]
     below = [_part(comparison, figures.get(comparison.key, ())) for comparison in comparisons]
     return template.render(title=title, parts=[*above, *below])
+
+
+def marked_up(text: str) -> Markup:
+    """Return a sentence as HTML: escaped, and what stands between backticks as code."""
+    return Markup(re.sub(r"`([^`]+)`", r"<code>\1</code>", str(escape(text))))
 
 
 def _published_part(anchor: str, beside: Beside) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 import re
 
 from hemo.study.comparison import compared
-from hemo.study.page import PageFigure, page_html
+from hemo.study.page import PageFigure, marked_up, page_html
 from hemo.study.record import read_records
 
 
@@ -21,6 +21,10 @@ def test_text_is_escaped_and_figures_are_not(make_record, tmp_path):
     assert "&lt;i&gt;less&lt;/i&gt;" in html
     assert "<svg><path/></svg>" in html
     assert "<title>A &lt;title&gt;</title>" in html
+
+
+def test_names_between_backticks_are_code_and_the_rest_is_escaped():
+    assert marked_up("`by_image` < <b>one</b> `") == "<code>by_image</code> &lt; &lt;b&gt;one&lt;/b&gt; `"
 
 
 def test_nothing_is_asked_of_a_server(make_record, tmp_path):
