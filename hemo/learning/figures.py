@@ -35,6 +35,8 @@ class EpochFigures:
     images_per_second: float  # training images over the time spent training
     first_batch_seconds: float = 0.0  # from the beginning of the epoch until its first batch was there
     waiting_seconds: float = 0.0  # of the time spent training, without images
+    timestamp: float = 0.0  # when it ended, seconds since 1970 (UTC)
+    runtime_seconds: float = 0.0  # of this epoch and those before, whatever interrupted them
 
 
 @dataclass(frozen=True)

@@ -221,6 +221,8 @@ def _one_epoch(run: Fit, progress: Progress) -> EpochFigures:
         images_per_second=len(run.splits.train) / trained,
         first_batch_seconds=waiting.first_batch_seconds,
         waiting_seconds=waiting.seconds,
+        timestamp=time.time(),
+        runtime_seconds=sum(earlier.seconds for earlier in progress.epochs) + seconds,
     )
 
 

@@ -44,6 +44,8 @@ class EpochRecord(Config):
     images_per_second: float
     first_batch_seconds: float = Field(0.0, description="from the beginning of the epoch until its first batch")
     waiting_seconds: float = Field(0.0, description="of the time spent training, without images")
+    timestamp: float = Field(0.0, description="when it ended, seconds since 1970 (UTC)")
+    runtime_seconds: float = Field(0.0, description="of this epoch and those before, whatever interrupted them")
 
 
 Matrix = tuple[tuple[int, ...], ...]

@@ -1,7 +1,9 @@
 """The training loop as a whole, on squares of 16 px."""
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from itertools import accumulate
 from pathlib import Path
 
 import numpy as np
@@ -97,6 +99,18 @@ def test_a_killed_fit_goes_on_as_if_undisturbed(tiny_trial: TrialConfig, splits:
     for name, value in undisturbed.model.state_dict().items():
         assert torch.equal(resumed.model.state_dict()[name], value), name
     np.testing.assert_array_equal(resumed.logits["test"], undisturbed.logits["test"])
+
+
+def test_epochs_tell_when_they_ended_and_how_long_all_took_over_an_interruption(
+    tiny_trial: TrialConfig, splits: Splits, tmp_path: Path
+) -> None:
+    config, began = _training(tiny_trial, epochs=3), time.time()
+    with pytest.raises(KeyboardInterrupt):
+        _fit(config, splits, tmp_path, Interruption(2, KeyboardInterrupt()))
+    epochs = _fit(config, splits, tmp_path).epochs
+    times = [began, *(figures.timestamp for figures in epochs), time.time()]
+    assert times == sorted(times)
+    assert [figures.runtime_seconds for figures in epochs] == list(accumulate(figures.seconds for figures in epochs))
 
 
 def test_it_stops_after_patience_and_judges_the_best_epoch(
