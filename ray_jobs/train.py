@@ -9,7 +9,6 @@ left alone, a killed one goes on after its last whole epoch.
 from collections.abc import Sequence
 
 from hemo.cluster.fit import train_model
-from hemo.cluster.session import connected
 from hemo.config.load import load_config
 from hemo.config.train import TrainConfig
 from hemo.storage import join
@@ -23,8 +22,7 @@ METRICS = ("loss", "accuracy", "auroc", "recall", "specificity", "precision", "f
 def main(argv: Sequence[str] | None = None) -> None:
     """Parse, load, run, print. Everything else is in hemo."""
     config = load_config(TrainConfig, argv, job="train", summary="Train one model on a training set.")
-    with connected(config.cluster):
-        record = train_model(config)
+    record = train_model(config)
     print(metrics_text(record))
     print(join(config.out, record.digest))
 

@@ -8,7 +8,6 @@ a finished record are left alone. The last line printed is the folder of records
 
 from collections.abc import Sequence
 
-from hemo.cluster.session import connected
 from hemo.cluster.sweep import tune_models
 from hemo.config.load import load_config
 from hemo.config.tune import TuneConfig
@@ -20,8 +19,7 @@ from ray_jobs.door import door
 def main(argv: Sequence[str] | None = None) -> None:
     """Parse, load, run, print. Everything else is in hemo."""
     config = load_config(TuneConfig, argv, job="tune", summary="Run a grid or a search of trials on a training set.")
-    with connected(config.cluster):
-        records = tune_models(config)
+    records = tune_models(config)
     print(summary(records))
     print(config.out)
 

@@ -9,6 +9,7 @@ from hemo.cluster.progress import say
 from hemo.cluster.provenance import hardware, now, versions
 from hemo.config.export import ExportConfig
 from hemo.config.fields import Config
+from hemo.config.weights import find_checkpoint
 from hemo.learning.checkpoint import CheckpointCard, load_checkpoint
 from hemo.learning.deployed import Session, torch_session
 from hemo.learning.export import LOGIT_TOLERANCE, largest_difference, onnx_session, to_onnx
@@ -58,7 +59,7 @@ def export_checkpoint(config: ExportConfig) -> ExportCard:
         ConfigError: If the backbone cannot be exported, or the images are not those the checkpoint takes.
         HemoError: If the exported model answers otherwise than torch's; nothing is written then.
     """
-    model, card = load_checkpoint(config.checkpoint)
+    model, card = load_checkpoint(find_checkpoint(config.checkpoint))
     images = _images(config, card)
     require_writable(config.out)
     say(f"export: {card.model.backbone}, {len(card.channels)} x {card.height_px} x {card.width_px}")

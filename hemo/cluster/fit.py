@@ -16,6 +16,7 @@ from ray.util.queue import Queue
 
 from hemo.cluster.capacity import gpus_per_worker
 from hemo.cluster.feed import SharedTrainingSet, get_training_set, put_training_set
+from hemo.cluster.session import connected
 from hemo.cluster.track import TrackedTrial, check_tracking, track_trial
 from hemo.cluster.trial import check_shares, check_trial, failed_record, finished_record, run_trial
 from hemo.config.train import TrainConfig, WorkersConfig
@@ -36,6 +37,8 @@ GROUP_RETRIES = 2
 def train_model(config: TrainConfig, shared: SharedTrainingSet | None = None) -> TrialRecord:
     """Train one model and return its record; one that is finished is returned at once, a killed one goes on.
 
+    Ray is connected to only where there is something to train, after all checks.
+
     Args:
         config: Training set, trial, workers and where the record goes.
         shared: The training set, if trials share it already; else it is put into the object store.
@@ -52,19 +55,25 @@ def train_model(config: TrainConfig, shared: SharedTrainingSet | None = None) ->
     digest = record_digest(config.trial, card.digest)
     if finished := finished_record(config.trial, digest, config.out):
         return finished
-    gpus = gpus_per_worker(config.workers)
     remove(join(config.out, digest, "record.json"))  # of an earlier failure: what is there afterwards is new
+    with connected(config.cluster):
+        _train(config, card, digest, shared)
+    remove(join(config.out, digest, RAY_FOLDER))
+    record = read_record(config.out, digest)
+    if record.status == "failed":
+        raise TrialError(f"the trial failed: {record.reason} (record {join(config.out, digest)})")
+    return record
+
+
+def _train(config: TrainConfig, card: TrainingSetCard, digest: str, shared: SharedTrainingSet | None) -> None:
+    """Run the trial to its record; where the workers are lost for good, the record says that."""
+    gpus = gpus_per_worker(config.workers)
     try:
         _run_workers(config, digest, gpus, shared or put_training_set(config.training_set, config.feed))
     except TrainingFailedError as error:
         if not has_record(config.out, digest):
             lost = _worker(config.workers, rank=0, device="cuda" if gpus else "cpu")
             write_record(config.out, failed_record(config.trial, card, lost, failure_reason(error)), None)
-    remove(join(config.out, digest, RAY_FOLDER))
-    record = read_record(config.out, digest)
-    if record.status == "failed":
-        raise TrialError(f"the trial failed: {record.reason} (record {join(config.out, digest)})")
-    return record
 
 
 def check_workers(config: TrainConfig, card: TrainingSetCard) -> None:

@@ -18,6 +18,7 @@ from hemo.cluster.data import data_context
 from hemo.cluster.progress import progress_bar, say
 from hemo.config.digest import differences, digest_of
 from hemo.config.predict import PredictConfig
+from hemo.config.weights import find_checkpoint
 from hemo.corpus.labels import RSNA_CLASSES
 from hemo.corpus.sources import list_corpus, media_of
 from hemo.errors import ConfigError, OutputError
@@ -69,6 +70,7 @@ def predict_corpus(config: PredictConfig) -> str:
         ConfigError: If the checkpoint was trained on images that this source cannot give.
         OutputError: If `out` cannot be written or holds other predictions.
     """
+    config = config.model_copy(update={"checkpoint": find_checkpoint(config.checkpoint)})
     card = read_checkpoint_card(config.checkpoint)
     units, task, inputs = _plan(config, card)
     require_writable(config.out)

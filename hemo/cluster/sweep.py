@@ -1,10 +1,11 @@
 """A grid or a search, by Ray Tune: one record a trial, whatever becomes of it."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import ray
+from optuna.study import Study
 
 from hemo.cluster.budget import Budget
 from hemo.cluster.capacity import gpus_per_trial_worker, plan_in_words, trials_at_once
@@ -14,6 +15,7 @@ from hemo.cluster.feed import put_training_set
 from hemo.cluster.fit import RAY_FOLDER, check_workers
 from hemo.cluster.provenance import now
 from hemo.cluster.searcher import StudySearcher, ended_trials, open_study, plan_points
+from hemo.cluster.session import connected
 from hemo.cluster.track import TrackedTrial, check_tracking, track_test
 from hemo.cluster.trainable import training_job, trial_worker
 from hemo.cluster.trial import check_trial, finished_record
@@ -38,7 +40,8 @@ from hemo.study.space import point_trial, search_space, searched_models
 def tune_models(config: TuneConfig) -> list[TrialRecord]:
     """Run every trial of a grid or a search that has no finished record, and return the records of all.
 
-    A trial that fails is a record too, and the others go on. In a search, test is read for the chosen trial alone.
+    A trial that fails is a record too, and the others go on. In a search, test is read for the chosen trial alone. Ray
+    is connected to only where there is something to run, after all checks.
 
     Args:
         config: Training set, where records go, and a grid or a search.
@@ -71,16 +74,18 @@ def _grid(config: TuneConfig, grid: GridConfig, card: TrainingSetCard) -> list[T
     missing = [
         trial for trial, digest in zip(trials, digests, strict=True) if not finished_record(trial, digest, config.out)
     ]
-    _say_plan(config, len(trials), len(missing))
-    if missing:
-        plan = _plan(config, _grid_name(config, card.digest), trials, digests, len(missing))
-        _run(config, CellSearcher(missing, _budget(config)), plan, len(missing))
-    return [_tested(read_record(config.out, digest), config) for digest in digests if has_record(config.out, digest)]
+    with connected(config.cluster) if missing else nullcontext():
+        _say_plan(config, len(trials), len(missing))
+        if missing:
+            plan = _plan(config, _grid_name(config, card.digest), trials, digests, len(missing))
+            _run(config, CellSearcher(missing, _budget(config)), plan, len(missing))
+        records = [read_record(config.out, digest) for digest in digests if has_record(config.out, digest)]
+        return _tested(records, config)
 
 
 def _search(config: TuneConfig, search: SearchConfig, card: TrainingSetCard) -> list[TrialRecord]:
     """Run the trials the study still lacks, then read test for the chosen."""
-    space = search_space(config.trial, search)
+    search_space(config.trial, search)
     _check_space(config, search, card)
     require_writable(config.out)
     study = open_study(config, search, card.digest)
@@ -89,13 +94,27 @@ def _search(config: TuneConfig, search: SearchConfig, card: TrainingSetCard) -> 
         return has_record(config.out, record_digest(point_trial(config.trial, point), card.digest))
 
     left = plan_points(study, search, recorded)
+    with connected(config.cluster) if left else nullcontext():
+        _run_points(config, search, study, card, left)
+        return _chosen_and_others(config, search, study, card)
+
+
+def _run_points(config: TuneConfig, search: SearchConfig, study: Study, card: TrainingSetCard, left: int) -> None:
+    """Run the trials that are left of a search."""
     _say_plan(config, search.trials, left)
     if left:
         ended = ended_trials(study, config.trial)
         named = {record_digest(trial, card.digest): trial for trial in ended}  # a point drawn twice is one trial
         plan = _plan(config, study.study_name, list(named.values()), list(named), left)
+        space = search_space(config.trial, search)
         searcher = StudySearcher(study, space, config.trial, search.optimised, _budget(config))
         _run(config, searcher, plan, left)
+
+
+def _chosen_and_others(
+    config: TuneConfig, search: SearchConfig, study: Study, card: TrainingSetCard
+) -> list[TrialRecord]:
+    """Return the records of a search, the chosen trial's with its test figures."""
     digests = dict.fromkeys(record_digest(trial, card.digest) for trial in ended_trials(study, config.trial))
     records = [read_record(config.out, digest) for digest in digests if has_record(config.out, digest)]
     if not records:
@@ -109,7 +128,7 @@ def _search(config: TuneConfig, search: SearchConfig, card: TrainingSetCard) -> 
     write_choice(config.out, study.study_name, chosen.digest)
     if "test" in chosen.metrics:
         write_record(config.out, chosen, None)
-    chosen = _tested(chosen, config)
+    (chosen,) = _tested([chosen], config)
     return [chosen if record.digest == chosen.digest else record for record in records]
 
 
@@ -147,14 +166,16 @@ def _run(config: TuneConfig, searcher: CellSearcher | StudySearcher, plan: Sweep
         )
 
 
-def _tested(record: TrialRecord, config: TuneConfig) -> TrialRecord:
-    """Return the record with test figures; a complete one may lack them if a search wrote it."""
-    if record.status != "complete" or "test" in record.metrics:
-        return record
-    gpus = gpus_per_trial_worker(config)
-    task = ray.remote(num_cpus=config.workers.cpus, num_gpus=gpus)(_read_test)
-    tested: TrialRecord = ray.get(task.remote(record, config, gpus))
-    return tested
+def _tested(records: list[TrialRecord], config: TuneConfig) -> list[TrialRecord]:
+    """Return the records with test figures; a complete one may lack them if a search wrote it."""
+    lacking = [record for record in records if record.status == "complete" and "test" not in record.metrics]
+    if not lacking:
+        return records
+    with connected(config.cluster):
+        gpus = gpus_per_trial_worker(config)
+        task = ray.remote(num_cpus=config.workers.cpus, num_gpus=gpus)(_read_test)
+        tested = {record.digest: ray.get(task.remote(record, config, gpus)) for record in lacking}
+    return [tested.get(record.digest, record) for record in records]
 
 
 def _read_test(record: TrialRecord, config: TuneConfig, gpus: float) -> TrialRecord:

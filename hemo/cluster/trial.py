@@ -236,7 +236,12 @@ def _record(
         "best_epoch": result.best_epoch,
         "thresholds": result.thresholds,
         **judged_fields(result.judged),
-        "reductions": [*card.reductions, *_left_out(splits), *_one_sided(splits, config.task)],
+        "reductions": [
+            *card.reductions,
+            *_left_out(splits),
+            *_one_sided(splits, config.task),
+            *_whole_set(len(splits.train), config.training.batch_size),
+        ],
         "rows": {name: len(examples) for name, examples in splits.by_name.items()},
         "seconds": result.seconds,
         "parameters": parameter_count(result.model),
@@ -281,6 +286,11 @@ def _one_sided(splits: Splits, task: str) -> list[str]:
                 f"all images of {name} are alike in {named}{more}: AUROC and average precision leave that out{unchosen}"
             )
     return sentences
+
+
+def _whole_set(rows: int, batch_size: int) -> list[str]:
+    """Return a sentence where a batch holds more images than there are: every step was of all of them."""
+    return [f"each step is of all {_images(rows)} of train, fewer than batch_size {batch_size}"] * (rows < batch_size)
 
 
 def _images(count: int) -> str:

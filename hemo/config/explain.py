@@ -10,7 +10,7 @@ from hemo.config.fields import Config, Location
 class ExplainConfig(Config):
     """A checkpoint and stored images to pictures of where the model sees evidence of a class."""
 
-    checkpoint: Location = Field(description="checkpoint folder of a record")
+    checkpoint: Location = Field(description="a record, or its checkpoint folder")
     images: Location = Field(description="output folder of `curate`; or of `convert`, with `image_ids`")
     out: Location = Field(description="folder for case-*.png and cases.json")
     split: Literal["train", "val", "test"] = Field("test", description="of a training set")

@@ -10,7 +10,7 @@ from hemo.config.fields import Config, Location
 class ExportConfig(Config):
     """A checkpoint to ONNX, checked against torch and timed on the CPU."""
 
-    checkpoint: Location = Field(description="checkpoint folder of a record")
+    checkpoint: Location = Field(description="a record, or its checkpoint folder")
     out: Location = Field(description="folder for model.onnx and export.json")
     images: Literal["noise"] | Location = Field(
         "noise", description="output folder of `convert` or `curate`, whose first images the check uses; or `noise`"

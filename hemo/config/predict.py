@@ -16,7 +16,7 @@ class PredictConfig(Config):
     corpus: Literal["shards", "rsna", "dicom", "image_folder", "manifest"] = Field(
         "shards", description="what the source holds"
     )
-    checkpoint: Location = Field(description="checkpoint folder of a record")
+    checkpoint: Location = Field(description="a record, or its checkpoint folder")
     out: Location = Field(description="folder for predictions.parquet, studies.parquet and submission.csv")
     batch_size: PositiveInt = Field(64, description="images at once")
     test_time_augmentation: Literal["none", "flip"] = Field(

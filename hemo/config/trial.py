@@ -71,7 +71,9 @@ class TrainingConfig(Config):
     """Optimiser, schedule, loss and when to stop."""
 
     epochs: PositiveInt = Field(30, description="epochs at most")
-    batch_size: PositiveInt = Field(32, description="images an optimiser step, over all workers together")
+    batch_size: PositiveInt = Field(
+        32, description="images an optimiser step, over all workers together; at most all there are to train on"
+    )
     learning_rate: PositiveFloat = Field(1e-4, description="peak learning rate")
     optimizer: Literal["adam", "adamw", "sgd", "sgd_nesterov"] = Field(
         "adam", description="Adam as in the sources; sgd: with momentum 0.9, plain or Nesterov's"
@@ -82,7 +84,7 @@ class TrainingConfig(Config):
         description="learning rate over the epochs; `one_cycle`: up for three tenths of them, then down; `plateau`: a "
         "tenth after every 2 epochs without a better validation loss",
     )
-    warmup_epochs: NonNegativeFloat = Field(0.0, description="linear warm-up before the schedule")
+    warmup_epochs: NonNegativeFloat = Field(0.0, description="linear warm-up before the schedule; less than `epochs`")
     loss: Literal["default", "class_weighted", "rsna", "focal", "dice"] = Field(
         "default",
         description="`default`: BCE, or cross entropy for multi_class; `class_weighted`: the same weighted by inverse "
@@ -101,7 +103,9 @@ class TrainingConfig(Config):
         "batch normalisation one",
     )
     freeze_epochs: Annotated[NonNegativeInt, LATER] = Field(
-        0, description="first epochs in which only the head learns; the backbone stays as it started"
+        0,
+        description="first epochs in which only the head learns; the backbone stays as it started; as many as "
+        "`epochs` or more: it never learns (a linear probe)",
     )
     layer_decay: Annotated[float, LATER] = Field(
         1.0, gt=0, le=1, description="learning rate of a stage of the backbone, as a share of that of the next one"

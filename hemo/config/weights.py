@@ -1,12 +1,13 @@
-"""Where a trial's starting weights lie: in a file, or in a checkpoint of hemo's own."""
+"""Where weights lie: those a trial starts from, and those of a checkpoint of hemo's own."""
 
 from dataclasses import dataclass
 
-from hemo.errors import ConfigError
-from hemo.storage import exists, filesystem, join
+from hemo.errors import ConfigError, SourceError
+from hemo.storage import exists, filesystem, join, read_json
 
 CARD = "checkpoint.json"
 WEIGHTS = "weights.safetensors"
+FOLDER = "checkpoint"
 
 
 @dataclass(frozen=True)
@@ -36,9 +37,30 @@ def find_weights(location: str) -> StartingWeights:
     fs, path = filesystem(location)
     if fs.isfile(path) or not fs.isdir(path):
         return StartingWeights(location)
-    for folder in (location, join(location, "checkpoint")):
+    try:
+        folder = find_checkpoint(location)
+    except SourceError as error:
+        raise ConfigError(f"model.weights: {error}, or a file of weights") from error
+    return StartingWeights(join(folder, WEIGHTS), folder)
+
+
+def find_checkpoint(location: str) -> str:
+    """Return the folder of a checkpoint.
+
+    Args:
+        location: Path or URI of that folder, or of the record that has it.
+
+    Raises:
+        SourceError: If there is none; of a trial that failed, why.
+    """
+    for folder in (location, join(location, FOLDER)):
         if exists(join(folder, CARD)):
-            return StartingWeights(join(folder, WEIGHTS), folder)
-    raise ConfigError(
-        f"model.weights: {location} is a folder without {CARD}; give a record, its checkpoint folder, or a file"
-    )
+            return folder
+    record = join(location.rstrip("/").removesuffix(f"/{FOLDER}"), "record.json")
+    told = read_json(record) if exists(record) else None
+    if isinstance(told, dict) and told.get("status") == "failed":
+        raise SourceError(
+            f"{location} has no checkpoint, the trial failed: {told.get('reason')}; run it again, or give another "
+            f"record or its {FOLDER} folder"
+        )
+    raise SourceError(f"{location} is no checkpoint (it has no {CARD}); give a record or its {FOLDER} folder")

@@ -6,6 +6,7 @@ import numpy as np
 import torch
 
 from hemo.config.explain import ExplainConfig
+from hemo.config.weights import find_checkpoint
 from hemo.errors import ConfigError, OutputError
 from hemo.learning.cases import Case, hardest_ids, pick_cases
 from hemo.learning.checkpoint import load_checkpoint
@@ -31,6 +32,7 @@ def explain_cases(config: ExplainConfig) -> list[dict[str, Any]]:
         ConfigError: If the images are not those the checkpoint takes, or a class or image is not known.
         OutputError: If `out` cannot be written or holds other explanations.
     """
+    config = config.model_copy(update={"checkpoint": find_checkpoint(config.checkpoint)})
     model, card = load_checkpoint(config.checkpoint)
     target = config.target or card.classes[0]
     if target not in card.classes:

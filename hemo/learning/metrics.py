@@ -157,8 +157,9 @@ def choose_thresholds(task: Task, logits: Tensor, labels: NDArray[np.uint8]) -> 
 def choose_threshold(probabilities: NDArray[np.floating], labels: NDArray[np.uint8]) -> float:
     """Return the threshold with the highest balanced accuracy, (sensitivity + specificity) / 2.
 
-    It lies half way between two neighbouring probabilities; of equally good ones the nearest to 0.5 is taken. With one
-    class only nothing can be chosen, and it is 0.5.
+    It lies half way between two neighbouring probabilities; of equally good ones the nearest to 0.5 is taken. An image
+    is called above the threshold, so that none of probability 0 ever is. With one class only nothing can be chosen, and
+    it is 0.5.
 
     Args:
         probabilities: (images,), 0..1, of the validation split.
@@ -178,5 +179,7 @@ def choose_threshold(probabilities: NDArray[np.floating], labels: NDArray[np.uin
     missed = np.concatenate([[0], np.cumsum(positives_at)]) / positives  # positives at or below the cut
     spared = np.concatenate([[0], np.cumsum(negatives_at)]) / negatives
     balanced = np.round((1 - missed + spared) / 2, 12)  # so that equal ones tie whatever the rounding
+    if values[0] == 0:  # no threshold within 0..1 calls all images
+        cuts, balanced = cuts[1:], balanced[1:]
     best = cuts[balanced == balanced.max()]
     return float(best[np.argmin(np.round(np.abs(best - DEFAULT_THRESHOLD), 12))])

@@ -33,6 +33,11 @@ def check_options(config: TrialConfig, channels: int, sides_px: tuple[int, int])
     """
     _check_soft_labels(config)
     training, backbone = config.training, config.model.backbone
+    if training.warmup_epochs >= training.epochs:
+        raise ConfigError(
+            f"trial.training.warmup_epochs: {training.warmup_epochs:g} of {training.epochs} epochs, the learning rate "
+            "never comes to its peak; give fewer warmup_epochs or more epochs"
+        )
     if backbone == NONE and training.freeze_epochs:
         raise ConfigError(f"trial.training.freeze_epochs: backbone {NONE} has nothing to freeze; leave it at 0")
     if training.layer_decay < 1:

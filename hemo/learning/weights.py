@@ -6,6 +6,8 @@ from typing import Any
 
 import safetensors.torch
 import torch
+from huggingface_hub import get_hf_file_metadata, hf_hub_url, try_to_load_from_cache
+from huggingface_hub.errors import EntryNotFoundError
 from timm.models import PretrainedCfg, adapt_input_conv, clean_state_dict
 from torch import Tensor
 
@@ -20,6 +22,9 @@ from hemo.learning.model import ImageClassifier, build_model
 from hemo.storage import read_bytes
 
 logger = logging.getLogger(__name__)
+
+PICKLED = "pytorch_model.bin"
+"""What timm takes from the hub where there are no safetensors."""
 
 WRAPPINGS = ("state_dict_ema", "state_dict", "model_state_dict", "model")
 """Keys under which training scripts keep a state dict; the running average, where there is one, is the better model."""
@@ -37,6 +42,8 @@ def starting_model(config: ModelConfig, *, channels: int, sides_px: tuple[int, i
             _load_fitting(model, config.weights, channels)
         return model
     try:
+        if own_backbone(config.backbone, channels) is None:
+            _require_reachable(pretrained_settings(config.backbone))
         return build_model(config, channels=channels, sides_px=sides_px, classes=classes, pretrained=True)
     except (OSError, RuntimeError, ValueError) as error:
         raise ConfigError(
@@ -46,13 +53,36 @@ def starting_model(config: ModelConfig, *, channels: int, sides_px: tuple[int, i
         ) from error
 
 
+def _require_reachable(settings: PretrainedCfg) -> None:
+    """Ask the hub once for weights that are not cached yet: its client tries for a minute, file after file.
+
+    Raises:
+        ConnectionError: If it does not answer, or not with the file.
+    """
+    if not settings.hf_hub_id:
+        return
+    repository, file = _hub_file(settings.hf_hub_id)
+    if any(isinstance(try_to_load_from_cache(repository, name), str) for name in (file, PICKLED)):
+        return
+    try:
+        get_hf_file_metadata(hf_hub_url(repository, file))
+    except EntryNotFoundError:
+        return  # the hub answers, and timm knows more names
+    except Exception as error:  # those of the client's HTTP library have no class of ours or Python's in common
+        raise ConnectionError(str(error)) from error
+
+
 def weights_place(settings: PretrainedCfg) -> str:
     """Return where timm's weights come from: file and repository of the Hugging Face hub, or an address."""
     if not settings.hf_hub_id:
         return str(settings.url or "an unknown place")
-    hub = settings.hf_hub_id
-    repository, file = (hub, "model.safetensors") if isinstance(hub, str) else hub
+    repository, file = _hub_file(settings.hf_hub_id)
     return f"{file} of {repository}"
+
+
+def _hub_file(hub: str | tuple[str, str]) -> tuple[str, str]:
+    """Return repository and file of what timm calls `hf_hub_id`."""
+    return (hub, "model.safetensors") if isinstance(hub, str) else hub
 
 
 def normalisation_of(config: ModelConfig, channels: int) -> Normalisation:

@@ -18,7 +18,7 @@ def given(make_training_set: Callable[..., str], tmp_path: Path) -> list[str]:
     torch.manual_seed(0)
     model = build_model(CARD.model, channels=1, sides_px=(16, 16), classes=1)
     write_checkpoint(str(tmp_path / "checkpoint"), model, CARD)
-    return ["--checkpoint", str(tmp_path / "checkpoint"), "--images", make_training_set()]
+    return ["--checkpoint", str(tmp_path), "--images", make_training_set()]
 
 
 def test_the_hardest_cases_are_drawn(given: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

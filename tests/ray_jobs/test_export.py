@@ -32,7 +32,19 @@ def test_a_trained_model_goes_on_without_torch(
     checkpoint = checkpoint_folder(str(tmp_path), record.digest)
     out = tmp_path / "onnx"
     conf = ["--config", "conf/export/phantom.yaml"]
-    export.main([*conf, "--checkpoint", checkpoint, "--out", str(out), "--images", folder, "--batch_size", "8"])
+    export.main(
+        [
+            *conf,
+            "--checkpoint",
+            str(tmp_path / record.digest),
+            "--out",
+            str(out),
+            "--images",
+            folder,
+            "--batch_size",
+            "8",
+        ]
+    )
     told = json.loads((out / "export.json").read_text())
     assert told["megabytes"] == pytest.approx((out / "model.onnx").stat().st_size / 1e6)
     assert (told["parameters"], told["checked_on"], told["checked_images"]) == (record.parameters, folder, 8)
@@ -46,6 +58,14 @@ def test_a_trained_model_goes_on_without_torch(
     shown = capsys.readouterr().out.splitlines()
     assert shown[0].startswith(f"{record.parameters:,} parameters, ")
     assert shown[-1] == str(out / "model.onnx")
+
+
+def test_a_failed_record_is_told_as_that(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "record.json").write_text('{"status": "failed", "reason": "the loss is nan in epoch 2"}')
+    with pytest.raises(SystemExit) as ended:
+        export.main(["--checkpoint", str(tmp_path), "--out", str(tmp_path / "out")])
+    assert ended.value.code == 2
+    assert "has no checkpoint, the trial failed: the loss is nan in epoch 2; run it again" in capsys.readouterr().err
 
 
 def test_what_is_no_checkpoint_is_code_2(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

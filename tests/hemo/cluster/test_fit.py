@@ -144,9 +144,19 @@ def test_a_users_error_met_in_a_worker_comes_back_as_it_is(
         train_model(TrainConfig(training_set=folder, out=str(tmp_path), trial=config))
 
 
-def test_what_cannot_work_is_refused_without_ray(
-    make_training_set: Maker, tiny_trial: TrialConfig, tmp_path: Path
+def test_a_finished_trial_is_returned_without_ray(
+    make_training_set: Maker, tiny_trial: TrialConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(fit, "connected", lambda _: pytest.fail("Ray was connected to"))
+    folder, out = make_training_set(), str(tmp_path)
+    finished = run_trial(tiny_trial, folder, out, reporter=QuietReporter(), worker=Worker())
+    assert train_model(TrainConfig(training_set=folder, out=out, trial=tiny_trial)) == finished
+
+
+def test_what_cannot_work_is_refused_without_ray(
+    make_training_set: Maker, tiny_trial: TrialConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fit, "connected", lambda _: pytest.fail("Ray was connected to"))
     out = str(tmp_path / "out")
     wrong = tiny_trial.model_copy(update={"target": "sdh"})
     with pytest.raises(ConfigError, match="'sdh' is no class"):

@@ -61,7 +61,7 @@ def make_checkpoint(folder: Path, conversion: str, channels: tuple[str, ...] = (
 
 def test_shards_and_raw_files_give_the_same_probabilities(conversion, tmp_path):
     checkpoint = make_checkpoint(tmp_path / "checkpoint", conversion)
-    stored = PredictConfig(source=conversion, checkpoint=checkpoint, out=str(tmp_path / "stored"), batch_size=2)
+    stored = PredictConfig(source=conversion, checkpoint=str(tmp_path), out=str(tmp_path / "stored"), batch_size=2)
     raw = PredictConfig(
         source=str(tmp_path / "corpus"), corpus="rsna", checkpoint=checkpoint, out=str(tmp_path / "raw"), batch_size=2
     )

@@ -10,8 +10,12 @@ from hemo.cluster import sweep as sweep_module
 from hemo.cluster.feed import put_training_set
 from hemo.cluster.fit import RAY_FOLDER
 from hemo.cluster.sweep import tune_models
+from hemo.cluster.trial import run_trial
 from hemo.config.tune import TuneConfig
 from hemo.errors import ConfigError, HemoError
+from hemo.learning.figures import QuietReporter
+from hemo.learning.worker import Worker
+from hemo.study.grid import grid_trials
 from hemo.study.progress import read_plans
 from hemo.study.record import read_predictions
 
@@ -74,7 +78,18 @@ def test_a_search_prunes_reads_test_once_and_goes_on_from_its_study(make_trainin
     assert len(more) == 4
 
 
-def test_a_search_holds_test_back_from_all_but_the_chosen(make_training_set, tmp_path):
+def test_a_finished_grid_is_returned_without_ray_and_a_wrong_one_refused(make_training_set, tmp_path, monkeypatch):
+    monkeypatch.setattr(sweep_module, "connected", lambda _: pytest.fail("Ray was connected to"))
+    config = sweep(make_training_set(), tmp_path, grid={"cells": [{"name": "one"}]})
+    (trial,) = grid_trials(config.trial, config.grid)
+    record = run_trial(trial, config.training_set, config.out, reporter=QuietReporter(), worker=Worker())
+    assert tune_models(config) == [record]
+    wrong = sweep(config.training_set, tmp_path, grid={"cells": [{"name": "two", "target": "sdh"}]})
+    with pytest.raises(ConfigError, match="'sdh' is no class"):
+        tune_models(wrong)
+
+
+def test_a_search_holds_test_back_from_all_but_the_chosen(make_training_set, tmp_path, monkeypatch):
     """Three trials run to the end, for the median rule looks at three; the fourth learns nothing and is stopped."""
     rates = [0.01, 0.02, 0.005, 1e-9]
     search = {
@@ -91,6 +106,8 @@ def test_a_search_holds_test_back_from_all_but_the_chosen(make_training_set, tmp
     assert all(set(read_predictions(config.out, r.digest)["split"].to_pylist()) == {"val"} for r in unread)
     assert set(read_predictions(config.out, chosen.digest)["split"].to_pylist()) == {"val", "test"}
     shutil.rmtree(tmp_path / "records" / unread[0].digest)  # its record was lost: it is run again
+    assert [record.digest for record in tune_models(config)] == [record.digest for record in records]
+    monkeypatch.setattr(sweep_module, "connected", lambda _: pytest.fail("Ray was connected to"))
     assert [record.digest for record in tune_models(config)] == [record.digest for record in records]
 
 

@@ -10,7 +10,7 @@ import safetensors.torch
 import torch
 
 from hemo.cluster import trial
-from hemo.cluster.trial import _is_failure, check_trial, checkpoint_folder, run_trial
+from hemo.cluster.trial import _is_failure, _whole_set, check_trial, checkpoint_folder, run_trial
 from hemo.config.metrics import METRICS
 from hemo.config.trial import TrialConfig
 from hemo.curation.card import read_card
@@ -101,6 +101,11 @@ def test_a_part_that_one_of_two_workers_cannot_read_is_told_to_both() -> None:
 
 def _weights_bytes(out: Path, record: TrialRecord) -> int:
     return (out / record.digest / "checkpoint" / "weights.safetensors").stat().st_size
+
+
+@pytest.mark.parametrize(("rows", "told"), [(8, []), (7, ["each step is of all 7 images of train, fewer than"])])
+def test_a_batch_larger_than_the_set_is_told(rows: int, told: list[str]) -> None:
+    assert [sentence.removesuffix(" batch_size 8") for sentence in _whole_set(rows, 8)] == told
 
 
 def test_predictions_are_those_of_the_checkpoint(

@@ -191,6 +191,8 @@ def test_exclusive_classes_share_one_probability() -> None:
         ([0.2, 0.4, 0.4], [0, 1, 1], 0.3),
         ([0.9, 0.1], [0, 1], 0.05),  # wrong way round: all one class is the best, either
         ([0.3, 0.4], [1, 1], 0.5),
+        ([0.0, 0.0, 1.0, 1.0], [1, 1, 0, 0], 1.0),  # none is called above 1; above 0 are two of four, both wrong
+        ([0.0, 0.5, 1.0], [0, 1, 1], 0.25),
     ],
 )
 def test_threshold_of_the_best_balanced_accuracy(

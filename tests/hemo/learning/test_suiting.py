@@ -26,6 +26,16 @@ def test_what_is_not_there_cannot_be_frozen() -> None:
         _check("none", training={"freeze_epochs": 1})
 
 
+def test_a_warm_up_that_never_ends_is_refused() -> None:
+    _check(training={"epochs": 2, "warmup_epochs": 1.5})
+    with pytest.raises(ConfigError, match=r"^trial.training.warmup_epochs: 2 of 2 epochs, .* never comes to its peak"):
+        _check(training={"epochs": 2, "warmup_epochs": 2})
+
+
+def test_a_backbone_that_never_learns_is_a_linear_probe() -> None:
+    _check(training={"epochs": 2, "freeze_epochs": 2})
+
+
 def test_labels_in_between_are_for_losses_that_lead_there() -> None:
     for loss in ("default", "class_weighted", "focal"):
         _check(training={"loss": loss, "label_smoothing": 0.1}, augment={"mixup_alpha": 0.2})

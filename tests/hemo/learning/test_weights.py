@@ -128,7 +128,7 @@ def test_a_checkpoint_is_known_by_its_content_card_included(
 
 
 def test_a_folder_of_something_else_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"is a folder without checkpoint.json; give a record, its checkpoint folder"):
+    with pytest.raises(ConfigError, match=r"has no checkpoint.json\); .* its checkpoint folder, or a file"):
         check_weights(_tiny(str(tmp_path)), 1, (16, 16))
 
 
@@ -165,11 +165,33 @@ def test_imagenet_weights_out_of_reach_name_the_file_to_provide(monkeypatch: pyt
 
     create = timm.create_model
     monkeypatch.setattr(timm, "create_model", lambda *a, **k: unreachable() if k["pretrained"] else create(*a, **k))
-    with pytest.raises(ConfigError, match=r"\(OSError\) from model.safetensors of timm/test_resnet.r160_in1k; .*give"):
-        check_weights(_tiny("imagenet"), 1, (16, 16))
     xception = ModelConfig(backbone="Xception", weights="imagenet")
     with pytest.raises(ConfigError, match=r"from https://.*xception-43020ad28\.pth; where .* give that file as model"):
         check_weights(xception, 1, (32, 32))
+
+
+def test_a_hub_that_does_not_answer_is_asked_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    def silent(url: str) -> None:
+        asked.append(url)
+        raise Exception("no route to host")  # the client's HTTP library has its own errors
+
+    monkeypatch.setattr("hemo.learning.weights.get_hf_file_metadata", silent)
+    monkeypatch.setattr("hemo.learning.weights.try_to_load_from_cache", lambda *_: None)
+    place = r"\(ConnectionError\) from model.safetensors of timm/test_resnet.r160_in1k; .*give that file as model.w"
+    with pytest.raises(ConfigError, match=place):
+        check_weights(_tiny("imagenet"), 1, (16, 16))
+    assert [url.split("timm/")[1] for url in asked] == ["test_resnet.r160_in1k/resolve/main/model.safetensors"]
+
+
+def test_weights_at_hand_are_not_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    create = timm.create_model
+    monkeypatch.setattr(timm, "create_model", lambda *a, **k: create(*a, **{**k, "pretrained": False}))
+    monkeypatch.setattr("hemo.learning.weights.get_hf_file_metadata", lambda _: pytest.fail("the hub was asked"))
+    cached = {"pytorch_model.bin": "/cache/pytorch_model.bin"}
+    monkeypatch.setattr("hemo.learning.weights.try_to_load_from_cache", lambda _, name: cached.get(name))
+    check_weights(_tiny("imagenet"), 1, (16, 16))
 
 
 def test_normalisation_follows_the_weights() -> None:
