@@ -11,11 +11,12 @@ from hemo.cluster.progress import say
 from hemo.cluster.session import connected
 from hemo.cluster.sweep import tune_models
 from hemo.config.pipeline import PipelineConfig
-from hemo.config.trial import ModelConfig
+from hemo.config.trial import TrialConfig
 from hemo.config.tune import TuneConfig
 from hemo.errors import ConfigError, SourceError
 from hemo.imaging.settings import image_settings
-from hemo.learning.suiting import check_size
+from hemo.learning.suiting import check_options, check_size
+from hemo.learning.weights import check_weights
 from hemo.storage import exists, require_writable
 from hemo.study.grid import grid_trials
 from hemo.study.report import write_report
@@ -59,7 +60,7 @@ def check_inputs(config: PipelineConfig) -> None:
         OutputError: If `out` cannot be written.
         SourceError: If there is no source or no label file.
         ConfigError: On an unknown window or backbone, Hounsfield units, a bad pseudonym key, a cell or space that is
-            no trial, or images too small for a backbone.
+            no trial, images too small for a backbone, weights that cannot be had, or options that suit no trial.
     """
     require_writable(config.out)
     if config.phantom is None:
@@ -68,8 +69,13 @@ def check_inputs(config: PipelineConfig) -> None:
     if settings.dtype != "uint8":
         raise ConfigError("convert.pixels: hu16 stores Hounsfield units, which training does not take; use windows")
     channels = len(settings.channels) * (1 + 2 * config.curate.neighbours)
-    for model in _models(config.tune):
+    trials = _trials(config.tune)
+    models = {(trial.model.backbone, trial.model.side_px, trial.model.weights): trial.model for trial in trials}
+    for model in models.values():
         check_size(model, channels, settings.sides_px)
+        check_weights(model, channels, settings.sides_px)
+    for trial in trials:
+        check_options(trial, channels, settings.sides_px)
 
 
 def _require_source(config: PipelineConfig) -> None:
@@ -80,14 +86,13 @@ def _require_source(config: PipelineConfig) -> None:
         raise SourceError(f"curate.labels: {labels} does not exist; give a CSV or Parquet file, or source_class")
 
 
-def _models(config: TuneConfig) -> list[ModelConfig]:
-    """Return the models a sweep will build, each backbone once with each side."""
+def _trials(config: TuneConfig) -> list[TrialConfig]:
+    """Return the cells of a grid; of a search, the trial it varies with each backbone and side of its space."""
     if config.grid is not None:
-        models = [trial.model for trial in grid_trials(config.trial, config.grid)]
-        return list({(model.backbone, model.side_px): model for model in models}.values())
+        return grid_trials(config.trial, config.grid)
     assert config.search is not None  # TuneConfig has one of the two
     search_space(config.trial, config.search)
-    return searched_models(config.trial, config.search)
+    return [config.trial.model_copy(update={"model": model}) for model in searched_models(config.trial, config.search)]
 
 
 def _timed(title: str, run: Callable[[], R]) -> R:
