@@ -1,5 +1,6 @@
 """Metrics to TensorBoard or Weights & Biases while a trial runs. Settings and figures only: never patient data."""
 
+import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -23,6 +24,13 @@ FINAL = "final/"
 """Stands before the figures of the best epoch's weights, at the chosen thresholds."""
 
 
+TENSORBOARD = "tensorboard"
+"""Below the folder of records: a folder a trial."""
+
+DIGEST_SHOWN = 6
+"""Digits of a trial's digest behind its name, which other trials may share."""
+
+
 class Tracker(Protocol):
     """Takes what a trial says of itself."""
 
@@ -44,7 +52,7 @@ class TrackedTrial:
     """A trial, where it is tracked, and what its figures depend on."""
 
     tracking: TrackingConfig
-    out: str  # folder of records; trackers write below `OUT/DIGEST`
+    out: str  # folder of records; W&B writes below `OUT/DIGEST`, TensorBoard below `OUT/tensorboard`
     digest: str  # of the trial; the same trial run again continues its W&B run
     trial: TrialConfig
     card: TrainingSetCard
@@ -119,11 +127,21 @@ def track_test(tracked: TrackedTrial, record: TrialRecord) -> None:
 
 def open_tracker(tracked: TrackedTrial) -> Tracker:
     """Start or continue the trial's run."""
+    if tracked.tracking.backend == "tensorboard":
+        return TensorBoardTracker(tensorboard_folder(tracked), tracked.settings, tracked.worker.device)
     folder = Path(tracked.out, tracked.digest)
     folder.mkdir(parents=True, exist_ok=True)
-    if tracked.tracking.backend == "tensorboard":
-        return TensorBoardTracker(folder / "tensorboard", tracked.settings, tracked.worker.device)
     return WandbTracker(tracked.tracking, folder, tracked.settings, tracked.card, tracked.say)
+
+
+def tensorboard_folder(tracked: TrackedTrial) -> Path:
+    """Return where a trial's event files lie: TensorBoard shows a folder's path as the name of the run.
+
+    A trial that was renamed since goes on in the folder it had.
+    """
+    runs, digest = Path(tracked.out, TENSORBOARD), tracked.digest[:DIGEST_SHOWN]
+    name = re.sub(r"[^\w ,.()=+-]", "_", tracked.trial.name or tracked.trial.model.backbone)
+    return next(runs.glob(f"* {digest}"), runs / f"{name} {digest}")
 
 
 class ForgivenTracker:

@@ -1,12 +1,21 @@
 """What trackers are told, and that none of their faults harms a trial."""
 
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from hemo.cluster.track import TrackedTrial, check_tracking, flat_figures, flat_settings, summary_of, track_trial
+from hemo.cluster.track import (
+    TrackedTrial,
+    check_tracking,
+    flat_figures,
+    flat_settings,
+    summary_of,
+    tensorboard_folder,
+    track_trial,
+)
 from hemo.cluster.trial import run_trial
 from hemo.config.train import TrackingConfig
 from hemo.config.trial import ModelConfig, TrialConfig
@@ -80,11 +89,13 @@ def test_tensorboard_holds_each_epochs_figures_and_the_trials_end(
     began = time.time()
     record = run(tracked, training_set, listener)
     assert listener.seen == [1, 2, 3]
-    shown = scalars(tmp_path / "out" / record.digest / "tensorboard")
+    (folder,) = (tmp_path / "out" / "tensorboard").iterdir()
+    assert folder.name == f"{tiny_trial.model.backbone} {record.digest[:6]}"  # it has no name
+    shown = scalars(folder)
     for name in ("loss", "accuracy"):
         assert shown[f"val_{name}"] == [(it.epoch, pytest.approx(it.val[name])) for it in record.epochs]
     assert "_timestamp" not in shown
-    assert all(began < moment < time.time() for moment in walltimes(tmp_path / "out" / record.digest / "tensorboard"))
+    assert all(began < moment < time.time() for moment in walltimes(folder))
     runtimes = [value for _, value in shown["_runtime"]]
     assert runtimes == sorted(runtimes)
     assert runtimes[0] > 0
@@ -94,14 +105,23 @@ def test_tensorboard_holds_each_epochs_figures_and_the_trials_end(
     assert said == []
 
 
+def test_a_renamed_trial_goes_on_in_the_folder_it_had_and_names_fit_a_folder(
+    tmp_path: Path, make_training_set: Maker, tiny_trial: TrialConfig
+) -> None:
+    tracked = tracked_trial(TrackingConfig(), tmp_path, make_training_set(), tiny_trial, [])
+    renamed = replace(tracked, trial=tiny_trial.model_copy(update={"name": "../lr 1e-05, F-D(8)"}))
+    assert tensorboard_folder(renamed) == tmp_path / "tensorboard" / f".._lr 1e-05, F-D(8) {tracked.digest[:6]}"
+    tensorboard_folder(renamed).mkdir(parents=True)
+    assert tensorboard_folder(tracked) == tensorboard_folder(renamed)
+
+
 def test_a_tracker_that_fails_is_told_of_once_and_the_trial_goes_on(
     tmp_path: Path, make_training_set: Maker, tiny_trial: TrialConfig
 ) -> None:
     listener, said, training_set = Listener(), list[str](), make_training_set()
     tracked = tracked_trial(TrackingConfig(backend="tensorboard"), tmp_path / "out", training_set, tiny_trial, said)
-    folder = tmp_path / "out" / tracked.digest
-    folder.mkdir(parents=True)
-    (folder / "tensorboard").write_text("in the way")
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "tensorboard").write_text("in the way")
     record = run(tracked, training_set, listener)
     assert (record.status, listener.seen) == ("complete", [1, 2, 3])
     (line,) = said
