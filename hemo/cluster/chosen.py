@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import pyarrow as pa
 import torch
 
-from hemo.cluster.trial import checkpoint_folder, judged_fields, split_predictions
+from hemo.cluster.trial import checkpoint_folder, judged_fields, one_sided, split_predictions
 from hemo.config.tune import SearchConfig
 from hemo.errors import HemoError, SourceError, TrialError
 from hemo.learning.checkpoint import load_checkpoint
@@ -80,7 +80,9 @@ def with_test(record: TrialRecord, out: str, data: TrialData, worker: Worker) ->
     figures = judge(record.config.task, splits.classes, logits, splits.test, loss, record.thresholds)
     fields = judged_fields({"test": figures})
     told = {name: {**getattr(record, name), **by_split} for name, by_split in fields.items()}
-    tested = record.model_copy(update={**told, "rows": {**record.rows, "test": len(splits.test)}})
+    new = [sentence for sentence in one_sided(splits, record.config.task) if sentence not in record.reductions]
+    rows, reductions = {**record.rows, "test": len(splits.test)}, (*record.reductions, *new)
+    tested = record.model_copy(update={**told, "rows": rows, "reductions": reductions})
     known = read_predictions(out, record.digest)
     write_record(out, tested, pa.concat_tables([known, split_predictions("test", splits.test, logits.cpu().numpy())]))
     return tested

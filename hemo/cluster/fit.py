@@ -55,7 +55,6 @@ def train_model(config: TrainConfig, shared: SharedTrainingSet | None = None) ->
     digest = record_digest(config.trial, card.digest)
     if finished := finished_record(config.trial, digest, config.out):
         return finished
-    remove(join(config.out, digest, "record.json"))  # of an earlier failure: what is there afterwards is new
     with connected(config.cluster):
         _train(config, card, digest, shared)
     remove(join(config.out, digest, RAY_FOLDER))
@@ -68,6 +67,7 @@ def train_model(config: TrainConfig, shared: SharedTrainingSet | None = None) ->
 def _train(config: TrainConfig, card: TrainingSetCard, digest: str, shared: SharedTrainingSet | None) -> None:
     """Run the trial to its record; where the workers are lost for good, the record says that."""
     gpus = gpus_per_worker(config.workers)
+    remove(join(config.out, digest, "record.json"))  # of an earlier failure: what is there afterwards is new
     try:
         _run_workers(config, digest, gpus, shared or put_training_set(config.training_set, config.feed))
     except TrainingFailedError as error:

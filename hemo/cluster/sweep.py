@@ -174,7 +174,8 @@ def _tested(records: list[TrialRecord], config: TuneConfig) -> list[TrialRecord]
     with connected(config.cluster):
         gpus = gpus_per_trial_worker(config)
         task = ray.remote(num_cpus=config.workers.cpus, num_gpus=gpus)(_read_test)
-        tested = {record.digest: ray.get(task.remote(record, config, gpus)) for record in lacking}
+        found = ray.get([task.remote(record, config, gpus) for record in lacking])
+    tested = {record.digest: record for record in found}
     return [tested.get(record.digest, record) for record in records]
 
 

@@ -1,7 +1,6 @@
 """Metrics to TensorBoard or Weights & Biases while a trial runs. Settings and figures only: never patient data."""
 
 import re
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -185,21 +184,18 @@ class TrackedReporter:
         """Stand between a fit and its reporter."""
         self._tracker = tracker
         self._reporter = reporter
-        self._began = time.time()
 
     def epoch(self, figures: EpochFigures) -> bool:
         """Log, then ask the reporter whether to go on."""
-        now = time.time()
-        clock = {"_timestamp": now, "_runtime": now - self._began}
-        self._tracker.log({**flat_figures(figures), **clock}, figures.epoch)
+        self._tracker.log(flat_figures(figures), figures.epoch)
         return self._reporter.epoch(figures)
 
 
 def flat_figures(figures: EpochFigures) -> dict[str, float]:
     """Return one epoch's numbers by name: `train_loss`, `val_auroc`, `learning_rate`, `epoch_seconds` and so on."""
+    renamed = {"seconds": "epoch_seconds", "timestamp": "_timestamp", "runtime_seconds": "_runtime"}
     told = vars(figures).items()
-    values = {name: float(value) for name, value in told if name not in ("seconds", "train", "val")}
-    values["epoch_seconds"] = figures.seconds
+    values = {renamed.get(name, name): float(value) for name, value in told if name not in ("train", "val")}
     for split, metrics in (("train", figures.train), ("val", figures.val)):
         values |= {f"{split}_{name}": value for name, value in metrics.items()}
     return values

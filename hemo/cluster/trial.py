@@ -239,7 +239,7 @@ def _record(
         "reductions": [
             *card.reductions,
             *_left_out(splits),
-            *_one_sided(splits, config.task),
+            *one_sided(splits, config.task),
             *_whole_set(len(splits.train), config.training.batch_size),
         ],
         "rows": {name: len(examples) for name, examples in splits.by_name.items()},
@@ -272,7 +272,7 @@ def _left_out(splits: Splits) -> list[str]:
     ]
 
 
-def _one_sided(splits: Splits, task: str) -> list[str]:
+def one_sided(splits: Splits, task: str) -> list[str]:
     """Return a sentence for each split with classes that all of its images have, or none has."""
     sentences = []
     for name, examples in splits.by_name.items():

@@ -108,8 +108,9 @@ def read_state(location: str) -> dict[str, Any] | None:
     """
     if not exists(location):
         return None
+    content = read_bytes(location)
     try:
-        state: dict[str, Any] = torch.load(io.BytesIO(read_bytes(location)), map_location="cpu", weights_only=True)
+        state: dict[str, Any] = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
     except Exception as error:  # an unpickler raises whatever damaged bytes lead it to
         raise SourceError(f"{location} is damaged; remove it, and the trial begins anew") from error
     return state

@@ -141,11 +141,13 @@ def _resume(run: Fit, state_at: str) -> Progress:
         run.optimizer.load_state_dict(state["optimizer"])
         if run.average is not None:
             run.average.module.load_state_dict(state["average"])
-    except (KeyError, RuntimeError, ValueError) as error:
+        progress = state["progress"]
+        epochs = tuple(EpochFigures(**figures) for figures in progress.pop("epochs"))
+        return Progress(epochs=epochs, **progress)
+    except torch.OutOfMemoryError:
+        raise
+    except (KeyError, TypeError, RuntimeError, ValueError) as error:
         raise SourceError(f"{state_at} is of another version of hemo; remove it, and the trial begins anew") from error
-    progress = state["progress"]
-    epochs = tuple(EpochFigures(**figures) for figures in progress.pop("epochs"))
-    return Progress(epochs=epochs, **progress)
 
 
 def _save(run: Fit, progress: Progress, state_at: str) -> None:

@@ -42,7 +42,8 @@ def build_optimizer(module: nn.Module, config: TrainingConfig, device: torch.dev
     groups: list[dict[str, Any]] = [{"params": list(module.parameters())}]
     if config.layer_decay < 1:
         groups = layer_groups(module, config.layer_decay)
-    groups = [part for group in groups for part in _by_decay(group, config.weight_decay, spared(module))]
+    without = spared(module)
+    groups = [part for group in groups for part in _by_decay(group, config.weight_decay, without)]
     if config.optimizer == "adam":
         return torch.optim.Adam(groups, lr=rate, fused=fused)
     if config.optimizer == "adamw":

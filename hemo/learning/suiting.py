@@ -33,7 +33,7 @@ def check_options(config: TrialConfig, channels: int, sides_px: tuple[int, int])
     """
     _check_soft_labels(config)
     training, backbone = config.training, config.model.backbone
-    if training.warmup_epochs >= training.epochs:
+    if training.warmup_epochs > training.epochs:
         raise ConfigError(
             f"trial.training.warmup_epochs: {training.warmup_epochs:g} of {training.epochs} epochs, the learning rate "
             "never comes to its peak; give fewer warmup_epochs or more epochs"

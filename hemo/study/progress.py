@@ -75,9 +75,9 @@ def write_plan(folder: str, plan: SweepPlan) -> None:
 
 def write_choice(folder: str, name: str, digest: str) -> None:
     """Say in a search's plan which trial it chose; where the plan was removed, the record alone says it."""
-    for plan in read_plans(folder):
-        if plan.name == name:
-            write_plan(folder, plan.model_copy(update={"chosen": digest}))
+    place = join(folder, PLANS, f"{name}.json")
+    if exists(place):
+        write_plan(folder, _read(place, SweepPlan).model_copy(update={"chosen": digest}))
 
 
 def read_plans(folder: str) -> list[SweepPlan]:

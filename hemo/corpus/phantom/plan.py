@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
@@ -184,8 +185,9 @@ def _set_traps(rng: np.random.Generator, plans: tuple[SlicePlan, ...]) -> tuple[
 
 
 def _spoil(rng: np.random.Generator, plans: tuple[SlicePlan, ...], fraction: float) -> tuple[SlicePlan, ...]:
-    """Spoil a share of the sound slices; what blood they had stays in their label."""
-    sound = [index for index, plan in enumerate(plans) if plan.fault is None]
+    """Spoil a share of the sound slices, twins apart; what blood they had stays in their label."""
+    shown = Counter(plan.scene.noise_seed for plan in plans)
+    sound = [at for at, plan in enumerate(plans) if plan.fault is None and shown[plan.scene.noise_seed] == 1]
     drawn = rng.permutation(sound)[: round(fraction * len(plans))]
     faults = dict(zip(drawn.tolist(), itertools.cycle(SPOILING), strict=False))
     return tuple(replace(plan, fault=faults.get(index, plan.fault)) for index, plan in enumerate(plans))

@@ -40,6 +40,7 @@ def test_labels_and_card_agree(corpus):
         assert table.values[:, table.classes.index(name)].sum() == count
     assert 8 <= card["positive"]["any"] <= 16
     assert card["faults"] == {"constant": 1, "noise": 1, "photographed": 1, "truncated": 1}
+    assert "spoiled_fraction" not in card["config"]  # as in corpora of before it could be asked for
 
 
 def test_a_complete_corpus_is_left_alone(corpus, capsys):

@@ -98,9 +98,9 @@ def test_what_a_stage_raises_ends_the_line(calls: Calls, tmp_path: Path, monkeyp
             "images of 64 x 64 px cannot be shrunk to 65 px, it wants at most 64",
         ),
         (
-            {"tune": {"grid": {"axes": {"training.warmup_epochs": [1, 3]}}, "trial": {"training": {"epochs": 3}}}},
+            {"tune": {"grid": {"axes": {"training.warmup_epochs": [1, 4]}}, "trial": {"training": {"epochs": 3}}}},
             ConfigError,
-            "warmup_epochs: 3 of 3 epochs, the learning rate never comes to its peak",
+            "warmup_epochs: 4 of 3 epochs, the learning rate never comes to its peak",
         ),
         ({"tune": {"trial": {"model": {"weights": "/nowhere.pt"}}}}, ConfigError, "model.weights: /nowhere.pt"),
         ({"convert": {"windows": ["brian"]}}, ConfigError, "brian"),

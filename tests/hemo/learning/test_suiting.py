@@ -27,9 +27,9 @@ def test_what_is_not_there_cannot_be_frozen() -> None:
 
 
 def test_a_warm_up_that_never_ends_is_refused() -> None:
-    _check(training={"epochs": 2, "warmup_epochs": 1.5})
-    with pytest.raises(ConfigError, match=r"^trial.training.warmup_epochs: 2 of 2 epochs, .* never comes to its peak"):
-        _check(training={"epochs": 2, "warmup_epochs": 2})
+    _check(training={"epochs": 2, "warmup_epochs": 2})  # the last step has the peak
+    with pytest.raises(ConfigError, match=r"^trial.training.warmup_epochs: 3 of 2 epochs, .* never comes to its peak"):
+        _check(training={"epochs": 2, "warmup_epochs": 3})
 
 
 def test_a_backbone_that_never_learns_is_a_linear_probe() -> None:

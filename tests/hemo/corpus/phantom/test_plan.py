@@ -59,6 +59,8 @@ def test_a_share_of_the_sound_slices_is_spoiled_and_keeps_its_blood(traps):
     changed = [(before, after) for before, after in zip(sound, spoiled, strict=True) if before.fault != after.fault]
     assert Counter(after.fault for _, after in changed) == dict.fromkeys(SPOILING, 30)
     assert not any(before.fault for before, _ in changed)
+    drawn = Counter(plan.scene.noise_seed for plan in sound)
+    assert all(drawn[before.scene.noise_seed] == 1 for before, _ in changed)  # twins stay alike
     assert [plan.scene.lesions for plan in spoiled] == [plan.scene.lesions for plan in sound]
     assert 0.25 < np.mean([bool(after.scene.lesions) for _, after in changed]) < 0.6
 
