@@ -71,7 +71,7 @@ def make_phantom(config: PhantomConfig) -> str:
 
 
 def _deciding(config: PhantomConfig) -> dict[str, Any]:
-    """Return what decides the bytes; of spoiled slices nothing where there are none: older cards say nothing of them."""
+    """Return what decides the bytes; of spoiled slices nothing where there are none: older cards say nothing."""
     unsaid = {"out", "cluster"} if config.spoiled_fraction else {"out", "cluster", "spoiled_fraction"}
     return {"version": VERSION, **config.model_dump(mode="json", exclude=unsaid)}
 

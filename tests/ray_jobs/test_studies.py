@@ -44,7 +44,8 @@ def accuracy(record: dict) -> float:
 def test_a_study_has_nothing_to_complain_of_but_the_weights(study, tmp_path):
     """Sides, backbones and grid fit together; nothing is converted or trained."""
     (tmp_path / "corpus").mkdir()
-    check_inputs(load_config(PipelineConfig, command(study, tmp_path), job="pipeline"))
+    words = [*command(study, tmp_path), "--tune.trial.model.weights", "none"]
+    check_inputs(load_config(PipelineConfig, words, job="pipeline"))
 
 
 def test_digits_in_idx_files(ray_cluster, tmp_path):
