@@ -20,7 +20,7 @@ from hemo.learning.weights import check_weights
 from hemo.storage import exists, require_writable
 from hemo.study.grid import grid_trials
 from hemo.study.report import write_report
-from hemo.study.space import search_space, searched_models
+from hemo.study.space import search_space, searched_trials
 
 R = TypeVar("R")
 
@@ -87,12 +87,12 @@ def _require_source(config: PipelineConfig) -> None:
 
 
 def _trials(config: TuneConfig) -> list[TrialConfig]:
-    """Return the cells of a grid; of a search, the trial it varies with each backbone and side of its space."""
+    """Return the cells of a grid; of a search, trials that have every choice of its space between them."""
     if config.grid is not None:
         return grid_trials(config.trial, config.grid)
     assert config.search is not None  # TuneConfig has one of the two
     search_space(config.trial, config.search)
-    return [config.trial.model_copy(update={"model": model}) for model in searched_models(config.trial, config.search)]
+    return [trial for _, trial in searched_trials(config.trial, config.search)]
 
 
 def _timed(title: str, run: Callable[[], R]) -> R:

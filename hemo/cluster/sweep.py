@@ -22,19 +22,17 @@ from hemo.cluster.trial import check_trial, finished_record
 from hemo.cluster.tuning import run_trials
 from hemo.config.digest import digest_of
 from hemo.config.trial import TrialConfig
-from hemo.config.tune import Choices, GridConfig, SearchConfig, TuneConfig
+from hemo.config.tune import GridConfig, SearchConfig, TuneConfig
 from hemo.curation.card import TrainingSetCard, read_card
 from hemo.errors import ConfigError, HemoError
 from hemo.learning.examples import task_classes
 from hemo.learning.figures import to_stderr
 from hemo.learning.images import read_training_set
-from hemo.learning.suiting import check_size
 from hemo.storage import join, remove, require_writable
 from hemo.study.grid import grid_trials
-from hemo.study.overrides import changed
 from hemo.study.progress import PlannedTrial, SweepPlan, write_choice, write_plan
 from hemo.study.record import TrialRecord, has_record, is_finished, read_record, record_digest, write_record
-from hemo.study.space import point_trial, search_space, searched_models
+from hemo.study.space import point_trial, search_space, searched_trials
 
 
 def tune_models(config: TuneConfig) -> list[TrialRecord]:
@@ -204,25 +202,19 @@ def _grid_name(config: TuneConfig, training_set_digest: str) -> str:
 
 
 def _check_space(config: TuneConfig, search: SearchConfig, card: TrainingSetCard) -> None:
-    """Refuse a search whose trials or metric cannot work, each choice on its own, and pairs of backbone and side."""
+    """Refuse a search whose trials or metric cannot work."""
     if config.workers.count > 1:
         raise ConfigError(
             f"workers.count: a search runs each trial on one worker, not {config.workers.count}; "
             "set workers.count to 1, or write the cells as a grid"
         )
-    _check(config, config.trial, card, "trial")
+    for where, trial in searched_trials(config.trial, search):
+        _check(config, trial, card, where)
     val, classes = card.splits["val"], task_classes(config.trial, card)
     if "val_auroc" in search.optimised and not any(0 < val.positives.get(name, 0) < val.rows for name in classes):
         raise ConfigError(
             f"search: val_auroc needs both labels of {', '.join(classes)} in the validation split; use val_loss"
         )
-    for key, values in search.space.items():
-        for value in values.choices if isinstance(values, Choices) else ():
-            where = f"search.space: {key} {value}"
-            _check(config, changed(config.trial, {key: value}, origin=where), card, where)
-    for model in searched_models(config.trial, search):
-        with _in(f"search.space: model.backbone {model.backbone} with model.side_px {model.side_px}"):
-            check_size(model, len(card.channels), (card.height_px, card.width_px))
 
 
 def _check(config: TuneConfig, trial: TrialConfig, card: TrainingSetCard, where: str) -> None:

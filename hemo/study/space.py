@@ -12,6 +12,9 @@ from hemo.config.tune import Choices, Range, SearchConfig
 from hemo.errors import ConfigError
 from hemo.study.overrides import changed, flattened, in_words
 
+PAIRED = ("model.backbone", "model.side_px")
+"""Fields that depend on each other: a backbone has a smallest side."""
+
 
 def search_space(base: TrialConfig, search: SearchConfig) -> dict[str, BaseDistribution]:
     """Return Optuna's distribution of every searched field, by its dotted key.
@@ -49,11 +52,36 @@ def point_trial(base: TrialConfig, point: Mapping[str, Any]) -> TrialConfig:
     return trial.model_copy(update={"name": in_words(trial, sorted(point, key=list(_leaves()).index))})
 
 
-def searched_models(base: TrialConfig, search: SearchConfig) -> list[ModelConfig]:
-    """Return a model for every pair of a backbone and a side that a search may draw; of a range of sides its ends.
+def searched_trials(base: TrialConfig, search: SearchConfig) -> list[tuple[str, TrialConfig]]:
+    """Return trials that have every choice of the space between them, each below the words that say where it is from.
 
-    The two depend on each other: a backbone has a smallest side.
+    Each backbone is there with each side, for a search may draw them together; other choices are with the first pair.
+
+    Args:
+        base: What every trial starts from.
+        search: Its space.
     """
+    pairs = [
+        (_pair_in_words(model, search), base.model_copy(update={"model": model}))
+        for model in _searched_models(base, search)
+    ]
+    _, first = pairs[0]
+    others = [
+        (f"search.space: {key} {value}", {key: value})
+        for key, values in search.space.items()
+        for value in (values.choices if isinstance(values, Choices) and key not in PAIRED else ())
+    ]
+    return [*pairs, *((where, changed(first, change, origin=where)) for where, change in others)]
+
+
+def _pair_in_words(model: ModelConfig, search: SearchConfig) -> str:
+    values = {"model.backbone": model.backbone, "model.side_px": model.side_px}
+    drawn = [f"{key} {values[key]}" for key in PAIRED if key in search.space]
+    return f"search.space: {' with '.join(drawn)}" if drawn else "trial"
+
+
+def _searched_models(base: TrialConfig, search: SearchConfig) -> list[ModelConfig]:
+    """Return a model for every pair of a backbone and a side that a search may draw; of a range of sides its ends."""
     backbones = search.space.get("model.backbone")
     names = backbones.choices if isinstance(backbones, Choices) else (base.model.backbone,)
     values = search.space.get("model.side_px")

@@ -102,6 +102,11 @@ def test_what_a_stage_raises_ends_the_line(calls: Calls, tmp_path: Path, monkeyp
             ConfigError,
             "warmup_epochs: 4 of 3 epochs, the learning rate never comes to its peak",
         ),
+        (
+            {"tune": {"grid": None, "search": {"space": {"model.weights": {"choices": ["none", "/nowhere.pt"]}}}}},
+            ConfigError,
+            "model.weights: /nowhere.pt",
+        ),
         ({"tune": {"trial": {"model": {"weights": "/nowhere.pt"}}}}, ConfigError, "model.weights: /nowhere.pt"),
         ({"convert": {"windows": ["brian"]}}, ConfigError, "brian"),
         ({"convert": {"pixels": "hu16"}}, ConfigError, "hu16 stores Hounsfield units.*use windows"),

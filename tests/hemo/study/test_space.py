@@ -6,7 +6,7 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution, Int
 from hemo.config.trial import TrialConfig
 from hemo.config.tune import SearchConfig
 from hemo.errors import ConfigError
-from hemo.study.space import point_trial, search_space, searched_models
+from hemo.study.space import point_trial, search_space, searched_trials
 
 
 def search(space, **fields):
@@ -102,7 +102,8 @@ def test_a_strength_that_makes_a_share_too_large_is_refused():
 
 
 def models(space):
-    return [(model.backbone, model.side_px) for model in searched_models(TrialConfig(), search(space))]
+    trials = [trial for _, trial in searched_trials(TrialConfig(), search(space))]
+    return [(trial.model.backbone, trial.model.side_px) for trial in trials]
 
 
 def test_every_backbone_is_searched_with_every_side():
@@ -112,3 +113,24 @@ def test_every_backbone_is_searched_with_every_side():
     assert models({"model.side_px": {"low": 32, "high": 64}}) == [("resnet18", 32), ("resnet18", 64)]
     assert models({"model.side_px": {"low": 0, "high": 64}}) == [("resnet18", 1), ("resnet18", 64)]
     assert models({"model.dropout": {"low": 0, "high": 0.5}}) == [("resnet18", 0)]
+
+
+def test_other_choices_are_with_a_pair_that_is_drawn_and_say_where_they_are_from():
+    """InceptionV3 takes no images of 64 px, the side of the base: nothing is to be checked with that."""
+    base = TrialConfig(model={"side_px": 64})
+    space = {
+        "model.backbone": {"choices": ["InceptionV3"]},
+        "model.side_px": {"choices": [96, 128]},
+        "training.optimizer": {"choices": ["adam", "sgd"]},
+        "model.dropout": {"low": 0, "high": 0.5},
+    }
+    found = searched_trials(base, search(space))
+    assert [(where, trial.model.side_px, trial.training.optimizer) for where, trial in found] == [
+        ("search.space: model.backbone InceptionV3 with model.side_px 96", 96, "adam"),
+        ("search.space: model.backbone InceptionV3 with model.side_px 128", 128, "adam"),
+        ("search.space: training.optimizer adam", 96, "adam"),
+        ("search.space: training.optimizer sgd", 96, "sgd"),
+    ]
+    assert [where for where, _ in searched_trials(base, search({"model.dropout": {"low": 0, "high": 0.5}}))] == [
+        "trial"
+    ]
