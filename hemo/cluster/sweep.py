@@ -1,7 +1,7 @@
 """A grid or a search, by Ray Tune: one record a trial, whatever becomes of it."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from typing import Any
 
 import ray
@@ -219,16 +219,9 @@ def _check_space(config: TuneConfig, search: SearchConfig, card: TrainingSetCard
 
 def _check(config: TuneConfig, trial: TrialConfig, card: TrainingSetCard, where: str) -> None:
     """Refuse one trial of a sweep that cannot work, and say which it is."""
-    with _in(where):
+    try:
         check_trial(trial, card)
         check_workers(training_job(config, trial), card)
-
-
-@contextmanager
-def _in(where: str) -> Iterator[None]:
-    """Say in an error which part of a sweep it is about."""
-    try:
-        yield
     except HemoError as error:
         error.add_note(f"in {where}")
         raise
