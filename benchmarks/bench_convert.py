@@ -33,11 +33,11 @@ from replicas import replicated_corpus
 from hemo.cluster.convert import convert_corpus
 from hemo.cluster.process import set_up_decoding
 from hemo.cluster.session import connected
-from hemo.config.cluster import ClusterConfig
 from hemo.config.convert import ConvertConfig
+from hemo.config.types import ClusterConfig
 from hemo.corpus.sources import list_corpus
-from hemo.imaging.pseudonym import Pseudonymiser
 from hemo.imaging.settings import image_settings
+from hemo.pseudonym import Pseudonymiser
 from hemo.shards.manifest import Manifest, Unit, update_manifest
 from hemo.shards.unit import UnitTask, build_shard
 from hemo.storage import join, write_bytes

@@ -45,9 +45,9 @@ from torch.utils.data import DataLoader, Dataset
 from hemo.cluster.convert import convert_corpus
 from hemo.cluster.curate import curate_corpus
 from hemo.cluster.session import connected
-from hemo.config.cluster import ClusterConfig
 from hemo.config.convert import ConvertConfig
 from hemo.config.curate import CurateConfig
+from hemo.config.types import ClusterConfig
 from hemo.curation.card import read_card
 from hemo.learning.batch import device_batches
 from hemo.learning.examples import Examples

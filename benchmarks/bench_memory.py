@@ -22,7 +22,7 @@ from replicas import replicated_corpus
 from two_nodes import descendants
 
 from hemo.cluster.session import connected
-from hemo.config.cluster import ClusterConfig
+from hemo.config.types import ClusterConfig
 
 POLL_S = 0.1
 TASK_TITLE = b"ray::FlatMap("

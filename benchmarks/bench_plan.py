@@ -20,9 +20,8 @@ from replicas import replicated_corpus
 from hemo.cluster.convert import convert_corpus
 from hemo.cluster.plan import plan_conversion
 from hemo.cluster.session import connected
-from hemo.config.cluster import ClusterConfig
-from hemo.config.convert import ConvertConfig
-from hemo.config.plan import PlanConfig
+from hemo.config.convert import ConvertConfig, PlanConfig
+from hemo.config.types import ClusterConfig
 
 TIMES_LARGER = 5
 

@@ -26,11 +26,11 @@ from benchmarks.damaged_files import Damaged, damaged, seeds_below, valid_photos
 from hemo.imaging.dicom import images_of_dicom, quiet_pydicom
 from hemo.imaging.image import Image, Reject
 from hemo.imaging.photo import images_of_photo
-from hemo.imaging.pseudonym import Pseudonymiser, pseudonymiser
 from hemo.imaging.quality import FLAGS
 from hemo.imaging.rejects import REASONS
 from hemo.imaging.settings import ImageSettings
 from hemo.imaging.windows import resolve_windows
+from hemo.pseudonym import Pseudonymiser, pseudonymiser
 
 PATIENCE_S = 120.0  # until a worker is given up, on a busy machine; what counts as slow is CPU time
 

@@ -25,8 +25,8 @@ import numpy as np
 import pyarrow.parquet as pq
 from two_nodes import TwoNodes, two_nodes
 
-from hemo.corpus.phantom.plan import plan_corpus
-from hemo.corpus.phantom.slice_file import make_slice_file
+from hemo.synthetic.plan import plan_corpus
+from hemo.synthetic.slice_file import make_slice_file
 
 KINDS = ("worker", "driver", "node", "ctrl-c")
 STARTS_AT_MOST = 5

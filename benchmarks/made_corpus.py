@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from hemo.config.convert import ConvertConfig
 from hemo.corpus.labels import RSNA_CLASSES, LabelTable
-from hemo.imaging.pseudonym import Pseudonymiser
 from hemo.imaging.settings import ImageSettings, image_settings
+from hemo.pseudonym import Pseudonymiser
 from hemo.shards.card import ConversionCard
 from hemo.shards.footer import ShardFooter, unit_digest
 from hemo.shards.manifest import Unit

@@ -8,8 +8,8 @@ Prints a table: the sources' backbones, or timm's whose name has a part in it. D
 
 from collections.abc import Sequence
 
-from hemo.config.backbones import BackbonesConfig
 from hemo.config.load import load_config
+from hemo.config.report import BackbonesConfig
 from hemo.learning.catalogue import as_lines, listed_backbones
 from ray_jobs.door import door
 

@@ -8,7 +8,7 @@ there is one. The last line printed is the folder.
 
 from collections.abc import Sequence
 
-from hemo.config.explain import ExplainConfig
+from hemo.config.inference import ExplainConfig
 from hemo.config.load import load_config
 from hemo.learning.explain import explain_cases
 from ray_jobs.door import door

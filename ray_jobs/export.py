@@ -9,7 +9,7 @@ neither Ray nor a GPU. The last line printed is the model.
 from collections.abc import Sequence
 
 from hemo.cluster.export import MODEL, ExportCard, export_checkpoint
-from hemo.config.export import ExportConfig
+from hemo.config.inference import ExportConfig
 from hemo.config.load import load_config
 from hemo.storage import join
 from ray_jobs.door import door

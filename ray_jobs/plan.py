@@ -10,8 +10,8 @@ from collections.abc import Sequence
 
 from hemo.cluster.plan import plan_conversion
 from hemo.cluster.session import connected
+from hemo.config.convert import PlanConfig
 from hemo.config.load import load_config
-from hemo.config.plan import PlanConfig
 from ray_jobs.door import door
 
 

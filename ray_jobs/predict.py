@@ -11,8 +11,8 @@ from collections.abc import Sequence
 
 from hemo.cluster.predict import predict_corpus
 from hemo.cluster.session import connected
+from hemo.config.inference import PredictConfig
 from hemo.config.load import load_config
-from hemo.config.predict import PredictConfig
 from ray_jobs.door import door
 
 

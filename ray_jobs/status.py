@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 
 from hemo.config.load import load_config
-from hemo.config.status import StatusConfig
+from hemo.config.report import StatusConfig
 from hemo.study.status import read_status, status_text
 from ray_jobs.door import door
 

@@ -23,7 +23,7 @@ def shared_data() -> Path:
 def ray_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """One local Ray with two CPUs for the whole session, in its own directory."""
     from hemo.cluster.session import connected
-    from hemo.config.cluster import ClusterConfig
+    from hemo.config.types import ClusterConfig
 
     os.environ["WANDB_MODE"] = "offline"  # workers inherit it: a developer's key is not used
     with connected(ClusterConfig(address="local", cpus=2, temp_dir=str(tmp_path_factory.mktemp("ray")))):

@@ -8,21 +8,16 @@ from pathlib import Path
 import pytest
 
 from hemo.cluster.trial import check_trial
-from hemo.config.backbones import BackbonesConfig
-from hemo.config.convert import ConvertConfig
+from hemo.config.convert import ConvertConfig, PlanConfig
 from hemo.config.curate import CurateConfig
-from hemo.config.explain import ExplainConfig
-from hemo.config.export import ExportConfig
-from hemo.config.fields import Config
+from hemo.config.inference import ExplainConfig, ExportConfig, PredictConfig
 from hemo.config.load import load_config
 from hemo.config.phantom import PhantomConfig
 from hemo.config.pipeline import PipelineConfig
-from hemo.config.plan import PlanConfig
-from hemo.config.predict import PredictConfig
-from hemo.config.report import ReportConfig
-from hemo.config.status import StatusConfig
+from hemo.config.report import BackbonesConfig, ReportConfig, StatusConfig
 from hemo.config.train import TrainConfig
 from hemo.config.tune import TuneConfig
+from hemo.config.types import Config
 from hemo.corpus.labels import RSNA_CLASSES
 from hemo.curation.card import read_card
 

@@ -34,7 +34,7 @@ def test_the_project_keeps_its_rules(checkout: Path) -> None:
 @pytest.mark.parametrize(
     ("room", "planted", "contract"),
     [
-        ("hemo/storage.py", "import hemo.config.digest", "Imports point down BROKEN"),
+        ("hemo/storage.py", "import hemo.digest", "Imports point down BROKEN"),
         ("hemo/learning/__init__.py", "import hemo.study.record", "Imports point down BROKEN"),
         ("hemo/study/record.py", "import hemo.learning", "Imports point down BROKEN"),
         ("hemo/cluster/session.py", "import ray_jobs.door", "Imports point down BROKEN"),

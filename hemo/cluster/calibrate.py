@@ -12,7 +12,7 @@ import ray
 
 from hemo.cluster.data import data_context
 from hemo.cluster.units import Outcome, UnitFailure, convert_batch, convert_units
-from hemo.corpus.listing import SourceFile
+from hemo.corpus.source_file import SourceFile
 from hemo.errors import ConfigError, HemoError, SourceError
 from hemo.shards.estimate import Calibration
 from hemo.shards.footer import ShardFooter

@@ -11,14 +11,14 @@ from hemo.cluster.data import stopped
 from hemo.cluster.progress import progress_bar, say
 from hemo.cluster.units import UnitFailure, convert_units
 from hemo.config.convert import ConvertConfig
-from hemo.config.digest import differences
-from hemo.config.fields import ENVIRONMENT
-from hemo.corpus.listing import Listing
+from hemo.config.types import ENVIRONMENT
+from hemo.corpus.source_file import Listing
 from hemo.corpus.sources import list_corpus
+from hemo.digest import differences
 from hemo.errors import ConfigError, HemoError, OutputError, RejectLimitError, SourceError
-from hemo.imaging.pseudonym import Pseudonymiser, pseudonymiser
 from hemo.imaging.rejects import MENDED_UNSEEN
 from hemo.imaging.settings import ImageSettings, image_settings
+from hemo.pseudonym import Pseudonymiser, pseudonymiser
 from hemo.shards.card import read_card
 from hemo.shards.footer import ShardFooter, read_footer, unit_digest
 from hemo.shards.index import write_derived

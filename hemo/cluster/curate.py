@@ -16,7 +16,6 @@ from hemo.cluster.convert import read_pseudonyms
 from hemo.cluster.data import data_context
 from hemo.cluster.progress import progress_bar, say
 from hemo.config.curate import SPLITS, CurateConfig
-from hemo.config.digest import differences, digest_of
 from hemo.corpus.labels import LabelTable, labels_of_classes, parse_labels
 from hemo.curation.card import CARD_SCHEMA_VERSION, TrainingSetCard, read_card
 from hemo.curation.copy import CopyTask, write_buckets, write_part
@@ -25,8 +24,9 @@ from hemo.curation.digest import training_set_digest
 from hemo.curation.plan import CopyPlan, ImageLayout, layout_of, plan_copies
 from hemo.curation.rows import pseudonymise_keys, read_index, text_column
 from hemo.curation.select import Selection, select
+from hemo.digest import differences, digest_of
 from hemo.errors import ConfigError, HemoError, OutputError, SourceError
-from hemo.imaging.pseudonym import Pseudonymiser
+from hemo.pseudonym import Pseudonymiser
 from hemo.shards.card import ConversionCard
 from hemo.shards.card import read_card as read_conversion_card
 from hemo.shards.schema import SCHEMA_VERSION

@@ -7,8 +7,8 @@ from pydantic import Field
 
 from hemo.cluster.progress import say
 from hemo.cluster.provenance import hardware, now, versions
-from hemo.config.export import ExportConfig
-from hemo.config.fields import Config
+from hemo.config.inference import ExportConfig
+from hemo.config.types import Config
 from hemo.config.weights import find_checkpoint
 from hemo.learning.checkpoint import CheckpointCard, load_checkpoint
 from hemo.learning.deployed import Session, torch_session

@@ -12,11 +12,8 @@ import ray
 from hemo.cluster.data import data_context
 from hemo.cluster.process import set_up_decoding
 from hemo.cluster.progress import progress_bar, say
-from hemo.config.digest import differences, digest_of
 from hemo.config.phantom import PhantomConfig
-from hemo.corpus.phantom.hemorrhage import Subtype
-from hemo.corpus.phantom.plan import SlicePlan, plan_corpus
-from hemo.corpus.phantom.slice_file import label_table, make_slice_file
+from hemo.digest import differences, digest_of
 from hemo.errors import OutputError
 from hemo.storage import (
     exists,
@@ -29,6 +26,9 @@ from hemo.storage import (
     write_bytes,
     write_json,
 )
+from hemo.synthetic.hemorrhage import Subtype
+from hemo.synthetic.plan import SlicePlan, plan_corpus
+from hemo.synthetic.slice_file import label_table, make_slice_file
 
 VERSION = 1
 """Of what a plan looks like as bytes. Raised when the same config gives another corpus."""

@@ -13,7 +13,7 @@ from rich.table import Table
 from hemo.cluster.calibrate import calibrate
 from hemo.cluster.convert import read_pseudonyms
 from hemo.cluster.progress import say
-from hemo.config.plan import PlanConfig
+from hemo.config.convert import PlanConfig
 from hemo.corpus.sources import list_corpus
 from hemo.imaging.settings import image_settings
 from hemo.shards.estimate import Calibration, Cluster, Estimate, Workload, efficiency, estimate, node_bounds

@@ -16,11 +16,11 @@ from ray.data import ActorPoolStrategy
 from hemo.cluster.convert import read_pseudonyms
 from hemo.cluster.data import data_context
 from hemo.cluster.progress import progress_bar, say
-from hemo.config.digest import differences, digest_of
-from hemo.config.predict import PredictConfig
+from hemo.config.inference import PredictConfig
 from hemo.config.weights import find_checkpoint
 from hemo.corpus.labels import RSNA_CLASSES
 from hemo.corpus.sources import list_corpus, media_of
+from hemo.digest import differences, digest_of
 from hemo.errors import ConfigError, OutputError
 from hemo.imaging.dicom import quiet_pydicom
 from hemo.imaging.settings import IMAGE_PATH_VERSION, ImageSettings

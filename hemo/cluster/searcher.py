@@ -19,9 +19,9 @@ from optuna.trial import FrozenTrial, TrialState
 from ray.tune.search import Searcher
 
 from hemo.cluster.budget import Budget
-from hemo.config.digest import digest_of
 from hemo.config.trial import TrialConfig
 from hemo.config.tune import MINIMISED, Objective, SearchConfig, TuneConfig
+from hemo.digest import digest_of
 from hemo.errors import ConfigError
 from hemo.storage import is_local, join
 from hemo.study.space import point_trial

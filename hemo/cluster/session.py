@@ -14,7 +14,7 @@ import ray.data  # its import sets up the logger that _quiet changes
 from ray.exceptions import AuthenticationError
 
 from hemo.cluster.data import LOST_WORKERS
-from hemo.config.cluster import ClusterConfig
+from hemo.config.types import ClusterConfig
 from hemo.errors import ConfigError, HemoError
 
 CONNECT_TIMEOUT_S = 5.0

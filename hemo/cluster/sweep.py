@@ -20,10 +20,10 @@ from hemo.cluster.track import TrackedTrial, check_tracking, track_test
 from hemo.cluster.trainable import training_job, trial_worker
 from hemo.cluster.trial import check_trial, finished_record
 from hemo.cluster.tuning import run_trials
-from hemo.config.digest import digest_of
 from hemo.config.trial import TrialConfig
 from hemo.config.tune import GridConfig, SearchConfig, TuneConfig
 from hemo.curation.card import TrainingSetCard, read_card
+from hemo.digest import digest_of
 from hemo.errors import ConfigError, HemoError
 from hemo.learning.examples import task_classes
 from hemo.learning.figures import to_stderr

@@ -4,8 +4,7 @@ from typing import Literal, Self
 
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
-from hemo.config.cluster import ClusterConfig
-from hemo.config.fields import Config, Location, SecretLocation
+from hemo.config.types import ClusterConfig, Config, Location, SecretLocation
 
 SPLITS = ("train", "val", "test")
 

@@ -4,8 +4,7 @@ from typing import Self
 
 from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
 
-from hemo.config.cluster import ClusterConfig
-from hemo.config.fields import Config, Location
+from hemo.config.types import ClusterConfig, Config, Location
 
 MIN_SLICES_WITH_TRAPS = 20
 """Two patients, room for each fault, and no larger share of unreadable files than `convert` puts up with."""

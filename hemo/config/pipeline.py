@@ -4,13 +4,12 @@ from typing import Any
 
 from pydantic import Field, model_validator
 
-from hemo.config.cluster import ClusterConfig
 from hemo.config.convert import ConvertConfig
 from hemo.config.curate import CurateConfig
-from hemo.config.fields import Config, Location
 from hemo.config.phantom import PhantomConfig
 from hemo.config.report import ReportConfig
 from hemo.config.tune import TuneConfig
+from hemo.config.types import ClusterConfig, Config, Location
 from hemo.storage import absolute, join
 
 

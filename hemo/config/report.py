@@ -1,10 +1,25 @@
-"""What `report` is told."""
+"""Configs of `report`, `status` and `backbones`, and the names of the metrics in the order in which they are shown."""
 
 from typing import Annotated, Literal
 
 from pydantic import Field, NonNegativeInt, PositiveInt
 
-from hemo.config.fields import Config, Location
+from hemo.config.types import Config, Location
+
+BY_CLASS = (
+    "accuracy",
+    "precision",
+    "recall",
+    "specificity",
+    "f1",
+    "false_negative_rate",
+    "auroc",
+    "average_precision",
+    "calibration_error",
+)
+"""Figures of one class; those of several classes are their means."""
+
+METRICS = ("loss", "log_loss", *BY_CLASS)
 
 Published = Literal["chest_xray_backbones", "chest_xray_resnet50", "head_ct"]
 """Published tables; each is a file in `hemo/study/published`."""
@@ -23,3 +38,16 @@ class ReportConfig(Config):
         2000, description="resamples of patients behind each interval, and permutations behind each test"
     )
     seed: NonNegativeInt = Field(0, description="seed of the resampling")
+
+
+class StatusConfig(Config):
+    """A folder of records, whose trials may still run."""
+
+    records: Location = Field(description="folder of records: the `out` of `train` or `tune`")
+
+
+class BackbonesConfig(Config):
+    """Which backbones to list."""
+
+    containing: str = Field("", description="part of timm's names to list, such as `convnext`; empty: the sources' six")
+    channels: PositiveInt = Field(3, description="channels of the images; parameters depend on them")

@@ -4,9 +4,8 @@ from typing import Literal
 
 from pydantic import Field, PositiveFloat, PositiveInt
 
-from hemo.config.cluster import ClusterConfig
-from hemo.config.fields import Config, Location
 from hemo.config.trial import TrialConfig
+from hemo.config.types import ClusterConfig, Config, Location
 
 Feed = Literal["auto", "resident", "streaming"]
 """Where a training set's images are while models learn; batches, order and results are the same."""

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
-from hemo.config.fields import Config, Location
+from hemo.config.types import Config, Location
 
 
 @dataclass(frozen=True)

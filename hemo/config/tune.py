@@ -5,10 +5,9 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Discriminator, Field, NonNegativeInt, PositiveFloat, PositiveInt, Tag, model_validator
 
-from hemo.config.cluster import ClusterConfig
-from hemo.config.fields import Config, Location
 from hemo.config.train import FEED_IN_WORDS, Feed, TrackingConfig, WorkersConfig
 from hemo.config.trial import TrialConfig
+from hemo.config.types import ClusterConfig, Config, Location
 
 
 class GridConfig(Config):

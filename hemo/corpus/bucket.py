@@ -7,7 +7,7 @@ from typing import Any
 
 import fsspec
 
-from hemo.corpus.listing import SourceFile
+from hemo.corpus.source_file import SourceFile
 from hemo.errors import SourceChangedError, SourceError, StorageError
 from hemo.storage import filesystem
 

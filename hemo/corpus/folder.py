@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from stat import S_ISREG
 
-from hemo.corpus.listing import SourceFile
+from hemo.corpus.source_file import SourceFile
 from hemo.errors import SourceChangedError, SourceError
 
 

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterable, Sequence
 
-from hemo.corpus.listing import SourceFile
+from hemo.corpus.source_file import SourceFile
 
 _IMAGES = re.compile(r"images([-.])idx3-ubyte(?:\.gz)?$", re.IGNORECASE)
 
@@ -14,7 +14,7 @@ def with_labels(images: Sequence[SourceFile], found: Iterable[SourceFile]) -> li
     `train-images-idx3-ubyte` belongs to `train-labels-idx1-ubyte`; either may be packed, with `.gz` at its end.
 
     Args:
-        images: Files that `hemo.corpus.names.belongs` to `idx`.
+        images: Files that `hemo.corpus.source_file.belongs` to `idx`.
         found: All files of the source.
     """
     there = {file.path: file for file in found}

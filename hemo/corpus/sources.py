@@ -5,14 +5,13 @@ from itertools import groupby, pairwise
 
 from fsspec.core import split_protocol
 
-from hemo.corpus.archive import is_archive, list_archive
 from hemo.corpus.bucket import list_bucket, read_objects
 from hemo.corpus.folder import list_folder, read_from_folder
 from hemo.corpus.idx import with_labels
-from hemo.corpus.listing import MEDIA, Corpus, Listing, Media, SourceFile
-from hemo.corpus.member import read_members
-from hemo.corpus.names import ENDINGS, belongs, image_stem
-from hemo.corpus.table import list_table, media_of_table, place_in_table
+from hemo.corpus.source_file import ENDINGS, MEDIA, Corpus, Listing, Media, SourceFile, belongs, image_stem
+from hemo.corpus.user_manifest import list_table, media_of_table, place_in_table
+from hemo.corpus.zip.archive import is_archive, list_archive
+from hemo.corpus.zip.members import read_members
 from hemo.errors import SliceError, SourceError
 from hemo.storage import filesystem, is_local, join
 

@@ -5,9 +5,9 @@ from typing import Any
 
 import pyarrow.compute as pc
 
-from hemo.config.digest import digest_of
 from hemo.curation.rows import text_column
 from hemo.curation.select import Selection
+from hemo.digest import digest_of
 
 NO_PIXELS = bytes(16)
 """Stands for a pixel digest that is not known."""

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from hemo.corpus.labels import NULL_LABEL, LabelTable
 from hemo.curation.card import Count
 from hemo.errors import LabelError, SourceError
-from hemo.imaging.pseudonym import Pseudonymiser
+from hemo.pseudonym import Pseudonymiser
 from hemo.shards.schema import SHARD_INDEX_SCHEMA
 from hemo.storage import exists, join, read_bytes
 

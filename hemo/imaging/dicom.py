@@ -18,11 +18,11 @@ from hemo.imaging.elements import Elements, text
 from hemo.imaging.functional_groups import place_of_frame, rescale_of_frame
 from hemo.imaging.image import Image, Reject
 from hemo.imaging.pixel_data import stored_frames
-from hemo.imaging.pseudonym import Pseudonymiser
 from hemo.imaging.quality import FLAGS
 from hemo.imaging.render import render_picture, render_slice
 from hemo.imaging.scan import scan
 from hemo.imaging.settings import ImageSettings
+from hemo.pseudonym import Pseudonymiser
 
 DATA_SET_GROUPS = {b"\x02\x00", b"\x08\x00", b"\x00\x08"}
 """First tag's group, in either byte order, of a data set without preamble."""

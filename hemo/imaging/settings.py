@@ -5,12 +5,12 @@ from typing import Any, Literal
 from pydantic import Field, model_validator
 
 from hemo.config.convert import ImagesConfig, WindowConfig
-from hemo.config.fields import Config
-from hemo.corpus.listing import MEDIA, Corpus, Media
+from hemo.config.types import Config
+from hemo.corpus.source_file import MEDIA, Corpus, Media
 from hemo.corpus.sources import media_of
 from hemo.errors import ConfigError
-from hemo.imaging.pseudonym import Pseudonymiser
 from hemo.imaging.windows import resolve_windows
+from hemo.pseudonym import Pseudonymiser
 
 IMAGE_PATH_VERSION = 2
 """Raised when the same file and settings would give other bytes; part of every unit digest."""

@@ -9,8 +9,8 @@ from pydantic import Field, ValidationError
 from safetensors import SafetensorError
 from torch import nn
 
-from hemo.config.fields import Config
 from hemo.config.trial import ModelConfig
+from hemo.config.types import Config
 from hemo.errors import SourceError
 from hemo.learning.batch import Normalisation
 from hemo.learning.model import ImageClassifier, build_model

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from hemo.config.explain import ExplainConfig
+from hemo.config.inference import ExplainConfig
 from hemo.config.weights import find_checkpoint
 from hemo.errors import ConfigError, OutputError
 from hemo.learning.cases import Case, hardest_ids, pick_cases

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hemo.config.metrics import METRICS
+from hemo.config.report import METRICS
 from hemo.learning.examples import Examples
 from hemo.learning.loss import ImageLoss
 from hemo.learning.metrics import Matrix, Task, Thresholds, confusion, measure

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional
 from torchmetrics.functional import classification as tm
 
-from hemo.config.metrics import BY_CLASS
+from hemo.config.report import BY_CLASS
 from hemo.learning.loss import ANY_CLASS, ANY_WEIGHT, ImageLoss
 
 Task = Literal["binary", "multi_label", "multi_class"]
@@ -26,7 +26,7 @@ CALIBRATION_BINS = 15
 def measure(
     task: Task, classes: tuple[str, ...], logits: Tensor, targets: Tensor, loss: ImageLoss, thresholds: Thresholds
 ) -> dict[str, float]:
-    """Return the figures of a split that are defined, of those in `hemo.config.metrics.METRICS`.
+    """Return the figures of a split that are defined, of those in `hemo.config.report.METRICS`.
 
     Several classes: means over the classes for which a figure is defined. `multi_label` accuracy is the mean over
     classes too; `multi_class` accuracy is the share of images whose most probable class is right, its calibration error

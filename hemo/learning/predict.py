@@ -7,7 +7,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from hemo.config.digest import digest_of
+from hemo.digest import digest_of
 from hemo.errors import ConfigError
 from hemo.learning.batch import normalise, to_unit_range
 from hemo.learning.checkpoint import CheckpointCard, load_checkpoint

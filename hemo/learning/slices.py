@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from hemo.config.digest import differences
+from hemo.digest import differences
 from hemo.errors import ConfigError, SourceError
 from hemo.learning.checkpoint import CheckpointCard
 from hemo.shards.read import checked_parquet, images_of

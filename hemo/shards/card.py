@@ -4,7 +4,7 @@ from typing import Any
 
 from pydantic import Field
 
-from hemo.config.fields import Config
+from hemo.config.types import Config
 from hemo.errors import SourceError
 from hemo.shards.schema import SCHEMA_VERSION
 from hemo.storage import exists, join, read_json

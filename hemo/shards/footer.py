@@ -7,10 +7,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import Field
 
-from hemo.config.digest import digest_of
-from hemo.config.fields import Config
+from hemo.config.types import Config
+from hemo.digest import digest_of
 from hemo.errors import OutputError
-from hemo.imaging.pseudonym import Pseudonymiser
+from hemo.pseudonym import Pseudonymiser
 from hemo.shards.manifest import PUBLIC, Unit
 from hemo.shards.schema import FOOTER_KEY, SCHEMA_VERSION
 from hemo.storage import filesystem

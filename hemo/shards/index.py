@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from hemo.config.digest import digest_of
+from hemo.digest import digest_of
 from hemo.errors import SourceError
 from hemo.shards.card import ConversionCard
 from hemo.shards.footer import ShardFooter

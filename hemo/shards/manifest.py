@@ -7,10 +7,10 @@ from dataclasses import dataclass
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from hemo.config.digest import digest_of
-from hemo.corpus.listing import SourceFile
+from hemo.corpus.source_file import SourceFile
+from hemo.digest import digest_of
 from hemo.errors import OutputError
-from hemo.imaging.pseudonym import Pseudonymiser
+from hemo.pseudonym import Pseudonymiser
 from hemo.shards.write import write_table
 from hemo.storage import exists, join, read_bytes
 

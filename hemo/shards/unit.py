@@ -10,17 +10,24 @@ from typing import Any
 
 import pyarrow as pa
 
-from hemo.corpus.listing import Given, SourceFile
-from hemo.corpus.names import SPLIT_FOLDERS, class_and_split, image_stem, patient_in_name, split_in_name
+from hemo.corpus.source_file import (
+    SPLIT_FOLDERS,
+    Given,
+    SourceFile,
+    class_and_split,
+    image_stem,
+    patient_in_name,
+    split_in_name,
+)
 from hemo.corpus.sources import read_files
 from hemo.errors import HemoError, SliceError, SourceChangedError
 from hemo.imaging.dicom import images_of_dicom, quiet_pydicom
 from hemo.imaging.idx import images_of_idx
 from hemo.imaging.image import Image, Reject
 from hemo.imaging.photo import images_of_photo
-from hemo.imaging.pseudonym import Pseudonymiser
 from hemo.imaging.settings import ImageSettings
 from hemo.imaging.word_indices import images_of_word_indices
+from hemo.pseudonym import Pseudonymiser
 from hemo.shards.footer import ShardFooter, ShardReject, unit_digest
 from hemo.shards.manifest import Unit
 from hemo.shards.write import ShardBuilder

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
-from hemo.config.digest import digest_of
+from hemo.digest import digest_of
 from hemo.study.overrides import in_words, varying
 from hemo.study.rows import Row, figures_of, title_of
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
-from hemo.config.digest import digest_of
+from hemo.digest import digest_of
 from hemo.study.cells import Cell, cells_of
 from hemo.study.contest import Difference, differences
 from hemo.study.groups import ClassFigures, FormatFigures, figures_by_class, figures_by_format

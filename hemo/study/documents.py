@@ -5,7 +5,7 @@ import io
 from collections.abc import Sequence
 from typing import Any
 
-from hemo.config.metrics import METRICS
+from hemo.config.report import METRICS
 from hemo.study.comparison import Comparison
 from hemo.study.headings import heading, subject
 from hemo.study.intervals import Interval

@@ -5,9 +5,9 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from hemo.config.digest import digest_of
 from hemo.config.trial import TrialConfig
 from hemo.config.tune import GridConfig
+from hemo.digest import digest_of
 from hemo.errors import ConfigError
 from hemo.study.overrides import changed, flattened, in_words, nested, varying
 

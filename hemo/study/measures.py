@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from hemo.config.metrics import METRICS
+from hemo.config.report import METRICS
 from hemo.study.comparison import Comparison
 from hemo.study.groups import ClassFigures
 from hemo.study.intervals import Interval

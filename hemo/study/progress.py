@@ -4,8 +4,8 @@ from typing import Literal, TypeVar
 
 from pydantic import Field, ValidationError
 
-from hemo.config.fields import Config
 from hemo.config.tune import Values
+from hemo.config.types import Config
 from hemo.errors import SourceError
 from hemo.storage import exists, join, list_files, read_json, remove, write_json
 

@@ -8,10 +8,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import Field, ValidationError
 
-from hemo.config.digest import digest_of
-from hemo.config.fields import Config
 from hemo.config.trial import TrialConfig
+from hemo.config.types import Config
 from hemo.config.weights import find_weights
+from hemo.digest import digest_of
 from hemo.errors import ConfigError, SourceError
 from hemo.storage import exists, filesystem, join, list_folders, read_bytes, read_json, write_bytes, write_json
 

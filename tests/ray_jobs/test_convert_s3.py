@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from hemo.corpus.sources import list_corpus
-from hemo.imaging.pseudonym import Pseudonymiser
 from hemo.imaging.settings import ImageSettings
+from hemo.pseudonym import Pseudonymiser
 from hemo.shards.card import read_card
 from hemo.shards.manifest import Manifest, update_manifest
 from hemo.shards.unit import UnitTask, build_shard

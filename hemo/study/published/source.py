@@ -5,8 +5,8 @@ from typing import Any, Literal
 
 import yaml
 
-from hemo.config.fields import Config
 from hemo.config.load import validated
+from hemo.config.types import Config
 
 
 class Column(Config):

@@ -3,7 +3,7 @@
 import pytest
 
 from hemo.cluster.calibrate import RUN_FILES, deal_sample
-from hemo.corpus.listing import SourceFile
+from hemo.corpus.source_file import SourceFile
 from hemo.errors import SourceError
 
 

@@ -15,7 +15,7 @@ from hemo.cluster.curate import curate_corpus
 from hemo.config.curate import CurateConfig
 from hemo.curation.card import read_card
 from hemo.errors import ConfigError, LabelError, OutputError, SourceError
-from hemo.imaging.pseudonym import pseudonymiser
+from hemo.pseudonym import pseudonymiser
 from hemo.shards.schema import FOOTER_KEY
 from tests.made_shards import write_conversion
 

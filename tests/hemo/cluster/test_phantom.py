@@ -6,9 +6,9 @@ import pytest
 from hemo.cluster.phantom import make_phantom
 from hemo.config.phantom import PhantomConfig
 from hemo.corpus.labels import parse_labels
-from hemo.corpus.phantom.plan import plan_corpus
-from hemo.corpus.phantom.slice_file import make_slice_file
 from hemo.errors import HemoError, OutputError
+from hemo.synthetic.plan import plan_corpus
+from hemo.synthetic.slice_file import make_slice_file
 
 pytestmark = pytest.mark.usefixtures("ray_cluster")
 

@@ -10,7 +10,7 @@ import pytest
 from rich.console import Console
 
 from hemo.cluster.plan import Plan, as_json, clusters_of, estimate_table, plan_conversion, summary
-from hemo.config.plan import PlanConfig
+from hemo.config.convert import PlanConfig
 from hemo.errors import HemoError, SourceError
 from hemo.shards.estimate import Cluster
 from tests.dicom_files import dicom_bytes, head_file, head_hu

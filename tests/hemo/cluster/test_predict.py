@@ -9,7 +9,7 @@ import torch
 from hemo.cluster.convert import convert_corpus
 from hemo.cluster.predict import predict_corpus, submission_csv
 from hemo.config.convert import ConvertConfig
-from hemo.config.predict import PredictConfig
+from hemo.config.inference import PredictConfig
 from hemo.config.trial import ModelConfig
 from hemo.corpus.labels import RSNA_CLASSES
 from hemo.errors import ConfigError, OutputError, SourceError

@@ -15,13 +15,13 @@ import pytest
 import ray
 
 from hemo.cluster.session import connected
-from hemo.config.cluster import ClusterConfig
+from hemo.config.types import ClusterConfig
 
 JOB = """
 import signal, sys, time
 import ray
 from hemo.cluster.session import connected
-from hemo.config.cluster import ClusterConfig
+from hemo.config.types import ClusterConfig
 from ray_jobs.door import door
 
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell ignores it for what it runs in the background
@@ -134,7 +134,7 @@ def test_a_scheduler_ends_a_job_as_ctrl_c_does(tmp_path_factory: pytest.TempPath
     code = (
         "import os, signal, sys\n"
         "from hemo.cluster.session import connected\n"
-        "from hemo.config.cluster import ClusterConfig\n"
+        "from hemo.config.types import ClusterConfig\n"
         "from ray_jobs.door import door\n"
         "@door\n"
         "def main(argv=None):\n"

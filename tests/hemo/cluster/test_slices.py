@@ -9,8 +9,8 @@ import pytest
 from hemo.cluster.slices import read_images, read_rejects
 from hemo.config.convert import ImagesConfig
 from hemo.errors import SourceError
-from hemo.imaging.pseudonym import Pseudonymiser
 from hemo.imaging.settings import image_settings
+from hemo.pseudonym import Pseudonymiser
 from hemo.shards.read import images_of
 from hemo.shards.unit import UnitTask, build_shard
 from tests.dicom_files import head_file, write_slices

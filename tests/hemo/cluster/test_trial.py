@@ -11,7 +11,7 @@ import torch
 
 from hemo.cluster import trial
 from hemo.cluster.trial import _is_failure, _whole_set, check_trial, checkpoint_folder, run_trial
-from hemo.config.metrics import METRICS
+from hemo.config.report import METRICS
 from hemo.config.trial import TrialConfig
 from hemo.curation.card import read_card
 from hemo.errors import ConfigError, SourceError, TrialError

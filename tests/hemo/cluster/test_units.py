@@ -9,8 +9,8 @@ import pytest
 from hemo.cluster.units import Outcome, UnitFailure, convert_batch, convert_units, task_batches
 from hemo.config.convert import ConvertConfig
 from hemo.errors import HemoError
-from hemo.imaging.pseudonym import Pseudonymiser, pseudonymiser
 from hemo.imaging.settings import image_settings
+from hemo.pseudonym import Pseudonymiser, pseudonymiser
 from hemo.shards.manifest import Unit
 from hemo.shards.unit import UnitTask
 from tests.dicom_files import dicom_bytes, head_hu

@@ -5,7 +5,7 @@ import zipfile
 import pytest
 
 from hemo.corpus.bucket import list_bucket, read_objects
-from hemo.corpus.listing import SourceFile
+from hemo.corpus.source_file import SourceFile
 from hemo.corpus.sources import list_corpus, read_files
 from hemo.errors import SourceChangedError, SourceError
 from hemo.storage import filesystem, write_bytes

@@ -1,7 +1,7 @@
 """Which labels belong to which images."""
 
 from hemo.corpus.idx import with_labels
-from hemo.corpus.listing import SourceFile
+from hemo.corpus.source_file import SourceFile
 from hemo.corpus.sources import list_corpus
 from tests.idx_files import write_digits
 

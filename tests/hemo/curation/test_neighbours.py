@@ -7,8 +7,8 @@ from hemo.config.convert import ConvertConfig
 from hemo.curation.neighbours import adjacent
 from hemo.errors import ConfigError
 from hemo.imaging.dicom import images_of_dicom, quiet_pydicom
-from hemo.imaging.pseudonym import Pseudonymiser
 from hemo.imaging.settings import image_settings
+from hemo.pseudonym import Pseudonymiser
 from tests.made_shards import index_of
 
 ONE_PATIENT = np.zeros(5, np.int64)

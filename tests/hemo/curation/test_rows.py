@@ -8,7 +8,7 @@ import pytest
 from hemo.corpus.labels import NULL_LABEL, LabelTable
 from hemo.curation.rows import has_flag, hash_texts, join_labels, pseudonymise_keys, read_index
 from hemo.errors import LabelError, SourceError
-from hemo.imaging.pseudonym import pseudonymiser
+from hemo.pseudonym import pseudonymiser
 from tests.made_shards import index_of, write_conversion
 
 

@@ -8,8 +8,8 @@ from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRL
 from hemo.errors import SliceError
 from hemo.imaging.ct_header import BIG_ENDIAN, IMPLICIT_LITTLE_ENDIAN, position_along_normal, read_header, spacing
 from hemo.imaging.dicom import images_of_dicom, quiet_pydicom
-from hemo.imaging.pseudonym import Pseudonymiser
 from hemo.imaging.settings import ImageSettings
+from hemo.pseudonym import Pseudonymiser
 from tests.dicom_files import head_file, head_hu
 
 

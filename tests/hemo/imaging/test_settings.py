@@ -2,8 +2,8 @@ import pytest
 
 from hemo.config.convert import ConvertConfig
 from hemo.errors import ConfigError
-from hemo.imaging.pseudonym import Pseudonymiser
 from hemo.imaging.settings import IMAGE_PATH_VERSION, ImageSettings, image_settings
+from hemo.pseudonym import Pseudonymiser
 
 
 def settings(**given: object) -> ImageSettings:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from hemo.config.metrics import METRICS
+from hemo.config.report import METRICS
 from hemo.config.trial import TrialConfig
 from hemo.learning.examples import Examples
 from hemo.learning.images import ImageSet

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from hemo.config.metrics import METRICS
+from hemo.config.report import METRICS
 from hemo.config.trial import TrainingConfig, TrialConfig
 from hemo.corpus.labels import RSNA_CLASSES
 from hemo.learning.loss import build_loss

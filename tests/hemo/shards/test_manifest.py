@@ -1,9 +1,9 @@
 import pytest
 
-from hemo.config.digest import digest_of
-from hemo.corpus.listing import Given, Member, Refusal, SourceFile
+from hemo.corpus.source_file import Given, Member, Refusal, SourceFile
+from hemo.digest import digest_of
 from hemo.errors import OutputError
-from hemo.imaging.pseudonym import Pseudonymiser
+from hemo.pseudonym import Pseudonymiser
 from hemo.shards.manifest import Manifest, read_manifest, update_manifest, write_manifest
 
 EMPTY = Manifest((), ())

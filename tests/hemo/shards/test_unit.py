@@ -9,12 +9,12 @@ import pyarrow.parquet as pq
 import pytest
 
 from hemo.config.convert import ConvertConfig, ImagesConfig
-from hemo.corpus.listing import SourceFile
+from hemo.corpus.source_file import SourceFile
 from hemo.corpus.sources import list_corpus
 from hemo.errors import SourceChangedError
-from hemo.imaging.pseudonym import Pseudonymiser, pseudonymiser
 from hemo.imaging.rejects import REASONS
 from hemo.imaging.settings import image_settings
+from hemo.pseudonym import Pseudonymiser, pseudonymiser
 from hemo.shards.footer import ShardFooter, read_footer, unit_digest
 from hemo.shards.manifest import Unit
 from hemo.shards.read import images_of

@@ -3,7 +3,7 @@
 import csv
 import io
 
-from hemo.config.metrics import METRICS
+from hemo.config.report import METRICS
 from hemo.study.comparison import compared
 from hemo.study.documents import csv_text, latex, markdown
 from hemo.study.page import page_html

@@ -1,0 +1,52 @@
+"""What all configs share: frozen, unknown keys refused, locations made absolute, how to reach Ray."""
+
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PositiveInt
+
+from hemo.storage import absolute
+
+
+class Config(BaseModel):
+    """A frozen config. Unknown keys are an error, and `model_dump(mode="json")` is what cards and records store."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=(), allow_inf_nan=False)
+
+
+def _place(location: str) -> str:
+    if not location.strip():
+        raise ValueError("is empty; give a folder, a file or a URI")
+    return absolute(location)
+
+
+Location = Annotated[str, AfterValidator(_place)]
+"""A folder or file: a path, made absolute when the config is loaded, or a URI such as `s3://bucket/folder`.
+
+In a union with words of its own write those first, `Literal["none"] | Location`: every text is a location.
+"""
+
+ENVIRONMENT = "env:"
+
+
+def _secret_place(location: str) -> str:
+    if not location.startswith(ENVIRONMENT):
+        return _place(location)
+    if not location.removeprefix(ENVIRONMENT).isidentifier():
+        raise ValueError(f"the name of a variable after {ENVIRONMENT}, or a file")
+    return location
+
+
+SecretLocation = Annotated[str, AfterValidator(_secret_place)]
+"""Where a secret is: a file, as a `Location`, or `env:NAME` for an environment variable. Never the secret itself."""
+
+
+class ClusterConfig(Config):
+    """How to reach Ray. Inside `ray job submit` nothing needs to be set."""
+
+    address: str = Field(
+        "auto",
+        description="`auto`: the cluster in RAY_ADDRESS if it is set, else a fresh local one; "
+        "`local`: always a fresh local one; or host:port",
+    )
+    cpus: PositiveInt | Literal["all"] = Field("all", description="CPUs of a fresh local cluster")
+    temp_dir: Location = Field("/tmp/ray", description="where a fresh local cluster keeps its session files")

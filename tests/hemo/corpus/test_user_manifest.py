@@ -1,0 +1,108 @@
+"""A table of the user's own: which files, what is given of each, and what is wrong with it."""
+
+from pathlib import Path
+
+import fsspec
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from hemo.corpus.source_file import Given
+from hemo.corpus.sources import list_corpus, media_of, read_files
+from hemo.errors import SourceError
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    for name in ("a.dcm", "sub/b.dcm", "c.png", "d.jpeg"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(name.encode())
+    return tmp_path
+
+
+def table(folder: Path, text: str) -> str:
+    (folder / "list.csv").write_text(text)
+    return str(folder / "list.csv")
+
+
+def test_files_are_named_relative_to_the_table_absolute_or_by_uri(folder):
+    with fsspec.open("memory://table/far/e.dcm", "wb") as file:
+        file.write(b"far away")
+    source = table(folder, f"path\nsub/b.dcm\n{folder}/a.dcm\nmemory://table/far/e.dcm\n")
+    files = list_corpus(source, "manifest").files
+    assert [file.path for file in files] == [f"{folder}/a.dcm", "memory://table/far/e.dcm", "sub/b.dcm"]
+    assert [file.size_bytes for file in files] == [5, 8, 9]
+    assert read_files(source, files) == [b"a.dcm", b"far away", b"sub/b.dcm"]
+
+
+def test_what_the_table_gives_stands_beside_the_file_and_blanks_say_nothing(folder):
+    source = table(folder, "patient,path,image_id,age,source_split\np1,a.dcm,first,70,train\n,sub/b.dcm,,81,\n")
+    listing = list_corpus(source, "manifest")
+    assert [file.given for file in listing.files] == [
+        Given(image_id="first", patient="p1", source_split="train"),
+        Given(),
+    ]
+    assert listing.unused_columns == ("age",)
+
+
+def test_numbers_as_names_stay_as_they_are_written(folder):
+    """007 is no 7; a Parquet column of integers is read as text too."""
+    source = table(folder, "path,patient\na.dcm,007\n")
+    assert list_corpus(source, "manifest").files[0].given.patient == "007"
+    pq.write_table(pa.table({"path": ["a.dcm"], "patient": [7]}), folder / "list.parquet")
+    assert list_corpus(str(folder / "list.parquet"), "manifest").files[0].given.patient == "7"
+
+
+def test_endings_tell_pictures_from_dicom(folder):
+    assert media_of(table(folder, "path\nc.png\nd.JPEG\n"), "manifest") == "photo"
+    assert media_of(table(folder, "path\na.dcm\nsub/b\n"), "manifest") == "dicom"
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("path\na.dcm\nc.png\n", r"names a picture, c\.png, and DICOM, a\.dcm; make a table of each"),
+        (
+            "path\na.dcm\ngone.dcm\nlost/x.dcm\n",
+            r"files that are not there: gone\.dcm, lost/x\.dcm; a path is relative",
+        ),
+        ("path\nmemory://nowhere/x.dcm\n", r"files that are not there: memory://nowhere/x\.dcm"),
+        ("path\n1\n2\n3\n4\n5\n", r"not there: 1, 2, 3 and 2 more"),
+        ("path\na.dcm\nsub/b.dcm\na.dcm\n", r"names a\.dcm in rows 1 and 3; keep one"),
+        (
+            "path,image_id\na.dcm,x\nsub/b.dcm,x\n",
+            r"a\.dcm and sub/b\.dcm would both be image x; give each its image_id",
+        ),
+        ("path\n", "has a header but no rows"),
+        ("file\na.dcm\n", "has the columns file; wanted one called path"),
+        ("path\na.dcm\n./a.dcm\n", r"names \./a\.dcm in rows 1 and 2; keep one"),
+        ("path,path\na.dcm,b\n", "has the columns path, path; wanted path once"),
+        ("path,patient,patient\na.dcm,b,c\n", "has the columns path, patient, patient; wanted patient once"),
+        ("path\na\0.dcm\n", "has a zero byte in it"),
+        ("path,patient\na.dcm,p\n,q\n", "row 2: the path is blank"),
+        ("", "is no readable table"),
+        ("path\nsub\n", "is a folder, device or pipe, no file"),
+    ],
+)
+def test_each_fault_of_a_table_has_its_error(folder, text, said):
+    with pytest.raises(SourceError, match=said):
+        list_corpus(table(folder, text), "manifest")
+
+
+def test_a_missing_or_damaged_table_is_an_error(folder):
+    with pytest.raises(SourceError, match=r"none\.csv does not exist; give a CSV or Parquet table"):
+        list_corpus(str(folder / "none.csv"), "manifest")
+    (folder / "bad.parquet").write_bytes(b"PAR1 and no more")
+    with pytest.raises(SourceError, match=r"bad\.parquet is no readable table"):
+        list_corpus(str(folder / "bad.parquet"), "manifest")
+    with pytest.raises(SourceError, match=r"is no readable table"):
+        list_corpus(str(folder), "manifest")
+
+
+@pytest.mark.parametrize(
+    ("column", "kind"), [(pa.array([["p", "q"]]), r"list<.*: string>"), (pa.array([b"\xff"]), "binary")]
+)
+def test_a_column_that_is_no_text_is_an_error(folder, column, kind):
+    pq.write_table(pa.table({"path": ["a.dcm"], "patient": column}), folder / "list.parquet")
+    with pytest.raises(SourceError, match=rf"its column patient is no text \({kind}\); make it a string"):
+        list_corpus(str(folder / "list.parquet"), "manifest")

@@ -1,0 +1,34 @@
+import hashlib
+import hmac
+
+import pytest
+
+from hemo.errors import ConfigError
+from hemo.pseudonym import Pseudonymiser, pseudonymiser
+
+KEY = b"sixteen bytes at least"
+
+
+def test_without_a_key_identifiers_stay_as_they_are():
+    assert Pseudonymiser()("patient", "ID_1") == "ID_1"
+    assert Pseudonymiser().fingerprint == ""
+
+
+def test_a_pseudonym_is_the_keyed_hash_of_kind_and_identifier():
+    wanted = hmac.new(KEY, b"patient\0DOE^JANE", hashlib.sha256).hexdigest()[:32]
+    assert pseudonymiser(KEY + b"\n")("patient", "DOE^JANE") == wanted
+
+
+def test_kinds_and_keys_give_different_pseudonyms():
+    first, second = pseudonymiser(KEY), pseudonymiser(KEY[::-1])
+    assert len({first("patient", "1"), first("study", "1"), second("patient", "1")}) == 3
+    assert first.fingerprint != second.fingerprint
+
+
+def test_the_key_does_not_show():
+    assert "sixteen" not in repr(pseudonymiser(KEY))
+
+
+def test_a_short_key_is_refused():
+    with pytest.raises(ConfigError, match="it holds 5 bytes, at least 16 are wanted"):
+        pseudonymiser(b"short\n")
