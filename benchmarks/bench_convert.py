@@ -35,11 +35,11 @@ from hemo.cluster.process import set_up_decoding
 from hemo.cluster.session import connected
 from hemo.config.convert import ConvertConfig
 from hemo.config.types import ClusterConfig
-from hemo.corpus.sources import list_corpus
+from hemo.corpus.sources import list_corpus, media_of
 from hemo.imaging.settings import image_settings
 from hemo.pseudonym import Pseudonymiser
+from hemo.shards.convert_unit import UnitTask, build_shard
 from hemo.shards.manifest import Manifest, Unit, update_manifest
-from hemo.shards.unit import UnitTask, build_shard
 from hemo.storage import join, write_bytes
 
 LOOP_UNITS = 8
@@ -97,7 +97,7 @@ def plan(config: ConvertConfig) -> Work:
     """Return the units of a conversion, and what they have in common."""
     public = Pseudonymiser()
     listing = list_corpus(config.source, config.corpus)
-    settings = image_settings(config, public)
+    settings = image_settings(config, media_of(config.source, config.corpus), public)
     units = update_manifest(Manifest((), ()), listing.files, unit_files=config.unit_files).units
     return UnitTask(config.source, settings, public, config.read_threads), list(units)
 

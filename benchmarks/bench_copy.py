@@ -27,11 +27,11 @@ from made_corpus import columns_of
 from hemo.config.curate import CurateConfig
 from hemo.corpus.labels import LabelTable
 from hemo.curation.copy import CopyTask, write_buckets, write_part
+from hemo.curation.labelled_index import read_index
 from hemo.curation.plan import CopyPlan, ImageLayout, plan_copies
-from hemo.curation.rows import read_index
 from hemo.curation.select import select
 from hemo.shards.schema import ROW_SCHEMA, SHARD_INDEX_SCHEMA
-from hemo.shards.write import images_array, parquet_options, rows_per_group, write_table
+from hemo.shards.writer import images_array, parquet_options, rows_per_group, write_table
 
 UNIT_ROWS = 1024
 

@@ -53,7 +53,7 @@ from hemo.learning.batch import device_batches
 from hemo.learning.examples import Examples
 from hemo.learning.images import ImageSet, read_split, read_training_set
 from hemo.learning.order import epoch_rows
-from hemo.shards.read import images_of
+from hemo.shards.reader import images_of
 
 BATCH_SIZE = 64
 CPU = torch.device("cpu")

@@ -34,11 +34,10 @@ from hemo.cluster.curate import draft_training_set, read_inputs
 from hemo.config.curate import CurateConfig
 from hemo.corpus.labels import parse_labels
 from hemo.corpus.sources import list_corpus
-from hemo.curation.audit import audit, equal_pixels, group_names, link_patients
-from hemo.curation.balance import undersample
-from hemo.curation.clean import unflagged
+from hemo.curation.labelled_index import join_labels, read_index, text_column
+from hemo.curation.leak_audit import audit, equal_pixels, group_names, link_patients
 from hemo.curation.neighbours import adjacent
-from hemo.curation.rows import join_labels, read_index, text_column
+from hemo.curation.select import undersample, unflagged
 from hemo.curation.split import TRAIN, assign_splits
 from hemo.shards.footer import read_footer, unit_digest
 from hemo.shards.manifest import Manifest, read_manifest, update_manifest, write_manifest

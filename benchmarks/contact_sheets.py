@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from hemo.shards.footer import read_footer
-from hemo.shards.read import images_of
+from hemo.shards.reader import images_of
 
 TILE_PX = 192
 COLUMNS, ROWS = 4, 4  # of either half

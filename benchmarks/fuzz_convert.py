@@ -23,11 +23,10 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.damaged_files import Damaged, damaged, seeds_below, valid_photos, valid_slices
-from hemo.imaging.dicom import images_of_dicom, quiet_pydicom
-from hemo.imaging.image import Image, Reject
-from hemo.imaging.photo import images_of_photo
-from hemo.imaging.quality import FLAGS
-from hemo.imaging.rejects import REASONS
+from hemo.imaging.dicom.read import images_of_dicom, quiet_pydicom
+from hemo.imaging.flags import FLAGS
+from hemo.imaging.image import REASONS, Image, Reject
+from hemo.imaging.picture import images_of_photo
 from hemo.imaging.settings import ImageSettings
 from hemo.imaging.windows import resolve_windows
 from hemo.pseudonym import Pseudonymiser, pseudonymiser

@@ -14,13 +14,14 @@ from numpy.typing import NDArray
 
 from hemo.config.convert import ConvertConfig
 from hemo.corpus.labels import RSNA_CLASSES, LabelTable
+from hemo.corpus.sources import media_of
 from hemo.imaging.settings import ImageSettings, image_settings
 from hemo.pseudonym import Pseudonymiser
 from hemo.shards.card import ConversionCard
 from hemo.shards.footer import ShardFooter, unit_digest
 from hemo.shards.manifest import Unit
 from hemo.shards.schema import REJECT_SCHEMA, SHARD_INDEX_SCHEMA
-from hemo.shards.write import ShardBuilder, write_table
+from hemo.shards.writer import ShardBuilder, write_table
 from hemo.storage import write_json
 
 IMAGES = 752_803
@@ -66,7 +67,7 @@ def conversion_config(scratch: str) -> ConvertConfig:
 
 def write_shards(config: ConvertConfig, units: Sequence[Unit]) -> None:
     """Write a shard without rows for each unit, with the footer of a finished one."""
-    settings = image_settings(config, Pseudonymiser())
+    settings = image_settings(config, media_of(config.source, config.corpus), Pseudonymiser())
     Path(config.out, "shards").mkdir(parents=True)
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(lambda unit: _write_shard(config.out, unit, settings), units))
@@ -77,7 +78,7 @@ def write_derived(config: ConvertConfig, keys: pa.StringArray, generator: np.ran
     index = pa.table(columns_of(keys.take(pc.sort_indices(keys)), generator), schema=SHARD_INDEX_SCHEMA)
     write_table(f"{config.out}/index.parquet", index)
     write_table(f"{config.out}/rejects.parquet", REJECT_SCHEMA.empty_table())
-    settings = image_settings(config, Pseudonymiser())
+    settings = image_settings(config, media_of(config.source, config.corpus), Pseudonymiser())
     card = ConversionCard(
         digest="0" * 16,
         image=settings.model_dump(mode="json"),

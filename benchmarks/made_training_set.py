@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from hemo.curation.card import Count, TrainingSetCard
 from hemo.shards.schema import IMAGE, ROW_SCHEMA
-from hemo.shards.write import images_array, parquet_options, rows_per_group
+from hemo.shards.writer import images_array, parquet_options, rows_per_group
 from hemo.storage import write_json
 
 PART_ROWS = 3_567  # parts of 512 MiB of 3 x 224 x 224 px, as `curate` cuts them

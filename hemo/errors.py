@@ -51,5 +51,5 @@ class TrialError(HemoError):
 class SliceError(HemoError):
     """One input or frame cannot become an image: `SliceError(code, detail)`.
 
-    `code` is one of `hemo.imaging.rejects.REASONS`; `detail` a sentence for a radiology engineer, without identifiers.
+    `code` is one of `hemo.imaging.image.REASONS`; `detail` a sentence for a radiology engineer, without identifiers.
     """

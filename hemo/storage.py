@@ -1,6 +1,7 @@
 """Paths and URIs alike: read, write whole or not at all, list.
 
 Every location hemo is given is a string that fsspec understands: a path (`/data/rsna`) or a URI (`s3://bucket/rsna`).
+fsspec is imported where it is used: `import hemo.imaging.dicom.read` loads none of it.
 """
 
 import json
@@ -10,13 +11,12 @@ import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
-
-import fsspec
-from fsspec.core import split_protocol, url_to_fs
-from fsspec.implementations.local import LocalFileSystem
+from typing import TYPE_CHECKING, Any
 
 from hemo.errors import HemoError, OutputError, SourceError, StorageError
+
+if TYPE_CHECKING:
+    from fsspec import AbstractFileSystem
 
 S3_CONNECTIONS = 64
 """Requests of one process in flight at most; botocore's own limit is 10, too few for files of half a megabyte."""
@@ -37,6 +37,8 @@ def absolute(location: str) -> str:
 
 
 def _absolute(location: str) -> str:
+    from fsspec.core import split_protocol
+
     protocol, path = split_protocol(location)
     if protocol in (None, "file"):
         return os.path.normpath(Path(path).expanduser().absolute())
@@ -50,11 +52,15 @@ def join(location: str, *parts: str) -> str:
 
 def is_local(location: str) -> bool:
     """Tell whether `location` lies in a mounted file system."""
+    from fsspec.implementations.local import LocalFileSystem
+
     return isinstance(filesystem(location)[0], LocalFileSystem)
 
 
-def filesystem(location: str) -> tuple[fsspec.AbstractFileSystem, str]:
+def filesystem(location: str) -> "tuple[AbstractFileSystem, str]":
     """Return the fsspec filesystem of `location` and the path within it."""
+    from fsspec.core import url_to_fs
+
     try:
         fs, path = url_to_fs(location, use_listings_cache=False, **_options(location))  # other processes write too
     except ImportError as error:
@@ -68,6 +74,8 @@ def filesystem(location: str) -> tuple[fsspec.AbstractFileSystem, str]:
 
 def _options(location: str) -> dict[str, Any]:
     """Return what a filesystem is told beside its location."""
+    from fsspec.core import split_protocol
+
     if split_protocol(location)[0] in ("s3", "s3a"):
         return {"config_kwargs": {"max_pool_connections": S3_CONNECTIONS}}
     return {}
@@ -124,7 +132,7 @@ def write_bytes(location: str, data: bytes | memoryview) -> None:
     On a mounted disk under a temporary name beside it, flushed, then renamed; on an object store as one PUT.
     """
     fs, path = filesystem(location)
-    if not isinstance(fs, LocalFileSystem):
+    if not is_local(location):
         with _faults_told():
             fs.pipe_file(path, bytes(data))  # botocore takes no memoryview
         return

@@ -8,12 +8,12 @@ import pyarrow.parquet as pq
 import pytest
 
 from hemo.config.load import load_config
-from hemo.imaging.quality import FLAGS
-from hemo.imaging.rejects import REASONS
+from hemo.imaging.flags import FLAGS
+from hemo.imaging.image import REASONS
+from hemo.shards.convert_unit import build_shard
 from hemo.shards.schema import ROW_SCHEMA
-from hemo.shards.unit import build_shard
 from tests.dicom_files import head_file
-from tests.hemo.shards.test_unit import task
+from tests.hemo.shards.test_convert_unit import task
 from tests.test_conf import CONFIGS
 from tests.units import unit_of
 

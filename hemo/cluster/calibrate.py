@@ -14,11 +14,11 @@ from hemo.cluster.data import data_context
 from hemo.cluster.units import Outcome, UnitFailure, convert_batch, convert_units
 from hemo.corpus.source_file import SourceFile
 from hemo.errors import ConfigError, HemoError, SourceError
+from hemo.shards.convert_unit import UnitTask, read_unit
 from hemo.shards.estimate import Calibration
 from hemo.shards.footer import ShardFooter
 from hemo.shards.index import write_derived
 from hemo.shards.manifest import Unit
-from hemo.shards.unit import UnitTask, read_unit
 from hemo.storage import filesystem, join, remove, write_bytes
 
 RUN_FILES = 8

@@ -13,17 +13,17 @@ from hemo.cluster.units import UnitFailure, convert_units
 from hemo.config.convert import ConvertConfig
 from hemo.config.types import ENVIRONMENT
 from hemo.corpus.source_file import Listing
-from hemo.corpus.sources import list_corpus
+from hemo.corpus.sources import list_corpus, media_of
 from hemo.digest import differences
 from hemo.errors import ConfigError, HemoError, OutputError, RejectLimitError, SourceError
-from hemo.imaging.rejects import MENDED_UNSEEN
+from hemo.imaging.image import MENDED_UNSEEN
 from hemo.imaging.settings import ImageSettings, image_settings
 from hemo.pseudonym import Pseudonymiser, pseudonymiser
 from hemo.shards.card import read_card
+from hemo.shards.convert_unit import UnitTask
 from hemo.shards.footer import ShardFooter, read_footer, unit_digest
 from hemo.shards.index import write_derived
 from hemo.shards.manifest import Unit, read_manifest, shard_path, update_manifest, write_manifest
-from hemo.shards.unit import UnitTask
 from hemo.storage import exists, join, list_files, read_bytes, remove, require_writable
 
 MOST_FAILURES = 20
@@ -54,7 +54,7 @@ def convert_corpus(config: ConvertConfig) -> str:
             Finished units are kept whatever is raised.
     """
     pseudonyms = read_pseudonyms(config.pseudonym_key)
-    settings = image_settings(config, pseudonyms)
+    settings = image_settings(config, media_of(config.source, config.corpus), pseudonyms)
     listing = list_corpus(config.source, config.corpus)
     require_writable(config.out)
     try:

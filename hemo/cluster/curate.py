@@ -19,18 +19,17 @@ from hemo.config.curate import SPLITS, CurateConfig
 from hemo.corpus.labels import LabelTable, labels_of_classes, parse_labels
 from hemo.curation.card import CARD_SCHEMA_VERSION, TrainingSetCard, read_card
 from hemo.curation.copy import CopyTask, write_buckets, write_part
-from hemo.curation.counts import count_tables, finding_lines, format_table
-from hemo.curation.digest import training_set_digest
+from hemo.curation.labelled_index import pseudonymise_keys, read_index, text_column
 from hemo.curation.plan import CopyPlan, ImageLayout, layout_of, plan_copies
-from hemo.curation.rows import pseudonymise_keys, read_index, text_column
-from hemo.curation.select import Selection, select
+from hemo.curation.print_counts import count_tables, finding_lines, format_table
+from hemo.curation.select import Selection, select, training_set_digest
 from hemo.digest import differences, digest_of
 from hemo.errors import ConfigError, HemoError, OutputError, SourceError
 from hemo.pseudonym import Pseudonymiser
 from hemo.shards.card import ConversionCard
 from hemo.shards.card import read_card as read_conversion_card
 from hemo.shards.schema import SCHEMA_VERSION
-from hemo.shards.write import write_table
+from hemo.shards.writer import write_table
 from hemo.storage import exists, is_temporary, join, list_files, read_bytes, remove, require_writable, write_json
 
 BUCKETS = ".buckets"

@@ -13,6 +13,7 @@ from hemo.cluster.sweep import tune_models
 from hemo.config.pipeline import PipelineConfig
 from hemo.config.trial import TrialConfig
 from hemo.config.tune import TuneConfig
+from hemo.corpus.sources import media_of
 from hemo.errors import ConfigError, SourceError
 from hemo.imaging.settings import image_settings
 from hemo.learning.suiting import check_options, check_size
@@ -65,7 +66,11 @@ def check_inputs(config: PipelineConfig) -> None:
     require_writable(config.out)
     if config.phantom is None:
         _require_source(config)
-    settings = image_settings(config.convert, read_pseudonyms(config.convert.pseudonym_key))
+    settings = image_settings(
+        config.convert,
+        media_of(config.convert.source, config.convert.corpus),
+        read_pseudonyms(config.convert.pseudonym_key),
+    )
     if settings.dtype != "uint8":
         raise ConfigError("convert.pixels: hu16 stores Hounsfield units, which training does not take; use windows")
     channels = len(settings.channels) * (1 + 2 * config.curate.neighbours)

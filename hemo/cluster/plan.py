@@ -14,11 +14,11 @@ from hemo.cluster.calibrate import calibrate
 from hemo.cluster.convert import read_pseudonyms
 from hemo.cluster.progress import say
 from hemo.config.convert import PlanConfig
-from hemo.corpus.sources import list_corpus
+from hemo.corpus.sources import list_corpus, media_of
 from hemo.imaging.settings import image_settings
+from hemo.shards.convert_unit import UnitTask
 from hemo.shards.estimate import Calibration, Cluster, Estimate, Workload, efficiency, estimate, node_bounds
 from hemo.shards.manifest import Manifest, update_manifest
-from hemo.shards.unit import UnitTask
 from hemo.storage import join, require_writable, size_text, write_json
 
 SCRATCH = ".plan"
@@ -68,7 +68,12 @@ def plan_conversion(config: PlanConfig) -> str:
         HemoError: If files could not be read.
     """
     pseudonyms = read_pseudonyms(config.pseudonym_key)
-    task = UnitTask(config.source, image_settings(config, pseudonyms), pseudonyms, config.read_threads)
+    task = UnitTask(
+        config.source,
+        image_settings(config, media_of(config.source, config.corpus), pseudonyms),
+        pseudonyms,
+        config.read_threads,
+    )
     started = time.perf_counter()
     files = list_corpus(config.source, config.corpus).files
     units = update_manifest(Manifest((), ()), files, unit_files=config.unit_files, pseudonyms=pseudonyms).units

@@ -22,18 +22,18 @@ from hemo.corpus.labels import RSNA_CLASSES
 from hemo.corpus.sources import list_corpus, media_of
 from hemo.digest import differences, digest_of
 from hemo.errors import ConfigError, OutputError
-from hemo.imaging.dicom import quiet_pydicom
+from hemo.imaging.dicom.read import quiet_pydicom
 from hemo.imaging.settings import IMAGE_PATH_VERSION, ImageSettings
 from hemo.learning.checkpoint import CheckpointCard, read_checkpoint_card
 from hemo.learning.predict import Predictor, called_classes, checkpoint_digest
 from hemo.learning.studies import study_probabilities
 from hemo.shards.card import read_card
+from hemo.shards.convert_unit import UnitTask, unit_rows
 from hemo.shards.footer import ShardReject
 from hemo.shards.manifest import Manifest, Unit, read_manifest, update_manifest
-from hemo.shards.read import CONVERT_AGAIN, checked_parquet, images_of
+from hemo.shards.reader import CONVERT_AGAIN, checked_parquet, images_of
 from hemo.shards.schema import REJECT_SCHEMA
-from hemo.shards.unit import UnitTask, unit_rows
-from hemo.shards.write import write_table
+from hemo.shards.writer import write_table
 from hemo.storage import exists, join, read_json, require_writable, write_bytes, write_json
 
 CARRIED = ("image_id", "patient", "study", "series", "position_mm", "source_path")

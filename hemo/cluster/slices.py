@@ -17,13 +17,13 @@ from hemo.cluster.data import data_context
 from hemo.cluster.process import set_up_decoding
 from hemo.cluster.progress import say
 from hemo.config.convert import ImagesConfig
-from hemo.corpus.sources import list_corpus
-from hemo.imaging.dicom import quiet_pydicom
+from hemo.corpus.sources import list_corpus, media_of
+from hemo.imaging.dicom.read import quiet_pydicom
 from hemo.imaging.settings import image_settings
+from hemo.shards.convert_unit import UnitTask, unit_rows
 from hemo.shards.footer import ShardReject
 from hemo.shards.manifest import Manifest, Unit, update_manifest
 from hemo.shards.schema import IMAGE, INDEX_SCHEMA, REJECT_SCHEMA, ROW_SCHEMA, ROWS_PER_GROUP
-from hemo.shards.unit import UnitTask, unit_rows
 
 READ_THREADS = 4
 
@@ -63,7 +63,12 @@ def read_rejects(config: ImagesConfig, *, unit_files: int = 256) -> ray.data.Dat
 
 def _dataset(config: ImagesConfig, unit_files: int, tables: Tables) -> ray.data.Dataset:
     pseudonyms = read_pseudonyms(config.pseudonym_key)
-    task = UnitTask(config.source, image_settings(config, pseudonyms), pseudonyms, READ_THREADS)
+    task = UnitTask(
+        config.source,
+        image_settings(config, media_of(config.source, config.corpus), pseudonyms),
+        pseudonyms,
+        READ_THREADS,
+    )
     listing = list_corpus(config.source, config.corpus)
     units = update_manifest(Manifest((), ()), listing.files, unit_files=unit_files).units
     with data_context("read_images"):  # the dataset keeps it

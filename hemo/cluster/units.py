@@ -13,9 +13,9 @@ import ray
 from hemo.cluster.data import LOST_WORKERS, data_context, stopped
 from hemo.cluster.process import set_up_decoding
 from hemo.errors import HemoError, SourceChangedError
+from hemo.shards.convert_unit import UnitTask, build_shard
 from hemo.shards.footer import ShardFooter
 from hemo.shards.manifest import Unit
-from hemo.shards.unit import UnitTask, build_shard
 from hemo.storage import join, write_bytes
 
 UNITS_A_TASK = 8

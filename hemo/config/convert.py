@@ -7,6 +7,18 @@ from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, field_
 
 from hemo.config.types import ClusterConfig, Config, Location, SecretLocation
 
+Corpus = Literal["rsna", "dicom", "image_folder", "manifest", "idx", "word_indices"]
+Media = Literal["dicom", "photo", "idx", "word_indices"]
+
+MEDIA: dict[str, Media] = {
+    "rsna": "dicom",
+    "dicom": "dicom",
+    "image_folder": "photo",
+    "idx": "idx",
+    "word_indices": "word_indices",
+}
+"""What the files of a corpus are; of `manifest` the table says."""
+
 
 class WindowConfig(Config):
     """An intensity window of one's own."""
@@ -20,7 +32,7 @@ class ImagesConfig(Config):
     """Which images there are, and how they are made of their files."""
 
     source: Location = Field(description="folder, zip or bucket of the corpus; for `manifest` a CSV or Parquet table")
-    corpus: Literal["rsna", "dicom", "image_folder", "manifest", "idx", "word_indices"] = Field(
+    corpus: Corpus = Field(
         description="what the source holds; `idx`: images as MNIST is published, `word_indices`: texts as `reuters.npz`"
     )
     pixels: Literal["windows", "hu16"] = Field(

@@ -3,19 +3,9 @@
 import re
 from dataclasses import dataclass
 from pathlib import PurePosixPath
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
-Corpus = Literal["rsna", "dicom", "image_folder", "manifest", "idx", "word_indices"]
-Media = Literal["dicom", "photo", "idx", "word_indices"]
-
-MEDIA: dict[str, Media] = {
-    "rsna": "dicom",
-    "dicom": "dicom",
-    "image_folder": "photo",
-    "idx": "idx",
-    "word_indices": "word_indices",
-}
-"""What the files of a corpus are; of `manifest` the table says."""
+from hemo.config.convert import Corpus
 
 PICTURE_ENDINGS = frozenset({".jpeg", ".jpg", ".png"})
 
@@ -51,7 +41,7 @@ class Member(NamedTuple):
 class Refusal(NamedTuple):
     """Why a listed file is not read: it becomes a reject of its unit."""
 
-    code: str  # see hemo.imaging.rejects.REASONS
+    code: str  # see hemo.imaging.image.REASONS
     detail: str  # without identifiers
 
 

@@ -5,10 +5,11 @@ from itertools import groupby, pairwise
 
 from fsspec.core import split_protocol
 
+from hemo.config.convert import MEDIA, Corpus, Media
 from hemo.corpus.bucket import list_bucket, read_objects
 from hemo.corpus.folder import list_folder, read_from_folder
 from hemo.corpus.idx import with_labels
-from hemo.corpus.source_file import ENDINGS, MEDIA, Corpus, Listing, Media, SourceFile, belongs, image_stem
+from hemo.corpus.source_file import ENDINGS, Listing, SourceFile, belongs, image_stem
 from hemo.corpus.user_manifest import list_table, media_of_table, place_in_table
 from hemo.corpus.zip.archive import is_archive, list_archive
 from hemo.corpus.zip.members import read_members

@@ -10,9 +10,10 @@ import pyarrow.compute as pc
 import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 
+from hemo.config.convert import Media
 from hemo.corpus.bucket import mark_of, unreachable
 from hemo.corpus.folder import file_on_disk
-from hemo.corpus.source_file import PICTURE_ENDINGS, Given, Listing, Media, SourceFile, ending_of, image_stem
+from hemo.corpus.source_file import PICTURE_ENDINGS, Given, Listing, SourceFile, ending_of, image_stem
 from hemo.errors import SourceError
 from hemo.storage import absolute, filesystem, read_bytes
 

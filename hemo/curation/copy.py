@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 from hemo.curation.plan import ImageLayout
 from hemo.errors import HemoError, SourceError
 from hemo.shards.manifest import shard_path
-from hemo.shards.read import CONVERT_AGAIN, checked_parquet, images_of
+from hemo.shards.reader import CONVERT_AGAIN, checked_parquet, images_of
 from hemo.shards.schema import FOOTER_KEY, IMAGE, ROW_SCHEMA
-from hemo.shards.write import parquet_options, rows_per_group
+from hemo.shards.writer import parquet_options, rows_per_group
 from hemo.storage import filesystem, join, write_bytes
 
 READ_THREADS = 8

@@ -7,7 +7,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from hemo.curation.rows import has_flag, text_column
+from hemo.curation.labelled_index import has_flag, text_column
 from hemo.errors import ConfigError
 
 NOT_IN_THE_STACK = ("localizer", "secondary_capture")

@@ -9,13 +9,12 @@ from numpy.typing import NDArray
 
 from hemo.config.curate import SPLITS
 from hemo.corpus.labels import NULL_LABEL
+from hemo.curation.labelled_index import Rows, hash_texts, text_column
 from hemo.curation.neighbours import SLOTS, adjacent
-from hemo.curation.rows import Rows, text_column
 from hemo.curation.select import Selection
-from hemo.curation.shuffle import shuffled_parts
 from hemo.shards.card import ConversionCard
 from hemo.shards.schema import INDEX_SCHEMA
-from hemo.shards.write import rows_per_group
+from hemo.shards.writer import rows_per_group
 
 PART_BYTES = 1 << 29
 """Pixels of a part at most: one part is put together in memory."""
@@ -162,3 +161,21 @@ def _reads(unit: NDArray[np.int32], row: NDArray[np.int32], image_bytes: int) ->
     piece = unit.astype(np.int64) * (int(row.max()) // rows_a_read + 1) + row // rows_a_read
     numbers: NDArray[np.int64] = np.unique(piece, return_inverse=True)[1].astype(np.int64)
     return numbers
+
+
+def shuffled_parts(image_ids: pa.StringArray, part_rows: int, seed: int) -> list[NDArray[np.int64]]:
+    """Deal rows into parts of equal size, give or take one, each a fair sample of all.
+
+    The rows' hashes decide: ranges of them are the parts, and their order is the order within a part. So a copy needs
+    two passes and no random reads: rows to the buckets of their parts, then each bucket sorted in memory.
+
+    Args:
+        image_ids: Shape (rows,), at least one.
+        part_rows: Rows in a part at most.
+        seed: Of the order.
+
+    Returns:
+        For each part the places of its rows in `image_ids`, in the order in which they stand in the part.
+    """
+    order = np.argsort(hash_texts(image_ids, "shuffle", seed), kind="stable")
+    return np.array_split(order, -(-len(order) // part_rows))

@@ -1,23 +1,36 @@
-"""The whole of curation but the copying: config, index and labels in; which rows, in which split, and why, out."""
+"""Which rows a training set has, in which split, and why: config, index and labels in, `Selection` and digest out."""
 
+import hashlib
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from hemo.config.curate import SPLITS, CurateConfig
 from hemo.corpus.labels import LabelTable
-from hemo.curation.audit import audit, equal_pixels, group_names, link_patients
-from hemo.curation.balance import smallest, undersample
 from hemo.curation.card import Step
-from hemo.curation.clean import unflagged
-from hemo.curation.evidence import equal_pixel_table, link_examples
-from hemo.curation.leakage import require_apart, torn, torn_images
-from hemo.curation.rows import Rows, join_labels, text_column
+from hemo.curation.labelled_index import Rows, has_flag, hash_texts, join_labels, text_column
+from hemo.curation.leak_audit import (
+    audit,
+    equal_pixel_table,
+    equal_pixels,
+    group_names,
+    link_examples,
+    link_patients,
+    require_apart,
+    torn,
+    torn_images,
+)
 from hemo.curation.split import TRAIN, assign_splits, official_splits, target_column
+from hemo.digest import digest_of
 from hemo.errors import ConfigError, LabelError
+from hemo.imaging.flags import FLAGS
+
+NO_PIXELS = bytes(16)
+"""Stands for a pixel digest that is not known."""
 
 
 @dataclass(frozen=True)
@@ -193,3 +206,65 @@ def _split_findings(
         "equal_pixels_in_two_splits_examples": torn_images(pixels, splits, image_ids),
         "constant_in_train": _constant_classes(rows, chosen[splits == TRAIN]),
     }
+
+
+def unflagged(index: pa.Table, drop_flags: tuple[str, ...]) -> NDArray[np.bool_]:
+    """Tell for each row whether it has none of `drop_flags`; shape (rows,).
+
+    Raises:
+        ConfigError: If a flag is none that `convert` sets.
+    """
+    unknown = [flag for flag in drop_flags if flag not in FLAGS]
+    if unknown:
+        raise ConfigError(f"drop_flags: {', '.join(unknown)} is no flag of an image; known are {', '.join(FLAGS)}")
+    return ~has_flag(index, drop_flags)
+
+
+def undersample(labels: NDArray[np.uint8], image_ids: pa.StringArray, ratio: float, seed: int) -> NDArray[np.bool_]:
+    """Choose rows so that negatives are at most `ratio` times the positives.
+
+    Which negatives stay depends on their ids and the seed only. Rows of unknown label stay.
+
+    Args:
+        labels: Of the target class, shape (rows,), 0, 1 or `NULL_LABEL`.
+        image_ids: Shape (rows,).
+        ratio: Negatives a positive.
+        seed: Of the choice.
+
+    Returns:
+        Shape (rows,), bool: which rows stay.
+    """
+    negative = np.flatnonzero(labels == 0)
+    wanted = round(ratio * int((labels == 1).sum()))
+    stay: NDArray[np.bool_] = labels != 0
+    stay[negative[smallest(image_ids.take(negative), wanted, "balance", seed)]] = True
+    return stay
+
+
+def smallest(image_ids: pa.StringArray, limit: int, purpose: str, seed: int) -> NDArray[np.int64]:
+    """Return the places of the `limit` ids with the smallest hashes, ascending; all of them if there are fewer.
+
+    The choice nests: a larger limit keeps what a smaller one chose.
+    """
+    order = np.argsort(hash_texts(image_ids, purpose, seed), kind="stable")
+    return np.sort(order[:limit])
+
+
+def training_set_digest(selection: Selection, image: dict[str, Any]) -> str:
+    """Return 16 hexadecimal digits of ids, labels, splits and pixels, whatever their order, and of how images are made.
+
+    The pixels count: a file mended under its old name is another picture to learn from.
+
+    Args:
+        selection: Rows, labels and splits.
+        image: What shapes the pixels, as the card holds it.
+    """
+    image_ids = text_column(selection.rows.index, "image_id").take(selection.chosen)
+    order = pc.sort_indices(image_ids).to_numpy()
+    content = hashlib.sha256()
+    content.update("\n".join(str(name) for name in image_ids.take(order).to_pylist()).encode())
+    content.update(selection.rows.labels[selection.chosen[order]].tobytes())
+    content.update(selection.splits[order].tobytes())
+    pixels = selection.rows.index["pixel_digest"].take(selection.chosen[order]).fill_null(NO_PIXELS).combine_chunks()
+    content.update(memoryview(pixels.buffers()[1])[: len(NO_PIXELS) * len(pixels)])
+    return digest_of({"rows": content.hexdigest(), "classes": list(selection.rows.classes), "image": image})

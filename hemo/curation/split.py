@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from sklearn.model_selection import StratifiedGroupKFold
 
 from hemo.config.curate import SPLITS, CurateConfig
-from hemo.curation.rows import Rows, hash_texts, text_column
+from hemo.curation.labelled_index import Rows, hash_texts, text_column
 from hemo.errors import ConfigError, SourceError
 
 TRAIN, VAL, TEST = range(3)

@@ -1,4 +1,4 @@
-"""What one frame of a source file becomes: an image, or a reject with its reason."""
+"""What one frame of a source file becomes: an image, or a reject with its reason code."""
 
 from dataclasses import dataclass
 from typing import Any, Self
@@ -8,6 +8,40 @@ import xxhash
 from numpy.typing import NDArray
 
 from hemo.errors import SliceError
+
+REASONS = {
+    "not_dicom": "no DICOM file: neither the DICM prefix nor a data set of group 0002 or 0008",
+    "dicomdir": "a DICOMDIR: a directory of other files",
+    "bad_header": "the header cannot be read, or lacks what an image needs",
+    "not_ct": "another modality or object than CT",
+    "no_pixels": "a CT header without pixel data",
+    "truncated": "fewer pixel bytes or frames than the header promises, or a compressed frame without its end",
+    "too_large": "more pixels or frames than a slice or series can have, or a file that inflates without bounds",
+    "unsupported_pixels": "a bit depth or photometric interpretation that is no CT slice",
+    "no_rescale": "no rescale intercept: the stored values cannot be turned into Hounsfield units",
+    "codec_missing": "a transfer syntax for which no decoder is installed; `hemo[codecs]` brings some",
+    "decode_failed": "compressed pixel data that are damaged, or of another size than the header says",
+    "secondary_capture": "a screen capture, in which names may be burned in: not kept where ids are not public",
+    "not_image": "no JPEG or PNG that can be decoded",
+    "not_idx": "no IDX file of 8-bit grey images, or one of another length than its header says",
+    "labels_mismatch": "a labels file beside an IDX file that is damaged, or of more or fewer labels than images",
+    "not_word_indices": "no NPZ of texts as word numbers with their classes, or a text not made of such numbers",
+    "unsafe_member": "a member of a zip whose name leads out of it, that is a link, or that shares bytes with another",
+    "encrypted_member": "a member of a zip that is encrypted",
+    "unsupported_member": "a member of a zip compressed in another way than deflate",
+    "oversized_member": "a member of a zip that would inflate to more than an image can have",
+    "damaged_member": "a member of a zip whose bytes are not what the zip says of them",
+}
+"""Reject code -> meaning. Codes are stored in shards and must not change."""
+
+MENDED_UNSEEN = frozenset({"codec_missing", "damaged_member"})
+"""Codes that a later run may not meet though no name, size or mark has changed: a decoder was installed, or a zip was
+downloaded again, whose directory says the same."""
+
+
+def pixel_digest(pixels: NDArray[Any]) -> bytes:
+    """Return 16 bytes that are equal for equal pixels: xxh3-128 of the values in C order."""
+    return xxhash.xxh3_128_digest(np.ascontiguousarray(pixels).data)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -44,8 +78,3 @@ class Reject:
         """Make a reject of the error that a slice raised."""
         code, detail = error.args
         return cls(code, detail, frame)
-
-
-def pixel_digest(pixels: NDArray[Any]) -> bytes:
-    """Return 16 bytes that are equal for equal pixels: xxh3-128 of the values in C order."""
-    return xxhash.xxh3_128_digest(np.ascontiguousarray(pixels).data)

@@ -4,10 +4,8 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
-from hemo.config.convert import ImagesConfig, WindowConfig
+from hemo.config.convert import MEDIA, Corpus, ImagesConfig, Media, WindowConfig
 from hemo.config.types import Config
-from hemo.corpus.source_file import MEDIA, Corpus, Media
-from hemo.corpus.sources import media_of
 from hemo.errors import ConfigError
 from hemo.imaging.windows import resolve_windows
 from hemo.pseudonym import Pseudonymiser
@@ -63,15 +61,18 @@ class ImageSettings(Config):
         return "int16" if self.pixels == "hu16" else "uint8"
 
 
-def image_settings(config: ImagesConfig, pseudonyms: Pseudonymiser) -> ImageSettings:
+def image_settings(config: ImagesConfig, media: Media, pseudonyms: Pseudonymiser) -> ImageSettings:
     """Return what a config says of its images; fields that do not apply to its corpus stay empty.
+
+    Args:
+        config: Of the conversion.
+        media: What the files of its corpus are, see `hemo.corpus.sources.media_of`.
+        pseudonyms: Of ids and paths.
 
     Raises:
         ConfigError: On an unknown window, or where pictures are to be stored as only DICOM can be.
-        SourceError: If a table of the user's own cannot be read: it says what its files are.
     """
     own: dict[str, Any] = {"pixels": config.pixels, "crop": config.crop}
-    media = media_of(config.source, config.corpus)
     if media != "dicom":
         own = _without_hounsfield_units(config, media)
     elif config.pixels == "windows":

@@ -10,8 +10,7 @@ from numpy.typing import NDArray
 
 from hemo.curation.card import TrainingSetCard
 from hemo.errors import SourceError
-from hemo.shards.read import CURATE_AGAIN, checked_parquet, images_of
-from hemo.shards.row_group import read_column
+from hemo.shards.reader import CURATE_AGAIN, checked_parquet, images_of, read_column
 from hemo.shards.schema import IMAGE
 from hemo.storage import join, list_files
 

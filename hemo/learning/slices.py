@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from hemo.digest import differences
 from hemo.errors import ConfigError, SourceError
 from hemo.learning.checkpoint import CheckpointCard
-from hemo.shards.read import checked_parquet, images_of
+from hemo.shards.reader import checked_parquet, images_of
 from hemo.shards.schema import IMAGE, ROWS_PER_GROUP
 from hemo.storage import exists, join, list_files, read_json
 

@@ -13,9 +13,9 @@ from hemo.errors import SourceError
 from hemo.shards.card import ConversionCard
 from hemo.shards.footer import ShardFooter
 from hemo.shards.manifest import Unit
-from hemo.shards.read import CONVERT_AGAIN, checked_parquet
+from hemo.shards.reader import CONVERT_AGAIN, checked_parquet
 from hemo.shards.schema import INDEX_SCHEMA, REJECT_SCHEMA, SHARD_INDEX_SCHEMA
-from hemo.shards.write import write_table
+from hemo.shards.writer import write_table
 from hemo.storage import join, read_bytes, write_json
 
 READ_THREADS = 8

@@ -11,7 +11,7 @@ from hemo.corpus.source_file import SourceFile
 from hemo.digest import digest_of
 from hemo.errors import OutputError
 from hemo.pseudonym import Pseudonymiser
-from hemo.shards.write import write_table
+from hemo.shards.writer import write_table
 from hemo.storage import exists, join, read_bytes
 
 MANIFEST_SCHEMA = pa.schema(

@@ -27,7 +27,7 @@ _ROW_FIELDS: "list[pa.Field[Any]]" = [
     pa.field("source_cols", pa.int32(), nullable=False),
     pa.field("spacing_mm", pa.float32()),  # between pixel centres of a column, (0028,0030) first value
     pa.field("brain_fraction", pa.float32()),  # part of the pixels with 0 < HU < 80; null for photographs
-    pa.field("flags", pa.list_(pa.string()), nullable=False),  # decodable but suspect, see hemo.imaging.quality
+    pa.field("flags", pa.list_(pa.string()), nullable=False),  # decodable but suspect, see hemo.imaging.flags
     pa.field("pixel_digest", pa.binary(16)),  # xxh3-128 of the HU as int16 (of the stored pixels for photographs)
     pa.field("source_path", pa.string(), nullable=False),  # relative to the source
     pa.field("pixel_format", pa.string(), nullable=False),  # u12, i16, ...: signedness and bits stored
@@ -47,7 +47,7 @@ SHARD_INDEX_SCHEMA = pa.schema(
 _REJECT_FIELDS: "list[pa.Field[Any]]" = [
     pa.field("source_path", pa.string(), nullable=False),
     pa.field("frame", pa.int32(), nullable=False),
-    pa.field("reason", pa.string(), nullable=False),  # code, see hemo.imaging.rejects.REASONS
+    pa.field("reason", pa.string(), nullable=False),  # code, see hemo.imaging.image.REASONS
     pa.field("detail", pa.string(), nullable=False),
 ]
 

@@ -11,8 +11,8 @@ from hemo.corpus.sources import list_corpus
 from hemo.imaging.settings import ImageSettings
 from hemo.pseudonym import Pseudonymiser
 from hemo.shards.card import read_card
+from hemo.shards.convert_unit import UnitTask, build_shard
 from hemo.shards.manifest import Manifest, update_manifest
-from hemo.shards.unit import UnitTask, build_shard
 from hemo.storage import filesystem, list_files, read_bytes, write_bytes
 from tests.dicom_files import write_slices
 from tests.s3 import s3_environment  # noqa: F401 (a fixture)

@@ -8,11 +8,12 @@ import pytest
 
 from hemo.cluster.slices import read_images, read_rejects
 from hemo.config.convert import ImagesConfig
+from hemo.corpus.sources import media_of
 from hemo.errors import SourceError
 from hemo.imaging.settings import image_settings
 from hemo.pseudonym import Pseudonymiser
-from hemo.shards.read import images_of
-from hemo.shards.unit import UnitTask, build_shard
+from hemo.shards.convert_unit import UnitTask, build_shard
+from hemo.shards.reader import images_of
 from tests.dicom_files import head_file, write_slices
 from tests.units import unit_of
 
@@ -29,7 +30,12 @@ def corpus(tmp_path: Path) -> Path:
 
 def test_rows_are_those_of_a_shard_with_images_as_arrays(corpus):
     config = ImagesConfig(source=str(corpus), corpus="rsna", side_px=16)
-    task = UnitTask(str(corpus), image_settings(config, Pseudonymiser()), Pseudonymiser(), read_threads=1)
+    task = UnitTask(
+        str(corpus),
+        image_settings(config, media_of(config.source, config.corpus), Pseudonymiser()),
+        Pseudonymiser(),
+        read_threads=1,
+    )
     shard, _ = build_shard(task, unit_of(corpus, 0, *(f"ID_{number}.dcm" for number in range(7))))
     stored = pq.read_table(shard)
     rows = read_images(config, unit_files=2).take_all()

@@ -8,11 +8,12 @@ import pytest
 
 from hemo.cluster.units import Outcome, UnitFailure, convert_batch, convert_units, task_batches
 from hemo.config.convert import ConvertConfig
+from hemo.corpus.sources import media_of
 from hemo.errors import HemoError
 from hemo.imaging.settings import image_settings
 from hemo.pseudonym import Pseudonymiser, pseudonymiser
+from hemo.shards.convert_unit import UnitTask
 from hemo.shards.manifest import Unit
-from hemo.shards.unit import UnitTask
 from tests.dicom_files import dicom_bytes, head_hu
 from tests.faulty_storage import faulty_uri, plan_fault
 from tests.units import unit_of
@@ -42,7 +43,12 @@ def units(corpus: Path) -> list[Unit]:
 def task(corpus: Path) -> Callable[..., UnitTask]:
     def made(source: str, pseudonyms: Pseudonymiser = Pseudonymiser()) -> UnitTask:  # noqa: B008 (it is frozen)
         config = ConvertConfig(source=str(corpus), corpus="rsna", out=str(corpus.parent / "out"), side_px=16)
-        return UnitTask(source, image_settings(config, pseudonyms), pseudonyms, read_threads=2)
+        return UnitTask(
+            source,
+            image_settings(config, media_of(config.source, config.corpus), pseudonyms),
+            pseudonyms,
+            read_threads=2,
+        )
 
     return made
 

@@ -17,8 +17,8 @@ from hemo.corpus.labels import LabelTable
 from hemo.curation import copy
 from hemo.curation import plan as plan_module
 from hemo.curation.copy import CopyTask, write_buckets, write_part
+from hemo.curation.labelled_index import read_index
 from hemo.curation.plan import CopyPlan, ImageLayout, plan_copies
-from hemo.curation.rows import read_index
 from hemo.curation.select import select
 from hemo.errors import HemoError, SourceError
 from hemo.shards.schema import FOOTER_KEY, ROW_SCHEMA

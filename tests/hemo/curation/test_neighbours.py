@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 
 from hemo.config.convert import ConvertConfig
+from hemo.corpus.sources import media_of
 from hemo.curation.neighbours import adjacent
 from hemo.errors import ConfigError
-from hemo.imaging.dicom import images_of_dicom, quiet_pydicom
+from hemo.imaging.dicom.read import images_of_dicom, quiet_pydicom
 from hemo.imaging.settings import image_settings
 from hemo.pseudonym import Pseudonymiser
 from tests.made_shards import index_of
@@ -66,7 +67,12 @@ def test_a_real_series_with_gantry_tilt_is_in_the_scanner_s_order(shared_data):
     config = ConvertConfig(source="s", out="o", corpus="dicom", public_ids=True, side_px=16)
     files = sorted((shared_data / "head_ct_bsd" / "GE").rglob("*.dcm"))
     with quiet_pydicom():
-        slices = [images_of_dicom(file.read_bytes(), image_settings(config, public), public)[0] for file in files]
+        slices = [
+            images_of_dicom(
+                file.read_bytes(), image_settings(config, media_of(config.source, config.corpus), public), public
+            )[0]
+            for file in files
+        ]
     index = index_of([{"series": image.series, "position_mm": image.position_mm} for image in slices])
     before, after = adjacent(index, np.zeros(28, np.int64))
     assert before.tolist() == [0, *range(27)]

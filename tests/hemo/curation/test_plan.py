@@ -5,13 +5,15 @@ import pyarrow as pa
 
 from hemo.config.curate import CurateConfig
 from hemo.corpus.labels import NULL_LABEL, LabelTable
-from hemo.curation.plan import PART_BYTES, ImageLayout, plan_copies
+from hemo.curation.plan import PART_BYTES, ImageLayout, plan_copies, shuffled_parts
 from hemo.curation.select import Selection, select
 from hemo.shards.schema import INDEX_SCHEMA
 from tests.made_shards import index_of
 
 LAYOUT = ImageLayout(("brain", "subdural"), "uint8", 2, 2, slots=1)
 WITH_NEIGHBOURS = ImageLayout(("brain", "subdural"), "uint8", 2, 2, slots=3)
+
+IDS = pa.array([f"ID_{number:05d}" for number in range(4000)])
 
 
 def selected() -> Selection:
@@ -86,3 +88,27 @@ def test_a_unit_of_more_pixels_than_a_read_may_hold_is_read_in_pieces():
     places = [set(zip(table["unit"].to_pylist(), table["row"].to_pylist(), strict=True)) for table in reads]
     assert places[:4] == [{(0, 0), (0, 1)}, {(0, 2)}, {(1, 0), (1, 1)}, {(1, 2)}]
     assert [set(table["read"].to_pylist()) for table in reads] == [{number} for number in range(40)]
+
+
+def test_every_row_stands_in_one_part_and_parts_are_of_equal_size():
+    parts = shuffled_parts(IDS, 1500, seed=0)
+    assert [len(part) for part in parts] == [1334, 1333, 1333]
+    assert sorted(np.concatenate(parts).tolist()) == list(range(4000))
+
+
+def test_any_part_is_a_fair_sample_and_so_is_any_stretch_of_it():
+    """Of ids in order, a quarter of each part comes from each quarter; four standard deviations of 1,000 draws."""
+    for part in shuffled_parts(IDS, 1000, seed=0):
+        np.testing.assert_allclose(np.bincount(part // 1000), 250, atol=4 * np.sqrt(1000 * 0.25 * 0.75))
+        assert abs(part[:100].mean() - 2000) < 4 * 4000 / np.sqrt(12 * 100)
+
+
+def test_order_is_a_function_of_ids_and_seed():
+    names = [IDS.take(part).to_pylist() for part in shuffled_parts(IDS, 1000, seed=0)]
+    backwards = IDS.take(np.arange(3999, -1, -1))
+    assert [backwards.take(part).to_pylist() for part in shuffled_parts(backwards, 1000, seed=0)] == names
+    assert [IDS.take(part).to_pylist() for part in shuffled_parts(IDS, 1000, seed=1)] != names
+
+
+def test_a_part_larger_than_all_rows_is_one_part():
+    assert [len(part) for part in shuffled_parts(IDS.slice(0, 3), 4096, seed=0)] == [3]

@@ -1,6 +1,7 @@
 """Curation from index and labels to chosen rows, without copying."""
 
 import re
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,11 +12,14 @@ from hemo.config.curate import CurateConfig
 from hemo.corpus.labels import LabelTable
 from hemo.curation import select as select_module
 from hemo.curation import split
-from hemo.curation.rows import Rows
-from hemo.curation.select import Selection, select
+from hemo.curation.labelled_index import Rows
+from hemo.curation.select import Selection, select, smallest, training_set_digest, undersample, unflagged
 from hemo.curation.split import TEST, TRAIN, VAL
 from hemo.errors import ConfigError, LabelError, SplitError
 from tests.made_shards import index_of
+
+IDS = pa.array([f"ID_{number:03d}" for number in range(100)])
+LABELS = np.array([1] * 10 + [0] * 85 + [255] * 5, np.uint8)
 
 
 def config(**more: Any) -> CurateConfig:
@@ -148,3 +152,73 @@ def test_balance_without_positives_and_unknown_targets_are_refused():
 def test_dropping_everything_is_refused():
     with pytest.raises(ConfigError, match="drop_flags: blank leaves none of the labelled images"):
         select(config(drop_flags=("blank",)), index_of([{"flags": ["blank"]}]), labels_of(1, {0}))
+
+
+def test_rows_with_any_of_the_flags_go():
+    index = index_of([{"flags": ["blank", "padded"]}, {"flags": ["padded"]}, {"flags": []}, {"flags": ["noise"]}])
+    assert unflagged(index, ("blank", "noise")).tolist() == [False, True, True, False]
+    assert unflagged(index, ()).all()
+
+
+def test_an_unknown_flag_is_refused_with_the_known_ones():
+    with pytest.raises(ConfigError, match=r"drop_flags: blnk is no flag of an image; known are blank, little_brain"):
+        unflagged(index_of([{}]), ("blank", "blnk"))
+
+
+@pytest.mark.parametrize(("ratio", "negatives"), [(1.0, 10), (4.0, 40), (0.5, 5), (20.0, 85)])
+def test_negatives_are_cut_to_the_ratio_and_nothing_else_is(ratio, negatives):
+    stay = undersample(LABELS, IDS, ratio, seed=0)
+    assert stay[:10].all()
+    assert stay[95:].all()
+    assert int(stay[10:95].sum()) == negatives
+
+
+def test_which_negatives_stay_depends_on_ids_and_seed_only():
+    stay = undersample(LABELS, IDS, 1.0, seed=0)
+    backwards = undersample(LABELS[::-1], IDS.take(np.arange(99, -1, -1)), 1.0, seed=0)
+    assert backwards[::-1].tolist() == stay.tolist()
+    assert undersample(LABELS, IDS, 1.0, seed=1).tolist() != stay.tolist()
+
+
+def test_negatives_that_stay_are_spread_over_all():
+    kept = np.flatnonzero(undersample(LABELS, IDS, 4.0, seed=0)[10:95])
+    assert 12 <= (kept < 42).sum() <= 28  # 40 of 85, half of them expected in the first half
+
+
+def test_a_larger_subset_holds_the_smaller():
+    assert set(smallest(IDS, 7, "subset", 0)) < set(smallest(IDS, 20, "subset", 0))
+    assert smallest(IDS, 7, "subset", 0).tolist() != smallest(IDS, 7, "balance", 0).tolist()
+    assert smallest(IDS, 1000, "subset", 0).tolist() == list(range(100))
+
+
+def selected(order: list[int], *, repainted: int | None = None) -> Selection:
+    names = [f"ID_{number:03d}" for number in order]
+    values = np.array([number % 2 for number in order], np.uint8)[:, None]
+    pixels = [bytes([number, number == repainted]) + bytes(14) for number in order]
+    index = index_of(
+        [
+            {"image_id": name, "patient": name, "pixel_digest": digest}
+            for name, digest in zip(names, pixels, strict=True)
+        ]
+    )
+    return select(
+        CurateConfig(shards="s", labels="l", out="o"), index, LabelTable(("any",), pa.array(names), values, 0)
+    )
+
+
+def test_order_does_not_matter_and_everything_else_does():
+    selection = selected(list(range(40)))
+    digest = training_set_digest(selection, {"side_px": 2})
+    assert training_set_digest(selected(list(reversed(range(40)))), {"side_px": 2}) == digest
+    flipped = selection.rows.labels.copy()
+    flipped[3] = 1 - flipped[3]
+    moved = selection.splits.copy()
+    moved[3] = (moved[3] + 1) % 3
+    others = [
+        training_set_digest(selection, {"side_px": 4}),
+        training_set_digest(replace(selection, rows=replace(selection.rows, labels=flipped)), {"side_px": 2}),
+        training_set_digest(replace(selection, splits=moved), {"side_px": 2}),
+        training_set_digest(replace(selection, chosen=selection.chosen[1:], splits=moved[1:]), {"side_px": 2}),
+        training_set_digest(selected(list(range(40)), repainted=3), {"side_px": 2}),
+    ]
+    assert len({digest, *others}) == 6

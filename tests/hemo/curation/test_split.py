@@ -7,7 +7,7 @@ import pytest
 
 from hemo.config.curate import CurateConfig
 from hemo.corpus.labels import LabelTable
-from hemo.curation.rows import Rows, join_labels
+from hemo.curation.labelled_index import Rows, join_labels
 from hemo.curation.split import TEST, TRAIN, VAL, assign_splits, cut, fold_counts, official_splits
 from hemo.errors import ConfigError, SourceError
 from tests.made_shards import index_of

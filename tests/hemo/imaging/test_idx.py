@@ -9,8 +9,7 @@ import pytest
 
 from hemo.errors import SliceError
 from hemo.imaging.idx import images_of_idx, read_idx
-from hemo.imaging.image import Image, Reject
-from hemo.imaging.rejects import REASONS
+from hemo.imaging.image import REASONS, Image, Reject
 from hemo.imaging.settings import ImageSettings
 from tests.idx_files import idx_file
 

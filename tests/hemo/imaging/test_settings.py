@@ -1,6 +1,7 @@
 import pytest
 
 from hemo.config.convert import ConvertConfig
+from hemo.corpus.sources import media_of
 from hemo.errors import ConfigError
 from hemo.imaging.settings import IMAGE_PATH_VERSION, ImageSettings, image_settings
 from hemo.pseudonym import Pseudonymiser
@@ -8,7 +9,7 @@ from hemo.pseudonym import Pseudonymiser
 
 def settings(**given: object) -> ImageSettings:
     config = ConvertConfig.model_validate({"source": "/corpus", "out": "/out", "corpus": "rsna", **given})
-    return image_settings(config, Pseudonymiser())
+    return image_settings(config, media_of(config.source, config.corpus), Pseudonymiser())
 
 
 def test_windows_are_channels_of_8_bits():

@@ -1,0 +1,241 @@
+"""What may leak between splits: equal pixels, patients linked by them, labels that contradict each other."""
+
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+
+from hemo.config.curate import SPLITS
+from hemo.corpus.labels import NULL_LABEL
+from hemo.curation.labelled_index import Rows, has_flag, text_column
+from hemo.errors import SplitError
+
+UNLINKABLE = ("blank", "secondary_capture")
+"""Flags of images whose equality says nothing: thousands of patients may share a black slice or a screen layout."""
+
+_EXAMPLES = 5
+
+
+def equal_pixels(rows: Rows) -> NDArray[np.int64]:
+    """Return a number a row, the same for rows of equal pixels; -1 where equality says nothing. Shape (rows,)."""
+    digests = rows.index["pixel_digest"].combine_chunks()
+    codes = digests.dictionary_encode().indices
+    numbers: NDArray[np.int64] = codes.fill_null(-1).to_numpy().astype(np.int64)
+    numbers[has_flag(rows.index, UNLINKABLE)] = -1
+    return numbers
+
+
+def link_patients(patient: NDArray[np.int64], pixels: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Join patients who share an image, directly or through others.
+
+    Args:
+        patient: Patient number of each row, shape (rows,), from 0 without gaps.
+        pixels: `equal_pixels`, shape (rows,).
+
+    Returns:
+        Group of each patient, shape (patients,).
+    """
+    patients, images = int(patient.max()) + 1, int(pixels.max()) + 1
+    linkable = pixels >= 0
+    ends = (patient[linkable], patients + pixels[linkable])
+    graph = coo_array((np.ones(len(ends[0]), np.int8), ends), shape=(patients + images, patients + images))
+    groups = connected_components(graph, directed=False)[1][:patients]
+    return np.unique(groups, return_inverse=True)[1].astype(np.int64)
+
+
+def group_names(groups: NDArray[np.int64], patient_names: pa.StringArray) -> pa.StringArray:
+    """Name each group by the first of its patients in the order of their names.
+
+    A name does not depend on other groups, so that new patients never rename, and never move, those that were there.
+
+    Args:
+        groups: Group of each patient, shape (patients,), from 0 without gaps.
+        patient_names: Shape (patients,).
+    """
+    order = pc.sort_indices(patient_names).to_numpy()
+    first = np.unique(groups[order], return_index=True)[1]
+    return patient_names.take(order[first])
+
+
+def conflicting_labels(rows: Rows, pixels: NDArray[np.int64]) -> list[NDArray[np.int64]]:
+    """Return the row numbers of each group of equal pixels in which a class is both 0 and 1."""
+    known = np.flatnonzero((pixels >= 0) & rows.labelled)
+    if not len(known):
+        return []
+    order = known[np.argsort(pixels[known], kind="stable")]
+    starts = np.flatnonzero(np.diff(pixels[order], prepend=-1))
+    labels = rows.labels[order]
+    lowest = np.minimum.reduceat(labels, starts, axis=0)
+    highest = np.maximum.reduceat(np.where(labels == NULL_LABEL, 0, labels), starts, axis=0)
+    stops = np.append(starts[1:], len(order))
+    return [order[starts[at] : stops[at]] for at in np.flatnonzero(((lowest == 0) & (highest == 1)).any(axis=1))]
+
+
+def audit(rows: Rows, groups: NDArray[np.int64], pixels: NDArray[np.int64]) -> dict[str, Any]:
+    """Describe what was found, for the card.
+
+    Args:
+        rows: All images of the conversion.
+        groups: Group of each patient, shape (patients,).
+        pixels: `equal_pixels`, shape (rows,).
+    """
+    members = np.bincount(groups)
+    copies = np.bincount(pixels[pixels >= 0], minlength=1)
+    conflicts = conflicting_labels(rows, pixels)
+    image_ids = rows.index["image_id"]
+    return {
+        "images": len(pixels),
+        "patients": len(groups),
+        "linked_groups": int((members > 1).sum()),
+        "linked_patients": int(members[members > 1].sum()),
+        "largest_group_patients": int(members.max()),
+        "equal_pixel_groups": int((copies > 1).sum()),
+        "equal_pixel_conflicts": len(conflicts),
+        "equal_pixel_conflict_examples": _names(image_ids, conflicts),
+        "positives_by_pixel_format": positives_by_format(rows),
+    }
+
+
+def positives_by_format(rows: Rows) -> dict[str, dict[str, int]]:
+    """Return pixel format -> `rows` and class -> positives, of the labelled images: formats may give labels away."""
+    codes = rows.index["pixel_format"].combine_chunks().dictionary_encode()
+    numbers = codes.indices.to_numpy()
+    table = {}
+    for number, name in enumerate(codes.dictionary.to_pylist()):
+        count = rows.count(np.flatnonzero((numbers == number) & rows.labelled))
+        table[str(name)] = {"rows": count.rows, **count.positives}
+    return dict(sorted(table.items()))
+
+
+def _names(image_ids: "pa.ChunkedArray[Any]", groups: Iterable[NDArray[np.int64]]) -> list[list[str]]:
+    """Return the ids of up to five images in each of the first five groups."""
+    shown = list(groups)[:_EXAMPLES]
+    return [[str(name) for name in image_ids.take(group[:_EXAMPLES]).to_pylist()] for group in shown]
+
+
+def equal_pixel_table(
+    rows: Rows,
+    pixels: NDArray[np.int64],
+    groups: tuple[NDArray[np.int64], pa.StringArray],
+    placed: tuple[NDArray[np.int64], NDArray[np.int8]],
+) -> pa.Table:
+    """List the images whose pixels another image has as well, group by group.
+
+    Args:
+        rows: All images.
+        pixels: `equal_pixels`, shape (rows,).
+        groups: Linked group of each row, shape (rows,), and the name of each group.
+        placed: Rows that are used, shape (chosen,), and the split of each.
+
+    Returns:
+        Columns `equal_pixels` (number of the group of equal pixels), `image_id`, `source_path`, `patient`,
+        `linked_patient` (name of the group of patients), `links_patients` (whether these pixels stand under several
+        patients), `conflict` (whether a class is both 0 and 1 among them), `split` (null: not used) and `label_NAME`.
+    """
+    copies = np.bincount(pixels[pixels >= 0], minlength=1)
+    members = np.flatnonzero((pixels >= 0) & (copies[pixels] > 1))
+    members = members[np.argsort(pixels[members], kind="stable")]
+    number = np.unique(pixels[members], return_inverse=True)[1]
+    columns = {
+        "equal_pixels": pa.array(number, pa.int32()),
+        **{name: text_column(rows.index, name).take(members) for name in ("image_id", "source_path", "patient")},
+        "linked_patient": groups[1].take(groups[0][members]),
+        "links_patients": _several(number, rows.patient[members]),
+        "conflict": _among(members, conflicting_labels(rows, pixels)),
+        "split": _split_names(len(pixels), placed).take(members),
+    }
+    for at, name in enumerate(rows.classes):
+        values = rows.labels[members, at]
+        columns[f"label_{name}"] = pa.array(values, pa.uint8(), mask=values == NULL_LABEL)
+    return pa.table(columns)
+
+
+def link_examples(table: pa.Table) -> list[str]:
+    """Return who is linked through what, for up to five groups of equal pixels: `ID_1 of P1 = ID_2 of P2`.
+
+    Args:
+        table: As `equal_pixel_table` returns it.
+    """
+    links = table.filter(table["links_patients"])
+    shown = links["equal_pixels"].unique().slice(0, _EXAMPLES).to_pylist()
+    groups = (links.filter(pc.equal(links["equal_pixels"], number)).slice(0, _EXAMPLES) for number in shown)
+    return [" = ".join(_image_of_patient(image) for image in group.to_pylist()) for group in groups]
+
+
+def _image_of_patient(image: dict[str, Any]) -> str:
+    return f"{image['image_id']} of {image['patient']}" if image["patient"] is not None else str(image["image_id"])
+
+
+def _several(number: NDArray[np.int64], patient: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Tell for each row whether its number, from 0 without gaps, occurs with more than one patient."""
+    pairs = np.unique(np.stack([number, patient]), axis=1)
+    several: NDArray[np.bool_] = (np.bincount(pairs[0], minlength=1) > 1)[number]
+    return several
+
+
+def _among(members: NDArray[np.int64], lists: list[NDArray[np.int64]]) -> NDArray[np.bool_]:
+    """Tell for each member whether it is in one of the lists of row numbers."""
+    return np.isin(members, np.concatenate(lists) if lists else [])
+
+
+def _split_names(rows: int, placed: tuple[NDArray[np.int64], NDArray[np.int8]]) -> pa.StringArray:
+    """Return the split of each of `rows` images by name, null where it is not used."""
+    chosen, splits = placed
+    number = np.full(rows, len(SPLITS), np.int8)
+    number[chosen] = splits
+    return pa.array([*SPLITS, None], pa.string()).take(pa.array(number))
+
+
+def torn(kind: NDArray[np.int64], splits: NDArray[np.int8]) -> NDArray[np.int64]:
+    """Return the values of `kind` that occur in more than one split, ascending.
+
+    Args:
+        kind: What should not be torn, of each row, shape (rows,); -1 is nothing.
+        splits: Split of each row, shape (rows,).
+    """
+    known = kind >= 0
+    pairs = np.unique(kind[known] * len(SPLITS) + splits[known])
+    found, times = np.unique(pairs // len(SPLITS), return_counts=True)
+    return found[times > 1]
+
+
+def torn_images(kind: NDArray[np.int64], splits: NDArray[np.int8], image_ids: pa.StringArray) -> list[str]:
+    """Return the evidence for up to five values that are torn: an image in each split, `ID_1 in train and ID_2 in val`.
+
+    Args:
+        kind: As for `torn`.
+        splits: Split of each row, shape (rows,).
+        image_ids: Shape (rows,).
+    """
+    shown = []
+    for value in torn(kind, splits)[:_EXAMPLES]:
+        members = np.flatnonzero(kind == value)
+        found, first = np.unique(splits[members], return_index=True)
+        pairs = zip(image_ids.take(members[first]).to_pylist(), found, strict=True)
+        shown.append(" and ".join(f"{image_id} in {SPLITS[split]}" for image_id, split in pairs))
+    return shown
+
+
+def require_apart(kind: NDArray[np.int64], splits: NDArray[np.int8], image_ids: pa.StringArray, what: str) -> None:
+    """Refuse a split with the same patient or picture on both sides.
+
+    Args:
+        kind: As for `torn`.
+        splits: Split of each row, shape (rows,).
+        image_ids: Shape (rows,).
+        what: Names what is torn, such as `linked patients`.
+
+    Raises:
+        SplitError: With how many are torn, and for up to five of them the images and the splits they stand in.
+    """
+    if evidence := torn_images(kind, splits, image_ids):
+        count = len(torn(kind, splits))
+        raise SplitError(
+            f"split: {count} {what} in two splits, such as {'; '.join(evidence)}; this is a defect of hemo's, please "
+            "report it"
+        )

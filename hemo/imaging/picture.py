@@ -1,0 +1,73 @@
+"""JPEG and PNG photographs of X-rays to square images."""
+
+import io
+
+import numpy as np
+import PIL.Image
+import PIL.ImageOps
+from numpy.typing import NDArray
+
+from hemo.errors import SliceError
+from hemo.imaging.flags import is_blank
+from hemo.imaging.image import Image, Reject, pixel_digest
+from hemo.imaging.resize import to_square
+from hemo.imaging.settings import ImageSettings
+
+LARGEST_SIDE_PX = 8192
+"""Of a photograph, found in its header; it becomes a square of its longer side."""
+
+MODES = {"rgb": "RGB", "grey": "L"}
+
+
+def images_of_photo(data: bytes, settings: ImageSettings) -> list[Image | Reject]:
+    """Decode one JPEG or PNG.
+
+    Args:
+        data: The whole file.
+        settings: Of an image folder: colours kept, side.
+
+    Returns:
+        One image, or one reject, `not_image` or `too_large`.
+    """
+    try:
+        pixels = _decode(data, MODES[settings.colour])
+    except SliceError as error:
+        return [Reject.of(error)]
+    square = to_square(pixels, settings.side_px)
+    return [
+        Image(
+            pixels=np.ascontiguousarray(square.transpose(2, 0, 1)),
+            source_rows=pixels.shape[0],
+            source_cols=pixels.shape[1],
+            pixel_format="rgb8" if settings.colour == "rgb" else "grey8",
+            pixel_digest=pixel_digest(pixels),
+            flags=("blank",) if is_blank(pixels.reshape(len(pixels), -1).astype(np.int16)) else (),
+        )
+    ]
+
+
+def _decode(data: bytes, mode: str) -> NDArray[np.uint8]:
+    """Return pixels of shape (rows, cols, channels), uint8, upright.
+
+    Raises:
+        SliceError: `not_image` if the file is no JPEG or PNG, is cut short or is damaged; `too_large`.
+    """
+    try:
+        with PIL.Image.open(io.BytesIO(data), formats=("JPEG", "PNG")) as photo:
+            if max(photo.size) > LARGEST_SIDE_PX:
+                raise SliceError("too_large", f"{photo.height} x {photo.width} pixels")
+            upright = _eight_bits(PIL.ImageOps.exif_transpose(photo)).convert(mode)
+            return np.asarray(upright).reshape(upright.height, upright.width, -1)
+    except (SliceError, MemoryError):
+        raise
+    except PIL.Image.DecompressionBombError as error:
+        raise SliceError("too_large", f"a side of more than {LARGEST_SIDE_PX} pixels") from error
+    except Exception as error:  # the decoders raise OSError, SyntaxError, struct.error, ... on damaged files
+        raise SliceError("not_image", f"{type(error).__name__} while decoding") from error
+
+
+def _eight_bits(photo: PIL.Image.Image) -> PIL.Image.Image:
+    """Return a 16-bit grey picture scaled to 8 bits, 65,535 to 255: Pillow's own conversion would clip it."""
+    if not photo.mode.startswith("I"):
+        return photo
+    return PIL.Image.fromarray(np.rint(np.asarray(photo, np.float32) / 257).clip(0, 255).astype(np.uint8))

@@ -1,0 +1,255 @@
+"""One unit of files to one shard: read ahead, decode, window, encode. The inner loop of `convert`."""
+
+import errno
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+
+from hemo.corpus.source_file import (
+    SPLIT_FOLDERS,
+    Given,
+    SourceFile,
+    class_and_split,
+    image_stem,
+    patient_in_name,
+    split_in_name,
+)
+from hemo.corpus.sources import read_files
+from hemo.errors import HemoError, SliceError, SourceChangedError
+from hemo.imaging.dicom.read import images_of_dicom, quiet_pydicom
+from hemo.imaging.idx import images_of_idx
+from hemo.imaging.image import Image, Reject
+from hemo.imaging.picture import images_of_photo
+from hemo.imaging.settings import ImageSettings
+from hemo.imaging.word_indices import images_of_word_indices
+from hemo.pseudonym import Pseudonymiser
+from hemo.shards.footer import ShardFooter, ShardReject, unit_digest
+from hemo.shards.manifest import Unit
+from hemo.shards.writer import ShardBuilder
+
+FILES_A_READ = 8
+"""Files a thread reads before it hands them over, from a bucket all at once."""
+
+BYTES_A_READ = 1 << 22
+"""Bytes after which no further file is added to a read: what lies in memory stays small where files are large."""
+
+
+@dataclass(frozen=True)
+class UnitTask:
+    """All that a worker needs to convert any unit of a corpus."""
+
+    source: str
+    settings: ImageSettings
+    pseudonyms: Pseudonymiser
+    read_threads: int
+
+
+def build_shard(task: UnitTask, unit: Unit) -> tuple[pa.Buffer, ShardFooter]:
+    """Convert a unit's files into a finished shard, in memory.
+
+    The same files and settings give the same bytes. In memory: the encoded shard, one row group, and a few files.
+
+    Raises:
+        OSError: If a file cannot be read; nothing is kept, and the unit can be tried again.
+    """
+    builder = ShardBuilder()
+    rejects: list[ShardReject] = []
+    with quiet_pydicom():
+        for row in unit_rows(task, unit):
+            if isinstance(row, ShardReject):
+                rejects.append(row)
+            else:
+                builder.add(row)
+    height_px, width_px = task.settings.sides_px
+    footer = ShardFooter(
+        unit=unit.number,
+        digest=unit_digest(unit, task.settings.model_dump(mode="json"), task.pseudonyms),
+        settings=task.settings.model_dump(mode="json"),
+        channels=task.settings.channels,
+        dtype=task.settings.dtype,
+        height_px=height_px,
+        width_px=width_px,
+        files=len(unit.files),
+        rows=builder.rows,
+        rejects=tuple(rejects),
+    )
+    return builder.finish(footer.encoded()), footer
+
+
+def unit_rows(task: UnitTask, unit: Unit) -> Iterator[dict[str, Any] | ShardReject]:
+    """Yield what each frame of a unit's files becomes: a row of `ROW_SCHEMA` with `image` as an array, or a reject.
+
+    Call it within `quiet_pydicom`.
+
+    Raises:
+        OSError: If a file cannot be read; it is named only where names are public.
+        SourceChangedError: If a file is not what was listed.
+    """
+    for file, data in read_unit(task, unit):
+        frames = 0
+        for image in _frames(task, unit, file, data):
+            frames += 1
+            if isinstance(image, Reject):
+                yield _reject_row(image, file.path, task.pseudonyms)
+            else:
+                yield row_of(image, file, task.settings, task.pseudonyms)
+        if not frames:
+            raise HemoError("a file became neither row nor reject; this is a defect of hemo's, please report it")
+
+
+def _frames(task: UnitTask, unit: Unit, file: SourceFile, data: bytes | SliceError) -> Iterable[Image | Reject]:
+    """Decode a file, or say why not; the labels beside it are read when their turn comes: they are small."""
+    labels: bytes | SliceError | None = None
+    if file.labels is not None:
+        with _nameless_faults(task, unit):
+            labels = read_files(task.source, [file.labels])[0]
+    if isinstance(data, SliceError):
+        return [Reject.of(data)]
+    if isinstance(labels, SliceError):
+        return [Reject.of(labels)]
+    return decode(data, labels, task.settings, task.pseudonyms)
+
+
+def read_unit(task: UnitTask, unit: Unit) -> Iterator[tuple[SourceFile, bytes | SliceError]]:
+    """Read a unit's files; where names are not public, no error tells them.
+
+    Raises:
+        OSError: If a file cannot be read.
+        SourceChangedError: If a file is not what was listed.
+    """
+    with _nameless_faults(task, unit):
+        yield from read_ahead(task.source, unit.files, task.read_threads)
+
+
+@contextmanager
+def _nameless_faults(task: UnitTask, unit: Unit) -> Iterator[None]:
+    """Take the names of files out of the errors of reading, where they are not public."""
+    if task.pseudonyms.keeps_ids:
+        yield
+        return
+    try:
+        yield
+    except SourceChangedError:
+        raise SourceChangedError(
+            f"a file of unit {unit.number} changed after the corpus was listed; run again"
+        ) from None
+    except OSError as error:
+        raise type(error)(error.errno or errno.EIO, error.strerror or "the storage did not answer") from None
+
+
+def decode(
+    data: bytes, labels: bytes | None, settings: ImageSettings, pseudonyms: Pseudonymiser
+) -> Iterable[Image | Reject]:
+    """Turn one file into images and rejects, one a frame, by the corpus's kind.
+
+    Args:
+        data: The whole file.
+        labels: The labels file beside it, where the corpus has such.
+        settings: What the images are to be.
+        pseudonyms: Replaces what names a patient.
+    """
+    if settings.media == "photo":
+        return images_of_photo(data, settings)
+    if settings.media == "idx":
+        return images_of_idx(data, labels, settings)
+    if settings.media == "word_indices":
+        return images_of_word_indices(data, settings)
+    return images_of_dicom(data, settings, pseudonyms)
+
+
+def read_ahead(
+    source: str, files: Sequence[SourceFile], threads: int
+) -> Iterator[tuple[SourceFile, bytes | SliceError]]:
+    """Yield each file with its bytes, in order, while `threads` threads read further ones: hides storage latency.
+
+    In the place of a file that is refused or damaged stands why.
+    """
+    with ThreadPoolExecutor(threads) as pool:
+        pending: deque[tuple[Sequence[SourceFile], Future[list[bytes | SliceError]]]] = deque()
+        try:
+            for batch in read_batches(files):
+                pending.append((batch, pool.submit(read_files, source, batch)))
+                if len(pending) > threads:
+                    yield from _finished(*pending.popleft())
+            while pending:
+                yield from _finished(*pending.popleft())
+        finally:
+            for _, future in pending:
+                future.cancel()
+
+
+def _finished(
+    batch: Sequence[SourceFile], read: Future[list[bytes | SliceError]]
+) -> Iterator[tuple[SourceFile, bytes | SliceError]]:
+    yield from zip(batch, read.result(), strict=True)
+
+
+def read_batches(files: Sequence[SourceFile]) -> Iterator[Sequence[SourceFile]]:
+    """Cut files into what one thread reads at a time: `FILES_A_READ`, or fewer that have `BYTES_A_READ` together."""
+    start, size_bytes = 0, 0
+    for end, file in enumerate(files, 1):
+        size_bytes += file.size_bytes
+        if end - start == FILES_A_READ or size_bytes >= BYTES_A_READ or end == len(files):
+            yield files[start:end]
+            start, size_bytes = end, 0
+
+
+def row_of(image: Image, file: SourceFile, settings: ImageSettings, pseudonyms: Pseudonymiser) -> dict[str, Any]:
+    """Return an image as a row of `ROW_SCHEMA`; `image` stays an array."""
+    given = identities_of(image, file, settings, pseudonyms)
+    name = pseudonyms("image", given.image_id or image_stem(file.path, settings.corpus))
+    _, height_px, width_px = image.pixels.shape
+    return {
+        "image_id": f"{name}#{image.frame}" if image.frames > 1 else name,
+        "image": image.pixels,
+        "height_px": height_px,
+        "width_px": width_px,
+        "frame": image.frame,
+        "source_class": given.source_class,
+        "source_split": given.source_split,
+        "patient": given.patient,
+        "study": given.study,
+        "series": given.series,
+        "position_mm": image.position_mm,
+        "source_rows": image.source_rows,
+        "source_cols": image.source_cols,
+        "spacing_mm": image.spacing_mm,
+        "brain_fraction": image.brain_fraction,
+        "flags": list(image.flags),
+        "pixel_digest": image.pixel_digest,
+        "source_path": pseudonyms("path", file.path),
+        "pixel_format": image.pixel_format,
+    }
+
+
+def identities_of(image: Image, file: SourceFile, settings: ImageSettings, pseudonyms: Pseudonymiser) -> Given:
+    """Return who and what an image is of, pseudonyms where they have to be: the table goes before path and header."""
+    if settings.corpus == "image_folder":
+        return _of_folders(file.path, settings, pseudonyms)
+    split = split_in_name(file.path) if settings.corpus == "idx" else None
+    told = file.given or Given(source_class=image.source_class, source_split=split)
+    names = {
+        kind: pseudonyms(kind, text) if (text := getattr(told, kind)) else getattr(image, kind)
+        for kind in ("patient", "study", "series")
+    }
+    return told._replace(**names)
+
+
+def _of_folders(path: str, settings: ImageSettings, pseudonyms: Pseudonymiser) -> Given:
+    source_class, source_split = class_and_split(path)
+    if not pseudonyms.keeps_ids and str(source_split).lower() not in SPLIT_FOLDERS:
+        source_split = None  # a folder above the class may be named after a patient
+    found = patient_in_name(path, settings.patient_pattern)
+    patient = pseudonyms("patient", found) if found else None
+    return Given(patient=patient, source_class=source_class, source_split=source_split)
+
+
+def _reject_row(reject: Reject, path: str, pseudonyms: Pseudonymiser) -> ShardReject:
+    return ShardReject(
+        source_path=pseudonyms("path", path), frame=reject.frame, reason=reject.code, detail=reject.detail
+    )

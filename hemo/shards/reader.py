@@ -1,0 +1,143 @@
+"""From shards back to images, without Ray: whole files, or one column of a row group by one read."""
+
+import io
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from hemo.errors import SourceError
+from hemo.storage import filesystem, read_range
+
+CONVERT_AGAIN = "remove it and run `hemo convert` again: it makes that one anew"
+CURATE_AGAIN = "remove the training set and run `hemo curate` again"
+
+
+@contextmanager
+def checked_parquet(location: str, cure: str) -> Iterator[pq.ParquetFile]:
+    """Open a shard or a part; every page that is read within is checked against the checksum it was written with.
+
+    Args:
+        location: The file.
+        cure: What to do about a damaged one, for the error.
+
+    Raises:
+        SourceError: If it is no Parquet file, or its bytes are not those that were written.
+        OSError: As the storage raises it.
+    """
+    fs, path = filesystem(location)
+    with fs.open(path, "rb") as file, damage_told(location, cure):
+        yield pq.ParquetFile(file, page_checksum_verification=True)
+
+
+@contextmanager
+def damage_told(location: str, cure: str) -> Iterator[None]:
+    """Turn what pyarrow raises over a file whose bytes are not those that were written into an error with a cure.
+
+    Raises:
+        SourceError: In its place.
+        OSError: The storage's own, which have a number.
+        MemoryError: Arrow's too, which says nothing about the file.
+    """
+    try:
+        yield
+    except (pa.ArrowException, OSError) as error:
+        if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno):
+            raise
+        raise SourceError(f"{location} is damaged; {cure}") from error
+
+
+def images_of(
+    column: pa.ChunkedArray | pa.BinaryArray, shape: tuple[int, int, int], dtype: str = "uint8"
+) -> NDArray[Any]:
+    """Return an `image` column as one array, without copying where the column is one chunk.
+
+    Args:
+        column: Binary column of rows that all have the same shape.
+        shape: (channels, height_px, width_px).
+        dtype: Of a pixel, as the footer says: uint8, or int16 for Hounsfield units.
+
+    Returns:
+        Read-only array of shape (rows, *shape) and this dtype.
+
+    Raises:
+        ValueError: If a row has another size.
+    """
+    chunks = column.chunks if isinstance(column, pa.ChunkedArray) else [column]
+    arrays = [_chunk_images(chunk, shape, np.dtype(dtype)) for chunk in chunks if len(chunk)]
+    if len(arrays) == 1:
+        return arrays[0]
+    return np.concatenate(arrays) if arrays else np.empty((0, *shape), dtype)
+
+
+def _chunk_images(chunk: pa.BinaryArray, shape: tuple[int, int, int], dtype: np.dtype[np.generic]) -> NDArray[Any]:
+    _, offsets_buffer, data = chunk.buffers()
+    offset_type = np.int64 if pa.types.is_large_binary(chunk.type) else np.int32
+    offsets = np.frombuffer(offsets_buffer, offset_type)[chunk.offset : chunk.offset + len(chunk) + 1]
+    size = int(np.prod(shape)) * dtype.itemsize
+    if not np.all(np.diff(offsets) == size):
+        raise ValueError(f"a row is not {shape} of {dtype}, {size} bytes")
+    values: NDArray[Any] = np.frombuffer(data, dtype, count=len(chunk) * size // dtype.itemsize, offset=int(offsets[0]))
+    return values.reshape(len(chunk), *shape)
+
+
+def read_column(location: str, metadata: pq.FileMetaData, group: int, name: str, cure: str) -> pa.ChunkedArray:
+    """Read one column of one row group; its pages are checked against the checksums they were written with.
+
+    Args:
+        location: The Parquet file.
+        metadata: Its footer.
+        group: Row group, 0-based.
+        name: Of the column, which is flat.
+        cure: What to do about a damaged file, for the error.
+
+    Raises:
+        SourceError: If the file is gone, or its bytes are not those that were written.
+        OSError: As the storage raises it.
+    """
+    column = metadata.row_group(group).column(metadata.schema.names.index(name))
+    start = column.data_page_offset
+    if column.has_dictionary_page:
+        start = min(start, column.dictionary_page_offset)
+    try:
+        window = _Window(read_range(location, start, start + column.total_compressed_size), start)
+    except FileNotFoundError as error:
+        raise SourceError(f"{location} is gone, or this node does not see it: mount it there, or {cure}") from error
+    with damage_told(location, cure):
+        file = pq.ParquetFile(window, metadata=metadata, page_checksum_verification=True)
+        return file.read_row_group(group, columns=[name], use_threads=False).column(0)
+
+
+class _Window(io.RawIOBase):
+    """Some bytes of a file as if they were the whole: reads elsewhere find nothing."""
+
+    def __init__(self, content: bytes, start: int) -> None:
+        """Hold `content`, which stands in the file from byte `start` on."""
+        self._content, self._start, self._at = memoryview(content), start, start
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._at
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        origins = {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._start + len(self._content)}
+        self._at = origins[whence] + offset
+        return self._at
+
+    def read(self, size: int = -1) -> memoryview:
+        """Return a view, which pyarrow takes without a copy."""
+        first = self._at - self._start
+        if first < 0:
+            return memoryview(b"")
+        found = self._content[first : first + size if size >= 0 else None]
+        self._at += len(found)
+        return found

@@ -1,0 +1,111 @@
+"""Index and labels side by side."""
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from hemo.corpus.labels import NULL_LABEL, LabelTable
+from hemo.curation.labelled_index import has_flag, hash_texts, join_labels, pseudonymise_keys, read_index
+from hemo.errors import LabelError, SourceError
+from hemo.pseudonym import pseudonymiser
+from tests.made_shards import index_of, write_conversion
+
+
+def labels(keys: list[str], values: list[int]) -> LabelTable:
+    return LabelTable(("any",), pa.array(keys), np.array(values, np.uint8)[:, None], repeated=0)
+
+
+def test_labels_meet_images_by_id_in_any_order():
+    rows = join_labels(index_of([{}, {}, {}]), labels(["ID_002", "elsewhere", "ID_000"], [1, 1, 0]))
+    assert rows.labels[:, 0].tolist() == [0, NULL_LABEL, 1]
+    assert rows.labelled.tolist() == [True, False, True]
+
+
+def test_labels_meet_images_by_path_if_no_id_fits():
+    rows = join_labels(index_of([{}, {}]), labels(["train/ID_001.dcm"], [1]))
+    assert rows.labels[:, 0].tolist() == [NULL_LABEL, 1]
+
+
+NAMES = [{"image_id": "GE/01", "source_path": "GE/01.dcm"}, {"image_id": "P/I30", "source_path": "P/I30"}]
+"""Of a file without ending the id is the path."""
+
+
+def test_each_label_meets_its_image_by_id_or_path():
+    rows = join_labels(index_of(NAMES), labels(["GE/01.dcm", "P/I30"], [1, 0]))
+    assert rows.labels[:, 0].tolist() == [1, 0]
+
+
+def test_under_pseudonyms_too_each_label_meets_its_image_by_id_or_path():
+    name = pseudonymiser(b"a secret of tests")
+    index = index_of(
+        [{"image_id": name("image", row["image_id"]), "source_path": name("path", row["source_path"])} for row in NAMES]
+    )
+    for keys in (["GE/01.dcm", "P/I30"], ["GE/01", "P/I30"]):
+        table = pseudonymise_keys(labels(keys, [1, 0]), index, name)
+        assert join_labels(index, table).labels[:, 0].tolist() == [1, 0]
+
+
+def test_a_path_that_fits_every_frame_of_a_file_is_one_matched_key():
+    frames = [{"image_id": f"a#{frame}", "source_path": "a.dcm"} for frame in range(4)]
+    rows = join_labels(index_of([*frames, {"source_path": "b.dcm"}]), labels(["a.dcm", "c.dcm"], [1, 0]))
+    assert rows.labels[:, 0].tolist() == [1, 1, 1, 1, NULL_LABEL]
+    assert rows.matched_keys == 1
+
+
+def test_frames_keep_their_numbers_under_a_pseudonym():
+    name = pseudonymiser(b"a secret of tests")
+    index = index_of([{"image_id": f"{name('image', 'x/a')}#{frame}"} for frame in range(2)])
+    table = pseudonymise_keys(labels(["x/a#1", "y"], [1, 0]), index, name)
+    assert join_labels(index, table).labels[:, 0].tolist() == [NULL_LABEL, 1]
+
+
+def test_labels_that_fit_no_image_are_refused_with_a_sample_of_both():
+    with pytest.raises(LabelError, match="images are named like 'ID_000', the labels like 'x'"):
+        join_labels(index_of([{}]), labels(["x"], [1]))
+
+
+def test_an_image_without_patient_is_a_patient_of_its_own():
+    index = index_of([{"patient": "A"}, {"patient": None}, {"patient": None}, {"patient": "A"}])
+    rows = join_labels(index, labels(["ID_000"], [1]))
+    assert rows.patient.tolist() == [0, 1, 2, 0]
+    assert rows.patient_names.to_pylist() == ["patient A", "image ID_001", "image ID_002"]
+
+
+def test_count_by_patient_label_and_format():
+    index = index_of([{"patient": "A"}, {"patient": "A"}, {"pixel_format": "i16"}])
+    count = join_labels(index, labels(["ID_000", "ID_001", "ID_002"], [1, 0, 1])).count(np.array([0, 1, 2]))
+    assert (count.rows, count.patients, count.positives) == (3, 2, {"any": 2})
+    assert count.pixel_formats == {"i16": 1, "u12": 2}
+
+
+def test_flags_are_found_wherever_they_stand():
+    index = index_of([{"flags": ["blank"]}, {"flags": []}, {"flags": ["padded", "noise"]}, {"flags": ["padded"]}])
+    assert has_flag(index, ["noise", "blank"]).tolist() == [True, False, True, False]
+    assert not has_flag(index, []).any()
+
+
+def test_hashes_depend_on_text_purpose_and_seed_only():
+    """Pinned: another value would move patients between the splits of existing training sets."""
+    texts = pa.array(["patient A", "patient B"])
+    first = hash_texts(texts, "split", 0)
+    assert first.tolist() == [15680746125818246568, 17030567246436406274]
+    assert hash_texts(texts.take([1, 0]), "split", 0).tolist() == [17030567246436406274, 15680746125818246568]
+    others = [hash_texts(texts, "balance", 0), hash_texts(texts, "split", 1)]
+    assert all(first[0] != other[0] for other in others)
+
+
+def test_an_index_without_rows_or_columns_is_refused(tmp_path):
+    shards = write_conversion(tmp_path / "shards", [{}, {}])
+    assert len(read_index(shards)) == 2
+    place = tmp_path / "shards" / "index.parquet"
+    whole = pq.read_table(place)
+    pq.write_table(whole.slice(0, 0), place)
+    with pytest.raises(SourceError, match="has no rows"):
+        read_index(shards)
+    pq.write_table(whole.drop_columns(["unit", "flags"]), place)
+    with pytest.raises(SourceError, match="lacks the columns flags, unit"):
+        read_index(shards)
+    place.unlink()
+    with pytest.raises(SourceError, match=r"index\.parquet does not exist"):
+        read_index(shards)

@@ -1,0 +1,119 @@
+"""What is shown on the terminal."""
+
+import io
+from typing import Any
+
+import pytest
+from rich.console import Console, RenderableType
+
+from hemo.corpus.labels import RSNA_CLASSES
+from hemo.curation.card import Count, Step, TrainingSetCard
+from hemo.curation.print_counts import count_tables, finding_lines, format_table
+
+NOTHING_FOUND = {
+    "linked_patients": 0,
+    "equal_pixel_conflicts": 0,
+    "linked_patients_in_two_splits": 0,
+    "equal_pixels_in_two_splits": 0,
+    "images_without_labels": 0,
+    "labels_without_images": 0,
+    "constant_in_train": [],
+}
+
+
+def count(rows: int, **formats: int) -> Count:
+    return Count(
+        rows=rows, patients=rows // 2, positives=dict.fromkeys(RSNA_CLASSES, rows // 10), pixel_formats=formats
+    )
+
+
+def card_of(**found: Any) -> TrainingSetCard:
+    steps = (
+        Step(name="converted", removed=0, left=count(752_803, u12=225_598, i16=452_203, u16=75_002)),
+        Step(name="labelled", removed=0, left=count(752_803, u12=752_803)),
+        Step(name="clean", removed=300_000, left=count(452_803, i16=452_803)),
+        Step(name="balance", removed=2_803, left=count(450_000)),
+        Step(name="subset", removed=0, left=count(450_000)),
+    )
+    return TrainingSetCard(
+        digest="0123456789abcdef",
+        inputs_digest="i",
+        config={},
+        image={},
+        classes=RSNA_CLASSES,
+        channels=("brain",),
+        dtype="uint8",
+        height_px=2,
+        width_px=2,
+        split="by_image",
+        splits={"train": count(1600, u12=1600), "val": count(100, u12=100), "test": count(50, u12=50)},
+        steps=steps,
+        audit=NOTHING_FOUND | found,
+    )
+
+
+def lines_of(table: RenderableType, width: int = 80) -> list[str]:
+    screen = Console(file=io.StringIO(), width=width)
+    screen.print(table)
+    return [line.rstrip() for line in screen.file.getvalue().splitlines()]
+
+
+def test_each_step_and_each_split_is_a_column():
+    lines = [line.split() for line in lines_of(count_tables(card_of()))]
+    cut = lines.index(["split", "by_image"])
+    after, splits = lines[:cut], lines[cut:]
+    for line in (
+        ["converted", "labelled", "clean", "balance", "subset"],
+        ["images", "752,803", "752,803", "452,803", "450,000", "450,000"],
+        ["patients", "376,401", "376,401", "226,401", "225,000", "225,000"],
+        ["subdural", "75,280", "75,280", "45,280", "45,000", "45,000"],
+        ["format", "u12", "225,598", "752,803", "0", "0", "0"],
+        ["removed", "0", "0", "300,000", "2,803", "0"],
+    ):
+        assert line in after
+    for line in (["train", "val", "test"], ["epidural", "160", "10", "5"], ["format", "u12", "1,600", "100", "50"]):
+        assert line in splits
+
+
+@pytest.mark.parametrize("width", [80, 120])
+def test_six_classes_five_steps_and_three_formats_fit_a_terminal_uncut(width):
+    lines = lines_of(count_tables(card_of()), width)
+    assert lines == lines_of(count_tables(card_of()), 1000)
+    assert not any("…" in line for line in lines)
+
+
+def test_positives_are_shown_as_a_share_of_their_pixel_format():
+    formats = {
+        "i16": {"rows": 200, **dict.fromkeys(RSNA_CLASSES, 25)},
+        "u12": {"rows": 0, **dict.fromkeys(RSNA_CLASSES, 0)},
+    }
+    lines = [line.split() for line in lines_of(format_table(card_of(positives_by_pixel_format=formats)))]
+    assert ["any", "25", "(12.5%)", "none"] in lines
+
+
+def test_what_was_not_found_is_not_mentioned():
+    assert list(finding_lines(card_of())) == []
+
+
+def test_each_finding_is_a_line_with_its_count():
+    found = {
+        "linked_patients": 1200,
+        "linked_groups": 500,
+        "largest_group_patients": 7,
+        "equal_pixel_conflicts": 838,
+        "equal_pixel_groups": 4073,
+        "linked_patients_in_two_splits": 31,
+        "equal_pixels_in_two_splits": 12,
+        "images_without_labels": 3,
+        "labels_without_images": 4,
+        "constant_in_train": ["epidural"],
+    }
+    assert list(finding_lines(card_of(**found))) == [
+        "1,200 patients are linked by equal pixels, in 500 groups of up to 7",
+        "838 of 4,073 groups of equal pixels have labels that contradict each other",
+        "LEAK: 31 patients (linked ones count as one) stand in two splits, as by_image allows",
+        "LEAK: 12 groups of equal pixels stand in two splits, as by_image allows",
+        "3 images have no label and are left out",
+        "4 labels have no image",
+        "in train, epidural never varies: nothing can be learnt of it",
+    ]
