@@ -12,13 +12,12 @@ import numpy as np
 import torch
 
 from hemo.config.trial import ModelConfig
-from hemo.learning.backbones import SOURCES_BACKBONES
-from hemo.learning.batch import plain_normalisation
-from hemo.learning.checkpoint import CheckpointCard
-from hemo.learning.deployed import torch_session
-from hemo.learning.export import largest_difference, onnx_session, to_onnx
-from hemo.learning.model import build_model, parameter_count
-from hemo.learning.speed import THOROUGH, measure_speed
+from hemo.inference.export import largest_difference, onnx_session, to_onnx
+from hemo.inference.predict import THOROUGH, measure_speed, torch_session
+from hemo.models.backbones import SOURCES_BACKBONES
+from hemo.models.checkpoint import CheckpointCard
+from hemo.models.classifier import build_model, parameter_count
+from hemo.models.normalisation import plain_normalisation
 
 CHANNELS = ("brain", "subdural", "soft")
 COLUMNS = ("backbone", "parameters", "MB", "ONNX ms", "torch ms", "ONNX images/s", "torch images/s", "off by")

@@ -49,11 +49,11 @@ from hemo.config.convert import ConvertConfig
 from hemo.config.curate import CurateConfig
 from hemo.config.types import ClusterConfig
 from hemo.curation.card import read_card
-from hemo.learning.batch import device_batches
-from hemo.learning.examples import Examples
-from hemo.learning.images import ImageSet, read_split, read_training_set
-from hemo.learning.order import epoch_rows
 from hemo.shards.reader import images_of
+from hemo.training.data.dataset import ImageSet, read_split, read_training_set
+from hemo.training.data.loader import device_batches
+from hemo.training.data.sampling import epoch_rows
+from hemo.training.data.task_rows import Examples
 
 BATCH_SIZE = 64
 CPU = torch.device("cpu")

@@ -27,16 +27,15 @@ from made_training_set import smooth_images, write_training_set
 from torch import Tensor, nn
 
 from hemo.config.trial import AugmentConfig, ModelConfig, TrainingConfig, TrialConfig
-from hemo.learning.backbones import SOURCES_BACKBONES
-from hemo.learning.evaluate import mixed_precision
-from hemo.learning.examples import Examples, select_splits
-from hemo.learning.images import read_training_set
-from hemo.learning.loss import ImageLoss, build_loss
-from hemo.learning.optim import build_optimizer
-from hemo.learning.order import epoch_rows
-from hemo.learning.training_batch import TrainingBatches
-from hemo.learning.waiting import WaitingTime
-from hemo.learning.weights import normalisation_of, starting_model
+from hemo.models.backbones import SOURCES_BACKBONES
+from hemo.models.pretrained import normalisation_of, starting_model
+from hemo.training.data.dataset import read_training_set
+from hemo.training.data.loader import TrainingBatches, WaitingTime
+from hemo.training.data.sampling import epoch_rows
+from hemo.training.data.task_rows import Examples, select_splits
+from hemo.training.evaluate import mixed_precision
+from hemo.training.loss import ImageLoss, build_loss
+from hemo.training.optim import build_optimizer
 
 Batch = tuple[Tensor, Tensor]
 

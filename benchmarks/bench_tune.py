@@ -30,11 +30,11 @@ from hemo.cluster.session import connected
 from hemo.cluster.sweep import tune_models
 from hemo.cluster.trial import run_trial
 from hemo.config.tune import GridConfig, TuneConfig
-from hemo.learning.figures import QuietReporter
-from hemo.learning.images import read_training_set
-from hemo.learning.worker import Worker
 from hemo.study.grid import grid_trials
 from hemo.study.record import TrialRecord
+from hemo.training.data.dataset import read_training_set
+from hemo.training.distributed import Worker
+from hemo.training.reporting import QuietReporter
 
 AT_ONCE = 2
 TRIAL = {"model": {"backbone": "test_resnet"}, "training": {"epochs": 3, "batch_size": 16}}

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from hemo.config.load import load_config
 from hemo.config.report import BackbonesConfig
-from hemo.learning.catalogue import as_lines, listed_backbones
+from hemo.models.catalogue import as_lines, listed_backbones
 from ray_jobs.door import door
 
 

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from hemo.config.inference import ExplainConfig
 from hemo.config.load import load_config
-from hemo.learning.explain import explain_cases
+from hemo.inference.explain import explain_cases
 from ray_jobs.door import door
 
 

@@ -35,12 +35,12 @@ def test_the_project_keeps_its_rules(checkout: Path) -> None:
     ("room", "planted", "contract"),
     [
         ("hemo/storage.py", "import hemo.digest", "Imports point down BROKEN"),
-        ("hemo/learning/__init__.py", "import hemo.study.record", "Imports point down BROKEN"),
-        ("hemo/study/record.py", "import hemo.learning", "Imports point down BROKEN"),
+        ("hemo/training/__init__.py", "import hemo.study.record", "Imports point down BROKEN"),
+        ("hemo/study/record.py", "import hemo.training", "Imports point down BROKEN"),
         ("hemo/cluster/session.py", "import ray_jobs.door", "Imports point down BROKEN"),
         ("hemo/study/record.py", "import torch", "torch is known to learning and cluster only BROKEN"),
         (
-            "hemo/learning/__init__.py",
+            "hemo/training/__init__.py",
             "import ray",
             "Ray and W&B are known to the cluster room and the doors only BROKEN",
         ),

@@ -8,16 +8,16 @@ import torch
 from hemo.cluster.trial import checkpoint_folder, judged_fields, one_sided, split_predictions
 from hemo.config.tune import SearchConfig
 from hemo.errors import HemoError, SourceError, TrialError
-from hemo.learning.checkpoint import load_checkpoint
-from hemo.learning.evaluate import evaluate
-from hemo.learning.examples import select_splits
-from hemo.learning.images import TrialData
-from hemo.learning.judge import judge
-from hemo.learning.loss import build_loss
-from hemo.learning.memory import memory_told
-from hemo.learning.worker import Worker
+from hemo.models.checkpoint import load_checkpoint
 from hemo.study.objectives import cost, objective_figures, pareto_front
 from hemo.study.record import TrialRecord, read_predictions, write_record
+from hemo.training.data.dataset import TrialData
+from hemo.training.data.task_rows import select_splits
+from hemo.training.distributed import Worker
+from hemo.training.evaluate import evaluate
+from hemo.training.loss import build_loss
+from hemo.training.metrics import judge
+from hemo.training.reporting import memory_told
 
 
 def chosen_record(records: Sequence[TrialRecord], search: SearchConfig) -> TrialRecord:

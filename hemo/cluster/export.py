@@ -9,15 +9,13 @@ from hemo.cluster.progress import say
 from hemo.cluster.provenance import hardware, now, versions
 from hemo.config.inference import ExportConfig
 from hemo.config.types import Config
-from hemo.config.weights import find_checkpoint
-from hemo.learning.checkpoint import CheckpointCard, load_checkpoint
-from hemo.learning.deployed import Session, torch_session
-from hemo.learning.export import LOGIT_TOLERANCE, largest_difference, onnx_session, to_onnx
-from hemo.learning.model import parameter_count
-from hemo.learning.slices import first_images
-from hemo.learning.speed import THOROUGH, measure_speed
-from hemo.learning.worker import Worker
+from hemo.inference.export import LOGIT_TOLERANCE, largest_difference, onnx_session, to_onnx
+from hemo.inference.predict import THOROUGH, Session, first_images, measure_speed, torch_session
+from hemo.models.checkpoint import CheckpointCard, load_checkpoint
+from hemo.models.classifier import parameter_count
+from hemo.models.weight_files import find_checkpoint
 from hemo.storage import join, require_writable, write_bytes, write_json
+from hemo.training.distributed import Worker
 
 EXPORT_SCHEMA_VERSION = 1
 

@@ -8,9 +8,9 @@ import ray
 from hemo.config.train import Feed
 from hemo.curation.card import TrainingSetCard, read_card
 from hemo.errors import HemoError, UserError
-from hemo.learning.figures import to_stderr
-from hemo.learning.images import ImageSet, TrialData, read_split
 from hemo.storage import size_text
+from hemo.training.data.dataset import ImageSet, TrialData, read_split
+from hemo.training.reporting import to_stderr
 
 SHARE_OF_STORE = 0.8
 """Of an object store, what `auto` fills with images at most: Ray moves what is over to disk, and keeps more in it."""

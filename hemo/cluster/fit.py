@@ -22,10 +22,10 @@ from hemo.cluster.trial import check_shares, check_trial, failed_record, finishe
 from hemo.config.train import TrainConfig, WorkersConfig
 from hemo.curation.card import TrainingSetCard, read_card
 from hemo.errors import TrialError, UserError
-from hemo.learning.figures import LineReporter, QuietReporter, to_stderr
-from hemo.learning.worker import Worker
 from hemo.storage import join, remove, require_writable
 from hemo.study.record import TrialRecord, has_record, read_record, record_digest, write_record
+from hemo.training.distributed import Worker
+from hemo.training.reporting import LineReporter, QuietReporter, to_stderr
 
 RAY_FOLDER = "ray"
 """Beside the record while a trial runs: Ray Train's own notes; removed when the trial is recorded."""

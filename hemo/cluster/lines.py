@@ -10,11 +10,11 @@ from ray.tune.experiment import Trial
 
 from hemo.config.trial import TrialConfig
 from hemo.config.tune import Objective
-from hemo.learning.figures import to_stderr
 from hemo.study.objectives import cost
 from hemo.study.progress import PlannedTrial, SweepPlan, write_plan
 from hemo.study.record import is_finished, record_digest
 from hemo.study.status import SweepStatus, TrialStatus, heading, planned_status, trial_table
+from hemo.training.reporting import to_stderr
 
 TABLE_EVERY_S = 30.0
 

@@ -2,8 +2,8 @@
 
 from hemo.cluster.provenance import now
 from hemo.config.trial import TrialConfig
-from hemo.learning.figures import EpochFigures, Reporter
 from hemo.study.progress import TrialProgress, read_progress, write_progress
+from hemo.training.reporting import EpochFigures, Reporter
 
 
 class NotedReporter:

@@ -17,16 +17,15 @@ from hemo.cluster.convert import read_pseudonyms
 from hemo.cluster.data import data_context
 from hemo.cluster.progress import progress_bar, say
 from hemo.config.inference import PredictConfig
-from hemo.config.weights import find_checkpoint
 from hemo.corpus.labels import RSNA_CLASSES
 from hemo.corpus.sources import list_corpus, media_of
 from hemo.digest import differences, digest_of
 from hemo.errors import ConfigError, OutputError
 from hemo.imaging.dicom.read import quiet_pydicom
 from hemo.imaging.settings import IMAGE_PATH_VERSION, ImageSettings
-from hemo.learning.checkpoint import CheckpointCard, read_checkpoint_card
-from hemo.learning.predict import Predictor, called_classes, checkpoint_digest
-from hemo.learning.studies import study_probabilities
+from hemo.inference.predict import Predictor, called_classes, checkpoint_digest, study_probabilities
+from hemo.models.checkpoint import CheckpointCard, read_checkpoint_card
+from hemo.models.weight_files import find_checkpoint
 from hemo.shards.card import read_card
 from hemo.shards.convert_unit import UnitTask, unit_rows
 from hemo.shards.footer import ShardReject

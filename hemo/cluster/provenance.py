@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 
 import hemo
-from hemo.learning.worker import Worker
+from hemo.training.distributed import Worker
 
 RECORDED_PACKAGES = ("torch", "timm", "torchmetrics", "numpy", "ray")
 

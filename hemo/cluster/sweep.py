@@ -25,14 +25,14 @@ from hemo.config.tune import GridConfig, SearchConfig, TuneConfig
 from hemo.curation.card import TrainingSetCard, read_card
 from hemo.digest import digest_of
 from hemo.errors import ConfigError, HemoError
-from hemo.learning.examples import task_classes
-from hemo.learning.figures import to_stderr
-from hemo.learning.images import read_training_set
 from hemo.storage import join, remove, require_writable
 from hemo.study.grid import grid_trials
 from hemo.study.progress import PlannedTrial, SweepPlan, write_choice, write_plan
 from hemo.study.record import TrialRecord, has_record, is_finished, read_record, record_digest, write_record
 from hemo.study.space import point_trial, search_space, searched_trials
+from hemo.training.data.dataset import read_training_set
+from hemo.training.data.task_rows import task_classes
+from hemo.training.reporting import to_stderr
 
 
 def tune_models(config: TuneConfig) -> list[TrialRecord]:

@@ -14,10 +14,10 @@ from hemo.config.train import TrackingConfig
 from hemo.config.trial import TrialConfig
 from hemo.curation.card import TrainingSetCard
 from hemo.errors import ConfigError
-from hemo.learning.figures import EpochFigures, Reporter, to_stderr
-from hemo.learning.worker import Worker
 from hemo.storage import is_local
 from hemo.study.record import TrialRecord
+from hemo.training.distributed import Worker
+from hemo.training.reporting import EpochFigures, Reporter, to_stderr
 
 FINAL = "final/"
 """Stands before the figures of the best epoch's weights, at the chosen thresholds."""

@@ -8,8 +8,8 @@ import wandb
 
 from hemo.cluster.trial import checkpoint_folder
 from hemo.curation.card import TrainingSetCard
-from hemo.learning.checkpoint import CheckpointCard, load_checkpoint, read_checkpoint_card
-from hemo.learning.export import to_onnx
+from hemo.inference.export import to_onnx
+from hemo.models.checkpoint import CheckpointCard, load_checkpoint, read_checkpoint_card
 from hemo.study.record import TrialRecord, read_records, weights_fingerprint
 
 CARD_FIELDS = {

@@ -16,10 +16,10 @@ from hemo.config.train import TrainConfig
 from hemo.config.trial import TrialConfig
 from hemo.config.tune import TuneConfig
 from hemo.errors import HemoError, UserError
-from hemo.learning.figures import EpochFigures, Reporter
-from hemo.learning.worker import Worker
 from hemo.study.objectives import objective_figures
 from hemo.study.record import TrialRecord, has_record, is_finished, read_record, record_digest, write_record
+from hemo.training.distributed import Worker
+from hemo.training.reporting import EpochFigures, Reporter
 
 TrialBody = Callable[[Reporter], TrialRecord]
 

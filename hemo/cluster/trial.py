@@ -13,20 +13,10 @@ from hemo.cluster.provenance import commit, hardware, now, versions
 from hemo.config.trial import TrainingConfig, TrialConfig
 from hemo.curation.card import TrainingSetCard, read_card
 from hemo.errors import ConfigError, SourceError, TrialError, UserError
-from hemo.learning.checkpoint import CheckpointCard, write_checkpoint
-from hemo.learning.deployed import torch_session
-from hemo.learning.examples import Examples, Splits, select_splits, task_classes
-from hemo.learning.figures import FitResult, Reporter
-from hemo.learning.images import TrialData, read_training_set
-from hemo.learning.judge import SplitFigures
-from hemo.learning.loop import fit
-from hemo.learning.loss import ANY_CLASS
-from hemo.learning.model import parameter_count
-from hemo.learning.order import smallest_share
-from hemo.learning.speed import megabytes, quick_speed
-from hemo.learning.suiting import check_options, check_size
-from hemo.learning.weights import check_weights
-from hemo.learning.worker import Worker, all_or_none
+from hemo.inference.predict import megabytes, quick_speed, torch_session
+from hemo.models.checkpoint import CheckpointCard, write_checkpoint
+from hemo.models.classifier import parameter_count
+from hemo.models.pretrained import check_weights
 from hemo.storage import is_temporary, join, list_files, remove
 from hemo.study.progress import clear_progress
 from hemo.study.record import (
@@ -39,6 +29,15 @@ from hemo.study.record import (
     record_digest,
     write_record,
 )
+from hemo.training.data.dataset import TrialData, read_training_set
+from hemo.training.data.sampling import smallest_share
+from hemo.training.data.task_rows import Examples, Splits, select_splits, task_classes
+from hemo.training.distributed import Worker, all_or_none
+from hemo.training.loop import fit
+from hemo.training.loss import ANY_CLASS
+from hemo.training.metrics import SplitFigures
+from hemo.training.option_checks import check_options, check_size
+from hemo.training.reporting import FitResult, Reporter
 
 STATE = "state.pt"
 """Beside the checkpoint while a trial runs: what a killed trial resumes from."""

@@ -10,9 +10,9 @@ from pydantic import Field, ValidationError
 
 from hemo.config.trial import TrialConfig
 from hemo.config.types import Config
-from hemo.config.weights import find_weights
 from hemo.digest import digest_of
 from hemo.errors import ConfigError, SourceError
+from hemo.models.weight_files import find_weights
 from hemo.storage import exists, filesystem, join, list_folders, read_bytes, read_json, write_bytes, write_json
 
 RECORD_SCHEMA_VERSION = 2

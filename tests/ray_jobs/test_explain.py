@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from hemo.learning.checkpoint import write_checkpoint
-from hemo.learning.model import build_model
+from hemo.models.checkpoint import write_checkpoint
+from hemo.models.classifier import build_model
 from ray_jobs import explain
-from tests.hemo.learning.test_slices import CARD
+from tests.hemo.inference.test_predict import CARD
 
 
 @pytest.fixture

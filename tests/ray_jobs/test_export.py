@@ -10,12 +10,10 @@ import pytest
 
 from hemo.cluster.trial import checkpoint_folder, run_trial
 from hemo.config.trial import TrialConfig
-from hemo.learning.export import LOGIT_TOLERANCE
-from hemo.learning.figures import QuietReporter
-from hemo.learning.predict import Predictor
-from hemo.learning.slices import first_images
-from hemo.learning.speed import QUICK
-from hemo.learning.worker import Worker
+from hemo.inference.export import LOGIT_TOLERANCE
+from hemo.inference.predict import QUICK, Predictor, first_images
+from hemo.training.distributed import Worker
+from hemo.training.reporting import QuietReporter
 from ray_jobs import export
 
 

@@ -10,8 +10,8 @@ import ray
 from hemo.cluster.feed import get_training_set, put_training_set, stored_bytes
 from hemo.curation.card import read_card
 from hemo.errors import HemoError, SourceError
-from hemo.learning.images import read_training_set
-from hemo.learning.streamed import StreamedImages
+from hemo.training.data.dataset import read_training_set
+from hemo.training.data.streaming import StreamedImages
 
 
 @pytest.mark.usefixtures("ray_cluster")

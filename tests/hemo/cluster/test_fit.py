@@ -17,9 +17,9 @@ from hemo.config.train import TrackingConfig, TrainConfig, WorkersConfig
 from hemo.config.trial import TrialConfig
 from hemo.curation.card import read_card
 from hemo.errors import ConfigError, LabelError, SourceError, TrialError
-from hemo.learning.figures import QuietReporter
-from hemo.learning.worker import Worker
 from hemo.study.record import read_record, record_digest
+from hemo.training.distributed import Worker
+from hemo.training.reporting import QuietReporter
 
 Maker = Callable[..., str]
 

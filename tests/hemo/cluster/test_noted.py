@@ -2,8 +2,8 @@
 
 from hemo.cluster.noted import NotedReporter
 from hemo.config.trial import TrainingConfig, TrialConfig
-from hemo.learning.figures import EpochFigures
 from hemo.study.progress import clear_progress, read_progress
+from hemo.training.reporting import EpochFigures
 
 TRIAL = TrialConfig(name="mine", training=TrainingConfig(epochs=7))
 

@@ -14,8 +14,8 @@ from hemo.config.trial import ModelConfig
 from hemo.corpus.labels import RSNA_CLASSES
 from hemo.errors import ConfigError, OutputError, SourceError
 from hemo.imaging.settings import IMAGE_PATH_VERSION
-from hemo.learning.checkpoint import CheckpointCard, write_checkpoint
-from hemo.learning.model import build_model
+from hemo.models.checkpoint import CheckpointCard, write_checkpoint
+from hemo.models.classifier import build_model
 from hemo.shards.card import read_card
 from tests.dicom_files import head_file
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from hemo.cluster.provenance import commit, hardware, now, versions
-from hemo.learning.worker import Worker
+from hemo.training.distributed import Worker
 
 
 def test_hardware_tells_workers_and_threads() -> None:

@@ -13,11 +13,11 @@ from hemo.cluster.sweep import tune_models
 from hemo.cluster.trial import run_trial
 from hemo.config.tune import TuneConfig
 from hemo.errors import ConfigError, HemoError
-from hemo.learning.figures import QuietReporter
-from hemo.learning.worker import Worker
 from hemo.study.grid import grid_trials
 from hemo.study.progress import read_plans
 from hemo.study.record import read_predictions
+from hemo.training.distributed import Worker
+from hemo.training.reporting import QuietReporter
 
 pytestmark = pytest.mark.usefixtures("ray_cluster")
 

@@ -21,9 +21,9 @@ from hemo.config.train import TrackingConfig
 from hemo.config.trial import ModelConfig, TrialConfig
 from hemo.curation.card import read_card
 from hemo.errors import ConfigError
-from hemo.learning.figures import EpochFigures, Reporter
-from hemo.learning.worker import Worker
 from hemo.study.record import TrialRecord, record_digest
+from hemo.training.distributed import Worker
+from hemo.training.reporting import EpochFigures, Reporter
 from tests.training_sets import Maker
 
 

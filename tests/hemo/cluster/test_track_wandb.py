@@ -16,8 +16,8 @@ from hemo.cluster.trial import checkpoint_folder
 from hemo.config.train import TrackingConfig
 from hemo.config.trial import TrialConfig
 from hemo.errors import ConfigError
-from hemo.learning.figures import EpochFigures
 from hemo.study.record import TrialRecord
+from hemo.training.reporting import EpochFigures
 from tests.hemo.cluster.test_track import Listener, run, tracked_trial
 from tests.planted import found_below, needles
 from tests.training_sets import Maker

@@ -15,15 +15,15 @@ from hemo.config.report import METRICS
 from hemo.config.trial import TrialConfig
 from hemo.curation.card import read_card
 from hemo.errors import ConfigError, SourceError, TrialError
-from hemo.learning.backbones import build_backbone
-from hemo.learning.batch import normalise, to_unit_range
-from hemo.learning.checkpoint import load_checkpoint
-from hemo.learning.figures import EpochFigures, QuietReporter, Reporter
-from hemo.learning.images import read_training_set
-from hemo.learning.predict import Predictor
-from hemo.learning.worker import Worker
+from hemo.inference.predict import Predictor
+from hemo.models.backbones import build_backbone
+from hemo.models.checkpoint import load_checkpoint
+from hemo.models.normalisation import normalise, to_unit_range
 from hemo.study.record import TrialRecord, is_finished, read_predictions, read_record, record_digest
 from hemo.study.rows import image_of
+from hemo.training.data.dataset import read_training_set
+from hemo.training.distributed import Worker
+from hemo.training.reporting import EpochFigures, QuietReporter, Reporter
 
 Maker = Callable[..., str]
 

@@ -10,11 +10,11 @@ import pytest
 from hemo.cluster.trial import check_trial
 from hemo.config.trial import TrialConfig
 from hemo.errors import ConfigError
-from hemo.learning.examples import select_splits
-from hemo.learning.figures import QuietReporter
-from hemo.learning.images import TrialData, read_training_set
-from hemo.learning.loop import fit
-from hemo.learning.worker import Worker
+from hemo.training.data.dataset import TrialData, read_training_set
+from hemo.training.data.task_rows import select_splits
+from hemo.training.distributed import Worker
+from hemo.training.loop import fit
+from hemo.training.reporting import QuietReporter
 from tests.training_sets import training_set_maker
 
 BACKBONES = ("test_resnet", "test_vit", "test_mambaout", "CNN(4,8)", "none")

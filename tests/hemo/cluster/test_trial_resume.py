@@ -11,11 +11,11 @@ import pytest
 
 from hemo.cluster.trial import run_trial
 from hemo.config.trial import TrialConfig
-from hemo.learning.checkpoint import load_checkpoint, read_state
-from hemo.learning.figures import EpochFigures, QuietReporter, Reporter
-from hemo.learning.worker import Worker
+from hemo.models.checkpoint import load_checkpoint, read_state
 from hemo.storage import list_files
 from hemo.study.record import TrialRecord, read_predictions, record_digest
+from hemo.training.distributed import Worker
+from hemo.training.reporting import EpochFigures, QuietReporter, Reporter
 from tests.s3 import s3_environment  # noqa: F401 (a fixture)
 
 Maker = Callable[..., str]
@@ -29,9 +29,9 @@ import os, signal, sys
 from hemo import storage
 from hemo.cluster.trial import run_trial
 from hemo.config.trial import TrialConfig
-from hemo.learning import loop
-from hemo.learning.figures import QuietReporter
-from hemo.learning.worker import Worker
+from hemo.training import loop
+from hemo.training.reporting import QuietReporter
+from hemo.training.distributed import Worker
 
 def dying(function, *, call):
     calls = iter(range(1, call))

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from hemo.learning import metrics
 from hemo.study.rates import CALIBRATION_BINS, average_precision, precision_recall_points, reliability, roc_points
+from hemo.training import metrics
 
 SCORES = np.array([0.6, 0.9, 0.7, 0.8], np.float32)
 LABELS = np.array([0, 1, 1, 0], np.uint8)

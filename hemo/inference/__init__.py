@@ -1,0 +1,1 @@
+"""From a checkpoint to probabilities, heat maps and ONNX."""

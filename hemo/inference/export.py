@@ -1,0 +1,85 @@
+"""A checkpoint as ONNX: stored pixels in, probabilities out, so that nothing is left to be done wrong elsewhere."""
+
+import json
+
+import numpy as np
+import onnx
+import onnxruntime
+import torch
+from numpy.typing import NDArray
+from torch.onnx.errors import OnnxExporterError
+
+from hemo.errors import ConfigError, HemoError
+from hemo.inference.predict import Deployed, Session
+from hemo.models.checkpoint import CheckpointCard
+from hemo.models.classifier import ImageClassifier
+
+LOGIT_TOLERANCE = 1e-3
+"""How far a logit may be off, see `largest_difference`: a probability then moves by 0.00025 at most near 0.5."""
+
+
+def to_onnx(model: ImageClassifier, card: CheckpointCard) -> onnx.ModelProto:
+    """Return a model as ONNX, from `images` to `logits` and `probabilities`.
+
+    `images` is (any number, channels, height_px, width_px), uint8, as stored; the answers are (images, classes).
+    What the card says of images, classes and thresholds is in the model's metadata, as JSON.
+
+    Raises:
+        ConfigError: If torch cannot export this backbone.
+    """
+    example = torch.zeros(2, len(card.channels), card.height_px, card.width_px, dtype=torch.uint8)
+    try:
+        program = torch.onnx.export(
+            Deployed(model, card).eval(),
+            (example,),
+            dynamo=True,
+            verbose=False,
+            input_names=["images"],
+            output_names=["logits", "probabilities"],
+            dynamic_shapes=({0: torch.export.Dim("images")},),
+        )
+    except OnnxExporterError as error:
+        reason = str(error).strip().splitlines()[0]
+        raise ConfigError(f"checkpoint: {card.model.backbone} cannot be exported to ONNX ({reason})") from error
+    if program is None:
+        raise HemoError(f"torch gave no ONNX program of {card.model.backbone}")
+    proto = program.model_proto
+    told = card.model_dump(mode="json")
+    onnx.helper.set_model_props(proto, {name: json.dumps(value) for name, value in told.items()})
+    onnx.checker.check_model(proto, full_check=True)
+    return proto
+
+
+def onnx_session(content: bytes, threads: int) -> Session:
+    """Return an ONNX model ready to be asked, on the CPU."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+
+    def ask(images: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        logits, probabilities = session.run(["logits", "probabilities"], {"images": images})
+        return logits, probabilities
+
+    return ask
+
+
+def largest_difference(one: Session, other: Session, images: NDArray[np.uint8]) -> float:
+    """Return how far logits differ at most, asked for all images at once and for the first alone.
+
+    Returns:
+        |difference| / max(1, |logit|): absolute for small logits, relative for large ones.
+
+    Raises:
+        HemoError: If it is more than `LOGIT_TOLERANCE`.
+    """
+    largest = max(_difference(one(batch)[0], other(batch)[0]) for batch in (images, images[:1]))
+    if not largest <= LOGIT_TOLERANCE:  # also refuses what is no number
+        raise HemoError(
+            f"the exported model's logits differ from torch's by up to {largest:.2g}, more than {LOGIT_TOLERANCE}: "
+            "it was not written; the backbone may have layers that ONNX computes otherwise"
+        )
+    return largest
+
+
+def _difference(wanted: NDArray[np.float32], found: NDArray[np.float32]) -> float:
+    return float((np.abs(found - wanted) / np.maximum(1, np.abs(wanted))).max())

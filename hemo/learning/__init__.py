@@ -1,1 +1,0 @@
-"""Batches in, weights and numbers out. Plain torch, no Ray."""

@@ -1,0 +1,1 @@
+"""Backbones, classifier, pretrained weights, normalisation, checkpoints."""

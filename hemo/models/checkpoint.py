@@ -1,0 +1,116 @@
+"""A checkpoint: `weights.safetensors`, `checkpoint.json`, and, while a trial runs, `state.pt` to resume it."""
+
+import io
+from typing import Any
+
+import safetensors.torch
+import torch
+from pydantic import Field, ValidationError
+from safetensors import SafetensorError
+from torch import nn
+
+from hemo.config.trial import ModelConfig
+from hemo.config.types import Config
+from hemo.errors import SourceError
+from hemo.models.classifier import ImageClassifier, build_model
+from hemo.models.normalisation import Normalisation
+from hemo.storage import exists, join, read_bytes, read_json, write_bytes, write_json
+
+CHECKPOINT_SCHEMA_VERSION = 2
+
+
+class CheckpointCard(Config):
+    """`checkpoint.json`: all that `predict` needs beside the weights."""
+
+    schema_version: int = CHECKPOINT_SCHEMA_VERSION
+    model: ModelConfig
+    task: str = Field(description="binary, multi_label or multi_class")
+    classes: tuple[str, ...] = Field(description="of the logits, in order")
+    channels: tuple[str, ...]
+    image: dict[str, Any] = Field(description="how the images were made: the training set's image config")
+    height_px: int
+    width_px: int
+    mean: tuple[float, ...] = Field(description="by channel: input = (value / 255 - mean) / std")
+    std: tuple[float, ...]
+    thresholds: tuple[float, ...] = Field(
+        description="one a class, probability above which an image has it; multi_class: none, the most probable counts"
+    )
+    training_set: str = Field(description="digest of the training set's card")
+
+    @property
+    def normalisation(self) -> Normalisation:
+        """How pixels become the model's input."""
+        return Normalisation(self.mean, self.std)
+
+
+def write_checkpoint(location: str, module: nn.Module, card: CheckpointCard) -> None:
+    """Write weights and card; the card comes last and makes the checkpoint valid."""
+    weights = {name: value.detach().cpu().contiguous() for name, value in module.state_dict().items()}
+    write_bytes(join(location, "weights.safetensors"), safetensors.torch.save(weights))
+    write_json(join(location, "checkpoint.json"), card.model_dump(mode="json"))
+
+
+def load_checkpoint(location: str) -> tuple[ImageClassifier, CheckpointCard]:
+    """Rebuild the model of a checkpoint, on the CPU, in evaluation mode.
+
+    Args:
+        location: Folder of the checkpoint, a path or URI.
+
+    Raises:
+        SourceError: If it is no checkpoint, or weights and card do not belong together.
+    """
+    card = read_checkpoint_card(location)
+    height_px, width_px = card.height_px, card.width_px
+    with torch.random.fork_rng(devices=[]):  # building draws initial weights; the caller's generator is left alone
+        model = build_model(
+            card.model, channels=len(card.channels), sides_px=(height_px, width_px), classes=len(card.classes)
+        )
+    try:
+        model.load_state_dict(safetensors.torch.load(read_bytes(join(location, "weights.safetensors"))))
+    except FileNotFoundError as error:
+        raise SourceError(f"{location} has no weights.safetensors; train again") from error
+    except (SafetensorError, RuntimeError) as error:
+        raise SourceError(f"{location}: weights.safetensors does not fit checkpoint.json; train again") from error
+    return model.eval(), card
+
+
+def read_checkpoint_card(location: str) -> CheckpointCard:
+    """Return a checkpoint's card.
+
+    Raises:
+        SourceError: If there is none, it is of another version, or damaged.
+    """
+    place = join(location, "checkpoint.json")
+    if not exists(place):
+        raise SourceError(f"{location} is no checkpoint (it has no checkpoint.json); give a record's checkpoint folder")
+    content = read_json(place)
+    if not isinstance(content, dict) or content.get("schema_version") != CHECKPOINT_SCHEMA_VERSION:
+        raise SourceError(f"{place} is no checkpoint of version {CHECKPOINT_SCHEMA_VERSION}; train again")
+    try:
+        return CheckpointCard.model_validate(content)
+    except ValidationError as error:
+        field = ".".join(map(str, error.errors()[0]["loc"]))
+        raise SourceError(f"{place} is damaged: {field}: {error.errors()[0]['msg']}; train again") from error
+
+
+def write_state(location: str, state: dict[str, Any]) -> None:
+    """Write a resumable state (tensors, numbers, texts, lists, dicts), whole or not at all."""
+    buffer = io.BytesIO()
+    torch.save(state, buffer)
+    write_bytes(location, buffer.getvalue())
+
+
+def read_state(location: str) -> dict[str, Any] | None:
+    """Return the state at `location`, None where there is none; only tensors and plain values are unpacked.
+
+    Raises:
+        SourceError: If it is damaged.
+    """
+    if not exists(location):
+        return None
+    content = read_bytes(location)
+    try:
+        state: dict[str, Any] = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+    except Exception as error:  # an unpickler raises whatever damaged bytes lead it to
+        raise SourceError(f"{location} is damaged; remove it, and the trial begins anew") from error
+    return state

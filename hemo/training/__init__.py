@@ -1,0 +1,1 @@
+"""From a training set to weights and metrics. Plain torch, no Ray."""

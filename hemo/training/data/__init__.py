@@ -1,0 +1,1 @@
+"""From a training set's parts to augmented batches on the device."""

@@ -1,0 +1,160 @@
+"""Images that stay in the Parquet parts: each block is read shortly before it is needed, and dropped after."""
+
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hemo.training.data.parts import Part, read_pixels
+
+READ_THREADS = 4
+"""Blocks read and decoded at once: both happen outside Python's lock, and hide the latency of a storage."""
+
+OPEN_BLOCKS = 32
+"""Blocks in memory at most, unless one batch needs more: those in use, `order.LANES` in training, and those ahead."""
+
+IDLE_BATCHES = 32
+"""A block that is not needed for so many batches is dropped and read again."""
+
+
+@dataclass(frozen=True)
+class Visits:
+    """When which block must be in memory, in the order of first need; each array of shape (visits,)."""
+
+    block: NDArray[np.intp]
+    first: NDArray[np.intp]  # batch, 0-based
+    last: NDArray[np.intp]  # batch
+
+
+@dataclass(frozen=True)
+class StreamedImages:
+    """The images of one split, in the files where `curate` put them; small enough to travel to every trial.
+
+    In memory at once: `OPEN_BLOCKS` blocks at most, or those that one batch needs if they are more, a compressed block
+    for each of `READ_THREADS`, and a batch. A block of the sets that `curate` writes has 128 images at most and 64 MiB:
+    32 blocks of 3 x 224 x 224 px are 590 MiB.
+    """
+
+    parts: tuple[Part, ...]
+    image_shape: tuple[int, int, int]  # (channels, height_px, width_px)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of all: (rows, channels, height_px, width_px)."""
+        return sum(part.footer.num_rows for part in self.parts), *self.image_shape
+
+    @cached_property
+    def block_ends(self) -> NDArray[np.intp]:
+        """Row after the last of each block, ascending, shape (blocks,)."""
+        return np.cumsum([rows for part in self.parts for rows in part.block_rows], dtype=np.intp)
+
+    @cached_property
+    def _places(self) -> list[tuple[Part, int]]:
+        """Part of each block and its row group in it."""
+        return [(part, group) for part in self.parts for group in range(part.footer.num_row_groups)]
+
+    def batches(self, wanted: Sequence[NDArray[np.intp]]) -> Iterator[NDArray[np.uint8]]:
+        """Yield the images of these rows, batch by batch; each batch is a new array that may be written to.
+
+        All batches are known from the start, so blocks are read in the order in which they will be needed.
+
+        Args:
+            wanted: Rows of each batch, shape (images,).
+
+        Raises:
+            SourceError: If a part is gone or damaged.
+        """
+        begins = np.concatenate([[0], self.block_ends])
+        blocks = [np.searchsorted(self.block_ends, rows, side="right") for rows in wanted]
+        pool = ThreadPoolExecutor(READ_THREADS, thread_name_prefix="hemo-read")
+        try:
+            held = _HeldBlocks(plan_visits(blocks), self._read, pool)
+            for number, rows in enumerate(wanted):
+                held.open(number)
+                batch = np.empty((len(rows), *self.image_shape), np.uint8)
+                places = rows - begins[blocks[number]]
+                for image, block, place in zip(batch, blocks[number].tolist(), places.tolist(), strict=True):
+                    image[...] = held.pixels(block)[place]
+                held.drop(number)
+                yield batch
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+    def read_all(self) -> NDArray[np.uint8]:
+        """Read every image into one array of `shape`; blocks go straight to their places.
+
+        Raises:
+            SourceError: If a part is gone or damaged.
+        """
+        pixels = np.empty(self.shape, np.uint8)
+
+        def fill(block: int) -> None:
+            end, found = self.block_ends[block], self._read(block)
+            pixels[end - len(found) : end] = found
+
+        with ThreadPoolExecutor(READ_THREADS, thread_name_prefix="hemo-read") as pool:
+            deque(pool.map(fill, range(len(self.block_ends))), maxlen=0)
+        return pixels
+
+    def _read(self, block: int) -> NDArray[np.uint8]:
+        part, group = self._places[block]
+        return read_pixels(part, group, self.image_shape)
+
+
+def plan_visits(blocks: Sequence[NDArray[np.intp]]) -> Visits:
+    """Return when blocks must be in memory. One that is not needed for `IDLE_BATCHES` is visited again later.
+
+    Args:
+        blocks: For each batch, the block of each of its images.
+    """
+    batch = np.repeat(np.arange(len(blocks)), [len(found) for found in blocks])
+    block = np.concatenate([*blocks, np.empty(0, np.intp)])
+    order = np.lexsort((batch, block))
+    batch, block = batch[order], block[order]
+    begins = np.append(True, (np.diff(block) != 0) | (np.diff(batch) > IDLE_BATCHES))[: len(block)]
+    ends = np.append(begins[1:], True)[: len(block)]
+    in_order = np.argsort(batch[begins], kind="stable")
+    return Visits(block[begins][in_order], batch[begins][in_order], batch[ends][in_order])
+
+
+class _HeldBlocks:
+    """The blocks that are in memory, or on their way there."""
+
+    def __init__(self, visits: Visits, read: Callable[[int], NDArray[np.uint8]], pool: Executor) -> None:
+        """Begin to read."""
+        self._visits, self._read, self._pool = visits, read, pool
+        self._asked = self._opened = 0  # visits
+        self._coming: deque[Future[NDArray[np.uint8]]] = deque()  # of the visits between both
+        self._open: dict[int, tuple[NDArray[np.uint8], int]] = {}  # block -> pixels, last batch
+        self._ask(0)
+
+    def open(self, batch: int) -> None:
+        """Wait until all blocks of this batch are there."""
+        self._ask(batch)
+        visits = self._visits
+        while self._opened < len(visits.first) and visits.first[self._opened] <= batch:
+            block, last = int(visits.block[self._opened]), int(visits.last[self._opened])
+            self._open[block] = self._coming.popleft().result(), last
+            self._opened += 1
+
+    def pixels(self, block: int) -> NDArray[np.uint8]:
+        """Return the images of an open block, shape (rows of the block, channels, height_px, width_px)."""
+        return self._open[block][0]
+
+    def drop(self, batch: int) -> None:
+        """Let go of what is not needed after this batch, and read on in its place."""
+        self._open = {block: held for block, held in self._open.items() if held[1] > batch}
+        self._ask(batch)
+
+    def _ask(self, batch: int) -> None:
+        """Have those visits read that `batch` needs, and further ones while there is room."""
+        first, block = self._visits.first, self._visits.block
+        while self._asked < len(first) and (
+            first[self._asked] <= batch or len(self._open) + len(self._coming) < OPEN_BLOCKS
+        ):
+            self._coming.append(self._pool.submit(self._read, int(block[self._asked])))
+            self._asked += 1

@@ -1,0 +1,190 @@
+""""""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import torch
+
+from hemo.config.trial import ModelConfig
+from hemo.errors import ConfigError, SourceError
+from hemo.inference.predict import (
+    Predictor,
+    called_classes,
+    first_images,
+    stored_batches,
+    study_probabilities,
+    to_probabilities,
+)
+from hemo.models.checkpoint import CheckpointCard, write_checkpoint
+from hemo.models.classifier import build_model
+from hemo.training.data.dataset import read_training_set
+from hemo.training.metrics import choose_thresholds, confusion
+
+CARD = CheckpointCard(
+    model=ModelConfig(backbone="test_resnet"),
+    task="binary",
+    classes=("any",),
+    channels=("brain",),
+    image={"corpus": "rsna", "side_px": 16},
+    height_px=16,
+    width_px=16,
+    mean=(0.5,),
+    std=(0.25,),
+    thresholds=(0.5,),
+    training_set="feedface",
+)
+
+
+def card(task: str = "multi_label") -> CheckpointCard:
+    return CheckpointCard(
+        model=ModelConfig(backbone="test_resnet"),
+        task=task,
+        classes=("any", "subdural"),
+        channels=("brain", "subdural", "soft"),
+        image={},
+        height_px=16,
+        width_px=16,
+        mean=(0.5, 0.5, 0.5),
+        std=(0.25, 0.25, 0.25),
+        thresholds=(0.5, 0.5),
+        training_set="feedface",
+    )
+
+
+@pytest.fixture
+def checkpoint(tmp_path):
+    model = build_model(card().model, channels=3, sides_px=(16, 16), classes=2).eval()
+    write_checkpoint(str(tmp_path), model, card())
+    return str(tmp_path), model
+
+
+def test_probabilities_do_not_depend_on_the_batch_size(checkpoint):
+    location, model = checkpoint
+    images = list(np.random.default_rng(0).integers(0, 256, (5, 3, 16, 16), np.uint8))
+    small, large = (Predictor(location, device="cpu", batch_size=size).probabilities(iter(images)) for size in (2, 64))
+    np.testing.assert_allclose(small, large, rtol=1e-5)
+    pixels = torch.from_numpy(np.stack(images)).float()
+    with torch.inference_mode():
+        wanted = torch.sigmoid(model((pixels / 255 - 0.5) / 0.25))
+    np.testing.assert_allclose(large, wanted.numpy(), rtol=1e-5)
+
+
+def test_a_flip_gives_the_mean_over_an_image_and_its_mirror_image(checkpoint):
+    location, _ = checkpoint
+    images = list(np.random.default_rng(0).integers(0, 256, (3, 3, 16, 16), np.uint8))
+    plain = Predictor(location, device="cpu", batch_size=2)
+    mirrored = plain.probabilities([np.ascontiguousarray(image[:, :, ::-1]) for image in images])
+    both = Predictor(location, device="cpu", batch_size=2, flip=True).probabilities(images)
+    np.testing.assert_allclose(both, (plain.probabilities(images) + mirrored) / 2, rtol=1e-5)
+    assert np.abs(both - plain.probabilities(images)).max() > 1e-5
+
+
+def test_a_class_is_called_above_its_own_threshold():
+    told = card().model_copy(update={"thresholds": (0.2, 0.8)})
+    found = called_classes(np.array([[0.3, 0.3], [0.1, 0.9]], np.float32), told)
+    assert found.tolist() == [[True, False], [False, True]]
+    exclusive = card("multi_class").model_copy(update={"thresholds": ()})
+    assert called_classes(np.array([[0.6, 0.4]], np.float32), exclusive).tolist() == [[True, False]]
+
+
+def test_an_overconfident_model_calls_what_its_record_counts():
+    """All four sigmoids are 1 as float32: a threshold between them, in float64, would be above or below all."""
+    logits, labels = torch.tensor([[18.0], [19.0], [20.0], [21.0]]), np.array([[0], [0], [1], [1]], np.uint8)
+    thresholds = choose_thresholds("binary", logits, labels)
+    told = card("binary").model_copy(update={"classes": ("any",), "thresholds": thresholds})
+    called = called_classes(to_probabilities(logits, told).numpy(), told)
+    assert called.all()
+    assert thresholds == (0.5,)
+    assert confusion("binary", logits, torch.from_numpy(labels), thresholds) == (((0, 2), (0, 2)),)
+
+
+def test_no_images_give_no_probabilities(checkpoint):
+    assert Predictor(checkpoint[0], device="cpu", batch_size=2).probabilities([]).shape == (0, 2)
+
+
+def test_exclusive_classes_share_one_probability():
+    """exp(1) / (exp(1) + exp(0)) = 0.7311, which is also the sigmoid of 1."""
+    logits = torch.tensor([[1.0, 0.0]])
+    assert to_probabilities(logits, card("multi_class"))[0].tolist() == pytest.approx([0.7311, 0.2689], abs=1e-4)
+    assert to_probabilities(logits, card("multi_label"))[0].tolist() == pytest.approx([0.7311, 0.5], abs=1e-4)
+
+
+def _predictions(rows: list[tuple[str | None, float, float]]) -> pa.Table:
+    studies, first, second = zip(*rows, strict=True)
+    return pa.table(
+        {
+            "image_id": [f"i{row}" for row in range(len(rows))],
+            "patient": [None if study is None else f"patient of {study}" for study in studies],
+            "study": pa.array(studies, pa.string()),
+            "probability_any": pa.array(first, pa.float32()),
+            "probability_subdural": pa.array(second, pa.float32()),
+        }
+    )
+
+
+def test_maximum_and_noisy_or_by_hand() -> None:
+    """Of b: 1 - 1/2 * 3/4 = 5/8, and 1 - 0.9 * 0.8 = 0.28."""
+    found = study_probabilities(
+        _predictions([("b", 0.5, 0.1), ("a", 0.125, 1.0), ("b", 0.25, 0.2), (None, 0.9, 0.9)]), ("any", "subdural")
+    )
+    one, two = found.to_pylist()
+    assert one == {
+        "study": "a", "patient": "patient of a", "images": 1,
+        "max_any": 0.125, "noisy_or_any": pytest.approx(0.125), "max_subdural": 1.0, "noisy_or_subdural": 1.0,
+    }  # fmt: skip
+    assert (two["study"], two["images"], two["max_any"]) == ("b", 2, 0.5)
+    assert two["noisy_or_any"] == pytest.approx(0.625)
+    assert two["max_subdural"] == pytest.approx(0.2)
+    assert two["noisy_or_subdural"] == pytest.approx(0.28)
+
+
+def test_images_without_a_study_make_none() -> None:
+    assert study_probabilities(_predictions([(None, 0.5, 0.5)]), ("any", "subdural")).num_rows == 0
+
+
+def test_many_unlikely_slices_are_not_rounded_away() -> None:
+    found = study_probabilities(_predictions([("a", 1e-7, 0.0)] * 40), ("any", "subdural"))
+    assert found["noisy_or_any"][0].as_py() == pytest.approx(4e-6, rel=1e-5)
+
+
+@pytest.mark.parametrize("count", [3, 10, 99])
+def test_the_first_images_of_test(make_training_set: Callable[..., str], count: int) -> None:
+    """The set has 16, in two files; that it is of another kind of corpus does not matter."""
+    folder = make_training_set()
+    wanted = read_training_set(folder).test
+    assert wanted is not None
+    np.testing.assert_array_equal(first_images(folder, CARD, count), wanted.images.pixels[:count])
+
+
+def test_columns_come_with_their_images(make_training_set: Callable[..., str]) -> None:
+    batches = list(stored_batches(make_training_set() + "/test", CARD, ["image_id"], 5))
+    assert [batch["image_id"][0].as_py() for batch, _ in batches] == [f"test-{row:03d}" for row in (0, 5, 8, 13)]
+    assert [len(images) for _, images in batches] == [5, 3, 5, 3]
+
+
+def test_the_images_of_a_conversion(make_training_set: Callable[..., str], tmp_path: Path) -> None:
+    folder = Path(make_training_set())
+    wanted = first_images(str(folder), CARD, 4)
+    card = json.loads((folder / "card.json").read_text())
+    del card["splits"]
+    (folder / "card.json").write_text(json.dumps(card))
+    (folder / "test").rename(folder / "shards")
+    np.testing.assert_array_equal(first_images(str(folder), CARD, 4), wanted)
+
+
+def test_what_does_not_fit_is_refused(make_training_set: Callable[..., str], tmp_path: Path) -> None:
+    folder = make_training_set()
+    with pytest.raises(ConfigError, match="side_px 16 there, 32 now"):
+        first_images(folder, CARD.model_copy(update={"image": {"side_px": 32}}), 1)
+    with pytest.raises(ConfigError, match=r"channels \['brain'\] there, \['soft'\] now"):
+        first_images(folder, CARD.model_copy(update={"channels": ("soft",)}), 1)
+    with pytest.raises(SourceError, match="holds no images; give an output folder"):
+        first_images(str(tmp_path / "nothing"), CARD, 1)
+    for part in (Path(folder) / "test").iterdir():
+        part.unlink()
+    with pytest.raises(SourceError, match="test has no images"):
+        first_images(folder, CARD, 1)

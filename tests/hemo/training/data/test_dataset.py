@@ -1,0 +1,71 @@
+"""Parquet parts to arrays."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from hemo.curation.card import read_card
+from hemo.errors import SourceError
+from hemo.training.data.dataset import UNKNOWN, read_split, read_training_set
+
+
+def test_images_equal_the_bytes_that_plain_pyarrow_reads(make_training_set: Callable[..., str]) -> None:
+    folder = make_training_set(channels=("brain", "bone"))
+    found = read_split(folder, "train", read_card(folder))
+    parts = [pq.read_table(path) for path in sorted(Path(folder, "train").glob("*.parquet"))]
+    expected = [np.frombuffer(row, np.uint8) for part in parts for row in part["image"].to_pylist()]
+    assert found.images.shape == (48, 2, 16, 16)
+    assert found.images.pixels.flags.c_contiguous
+    np.testing.assert_array_equal(found.images.pixels.reshape(48, -1), np.stack(expected))
+
+
+def test_a_row_without_patient_is_its_own_patient(make_training_set: Callable[..., str]) -> None:
+    found = read_training_set(make_training_set()).val
+    assert found.patient[:4].tolist() == ["val-000", "patient-val-0", "patient-val-1", "patient-val-1"]
+    assert found.pixel_format[0] == "u12"
+
+
+def test_null_labels_are_unknown_and_classes_keep_their_order(make_training_set: Callable[..., str]) -> None:
+    def label(number: int, name: str) -> int | None:
+        return None if (number, name) == (2, "sdh") else int(name == "any")
+
+    found = read_training_set(make_training_set(classes=("any", "sdh"), label=label)).train
+    assert found.labels[:4].tolist() == [[1, 0], [1, 0], [1, UNKNOWN], [1, 0]]
+
+
+def test_an_image_of_another_size_is_refused(make_training_set: Callable[..., str]) -> None:
+    folder = Path(make_training_set())
+    part = folder / "train" / "part-00000.parquet"
+    table = pq.read_table(part)
+    images = [b"short", *table["image"].to_pylist()[1:]]
+    pq.write_table(table.set_column(table.schema.get_field_index("image"), "image", pa.array(images)), part)
+    with pytest.raises(SourceError, match=r"part-00000.parquet: an image is not 256 bytes"):
+        read_training_set(str(folder))
+
+
+def test_a_missing_part_is_refused(make_training_set: Callable[..., str]) -> None:
+    folder = Path(make_training_set())
+    (folder / "val" / "part-00001.parquet").unlink()
+    with pytest.raises(SourceError, match=r"holds 8 rows, its card says 16; run `hemo curate` again"):
+        read_training_set(str(folder))
+
+
+def test_a_class_without_column_is_refused(make_training_set: Callable[..., str]) -> None:
+    folder = Path(make_training_set())
+    card = json.loads((folder / "card.json").read_text())
+    (folder / "card.json").write_text(json.dumps({**card, "classes": ["any", "sdh"]}))
+    with pytest.raises(SourceError, match="has no column label_sdh"):
+        read_training_set(str(folder))
+
+
+def test_hounsfield_pixels_are_refused(make_training_set: Callable[..., str]) -> None:
+    folder = Path(make_training_set())
+    card = json.loads((folder / "card.json").read_text())
+    (folder / "card.json").write_text(json.dumps({**card, "dtype": "int16"}))
+    with pytest.raises(SourceError, match="images are int16, training takes uint8"):
+        read_training_set(str(folder))

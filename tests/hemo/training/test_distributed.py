@@ -1,0 +1,72 @@
+"""A worker alone agrees with itself; two agree with each other."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from timm.layers.norm_act import BatchNormAct2d, SyncBatchNormAct
+from torch import nn
+
+from hemo.training import distributed as workers
+from hemo.training.distributed import Worker, agreed, align_buffers, shared_model, summed
+
+
+def test_alone_nothing_is_changed() -> None:
+    module, values = nn.BatchNorm1d(2), torch.tensor([1.0, 2.0])
+    align_buffers(module, Worker())
+    assert summed(values, Worker()).tolist() == [1.0, 2.0]
+    assert [agreed(flag, Worker()) for flag in (True, False)] == [True, False]
+    assert shared_model(module, Worker(), sync_batch_norm=True) is module
+
+
+def test_only_rank_0_leads_and_its_word_counts() -> None:
+    assert [Worker(rank=rank, count=3).leads for rank in range(3)] == [True, False, False]
+
+
+def test_two_processes_say_and_compute_the_same(tmp_path: Path) -> None:
+    """Gradients of 1 and 3 have a mean of 2; a grey of 255 is 1, which running mean 0 and variance 1 leave as it is."""
+    script = str(Path(__file__).with_name("one_of_two.py"))
+    command = [sys.executable, script]
+    processes = [
+        subprocess.Popen([*command, str(rank), str(tmp_path / "store")], stdout=subprocess.PIPE, text=True)
+        for rank in range(2)
+    ]
+    said = [json.loads(process.communicate(timeout=120)[0].splitlines()[-1]) for process in processes]
+    assert said[0] == said[1]
+    assert said[0] == {
+        "summed": [2.0, 10.0],
+        "agreed": [True, False],
+        "together": "",
+        "second cannot": "no weights here",
+        "gradient": 2.0,
+        "logits": [1.0] * 5,
+    }
+
+
+def test_batch_normalisation_sees_all_workers_images_on_gpus_unless_told_otherwise(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(workers, "DistributedDataParallel", lambda module: module)
+    for device, sync, plain, acting in [
+        ("cpu", True, nn.BatchNorm2d, BatchNormAct2d),
+        ("cuda", False, nn.BatchNorm2d, BatchNormAct2d),
+        ("cuda", True, nn.SyncBatchNorm, SyncBatchNormAct),
+    ]:
+        module = nn.Sequential(nn.BatchNorm2d(2), BatchNormAct2d(2))
+        names = list(module.state_dict())
+        shared = shared_model(module, Worker(count=2, device=device), sync_batch_norm=sync)
+        assert [type(layer) for layer in module] == [plain, acting]
+        assert (shared is module, list(shared.state_dict())) == (True, names)
+
+
+def test_a_model_that_is_wrapped_again_keeps_its_activations(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As when a frozen backbone thaws; -1 is 0 behind batch normalisation with ReLU."""
+    monkeypatch.setattr(workers, "DistributedDataParallel", lambda module: module)
+    module = nn.Sequential(BatchNormAct2d(1, eps=0.0))
+    for _ in range(2):
+        module = shared_model(module, Worker(count=2, device="cuda"), sync_batch_norm=True)
+    assert isinstance(module[0], SyncBatchNormAct)
+    assert module.eval()(torch.tensor([[[[-1.0, 2.0]]]])).flatten().tolist() == [0.0, 2.0]

@@ -1,0 +1,316 @@
+"""The training loop as a whole, on squares of 16 px."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from itertools import accumulate
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from hemo.config.trial import AugmentConfig, ModelConfig, TrainingConfig, TrialConfig
+from hemo.errors import TrialError
+from hemo.models.classifier import ImageClassifier, build_model
+from hemo.training.data.dataset import read_training_set
+from hemo.training.data.task_rows import Examples, Splits, select_splits
+from hemo.training.distributed import Worker
+from hemo.training.loop import fit, freeze, running_average, thaw, training_mode
+from hemo.training.metrics import choose_threshold
+from hemo.training.reporting import EpochFigures, FitResult, QuietReporter, Reporter
+
+
+@dataclass
+class Interruption:
+    """A reporter to whom something happens at one epoch."""
+
+    at: int
+    error: BaseException | None = None
+    seen: list[int] = field(default_factory=list)
+
+    def epoch(self, figures: EpochFigures) -> bool:
+        self.seen.append(figures.epoch)
+        if figures.epoch == self.at and self.error:
+            raise self.error
+        return figures.epoch != self.at
+
+
+@pytest.fixture
+def splits(make_training_set: Callable[..., str]) -> Splits:
+    return select_splits(read_training_set(make_training_set()), TrialConfig())
+
+
+def _fit(config: TrialConfig, splits: Splits, place: Path, reporter: Reporter | None = None) -> FitResult:
+    return fit(config, splits, reporter=reporter or QuietReporter(), worker=Worker(), state_at=str(place / "state.pt"))
+
+
+def _training(config: TrialConfig, **changed: object) -> TrialConfig:
+    training = TrainingConfig.model_validate({**config.training.model_dump(), **changed})
+    return config.model_copy(update={"training": training})
+
+
+def _with_images(examples: Examples, pixels: np.ndarray) -> Examples:
+    images = replace(examples.source.images, pixels=pixels)
+    return replace(examples, source=replace(examples.source, images=images))
+
+
+def _curve(result: FitResult) -> list[tuple[dict[str, float], dict[str, float], float]]:
+    return [(figures.train, figures.val, figures.learning_rate) for figures in result.epochs]
+
+
+def test_squares_are_learned(tiny_trial: TrialConfig, splits: Splits, tmp_path: Path) -> None:
+    result = _fit(_training(tiny_trial, epochs=6), splits, tmp_path)
+    assert result.baseline["val"]["accuracy"] == 0.5
+    assert result.epochs[-1].train["loss"] < 0.5 * result.epochs[0].train["loss"]
+    assert result.metrics["test"]["auroc"] > 0.95
+    assert result.metrics["test"]["accuracy"] > 0.9
+    assert {name: logits.shape for name, logits in result.logits.items()} == {"val": (16, 1), "test": (16, 1)}
+    assert set(result.metrics) == {"train", "val", "test"}
+
+
+def test_the_same_config_gives_the_same_curve_and_another_seed_another(
+    tiny_trial: TrialConfig, splits: Splits, tmp_path: Path
+) -> None:
+    config = _training(tiny_trial, epochs=1)
+    first = _fit(config, splits, tmp_path / "a")
+    torch.rand(5)  # what else the process draws does not matter
+    assert _curve(_fit(config, splits, tmp_path / "b")) == _curve(first)
+    other = _fit(config.model_copy(update={"seed": 1}), splits, tmp_path / "c")
+    assert _curve(other) != _curve(first)
+
+
+def test_fit_leaves_the_global_generator_as_it_was(tiny_trial: TrialConfig, splits: Splits, tmp_path: Path) -> None:
+    before = torch.random.get_rng_state()
+    _fit(_training(tiny_trial, epochs=1), splits, tmp_path)
+    assert torch.equal(torch.random.get_rng_state(), before)
+
+
+def test_a_killed_fit_goes_on_as_if_undisturbed(tiny_trial: TrialConfig, splits: Splits, tmp_path: Path) -> None:
+    config = _training(tiny_trial, epochs=4, schedule="cosine", warmup_epochs=1)
+    undisturbed = _fit(config, splits, tmp_path / "whole")
+    with pytest.raises(KeyboardInterrupt):
+        _fit(config, splits, tmp_path / "cut", Interruption(3, KeyboardInterrupt()))
+    reporter = Interruption(0)
+    resumed = _fit(config, splits, tmp_path / "cut", reporter)
+    assert reporter.seen == [4]  # epoch 3 was saved before its reporter was asked
+    assert _curve(resumed) == _curve(undisturbed)
+    assert resumed.metrics == undisturbed.metrics
+    for name, value in undisturbed.model.state_dict().items():
+        assert torch.equal(resumed.model.state_dict()[name], value), name
+    np.testing.assert_array_equal(resumed.logits["test"], undisturbed.logits["test"])
+
+
+def test_epochs_tell_when_they_ended_and_how_long_all_took_over_an_interruption(
+    tiny_trial: TrialConfig, splits: Splits, tmp_path: Path
+) -> None:
+    config, began = _training(tiny_trial, epochs=3), time.time()
+    with pytest.raises(KeyboardInterrupt):
+        _fit(config, splits, tmp_path, Interruption(2, KeyboardInterrupt()))
+    epochs = _fit(config, splits, tmp_path).epochs
+    times = [began, *(figures.timestamp for figures in epochs), time.time()]
+    assert times == sorted(times)
+    assert [figures.runtime_seconds for figures in epochs] == list(accumulate(figures.seconds for figures in epochs))
+
+
+def test_it_stops_after_patience_and_judges_the_best_epoch(
+    tiny_trial: TrialConfig, splits: Splits, tmp_path: Path
+) -> None:
+    contrary = replace(splits.val, labels=1 - splits.val.labels)  # the better it learns, the worse it does
+    config = _training(tiny_trial, epochs=9, patience=2, learning_rate=3e-3)
+    result = _fit(config, replace(splits, val=contrary), tmp_path)
+    losses = [figures.val["loss"] for figures in result.epochs]
+    assert result.ended == "patience"
+    assert len(losses) == result.best_epoch + 2 < 9
+    assert result.best_epoch == 1 + int(np.argmin(losses))
+    assert result.metrics["val"]["loss"] == pytest.approx(min(losses), abs=1e-6)
+
+
+def test_a_stopped_fit_is_not_judged_and_stays_stopped(tiny_trial: TrialConfig, splits: Splits, tmp_path: Path) -> None:
+    result = _fit(tiny_trial, splits, tmp_path, Interruption(2))
+    assert (result.ended, len(result.epochs), result.metrics, result.logits) == ("stopped", 2, {}, {})
+    again = Interruption(0)
+    assert (_fit(tiny_trial, splits, tmp_path, again).ended, again.seen) == ("stopped", [])
+
+
+def test_a_loss_that_is_no_number_names_epoch_and_step(tiny_trial: TrialConfig, splits: Splits, tmp_path: Path) -> None:
+    config = _training(tiny_trial, optimizer="sgd", learning_rate=1e30)
+    with pytest.raises(TrialError, match=r"loss is (nan|inf) in epoch 1, step [2-6]; try a lower learning_rate"):
+        _fit(config, splits, tmp_path)
+
+
+def test_too_little_memory_names_the_batch_size_and_half_of_it(
+    tiny_trial: TrialConfig, splits: Splits, tmp_path: Path
+) -> None:
+    with pytest.raises(TrialError, match="out of memory with batch_size 8; try batch_size 4"):
+        _fit(tiny_trial, splits, tmp_path, Interruption(1, torch.OutOfMemoryError("CUDA out of memory")))
+
+
+def test_too_little_memory_is_noticed_while_judging_as_well(
+    tiny_trial: TrialConfig, splits: Splits, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The CPU's allocator raises a plain RuntimeError."""
+    forward = ImageClassifier.forward
+
+    def greedy(model: ImageClassifier, images: torch.Tensor) -> torch.Tensor:
+        if not model.training:
+            torch.empty(1 << 50, dtype=torch.uint8)
+        return forward(model, images)
+
+    monkeypatch.setattr(ImageClassifier, "forward", greedy)
+    with pytest.raises(
+        TrialError, match="out of memory with batch_size 8; try batch_size 4, smaller images or another"
+    ):
+        _fit(tiny_trial, splits, tmp_path)
+
+
+@pytest.mark.parametrize(("at", "when"), [(0, "before epoch 1"), (1, "after epoch 1")])
+def test_a_logit_that_is_no_number_is_noticed_where_images_are_judged(
+    tiny_trial: TrialConfig, splits: Splits, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at: int, when: str
+) -> None:
+    """The black one of the 16 images of validation has none, from some epoch on."""
+    splits.val.source.images.pixels[5] = 0
+    forward, trained = ImageClassifier.forward, {"times": 0}
+
+    def broken(model: ImageClassifier, images: torch.Tensor) -> torch.Tensor:
+        trained["times"] += model.training
+        logits = forward(model, images)
+        dark = images.flatten(1).amax(dim=1) == images.min()
+        return logits / (~dark)[:, None] if trained["times"] >= at and not model.training else logits
+
+    monkeypatch.setattr(ImageClassifier, "forward", broken)
+    with pytest.raises(TrialError, match=f"1 of 16 images have a logit that is no number {when}; try a lower"):
+        _fit(tiny_trial, splits, tmp_path)
+
+
+def test_train_loss_is_a_mean_over_images_not_over_batches(
+    tiny_trial: TrialConfig, splits: Splits, tmp_path: Path
+) -> None:
+    """Without learning, dropout and batch statistics, the running loss must be the loss of the whole split."""
+    model = tiny_trial.model.model_copy(update={"backbone": "test_vit", "dropout": 0.0})
+    plain = tiny_trial.model_copy(update={"model": model, "augment": TrialConfig().augment})
+    config = _training(plain, epochs=1, batch_size=7, learning_rate=1e-12)
+    result = _fit(config, splits, tmp_path)
+    assert result.epochs[0].train["loss"] == pytest.approx(result.metrics["train"]["loss"], abs=1e-6)
+
+
+def _exact(config: TrialConfig, dropout: float = 0.0, **changed: object) -> TrialConfig:
+    """Return a trial of plain SGD without batch normalisation and augmentation: nothing but what is said changes it."""
+    model = config.model.model_copy(update={"backbone": "test_vit", "dropout": dropout})
+    plain = config.model_copy(update={"model": model, "augment": AugmentConfig()})
+    return _training(plain, **{"optimizer": "sgd", "epochs": 1, "learning_rate": 1e-12, **changed})
+
+
+def test_the_baseline_is_that_of_the_untrained_model_on_train_and_val(
+    tiny_trial: TrialConfig, splits: Splits, tmp_path: Path
+) -> None:
+    result = _fit(_exact(tiny_trial), splits, tmp_path)  # which stays untrained
+    assert set(result.baseline) == {"train", "val"}
+    for name, figures in result.baseline.items():
+        assert figures["loss"] == pytest.approx(result.metrics[name]["loss"], abs=1e-6)
+
+
+def test_the_threshold_is_chosen_on_validation_alone(tiny_trial: TrialConfig, splits: Splits, tmp_path: Path) -> None:
+    """Where test says the contrary of validation, its best threshold would be another."""
+    contrary = replace(splits, test=replace(splits.test, labels=1 - splits.test.labels))
+    result = _fit(_training(tiny_trial, epochs=4), contrary, tmp_path)
+    probabilities = {name: 1 / (1 + np.exp(-logits[:, 0].astype(float))) for name, logits in result.logits.items()}
+    by_val = choose_threshold(probabilities["val"], contrary.val.labels[:, 0])
+    by_test = choose_threshold(probabilities["test"], contrary.test.labels[:, 0])
+    assert result.thresholds == pytest.approx((by_val,), abs=1e-6) != pytest.approx((by_test,), abs=1e-6)
+
+
+def test_dropout_is_on_while_learning(tiny_trial: TrialConfig, splits: Splits, tmp_path: Path) -> None:
+    result = _fit(_exact(tiny_trial, dropout=0.9), splits, tmp_path)
+    assert abs(result.epochs[0].train["loss"] - result.metrics["train"]["loss"]) > 1e-3
+
+
+def test_training_images_are_augmented(tiny_trial: TrialConfig, splits: Splits, tmp_path: Path) -> None:
+    """Turned away from the right half, where they alone have something, images look empty."""
+    images = np.zeros_like(splits.train.source.images.pixels)
+    images[:, :, :, 8:] = 200
+    half = replace(splits, train=_with_images(splits.train, images))
+    config = _exact(tiny_trial)
+    flipped = config.model_copy(update={"augment": AugmentConfig(horizontal_flip=1.0)})
+    plain_loss = _fit(config, half, tmp_path / "plain").epochs[0].train["loss"]
+    assert abs(_fit(flipped, half, tmp_path / "flipped").epochs[0].train["loss"] - plain_loss) > 1e-4
+
+
+def test_the_schedule_reaches_the_optimiser(tiny_trial: TrialConfig, splits: Splits, tmp_path: Path) -> None:
+    """In the first of a billion epochs of warm-up, a large learning rate is next to none."""
+    cold = _fit(_exact(tiny_trial, learning_rate=0.1, warmup_epochs=1e9), splits, tmp_path / "cold")
+    hot = _fit(_exact(tiny_trial, learning_rate=0.1), splits, tmp_path / "hot")
+    untrained = cold.baseline["val"]["loss"]
+    assert cold.epochs[0].val["loss"] == pytest.approx(untrained, abs=1e-5)
+    assert abs(hot.epochs[0].val["loss"] - untrained) > 1e-3
+
+
+def test_dropout_differs_from_epoch_to_epoch(tiny_trial: TrialConfig, splits: Splits, tmp_path: Path) -> None:
+    """With images and labels all alike and weights that stay, only dropout can tell epochs apart."""
+    blank = _with_images(splits.train, np.zeros_like(splits.train.source.images.pixels))
+    alike = replace(splits, train=replace(blank, labels=np.ones_like(blank.labels)))
+    first, second = _fit(_exact(tiny_trial, dropout=0.5, epochs=2), alike, tmp_path).epochs
+    assert abs(first.train["loss"] - second.train["loss"]) > 1e-6
+
+
+def _stepped(model: ImageClassifier, *, frozen: bool) -> set[str]:
+    """Return which parts of the model one step of SGD changes, weights and running statistics alike."""
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    training_mode(model, frozen=frozen)
+    model(torch.rand(4, 1, 16, 16, generator=torch.Generator().manual_seed(0))).sum().backward()
+    torch.optim.SGD(model.parameters(), lr=0.1, weight_decay=0.1).step()
+    return {name.split(".")[0] for name, value in model.state_dict().items() if not torch.equal(value, before[name])}
+
+
+def test_only_the_head_of_a_frozen_model_learns_until_it_is_thawed() -> None:
+    model = build_model(ModelConfig(backbone="test_resnet"), channels=1, sides_px=(16, 16), classes=1)
+    freeze(model)
+    assert _stepped(model, frozen=True) == {"head"}
+    thaw(model)
+    assert _stepped(model, frozen=False) == {"backbone", "head"}
+
+
+def test_dropout_of_the_head_stays_on() -> None:
+    model = build_model(ModelConfig(backbone="test_resnet"), channels=1, sides_px=(16, 16), classes=1)
+    training_mode(model, frozen=True)
+    assert (model.backbone.training, model.head.training) == (False, True)
+
+
+def _after(decay: float, weights: dict[int, float]) -> list[float]:
+    """Return the average after each of the steps, at which the model has these weights."""
+    module = nn.Linear(1, 1, bias=False)
+    average = running_average(module, decay)
+    found = []
+    for step, weight in weights.items():
+        nn.init.constant_(module.weight, weight)
+        average.update(module, step=step)
+        found.append(average.module.weight.item())
+    return found
+
+
+def test_the_first_steps_count_more() -> None:
+    """Step 1 keeps nothing of the untrained weights, step 2 keeps 1 - 2 ** -0.75 = 0.4054."""
+    assert _after(0.999, {1: 1.0, 2: 2.0}) == pytest.approx([1.0, 0.405396 * 1 + 0.594604 * 2], abs=1e-5)
+
+
+def test_later_steps_keep_the_decay() -> None:
+    assert _after(0.25, {1: 1.0, 2: 3.0, 3: 5.0}) == pytest.approx([1.0, 0.25 + 2.25, 0.625 + 3.75])
+
+
+def test_running_statistics_are_averaged_and_counts_copied() -> None:
+    module = nn.BatchNorm1d(1)
+    average = running_average(module, 0.5)
+    for step, mean in ((1, 2.0), (3, 4.0)):
+        module.running_mean.fill_(mean)
+        module.num_batches_tracked.fill_(step)
+        average.update(module, step=step)
+    assert (average.module.running_mean.item(), average.module.num_batches_tracked.item()) == (3.0, 3)
+
+
+def test_the_average_is_a_model_of_its_own() -> None:
+    module = nn.Linear(1, 1)
+    average = running_average(module, 0.9).module
+    with torch.no_grad():
+        module.weight += 1
+    assert average.weight.item() == pytest.approx(module.weight.item() - 1)
