@@ -28,13 +28,13 @@ from ray.util.state import list_tasks
 
 from hemo.cluster.session import connected
 from hemo.cluster.sweep import tune_models
-from hemo.cluster.trial import run_trial
 from hemo.config.tune import GridConfig, TuneConfig
-from hemo.study.grid import grid_trials
-from hemo.study.record import TrialRecord
+from hemo.sweeps.grid import grid_trials
 from hemo.training.data.dataset import read_training_set
 from hemo.training.distributed import Worker
 from hemo.training.reporting import QuietReporter
+from hemo.trials.record import TrialRecord
+from hemo.trials.run import run_trial
 
 AT_ONCE = 2
 TRIAL = {"model": {"backbone": "test_resnet"}, "training": {"epochs": 3, "batch_size": 16}}

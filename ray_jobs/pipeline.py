@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from hemo.cluster.pipeline import run_pipeline
 from hemo.config.load import load_config
 from hemo.config.pipeline import PipelineConfig
+from hemo.reporting.build import TABLE
 from hemo.storage import join, read_bytes
-from hemo.study.report import TABLE
 from ray_jobs.door import door
 
 

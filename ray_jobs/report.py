@@ -10,8 +10,8 @@ from collections.abc import Sequence
 
 from hemo.config.load import load_config
 from hemo.config.report import ReportConfig
+from hemo.reporting.build import TABLE, write_report
 from hemo.storage import join, read_bytes
-from hemo.study.report import TABLE, write_report
 from ray_jobs.door import door
 
 

@@ -12,7 +12,7 @@ from hemo.cluster.fit import train_model
 from hemo.config.load import load_config
 from hemo.config.train import TrainConfig
 from hemo.storage import join
-from hemo.study.record import TrialRecord
+from hemo.trials.record import TrialRecord
 from ray_jobs.door import door
 
 METRICS = ("loss", "accuracy", "auroc", "recall", "specificity", "precision", "f1")

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from hemo.cluster.sweep import tune_models
 from hemo.config.load import load_config
 from hemo.config.tune import TuneConfig
-from hemo.study.tables import summary
+from hemo.reporting.trial_table import summary
 from ray_jobs.door import door
 
 

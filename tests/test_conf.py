@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from hemo.cluster.trial import check_trial
 from hemo.config.convert import ConvertConfig, PlanConfig
 from hemo.config.curate import CurateConfig
 from hemo.config.inference import ExplainConfig, ExportConfig, PredictConfig
@@ -20,6 +19,7 @@ from hemo.config.tune import TuneConfig
 from hemo.config.types import Config
 from hemo.corpus.labels import RSNA_CLASSES
 from hemo.curation.card import read_card
+from hemo.trials.run import check_trial
 
 ROOT = Path(__file__).parents[1]
 FILES = sorted(str(file.relative_to(ROOT)) for file in (ROOT / "conf").rglob("*.yaml"))

@@ -35,10 +35,10 @@ def test_the_project_keeps_its_rules(checkout: Path) -> None:
     ("room", "planted", "contract"),
     [
         ("hemo/storage.py", "import hemo.digest", "Imports point down BROKEN"),
-        ("hemo/training/__init__.py", "import hemo.study.record", "Imports point down BROKEN"),
-        ("hemo/study/record.py", "import hemo.training", "Imports point down BROKEN"),
+        ("hemo/training/__init__.py", "import hemo.trials.record", "Imports point down BROKEN"),
+        ("hemo/trials/record.py", "import hemo.training", "Imports point down BROKEN"),
         ("hemo/cluster/session.py", "import ray_jobs.door", "Imports point down BROKEN"),
-        ("hemo/study/record.py", "import torch", "torch is known to learning and cluster only BROKEN"),
+        ("hemo/trials/record.py", "import torch", "torch is known to learning and cluster only BROKEN"),
         (
             "hemo/training/__init__.py",
             "import ray",

@@ -5,12 +5,10 @@ from collections.abc import Sequence
 import pyarrow as pa
 import torch
 
-from hemo.cluster.trial import checkpoint_folder, judged_fields, one_sided, split_predictions
 from hemo.config.tune import SearchConfig
 from hemo.errors import HemoError, SourceError, TrialError
 from hemo.models.checkpoint import load_checkpoint
-from hemo.study.objectives import cost, objective_figures, pareto_front
-from hemo.study.record import TrialRecord, read_predictions, write_record
+from hemo.sweeps.objectives import cost, objective_figures, pareto_front
 from hemo.training.data.dataset import TrialData
 from hemo.training.data.task_rows import select_splits
 from hemo.training.distributed import Worker
@@ -18,6 +16,8 @@ from hemo.training.evaluate import evaluate
 from hemo.training.loss import build_loss
 from hemo.training.metrics import judge
 from hemo.training.reporting import memory_told
+from hemo.trials.record import TrialRecord, read_predictions, write_record
+from hemo.trials.run import checkpoint_folder, judged_fields, one_sided, split_predictions
 
 
 def chosen_record(records: Sequence[TrialRecord], search: SearchConfig) -> TrialRecord:

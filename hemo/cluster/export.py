@@ -6,7 +6,6 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from hemo.cluster.progress import say
-from hemo.cluster.provenance import hardware, now, versions
 from hemo.config.inference import ExportConfig
 from hemo.config.types import Config
 from hemo.inference.export import LOGIT_TOLERANCE, largest_difference, onnx_session, to_onnx
@@ -15,7 +14,8 @@ from hemo.models.checkpoint import CheckpointCard, load_checkpoint
 from hemo.models.classifier import parameter_count
 from hemo.models.weight_files import find_checkpoint
 from hemo.storage import join, require_writable, write_bytes, write_json
-from hemo.training.distributed import Worker
+from hemo.training.distributed import Worker, hardware
+from hemo.trials.provenance import now, versions
 
 EXPORT_SCHEMA_VERSION = 1
 

@@ -18,14 +18,14 @@ from hemo.cluster.capacity import gpus_per_worker
 from hemo.cluster.feed import SharedTrainingSet, get_training_set, put_training_set
 from hemo.cluster.session import connected
 from hemo.cluster.track import TrackedTrial, check_tracking, track_trial
-from hemo.cluster.trial import check_shares, check_trial, failed_record, finished_record, run_trial
 from hemo.config.train import TrainConfig, WorkersConfig
 from hemo.curation.card import TrainingSetCard, read_card
 from hemo.errors import TrialError, UserError
 from hemo.storage import join, remove, require_writable
-from hemo.study.record import TrialRecord, has_record, read_record, record_digest, write_record
 from hemo.training.distributed import Worker
 from hemo.training.reporting import LineReporter, QuietReporter, to_stderr
+from hemo.trials.record import TrialRecord, has_record, read_record, record_digest, write_record
+from hemo.trials.run import check_shares, check_trial, failed_record, finished_record, run_trial
 
 RAY_FOLDER = "ray"
 """Beside the record while a trial runs: Ray Train's own notes; removed when the trial is recorded."""

@@ -10,11 +10,12 @@ from ray.tune.experiment import Trial
 
 from hemo.config.trial import TrialConfig
 from hemo.config.tune import Objective
-from hemo.study.objectives import cost
-from hemo.study.progress import PlannedTrial, SweepPlan, write_plan
-from hemo.study.record import is_finished, record_digest
-from hemo.study.status import SweepStatus, TrialStatus, heading, planned_status, trial_table
+from hemo.reporting.status_table import heading, trial_table
+from hemo.sweeps.objectives import cost
 from hemo.training.reporting import to_stderr
+from hemo.trials.progress import PlannedTrial, SweepPlan, write_plan
+from hemo.trials.record import is_finished, record_digest
+from hemo.trials.status import SweepStatus, TrialStatus, planned_status
 
 TABLE_EVERY_S = 30.0
 

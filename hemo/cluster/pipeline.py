@@ -17,10 +17,10 @@ from hemo.corpus.sources import media_of
 from hemo.errors import ConfigError, SourceError
 from hemo.imaging.settings import image_settings
 from hemo.models.pretrained import check_weights
+from hemo.reporting.build import write_report
 from hemo.storage import exists, require_writable
-from hemo.study.grid import grid_trials
-from hemo.study.report import write_report
-from hemo.study.space import search_space, searched_trials
+from hemo.sweeps.grid import grid_trials
+from hemo.sweeps.space import search_space, searched_trials
 from hemo.training.option_checks import check_options, check_size
 
 R = TypeVar("R")

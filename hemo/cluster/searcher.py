@@ -24,7 +24,7 @@ from hemo.config.tune import MINIMISED, Objective, SearchConfig, TuneConfig
 from hemo.digest import digest_of
 from hemo.errors import ConfigError
 from hemo.storage import is_local, join
-from hemo.study.space import point_trial
+from hemo.sweeps.space import point_trial
 
 JOURNAL = "optuna-journal.log"
 DIRECTIONS = {"min": StudyDirection.MINIMIZE, "max": StudyDirection.MAXIMIZE}

@@ -13,12 +13,10 @@ from hemo.cluster.cells import CellSearcher
 from hemo.cluster.chosen import chosen_record, front_lines, with_test
 from hemo.cluster.feed import put_training_set
 from hemo.cluster.fit import RAY_FOLDER, check_workers
-from hemo.cluster.provenance import now
 from hemo.cluster.searcher import StudySearcher, ended_trials, open_study, plan_points
 from hemo.cluster.session import connected
 from hemo.cluster.track import TrackedTrial, check_tracking, track_test
 from hemo.cluster.trainable import training_job, trial_worker
-from hemo.cluster.trial import check_trial, finished_record
 from hemo.cluster.tuning import run_trials
 from hemo.config.trial import TrialConfig
 from hemo.config.tune import GridConfig, SearchConfig, TuneConfig
@@ -26,13 +24,15 @@ from hemo.curation.card import TrainingSetCard, read_card
 from hemo.digest import digest_of
 from hemo.errors import ConfigError, HemoError
 from hemo.storage import join, remove, require_writable
-from hemo.study.grid import grid_trials
-from hemo.study.progress import PlannedTrial, SweepPlan, write_choice, write_plan
-from hemo.study.record import TrialRecord, has_record, is_finished, read_record, record_digest, write_record
-from hemo.study.space import point_trial, search_space, searched_trials
+from hemo.sweeps.grid import grid_trials
+from hemo.sweeps.space import point_trial, search_space, searched_trials
 from hemo.training.data.dataset import read_training_set
 from hemo.training.data.task_rows import task_classes
 from hemo.training.reporting import to_stderr
+from hemo.trials.progress import PlannedTrial, SweepPlan, write_choice, write_plan
+from hemo.trials.provenance import now
+from hemo.trials.record import TrialRecord, has_record, is_finished, read_record, record_digest, write_record
+from hemo.trials.run import check_trial, finished_record
 
 
 def tune_models(config: TuneConfig) -> list[TrialRecord]:

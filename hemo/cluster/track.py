@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from hemo.cluster.provenance import commit, hardware, versions
 from hemo.cluster.track_artifacts import unplaced_weights
 from hemo.cluster.track_tensorboard import TensorBoardTracker
 from hemo.cluster.track_wandb import WandbTracker, check_wandb
@@ -15,9 +14,10 @@ from hemo.config.trial import TrialConfig
 from hemo.curation.card import TrainingSetCard
 from hemo.errors import ConfigError
 from hemo.storage import is_local
-from hemo.study.record import TrialRecord
-from hemo.training.distributed import Worker
+from hemo.training.distributed import Worker, hardware
 from hemo.training.reporting import EpochFigures, Reporter, to_stderr
+from hemo.trials.provenance import commit, versions
+from hemo.trials.record import TrialRecord
 
 FINAL = "final/"
 """Stands before the figures of the best epoch's weights, at the chosen thresholds."""

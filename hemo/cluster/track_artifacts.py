@@ -6,11 +6,11 @@ from pathlib import Path
 
 import wandb
 
-from hemo.cluster.trial import checkpoint_folder
 from hemo.curation.card import TrainingSetCard
 from hemo.inference.export import to_onnx
 from hemo.models.checkpoint import CheckpointCard, load_checkpoint, read_checkpoint_card
-from hemo.study.record import TrialRecord, read_records, weights_fingerprint
+from hemo.trials.record import TrialRecord, read_records, weights_fingerprint
+from hemo.trials.run import checkpoint_folder
 
 CARD_FIELDS = {
     "schema_version": True,

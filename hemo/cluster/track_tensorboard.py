@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch.utils.tensorboard import SummaryWriter
 
-from hemo.study.record import TrialRecord
+from hemo.trials.record import TrialRecord
 
 
 class TensorBoardTracker:

@@ -13,8 +13,8 @@ from hemo.cluster.track_artifacts import best_of, model_artifact, training_set_a
 from hemo.config.train import TrackingConfig
 from hemo.curation.card import TrainingSetCard
 from hemo.errors import ConfigError
-from hemo.study.record import TrialRecord
 from hemo.training.reporting import to_stderr
+from hemo.trials.record import TrialRecord
 
 SERVER = "https://api.wandb.ai"
 

@@ -11,15 +11,15 @@ from ray import tune
 from hemo.cluster.feed import SharedTrainingSet, get_training_set
 from hemo.cluster.fit import train_model
 from hemo.cluster.track import TrackedTrial, track_trial
-from hemo.cluster.trial import failed_record, run_trial
 from hemo.config.train import TrainConfig
 from hemo.config.trial import TrialConfig
 from hemo.config.tune import TuneConfig
 from hemo.errors import HemoError, UserError
-from hemo.study.objectives import objective_figures
-from hemo.study.record import TrialRecord, has_record, is_finished, read_record, record_digest, write_record
+from hemo.sweeps.objectives import objective_figures
 from hemo.training.distributed import Worker
 from hemo.training.reporting import EpochFigures, Reporter
+from hemo.trials.record import TrialRecord, has_record, is_finished, read_record, record_digest, write_record
+from hemo.trials.run import failed_record, run_trial
 
 TrialBody = Callable[[Reporter], TrialRecord]
 

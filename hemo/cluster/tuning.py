@@ -15,12 +15,12 @@ from hemo.cluster.fit import RAY_FOLDER
 from hemo.cluster.lines import TrialLines
 from hemo.cluster.searcher import StudySearcher, mode_of
 from hemo.cluster.trainable import TrialRun, trial_worker
-from hemo.cluster.trial import failed_record
 from hemo.config.trial import TrialConfig
 from hemo.config.tune import Range, TuneConfig
 from hemo.storage import join, remove
-from hemo.study.progress import SweepPlan
-from hemo.study.record import is_finished, record_digest, write_record
+from hemo.trials.progress import SweepPlan
+from hemo.trials.record import is_finished, record_digest, write_record
+from hemo.trials.run import failed_record
 
 TUNE_FOLDER = "tune"
 """Below `OUT/.ray`: Tune's own notes of a sweep, which nothing reads."""

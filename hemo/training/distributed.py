@@ -1,8 +1,10 @@
 """One of several processes that train one model together, and what they tell each other."""
 
+import platform
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 import torch.distributed as dist
@@ -26,6 +28,27 @@ class Worker:
     def leads(self) -> bool:
         """Whether this is the one that writes and reports."""
         return self.rank == 0
+
+
+def hardware(worker: Worker) -> str:
+    """Return processor and number of workers, such as `1 x NVIDIA H200` or `2 x CPU (1 thread, AMD EPYC 7763)`.
+
+    A GPU is named only by a process that has one: the one that records a lost trial may have none.
+    """
+    if worker.device.startswith("cuda"):
+        if not torch.cuda.is_available():
+            return f"{worker.count} x GPU (seen from a process without one)"
+        return f"{worker.count} x {torch.cuda.get_device_name(worker.device)}"
+    threads = f"{worker.threads} thread{'s' if worker.threads > 1 else ''}"
+    return f"{worker.count} x CPU ({threads}, {_processor()})"
+
+
+def _processor() -> str:
+    """Return the processor's name where Linux tells it, else its architecture."""
+    cpuinfo = Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text(encoding="utf-8").splitlines() if cpuinfo.exists() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.machine()
 
 
 def summed(values: Tensor, worker: Worker) -> Tensor:

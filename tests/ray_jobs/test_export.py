@@ -8,12 +8,12 @@ import numpy as np
 import onnxruntime
 import pytest
 
-from hemo.cluster.trial import checkpoint_folder, run_trial
 from hemo.config.trial import TrialConfig
 from hemo.inference.export import LOGIT_TOLERANCE
 from hemo.inference.predict import QUICK, Predictor, first_images
 from hemo.training.distributed import Worker
 from hemo.training.reporting import QuietReporter
+from hemo.trials.run import checkpoint_folder, run_trial
 from ray_jobs import export
 
 

@@ -3,7 +3,7 @@
 import pytest
 
 from hemo.config.trial import TrialConfig
-from hemo.study.record import TrialRecord, record_digest, write_record
+from hemo.trials.record import TrialRecord, record_digest, write_record
 from ray_jobs.report import main
 
 

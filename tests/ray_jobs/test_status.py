@@ -2,7 +2,7 @@
 
 import pytest
 
-from hemo.study.progress import TrialProgress, write_progress
+from hemo.trials.progress import TrialProgress, write_progress
 from ray_jobs import status
 
 

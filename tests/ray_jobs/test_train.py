@@ -7,7 +7,7 @@ import pytest
 from hemo.config.load import load_config
 from hemo.config.train import TrainConfig
 from hemo.config.trial import TrialConfig
-from hemo.study.record import TrialRecord
+from hemo.trials.record import TrialRecord
 from ray_jobs import train
 
 CONF = Path(__file__).parents[2] / "conf" / "train"

@@ -9,9 +9,9 @@ from hemo.config.load import load_config
 from hemo.config.report import ReportConfig
 from hemo.config.trial import TrialConfig
 from hemo.config.tune import TuneConfig
-from hemo.study.grid import grid_trials
-from hemo.study.record import TrialRecord
-from hemo.study.space import search_space
+from hemo.sweeps.grid import grid_trials
+from hemo.sweeps.space import search_space
+from hemo.trials.record import TrialRecord
 from ray_jobs import tune
 
 CONF = Path(__file__).parents[2] / "conf"

@@ -6,7 +6,7 @@ from hemo.cluster.chosen import chosen_record, front_lines
 from hemo.config.trial import TrialConfig
 from hemo.config.tune import SearchConfig
 from hemo.errors import HemoError
-from hemo.study.record import EpochRecord, TrialRecord
+from hemo.trials.record import EpochRecord, TrialRecord
 
 
 def search(**fields):

@@ -12,14 +12,14 @@ from ray.train.v2.api.exceptions import WorkerGroupError
 from hemo.cluster import fit
 from hemo.cluster.feed import put_training_set
 from hemo.cluster.fit import check_workers, failure_reason, interruption_raised, train_model
-from hemo.cluster.trial import run_trial
 from hemo.config.train import TrackingConfig, TrainConfig, WorkersConfig
 from hemo.config.trial import TrialConfig
 from hemo.curation.card import read_card
 from hemo.errors import ConfigError, LabelError, SourceError, TrialError
-from hemo.study.record import read_record, record_digest
 from hemo.training.distributed import Worker
 from hemo.training.reporting import QuietReporter
+from hemo.trials.record import read_record, record_digest
+from hemo.trials.run import run_trial
 
 Maker = Callable[..., str]
 

@@ -7,8 +7,8 @@ import pytest
 from hemo.cluster import lines
 from hemo.cluster.lines import TrialLines
 from hemo.config.trial import TrialConfig
-from hemo.study.progress import PlannedTrial, SweepPlan, TrialProgress, read_plans, write_progress
-from hemo.study.record import record_digest
+from hemo.trials.progress import PlannedTrial, SweepPlan, TrialProgress, read_plans, write_progress
+from hemo.trials.record import record_digest
 
 
 class EndedTrial:

@@ -10,7 +10,7 @@ from hemo.cluster.budget import Budget
 from hemo.cluster.searcher import JOURNAL, StudySearcher, ended_trials, open_study, plan_points
 from hemo.config.tune import TuneConfig
 from hemo.errors import ConfigError
-from hemo.study.space import search_space
+from hemo.sweeps.space import search_space
 
 SEARCH = {"space": {"model.dense_width": {"low": 8, "high": 64}}, "trials": 4, "seed": 1}
 

@@ -10,14 +10,14 @@ from hemo.cluster import sweep as sweep_module
 from hemo.cluster.feed import put_training_set
 from hemo.cluster.fit import RAY_FOLDER
 from hemo.cluster.sweep import tune_models
-from hemo.cluster.trial import run_trial
 from hemo.config.tune import TuneConfig
 from hemo.errors import ConfigError, HemoError
-from hemo.study.grid import grid_trials
-from hemo.study.progress import read_plans
-from hemo.study.record import read_predictions
+from hemo.sweeps.grid import grid_trials
 from hemo.training.distributed import Worker
 from hemo.training.reporting import QuietReporter
+from hemo.trials.progress import read_plans
+from hemo.trials.record import read_predictions
+from hemo.trials.run import run_trial
 
 pytestmark = pytest.mark.usefixtures("ray_cluster")
 

@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from hemo.curation.card import read_card
-from hemo.study.record import read_records
+from hemo.trials.record import read_records
 
 ROOT = Path(__file__).parents[3]
 TINY = {"model": {"backbone": "test_resnet"}, "training": {"epochs": 2, "batch_size": 16}}

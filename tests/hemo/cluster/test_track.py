@@ -16,14 +16,14 @@ from hemo.cluster.track import (
     tensorboard_folder,
     track_trial,
 )
-from hemo.cluster.trial import run_trial
 from hemo.config.train import TrackingConfig
 from hemo.config.trial import ModelConfig, TrialConfig
 from hemo.curation.card import read_card
 from hemo.errors import ConfigError
-from hemo.study.record import TrialRecord, record_digest
 from hemo.training.distributed import Worker
 from hemo.training.reporting import EpochFigures, Reporter
+from hemo.trials.record import TrialRecord, record_digest
+from hemo.trials.run import run_trial
 from tests.training_sets import Maker
 
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from hemo.cluster.track_artifacts import best_of, model_name, unplaced_weights
 from hemo.config.trial import TrialConfig
-from hemo.study.record import EpochRecord, TrialRecord, write_record
+from hemo.trials.record import EpochRecord, TrialRecord, write_record
 
 
 def record(digest: str, loss: float, **fields) -> TrialRecord:

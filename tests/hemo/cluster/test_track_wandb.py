@@ -12,12 +12,12 @@ from pydantic import ValidationError
 
 from hemo.cluster.track import check_tracking, track_test
 from hemo.cluster.track_wandb import wandb_mode
-from hemo.cluster.trial import checkpoint_folder
 from hemo.config.train import TrackingConfig
 from hemo.config.trial import TrialConfig
 from hemo.errors import ConfigError
-from hemo.study.record import TrialRecord
 from hemo.training.reporting import EpochFigures
+from hemo.trials.record import TrialRecord
+from hemo.trials.run import checkpoint_folder
 from tests.hemo.cluster.test_track import Listener, run, tracked_trial
 from tests.planted import found_below, needles
 from tests.training_sets import Maker

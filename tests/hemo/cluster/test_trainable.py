@@ -9,9 +9,9 @@ from hemo.cluster.trainable import Steps, TrialRun, epoch_result, record_result,
 from hemo.config.trial import TrialConfig
 from hemo.config.tune import TuneConfig
 from hemo.errors import ConfigError, TrialError
-from hemo.study.record import TrialRecord, record_digest, write_record
 from hemo.training.data.dataset import TrialData
 from hemo.training.reporting import EpochFigures
+from hemo.trials.record import TrialRecord, record_digest, write_record
 
 
 def figures(epoch):

@@ -7,8 +7,8 @@ import pytest
 from hemo.config.load import validated
 from hemo.config.trial import HEADS, LATER, AugmentConfig, ModelConfig, TrainingConfig, TrialConfig
 from hemo.errors import ConfigError
-from hemo.study.overrides import changed
-from hemo.study.record import record_digest
+from hemo.sweeps.trial_changes import changed
+from hemo.trials.record import record_digest
 
 LATER_OPTIONS: list[tuple[str, str, Any]] = [
     ("model", "side_px", 64),

@@ -1,6 +1,7 @@
 """A worker alone agrees with itself; two agree with each other."""
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +12,7 @@ from timm.layers.norm_act import BatchNormAct2d, SyncBatchNormAct
 from torch import nn
 
 from hemo.training import distributed as workers
-from hemo.training.distributed import Worker, agreed, align_buffers, shared_model, summed
+from hemo.training.distributed import Worker, agreed, align_buffers, hardware, shared_model, summed
 
 
 def test_alone_nothing_is_changed() -> None:
@@ -70,3 +71,13 @@ def test_a_model_that_is_wrapped_again_keeps_its_activations(monkeypatch: pytest
         module = shared_model(module, Worker(count=2, device="cuda"), sync_batch_norm=True)
     assert isinstance(module[0], SyncBatchNormAct)
     assert module.eval()(torch.tensor([[[[-1.0, 2.0]]]])).flatten().tolist() == [0.0, 2.0]
+
+
+def test_hardware_tells_workers_and_threads() -> None:
+    assert re.fullmatch(r"2 x CPU \(3 threads, .+\)", hardware(Worker(count=2, threads=3)))
+    assert re.fullmatch(r"1 x CPU \(1 thread, .+\)", hardware(Worker()))
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this process has a GPU")
+def test_a_gpu_is_not_asked_for_its_name_where_there_is_none() -> None:
+    assert hardware(Worker(count=2, device="cuda")) == "2 x GPU (seen from a process without one)"

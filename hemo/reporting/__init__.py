@@ -1,0 +1,1 @@
+"""From trial records to tables, figures and a page. Never torch or Ray."""

@@ -1,0 +1,51 @@
+"""How far trials are, as text for a terminal: a heading a sweep, a row a trial, the best, why trials failed."""
+
+from collections.abc import Iterator, Mapping, Sequence
+
+from hemo.reporting.table_format import MISSING, Table, hours, markdown_table, number
+from hemo.trials.status import ENDED, SweepStatus, TrialStatus
+
+HEAD = ("trial", "status", "epoch", "val loss", "best", "learning", "left")
+SILENT = "silent: nothing heard for long; killed (the same command goes on), or its storage is slow"
+
+
+def status_text(sweeps: Sequence[SweepStatus]) -> str:
+    """Return all sweeps as text for a terminal: a heading, a row a trial, the best, and why trials failed."""
+    return "\n\n".join("\n".join(_lines(sweep)) for sweep in sweeps)
+
+
+def _lines(sweep: SweepStatus) -> Iterator[str]:
+    yield heading(sweep)
+    if sweep.trials:
+        yield trial_table(sweep.trials)
+    complete = [trial for trial in sweep.trials if trial.status == "complete" and trial.best_val_loss is not None]
+    if complete:
+        best = min(complete, key=lambda trial: trial.best_val_loss or 0.0)
+        yield f"lowest validation loss of the complete: {best.best_val_loss:.4f}, {best.name}"
+    yield from (f"{trial.name} failed: {trial.reason}" for trial in sweep.trials if trial.status == "failed")
+    if "silent" in sweep.counts:
+        yield SILENT
+
+
+def heading(sweep: SweepStatus) -> str:
+    """Return `grid of 5 trials, 2 at once: 2 complete, 2 running, 1 waiting; about 0:12:00 left`."""
+    plan, left = sweep.plan, sweep.left_seconds
+    what = f"{plan.kind} of {plan.count} trials, {plan.at_once} at once" if plan else "trials of no sweep"
+    return f"{what}: {counts_in_words(sweep.counts)}" + ("" if left is None else f"; about {hours(left)} left")
+
+
+def counts_in_words(counts: Mapping[str, int]) -> str:
+    """Return `2 complete, 1 running`."""
+    order = (*ENDED, "running", "silent", "waiting")
+    return ", ".join(f"{counts[status]} {status}" for status in order if counts.get(status))
+
+
+def trial_table(trials: Sequence[TrialStatus]) -> str:
+    """Return a row a trial."""
+    return markdown_table(Table("", HEAD, tuple(_row(trial) for trial in trials)))
+
+
+def _row(trial: TrialStatus) -> tuple[str, ...]:
+    losses = [number(loss) for loss in (trial.val_loss, trial.best_val_loss)]
+    times = [MISSING if time is None else hours(time) for time in (trial.seconds or None, trial.left_seconds)]
+    return trial.name, trial.status, f"{trial.epoch} of {trial.epochs}", *losses, *times

@@ -1,0 +1,1 @@
+"""Intervals, curves and paired tests: arrays in, numbers out."""

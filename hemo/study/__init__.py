@@ -1,1 +1,0 @@
-"""Configs to trials to tables. Never torch or Ray."""

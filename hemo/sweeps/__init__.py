@@ -1,0 +1,1 @@
+"""Grids and search spaces to trials, and what came of them."""

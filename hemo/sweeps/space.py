@@ -1,0 +1,175 @@
+"""A search space of dotted trial fields, checked before any work, and the trial of one of its points."""
+
+import difflib
+from collections.abc import Mapping, Sequence
+from typing import Any, get_args
+
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+from pydantic import BaseModel
+
+from hemo.config.trial import RANGES, ModelConfig, TrialConfig
+from hemo.config.tune import Choices, Range, SearchConfig
+from hemo.errors import ConfigError
+from hemo.sweeps.trial_changes import changed, flattened, in_words
+
+PAIRED = ("model.backbone", "model.side_px")
+"""Fields that depend on each other: a backbone has a smallest side."""
+
+
+def search_space(base: TrialConfig, search: SearchConfig) -> dict[str, BaseDistribution]:
+    """Return Optuna's distribution of every searched field, by its dotted key.
+
+    Whole-number fields are drawn as whole numbers, whatever way the ends are written.
+
+    Args:
+        base: What every trial starts from.
+        search: The space, and the points to try first.
+
+    Raises:
+        ConfigError: If a key is no field of a trial or changes what the metric measures, or an end, a choice or a first
+            point cannot be its value.
+    """
+    space = {key: _distribution(key, values) for key, values in search.space.items()}
+    for key in space:
+        _refuse_incomparable(key, search)
+    _refuse_idle_strength(base, list(space))
+    for key, values in search.space.items():
+        for value in values.choices if isinstance(values, Choices) else (values.low, values.high):
+            changed(base, {key: value}, origin="search.space")
+    for number, point in enumerate(search.first):
+        _check_first(point, search.space, f"search.first[{number}]")
+    return space
+
+
+def point_trial(base: TrialConfig, point: Mapping[str, Any]) -> TrialConfig:
+    """Return the trial at one point of the space, named by the point's values.
+
+    Args:
+        base: What every trial starts from.
+        point: Dotted field -> value, as Optuna drew it.
+    """
+    trial = changed(base, point, origin="search.space")
+    return trial.model_copy(update={"name": in_words(trial, sorted(point, key=list(_leaves()).index))})
+
+
+def searched_trials(base: TrialConfig, search: SearchConfig) -> list[tuple[str, TrialConfig]]:
+    """Return trials that have every choice of the space between them, each below the words that say where it is from.
+
+    Each backbone is there with each side, for a search may draw them together; other choices are with the first pair.
+
+    Args:
+        base: What every trial starts from.
+        search: Its space.
+    """
+    pairs = [
+        (_pair_in_words(model, search), base.model_copy(update={"model": model}))
+        for model in _searched_models(base, search)
+    ]
+    _, first = pairs[0]
+    others = [
+        (f"search.space: {key} {value}", {key: value})
+        for key, values in search.space.items()
+        for value in (values.choices if isinstance(values, Choices) and key not in PAIRED else ())
+    ]
+    return [*pairs, *((where, changed(first, change, origin=where)) for where, change in others)]
+
+
+def _pair_in_words(model: ModelConfig, search: SearchConfig) -> str:
+    values = {"model.backbone": model.backbone, "model.side_px": model.side_px}
+    drawn = [f"{key} {values[key]}" for key in PAIRED if key in search.space]
+    return f"search.space: {' with '.join(drawn)}" if drawn else "trial"
+
+
+def _searched_models(base: TrialConfig, search: SearchConfig) -> list[ModelConfig]:
+    """Return a model for every pair of a backbone and a side that a search may draw; of a range of sides its ends."""
+    backbones = search.space.get("model.backbone")
+    names = backbones.choices if isinstance(backbones, Choices) else (base.model.backbone,)
+    values = search.space.get("model.side_px")
+    sides_px: tuple[Any, ...] = (base.model.side_px,)
+    if isinstance(values, Choices):
+        sides_px = values.choices
+    elif isinstance(values, Range):
+        sides_px = (max(1, values.low), values.high)  # 0 stands for the largest side, and 1 is drawn as well
+    return [
+        base.model.model_copy(update={"backbone": str(name), "side_px": int(side_px)})
+        for name in names
+        for side_px in sides_px
+    ]
+
+
+def _leaves() -> dict[str, Any]:
+    """Return every field of a trial that a search may change: dotted key -> annotation."""
+    return {key: kind for key, kind in flattened(_annotations(TrialConfig)) if key != "name"}
+
+
+def _annotations(config_type: type[BaseModel]) -> dict[str, Any]:
+    """Return field -> annotation, nested as the config is."""
+    fields = {name: field.annotation for name, field in config_type.model_fields.items()}
+    return {
+        name: _annotations(kind) if isinstance(kind, type) and issubclass(kind, BaseModel) else kind
+        for name, kind in fields.items()
+    }
+
+
+def _distribution(key: str, values: Choices | Range) -> BaseDistribution:
+    known = _leaves()
+    if key not in known:
+        close = difflib.get_close_matches(key, known, n=1)
+        meant = f"; did you mean {close[0]}?" if close else ""
+        raise ConfigError(f"search.space: {key} is no field of a trial{meant} (known: {', '.join(known)})")
+    if isinstance(values, Choices):
+        return CategoricalDistribution(values.choices)
+    kinds = get_args(known[key]) or (known[key],)
+    if not {int, float} & set(kinds):
+        raise ConfigError(f"search.space: {key} is no number, so it has no low and high; give `choices: [...]`")
+    if float in kinds:
+        return FloatDistribution(float(values.low), float(values.high), log=values.log)
+    if values.low != int(values.low) or values.high != int(values.high):
+        raise ConfigError(
+            f"search.space: {key} is a whole number; low {values.low} and high {values.high} must be whole as well"
+        )
+    return IntDistribution(int(values.low), int(values.high), log=values.log)
+
+
+def _refuse_idle_strength(base: TrialConfig, keys: Sequence[str]) -> None:
+    """Refuse to search a factor of ranges that are all 0: every value of it would be the same trial."""
+    ranges = [f"augment.{name}" for name in RANGES]
+    if "augment.strength" not in keys or any(key in keys for key in ranges):
+        return
+    if not any(getattr(base.augment, name) for name in RANGES):
+        raise ConfigError(
+            f"search.space: augment.strength has nothing to scale; set one of {', '.join(ranges)} in `trial` as well"
+        )
+
+
+def _refuse_incomparable(key: str, search: SearchConfig) -> None:
+    """Refuse a field that changes what the metric measures: of its values the easiest would win, not the best."""
+    if key in ("task", "target"):
+        raise ConfigError(
+            f"search.space: {key} is the question asked, and figures of different questions cannot be compared; "
+            "run one search for each"
+        )
+    if key == "training.loss" and "val_loss" in search.optimised:
+        raise ConfigError(
+            "search.space: training.loss is what val_loss measures, and values of different losses cannot be compared; "
+            "search on val_auroc or val_accuracy"
+        )
+
+
+def _check_first(point: Mapping[str, Any], space: Mapping[str, Choices | Range], origin: str) -> None:
+    for key, value in point.items():
+        if key not in space:
+            raise ConfigError(f"{origin}: {key} is not searched; the space has {', '.join(space)}")
+        values = space[key]
+        inside = (
+            value in values.choices
+            if isinstance(values, Choices)
+            else isinstance(value, int | float) and values.low <= value <= values.high
+        )
+        if not inside:
+            wanted = (
+                f"one of {', '.join(map(str, values.choices))}"
+                if isinstance(values, Choices)
+                else f"between {values.low} and {values.high}"
+            )
+            raise ConfigError(f"{origin}: {key} must be {wanted}, not {value!r}")

@@ -1,0 +1,123 @@
+"""How far the trials of a folder of records are, from its files alone: while a sweep runs, after it, from anywhere."""
+
+from collections import Counter
+from dataclasses import dataclass
+from datetime import datetime
+
+from hemo.errors import SourceError
+from hemo.storage import list_folders
+from hemo.trials.progress import PlannedTrial, SweepPlan, TrialProgress, read_plans, read_progress
+from hemo.trials.record import TrialRecord, has_record, read_record
+
+SILENT_AFTER_S = 600.0
+"""A trial that said nothing for this long may be lost; slower ones, for five of their epochs."""
+
+ENDED = ("complete", "pruned", "failed")
+
+
+@dataclass(frozen=True)
+class TrialStatus:
+    """How far one trial is."""
+
+    name: str
+    status: str  # waiting, running, silent, complete, pruned or failed
+    epochs: int  # at most
+    epoch: int = 0  # whole ones done
+    val_loss: float | None = None  # of the last epoch
+    best_val_loss: float | None = None
+    seconds: float = 0.0  # learning time so far
+    reason: str = ""  # why it failed or was pruned
+
+    @property
+    def left_seconds(self) -> float | None:
+        """What it takes at most, at the pace so far; None where that is not known."""
+        if self.status not in ("running", "silent") or not self.epoch:
+            return None
+        return self.seconds / self.epoch * (self.epochs - self.epoch)
+
+
+@dataclass(frozen=True)
+class SweepStatus:
+    """A grid or a search, and its trials; without a plan, those that no sweep of the folder asked for."""
+
+    plan: SweepPlan | None
+    trials: tuple[TrialStatus, ...]
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Status -> trials; those a search has not asked for yet wait."""
+        counts = Counter(trial.status for trial in self.trials)
+        unasked = max(0, self.plan.count - len(self.trials)) if self.plan else 0
+        return dict(counts + Counter(waiting=unasked))
+
+    @property
+    def left_seconds(self) -> float | None:
+        """What the sweep takes, if trials that wait take what those that ended took; None before one has."""
+        took = [trial.seconds for trial in self.trials if trial.status in ENDED and trial.seconds]
+        running = [trial.left_seconds for trial in self.trials if trial.left_seconds is not None]
+        waiting = self.counts.get("waiting", 0)
+        if self.plan is None or (waiting and not took) or not (waiting or running):
+            return None
+        return (sum(running) + (waiting * sum(took) / len(took) if waiting else 0.0)) / self.plan.at_once
+
+
+def read_status(folder: str, now: datetime) -> list[SweepStatus]:
+    """Return each sweep of a folder of records, and the trials of none.
+
+    Args:
+        folder: The folder of records, a path or URI.
+        now: With a time zone.
+
+    Raises:
+        SourceError: If nothing ran there, or a file is damaged.
+    """
+    plans = read_plans(folder)
+    planned = {trial.digest for plan in plans for trial in plan.trials}
+    others = [digest for digest in list_folders(folder) if digest not in planned]
+    found = tuple(status for digest in others if (status := trial_status(folder, digest, now)))
+    if not plans and not found:
+        raise SourceError(f"{folder} holds no trials; `hemo train` and `hemo tune` write them")
+    sweeps = [SweepStatus(plan, tuple(planned_status(folder, trial, now) for trial in plan.trials)) for plan in plans]
+    return sweeps + ([SweepStatus(None, found)] if found else [])
+
+
+def planned_status(folder: str, trial: PlannedTrial, now: datetime) -> TrialStatus:
+    """Return how far a trial of a plan is; it waits if nothing of it is there."""
+    return trial_status(folder, trial.digest, now) or TrialStatus(trial.name, "waiting", trial.epochs)
+
+
+def trial_status(folder: str, digest: str, now: datetime) -> TrialStatus | None:
+    """Return how far a trial is: what was written last counts. None for a folder that is no trial's."""
+    progress = read_progress(folder, digest)
+    record = read_record(folder, digest) if has_record(folder, digest) else None
+    if record and (progress is None or record.status == "complete" or record.finished >= progress.updated):
+        return _recorded(record)
+    return _running(progress, now) if progress else None
+
+
+def _recorded(record: TrialRecord) -> TrialStatus:
+    losses = [epoch.val["loss"] for epoch in record.epochs]
+    return TrialStatus(
+        name=record.config.name or record.digest,
+        status=record.status,
+        epochs=record.config.training.epochs,
+        epoch=len(record.epochs),
+        val_loss=losses[-1] if losses else None,
+        best_val_loss=min(losses, default=None),
+        seconds=record.seconds,
+        reason=record.reason,
+    )
+
+
+def _running(progress: TrialProgress, now: datetime) -> TrialStatus:
+    quiet_s = (now - datetime.fromisoformat(progress.updated)).total_seconds()
+    pace_s = progress.seconds / progress.epoch if progress.epoch else 0.0
+    return TrialStatus(
+        name=progress.name,
+        status="silent" if quiet_s > max(SILENT_AFTER_S, 5 * pace_s) else "running",
+        epochs=progress.epochs,
+        epoch=progress.epoch,
+        val_loss=progress.val.get("loss"),
+        best_val_loss=progress.best_val_loss,
+        seconds=progress.seconds,
+    )

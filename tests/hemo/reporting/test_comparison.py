@@ -1,0 +1,59 @@
+"""What may stand in one table, and in which order."""
+
+from hemo.reporting.comparison import compared
+from hemo.reporting.trial_row import figures_of
+from hemo.trials.record import read_records, title_of
+
+
+def comparisons(tmp_path):
+    folder = str(tmp_path / "records")
+    return compared(read_records(folder), folder, samples=200, seed=0)
+
+
+def test_different_training_sets_and_targets_are_never_in_one_table(make_record, tmp_path):
+    make_record({"name": "a"})
+    make_record({"name": "b"}, training_set="ffff")
+    make_record({"name": "c", "target": "epidural"})
+    found = comparisons(tmp_path)
+    assert sorted(row.record.config.name for part in found for row in part.rows) == ["a", "b", "c"]
+    assert len(found) == 3
+    assert len({part.key for part in found}) == 3
+
+
+def test_values_of_different_losses_are_never_ranked(make_record, tmp_path):
+    make_record({"name": "plain"}, quality=0.2)
+    make_record({"name": "weighted", "training.loss": "class_weighted"}, quality=0.9)
+    assert [[row.record.config.name for row in part.rows] for part in comparisons(tmp_path)] == [
+        ["weighted"],
+        ["plain"],
+    ]
+
+
+def test_rows_go_by_validation_loss_then_pruned_then_failed(make_record, tmp_path):
+    make_record({"name": "failed", "seed": 1}, status="failed")
+    make_record({"name": "pruned", "seed": 2}, status="pruned", quality=0.99, test=False)
+    make_record({"name": "poor", "seed": 3}, quality=0.2)
+    make_record({"name": "good", "seed": 4}, quality=0.8)
+    assert [row.record.config.name for row in comparisons(tmp_path)[0].rows] == ["good", "poor", "pruned", "failed"]
+
+
+def test_intervals_come_from_the_predictions_and_only_where_test_was_read(make_record, tmp_path):
+    """Quality 2 calls all ten images rightly; 3 of 10 are positive: the commonest answer is right for 0.7."""
+    make_record({"name": "read", "seed": 1}, quality=2.0)
+    make_record({"name": "unread", "seed": 2}, test=False, quality=0.1)
+    read, unread = comparisons(tmp_path)[0].rows
+    assert (read.accuracy.low, read.accuracy.value, read.majority_accuracy) == (1.0, 1.0, 0.7)
+    assert (unread.accuracy, unread.auroc, unread.majority_accuracy) == (None, None, None)
+
+
+def test_a_stopped_trial_shows_its_best_epoch(make_record):
+    record = make_record({"seed": 7}, status="pruned", metrics={})
+    assert figures_of(record, "val") == record.epochs[7].val
+    assert figures_of(record, "train") == record.epochs[7].train
+    assert figures_of(record, "test") == {}
+
+
+def test_a_trial_without_a_name_is_called_by_its_digest(make_record):
+    record = make_record({"seed": 8})
+    assert title_of(record) == record.digest
+    assert title_of(make_record({"name": "mine"})) == "mine"

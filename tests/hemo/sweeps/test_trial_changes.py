@@ -1,0 +1,41 @@
+"""Changes of a trial, dotted and nested."""
+
+import pytest
+
+from hemo.config.trial import TrialConfig
+from hemo.errors import ConfigError
+from hemo.sweeps.trial_changes import changed, flattened, in_words, nested, varying
+
+
+def test_dotted_and_nested_keys_meet():
+    """Both ways of writing land in one tree."""
+    assert nested({"model.backbone": "a", "model": {"dropout": 0.1}, "seed": 3}) == {
+        "model": {"backbone": "a", "dropout": 0.1},
+        "seed": 3,
+    }
+    assert dict(flattened({"model": {"backbone": "a"}, "seed": 3})) == {"model.backbone": "a", "seed": 3}
+
+
+def test_changed_keeps_the_rest():
+    """Only the named field changes."""
+    base = TrialConfig.model_validate({"model": {"backbone": "VGG16", "dense_width": 8}})
+    trial = changed(base, {"model.dense_width": 32}, origin="here")
+    assert (trial.model.backbone, trial.model.dense_width) == ("VGG16", 32)
+
+
+def test_changed_names_place_and_cure():
+    """The error names where the change came from and what was probably meant."""
+    with pytest.raises(ConfigError, match=r"grid\.cells\[2\]: model\.bakbone: no such key.*did you mean backbone"):
+        changed(TrialConfig(), {"model.bakbone": "VGG16"}, origin="grid.cells[2]")
+
+
+def test_words_say_what_differs():
+    """Names are made of differing fields alone, in the order of the config."""
+    base = TrialConfig()
+    trials = [
+        changed(base, {"training.learning_rate": rate, "model.dense_width": width}, origin="")
+        for rate, width in ((1e-5, 8), (1e-4, 16))
+    ]
+    assert varying(trials) == ["model.dense_width", "training.learning_rate"]
+    assert in_words(trials[1], ["model.backbone", *varying(trials)]) == "resnet18, dense 16, lr 0.0001"
+    assert in_words(base, ["training.patience"]) == "patience 5"

@@ -1,0 +1,66 @@
+"""Predictions as arrays: what is right, and what always giving the commonest answer would get right."""
+
+import numpy as np
+import pyarrow as pa
+
+from hemo.trials.predictions import split_scores
+from hemo.trials.record import PREDICTION_SCHEMA
+
+
+def table(labels, logits):
+    """Return predictions on test, and one row of validation that must not count."""
+    rows = [
+        {
+            "split": split,
+            "image_id": f"{split}{row}",
+            "patient": f"p{row}",
+            "pixel_format": "u12",
+            "labels": label,
+            "logits": logit,
+        }
+        for split, some in (("test", zip(labels, logits, strict=True)), ("val", [(labels[0], logits[0])]))
+        for row, (label, logit) in enumerate(some)
+    ]
+    return pa.Table.from_pylist(rows, schema=PREDICTION_SCHEMA)
+
+
+def test_binary_uses_the_records_threshold(make_record):
+    """Probabilities .5, .731, .881 against a threshold of .6: no, yes, yes; the commonest answer gets 2 of 3."""
+    record = make_record({}, thresholds=(0.6,))
+    scores = split_scores(table([[1], [1], [0]], [[0.0], [1.0], [2.0]]), "test", record)
+    assert scores is not None
+    assert scores.correct.tolist() == [0, 1, 0]
+    assert scores.majority_accuracy == 2 / 3
+    assert scores.patients.tolist() == ["p0", "p1", "p2"]
+
+
+def test_multi_label_is_the_mean_over_classes(make_record):
+    """Row 0 has both classes right, row 1 one of two; the commonest answers are right for 1/2 and for all."""
+    record = make_record({"task": "multi_label"}, thresholds=(0.5, 0.5))
+    scores = split_scores(table([[1, 0], [0, 0]], [[3.0, -3.0], [3.0, -3.0]]), "test", record)
+    assert scores is not None
+    assert scores.correct.tolist() == [1.0, 0.5]
+    assert scores.majority_accuracy == 0.75
+
+
+def test_each_class_has_its_own_threshold(make_record):
+    """Probabilities .73 and .27: above .8 and .2 is the second alone."""
+    record = make_record({"task": "multi_label"}, thresholds=(0.8, 0.2))
+    scores = split_scores(table([[1, 0], [0, 1]], [[1.0, -1.0], [1.0, -1.0]]), "test", record)
+    assert scores is not None
+    assert scores.correct.tolist() == [0.0, 1.0]
+
+
+def test_multi_class_takes_the_largest_logit_and_ranks_probabilities(make_record):
+    """Logits (1, 3) and (11, 11): row 1 is less sure of class 1, for all the size of its logits."""
+    record = make_record({"task": "multi_class"})
+    scores = split_scores(table([[0, 1], [0, 1]], [[1.0, 3.0], [11.0, 11.0]]), "test", record)
+    assert scores is not None
+    assert scores.correct.tolist() == [1.0, 0.0]
+    np.testing.assert_allclose(scores.scores[:, 1], [1 / (1 + np.exp(-2)), 0.5], rtol=1e-6)
+    assert scores.majority_accuracy == 1.0
+
+
+def test_a_split_that_was_not_predicted_is_none(make_record):
+    predictions = table([[1]], [[0.0]]).slice(1)
+    assert split_scores(predictions, "test", make_record({})) is None

@@ -1,0 +1,126 @@
+"""How far a folder's trials are, from its files."""
+
+import subprocess
+import sys
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from hemo.errors import SourceError
+from hemo.reporting.status_table import SILENT, heading, status_text
+from hemo.trials.progress import PlannedTrial, SweepPlan, TrialProgress, write_plan, write_progress
+from hemo.trials.status import SweepStatus, TrialStatus, read_status
+
+NOW = datetime(2026, 11, 20, 12, 0, tzinfo=UTC)
+
+
+def progress(name, *, ago_s=1.0, epoch=2, seconds=20.0):
+    val, best = ({"loss": 0.5}, 0.25) if epoch else ({}, None)
+    updated = (NOW - timedelta(seconds=ago_s)).isoformat(timespec="seconds")
+    return TrialProgress(
+        name=name, epochs=8, epoch=epoch, val=val, best_val_loss=best, seconds=seconds, updated=updated
+    )
+
+
+def plan(*digests, kind="grid", count=0):
+    trials = tuple(PlannedTrial(digest=digest, name=f"cell {digest}", epochs=8) for digest in digests)
+    return SweepPlan(
+        name=kind, kind=kind, trials=trials, count=count or len(trials), at_once=2, began="2026-11-20T10:00:00+00:00"
+    )
+
+
+def test_each_cell_of_a_grid_and_what_it_is_doing(make_record, tmp_path):
+    """The complete trial took 95 + 400 x 0.5^3 = 145 s; 60 s and 145 s are left, by two at once: 102.5 s."""
+    folder = str(tmp_path / "records")
+    done = make_record({"name": "done"}, quality=0.5)
+    failed = make_record({"name": "bad", "seed": 1}, status="failed", reason="loss is nan")
+    write_plan(folder, plan(done.digest, failed.digest, "r", "w"))
+    write_progress(folder, "r", progress("runs"))
+    (sweep,) = read_status(folder, NOW)
+    assert [trial.status for trial in sweep.trials] == ["complete", "failed", "running", "waiting"]
+    lowest = min(epoch.val["loss"] for epoch in done.epochs)
+    assert status_text([sweep]).splitlines() == [
+        "grid of 4 trials, 2 at once: 1 complete, 1 failed, 1 running, 1 waiting; about 0:01:42 left",
+        "| trial  | status   | epoch    | val loss | best   | learning | left    |",
+        "|--------|----------|----------|----------|--------|----------|---------|",
+        f"| done   | complete | 10 of 30 | {done.epochs[-1].val['loss']:.4f}   | {lowest:.4f} | 0:02:25  | -       |",
+        "| bad    | failed   | 0 of 30  | -        | -      | -        | -       |",
+        "| runs   | running  | 2 of 8   | 0.5000   | 0.2500 | 0:00:20  | 0:01:00 |",
+        "| cell w | waiting  | 0 of 8   | -        | -      | -        | -       |",
+        f"lowest validation loss of the complete: {lowest:.4f}, done",
+        "bad failed: loss is nan",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("known", "status"),
+    [
+        (progress("a", ago_s=599), "running"),
+        (progress("a", ago_s=601), "silent"),
+        (progress("a", ago_s=601, seconds=400.0), "running"),  # five of its epochs last 1,000 s
+        (progress("a", ago_s=601, epoch=0, seconds=0.0), "silent"),
+    ],
+)
+def test_a_trial_that_says_nothing_for_long_is_silent(tmp_path, known, status):
+    write_progress(str(tmp_path), "a", known)
+    (sweep,) = read_status(str(tmp_path), NOW)
+    assert (sweep.plan, sweep.trials[0].status) == (None, status)
+    assert (SILENT in status_text([sweep])) == (status == "silent")
+
+
+def test_what_was_written_last_counts(make_record, tmp_path):
+    """A failed trial that runs again runs; a complete one does not, whatever a killed process left."""
+    folder = str(tmp_path / "records")
+    failed = make_record({"name": "bad"}, status="failed")  # at ten o'clock
+    done = make_record({"name": "done", "seed": 1})
+    lost = make_record({"name": "lost", "seed": 2}, status="failed", finished="2026-11-20T12:00:00+00:00")
+    for record in (failed, done, lost):
+        write_progress(folder, record.digest, progress(record.config.name))
+    (sweep,) = read_status(folder, NOW)
+    assert {trial.name: trial.status for trial in sweep.trials} == {
+        "bad": "running",
+        "done": "complete",
+        "lost": "failed",
+    }
+
+
+def test_trials_a_search_has_not_asked_for_wait_and_others_stand_apart(make_record, tmp_path):
+    folder = str(tmp_path / "records")
+    asked = make_record({"name": "asked"})
+    make_record({"name": "by itself", "seed": 1})
+    write_plan(folder, plan(asked.digest, kind="search", count=24))
+    search, others = read_status(folder, NOW)
+    assert search.counts == {"complete": 1, "waiting": 23}
+    assert heading(others) == "trials of no sweep: 1 complete"
+
+
+def test_a_sweep_without_a_known_pace_has_no_time_left():
+    waiting = TrialStatus("a", "waiting", 8)
+    assert SweepStatus(plan("a"), (waiting,)).left_seconds is None
+    assert SweepStatus(plan("a"), (TrialStatus("a", "complete", 8, 8, seconds=9.0),)).left_seconds is None
+
+
+def test_nothing_there_is_an_error(tmp_path):
+    with pytest.raises(SourceError, match="holds no trials; `hemo train` and `hemo tune` write them"):
+        read_status(str(tmp_path), NOW)
+
+
+def test_a_damaged_file_is_named(tmp_path):
+    (tmp_path / "sweeps").mkdir()
+    (tmp_path / "sweeps" / "grid.json").write_text("{}")
+    with pytest.raises(SourceError, match=r"sweeps/grid\.json is damaged; remove it"):
+        read_status(str(tmp_path), NOW)
+
+
+def test_an_object_store_is_read_alike(make_record):
+    folder = "memory://status-test"
+    write_plan(folder, plan("r"))
+    write_progress(folder, "r", progress("runs"))
+    (sweep,) = read_status(folder, NOW)
+    assert sweep.counts == {"running": 1}
+
+
+def test_it_needs_neither_torch_nor_ray():
+    code = "import ray_jobs.status, sys; print([name for name in ('torch', 'ray', 'optuna') if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"

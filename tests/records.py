@@ -1,0 +1,98 @@
+"""Made-up records that look like real ones."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from hemo.config.trial import TrialConfig
+from hemo.sweeps.trial_changes import changed
+from hemo.trials.record import PREDICTION_SCHEMA, EpochRecord, TrialRecord, record_digest, write_record
+
+TRAINING_SET = "00112233aabbccdd"
+TEST_LABELS = [1, 1, 0, 0, 0, 1, 0, 0, 0, 0]
+TEST_PATIENTS = ["p1", "p1", "p2", "p3", "p4", "p5", "p6", "p7", "p8", "p8"]
+
+
+def predictions(logits: list[float], labels: list[int] | None = None, formats: str = "a" * 10) -> pa.Table:
+    """Return predictions of ten test images of eight patients, 3 of 10 positive; a letter is a pixel format."""
+    labels = labels or TEST_LABELS
+    columns = [
+        ["test"] * len(logits),
+        [f"i{row}" for row in range(len(logits))],
+        TEST_PATIENTS[: len(logits)],
+        list(formats),
+        [[label] for label in labels],
+        [[logit] for logit in logits],
+    ]
+    return pa.table(dict(zip(PREDICTION_SCHEMA.names, columns, strict=True)), schema=PREDICTION_SCHEMA)
+
+
+@pytest.fixture
+def make_record(tmp_path) -> Callable[..., TrialRecord]:
+    """Return a function that writes one record below `tmp_path/records`.
+
+    `make_record(changes, quality=0.9, status="complete")`: `quality` from 0 to 1 shapes curves and predictions, and
+    `test=False` leaves test unread; `formats` has a letter for each test image.
+    """
+
+    def make(
+        changes: dict[str, Any], *, quality: float = 0.9, status: str = "complete", test: bool = True, **fields: Any
+    ) -> TrialRecord:
+        config = changed(TrialConfig(), changes, origin="test")
+        training_set, formats = fields.pop("training_set", TRAINING_SET), fields.pop("formats", "a" * 10)
+        learned = _learned(quality, test) if status != "failed" else {}
+        record = TrialRecord(
+            digest=record_digest(config, training_set),
+            status=status,
+            config=config,
+            classes=("any",),
+            training_set=training_set,
+            **{"split": "by_patient", "finished": "2026-11-20T10:00:00+00:00", **learned, **fields},
+        )
+        table = predictions(_logits(quality), formats=formats) if test and status == "complete" else None
+        write_record(str(tmp_path / "records"), record, table)
+        return record
+
+    return make
+
+
+def _logits(quality: float) -> list[float]:
+    generator = np.random.default_rng(round(quality * 1000))
+    return [float(4 * quality * (2 * label - 1) + generator.normal(0, 2)) for label in TEST_LABELS]
+
+
+def _learned(quality: float, test: bool) -> dict[str, Any]:
+    def at(epoch: int, gap: float) -> dict[str, float]:
+        progress = quality * (1 - 0.75**epoch)
+        return {
+            "loss": 0.7 - 0.6 * progress + gap,
+            "accuracy": 0.55 + 0.44 * progress - gap / 3,
+            "auroc": 0.5 + 0.49 * progress,
+        }
+
+    epochs = tuple(
+        EpochRecord(
+            epoch=epoch,
+            train=at(epoch, 0),
+            val=at(epoch, 0.02 + 0.004 * max(0, epoch - 7) ** 2),
+            learning_rate=1e-4,
+            seconds=9.5,
+            images_per_second=63,
+        )
+        for epoch in range(1, 11)
+    )
+    splits = {"train": at(8, 0), "val": at(8, 0.02)} | ({"test": at(8, 0.03)} if test else {})
+    return {
+        "epochs": epochs,
+        "best_epoch": 8,
+        "thresholds": (0.5,),
+        "metrics": splits,
+        "rows": {"train": 600, "val": 120, "test": 10},
+        "seconds": 95.0 + 400 * quality**3,
+        "parameters": 11_177_025,
+        "hardware": "2 CPU cores, no GPU",
+        "reductions": ("train limited to 600 of 4,707 images",),
+    }
