@@ -20,12 +20,11 @@ $(STAMP): pyproject.toml constraints.txt
 test: setup ## run the whole test suite
 	$(VENV)/bin/python -m pytest
 
-check: setup ## lint, format, types, import rules, length of functions and files
+check: setup ## lint, format, types, import rules
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
 	$(VENV)/bin/lint-imports
-	$(VENV)/bin/python tools/gate.py
 
 demo: setup ## synthetic corpus -> grid of trials -> report, some 5 minutes on 2 cores
 	$(VENV)/bin/hemo pipeline --config conf/demo.yaml

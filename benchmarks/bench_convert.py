@@ -30,8 +30,8 @@ import numpy as np
 import pydicom
 from replicas import replicated_corpus
 
-from hemo.cluster.convert import convert_corpus
-from hemo.cluster.process import set_up_decoding
+from hemo.cluster.convert.job import convert_corpus
+from hemo.cluster.ray_data import set_up_decoding
 from hemo.cluster.session import connected
 from hemo.config.convert import ConvertConfig
 from hemo.config.types import ClusterConfig

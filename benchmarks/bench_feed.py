@@ -42,7 +42,7 @@ from ray.data.collate_fn import ArrowBatchCollateFn
 from replicas import replicated_corpus
 from torch.utils.data import DataLoader, Dataset
 
-from hemo.cluster.convert import convert_corpus
+from hemo.cluster.convert.job import convert_corpus
 from hemo.cluster.curate import curate_corpus
 from hemo.cluster.session import connected
 from hemo.config.convert import ConvertConfig

@@ -17,8 +17,8 @@ from pathlib import Path
 
 from replicas import replicated_corpus
 
-from hemo.cluster.convert import convert_corpus
-from hemo.cluster.plan import plan_conversion
+from hemo.cluster.convert.job import convert_corpus
+from hemo.cluster.convert.plan import plan_conversion
 from hemo.cluster.session import connected
 from hemo.config.convert import ConvertConfig, PlanConfig
 from hemo.config.types import ClusterConfig

@@ -29,7 +29,7 @@ from typing import Any, TypeVar
 import made_corpus
 import numpy as np
 
-from hemo.cluster.convert import convert_corpus
+from hemo.cluster.convert.job import convert_corpus
 from hemo.cluster.curate import draft_training_set, read_inputs
 from hemo.config.curate import CurateConfig
 from hemo.corpus.labels import parse_labels

@@ -27,7 +27,7 @@ from ray import tune
 from ray.util.state import list_tasks
 
 from hemo.cluster.session import connected
-from hemo.cluster.sweep import tune_models
+from hemo.cluster.tuning.sweep import tune_models
 from hemo.config.tune import GridConfig, TuneConfig
 from hemo.sweeps.grid import grid_trials
 from hemo.training.data.dataset import read_training_set

@@ -7,7 +7,7 @@ Reads `source`; writes shards, index, rejects and a card below `out`. Safe to ru
 
 from collections.abc import Sequence
 
-from hemo.cluster.convert import convert_corpus
+from hemo.cluster.convert.job import convert_corpus
 from hemo.cluster.session import connected
 from hemo.config.convert import ConvertConfig
 from hemo.config.load import load_config

@@ -8,7 +8,7 @@ Takes what `convert` takes. Prints a table on standard error and writes `plan.js
 
 from collections.abc import Sequence
 
-from hemo.cluster.plan import plan_conversion
+from hemo.cluster.convert.plan import plan_conversion
 from hemo.cluster.session import connected
 from hemo.config.convert import PlanConfig
 from hemo.config.load import load_config

@@ -8,7 +8,7 @@ left alone, a killed one goes on after its last whole epoch.
 
 from collections.abc import Sequence
 
-from hemo.cluster.fit import train_model
+from hemo.cluster.ray_train import train_model
 from hemo.config.load import load_config
 from hemo.config.train import TrainConfig
 from hemo.storage import join

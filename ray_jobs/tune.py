@@ -8,7 +8,7 @@ a finished record are left alone. The last line printed is the folder of records
 
 from collections.abc import Sequence
 
-from hemo.cluster.sweep import tune_models
+from hemo.cluster.tuning.sweep import tune_models
 from hemo.config.load import load_config
 from hemo.config.tune import TuneConfig
 from hemo.reporting.trial_table import summary

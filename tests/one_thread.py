@@ -8,7 +8,7 @@ import torch
 
 @pytest.fixture(autouse=True, scope="package")
 def one_thread() -> Iterator[None]:
-    """Let torch use one thread for the tests of this room."""
+    """Let torch use one thread for the tests of a package."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     yield

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from hemo.cluster.track import FINAL
-from hemo.cluster.track_wandb import BEGIN_TIMEOUT_S, FINISH_TIMEOUT_S
+from hemo.cluster.tracking.trial_tracker import FINAL
+from hemo.cluster.tracking.wandb import BEGIN_TIMEOUT_S, FINISH_TIMEOUT_S
 from hemo.config.load import load_config
 from hemo.config.train import TrackingConfig
 from hemo.errors import ConfigError

@@ -1,1 +1,1 @@
-"""Where the rooms meet Ray: sessions, conversion, curation, feeds, fitting, sweeps, prediction, tracking."""
+"""The jobs on Ray: sessions, conversion, curation, feeds, training, sweeps, prediction, tracking."""

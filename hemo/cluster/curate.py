@@ -12,9 +12,9 @@ import pyarrow as pa
 import ray
 from rich.console import Console
 
-from hemo.cluster.convert import read_pseudonyms
-from hemo.cluster.data import data_context
-from hemo.cluster.progress import progress_bar, say
+from hemo.cluster.convert.job import read_pseudonyms
+from hemo.cluster.ray_data import data_context
+from hemo.cluster.session import progress_bar, say
 from hemo.config.curate import SPLITS, CurateConfig
 from hemo.corpus.labels import LabelTable, labels_of_classes, parse_labels
 from hemo.curation.card import CARD_SCHEMA_VERSION, TrainingSetCard, read_card

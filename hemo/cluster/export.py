@@ -5,7 +5,7 @@ import torch
 from numpy.typing import NDArray
 from pydantic import Field
 
-from hemo.cluster.progress import say
+from hemo.cluster.session import say
 from hemo.config.inference import ExportConfig
 from hemo.config.types import Config
 from hemo.inference.export import LOGIT_TOLERANCE, largest_difference, onnx_session, to_onnx

@@ -9,9 +9,8 @@ from typing import Any
 
 import ray
 
-from hemo.cluster.data import data_context
-from hemo.cluster.process import set_up_decoding
-from hemo.cluster.progress import progress_bar, say
+from hemo.cluster.ray_data import data_context, set_up_decoding
+from hemo.cluster.session import progress_bar, say
 from hemo.config.phantom import PhantomConfig
 from hemo.digest import differences, digest_of
 from hemo.errors import OutputError

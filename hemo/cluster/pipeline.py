@@ -4,12 +4,11 @@ import time
 from collections.abc import Callable
 from typing import TypeVar
 
-from hemo.cluster.convert import convert_corpus, read_pseudonyms
+from hemo.cluster.convert.job import convert_corpus, read_pseudonyms
 from hemo.cluster.curate import curate_corpus
 from hemo.cluster.phantom import make_phantom
-from hemo.cluster.progress import say
-from hemo.cluster.session import connected
-from hemo.cluster.sweep import tune_models
+from hemo.cluster.session import connected, say
+from hemo.cluster.tuning.sweep import tune_models
 from hemo.config.pipeline import PipelineConfig
 from hemo.config.trial import TrialConfig
 from hemo.config.tune import TuneConfig

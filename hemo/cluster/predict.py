@@ -13,9 +13,9 @@ import ray
 from numpy.typing import NDArray
 from ray.data import ActorPoolStrategy
 
-from hemo.cluster.convert import read_pseudonyms
-from hemo.cluster.data import data_context
-from hemo.cluster.progress import progress_bar, say
+from hemo.cluster.convert.job import read_pseudonyms
+from hemo.cluster.ray_data import data_context
+from hemo.cluster.session import progress_bar, say
 from hemo.config.inference import PredictConfig
 from hemo.corpus.labels import RSNA_CLASSES
 from hemo.corpus.sources import list_corpus, media_of

@@ -22,7 +22,7 @@ BY_CLASS = (
 METRICS = ("loss", "log_loss", *BY_CLASS)
 
 Published = Literal["chest_xray_backbones", "chest_xray_resnet50", "head_ct"]
-"""Published tables; each is a file in `hemo/study/published`."""
+"""Published tables; each is a file in `hemo/reporting/published`."""
 
 
 class ReportConfig(Config):

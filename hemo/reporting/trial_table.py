@@ -28,7 +28,6 @@ SAID_ABOVE = ("task", "target")
 """Settings that a comparison's title tells."""
 DEFAULTS = dict(flattened(TrialConfig().deciding()))
 
-
 FIGURES: dict[str, Text] = {
     "train loss / acc": lambda row: _loss_and_accuracy(row, "train"),
     "val loss / acc": lambda row: _loss_and_accuracy(row, "val"),

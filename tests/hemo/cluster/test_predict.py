@@ -6,7 +6,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from hemo.cluster.convert import convert_corpus
+from hemo.cluster.convert.job import convert_corpus
 from hemo.cluster.predict import predict_corpus, submission_csv
 from hemo.config.convert import ConvertConfig
 from hemo.config.inference import PredictConfig

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 from matplotlib import get_cachedir
 
-from hemo.cluster.convert import convert_corpus, read_pseudonyms
+from hemo.cluster.convert.job import convert_corpus, read_pseudonyms
 from hemo.config.convert import ConvertConfig
 from hemo.corpus.sources import list_corpus
 from hemo.errors import ConfigError, HemoError
@@ -145,7 +145,7 @@ def test_a_file_that_cannot_be_read_is_named_only_where_names_are_public(
         source=str(source), corpus="dicom", out=str(tmp_path / "out"), side_px=16, max_reject_fraction=1, **names
     )
     listing = list_corpus(config.source, config.corpus)
-    monkeypatch.setattr("hemo.cluster.convert.list_corpus", lambda *_: listing)
+    monkeypatch.setattr("hemo.cluster.convert.job.list_corpus", lambda *_: listing)
     next(file for file in files(source)).unlink()
     with pytest.raises(HemoError) as refused:
         convert_corpus(config)

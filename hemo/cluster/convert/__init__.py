@@ -1,0 +1,1 @@
+"""A corpus to shards on Ray: the job, its tasks, and an estimate beforehand."""

@@ -1,0 +1,151 @@
+"""Units on the cluster: Ray Data runs them, some to a task; what became of each comes back as it is known."""
+
+import pickle
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import pyarrow as pa
+import ray
+
+from hemo.cluster.ray_data import LOST_WORKERS, data_context, set_up_decoding, stopped
+from hemo.errors import HemoError, SourceChangedError
+from hemo.shards.convert_unit import UnitTask, build_shard
+from hemo.shards.footer import ShardFooter
+from hemo.shards.manifest import Unit
+from hemo.storage import join, write_bytes
+
+UNITS_A_TASK = 8
+"""Units of a task at most. Ray Data sees a tenth of a second late that a task ended: little, beside a long one."""
+
+TASKS_A_CPU = 2
+"""Tasks every CPU is to have left when the next is cut, so that all end at about the same time."""
+
+LASTING = (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError, SourceChangedError)
+"""What trying again does not mend; of other faults of the storage the whole task is tried again."""
+
+
+@dataclass(frozen=True)
+class UnitFailure:
+    """A unit with a file that could not be read, and why. It has no shard."""
+
+    unit: int
+    reason: str
+
+
+Outcome = ShardFooter | UnitFailure
+
+
+def convert_units(task: UnitTask, units: Sequence[Unit], out: str) -> Iterator[Outcome]:
+    """Convert units on the cluster and yield the footer of each whose shard is committed, as the tasks end.
+
+    Args:
+        task: What the units have in common.
+        units: Those to do.
+        out: Output folder of the conversion.
+
+    Raises:
+        HemoError: If the storage or the workers failed more often than retries mend.
+    """
+    if not units:
+        return
+    present = ray.cluster_resources()  # type: ignore[no-untyped-call]
+    batches = task_batches(units, cpus=int(present.get("CPU", 0)))
+    with data_context("convert"):
+        rows = [{"units": pickle.dumps(batch)} for batch in batches]
+        work = partial(_convert_row, task=task, out=out, lost_workers=LOST_WORKERS)
+        dataset = ray.data.from_items(rows, override_num_blocks=len(rows)).flat_map(work, num_cpus=1)
+        for row in dataset.iter_rows():
+            yield pickle.loads(row["outcome"])
+
+
+def task_batches(units: Sequence[Unit], *, cpus: int) -> list[Sequence[Unit]]:
+    """Deal consecutive units to tasks: large batches first, single units towards the end, so that no CPU idles there.
+
+    Args:
+        units: Those to do.
+        cpus: What the cluster has now; more may come.
+    """
+    batches, start = [], 0
+    while start < len(units):
+        size = (len(units) - start) // (TASKS_A_CPU * max(1, cpus))
+        size = min(UNITS_A_TASK, max(1, size))
+        batches.append(units[start : start + size])
+        start += size
+    return batches
+
+
+def _convert_row(row: dict[str, Any], *, task: UnitTask, out: str, lost_workers: int) -> Iterator[dict[str, bytes]]:
+    units: Sequence[Unit] = pickle.loads(row["units"])
+    if (lost := _lost_workers()) > lost_workers:
+        raise HemoError(
+            stopped(
+                "convert",
+                f"the worker of units {units[0].number} to {units[-1].number} died {lost} times, out of memory or in a "
+                "decoder; use fewer CPUs or nodes with more memory, and look at Ray's logs",
+            )
+        )
+    for outcome in convert_batch(units, task=task, out=out):
+        yield {"outcome": pickle.dumps(outcome)}
+
+
+def _lost_workers() -> int:
+    """Return how many processes died in this task before: Ray has no public name for it."""
+    worker: Any = ray._private.worker.global_worker
+    return int(worker.core_worker.get_current_task_attempt_number())
+
+
+def convert_batch(units: Sequence[Unit], *, task: UnitTask, out: str) -> Iterator[Outcome]:
+    """Convert units and commit their shards; runs on a worker. Running twice writes the same bytes.
+
+    A shard is written while the next is made: storage that takes its time costs none.
+    """
+    set_up_decoding()
+    with ThreadPoolExecutor(1) as writer:
+        writing: Future[ShardFooter] | None = None
+        for unit in units:
+            try:
+                shard, footer = build_shard(task, unit)
+            except LASTING as error:
+                yield UnitFailure(unit.number, _reason(error, unit, task))
+                continue
+            except Exception as error:
+                raise _nameless(error, unit, task) from None
+            if writing is not None:
+                yield writing.result()
+            writing = writer.submit(_commit, join(out, unit.shard), shard, footer)
+            del shard  # else it stays in memory while the next is made
+        if writing is not None:
+            yield writing.result()
+
+
+def _commit(location: str, shard: pa.Buffer, footer: ShardFooter) -> ShardFooter:
+    try:
+        write_bytes(location, memoryview(shard))
+    except OSError as error:
+        raise OSError(error.errno, f"{location}: {error.strerror or error}") from None
+    return footer
+
+
+def _nameless(error: Exception, unit: Unit, task: UnitTask) -> Exception:
+    """Return an error whose text may be shown and logged: it names no file and no patient where ids are not public."""
+    if isinstance(error, OSError):
+        return OSError(error.errno, _reason(error, unit, task))
+    if task.pseudonyms.keeps_ids or isinstance(error, HemoError | MemoryError):
+        return error
+    kind = type(error).__name__
+    return HemoError(
+        stopped("convert", f"a file of unit {unit.number}: {kind}, its text left out: it may name patients")
+    )
+
+
+def _reason(error: Exception, unit: Unit, task: UnitTask) -> str:
+    """Return what went wrong in one line; the file is named only where names are public."""
+    public = task.pseudonyms.keeps_ids
+    if isinstance(error, OSError):
+        place = error.filename if public and error.filename else f"a file of unit {unit.number}"
+        said = error.strerror or (str(error) if public else "")
+        return f"{place}: {said or type(error).__name__}"
+    return str(error) if public else f"a file of unit {unit.number} changed after the corpus was listed"

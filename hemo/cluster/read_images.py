@@ -1,0 +1,116 @@
+"""Decoded images of a raw corpus as a Ray Dataset, for pipelines of one's own. Nothing is written."""
+
+import pickle
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
+from itertools import islice
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import ray
+from ray.data.extensions import ArrowTensorArray
+
+from hemo.cluster.convert.job import read_pseudonyms
+from hemo.cluster.ray_data import data_context, set_up_decoding
+from hemo.cluster.session import say
+from hemo.config.convert import ImagesConfig
+from hemo.corpus.sources import list_corpus, media_of
+from hemo.imaging.dicom.read import quiet_pydicom
+from hemo.imaging.settings import image_settings
+from hemo.shards.convert_unit import UnitTask, unit_rows
+from hemo.shards.footer import ShardReject
+from hemo.shards.manifest import Manifest, Unit, update_manifest
+from hemo.shards.schema import IMAGE, INDEX_SCHEMA, REJECT_SCHEMA, ROW_SCHEMA, ROWS_PER_GROUP
+
+READ_THREADS = 4
+
+Row = dict[str, Any] | ShardReject
+Tables = Callable[[Unit, Iterable[Row]], Iterator[pa.Table]]
+"""Makes blocks of what a unit's files became."""
+
+
+def read_images(config: ImagesConfig, *, unit_files: int = 256) -> ray.data.Dataset:
+    """Return the images of a raw corpus, decoded as `convert` does it, when they are asked for.
+
+    Call it within `hemo.cluster.session.connected`, or after `ray.init`. What is no image is not among the rows: each
+    task that met some says how many and why on standard error, and `read_rejects` lists them.
+
+    Args:
+        config: Which corpus, and how its images are made.
+        unit_files: Files read by one task.
+
+    Returns:
+        The columns of `hemo.shards.schema.ROW_SCHEMA`; `image` is a tensor column: (channels, side_px, side_px) a
+        row, uint8, or int16 HU for `pixels: hu16`.
+
+    Raises:
+        SourceError: If the source is missing or empty, or two files would share an `image_id`.
+        ConfigError: On an unknown window or a bad pseudonym key.
+    """
+    return _dataset(config, unit_files, _images)
+
+
+def read_rejects(config: ImagesConfig, *, unit_files: int = 256) -> ray.data.Dataset:
+    """Return what `read_images` leaves out: `source_path`, `frame`, `reason`, `detail`. Decodes all the files again.
+
+    Args and errors are those of `read_images`.
+    """
+    return _dataset(config, unit_files, _rejects)
+
+
+def _dataset(config: ImagesConfig, unit_files: int, tables: Tables) -> ray.data.Dataset:
+    pseudonyms = read_pseudonyms(config.pseudonym_key)
+    task = UnitTask(
+        config.source,
+        image_settings(config, media_of(config.source, config.corpus), pseudonyms),
+        pseudonyms,
+        READ_THREADS,
+    )
+    listing = list_corpus(config.source, config.corpus)
+    units = update_manifest(Manifest((), ()), listing.files, unit_files=unit_files).units
+    with data_context("read_images"):  # the dataset keeps it
+        rows = ray.data.from_items([{"unit": pickle.dumps(unit)} for unit in units], override_num_blocks=len(units))
+        return rows.map_batches(partial(_decoded, task=task, tables=tables), batch_size=1, batch_format="pyarrow")
+
+
+def _decoded(batch: pa.Table, *, task: UnitTask, tables: Tables) -> Iterator[pa.Table]:
+    """Decode a unit; runs on a worker."""
+    set_up_decoding()
+    unit: Unit = pickle.loads(batch["unit"][0].as_py())
+    with quiet_pydicom():
+        yield from tables(unit, unit_rows(task, unit))
+
+
+def _images(unit: Unit, rows: Iterable[Row]) -> Iterator[pa.Table]:
+    reasons: Counter[str] = Counter()
+    images = _without_rejects(rows, reasons)
+    while block := list(islice(images, ROWS_PER_GROUP)):
+        yield _table(block)
+    if reasons:
+        told = ", ".join(f"{reason} {count}" for reason, count in reasons.most_common())
+        say(f"read_images: unit {unit.number}: {reasons.total()} inputs are no images: {told}")
+
+
+def _without_rejects(rows: Iterable[Row], reasons: Counter[str]) -> Iterator[dict[str, Any]]:
+    """Yield the images; count the others in `reasons`."""
+    for row in rows:
+        if isinstance(row, ShardReject):
+            reasons[row.reason] += 1
+        else:
+            yield row
+
+
+def _table(rows: Sequence[dict[str, Any]]) -> pa.Table:
+    """Return rows as a block: the columns of `ROW_SCHEMA`, `image` as a tensor column."""
+    columns: dict[str, Any] = {
+        field.name: pa.array([row[field.name] for row in rows], field.type) for field in INDEX_SCHEMA
+    }
+    columns[IMAGE] = ArrowTensorArray.from_numpy(np.stack([row[IMAGE] for row in rows]))
+    return pa.table({name: columns[name] for name in ROW_SCHEMA.names})
+
+
+def _rejects(_: Unit, rows: Iterable[Row]) -> Iterator[pa.Table]:
+    rejects = [row.model_dump() for row in rows if isinstance(row, ShardReject)]
+    yield pa.Table.from_pylist(rejects, schema=REJECT_SCHEMA)

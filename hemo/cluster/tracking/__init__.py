@@ -1,0 +1,1 @@
+"""A running trial shown to W&B or TensorBoard."""

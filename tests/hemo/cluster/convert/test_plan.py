@@ -1,0 +1,119 @@
+import io
+import json
+import math
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+from hemo.cluster.convert.estimate import Cluster
+from hemo.cluster.convert.plan import Plan, as_json, clusters_of, estimate_table, plan_conversion, summary
+from hemo.config.convert import PlanConfig
+from hemo.errors import HemoError, SourceError
+from tests.dicom_files import dicom_bytes, head_file, head_hu
+from tests.hemo.cluster.convert.test_estimate import MEASURED, WORK
+
+PLAN = Plan(WORK, MEASURED, Counter(not_ct=3, truncated=1), (Cluster(1, 2, 36.0), Cluster(4, 2, 36.0)))
+
+
+def config(**changes) -> PlanConfig:
+    return PlanConfig.model_validate({"source": "/in", "corpus": "rsna", "out": "/out", **changes})
+
+
+def test_a_node_is_as_here_unless_told():
+    here = replace(MEASURED, nodes=3, cpus=24)
+    assert clusters_of(config(nodes=[1, 5]), here) == (Cluster(1, 8), Cluster(5, 8))
+    told = config(nodes=[2], cpus_per_node=16, price_per_node_hour=0.5, storage_mb_per_s=800)
+    assert clusters_of(told, here) == (Cluster(2, 16, 0.5, 800e6),)
+    assert clusters_of(config(nodes=[1]), here)[0].storage_bytes_per_s == math.inf
+
+
+def test_what_is_told_is_what_was_measured():
+    """10,000 files of 40 kB written: 0.4 GB; 1,000 files/s by decoding alone, 900 all at once."""
+    lines = summary(PLAN)
+    assert lines[0] == "10,000 files in 10 units, 5.0 GB to read, about 400.0 MB to write"
+    rates = "a node of 2 CPUs, 1 measured: read 2,000, decode 1,000, write 1,500 files/s each alone, 900 all at once"
+    assert lines[1:3] == [rates, "rejects in the sample: not_ct 3, truncated 1"]
+
+
+def test_the_table_names_hours_cost_and_bound():
+    """One node: 15.11 s are 0.0042 h, at 36 an hour 0.15; read at 900 files/s of half a megabyte."""
+    console = Console(width=80, file=io.StringIO())
+    console.print(estimate_table(PLAN))
+    rows = [line.split() for line in console.file.getvalue().splitlines() if line.strip()[:1].isdigit()]
+    assert rows[0] == ["1", "0.0042", "0.0042", "0.15", "900", "450", "74%", "decode"]
+    assert rows[1][:2] == ["4", "0.00228"]
+
+
+def test_the_file_holds_what_the_table_rests_on():
+    content = json.loads(json.dumps(as_json(PLAN), allow_nan=False))
+    assert content["workload"] == {
+        "files": 10_000,
+        "size_bytes": 5_000_000_000,
+        "units": 10,
+        "write_bytes": 400_000_000,
+    }
+    assert content["calibration"]["efficiency"] == pytest.approx(0.9)
+    assert [found["nodes"] for found in content["estimates"]] == [1, 4]
+    assert content["rejects"] == {"not_ct": 3, "truncated": 1}
+
+
+@pytest.fixture
+def corpus(tmp_path: Path) -> Path:
+    folder = tmp_path / "corpus"
+    folder.mkdir()
+    for number in range(40):
+        pixels = head_hu() + np.int16(1024)
+        pixels[0, 0] = number
+        (folder / f"ID_{number:02d}.dcm").write_bytes(dicom_bytes(pixels, PatientID=f"ID_p{number // 2}"))
+    (folder / "ID_01_bad.dcm").write_bytes(head_file(PixelData=b"\0"))
+    return folder
+
+
+def test_a_short_run_on_the_corpus_itself(ray_cluster, corpus, tmp_path, capsys):
+    out = tmp_path / "out"
+    place = plan_conversion(
+        config(source=str(corpus), out=str(out), side_px=16, unit_files=10, nodes=[1, 3], price_per_node_hour=2)
+    )
+    assert [path.name for path in out.iterdir()] == ["plan.json"], "what the calibration wrote must be gone"
+    content = json.loads(Path(place).read_text())
+    sizes = [file.stat().st_size for file in corpus.iterdir()]
+    assert content["workload"]["files"] == 41
+    assert (content["workload"]["size_bytes"], content["workload"]["units"]) == (sum(sizes), 5)
+    measured = content["calibration"]
+    assert (measured["nodes"], measured["cpus"]) == (1, 2)
+    assert 0 < measured["cpu_s_per_file"] < 1
+    assert 200 < measured["written_bytes_per_file"] < 20_000
+    one, three = content["estimates"]
+    assert three["hours"] <= one["hours"]
+    assert one["cost"] == pytest.approx(2 * one["hours"])
+    assert one["bound"] in ("read", "decode", "write")
+    assert "rejects in the sample: truncated 1" in capsys.readouterr().err
+
+
+def test_bad_input_is_refused_as_convert_does(ray_cluster, corpus, tmp_path):
+    with pytest.raises(SourceError, match="no/such/folder"):
+        plan_conversion(config(source="/no/such/folder", out=str(tmp_path / "out")))
+    for file in corpus.iterdir():
+        file.write_bytes(b"")
+    with pytest.raises(SourceError, match="have no bytes at all"):
+        plan_conversion(config(source=str(corpus), out=str(tmp_path / "out")))
+    for file in list(corpus.iterdir())[1:]:
+        file.unlink()
+    with pytest.raises(SourceError, match="too few to measure anything"):
+        plan_conversion(config(source=str(corpus), out=str(tmp_path / "out")))
+
+
+def test_a_file_that_cannot_be_read_ends_it(ray_cluster, corpus, tmp_path, monkeypatch):
+    """It vanishes between listing and reading."""
+    from hemo.corpus.sources import list_corpus
+
+    listing = list_corpus(str(corpus), "rsna")
+    monkeypatch.setattr("hemo.cluster.convert.plan.list_corpus", lambda *_: listing)
+    (corpus / "ID_00.dcm").unlink()
+    with pytest.raises(HemoError, match=r"plan stopped: .*No such file"):
+        plan_conversion(config(source=str(corpus), out=str(tmp_path / "out"), side_px=16))
+    assert list((tmp_path / "out").iterdir()) == []

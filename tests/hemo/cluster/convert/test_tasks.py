@@ -1,0 +1,197 @@
+"""Faults of storage and workers: tried again, or told in one line; never a wrong row, never for ever."""
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from hemo.cluster.convert.tasks import Outcome, UnitFailure, convert_batch, convert_units, task_batches
+from hemo.config.convert import ConvertConfig
+from hemo.corpus.sources import media_of
+from hemo.errors import HemoError
+from hemo.imaging.settings import image_settings
+from hemo.pseudonym import Pseudonymiser, pseudonymiser
+from hemo.shards.convert_unit import UnitTask
+from hemo.shards.manifest import Unit
+from tests.dicom_files import dicom_bytes, head_hu
+from tests.faulty_storage import faulty_uri, plan_fault
+from tests.units import unit_of
+
+FILES, UNITS = 12, 4
+Convert = Callable[..., list[Outcome]]
+
+
+@pytest.fixture
+def corpus(tmp_path: Path) -> Path:
+    folder = tmp_path / "corpus"
+    folder.mkdir()
+    for number in range(FILES):
+        pixels = head_hu() + 1024
+        pixels[0, 0] = number
+        (folder / f"JANE_{number}.dcm").write_bytes(dicom_bytes(pixels))
+    return folder
+
+
+@pytest.fixture
+def units(corpus: Path) -> list[Unit]:
+    names = sorted(file.name for file in corpus.iterdir())
+    return [unit_of(corpus, number, *names[3 * number : 3 * number + 3]) for number in range(UNITS)]
+
+
+@pytest.fixture
+def task(corpus: Path) -> Callable[..., UnitTask]:
+    def made(source: str, pseudonyms: Pseudonymiser = Pseudonymiser()) -> UnitTask:  # noqa: B008 (it is frozen)
+        config = ConvertConfig(source=str(corpus), corpus="rsna", out=str(corpus.parent / "out"), side_px=16)
+        return UnitTask(
+            source,
+            image_settings(config, media_of(config.source, config.corpus), pseudonyms),
+            pseudonyms,
+            read_threads=2,
+        )
+
+    return made
+
+
+@pytest.fixture
+def convert(corpus: Path, units: list[Unit], task: Callable[..., UnitTask], ray_cluster: None) -> Convert:
+    """Convert the corpus on storage with faults, on the cluster."""
+
+    def run(*pseudonyms: Pseudonymiser) -> list[Outcome]:
+        out = faulty_uri(corpus.parent / "out")
+        return sorted(
+            convert_units(task(faulty_uri(corpus), *pseudonyms), units, out), key=lambda outcome: outcome.unit
+        )
+
+    return run
+
+
+def shards(out: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in (out / "shards").glob("*.parquet")}
+
+
+@pytest.fixture
+def undisturbed(units: list[Unit], corpus: Path, task: Callable[..., UnitTask]) -> dict[str, bytes]:
+    """Return the shards that one process makes of the corpus on a disk."""
+    out = corpus.parent / "undisturbed"
+    assert len(list(convert_batch(units, task=task(str(corpus)), out=str(out)))) == UNITS
+    return shards(out)
+
+
+@pytest.mark.parametrize(
+    ("place", "fault"),
+    [("corpus/JANE_4.dcm", "EIO"), ("corpus/JANE_4.dcm", "ETIMEDOUT"), ("out/shards/unit-000002.parquet", "EIO"),
+     ("corpus/JANE_4.dcm", "exit")],
+)  # fmt: skip
+def test_what_passes_leaves_no_trace(place, fault, convert, undisturbed, tmp_path):
+    """A storage that fails once, or a worker that dies once."""
+    plan_fault(tmp_path / place, fault, times=1)
+    assert [outcome.unit for outcome in convert()] == [0, 1, 2, 3]
+    assert not (tmp_path / f"{place}.fault").exists()
+    assert shards(tmp_path / "out") == undisturbed
+
+
+@pytest.mark.parametrize(
+    ("place", "fault", "line"),
+    [
+        ("corpus/JANE_4.dcm", "EIO", r"convert stopped: OSError: .*JANE_4\.dcm: Input/output error; run it again"),
+        ("out/shards/unit-000002.parquet", "ENOSPC", r"unit-000002\.parquet: No space left on device; run it again"),
+        ("out/shards/unit-000002.parquet", "EDQUOT", r"unit-000002\.parquet: Disk quota exceeded; run it again"),
+        ("out/shards/unit-000002.parquet", "MemoryError", r"a worker ran out of memory, use fewer .*; run it again"),
+        (
+            "corpus/JANE_4.dcm",
+            "exit",
+            r"the worker of units \d to \d died 2 times, out of memory or in a decoder; .*; run it again",
+        ),
+    ],
+)
+def test_what_stays_stops_the_job_with_one_line(place, fault, line, convert, undisturbed, tmp_path, monkeypatch):
+    monkeypatch.setattr("hemo.cluster.ray_data.RETRIES", 1)
+    monkeypatch.setattr("hemo.cluster.convert.tasks.LOST_WORKERS", 1)
+    plan_fault(tmp_path / place, fault)
+    with pytest.raises(HemoError, match=line) as caught:
+        convert()
+    assert "\n" not in str(caught.value)
+    written = shards(tmp_path / "out")
+    assert written.items() <= undisturbed.items()
+    assert len(written) < UNITS
+
+
+def test_a_full_disk_is_not_tried_again(convert, tmp_path):
+    plan_fault(tmp_path / "out/shards/unit-000002.parquet", "ENOSPC", times=1)
+    with pytest.raises(HemoError, match="No space left on device"):
+        convert()
+
+
+FAILURES = {
+    "vanished": r"JANE_4\.dcm: No such file or directory",
+    "unreadable": r"JANE_4\.dcm: Permission denied",
+    "grown": r"JANE_4\.dcm changed after the corpus was listed",
+}
+
+
+def fail(corpus: Path, how: str) -> None:
+    file = corpus / "JANE_4.dcm"
+    if how == "vanished":
+        file.unlink()
+    elif how == "unreadable":
+        plan_fault(file, "EACCES")
+    else:
+        file.write_bytes(file.read_bytes() + b"more")
+
+
+@pytest.mark.parametrize("how", FAILURES)
+def test_a_file_that_cannot_be_read_fails_its_unit_alone(how, convert, corpus, undisturbed, tmp_path):
+    fail(corpus, how)
+    failures = [outcome for outcome in convert() if isinstance(outcome, UnitFailure)]
+    failing = next(iter(failures)).unit
+    assert [re.search(FAILURES[how], failure.reason) is not None for failure in failures] == [True]
+    assert shards(tmp_path / "out") == {
+        name: data for name, data in undisturbed.items() if name != f"unit-{failing:06d}.parquet"
+    }
+
+
+@pytest.mark.parametrize("how", FAILURES)
+def test_under_a_key_the_reason_names_the_unit_and_no_file(how, convert, corpus):
+    fail(corpus, how)
+    outcomes = convert(pseudonymiser(b"a secret of sixteen bytes"))
+    (reason,) = [outcome.reason for outcome in outcomes if isinstance(outcome, UnitFailure)]
+    assert re.match(r"a file of unit \d", reason)
+    assert "JANE" not in reason
+
+
+def test_under_a_key_a_passing_fault_that_stays_names_no_file(convert, corpus, monkeypatch):
+    monkeypatch.setattr("hemo.cluster.ray_data.RETRIES", 0)
+    plan_fault(corpus / "JANE_4.dcm", "EIO")
+    with pytest.raises(HemoError, match=r"OSError: a file of unit \d: Input/output error") as caught:
+        convert(pseudonymiser(b"a secret of sixteen bytes"))
+    assert "JANE" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("pseudonyms", "error", "line"),
+    [
+        (pseudonymiser(b"a secret of sixteen bytes"), HemoError, r"a file of unit 0: ValueError, its text left out"),
+        (Pseudonymiser(), ValueError, "JANE"),
+    ],
+)
+def test_the_text_of_an_unforeseen_error_is_kept_where_names_are_public_only(
+    pseudonyms, error, line, task, units, corpus, monkeypatch
+):
+    def defective(*_: object) -> None:
+        raise ValueError("no number: JANE")
+
+    monkeypatch.setattr("hemo.cluster.convert.tasks.build_shard", defective)
+    with pytest.raises(error, match=line) as caught:
+        list(convert_batch(units, task=task(str(corpus), pseudonyms), out=str(corpus.parent / "out")))
+    assert ("JANE" in str(caught.value)) is (error is ValueError)
+
+
+@pytest.mark.parametrize(
+    ("units", "cpus", "sizes"), [(5, 1, [2, 1, 1, 1]), (40, 2, [8, 8, 6, 4, 3, 2, 2, 1, 1, 1, 1, 1, 1, 1])]
+)
+def test_batches_are_large_first_and_single_in_the_end(units, cpus, sizes):
+    """(5 - 0) // (2 x 1) is 2, then (5 - 2) // 2 is 1."""
+    dealt = task_batches([Unit(number, ()) for number in range(units)], cpus=cpus)
+    assert [len(batch) for batch in dealt] == sizes
+    assert [unit.number for batch in dealt for unit in batch] == list(range(units))

@@ -1,0 +1,108 @@
+"""What a user reads of errors in Ray Data tasks."""
+
+import os
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+import ray
+from ray._common.retry import matches_error
+from ray.data.exceptions import SystemException
+from ray.exceptions import OutOfMemoryError
+
+from hemo.cluster.ray_data import PASSING_ERRORS, data_context
+from hemo.errors import HemoError, SourceError
+
+pytestmark = pytest.mark.usefixtures("ray_cluster")
+
+ROUNDS = """
+import resource
+import numpy as np
+from hemo.cluster.ray_data import keep_freed_memory
+
+def faults(rounds):
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(rounds):
+        blocks = [np.ones(1 << 20, np.uint8) for _ in range(8)]
+        del blocks
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+faults(4)
+without = faults(20)
+assert keep_freed_memory()
+faults(4)
+print(without, faults(20))
+"""
+
+
+def message_of(error: Exception) -> str:
+    """Return the text of the HemoError that a task becomes which raises `error`."""
+
+    def faulty(row: dict[str, Any]) -> dict[str, Any]:
+        raise error
+
+    with pytest.raises(HemoError) as caught, data_context("convert"):
+        ray.data.range(1).map(faulty).materialize()
+    assert type(caught.value) is (SourceError if isinstance(error, SourceError) else HemoError)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (
+            FileNotFoundError(2, "No such file or directory", "/data/x.dcm"),
+            "convert stopped: FileNotFoundError: No such file or directory; run it again, finished work is kept",
+        ),
+        (ValueError("odd"), "convert stopped: ValueError: odd; run it again, finished work is kept"),
+        (KeyError("side_px"), "convert stopped: KeyError: side_px; run it again, finished work is kept"),
+        (KeyError(), "convert stopped: KeyError; run it again, finished work is kept"),
+        (
+            MemoryError(),
+            "convert stopped: a worker ran out of memory, use fewer CPUs or nodes with more memory; "
+            "run it again, finished work is kept",
+        ),
+        (SourceError("/data/a.dcm is gone; restore it"), "/data/a.dcm is gone; restore it"),
+    ],
+)
+def test_an_error_in_a_task_is_told_without_rays_advice(error: Exception, told: str) -> None:
+    assert message_of(error) == told
+
+
+def test_a_worker_that_ray_kills_for_its_memory_is_told_and_not_started_again_for_ever() -> None:
+    """Ray ends such a task with an error that has one of its own without a text as its cause."""
+    with (
+        pytest.raises(HemoError, match="phantom stopped: a worker ran out of memory, use fewer"),
+        data_context("phantom"),
+    ):
+        raise OutOfMemoryError("1 worker(s) were killed\nTop 10 memory users") from SystemException()
+    assert os.environ.get("RAY_task_oom_retries") == "8"  # noqa: SIM112 (so it is spelled by Ray)
+
+
+@pytest.mark.parametrize(
+    ("shown", "again"),
+    [
+        ("OSError: [Errno 5] Input/output error: 'a'", True),
+        ("ConnectionResetError: [Errno 104] Connection reset by peer", True),
+        ("OSError: AWS Error NETWORK_CONNECTION", True),
+        ("StorageError: the storage does not answer (EndpointConnectionError: no such host)", True),
+        ("FileNotFoundError: [Errno 2] No such file or directory: 'a'", False),
+        ("PermissionError: [Errno 13] Permission denied: 'a'", False),
+        ("IsADirectoryError: [Errno 21] Is a directory: 'a'", False),
+        ("OSError: [Errno 28] No space left on device", False),
+        ("OSError: [Errno 122] Disk quota exceeded", False),
+        ("ValueError: odd", False),
+    ],
+)
+def test_only_errors_that_pass_are_tried_again(shown: str, again: bool) -> None:
+    assert any(matches_error(pattern, shown) for pattern in PASSING_ERRORS) is again
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="an option of glibc")
+def test_freed_blocks_are_used_again_without_asking_the_system():
+    """A round frees 8 MiB, 2,048 pages; each page that the system has to give anew counts as a fault."""
+    shown = subprocess.run([sys.executable, "-c", ROUNDS], capture_output=True, text=True, check=True).stdout
+    without, kept = map(int, shown.split())
+    assert without > 20 * 1500
+    assert kept < 20 * 100

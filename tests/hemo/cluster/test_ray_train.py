@@ -1,0 +1,201 @@
+"""Training by Ray Train."""
+
+import re
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from ray.train.v2._internal.exceptions import UserExceptionWithTraceback
+from ray.train.v2.api.exceptions import WorkerGroupError
+
+from hemo.cluster import ray_train as fit
+from hemo.cluster.feed import put_training_set
+from hemo.cluster.ray_train import check_workers, failure_reason, interruption_raised, train_model
+from hemo.config.train import TrackingConfig, TrainConfig, WorkersConfig
+from hemo.config.trial import TrialConfig
+from hemo.curation.card import read_card
+from hemo.errors import ConfigError, LabelError, SourceError, TrialError
+from hemo.training.distributed import Worker
+from hemo.training.reporting import QuietReporter
+from hemo.trials.record import read_record, record_digest
+from hemo.trials.run import run_trial
+
+Maker = Callable[..., str]
+
+NO_GPU = WorkersConfig(gpus=0.0)
+
+
+@pytest.fixture
+def exact_trial(tiny_trial: TrialConfig) -> TrialConfig:
+    """Return a trial without batch normalisation and dropout: workers must give the same as one.
+
+    With SGD, because Adam would hide gradients that are wrong by a factor.
+    """
+    content = tiny_trial.model_dump()
+    content["model"] |= {"backbone": "test_vit", "dropout": 0.0}
+    content["training"] |= {"optimizer": "sgd", "learning_rate": 0.02}
+    content["augment"] |= {"rotate_degrees": 10.0}
+    return TrialConfig.model_validate(content)
+
+
+@pytest.mark.usefixtures("ray_cluster")
+def test_two_workers_give_the_curve_of_one(
+    make_training_set: Maker,
+    exact_trial: TrialConfig,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.2")
+    folder = make_training_set(rows={"train": 45, "val": 17, "test": 15})  # shares differ in size
+    config = TrainConfig(
+        training_set=folder,
+        out=str(tmp_path / "two"),
+        trial=exact_trial,
+        workers=WorkersConfig(count=2, cpus=0.5),
+        tracking=TrackingConfig(backend="tensorboard"),
+    )
+    two = train_model(config)
+    one = run_trial(exact_trial, folder, str(tmp_path / "one"), reporter=QuietReporter(), worker=Worker())
+    assert two.status == one.status == "complete"
+    for figures, expected in zip(two.epochs, one.epochs, strict=True):
+        assert figures.train == pytest.approx(expected.train, abs=1e-4)
+        assert figures.val == pytest.approx(expected.val, abs=1e-4)
+    assert (two.workers, one.workers) == (2, 1)
+    assert two.metrics["test"]["loss"] == pytest.approx(one.metrics["test"]["loss"], abs=1e-4)
+    assert capsys.readouterr().err.count("epoch ") == 3
+    left = {path.name for path in (tmp_path / "two" / two.digest).iterdir()}
+    assert left == {"record.json", "predictions.parquet", "checkpoint"}
+    assert len(list((tmp_path / "two" / "tensorboard").iterdir())) == 1
+    assert train_model(config) == two
+
+
+def test_a_failed_trial_ends_the_job_and_names_its_record(
+    make_training_set: Maker, tiny_trial: TrialConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    content = tiny_trial.model_dump()
+    content["training"] |= {"optimizer": "sgd", "learning_rate": 1e30}
+    config = TrainConfig(training_set=make_training_set(), out=str(tmp_path), trial=content, workers=NO_GPU)
+
+    def run_here(config: TrainConfig, *_: object) -> None:
+        run_trial(config.trial, config.training_set, config.out, reporter=QuietReporter(), worker=Worker())
+
+    monkeypatch.setattr(fit, "_run_workers", run_here)
+    monkeypatch.setattr(fit, "put_training_set", lambda *_: None)
+    with pytest.raises(TrialError, match=r"the trial failed: loss is .* in epoch 1, step .* \(record .*\)"):
+        train_model(config)
+
+
+def test_lost_workers_leave_a_failed_record(
+    make_training_set: Maker, tiny_trial: TrialConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def lose(*_: object) -> None:
+        raise WorkerGroupError("rank 1:\nThe actor died", {1: RuntimeError("The actor died")})
+
+    monkeypatch.setattr(fit, "_run_workers", lose)
+    monkeypatch.setattr(fit, "put_training_set", lambda *_: None)
+    workers = WorkersConfig(count=2, gpus=1.0)
+    config = TrainConfig(training_set=make_training_set(), out=str(tmp_path), trial=tiny_trial, workers=workers)
+    with pytest.raises(TrialError, match="the trial failed: the workers were lost: The actor died"):
+        train_model(config)
+    record = read_record(str(tmp_path), record_digest(tiny_trial, "feedfacefeedface"))
+    assert (record.status, record.workers) == ("failed", 2)
+    assert re.match(r"2 x (GPU|NVIDIA)", record.hardware)
+
+
+def test_what_all_failed_workers_raised_is_the_reason() -> None:
+    raised = UserExceptionWithTraceback(ZeroDivisionError("by nought"), "Traceback ...")
+    assert failure_reason(WorkerGroupError("long text", {1: raised})) == "ZeroDivisionError: by nought"
+    with_a_lost_one = WorkerGroupError("long\ntext", {0: raised, 1: RuntimeError("The actor died")})
+    assert failure_reason(with_a_lost_one) == "the workers were lost: text"
+
+
+@pytest.mark.usefixtures("ray_cluster")
+def test_several_workers_run_a_failing_trial_once(
+    make_training_set: Maker, exact_trial: TrialConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of the tracker's first files, one a try, there is one: the group that Ray Train starts next finds the record."""
+    monkeypatch.setenv("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.2")
+    content = exact_trial.model_dump()
+    content["training"] |= {"optimizer": "sgd", "learning_rate": 1e30}
+    folder = make_training_set()
+    config = TrainConfig(
+        training_set=folder,
+        out=str(tmp_path / "out"),
+        trial=content,
+        workers=WorkersConfig(count=2, cpus=0.5),
+        tracking=TrackingConfig(backend="tensorboard"),
+    )
+    shared = put_training_set(folder)
+    monkeypatch.setattr(fit, "put_training_set", lambda *_: pytest.fail("it is in the object store already"))
+    with pytest.raises(TrialError, match=r"the trial failed: loss is .* in epoch 1, step"):
+        train_model(config, shared)
+    assert len(list((tmp_path / "out").glob("tensorboard/*/*.0"))) == 1  # the second has the row of the table
+
+
+@pytest.mark.usefixtures("ray_cluster")
+def test_a_users_error_met_in_a_worker_comes_back_as_it_is(
+    make_training_set: Maker, tiny_trial: TrialConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.2")
+    folder = make_training_set(classes=("a", "b"), label=lambda number, name: number % 2)
+    config = tiny_trial.model_copy(update={"task": "multi_class"})
+    with pytest.raises(LabelError, match="has none or several; use multi_label"):
+        train_model(TrainConfig(training_set=folder, out=str(tmp_path), trial=config))
+
+
+def test_a_finished_trial_is_returned_without_ray(
+    make_training_set: Maker, tiny_trial: TrialConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fit, "connected", lambda _: pytest.fail("Ray was connected to"))
+    folder, out = make_training_set(), str(tmp_path)
+    finished = run_trial(tiny_trial, folder, out, reporter=QuietReporter(), worker=Worker())
+    assert train_model(TrainConfig(training_set=folder, out=out, trial=tiny_trial)) == finished
+
+
+def test_what_cannot_work_is_refused_without_ray(
+    make_training_set: Maker, tiny_trial: TrialConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fit, "connected", lambda _: pytest.fail("Ray was connected to"))
+    out = str(tmp_path / "out")
+    wrong = tiny_trial.model_copy(update={"target": "sdh"})
+    with pytest.raises(ConfigError, match="'sdh' is no class"):
+        train_model(TrainConfig(training_set=make_training_set(), out=out, trial=wrong))
+    with pytest.raises(SourceError, match="is no finished training set"):
+        train_model(TrainConfig(training_set=str(tmp_path), out=out))
+
+
+def test_a_worker_needs_two_images_in_each_step(make_training_set: Maker, tiny_trial: TrialConfig) -> None:
+    """48 images in eights are six steps of 8: enough for four workers, not for five."""
+    card = read_card(make_training_set())
+
+    def check(count: int) -> None:
+        check_workers(
+            TrainConfig(training_set="set", out="out", trial=tiny_trial, workers=WorkersConfig(count=count)), card
+        )
+
+    check(4)
+    with pytest.raises(ConfigError, match=r"8 images a step, of 48 to train on, leave one of 5 workers .* with 1 in"):
+        check(5)
+    with pytest.raises(ConfigError, match=r"one of 9 workers \(workers.count\) with 0 in"):
+        check(9)
+
+
+def test_a_tracker_that_cannot_write_is_refused_before_work(make_training_set: Maker, tiny_trial: TrialConfig) -> None:
+    tracking = TrackingConfig(backend="wandb")
+    with pytest.raises(ConfigError, match="wandb writes to mounted disks only, not to memory://out"):
+        train_model(
+            TrainConfig(training_set=make_training_set(), out="memory://out", trial=tiny_trial, tracking=tracking)
+        )
+
+
+def test_leaving_on_ctrl_c_becomes_an_interruption_and_the_signal_handler_comes_back() -> None:
+    def leave() -> None:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # as Ray Train puts its own
+        raise SystemExit(0)
+
+    before = signal.getsignal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt), interruption_raised():
+        leave()
+    assert signal.getsignal(signal.SIGINT) is before

@@ -1,0 +1,193 @@
+"""What trackers are told, and that none of their faults harms a trial."""
+
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from hemo.cluster.tracking.trial_tracker import (
+    TrackedTrial,
+    check_tracking,
+    flat_figures,
+    flat_settings,
+    summary_of,
+    tensorboard_folder,
+    track_trial,
+)
+from hemo.config.train import TrackingConfig
+from hemo.config.trial import ModelConfig, TrialConfig
+from hemo.curation.card import read_card
+from hemo.errors import ConfigError
+from hemo.training.distributed import Worker
+from hemo.training.reporting import EpochFigures, Reporter
+from hemo.trials.record import TrialRecord, record_digest
+from hemo.trials.run import run_trial
+from tests.training_sets import Maker
+
+
+class Listener:
+    """A reporter that remembers."""
+
+    def __init__(self) -> None:
+        self.seen: list[int] = []
+
+    def epoch(self, figures: EpochFigures) -> bool:
+        self.seen.append(figures.epoch)
+        return True
+
+
+def figures(epoch: int) -> EpochFigures:
+    return EpochFigures(epoch, {"loss": 0.5 / epoch}, {"loss": 0.25, "auroc": 0.75}, 1e-3, 2.0, 100.0)
+
+
+def tracked_trial(tracking: TrackingConfig, out: Path, training_set: str, trial: TrialConfig, said: list[str]):
+    card = read_card(training_set)
+    return TrackedTrial(tracking, str(out), record_digest(trial, card.digest), trial, card, Worker(), said.append)
+
+
+def run(tracked: TrackedTrial, training_set: str, reporter: Reporter) -> TrialRecord:
+    return track_trial(
+        tracked,
+        reporter,
+        lambda told: run_trial(tracked.trial, training_set, tracked.out, reporter=told, worker=tracked.worker),
+    )
+
+
+def scalars(folder: Path) -> dict[str, list[tuple[int, float]]]:
+    events = EventAccumulator(str(folder))
+    events.Reload()
+    return {
+        name: [(event.step, event.value) for event in events.Scalars(name)] for name in sorted(events.Tags()["scalars"])
+    }
+
+
+def walltimes(folder: Path) -> list[float]:
+    events = EventAccumulator(str(folder))
+    events.Reload()
+    return [event.wall_time for event in events.Scalars("val_loss")]
+
+
+def test_without_tracker_the_reporter_is_the_same(
+    tmp_path: Path, make_training_set: Maker, tiny_trial: TrialConfig
+) -> None:
+    listener, said = Listener(), list[str]()
+    tracked = tracked_trial(TrackingConfig(), tmp_path / "out", make_training_set(), tiny_trial, said)
+    told = []
+    with pytest.raises(ZeroDivisionError):
+        track_trial(tracked, listener, lambda reporter: told.append(reporter) or 1 / 0)
+    assert told == [listener]
+    assert not (tmp_path / "out").exists()
+
+
+def test_tensorboard_holds_each_epochs_figures_and_the_trials_end(
+    tmp_path: Path, make_training_set: Maker, tiny_trial: TrialConfig
+) -> None:
+    listener, said, training_set = Listener(), list[str](), make_training_set()
+    tracked = tracked_trial(TrackingConfig(backend="tensorboard"), tmp_path / "out", training_set, tiny_trial, said)
+    began = time.time()
+    record = run(tracked, training_set, listener)
+    assert listener.seen == [1, 2, 3]
+    (folder,) = (tmp_path / "out" / "tensorboard").iterdir()
+    assert folder.name == f"{tiny_trial.model.backbone} {record.digest[:6]}"  # it has no name
+    shown = scalars(folder)
+    for name in ("loss", "accuracy"):
+        assert shown[f"val_{name}"] == [(it.epoch, pytest.approx(it.val[name])) for it in record.epochs]
+    assert "_timestamp" not in shown
+    assert all(began < moment < time.time() for moment in walltimes(folder))
+    runtimes = [value for _, value in shown["_runtime"]]
+    assert runtimes == sorted(runtimes)
+    assert runtimes[0] > 0
+    assert all(value > 1 for _, value in shown["system/cpu_percent"])
+    assert all(100 < value < 100_000 for _, value in shown["system/peak_memory_mb"])
+    assert shown["final/test_accuracy"] == [(record.best_epoch, pytest.approx(record.metrics["test"]["accuracy"]))]
+    assert said == []
+
+
+def test_a_renamed_trial_goes_on_in_the_folder_it_had_and_names_fit_a_folder(
+    tmp_path: Path, make_training_set: Maker, tiny_trial: TrialConfig
+) -> None:
+    tracked = tracked_trial(TrackingConfig(), tmp_path, make_training_set(), tiny_trial, [])
+    renamed = replace(tracked, trial=tiny_trial.model_copy(update={"name": "../lr 1e-05, F-D(8)"}))
+    assert tensorboard_folder(renamed) == tmp_path / "tensorboard" / f".._lr 1e-05, F-D(8) {tracked.digest[:6]}"
+    tensorboard_folder(renamed).mkdir(parents=True)
+    assert tensorboard_folder(tracked) == tensorboard_folder(renamed)
+
+
+def test_a_tracker_that_fails_is_told_of_once_and_the_trial_goes_on(
+    tmp_path: Path, make_training_set: Maker, tiny_trial: TrialConfig
+) -> None:
+    listener, said, training_set = Listener(), list[str](), make_training_set()
+    tracked = tracked_trial(TrackingConfig(backend="tensorboard"), tmp_path / "out", training_set, tiny_trial, said)
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "tensorboard").write_text("in the way")
+    record = run(tracked, training_set, listener)
+    assert (record.status, listener.seen) == ("complete", [1, 2, 3])
+    (line,) = said
+    assert line.startswith("tracking could not begin (")
+    assert line.endswith("); the trial goes on, and its record has all figures")
+
+
+def test_trackers_want_a_mounted_disk() -> None:
+    with pytest.raises(ConfigError, match=r"tracking.backend: tensorboard writes to mounted disks only"):
+        check_tracking(TrackingConfig(backend="tensorboard"), "memory://records")
+    with pytest.raises(ConfigError, match=r"tracking.backend: wandb writes to mounted disks only, not to memory://"):
+        check_tracking(TrackingConfig(backend="wandb"), "memory://records")
+    check_tracking(TrackingConfig(backend="none"), "memory://records")
+
+
+def test_a_path_of_weights_becomes_a_hash(tmp_path: Path, make_training_set: Maker) -> None:
+    """SHA-256 of `abc` is in FIPS 180-2, appendix B.1."""
+    weights = tmp_path / "of-alice.safetensors"
+    weights.write_bytes(b"abc")
+    trial = TrialConfig(model=ModelConfig(weights=str(weights)))
+    settings = tracked_trial(TrackingConfig(), tmp_path, make_training_set(), trial, []).settings
+    assert settings["model.weights"].startswith("sha256:ba7816bf8f01cfea414140de5dae2223")
+    assert settings["rows.train"] == 48
+    assert settings["training_set"] == "feedfacefeedface"
+    assert settings["split"] == "by_patient"
+    assert {"hardware", "commit", "versions.torch", "versions.wandb", "training.learning_rate"} <= settings.keys()
+    assert str(tmp_path) not in str(settings)
+
+
+def test_figures_and_settings_become_flat() -> None:
+    assert flat_figures(figures(2)).items() >= {
+        ("epoch", 2.0),
+        ("learning_rate", 1e-3),
+        ("epoch_seconds", 2.0),
+        ("images_per_second", 100.0),
+        ("train_loss", 0.25),
+        ("val_loss", 0.25),
+        ("val_auroc", 0.75),
+    }
+    assert flat_settings({"a": 1, "b": {"c": 2, "d": {"e": 3}}}) == {"a": 1, "b.c": 2, "b.d.e": 3}
+
+
+def test_a_summary_has_every_split_and_no_reason() -> None:
+    record = TrialRecord(
+        digest="abc",
+        status="failed",
+        reason="FileNotFoundError: /home/alice",
+        config=TrialConfig(),
+        classes=("any", "epidural"),
+        training_set="feed",
+        split="by_patient",
+        baseline={"val": {"loss": 0.7}},
+        best_epoch=2,
+        thresholds=(0.25, 0.5),
+        metrics={"val": {"loss": 0.5}, "test": {"auroc": 0.875}},
+        seconds=12.5,
+        parameters=7,
+    )
+    assert summary_of(record) == {
+        "status": "failed",
+        "best_epoch": 2,
+        "learning_seconds": 12.5,
+        "parameters": 7,
+        "baseline/val_loss": 0.7,
+        "final/val_loss": 0.5,
+        "final/test_auroc": 0.875,
+        "final/threshold_any": 0.25,
+        "final/threshold_epidural": 0.5,
+    }

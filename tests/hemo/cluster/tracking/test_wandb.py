@@ -1,0 +1,249 @@
+"""Offline runs, read back from what W&B wrote. Nothing here needs a network."""
+
+import json
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import safetensors.numpy
+from pydantic import ValidationError
+
+from hemo.cluster.tracking.trial_tracker import check_tracking, track_test
+from hemo.cluster.tracking.wandb import best_of, model_name, unplaced_weights, wandb_mode
+from hemo.config.train import TrackingConfig
+from hemo.config.trial import TrialConfig
+from hemo.errors import ConfigError
+from hemo.training.reporting import EpochFigures
+from hemo.trials.record import EpochRecord, TrialRecord, write_record
+from hemo.trials.run import checkpoint_folder
+from tests.hemo.cluster.tracking.test_trial_tracker import Listener, run, tracked_trial
+from tests.planted import found_below, needles
+from tests.training_sets import Maker
+from tests.wandb_runs import LoggedRun, files_of, read_runs
+
+KEY = "0123456789abcdef0123456789abcdefVRXQkey0"  # 40 characters, as W&B's have
+WANDB = TrackingConfig(backend="wandb", group="mine")
+
+
+@pytest.fixture(autouse=True)
+def offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have a key, be told to stay offline, and leave nothing in the home."""
+    for name in ("WANDB_BASE_URL", "WANDB_IDENTITY_TOKEN_FILE"):
+        monkeypatch.delenv(name, raising=False)
+    for name, folder in (("WANDB_CACHE_DIR", "cache"), ("WANDB_DATA_DIR", "data"), ("WANDB_CONFIG_DIR", "config")):
+        monkeypatch.setenv(name, str(tmp_path / folder))
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    monkeypatch.setenv("WANDB_API_KEY", KEY)
+    monkeypatch.setenv("WANDB_MODE", "offline")
+
+
+def the_run(out: Path, record: TrialRecord) -> LoggedRun:
+    (logged,) = read_runs(out / record.digest / "wandb")
+    return logged
+
+
+def test_an_offline_run_holds_settings_every_epoch_and_the_end(
+    tmp_path: Path, make_training_set: Maker, tiny_trial: TrialConfig
+) -> None:
+    out, training_set = tmp_path / "out", make_training_set()
+    trial = tiny_trial.model_copy(update={"name": "first"})
+    began = time.time()
+    record = run(tracked_trial(WANDB, out, training_set, trial, []), training_set, Listener())
+    logged = the_run(out, record)
+
+    assert (logged.run.run_id, logged.run.display_name) == (record.digest, "first")
+    assert (logged.run.project, logged.run.run_group, logged.run.job_type) == ("hemo", "mine", "train")
+    assert list(logged.run.tags) == ["binary", "test_resnet", "by_patient"]
+    assert logged.config["training.batch_size"] == 8
+    assert (logged.config["hardware"], logged.config["commit"]) == (record.hardware, record.commit)
+    assert logged.config["versions.torch"] == record.versions["torch"]
+
+    assert [row["_step"] for row in logged.history] == [1, 2, 3]
+    for row, epoch in zip(logged.history, record.epochs, strict=True):
+        assert {name: row[f"val_{name}"] for name in epoch.val} == pytest.approx(epoch.val)
+        assert {name: row[f"train_{name}"] for name in epoch.train} == pytest.approx(epoch.train)
+        assert began < row["_timestamp"] < time.time()
+        assert 0 < row["_runtime"] < time.time() - began
+    for split in ("train", "val", "test"):
+        assert logged.summary[f"final/{split}_loss"] == pytest.approx(record.metrics[split]["loss"])
+    assert (logged.summary["status"], logged.exit_code) == ("complete", 0)
+    assert any(name.startswith("proc.memory") for name in logged.system)
+
+
+def test_a_model_names_the_training_set_it_came_from(
+    tmp_path: Path, make_training_set: Maker, tiny_trial: TrialConfig
+) -> None:
+    out, training_set = tmp_path / "out", make_training_set()
+    with_onnx = WANDB.model_copy(update={"onnx": True})
+    record = run(tracked_trial(with_onnx, out, training_set, tiny_trial, []), training_set, Listener())
+    artifacts = the_run(out, record).artifacts
+
+    used = artifacts["training-set-feedfacefeedface"]
+    assert (used.type, used.use_after_commit) == ("dataset", True)
+    assert set(used.aliases) == {"feedfacefeedface", "latest"}
+    (card,) = files_of(used).values()
+    told = json.loads(card.read_text())
+    assert (told["digest"], told["splits"]["train"]["rows"]) == ("feedfacefeedface", 48)
+    assert not {"config", "audit", "steps"} & told.keys()
+
+    model = artifacts["any-feedfacefeedface"]
+    assert (model.type, model.use_after_commit) == ("model", False)
+    assert set(model.aliases) == {"latest", "best", record.digest}
+    assert json.loads(model.metadata)["thresholds"] == list(record.thresholds)
+    files = files_of(model)
+    assert set(files) == {"weights.safetensors", "checkpoint.json", "model.onnx"}
+    assert files["weights.safetensors"].parent == Path(checkpoint_folder(str(out), record.digest))
+    assert safetensors.numpy.load_file(files["weights.safetensors"])
+    assert json.loads(files["checkpoint.json"].read_text())["training_set"] == "feedfacefeedface"
+
+
+def test_nobody_is_told_the_key_a_patient_or_a_path_and_no_process_stays(
+    tmp_path: Path,
+    make_training_set: Maker,
+    tiny_trial: TrialConfig,
+    processes_in: Callable[[Path], list[int]],
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    out, training_set, said = tmp_path / "out", make_training_set(), list[str]()
+    record = run(tracked_trial(WANDB, out, training_set, tiny_trial, said), training_set, Listener())
+    assert said == []
+    assert processes_in(tmp_path) == []
+    heard = capfd.readouterr()
+    assert KEY not in heard.out + heard.err
+    assert found_below(tmp_path, needles(KEY, KEY[:20])) == {}
+    patients = needles("patient-train", "patient-val", "train-000", "test-001")
+    assert found_below(out / record.digest / "wandb", patients) == {}
+    logged = the_run(out, record)
+    assert "environment" not in logged.kinds  # command line, host, user
+    texts = [str((logged.run, logged.summary)), *(artifact.metadata for artifact in logged.artifacts.values())]
+    files = [file for artifact in logged.artifacts.values() for file in files_of(artifact).values()]
+    assert len(files) == 3
+    assert str(tmp_path) not in "".join(texts + [file.read_bytes().decode("latin-1") for file in files])
+
+
+def test_the_same_trial_goes_on_in_the_same_run_and_a_killed_one_is_told_as_failed(
+    tmp_path: Path, make_training_set: Maker, tiny_trial: TrialConfig
+) -> None:
+    class Killed(Listener):
+        def epoch(self, figures: EpochFigures) -> bool:
+            if figures.epoch == 2:
+                raise KeyboardInterrupt
+            return True
+
+    out, training_set = tmp_path / "out", make_training_set()
+    tracked = tracked_trial(WANDB, out, training_set, tiny_trial, [])
+    with pytest.raises(KeyboardInterrupt):
+        run(tracked, training_set, Killed())
+    time.sleep(1)  # W&B names folders by the second
+    record = run(tracked, training_set, Listener())
+    first, second = read_runs(out / record.digest / "wandb")
+    assert first.run.run_id == second.run.run_id == record.digest
+    assert second.run.resume
+    assert [row["epoch"] for row in first.history] == [1, 2]
+    assert second.history[-1]["epoch"] == 3
+    assert (first.exit_code, second.exit_code) == (1, 0)
+    assert "status" not in first.summary
+    assert "any-feedfacefeedface" not in first.artifacts
+
+
+def test_what_was_measured_later_joins_the_run_and_marks_the_model(
+    tmp_path: Path, make_training_set: Maker, tiny_trial: TrialConfig
+) -> None:
+    out, training_set = tmp_path / "out", make_training_set()
+    tracked = tracked_trial(TrackingConfig(backend="wandb"), out, training_set, tiny_trial, [])
+    record = run(replace(tracked, tracking=TrackingConfig()), training_set, Listener())
+    chosen = record.model_copy(update={"metrics": {"test": {"auroc": 0.875}}, "selected_by": "val_loss"})
+    track_test(tracked, chosen)
+    logged = the_run(out, record)
+    assert logged.summary["final/test_auroc"] == 0.875
+    assert set(logged.artifacts["any-feedfacefeedface"].aliases) == {"latest", "best", "chosen", record.digest}
+    assert logged.history == []
+
+
+def test_without_an_answer_the_run_is_kept_offline(
+    tmp_path: Path, make_training_set: Maker, tiny_trial: TrialConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Port 9 of this machine answers nobody."""
+    monkeypatch.setenv("WANDB_MODE", "online")
+    monkeypatch.setenv("WANDB_BASE_URL", "http://127.0.0.1:9")
+    monkeypatch.setattr("hemo.cluster.tracking.wandb.BEGIN_TIMEOUT_S", 1.0)
+    out, training_set, said = tmp_path / "out", make_training_set(), list[str]()
+    tracked = tracked_trial(TrackingConfig(backend="wandb"), out, training_set, tiny_trial, said)
+    record = run(tracked, training_set, Listener())
+    (folder,) = (out / record.digest / "wandb").glob("offline-run-*")
+    (logged,) = read_runs(folder)
+    assert len(logged.history) == 3
+    (line,) = said
+    assert line.startswith("tracking: W&B cannot be used online (")
+    assert line.endswith(f"; the run is kept offline in {out / record.digest / 'wandb'}")
+    assert KEY not in line
+
+
+def test_online_where_there_is_a_key_offline_where_none_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert wandb_mode() == "offline"  # asked for
+    monkeypatch.delenv("WANDB_MODE")
+    assert wandb_mode() == "online"
+    monkeypatch.delenv("WANDB_API_KEY")
+    assert wandb_mode() == "offline"
+    (tmp_path / "netrc").write_text(f"machine api.wandb.ai login user password {KEY}")
+    (tmp_path / "netrc").chmod(0o600)
+    assert wandb_mode() == "online"
+    monkeypatch.setenv("WANDB_MODE", "disabled")
+    with pytest.raises(ConfigError, match=r"WANDB_MODE: 'disabled' is neither online nor offline; .* backend `none`"):
+        wandb_mode()
+
+
+def test_a_key_that_is_none_is_refused_before_work_starts_and_not_shown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("WANDB_API_KEY", "sesame")
+    check_tracking(TrackingConfig(backend="wandb"), str(tmp_path))
+    assert capsys.readouterr().err == "tracking: W&B, offline; `wandb sync` sends the runs later\n"
+    monkeypatch.delenv("WANDB_MODE")
+    with pytest.raises(
+        ConfigError, match=r"WANDB_API_KEY or ~/.netrc\) is none: .*40\+ characters, has 6; set"
+    ) as refused:
+        check_tracking(TrackingConfig(backend="wandb"), str(tmp_path))
+    assert "sesame" not in str(refused.value)
+    monkeypatch.delenv("WANDB_API_KEY")
+    (tmp_path / "netrc").write_text("machine api.wandb.ai login user password sesame")
+    with pytest.raises(ConfigError, match=r"is none: .*40\+ characters"):
+        check_tracking(TrackingConfig(backend="wandb"), str(tmp_path))
+
+
+@pytest.mark.parametrize("project", ["", "of/mine", "what?", "a b", "x" * 129])
+def test_a_project_has_a_name_that_wandb_takes(project: str) -> None:
+    with pytest.raises(ValidationError, match="project"):
+        TrackingConfig(project=project)
+
+
+def record(digest: str, loss: float, **fields) -> TrialRecord:
+    epoch = EpochRecord(
+        epoch=1, train={"loss": 1.0}, val={"loss": loss}, learning_rate=0.1, seconds=1.0, images_per_second=1.0
+    )
+    known = {"digest": digest, "status": "complete", "config": TrialConfig(), "classes": ("any",), "best_epoch": 1}
+    return TrialRecord(**{**known, "training_set": "feed", "split": "by_patient", "epochs": (epoch,), **fields})
+
+
+def test_models_of_one_question_on_one_set_share_a_name() -> None:
+    assert model_name(record("a", 0.5)) == "any-feed"
+    assert model_name(record("b", 0.5, config=TrialConfig(task="multi_label"))) == "multi_label-feed"
+    assert model_name(record("c", 0.5, config=TrialConfig(target="lung/left: 1"))) == "lung-left--1-feed"
+
+
+def test_the_best_has_the_lowest_validation_loss_of_its_name(tmp_path: Path) -> None:
+    failed = record("f", 0.1, status="failed", epochs=(), best_epoch=0)
+    other = record("o", 0.1, training_set="beef")
+    worse, better = record("w", 0.6), record("b", 0.4)
+    for written in (failed, other, worse):
+        write_record(str(tmp_path), written, None)
+    assert best_of(str(tmp_path), worse) == ["best"]
+    write_record(str(tmp_path), better, None)
+    assert best_of(str(tmp_path), better) == ["best"]
+    assert best_of(str(tmp_path), worse) == []
+
+
+def test_weights_of_a_library_keep_their_name() -> None:
+    assert [unplaced_weights(name) for name in ("none", "imagenet")] == ["none", "imagenet"]

@@ -1,0 +1,105 @@
+"""What a sweep says while it runs."""
+
+from datetime import UTC, datetime
+
+import pytest
+
+from hemo.cluster.tuning import console as lines
+from hemo.cluster.tuning.console import TrialLines
+from hemo.config.trial import TrialConfig
+from hemo.trials.progress import PlannedTrial, SweepPlan, TrialProgress, read_plans, write_progress
+from hemo.trials.record import record_digest
+
+
+class EndedTrial:
+    """What Tune hands to a callback."""
+
+    def __init__(self, name, error=None, **result):
+        self.config, self.last_result, self._error = {"trial": {"name": name}}, result, error
+
+    def get_error(self):
+        return self._error
+
+
+def board(out, *trials, metric="val_accuracy", count=4):
+    planned = tuple(PlannedTrial(digest=record_digest(trial, "set"), name=trial.name, epochs=30) for trial in trials)
+    plan = SweepPlan(name="s", kind="search", trials=planned, count=count, at_once=2, began="2026-11-20T10:00:00+00:00")
+    return TrialLines(plan, metric, left=4, out=str(out), training_set_digest="set")
+
+
+def test_a_line_for_each_trial_that_ends(capsys, tmp_path):
+    said = board(tmp_path)
+    said.on_trial_complete(1, [], EndedTrial("a", status="complete", epoch=3, val_loss=0.5, val_accuracy=0.75))
+    said.on_trial_complete(1, [], EndedTrial("b", status="complete", epoch=3, val_loss=0.25, val_accuracy=0.5))
+    said.on_trial_complete(1, [], EndedTrial("c", epoch=1, val_loss=0.7))
+    said.on_trial_error(1, [], EndedTrial("d", error=RuntimeError("first line\nthe worker died")))
+    assert capsys.readouterr().err.splitlines() == [
+        "1/4 trials: a: complete after 3 epochs, val_loss 0.5000, val_accuracy 0.7500; best val_accuracy 0.7500: a",
+        "2/4 trials: b: complete after 3 epochs, val_loss 0.2500, val_accuracy 0.5000; best val_accuracy 0.7500: a",
+        "3/4 trials: c: pruned after 1 epochs, val_loss 0.7000; best val_accuracy 0.7500: a",
+        "4/4 trials: d: failed: the worker died; best val_accuracy 0.7500: a",
+    ]
+    assert said.lost == [({"name": "d"}, "the worker died")]
+
+
+def test_a_trial_without_the_metric_is_no_best_one(capsys, tmp_path):
+    said = board(tmp_path, metric="val_auroc")
+    said.on_trial_complete(1, [], EndedTrial("a", status="complete", epoch=3, val_loss=0.5))
+    assert capsys.readouterr().err == "1/4 trials: a: complete after 3 epochs, val_loss 0.5000\n"
+
+
+def begin(said, trial, trial_id):
+    begun = EndedTrial("")
+    begun.config, begun.trial_id = {"trial": trial.model_dump(mode="json")}, trial_id
+    said.on_trial_start(1, [], begun)
+
+
+def test_what_a_search_asks_for_joins_its_plan(tmp_path):
+    """Known from an interrupted run, it runs again: none of the four is less. Nor is one for a second attempt."""
+    known, asked = TrialConfig(name="known"), TrialConfig(name="asked", seed=1)
+    said = board(tmp_path, known)
+    for trial, trial_id in ((known, "1"), (asked, "2"), (asked, "2")):
+        begin(said, trial, trial_id)
+    (plan,) = read_plans(str(tmp_path))
+    assert [trial.name for trial in plan.trials] == ["known", "asked"]
+    assert plan.trials[1].digest == record_digest(asked, "set")
+    assert plan.count == 4
+
+
+def test_a_point_that_is_drawn_again_is_not_waited_for(tmp_path):
+    """Of four wanted two are the first again: two different ones, and nothing waits when both have ended."""
+    first, second = TrialConfig(name="first"), TrialConfig(name="second", seed=1)
+    said = board(tmp_path)
+    for trial_id, trial in enumerate((first, first, second, first)):
+        begin(said, trial, str(trial_id))
+    (plan,) = read_plans(str(tmp_path))
+    assert ([trial.name for trial in plan.trials], plan.count) == (["first", "second"], 2)
+
+
+def test_the_table_shows_what_runs_and_only_when_it_is_time(capsys, tmp_path, monkeypatch):
+    """Ten of thirty epochs took 20 s: 40 s are left, of two at once; one trial waits for want of a known length."""
+    trials = [TrialConfig(name=name, seed=seed) for seed, name in enumerate(("runs", "waits"))]
+    said = board(tmp_path, *trials, count=2)
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    progress = TrialProgress(
+        name="runs", epochs=30, epoch=10, val={"loss": 0.5}, best_val_loss=0.25, seconds=20, updated=now
+    )
+    write_progress(str(tmp_path), record_digest(trials[0], "set"), progress)
+    said.on_step_end(1, [])
+    assert capsys.readouterr().err == ""
+    monkeypatch.setattr(lines, "TABLE_EVERY_S", 0.0)
+    said.on_step_end(1, [])
+    assert capsys.readouterr().err.splitlines() == [
+        "search of 2 trials, 2 at once: 1 running, 1 waiting",
+        "| trial | status  | epoch    | val loss | best   | learning | left    |",
+        "|-------|---------|----------|----------|--------|----------|---------|",
+        "| runs  | running | 10 of 30 | 0.5000   | 0.2500 | 0:00:20  | 0:00:40 |",
+    ]
+
+
+@pytest.mark.parametrize(("metric", "best"), [("val_loss", "b"), ("latency_ms", "b"), ("val_auroc", "a")])
+def test_the_best_is_the_least_of_what_is_minimised(capsys, tmp_path, metric, best):
+    said = board(tmp_path, metric=metric)
+    for name, figure in (("a", 0.5), ("b", 0.25)):
+        said.on_trial_complete(1, [], EndedTrial(name, status="complete", epoch=3, **{metric: figure}))
+    assert capsys.readouterr().err.splitlines()[-1].endswith(f": {best}")

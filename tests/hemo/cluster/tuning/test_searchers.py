@@ -1,0 +1,235 @@
+"""The study behind a search: what it is told, and how it goes on."""
+
+import json
+import time
+
+import optuna
+import pytest
+from optuna.study import StudyDirection
+from optuna.trial import TrialState
+from ray.tune.search import Searcher
+
+from hemo.cluster.tuning.searchers import (
+    JOURNAL,
+    Budget,
+    CellSearcher,
+    StudySearcher,
+    ended_trials,
+    open_study,
+    plan_points,
+)
+from hemo.config.trial import TrialConfig
+from hemo.config.tune import TuneConfig
+from hemo.errors import ConfigError
+from hemo.sweeps.space import search_space
+
+SEARCH = {"space": {"model.dense_width": {"low": 8, "high": 64}}, "trials": 4, "seed": 1}
+
+CELLS = [TrialConfig(name=name) for name in "ab"]
+
+
+def job(tmp_path, **search):
+    return TuneConfig(training_set="/set", out=str(tmp_path), search={**SEARCH, **search})
+
+
+def begin(config, digest="feed"):
+    study = open_study(config, config.search, digest)
+    space = search_space(config.trial, config.search)
+    return study, StudySearcher(study, space, config.trial, config.search.optimised, Budget())
+
+
+def recorded(point):
+    return True
+
+
+def states(study):
+    return [trial.state for trial in study.get_trials()]
+
+
+def test_each_way_to_end_is_told_as_it_was(tmp_path):
+    config = job(tmp_path)
+    study, searcher = begin(config)
+    for name in "abcd":
+        searcher.suggest(name)
+        searcher.on_trial_result(name, {"epoch": 1, "val_loss": 0.5})
+    searcher.on_trial_complete("a", {"epoch": 3, "val_loss": 0.25, "status": "complete"})
+    searcher.on_trial_complete("b", {"epoch": 1, "val_loss": 0.5})  # stopped by the scheduler: no status
+    searcher.on_trial_complete("c", {"epoch": 1, "status": "failed"})
+    searcher.on_trial_complete("d", error=True)
+    assert states(study) == [TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL, TrialState.FAIL]
+    assert (study.trials[0].value, study.trials[1].intermediate_values) == (0.25, {1: 0.5})
+    assert len(ended_trials(study, config.trial)) == 4
+
+
+def test_a_trial_without_the_metric_counts_as_failed(tmp_path):
+    study, searcher = begin(job(tmp_path, metric="val_auroc"))
+    searcher.suggest("a")
+    searcher.on_trial_result("a", {"epoch": 1, "val_loss": 0.5})
+    searcher.on_trial_complete("a", {"epoch": 1, "val_loss": 0.5, "status": "complete"})
+    assert states(study) == [TrialState.FAIL]
+
+
+def test_what_ended_without_a_record_is_queued_again(tmp_path):
+    """Of four ended trials one record is missing: one is left to run, the same point; then the search is done."""
+    config = job(tmp_path)
+    study, searcher = begin(config)
+    points = [searcher.suggest(name)["trial"]["model"]["dense_width"] for name in "abcd"]
+    for name in "abcd":
+        searcher.on_trial_complete(name, {"epoch": 1, "val_loss": 0.5, "status": "complete"})
+    assert plan_points(study, config.search, recorded) == 0
+    assert plan_points(study, config.search, lambda point: point["model.dense_width"] != points[2]) == 1
+    study, searcher = begin(config)
+    assert searcher.suggest("e")["trial"]["model"]["dense_width"] == points[2]
+    searcher.on_trial_complete("e", {"epoch": 1, "val_loss": 0.5, "status": "complete"})
+    assert plan_points(study, config.search, recorded) == 0
+
+
+def test_a_shared_database_keeps_searches_of_other_folders_apart(tmp_path):
+    storage = f"sqlite:///{tmp_path}/study.db"
+    names = {begin(job(tmp_path / out, storage=storage))[0].study_name for out in ("a", "b", "a")}
+    assert len(names) == 2
+
+
+def test_several_objectives_are_told_together(tmp_path):
+    """Optuna takes no figures on the way of them; a trial that lacks one counts as failed."""
+    both = {"objectives": ["val_accuracy", "latency_ms"], "metric": "val_accuracy", "scheduler": "none"}
+    study, searcher = begin(job(tmp_path, **both))
+    for name in "ab":
+        searcher.suggest(name)
+        searcher.on_trial_result(name, {"epoch": 1, "val_accuracy": 0.5})
+    searcher.on_trial_complete("a", {"epoch": 3, "val_accuracy": 0.75, "latency_ms": 4.5, "status": "complete"})
+    searcher.on_trial_complete("b", {"epoch": 3, "val_accuracy": 0.75, "status": "complete"})
+    assert study.directions == [StudyDirection.MAXIMIZE, StudyDirection.MINIMIZE]
+    assert (study.trials[0].values, states(study)) == ([0.75, 4.5], [TrialState.COMPLETE, TrialState.FAIL])
+    assert study.metric_names == ["val_accuracy", "latency_ms"]
+
+
+def test_no_point_is_asked_for_when_the_time_is_over(tmp_path):
+    study, searcher = begin(job(tmp_path))
+    late = StudySearcher(study, searcher._space, searcher._base, ["val_loss"], Budget(0))
+    assert late.suggest("a") == Searcher.FINISHED
+    assert (late.begun, states(study)) == (0, [])
+    early = StudySearcher(study, searcher._space, searcher._base, ["val_loss"], Budget(60))
+    early.suggest("b")
+    assert (early.begun, len(study.trials)) == (1, 1)
+
+
+def test_a_point_that_runs_is_not_begun_beside_itself(tmp_path):
+    """Two trials of one digest would write over each other's folder; the second waits, and is no other point."""
+    study, searcher = begin(job(tmp_path))
+    for _ in range(2):
+        study.enqueue_trial({"model.dense_width": 16})
+    first = searcher.suggest("a")
+    assert [searcher.suggest("b"), searcher.suggest("b")] == [None, None]
+    assert (searcher.begun, len(study.trials)) == (1, 2)
+    searcher.on_trial_complete("a", {"status": "complete", "epoch": 1, "val_loss": 0.5})
+    assert searcher.suggest("b") == first
+    assert searcher.begun == 2
+
+
+def test_a_search_of_one_metric_keeps_its_study(tmp_path):
+    """The name was given before a search could have several objectives."""
+    study, _ = begin(job(tmp_path))
+    assert study.study_name == "hemo-98d0d426d62ddb10"
+
+
+def test_a_suggestion_is_a_whole_trial(tmp_path):
+    _, searcher = begin(job(tmp_path, first=[{"model.dense_width": 24}]))
+    plan_points(searcher._study, job(tmp_path, first=[{"model.dense_width": 24}]).search, recorded)
+    trial = searcher.suggest("a")["trial"]
+    assert (trial["model"]["dense_width"], trial["model"]["backbone"], trial["name"]) == (24, "resnet18", "dense 24")
+
+
+def test_a_killed_search_goes_on(tmp_path):
+    """Of three trials one ended, one failed, one was running: two points are queued again, three are left."""
+    config = job(tmp_path)
+    study, searcher = begin(config)
+    points = [searcher.suggest(name)["trial"]["model"]["dense_width"] for name in "abc"]
+    searcher.on_trial_complete("a", {"epoch": 3, "val_loss": 0.25, "status": "complete"})
+    searcher.on_trial_complete("b", error=True)
+    study, searcher = begin(config)
+    assert plan_points(study, config.search, recorded) == 3
+    assert [searcher.suggest(name)["trial"]["model"]["dense_width"] for name in "de"] == points[1:]
+    study, searcher = begin(config)
+    assert plan_points(study, config.search, recorded) == 3
+    assert [searcher.suggest(name)["trial"]["model"]["dense_width"] for name in "fg"] == points[1:]
+
+
+def test_first_points_are_queued_once(tmp_path):
+    config = job(tmp_path, first=[{"model.dense_width": 9}, {"model.dense_width": 10}])
+    for _ in range(2):
+        study, _searcher = begin(config)
+        plan_points(study, config.search, recorded)
+    assert states(study) == [TrialState.WAITING] * 2
+
+
+def test_another_question_is_another_study(tmp_path):
+    """More trials continue a study; another training set or metric does not."""
+    names = {
+        begin(job(tmp_path, **fields), digest)[0].study_name
+        for fields, digest in (
+            ({}, "feed"),
+            ({"trials": 9}, "feed"),
+            ({}, "beef"),
+            ({"metric": "val_accuracy"}, "feed"),
+        )
+    }
+    assert len(names) == 3
+    assert (tmp_path / JOURNAL).exists()
+
+
+def test_a_study_that_goes_on_does_not_draw_the_same_points_again(tmp_path):
+    config = job(tmp_path)
+    drawn = []
+    for name in "ab":
+        _, searcher = begin(config)
+        drawn.append(searcher.suggest(name)["trial"]["model"]["dense_width"])
+        searcher.on_trial_complete(name, {"epoch": 1, "val_loss": 0.5, "status": "complete"})
+    assert drawn[0] != drawn[1]
+
+
+def test_a_higher_accuracy_is_better(tmp_path):
+    study, _ = begin(job(tmp_path, metric="val_accuracy"))
+    assert study.direction == optuna.study.StudyDirection.MAXIMIZE
+
+
+def test_storage_by_url_and_refusals(tmp_path):
+    study, _ = begin(job(tmp_path, storage=f"sqlite:///{tmp_path}/study.db"))
+    assert (tmp_path / "study.db").exists()
+    assert study.study_name.startswith("hemo-")
+    with pytest.raises(ConfigError, match=r"search\.storage: nonsense cannot be opened .*give `journal` or an RDB URL"):
+        begin(job(tmp_path, storage="nonsense"))
+    remote = TuneConfig(training_set="/set", out="memory://records", search=SEARCH)
+    with pytest.raises(ConfigError, match=r"a journal needs a mounted disk and cannot lie in memory://records"):
+        begin(remote)
+
+
+def test_each_cell_once_in_order(tmp_path):
+    searcher = CellSearcher(CELLS, Budget(60))
+    assert searcher.suggest("1") == {"trial": CELLS[0].model_dump(mode="json")}
+    searcher.on_trial_complete("1")
+    searcher.save(str(tmp_path / "note"))
+    assert json.loads((tmp_path / "note").read_text()) == {"left": ["b"]}
+    assert searcher.suggest("2")["trial"]["name"] == "b"
+    assert (searcher.suggest("3"), searcher.begun) == (Searcher.FINISHED, 2)
+
+
+def test_no_cell_begins_when_the_time_is_over():
+    searcher = CellSearcher(CELLS, Budget(0))
+    assert (searcher.suggest("1"), searcher.begun) == (Searcher.FINISHED, 0)
+
+
+def test_the_span_begins_with_the_first_question(monkeypatch):
+    clock = [100.0]
+    monkeypatch.setattr(time, "monotonic", lambda: clock[0])
+    budget = Budget(60)
+    clock[0] = 500.0  # the training set was loaded meanwhile
+    assert not budget.is_over()
+    clock[0] = 559.0
+    assert not budget.is_over()
+    clock[0] = 560.0
+    assert budget.is_over()
+
+
+def test_without_a_limit_it_is_never_over():
+    assert not Budget().is_over()

@@ -1,0 +1,336 @@
+"""Grids and searches on a tiny training set."""
+
+import json
+import shutil
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, MedianStoppingRule
+
+from hemo.cluster.feed import put_training_set
+from hemo.cluster.ray_train import RAY_FOLDER
+from hemo.cluster.tuning import sweep as sweep_module
+from hemo.cluster.tuning import sweep as tuning
+from hemo.cluster.tuning.sweep import (
+    chosen_record,
+    front_lines,
+    most_epochs,
+    record_losses,
+    trial_resources,
+    trial_scheduler,
+    tune_models,
+)
+from hemo.config.trial import TrialConfig
+from hemo.config.tune import SearchConfig, TuneConfig
+from hemo.errors import ConfigError, HemoError, OutputError
+from hemo.sweeps.grid import grid_trials
+from hemo.training.distributed import Worker
+from hemo.training.reporting import QuietReporter
+from hemo.trials.progress import read_plans
+from hemo.trials.record import EpochRecord, TrialRecord, read_predictions
+from hemo.trials.run import run_trial
+
+pytestmark = pytest.mark.usefixtures("ray_cluster")
+
+TINY = {"model": {"backbone": "test_resnet"}, "training": {"epochs": 2, "batch_size": 16, "learning_rate": 0.01}}
+
+SPACE = {"model.dense_width": {"low": 8, "high": 64}}
+
+
+def sweep(training_set, out, **fields):
+    return TuneConfig.model_validate({"training_set": training_set, "out": str(out), "trial": TINY, **fields})
+
+
+def test_a_grid_records_each_cell_and_leaves_finished_ones_alone(make_training_set, tmp_path, capfd):
+    config = sweep(
+        make_training_set(),
+        tmp_path / "records",
+        grid={
+            "cells": [
+                {"name": "works"},
+                {"name": "diverges", "training.learning_rate": 1e30, "training.optimizer": "sgd"},
+            ]
+        },
+    )
+    works, diverges = tune_models(config)
+    assert (works.config.name, works.status, set(works.metrics)) == ("works", "complete", {"train", "val", "test"})
+    assert (diverges.status, len(diverges.epochs)) == ("failed", 0)
+    assert "loss is" in diverges.reason
+    assert set(read_predictions(config.out, works.digest)["split"].to_pylist()) == {"val", "test"}
+    assert not (tmp_path / "records" / RAY_FOLDER).exists()
+    again = tune_models(config)
+    assert again[0] == works
+    assert again[1].status == "failed"
+    said = capfd.readouterr().err
+    assert "2 trials, 1 of them finished already" in said
+    assert "1/1 trials: diverges: failed" in said
+
+
+def test_a_search_prunes_reads_test_once_and_goes_on_from_its_study(make_training_set, tmp_path, capfd):
+    space = {"training.learning_rate": {"choices": [0.01, 1e-9]}, "model.dense_width": {"low": 8, "high": 16}}
+    first = [{"training.learning_rate": rate, "model.dense_width": 8} for rate in (0.01, 1e-9)]
+    search = {"space": space, "first": first, "trials": 3, "grace_epochs": 1, "scheduler": "asha"}
+    trial = {**TINY, "training": {**TINY["training"], "epochs": 4}}
+    config = sweep(make_training_set(), tmp_path / "records", trial=trial, search=search, concurrent=1)
+    records = tune_models(config)
+    assert len(records) == 3
+    good, hopeless = records[:2]
+    assert [record.config.name for record in (good, hopeless)] == ["dense 8, lr 0.01", "dense 8, lr 1e-09"]
+    assert (good.status, hopeless.status, len(hopeless.epochs)) == ("complete", "pruned", 1)
+    assert hopeless.reason == "stopped by the scheduler after epoch 1"
+    best = min((r for r in records if r.status == "complete"), key=lambda record: record.metrics["val"]["loss"])
+    assert [record.digest for record in records if "test" in record.metrics] == [best.digest]
+    assert set(read_predictions(config.out, best.digest)["split"].to_pylist()) == {"val", "test"}
+    assert (best.selected_by, best.selected_among) == ("val_loss", 3)
+    assert set(best.confusion) == set(best.by_pixel_format) == {"train", "val", "test"}
+    (plan,) = read_plans(config.out)
+    assert (plan.chosen, plan.metric, plan.space) == (best.digest, "val_loss", config.search.space)
+    assert {trial.digest for trial in plan.trials} == {record.digest for record in records}
+    more = tune_models(config.model_copy(update={"search": config.search.model_copy(update={"trials": 4})}))
+    assert [record.digest for record in more[:3]] == [record.digest for record in records]
+    assert len(more) == 4
+
+
+def test_a_finished_grid_is_returned_without_ray_and_a_wrong_one_refused(make_training_set, tmp_path, monkeypatch):
+    monkeypatch.setattr(sweep_module, "connected", lambda _: pytest.fail("Ray was connected to"))
+    config = sweep(make_training_set(), tmp_path, grid={"cells": [{"name": "one"}]})
+    (trial,) = grid_trials(config.trial, config.grid)
+    record = run_trial(trial, config.training_set, config.out, reporter=QuietReporter(), worker=Worker())
+    assert tune_models(config) == [record]
+    wrong = sweep(config.training_set, tmp_path, grid={"cells": [{"name": "two", "target": "sdh"}]})
+    with pytest.raises(ConfigError, match="'sdh' is no class"):
+        tune_models(wrong)
+
+
+def test_a_search_holds_test_back_from_all_but_the_chosen(make_training_set, tmp_path, monkeypatch):
+    """Three trials run to the end, for the median rule looks at three; the fourth learns nothing and is stopped."""
+    rates = [0.01, 0.02, 0.005, 1e-9]
+    search = {
+        "space": {"training.learning_rate": {"choices": rates}},
+        "first": [{"training.learning_rate": rate} for rate in rates],
+        **{"trials": 4, "grace_epochs": 1, "scheduler": "median"},
+    }
+    config = sweep(make_training_set(), tmp_path / "records", search=search, concurrent=1)
+    records = tune_models(config)
+    assert [record.status for record in records] == ["complete"] * 3 + ["pruned"]
+    chosen = min(records[:3], key=lambda record: record.metrics["val"]["loss"])
+    unread = [record for record in records[:3] if record is not chosen]
+    assert len(unread) == 2
+    assert all(set(read_predictions(config.out, r.digest)["split"].to_pylist()) == {"val"} for r in unread)
+    assert set(read_predictions(config.out, chosen.digest)["split"].to_pylist()) == {"val", "test"}
+    shutil.rmtree(tmp_path / "records" / unread[0].digest)  # its record was lost: it is run again
+    assert [record.digest for record in tune_models(config)] == [record.digest for record in records]
+    monkeypatch.setattr(sweep_module, "connected", lambda _: pytest.fail("Ray was connected to"))
+    assert [record.digest for record in tune_models(config)] == [record.digest for record in records]
+
+
+def test_more_trials_than_cores_share_one_copy_of_the_set(make_training_set, tmp_path, monkeypatch):
+    loads = []
+
+    def load(*told):
+        loads.append(told)
+        return put_training_set(*told)
+
+    monkeypatch.setattr(sweep_module, "put_training_set", load)
+    short = {**TINY, "training": {"epochs": 1, "batch_size": 48}}
+    config = sweep(make_training_set(), tmp_path / "records", trial=short, grid={"cells": [{}], "repeats": 5})
+    records = tune_models(config)
+    assert [(record.config.seed, record.status) for record in records] == [(seed, "complete") for seed in range(5)]
+    assert [told[0] for told in loads] == [config.training_set]
+    (plan,) = read_plans(config.out)
+    assert (plan.kind, plan.count, plan.at_once) == ("grid", 5, 2)
+    assert [trial.digest for trial in plan.trials] == [record.digest for record in records]
+    assert not list((tmp_path / "records").glob("*/progress.json"))
+
+
+def test_trials_of_several_workers_wait_for_each_other(make_training_set, tmp_path, monkeypatch):
+    """Two trials at once, each of which takes both CPUs."""
+    monkeypatch.setenv("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.2")
+    short = {**TINY, "training": {"epochs": 1, "batch_size": 48}}
+    fields = {"trial": short, "grid": {"axes": {"seed": [0, 1]}}, "workers": {"count": 2}, "concurrent": 2}
+    records = tune_models(sweep(make_training_set(), tmp_path / "records", **fields))
+    assert [(record.status, record.workers) for record in records] == [("complete", 2)] * 2
+
+
+def test_hours_end_a_grid_that_the_next_run_finishes(make_training_set, tmp_path, capfd):
+    """The first cell takes longer than the hours there are: the second is not begun before it has ended."""
+    short = {**TINY, "training": {"epochs": 1, "batch_size": 48}}
+    fields = {"trial": short, "grid": {"axes": {"seed": [0, 1]}}, "concurrent": 1}
+    config = sweep(make_training_set(), tmp_path / "records", hours=1e-4, **fields)
+    (first,) = tune_models(config)
+    assert first.config.seed == 0
+    told = "hours: 0.0001 h are over, 1 of 2 trials were not begun; run the same command again to go on"
+    assert told in capfd.readouterr().err
+    records = tune_models(config.model_copy(update={"hours": "unlimited"}))
+    assert records[0] == first
+    assert [record.config.seed for record in records] == [0, 1]
+
+
+def test_several_objectives_end_with_a_front_and_one_chosen(make_training_set, tmp_path, capfd):
+    search = {
+        "space": {"training.learning_rate": {"choices": [0.01, 0.02]}},
+        "first": [{"training.learning_rate": rate} for rate in (0.01, 0.02)],
+        "objectives": ["val_accuracy", "latency_ms"],
+        **{"metric": "val_accuracy", "scheduler": "none", "trials": 2},
+    }
+    records = tune_models(sweep(make_training_set(), tmp_path / "records", search=search))
+    assert all(record.latency_ms > 0 for record in records)
+    (chosen,) = [record for record in records if record.selected_by]
+    assert chosen.selected_by == "val_accuracy on the Pareto front of val_accuracy, latency_ms"
+    assert [record.digest for record in records if "test" in record.metrics] == [chosen.digest]
+    assert "Pareto front of val_accuracy, latency_ms: " in capfd.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"grid": {"cells": [{}, {"model.backbone": "resnet5O"}]}}, "resnet5O"),
+        ({"search": {"space": {"model.backbone": {"choices": ["test_resnet", "resnet5O"]}}}}, "resnet5O"),
+        ({"search": {"space": {"model.side_px": {"choices": [8, 17]}}}}, "16 x 16 px cannot be shrunk to 17 px"),
+        ({"search": {"space": {"model.side_px": {"low": 8, "high": 17}}}}, "16 x 16 px cannot be shrunk to 17 px"),
+        (
+            {
+                "search": {
+                    "space": {
+                        "model.backbone": {"choices": ["test_resnet", "CNN(4,8)"]},
+                        "model.side_px": {"choices": [16, 9]},
+                    }
+                }
+            },
+            r"CNN\(4,8\) cannot take images of 9 x 9 px, it wants at least 10 px",
+        ),
+        ({"grid": {"axes": {"training.batch_size": [16, 1]}}, "workers": {"count": 2}}, "2 workers"),
+        ({"search": {"space": {"training.batch_size": {"choices": [16, 1]}}}}, "batch_size: 1 images a step"),
+        ({"search": {"space": {"seed": {"choices": [1]}}}, "workers": {"count": 2}}, "a search runs each trial on one"),
+    ],
+)
+def test_what_cannot_work_is_refused_before_any_trial(make_training_set, tmp_path, fields, message):
+    with pytest.raises(ConfigError, match=message):
+        tune_models(sweep(make_training_set(), tmp_path / "records", **fields))
+    assert not (tmp_path / "records").exists()
+
+
+@pytest.mark.parametrize(
+    "wanted",
+    [
+        {"metric": "val_auroc"},
+        {"metric": "val_loss", "objectives": ["val_loss", "val_auroc"], "scheduler": "none"},
+    ],
+)
+def test_a_metric_that_the_target_cannot_have_is_refused(make_training_set, tmp_path, wanted):
+    """Another class of the set has both labels in validation; the trial's target has not."""
+    folder = make_training_set(
+        classes=("any", "epidural"), label=lambda number, name: int(name == "any" and number % 2)
+    )
+    card = json.loads((Path(folder) / "card.json").read_text())
+    card["splits"]["train"]["positives"]["epidural"] = 5
+    (Path(folder) / "card.json").write_text(json.dumps(card))
+    search = {"space": {"seed": {"choices": [1, 2]}}, **wanted}
+    with pytest.raises(ConfigError, match="val_auroc needs both labels of epidural in the validation split"):
+        tune_models(sweep(folder, tmp_path / "records", trial={**TINY, "target": "epidural"}, search=search))
+
+
+def test_a_grid_whose_cells_all_failed_is_an_error(make_training_set, tmp_path):
+    diverging = {"model": TINY["model"], "training": {**TINY["training"], "learning_rate": 1e30, "optimizer": "sgd"}}
+    config = sweep(make_training_set(), tmp_path / "records", trial=diverging, grid={"axes": {"seed": [0]}})
+    with pytest.raises(HemoError, match="all 1 trials failed; the first: loss is"):
+        tune_models(config)
+
+
+def job(search=None, **fields):
+    kind = {"search": {"space": SPACE, **search}} if search else {"grid": {"axes": {"seed": [0, 1]}}}
+    return TuneConfig.model_validate({"training_set": "/set", "out": "/out", **kind, **fields})
+
+
+def test_a_trial_of_several_workers_only_waits_for_them():
+    assert trial_resources(job(workers={"cpus": 3}), 0.5) == {"CPU": 3, "GPU": 0.5}
+    assert trial_resources(job(workers={"cpus": 3}), 0.0) == {"CPU": 3}
+    assert trial_resources(job(workers={"cpus": 3, "count": 4}), 1.0)["CPU"] == 0
+
+
+@pytest.mark.parametrize(
+    ("search", "kind"),
+    [
+        (None, FIFOScheduler),
+        ({"scheduler": "none"}, FIFOScheduler),
+        ({"scheduler": "asha"}, ASHAScheduler),
+        ({"scheduler": "asha", "grace_epochs": 50}, ASHAScheduler),  # longer than any trial: nobody is stopped
+        ({"scheduler": "median"}, MedianStoppingRule),
+    ],
+)
+def test_schedulers(search, kind):
+    assert type(trial_scheduler(job(search))) is kind
+
+
+def test_most_epochs_of_a_search():
+    assert most_epochs(job({"scheduler": "asha"})) == 30
+    assert most_epochs(job({"space": {"training.epochs": {"low": 3, "high": 7}}})) == 7
+    assert most_epochs(job({"space": {"training.epochs": {"choices": [9, 5]}}})) == 9
+
+
+def test_one_loss_that_cannot_be_recorded_does_not_hide_the_others(monkeypatch, tmp_path):
+    written = []
+
+    def write(folder, record, predictions):
+        if record == "a":
+            raise OutputError("disk full")
+        written.append(record)
+
+    monkeypatch.setattr(tuning, "write_record", write)
+    monkeypatch.setattr(tuning, "failed_record", lambda trial, card, worker, reason: trial.name)
+    lost = [(TrialConfig(name=name).model_dump(mode="json"), "killed") for name in "abc"]
+    shared = SimpleNamespace(card=SimpleNamespace(digest="feed"))
+    with pytest.raises(OutputError, match="disk full") as fault:
+        record_losses(lost, job(out=str(tmp_path)), shared, 0.0)
+    assert written == ["b", "c"]
+    assert fault.value.__notes__ == ["a failed (killed) and could not be recorded"]
+
+
+def search(**fields):
+    return SearchConfig(space={"seed": {"choices": [0, 1]}}, **fields)
+
+
+def record(digest, status="complete", **val):
+    fields = {"config": TrialConfig(name=digest), "classes": ("any",), "training_set": "set", "split": "by_patient"}
+    epochs = [EpochRecord(epoch=1, train={}, val=val, learning_rate=0.1, seconds=1.0, images_per_second=1.0)]
+    fields |= {"epochs": epochs, "best_epoch": 1, "metrics": {"val": {"loss": 0.5, "accuracy": 0.5, "auroc": 0.5}}}
+    return TrialRecord(digest=digest, status=status, **fields)
+
+
+@pytest.mark.parametrize(("metric", "digest"), [("val_loss", "b"), ("val_accuracy", "a"), ("val_auroc", "c")])
+def test_the_best_on_validation_among_complete_trials(metric, digest):
+    records = [
+        record("p", "pruned", loss=0.0, accuracy=1.0, auroc=1.0),
+        record("a", loss=0.3, accuracy=0.9, auroc=0.8),
+        record("b", loss=0.2, accuracy=0.8, auroc=0.8),
+        record("c", loss=0.4, accuracy=0.9, auroc=0.85),
+    ]
+    chosen = chosen_record(records, search(metric=metric))
+    assert (chosen.digest, chosen.selected_by, chosen.selected_among) == (digest, metric, 4)
+
+
+def test_nothing_is_chosen_by_a_figure_no_trial_has():
+    with pytest.raises(HemoError, match="no complete trial has val_auroc"):
+        chosen_record([record("a", loss=0.5), record("b", "pruned", loss=0.5, auroc=1.0)], search(metric="val_auroc"))
+
+
+def test_of_several_objectives_one_of_the_front_is_chosen():
+    """`c` has the best accuracy, as `d` has, which `c` beats in AUROC; `b` is beaten by `a` in both."""
+    records = [
+        record("a", loss=0.3, accuracy=0.8, auroc=0.9),
+        record("b", loss=0.2, accuracy=0.7, auroc=0.8),
+        record("d", loss=0.1, accuracy=0.9, auroc=0.6),
+        record("c", loss=0.4, accuracy=0.9, auroc=0.7),
+        record("e", "failed"),
+    ]
+    both = search(objectives=("val_auroc", "val_accuracy"), metric="val_accuracy", scheduler="none")
+    chosen = chosen_record(records, both)
+    rule = "val_accuracy on the Pareto front of val_auroc, val_accuracy"
+    assert (chosen.digest, chosen.selected_by, chosen.selected_among) == ("c", rule, 5)
+    assert front_lines(records, both) == [
+        "Pareto front of val_auroc, val_accuracy: 2 of 5 trials",
+        "  a: val_auroc 0.9, val_accuracy 0.8",
+        "  c: val_auroc 0.7, val_accuracy 0.9",
+    ]
+    assert front_lines(records, search()) == []
