@@ -9,10 +9,9 @@ a GPU, and changes nothing. The last line printed is the folder.
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
-from hemo.reporting.status_table import status_text
-
 from hemo.config.load import load_config
 from hemo.config.report import StatusConfig
+from hemo.reporting.status_table import status_text
 from hemo.trials.status import read_status
 from ray_jobs.door import door
 
