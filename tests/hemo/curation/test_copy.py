@@ -154,10 +154,15 @@ def test_shards_read_in_pieces_give_the_same_bytes(tmp_path, monkeypatch):
     assert len(list(Path(task.buckets).iterdir())) == 29
 
 
+POOLS: list[pa.MemoryPool] = []
+"""Kept to the end: Arrow holds no reference to a pool, and memory may go back to it after the measurement."""
+
+
 def peak_bytes(work: Callable[[], None]) -> int:
     """Return the most that numpy, Python and Arrow held together while `work` ran."""
     ours = pa.default_memory_pool()
     pool = pa.proxy_memory_pool(ours)
+    POOLS.append(pool)
     pa.set_memory_pool(pool)
     tracemalloc.start()
     try:
