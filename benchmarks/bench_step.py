@@ -113,7 +113,7 @@ class Bench:
         return cls(
             config,
             TrainingBatches(train, targets, config.augment, 0, normalisation_of(config.model, channels)),
-            torch.compile(module) if config.training.compile else module,
+            torch.compile(module, dynamic=False) if config.training.compile else module,
             build_optimizer(module, config.training, device),
             build_loss(config, ("any",), targets),
             device,

@@ -192,7 +192,7 @@ def heat_maps(
     positive, and enlarged to the image; the smaller the backbone's last grid, the blurrier.
 
     Args:
-        model: In evaluation mode, on the CPU.
+        model: In evaluation mode, on any device.
         card: Of its checkpoint.
         images: (images, channels, height_px, width_px), uint8, as stored.
         class_index: Place of the class in the card.
@@ -206,7 +206,8 @@ def heat_maps(
     Source:
         Selvaraju et al. 2017, arXiv:1610.02391.
     """
-    pixels = normalise(to_unit_range(torch.from_numpy(images)), card.normalisation)
+    device = next(model.parameters()).device
+    pixels = normalise(to_unit_range(torch.from_numpy(images).to(device)), card.normalisation)
     with torch.no_grad():
         rows, cols = _grid(model.backbone, model.features(pixels[:1]), card.model.backbone)
     opened = _Opened(model)
@@ -214,7 +215,7 @@ def heat_maps(
     coarse = found.detach().reshape(len(images), 1, rows, cols)
     sides_px = (card.height_px, card.width_px)
     fine = functional.interpolate(coarse, size=sides_px, mode="bilinear", align_corners=False)
-    return fine[:, 0].numpy()
+    return fine[:, 0].cpu().numpy()
 
 
 class _Opened(nn.Module):

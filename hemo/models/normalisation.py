@@ -26,7 +26,12 @@ def to_unit_range(images: Tensor) -> Tensor:
 
 
 def normalise(images: Tensor, normalisation: Normalisation) -> Tensor:
-    """Return float images in 0..1, shape (images, channels, height_px, width_px), as the model takes them."""
-    mean = images.new_tensor(normalisation.mean)[:, None, None]
-    std = images.new_tensor(normalisation.std)[:, None, None]
+    """Return float images in 0..1, shape (images, channels, height_px, width_px), as the model takes them.
+
+    Mean and standard deviation are copied without waiting for the device, as a plain `new_tensor` would.
+    """
+    mean, std = (
+        torch.tensor(values, dtype=images.dtype).to(images.device, non_blocking=True)[:, None, None]
+        for values in (normalisation.mean, normalisation.std)
+    )
     return (images - mean) / std

@@ -8,6 +8,7 @@ import time
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, field, replace
 
+import numpy as np
 import torch
 from timm.utils.model_ema import ModelEmaV3
 from torch import Tensor, nn
@@ -16,7 +17,7 @@ from hemo.config.trial import TrialConfig
 from hemo.errors import SourceError, TrialError
 from hemo.models.checkpoint import read_state, write_state
 from hemo.models.classifier import ImageClassifier
-from hemo.models.normalisation import Normalisation
+from hemo.models.normalisation import Normalisation, normalise, to_unit_range
 from hemo.models.pretrained import normalisation_of, starting_model
 from hemo.training.data.loader import TrainingBatches, WaitingTime
 from hemo.training.data.sampling import Step, epoch_rows, mixed_seed
@@ -26,7 +27,7 @@ from hemo.training.evaluate import evaluate, mixed_precision
 from hemo.training.loss import ImageLoss, build_loss, smoothed
 from hemo.training.metrics import DEFAULT_THRESHOLD, choose_thresholds, judge, measure
 from hemo.training.optim import build_optimizer, learning_rate_at, set_learning_rate
-from hemo.training.reporting import Ended, EpochFigures, FitResult, Reporter, memory_told
+from hemo.training.reporting import Ended, EpochFigures, FitResult, Reporter, is_out_of_memory, out_of_memory_message
 
 STEPS_BETWEEN_CHECKS = 50
 """Reading a loss waits for the device: it is looked at every so many steps."""
@@ -85,11 +86,55 @@ def fit(config: TrialConfig, splits: Splits, *, reporter: Reporter, worker: Work
         ConfigError: If the starting weights cannot be had.
     """
     devices = [torch.device(worker.device)] if worker.device.startswith("cuda") else []
-    with torch.random.fork_rng(devices=devices), memory_told(config.training.batch_size, TrialError):
-        run = _prepare(config, splits, worker)
-        progress = _resume(run, state_at)
-        progress, ended = _train(run, progress, reporter, state_at)
-        return _judge(run, progress, ended)
+    try:
+        with torch.random.fork_rng(devices=devices):
+            run = _prepare(config, splits, worker)
+            progress = _resume(run, state_at)
+            progress, ended = _train(run, progress, reporter, state_at)
+            return _judge(run, progress, ended)
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        out_of_memory = error.with_traceback(None)  # its frames would keep the model and the batch in memory
+    run = None  # type: ignore[assignment]
+    batch_size, alone = config.training.batch_size, bool(devices) and worker.count == 1
+    smaller = largest_batch_size(config, splits, worker, at_most=batch_size // 2) if alone else batch_size // 2
+    raise TrialError(out_of_memory_message(batch_size, smaller, tried=alone)) from out_of_memory
+
+
+def largest_batch_size(config: TrialConfig, splits: Splits, worker: Worker, *, at_most: int) -> int:
+    """Return the first of `at_most`, its half, its quarter and so on whose training steps fit into the memory; 0: none.
+
+    Two steps are tried of each, with images that are all black: the optimiser's own memory is there from the second on.
+    """
+    size = at_most
+    while size and not _fits(config, splits, worker, size):
+        size //= 2
+    return size
+
+
+def _fits(config: TrialConfig, splits: Splits, worker: Worker, batch_size: int) -> bool:
+    """Tell whether two training steps of this many images fit into the device's memory."""
+    device = torch.device(worker.device)
+    changes = {
+        "model": config.model.model_copy(update={"weights": "none"}),
+        "training": config.training.model_copy(update={"batch_size": batch_size, "freeze_epochs": 0}),
+    }
+    rows = np.zeros(batch_size, np.intp)
+    step = Step(batch_size, slice(0, batch_size), rows, rows)
+    try:
+        with torch.random.fork_rng(devices=[device]):
+            run = _prepare(config.model_copy(update=changes), splits, worker)
+            images = torch.zeros(batch_size, *splits.train.source.images.shape[1:], dtype=torch.uint8, device=device)
+            targets = torch.zeros(batch_size, splits.train.labels.shape[1], device=device)
+            for _ in range(2):
+                _take_step(run, step, normalise(to_unit_range(images), run.normalisation), targets)
+    except torch.OutOfMemoryError:
+        return False
+    finally:
+        run = images = targets = None  # type: ignore[assignment]
+        torch.cuda.empty_cache()
+    return True
 
 
 def _prepare(config: TrialConfig, splits: Splits, worker: Worker) -> Fit:
@@ -125,7 +170,7 @@ def _prepare(config: TrialConfig, splits: Splits, worker: Worker) -> Fit:
 def _forward(config: TrialConfig, module: nn.Module, worker: Worker) -> nn.Module:
     """Return the model as a step calls it: wrapped for several workers, and compiled if asked for."""
     forward = shared_model(module, worker, sync_batch_norm=config.training.sync_batch_norm)
-    return torch.compile(forward) if config.training.compile else forward  # type: ignore[return-value]
+    return torch.compile(forward, dynamic=False) if config.training.compile else forward  # type: ignore[return-value]
 
 
 def _resume(run: Fit, state_at: str) -> Progress:

@@ -128,10 +128,19 @@ def memory_told(batch_size: int, error_type: type[HemoError]) -> Iterator[None]:
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise
-        half = f"batch_size {batch_size // 2}, " if batch_size > 1 else ""
-        raise error_type(
-            f"out of memory with batch_size {batch_size}; try {half}smaller images or another backbone"
-        ) from error
+        raise error_type(out_of_memory_message(batch_size, batch_size // 2)) from error
+
+
+def out_of_memory_message(batch_size: int, smaller: int, *, tried: bool = False) -> str:
+    """Return what went wrong and the way out.
+
+    Args:
+        batch_size: Images at once that were too many.
+        smaller: Images at once to propose; 0: none.
+        tried: Whether a training step with `smaller` images was seen to fit.
+    """
+    proposed = f"batch_size {smaller}{', a step of which fits,' if tried else ','} " if smaller else ""
+    return f"out of memory with batch_size {batch_size}; try {proposed}smaller images or another backbone"
 
 
 def is_out_of_memory(error: RuntimeError | MemoryError) -> bool:
