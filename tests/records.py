@@ -9,7 +9,7 @@ import pytest
 
 from hemo.config.trial import TrialConfig
 from hemo.sweeps.trial_changes import changed
-from hemo.trials.record import PREDICTION_SCHEMA, EpochRecord, TrialRecord, record_digest, write_record
+from hemo.trials.record import PREDICTION_SCHEMA, EpochMetrics, TrialRecord, record_digest, write_record
 
 TRAINING_SET = "00112233aabbccdd"
 TEST_LABELS = [1, 1, 0, 0, 0, 1, 0, 0, 0, 0]
@@ -74,7 +74,7 @@ def _learned(quality: float, test: bool) -> dict[str, Any]:
         }
 
     epochs = tuple(
-        EpochRecord(
+        EpochMetrics(
             epoch=epoch,
             train=at(epoch, 0),
             val=at(epoch, 0.02 + 0.004 * max(0, epoch - 7) ** 2),

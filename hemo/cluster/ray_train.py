@@ -25,7 +25,7 @@ from hemo.storage import join, remove, require_writable
 from hemo.training.distributed import Worker
 from hemo.training.reporting import LineReporter, QuietReporter, to_stderr
 from hemo.trials.record import TrialRecord, has_record, read_record, record_digest, write_record
-from hemo.trials.run import check_shares, check_trial, failed_record, finished_record, run_trial
+from hemo.trials.run import check_batch_size, check_trial, failed_record, finished_record, run_trial
 
 RAY_FOLDER = "ray"
 """Beside the record while a trial runs: Ray Train's own notes; removed when the trial is recorded."""
@@ -80,9 +80,9 @@ def check_workers(config: TrainConfig, card: TrainingSetCard) -> None:
     """Refuse more workers than a batch has images for, by the card's rows alone.
 
     Raises:
-        ConfigError: See `check_shares`.
+        ConfigError: See `check_batch_size`.
     """
-    check_shares(card.splits["train"].rows, workers=config.workers.count, training=config.trial.training)
+    check_batch_size(card.splits["train"].rows, workers=config.workers.count, training=config.trial.training)
 
 
 def _worker(workers: WorkersConfig, *, rank: int, device: str) -> Worker:
@@ -140,7 +140,7 @@ def _run_share(config: TrainConfig, worker: Worker, settings: dict[str, Any]) ->
     """Run the trial as one of its workers; the first one reports and tracks."""
     data = get_training_set(settings["data"])
     run = partial(run_trial, config.trial, config.training_set, config.out, worker=worker, data=data)
-    if not worker.leads:
+    if not worker.is_rank_zero:
         return run(reporter=QuietReporter())
     say = settings["say"]
     tracked = TrackedTrial(config.tracking, config.out, settings["digest"], config.trial, data.card, worker, say)

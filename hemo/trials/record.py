@@ -30,7 +30,7 @@ PREDICTION_SCHEMA = pa.schema(
 )
 
 
-class EpochRecord(Config):
+class EpochMetrics(Config):
     """One epoch's figures.
 
     Losses are means over images; `train` is measured while learning (dropout and augmentation on).
@@ -43,7 +43,7 @@ class EpochRecord(Config):
     seconds: float
     images_per_second: float
     first_batch_seconds: float = Field(0.0, description="from the beginning of the epoch until its first batch")
-    waiting_seconds: float = Field(0.0, description="of the time spent training, without images")
+    data_wait_seconds: float = Field(0.0, description="of the time spent training, without images")
     timestamp: float = Field(0.0, description="when it ended, seconds since 1970 (UTC)")
     runtime_seconds: float = Field(0.0, description="of this epoch and those before, whatever interrupted them")
 
@@ -51,7 +51,7 @@ class EpochRecord(Config):
 Matrix = tuple[tuple[int, ...], ...]
 
 
-class GroupRecord(Config):
+class SubgroupMetrics(Config):
     """Figures of the images of one pixel format."""
 
     images: int
@@ -71,7 +71,7 @@ class TrialRecord(Config):
     training_set: str = Field(description="digest of the training set's card")
     split: str = Field(description="how the set was split: by_patient, by_image, ...")
     baseline: dict[str, dict[str, float]] = Field({}, description="split -> metric, before the first epoch")
-    epochs: tuple[EpochRecord, ...] = ()
+    epochs: tuple[EpochMetrics, ...] = ()
     best_epoch: int = 0
     thresholds: tuple[float, ...] = Field(
         (),
@@ -86,7 +86,7 @@ class TrialRecord(Config):
         description="train, val, test -> counts at the thresholds, rows by truth, columns by call: a matrix a "
         "class, [[true negatives, false positives], [false negatives, true positives]]; multi_class: one, by class",
     )
-    by_pixel_format: dict[str, dict[str, GroupRecord]] = Field({}, description="train, val, test -> pixel format")
+    by_pixel_format: dict[str, dict[str, SubgroupMetrics]] = Field({}, description="train, val, test -> pixel format")
     rows: dict[str, int] = Field({}, description="images in each split")
     image: str = Field("", description="channels x height x width of an image, such as 3 x 64 x 64")
     seconds: float = Field(0.0, description="learning time, without loading")

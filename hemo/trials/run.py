@@ -16,21 +16,20 @@ from hemo.models.checkpoint import CheckpointCard, write_checkpoint
 from hemo.models.classifier import parameter_count
 from hemo.models.pretrained import check_weights
 from hemo.storage import is_temporary, join, list_files, remove
-from hemo.training.data.dataset import TrialData, read_training_set
-from hemo.training.data.sampling import smallest_share
-from hemo.training.data.task_rows import Examples, Splits, select_splits, task_classes
-from hemo.training.distributed import Worker, all_or_none, hardware
+from hemo.training.data.dataset import Examples, Splits, TrialData, read_training_set, select_splits, task_classes
+from hemo.training.data.sampling import smallest_step
+from hemo.training.distributed import Worker, hardware, raise_together
+from hemo.training.evaluate import SplitMetrics
 from hemo.training.loop import fit
 from hemo.training.loss import ANY_CLASS
-from hemo.training.metrics import SplitFigures
 from hemo.training.option_checks import check_options, check_size
-from hemo.training.reporting import EpochFigures, FitResult, Reporter
+from hemo.training.reporting import EpochMetrics, FitResult, Reporter
 from hemo.trials.progress import TrialProgress, clear_progress, read_progress, write_progress
 from hemo.trials.provenance import commit, now, versions
 from hemo.trials.record import (
     PREDICTION_SCHEMA,
-    EpochRecord,
-    GroupRecord,
+    EpochMetrics,
+    SubgroupMetrics,
     TrialRecord,
     is_finished,
     read_record,
@@ -87,14 +86,14 @@ def _require_two_classes(config: TrialConfig, card: TrainingSetCard, classes: tu
     )
 
 
-def check_shares(rows: int, *, workers: int, training: TrainingConfig) -> None:
+def check_batch_size(rows: int, *, workers: int, training: TrainingConfig) -> None:
     """Refuse steps in which a worker has less than the two images at once that batch normalisation needs.
 
     Raises:
         ConfigError: With all numbers.
     """
     parts = training.accumulation
-    images = smallest_share(rows, workers=workers * parts, batch_size=training.batch_size)
+    images = smallest_step(rows, workers=workers * parts, batch_size=training.batch_size)
     if images < 2:
         at_once = f" in one of {parts} parts (accumulation)" if parts > 1 else ""
         raise ConfigError(
@@ -151,19 +150,19 @@ def run_trial(
         UserError: If the trial cannot work, see `check_trial`, or the set cannot be read; on every worker.
     """
     card = data.card if data else read_card(training_set)
-    with all_or_none(worker):
+    with raise_together(worker):
         digest = record_digest(config, card.digest)
     if finished := finished_record(config, digest, out):
         return finished
-    with all_or_none(worker):
+    with raise_together(worker):
         check_trial(config, card)
         splits = select_splits(data or read_training_set(training_set), config)
-        check_shares(len(splits.train), workers=worker.count, training=config.training)
+        check_batch_size(len(splits.train), workers=worker.count, training=config.training)
     torch.set_num_threads(worker.threads)
-    state_at = join(checkpoint_folder(out, digest), STATE)
+    state_path = join(checkpoint_folder(out, digest), STATE)
     told = _noted(reporter, worker, out, digest, config)
     try:
-        result = fit(config, splits, reporter=told, worker=worker, state_at=state_at)
+        result = fit(config, splits, reporter=told, worker=worker, state_path=state_path)
     except Exception as error:  # whatever a trial dies of is part of the comparison
         if not _is_failure(error, worker):
             raise
@@ -192,7 +191,7 @@ def _reason(error: Exception) -> str:
 
 def _noted(reporter: Reporter, worker: Worker, out: str, digest: str, config: TrialConfig) -> Reporter:
     """Let the first worker note how far the trial is; it says so before the first epoch has ended."""
-    if not worker.leads:
+    if not worker.is_rank_zero:
         return reporter
     noted = NotedReporter(reporter, out, digest, config)
     noted.begin()
@@ -229,14 +228,14 @@ def _record(
         "status": "pruned" if stopped else "complete",
         "reason": f"stopped by the scheduler after epoch {len(result.epochs)}" if stopped else "",
         "baseline": result.baseline,
-        "epochs": [EpochRecord(**asdict(figures)) for figures in result.epochs],
+        "epochs": [EpochMetrics(**asdict(figures)) for figures in result.epochs],
         "best_epoch": result.best_epoch,
         "thresholds": result.thresholds,
-        **judged_fields(result.judged),
+        **metric_fields(result.judged),
         "reductions": [
             *card.reductions,
             *_left_out(splits),
-            *one_sided(splits, config.task),
+            *single_class_notes(splits, config.task),
             *_whole_set(len(splits.train), config.training.batch_size),
         ],
         "rows": {name: len(examples) for name, examples in splits.by_name.items()},
@@ -248,13 +247,13 @@ def _record(
     return TrialRecord.model_validate({**provenance, **known})
 
 
-def judged_fields(judged: dict[str, SplitFigures]) -> dict[str, dict[str, Any]]:
+def metric_fields(judged: dict[str, SplitMetrics]) -> dict[str, dict[str, Any]]:
     """Return the fields of a record that tell how its splits did, each by split."""
     return {
         "metrics": {split: figures.metrics for split, figures in judged.items()},
         "confusion": {split: figures.confusion for split, figures in judged.items()},
         "by_pixel_format": {
-            split: {name: GroupRecord(**vars(group)) for name, group in figures.by_pixel_format.items()}
+            split: {name: SubgroupMetrics(**vars(group)) for name, group in figures.by_pixel_format.items()}
             for split, figures in judged.items()
         },
     }
@@ -269,7 +268,7 @@ def _left_out(splits: Splits) -> list[str]:
     ]
 
 
-def one_sided(splits: Splits, task: str) -> list[str]:
+def single_class_notes(splits: Splits, task: str) -> list[str]:
     """Return a sentence for each split with classes that all of its images have, or none has."""
     sentences = []
     for name, examples in splits.by_name.items():
@@ -299,7 +298,7 @@ def _finish(
 ) -> TrialRecord:
     """Write checkpoint, predictions and record, in this order; then the state to resume from is not needed any more."""
     folder = checkpoint_folder(out, record.digest)
-    if worker.leads:
+    if worker.is_rank_zero:
         told = _checkpoint_card(record, card, result)
         if record.status == "complete":
             record = record.model_copy(update=_cost_of_use(result, told, worker, record.config.training.batch_size))
@@ -385,7 +384,7 @@ class NotedReporter:
         """Note that the trial runs, before its first epoch has ended."""
         self._note()
 
-    def epoch(self, figures: EpochFigures) -> bool:
+    def epoch(self, figures: EpochMetrics) -> bool:
         """Note, then ask the reporter whether to go on."""
         before = self._progress if figures.epoch > self._progress.epoch else self._fresh
         best = [loss for loss in (before.best_val_loss, figures.val["loss"]) if loss is not None]

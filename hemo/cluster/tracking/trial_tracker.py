@@ -14,7 +14,7 @@ from hemo.curation.card import TrainingSetCard
 from hemo.errors import ConfigError
 from hemo.storage import is_local
 from hemo.training.distributed import Worker, hardware
-from hemo.training.reporting import EpochFigures, Reporter, to_stderr
+from hemo.training.reporting import EpochMetrics, Reporter, to_stderr
 from hemo.trials.provenance import commit, versions
 from hemo.trials.record import TrialRecord
 
@@ -184,13 +184,13 @@ class TrackedReporter:
         self._tracker = tracker
         self._reporter = reporter
 
-    def epoch(self, figures: EpochFigures) -> bool:
+    def epoch(self, figures: EpochMetrics) -> bool:
         """Log, then ask the reporter whether to go on."""
         self._tracker.log(flat_figures(figures), figures.epoch)
         return self._reporter.epoch(figures)
 
 
-def flat_figures(figures: EpochFigures) -> dict[str, float]:
+def flat_figures(figures: EpochMetrics) -> dict[str, float]:
     """Return one epoch's numbers by name: `train_loss`, `val_auroc`, `learning_rate`, `epoch_seconds` and so on."""
     renamed = {"seconds": "epoch_seconds", "timestamp": "_timestamp", "runtime_seconds": "_runtime"}
     told = vars(figures).items()

@@ -39,13 +39,11 @@ from hemo.storage import join, remove, require_writable
 from hemo.sweeps.grid import grid_trials
 from hemo.sweeps.objectives import cost, objective_figures, pareto_front
 from hemo.sweeps.space import point_trial, search_space, searched_trials
-from hemo.training.data.dataset import TrialData, read_training_set
-from hemo.training.data.task_rows import select_splits, task_classes
+from hemo.training.data.dataset import TrialData, read_training_set, select_splits, task_classes
 from hemo.training.distributed import Worker
-from hemo.training.evaluate import evaluate
+from hemo.training.evaluate import predict_logits, split_metrics
 from hemo.training.loss import build_loss
-from hemo.training.metrics import judge
-from hemo.training.reporting import memory_told, to_stderr
+from hemo.training.reporting import report_out_of_memory, to_stderr
 from hemo.trials.progress import PlannedTrial, SweepPlan, write_choice, write_plan
 from hemo.trials.provenance import now
 from hemo.trials.record import (
@@ -62,8 +60,8 @@ from hemo.trials.run import (
     checkpoint_folder,
     failed_record,
     finished_record,
-    judged_fields,
-    one_sided,
+    metric_fields,
+    single_class_notes,
     split_predictions,
 )
 
@@ -439,13 +437,13 @@ def with_test(record: TrialRecord, out: str, data: TrialData, worker: Worker) ->
     module, card = load_checkpoint(checkpoint_folder(out, record.digest))
     device = torch.device(worker.device)
     batch_size = record.config.training.batch_size
-    with memory_told(batch_size, TrialError):
-        logits = evaluate(module.to(device), splits.test, card.normalisation, batch_size, worker)
+    with report_out_of_memory(batch_size, TrialError):
+        logits = predict_logits(module.to(device), splits.test, card.normalisation, batch_size, worker)
     loss = build_loss(record.config, splits.classes, torch.from_numpy(splits.train.labels).to(device, torch.float32))
-    figures = judge(record.config.task, splits.classes, logits, splits.test, loss, record.thresholds)
-    fields = judged_fields({"test": figures})
+    figures = split_metrics(record.config.task, splits.classes, logits, splits.test, loss, record.thresholds)
+    fields = metric_fields({"test": figures})
     told = {name: {**getattr(record, name), **by_split} for name, by_split in fields.items()}
-    new = [sentence for sentence in one_sided(splits, record.config.task) if sentence not in record.reductions]
+    new = [sentence for sentence in single_class_notes(splits, record.config.task) if sentence not in record.reductions]
     rows, reductions = {**record.rows, "test": len(splits.test)}, (*record.reductions, *new)
     tested = record.model_copy(update={**told, "rows": rows, "reductions": reductions})
     known = read_predictions(out, record.digest)

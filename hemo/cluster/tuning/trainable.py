@@ -17,7 +17,7 @@ from hemo.config.tune import TuneConfig
 from hemo.errors import HemoError, UserError
 from hemo.sweeps.objectives import objective_figures
 from hemo.training.distributed import Worker
-from hemo.training.reporting import EpochFigures, Reporter
+from hemo.training.reporting import EpochMetrics, Reporter
 from hemo.trials.record import TrialRecord, has_record, is_finished, read_record, record_digest, write_record
 from hemo.trials.run import failed_record, run_trial
 
@@ -44,7 +44,7 @@ class TrialRun(tune.Trainable):
     def step(self) -> dict[str, Any]:
         """Return the next epoch's figures, or, with `done`, how the trial ended."""
         said = self._steps.next()
-        return epoch_result(said) if isinstance(said, EpochFigures) else record_result(said)
+        return epoch_result(said) if isinstance(said, EpochMetrics) else record_result(said)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """Begin another trial in this process: its libraries are loaded already."""
@@ -119,12 +119,12 @@ class Steps:
             epochs: Of the trial at most; nobody is asked whether to stop after the last.
         """
         self._epochs = epochs
-        self._said: SimpleQueue[EpochFigures | TrialRecord | BaseException] = SimpleQueue()
+        self._said: SimpleQueue[EpochMetrics | TrialRecord | BaseException] = SimpleQueue()
         self._answers: SimpleQueue[bool] = SimpleQueue()
         self._waiting = False  # for an answer
         self._thread = Thread(target=self._run, args=(body,), daemon=True)
 
-    def next(self) -> EpochFigures | TrialRecord:
+    def next(self) -> EpochMetrics | TrialRecord:
         """Go on, and return what the trial says next; the record comes last.
 
         Raises:
@@ -135,7 +135,7 @@ class Steps:
         elif not self._thread.is_alive():
             self._thread.start()
         said = self._said.get()
-        self._waiting = isinstance(said, EpochFigures)
+        self._waiting = isinstance(said, EpochMetrics)
         if isinstance(said, BaseException):
             raise said
         return said
@@ -147,7 +147,7 @@ class Steps:
             self._answers.put(False)
             self._thread.join()
 
-    def epoch(self, figures: EpochFigures) -> bool:
+    def epoch(self, figures: EpochMetrics) -> bool:
         """Take an epoch from the trial, and return whether it goes on."""
         if figures.epoch >= self._epochs:
             return True
@@ -172,7 +172,7 @@ def trial_worker(job: TuneConfig, gpus: float) -> Worker:
     return Worker(device="cuda" if gpus else "cpu", threads=max(1, int(job.workers.cpus)))
 
 
-def epoch_result(figures: EpochFigures) -> dict[str, Any]:
+def epoch_result(figures: EpochMetrics) -> dict[str, Any]:
     """Return what Tune is told of an epoch: its number and `val_loss`, `val_accuracy` and so on."""
     return {"epoch": figures.epoch, **{f"val_{name}": value for name, value in figures.val.items()}}
 

@@ -4,11 +4,11 @@ import pytest
 
 from hemo.config.trial import TrialConfig
 from hemo.sweeps.objectives import cost, objective_figures, pareto_front
-from hemo.trials.record import EpochRecord, TrialRecord
+from hemo.trials.record import EpochMetrics, TrialRecord
 
 
 def record(digest, status="complete", **val):
-    epochs = [EpochRecord(epoch=1, train={}, val=val, learning_rate=0.1, seconds=1.0, images_per_second=1.0)]
+    epochs = [EpochMetrics(epoch=1, train={}, val=val, learning_rate=0.1, seconds=1.0, images_per_second=1.0)]
     return TrialRecord(
         digest=digest,
         status=status,

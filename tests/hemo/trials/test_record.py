@@ -6,7 +6,7 @@ import pytest
 
 from hemo.config.trial import TrialConfig
 from hemo.errors import SourceError
-from hemo.trials.record import GroupRecord, is_finished, read_predictions, read_record, read_records, record_digest
+from hemo.trials.record import SubgroupMetrics, is_finished, read_predictions, read_record, read_records, record_digest
 
 
 def test_the_digest_covers_what_decides_and_not_the_name():
@@ -54,7 +54,7 @@ def test_a_record_from_before_a_field_was_added_is_still_read(make_record, tmp_p
 
 
 def test_what_is_not_defined_for_a_pixel_format_is_null(make_record, tmp_path):
-    u12 = GroupRecord(images=1, metrics={"accuracy": 1.0, "auroc": None}, confusion=(((0, 0), (0, 1)),))
+    u12 = SubgroupMetrics(images=1, metrics={"accuracy": 1.0, "auroc": None}, confusion=(((0, 0), (0, 1)),))
     record = make_record({}, by_pixel_format={"test": {"u12": u12}})
     stored = json.loads((tmp_path / "records" / record.digest / "record.json").read_text())
     assert stored["by_pixel_format"]["test"]["u12"]["metrics"] == {"accuracy": 1.0, "auroc": None}

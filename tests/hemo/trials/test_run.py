@@ -20,7 +20,7 @@ from hemo.models.normalisation import normalise, to_unit_range
 from hemo.reporting.trial_row import image_of
 from hemo.training.data.dataset import read_training_set
 from hemo.training.distributed import Worker
-from hemo.training.reporting import EpochFigures, QuietReporter, Reporter
+from hemo.training.reporting import EpochMetrics, QuietReporter, Reporter
 from hemo.trials import run as trial
 from hemo.trials.progress import clear_progress, read_progress
 from hemo.trials.record import TrialRecord, is_finished, read_predictions, read_record, record_digest
@@ -37,7 +37,7 @@ class Stopper:
     def __init__(self, error: BaseException | None = None) -> None:
         self.error = error
 
-    def epoch(self, figures: EpochFigures) -> bool:
+    def epoch(self, figures: EpochMetrics) -> bool:
         if self.error:
             raise self.error
         return False
@@ -226,7 +226,7 @@ def test_with_others_only_a_trials_own_failure_is_final(
 
     def die_of(error: Exception) -> TrialRecord:
         monkeypatch.setattr(trial, "fit", lambda *_, **__: throw(error))
-        monkeypatch.setattr(trial, "all_or_none", lambda _: nullcontext())
+        monkeypatch.setattr(trial, "raise_together", lambda _: nullcontext())
         second = Worker(rank=1, count=2, device="cuda")
         return run_trial(tiny_trial, folder, str(tmp_path), reporter=QuietReporter(), worker=second)
 
@@ -330,7 +330,7 @@ class Judge:
 
 
 def figures(epoch, loss):
-    return EpochFigures(epoch, {"loss": 0.5}, {"loss": loss, "auroc": 0.75}, 1e-4, 2.0, 10.0)
+    return EpochMetrics(epoch, {"loss": 0.5}, {"loss": loss, "auroc": 0.75}, 1e-4, 2.0, 10.0)
 
 
 def noted(out):

@@ -10,7 +10,7 @@ import pytest
 from hemo.config.trial import TrialConfig
 from hemo.errors import ConfigError
 from hemo.training.data.dataset import TrialData, read_training_set
-from hemo.training.data.task_rows import select_splits
+from hemo.training.data.dataset import select_splits
 from hemo.training.distributed import Worker
 from hemo.training.loop import fit
 from hemo.training.reporting import QuietReporter
@@ -75,7 +75,7 @@ def _loss_or_refusal(config: TrialConfig, data: TrialData, folder: Path) -> floa
     except ConfigError as error:
         return str(error)
     splits = select_splits(data, config)
-    result = fit(config, splits, reporter=QuietReporter(), worker=Worker(), state_at=str(folder / "state.pt"))
+    result = fit(config, splits, reporter=QuietReporter(), worker=Worker(), state_path=str(folder / "state.pt"))
     return result.epochs[0].val["loss"]
 
 

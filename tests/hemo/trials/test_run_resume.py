@@ -13,7 +13,7 @@ from hemo.config.trial import TrialConfig
 from hemo.models.checkpoint import load_checkpoint, read_state
 from hemo.storage import list_files
 from hemo.training.distributed import Worker
-from hemo.training.reporting import EpochFigures, QuietReporter, Reporter
+from hemo.training.reporting import EpochMetrics, QuietReporter, Reporter
 from hemo.trials.record import TrialRecord, read_predictions, record_digest
 from hemo.trials.run import run_trial
 from tests.s3 import s3_environment  # noqa: F401 (a fixture)
@@ -59,7 +59,7 @@ run_trial(trial, folder, out, reporter=QuietReporter(), worker=Worker())
 class Interruption:
     """Someone presses Ctrl+C after the second epoch."""
 
-    def epoch(self, figures: EpochFigures) -> bool:
+    def epoch(self, figures: EpochMetrics) -> bool:
         if figures.epoch == 2:
             raise KeyboardInterrupt
         return True

@@ -21,7 +21,7 @@ from hemo.config.trial import ModelConfig, TrialConfig
 from hemo.curation.card import read_card
 from hemo.errors import ConfigError
 from hemo.training.distributed import Worker
-from hemo.training.reporting import EpochFigures, Reporter
+from hemo.training.reporting import EpochMetrics, Reporter
 from hemo.trials.record import TrialRecord, record_digest
 from hemo.trials.run import run_trial
 from tests.training_sets import Maker
@@ -33,13 +33,13 @@ class Listener:
     def __init__(self) -> None:
         self.seen: list[int] = []
 
-    def epoch(self, figures: EpochFigures) -> bool:
+    def epoch(self, figures: EpochMetrics) -> bool:
         self.seen.append(figures.epoch)
         return True
 
 
-def figures(epoch: int) -> EpochFigures:
-    return EpochFigures(epoch, {"loss": 0.5 / epoch}, {"loss": 0.25, "auroc": 0.75}, 1e-3, 2.0, 100.0)
+def figures(epoch: int) -> EpochMetrics:
+    return EpochMetrics(epoch, {"loss": 0.5 / epoch}, {"loss": 0.25, "auroc": 0.75}, 1e-3, 2.0, 100.0)
 
 
 def tracked_trial(tracking: TrackingConfig, out: Path, training_set: str, trial: TrialConfig, said: list[str]):

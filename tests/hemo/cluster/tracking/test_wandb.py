@@ -15,8 +15,8 @@ from hemo.cluster.tracking.wandb import best_of, model_name, unplaced_weights, w
 from hemo.config.train import TrackingConfig
 from hemo.config.trial import TrialConfig
 from hemo.errors import ConfigError
-from hemo.training.reporting import EpochFigures
-from hemo.trials.record import EpochRecord, TrialRecord, write_record
+from hemo.training.reporting import EpochMetrics
+from hemo.trials.record import EpochMetrics, TrialRecord, write_record
 from hemo.trials.run import checkpoint_folder
 from tests.hemo.cluster.tracking.test_trial_tracker import Listener, run, tracked_trial
 from tests.planted import found_below, needles
@@ -127,7 +127,7 @@ def test_the_same_trial_goes_on_in_the_same_run_and_a_killed_one_is_told_as_fail
     tmp_path: Path, make_training_set: Maker, tiny_trial: TrialConfig
 ) -> None:
     class Killed(Listener):
-        def epoch(self, figures: EpochFigures) -> bool:
+        def epoch(self, figures: EpochMetrics) -> bool:
             if figures.epoch == 2:
                 raise KeyboardInterrupt
             return True
@@ -220,7 +220,7 @@ def test_a_project_has_a_name_that_wandb_takes(project: str) -> None:
 
 
 def record(digest: str, loss: float, **fields) -> TrialRecord:
-    epoch = EpochRecord(
+    epoch = EpochMetrics(
         epoch=1, train={"loss": 1.0}, val={"loss": loss}, learning_rate=0.1, seconds=1.0, images_per_second=1.0
     )
     known = {"digest": digest, "status": "complete", "config": TrialConfig(), "classes": ("any",), "best_epoch": 1}

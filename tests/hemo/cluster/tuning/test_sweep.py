@@ -28,7 +28,7 @@ from hemo.sweeps.grid import grid_trials
 from hemo.training.distributed import Worker
 from hemo.training.reporting import QuietReporter
 from hemo.trials.progress import read_plans
-from hemo.trials.record import EpochRecord, TrialRecord, read_predictions
+from hemo.trials.record import EpochMetrics, TrialRecord, read_predictions
 from hemo.trials.run import run_trial
 
 pytestmark = pytest.mark.usefixtures("ray_cluster")
@@ -293,7 +293,7 @@ def search(**fields):
 
 def record(digest, status="complete", **val):
     fields = {"config": TrialConfig(name=digest), "classes": ("any",), "training_set": "set", "split": "by_patient"}
-    epochs = [EpochRecord(epoch=1, train={}, val=val, learning_rate=0.1, seconds=1.0, images_per_second=1.0)]
+    epochs = [EpochMetrics(epoch=1, train={}, val=val, learning_rate=0.1, seconds=1.0, images_per_second=1.0)]
     fields |= {"epochs": epochs, "best_epoch": 1, "metrics": {"val": {"loss": 0.5, "accuracy": 0.5, "auroc": 0.5}}}
     return TrialRecord(digest=digest, status=status, **fields)
 

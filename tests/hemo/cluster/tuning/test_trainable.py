@@ -10,12 +10,12 @@ from hemo.config.trial import TrialConfig
 from hemo.config.tune import TuneConfig
 from hemo.errors import ConfigError, TrialError
 from hemo.training.data.dataset import TrialData
-from hemo.training.reporting import EpochFigures
+from hemo.training.reporting import EpochMetrics
 from hemo.trials.record import TrialRecord, record_digest, write_record
 
 
 def figures(epoch):
-    return EpochFigures(epoch, {"loss": 0.5}, {"loss": 1 / epoch, "auroc": 0.75}, 1e-4, 1.0, 10.0)
+    return EpochMetrics(epoch, {"loss": 0.5}, {"loss": 1 / epoch, "auroc": 0.75}, 1e-4, 1.0, 10.0)
 
 
 def record(status, epochs):
