@@ -1,23 +1,11 @@
 """One trial: what is trained, how, from which seed. All of it is in the record's digest, but for the name."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Annotated, Any, Literal, Self
+from typing import Any, Literal, Self
 
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
 from hemo.config.types import Config, Location
-
-
-@dataclass(frozen=True)
-class Later:
-    """Marks an option that joined after the first records: at its default it does not enter a digest.
-
-    So a trial without the option keeps its digest, and what is recorded of it is not run again.
-    """
-
-
-LATER = Later()
 
 HEADS: dict[str, dict[str, Any]] = {
     "F-D(8)": {"pooling": "flatten", "hidden_layers": 1, "dense_width": 8},
@@ -40,10 +28,10 @@ class ModelConfig(Config):
         description="`none`, `imagenet`, or a path or URI: of safetensors, a state dict, a record or its checkpoint; a "
         "file of timm's own scales the pixels of three channels as `imagenet` does",
     )
-    head: Annotated[Literal["", "F-D(8)", "F-D(16)-D", "GAP-dropout-sigmoid"], LATER] = Field(
+    head: Literal["", "F-D(8)", "F-D(16)-D", "GAP-dropout-sigmoid"] = Field(
         "", description="a head by its source's name, which sets pooling, hidden_layers and dense_width"
     )
-    side_px: Annotated[NonNegativeInt, LATER] = Field(
+    side_px: NonNegativeInt = Field(
         0,
         description="height and width of the images that the network sees, at most those of the training set's, which "
         "it shrinks on the device, after augmentation; 0: as they are stored",
@@ -91,31 +79,31 @@ class TrainingConfig(Config):
         "frequency; `rsna`: columns weighted [2,1,1,1,1,1]/7; `focal`: well-classified images count less; `dice`: soft "
         "Dice of each image",
     )
-    label_smoothing: Annotated[float, LATER] = Field(
+    label_smoothing: float = Field(
         0.0, ge=0, lt=1, description="share of a label given to all classes alike, while learning only"
     )
-    clip_norm: Annotated[NonNegativeFloat, LATER] = Field(
+    clip_norm: NonNegativeFloat = Field(
         0.0, description="longest gradient of all weights together, longer ones are scaled down; 0: as it is"
     )
-    accumulation: Annotated[PositiveInt, LATER] = Field(
+    accumulation: PositiveInt = Field(
         1,
         description="parts of a batch that go through the model one by one, to save memory; a step sees all of them, "
         "batch normalisation one",
     )
-    freeze_epochs: Annotated[NonNegativeInt, LATER] = Field(
+    freeze_epochs: NonNegativeInt = Field(
         0,
         description="first epochs in which only the head learns; the backbone stays as it started; as many as "
         "`epochs` or more: it never learns (a linear probe)",
     )
-    layer_decay: Annotated[float, LATER] = Field(
+    layer_decay: float = Field(
         1.0, gt=0, le=1, description="learning rate of a stage of the backbone, as a share of that of the next one"
     )
-    ema_decay: Annotated[float, LATER] = Field(
+    ema_decay: float = Field(
         0.0, ge=0, lt=1, description="share of a running average of the weights kept at each step; 0: no average"
     )
     patience: PositiveInt = Field(5, description="epochs without a better validation loss before stopping")
     compile: bool = Field(False, description="torch.compile the model")
-    sync_batch_norm: Annotated[bool, LATER] = Field(
+    sync_batch_norm: bool = Field(
         True,
         description="on GPUs batch normalisation sees the images of all workers; off, and always on CPUs, where torch "
         "cannot, it sees those of its own worker",
@@ -140,23 +128,23 @@ class AugmentConfig(Config):
     rotate_degrees: NonNegativeFloat = Field(0.0, description="uniform in +- this")
     shift_fraction: float = Field(0.0, ge=0, lt=1, description="uniform in +- this share of the side")
     scale_fraction: float = Field(0.0, ge=0, lt=1, description="uniform in 1 +- this")
-    erase: Annotated[float, LATER] = Field(
+    erase: float = Field(
         0.0, ge=0, le=1, description="probability of a rectangle of 2 to 40 % of the image being made black"
     )
-    window_level: Annotated[float, LATER] = Field(
+    window_level: float = Field(
         0.0, ge=0, lt=1, description="window level moved, uniform in +- this share of the width"
     )
-    window_width: Annotated[float, LATER] = Field(0.0, ge=0, lt=1, description="window width uniform in 1 +- this")
-    aspect_fraction: Annotated[float, LATER] = Field(
+    window_width: float = Field(0.0, ge=0, lt=1, description="window width uniform in 1 +- this")
+    aspect_fraction: float = Field(
         0.0,
         ge=0,
         lt=1,
         description="width over height uniform in 1 +- this, for images resized to a square; the area stays",
     )
-    mixup_alpha: Annotated[NonNegativeFloat, LATER] = Field(
+    mixup_alpha: NonNegativeFloat = Field(
         0.0, description="images and labels mixed by shares of Beta(alpha, alpha); 0: off"
     )
-    strength: Annotated[NonNegativeFloat, LATER] = Field(
+    strength: NonNegativeFloat = Field(
         1.0,
         description="one factor for all ranges: rotation, shift, scale, aspect, window level and width; probabilities "
         "stay. 0: none of these changes",
@@ -187,19 +175,5 @@ class TrialConfig(Config):
     seed: NonNegativeInt = Field(0, description="initial weights, order and augmentation")
 
     def deciding(self) -> dict[str, Any]:
-        """Return what decides the result: all but the name."""
+        """Return all that decides the result, which a digest covers: all but the name."""
         return self.model_dump(mode="json", exclude={"name"})
-
-    def digested(self) -> dict[str, Any]:
-        """Return what a digest covers: what decides, without the options marked `LATER` that are at their default."""
-        return _without_later_defaults(self, self.deciding())
-
-
-def _without_later_defaults(config: Config, dumped: dict[str, Any]) -> dict[str, Any]:
-    """Return `dumped`, the JSON content of `config`, without its fields marked `LATER` that are at their default."""
-    kept = {}
-    for name, value in dumped.items():
-        field, here = type(config).model_fields[name], getattr(config, name)
-        if LATER not in field.metadata or here != field.get_default():
-            kept[name] = _without_later_defaults(here, value) if isinstance(here, Config) else value
-    return kept

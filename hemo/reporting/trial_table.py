@@ -28,6 +28,17 @@ SAID_ABOVE = ("task", "target")
 """Settings that a comparison's title tells."""
 DEFAULTS = dict(flattened(TrialConfig().deciding()))
 
+NEUTRAL = (
+    "model.head",
+    "model.side_px",
+    "training.accumulation",
+    "training.freeze_epochs",
+    "training.layer_decay",
+    "training.sync_batch_norm",
+    "augment.strength",
+)
+"""Settings whose default changes nothing, though it is not 0."""
+
 FIGURES: dict[str, Text] = {
     "train loss / acc": lambda row: _loss_and_accuracy(row, "train"),
     "val loss / acc": lambda row: _loss_and_accuracy(row, "val"),
@@ -101,7 +112,7 @@ def _metric(row: Row, split: str, name: str) -> str:
 def same_settings(comparison: Comparison) -> str:
     """Return the settings that no trial changes, as one line, without what is off unless it is turned on."""
     told = (*SAID_ABOVE, *_varying(comparison))
-    values = {key: value for key, value in flattened(comparison.first.config.digested()) if key not in told}
+    values = {key: value for key, value in flattened(comparison.first.config.deciding()) if key not in told}
     return ", ".join(
         f"{setting_name(key)} {setting_text(value)}" for key, value in values.items() if not _is_off(key, value)
     )
@@ -122,8 +133,9 @@ def _varying(comparison: Comparison) -> list[str]:
 
 
 def _is_off(key: str, value: Any) -> bool:
-    """Tell whether a setting is one that is off by default, such as an augmentation, and still is."""
-    return isinstance(value, float | bool) and not value and value == DEFAULTS[key]
+    """Return whether a setting is one that is off by default, such as an augmentation, and still is."""
+    off = key in NEUTRAL or (isinstance(value, float | bool) and not value)
+    return off and value == DEFAULTS[key]
 
 
 def notes(comparison: Comparison) -> list[str]:

@@ -1,42 +1,80 @@
-"""What trials are compared by: their figures by objective, and those that no other trial beats in all of them."""
+"""Objectives of a search: each trial's values, the Pareto front, and the trial that is selected."""
 
 from collections.abc import Sequence
 
-from hemo.config.tune import MINIMISED, Objective
+from hemo.config.tune import MINIMISED, Objective, SearchConfig
+from hemo.errors import HemoError
 from hemo.trials.record import TrialRecord
 
 
-def objective_figures(record: TrialRecord) -> dict[str, float]:
-    """Return objective -> figure of a trial, without those that it has not.
+def objective_values(record: TrialRecord) -> dict[str, float]:
+    """Return objective -> value of a trial, without those that are not defined.
 
-    Validation figures are those a search was told: of the epoch with the lowest validation loss, at threshold 0.5.
+    Validation metrics are those that a search optimises: of the epoch with the lowest validation loss, at threshold 0.5.
     """
-    figures = {f"val_{name}": value for name, value in record.best_epoch_val.items()}
-    return figures if record.latency_ms is None else {**figures, "latency_ms": record.latency_ms}
+    values = {f"val_{name}": value for name, value in record.best_epoch_val.items()}
+    return values if record.latency_ms is None else {**values, "latency_ms": record.latency_ms}
 
 
-def cost(figure: float, objective: Objective) -> float:
-    """Return a figure so that less is better."""
-    return figure if objective in MINIMISED else -figure
+def cost(value: float, objective: Objective) -> float:
+    """Return a value so that less is better."""
+    return value if objective in MINIMISED else -value
 
 
 def pareto_front(records: Sequence[TrialRecord], objectives: Sequence[Objective]) -> list[TrialRecord]:
-    """Return the complete trials that no other beats, in the order given; of one objective, those with the best figure.
+    """Return the complete trials that no other dominates, in the order given; of one objective, those with the best value.
 
-    A trial beats another if it is at least as good in every objective and better in one. Trials that lack an objective
+    A trial dominates another if it is at least as good in every objective and better in one. Trials that lack an objective
     are left out.
     """
     complete = [record for record in records if record.status == "complete"]
-    known = [record for record in complete if set(objectives) <= set(objective_figures(record))]
+    known = [record for record in complete if set(objectives) <= set(objective_values(record))]
     costs = [_costs(record, objectives) for record in known]
-    return [record for record, own in zip(known, costs, strict=True) if not any(_beats(other, own) for other in costs)]
+    return [
+        record for record, own in zip(known, costs, strict=True) if not any(_dominates(other, own) for other in costs)
+    ]
 
 
 def _costs(record: TrialRecord, objectives: Sequence[Objective]) -> list[float]:
-    figures = objective_figures(record)
-    return [cost(figures[objective], objective) for objective in objectives]
+    values = objective_values(record)
+    return [cost(values[objective], objective) for objective in objectives]
 
 
-def _beats(other: Sequence[float], own: Sequence[float]) -> bool:
-    """Tell whether costs are nowhere higher than one's own, and somewhere lower."""
+def _dominates(other: Sequence[float], own: Sequence[float]) -> bool:
+    """Return whether costs are nowhere higher than one's own, and somewhere lower."""
     return list(other) != list(own) and all(theirs <= mine for theirs, mine in zip(other, own, strict=True))
+
+
+def selected_record(records: Sequence[TrialRecord], search: SearchConfig) -> TrialRecord:
+    """Return the complete trial that a search selects, marked as selected; of equal ones the first.
+
+    It is the one with the best `metric`; of several objectives, the best on the Pareto front.
+
+    Raises:
+        HemoError: If no complete trial has these values.
+    """
+    front = pareto_front(records, search.optimised)
+    if not front:
+        wanted = " and ".join(search.optimised)
+        raise HemoError(f"no complete trial has {wanted}: none can be selected; search on val_loss")
+    best = min(front, key=lambda record: cost(objective_values(record)[search.metric], search.metric))
+    return best.model_copy(update={"selected_by": selection_rule(search), "selected_among": len(records)})
+
+
+def selection_rule(search: SearchConfig) -> str:
+    """Return what a search selects by: `val_loss`, or `val_auroc on the Pareto front of val_auroc, latency_ms`."""
+    front = f" on the Pareto front of {', '.join(search.objectives)}" if search.objectives else ""
+    return search.metric + front
+
+
+def front_lines(records: Sequence[TrialRecord], search: SearchConfig) -> list[str]:
+    """Return a heading and a line for each trial on the Pareto front; nothing for a single objective."""
+    if not search.objectives:
+        return []
+    front = pareto_front(records, search.objectives)
+    lines = [f"Pareto front of {', '.join(search.objectives)}: {len(front)} of {len(records)} trials"]
+    for record in front:
+        values = objective_values(record)
+        shown = ", ".join(f"{objective} {values[objective]:.4g}" for objective in search.objectives)
+        lines.append(f"  {record.config.name}: {shown}")
+    return lines

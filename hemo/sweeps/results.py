@@ -100,9 +100,9 @@ def searches_among(records: Sequence[TrialRecord], plans: Sequence[SweepPlan]) -
 def _of_plan(plan: SweepPlan, records: Sequence[TrialRecord]) -> SearchedTrials:
     digests = {trial.digest for trial in plan.trials}
     mine = [record for record in records if record.digest in digests]
-    if not plan.chosen:
+    if not plan.selected:
         return SearchedTrials(tuple(mine), _last_chosen(mine), plan)
-    chosen = [record for record in mine if record.digest == plan.chosen]
+    chosen = [record for record in mine if record.digest == plan.selected]
     return SearchedTrials(tuple(mine), chosen[0] if chosen else None, plan)
 
 

@@ -9,7 +9,8 @@ from matplotlib.patches import Rectangle
 
 from hemo.reporting.comparison import Comparison
 from hemo.reporting.figures.style import BLUE, drawing, short, svg
-from hemo.trials.record import Matrix, title_of
+from hemo.training.results import ConfusionMatrix
+from hemo.trials.record import title_of
 
 DARKEST = 0.55
 """Opacity of a cell that holds its whole row: text stays readable on it, on light and dark pages."""
@@ -40,7 +41,7 @@ def confusion_matrices(comparison: Comparison) -> str | None:
     return _small([(title_of(record), record.confusion["test"][0]) for record in records])
 
 
-def _small(matrices: Sequence[tuple[str, Matrix]]) -> str:
+def _small(matrices: Sequence[tuple[str, ConfusionMatrix]]) -> str:
     across = min(PANELS_A_ROW, len(matrices))
     down = math.ceil(len(matrices) / across)
     with drawing(2.7 * max(across, 2), 2.5 * down) as figure:
@@ -55,7 +56,7 @@ def _small(matrices: Sequence[tuple[str, Matrix]]) -> str:
         return svg(figure)
 
 
-def _large(name: str, matrix: Matrix, classes: Sequence[str]) -> str:
+def _large(name: str, matrix: ConfusionMatrix, classes: Sequence[str]) -> str:
     side = min(9.0, 2.5 + 0.45 * len(classes))
     with drawing(side, side) as figure:
         panel = figure.subplots()
@@ -67,7 +68,7 @@ def _large(name: str, matrix: Matrix, classes: Sequence[str]) -> str:
         return svg(figure)
 
 
-def _draw(panel: Axes, matrix: Matrix, classes: Sequence[str]) -> None:
+def _draw(panel: Axes, matrix: ConfusionMatrix, classes: Sequence[str]) -> None:
     """Draw the cells that are not empty, first class at the upper left."""
     for row, counts in enumerate(matrix):
         whole = sum(counts)

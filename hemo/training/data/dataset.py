@@ -136,7 +136,7 @@ class Examples:
     source: ImageSet
     rows: NDArray[np.intp]  # (examples,) into the source's arrays
     labels: NDArray[np.uint8]  # (examples, classes of the task): 0 or 1; multi_class: exactly one 1 a row
-    left_out: int  # rows without a label of the task
+    unlabelled: int  # rows without a label of the task
 
     def __len__(self) -> int:
         """Return the number of examples."""

@@ -3,7 +3,7 @@
 import pytest
 
 from hemo.config.trial import TrialConfig
-from hemo.sweeps.objectives import cost, objective_figures, pareto_front
+from hemo.sweeps.objectives import cost, objective_values, pareto_front
 from hemo.trials.record import EpochMetrics, TrialRecord
 
 
@@ -27,9 +27,9 @@ def test_less_loss_and_more_accuracy_cost_less():
 
 def test_figures_by_objective():
     plain = record("a", loss=0.5, auroc=0.75)
-    assert objective_figures(plain) == {"val_loss": 0.5, "val_auroc": 0.75}
+    assert objective_values(plain) == {"val_loss": 0.5, "val_auroc": 0.75}
     timed = plain.model_copy(update={"latency_ms": 4.5})
-    assert objective_figures(timed) == {"val_loss": 0.5, "val_auroc": 0.75, "latency_ms": 4.5}
+    assert objective_values(timed) == {"val_loss": 0.5, "val_auroc": 0.75, "latency_ms": 4.5}
 
 
 @pytest.mark.parametrize(

@@ -195,5 +195,5 @@ def test_a_choice_is_noted_in_the_plan_of_its_search(make_record, tmp_path):
     for name in ("a", "b"):
         write_sweep(folder, name, [record], space=RATES, metric="val_loss")
     write_choice(folder, "b", record.digest)
-    assert {plan.name: plan.chosen for plan in read_plans(folder)} == {"a": "", "b": record.digest}
+    assert {plan.name: plan.selected for plan in read_plans(folder)} == {"a": "", "b": record.digest}
     assert read_plans(folder)[1].space == RATES

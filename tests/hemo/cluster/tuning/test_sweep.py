@@ -85,7 +85,7 @@ def test_a_search_prunes_reads_test_once_and_goes_on_from_its_study(make_trainin
     assert (best.selected_by, best.selected_among) == ("val_loss", 3)
     assert set(best.confusion) == set(best.by_pixel_format) == {"train", "val", "test"}
     (plan,) = read_plans(config.out)
-    assert (plan.chosen, plan.metric, plan.space) == (best.digest, "val_loss", config.search.space)
+    assert (plan.selected, plan.metric, plan.space) == (best.digest, "val_loss", config.search.space)
     assert {trial.digest for trial in plan.trials} == {record.digest for record in records}
     more = tune_models(config.model_copy(update={"search": config.search.model_copy(update={"trials": 4})}))
     assert [record.digest for record in more[:3]] == [record.digest for record in records]
@@ -139,7 +139,7 @@ def test_more_trials_than_cores_share_one_copy_of_the_set(make_training_set, tmp
     assert [(record.config.seed, record.status) for record in records] == [(seed, "complete") for seed in range(5)]
     assert [told[0] for told in loads] == [config.training_set]
     (plan,) = read_plans(config.out)
-    assert (plan.kind, plan.count, plan.at_once) == ("grid", 5, 2)
+    assert (plan.kind, plan.count, plan.concurrent) == ("grid", 5, 2)
     assert [trial.digest for trial in plan.trials] == [record.digest for record in records]
     assert not list((tmp_path / "records").glob("*/progress.json"))
 

@@ -81,7 +81,7 @@ def test_binary_takes_the_target_and_leaves_out_rows_that_lack_it(make_training_
     assert splits.classes == ("sdh",)
     assert splits.train.rows[:3].tolist() == [3, 4, 5]
     assert splits.train.labels[:3].tolist() == [[1], [0], [1]]
-    assert (len(splits.train), splits.train.left_out) == (45, 3)
+    assert (len(splits.train), splits.train.unlabelled) == (45, 3)
 
 
 def test_multi_label_takes_all_classes(make_training_set: Callable[..., str]) -> None:
