@@ -11,7 +11,7 @@ import ray
 
 from hemo.cluster.ray_data import data_context, set_up_decoding
 from hemo.cluster.session import progress_bar, say
-from hemo.config.phantom import PhantomConfig
+from hemo.config.convert import PhantomConfig
 from hemo.digest import differences, digest_of
 from hemo.errors import OutputError
 from hemo.storage import (

@@ -2,8 +2,8 @@ from pathlib import Path
 
 import pytest
 
+from hemo.config.convert import PhantomConfig
 from hemo.config.load import load_config
-from hemo.config.phantom import PhantomConfig
 from ray_jobs.phantom import main
 
 

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from hemo.cluster.phantom import make_phantom
-from hemo.config.phantom import PhantomConfig
+from hemo.config.convert import PhantomConfig
 from hemo.corpus.labels import parse_labels
 from hemo.errors import HemoError, OutputError
 from hemo.synthetic.plan import plan_corpus
