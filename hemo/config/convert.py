@@ -181,7 +181,7 @@ class PlanConfig(ConvertConfig):
     )
 
 
-MIN_SLICES_WITH_TRAPS = 20
+MIN_SLICES_WITH_FAULTS = 20
 """Enough for two patients and each fault, with fewer unreadable files than `max_reject_fraction` of `convert`."""
 
 
@@ -190,7 +190,7 @@ class PhantomConfig(Config):
 
     GROUPS: ClassVar[Groups] = {
         "output": ("out",),
-        "images": ("slices", "seed", "positive_fraction", "traps", "spoiled_fraction"),
+        "images": ("slices", "seed", "positive_fraction", "faults", "corrupted_fraction"),
         "resources": ("cluster",),
     }
 
@@ -203,22 +203,22 @@ class PhantomConfig(Config):
         le=0.6,
         description="fraction of slices with a hemorrhage (0.14 in RSNA 2019); slices at base and vertex have none",
     )
-    traps: bool = Field(
+    faults: bool = Field(
         True,
-        description="include the real corpus's faults: broken intercepts, truncated and constant files, "
-        "duplicate labels, ...",
+        description="include the known faults of RSNA 2019: wrong intercepts, truncated and constant files, duplicate "
+        "labels, ...",
     )
-    spoiled_fraction: float = Field(
+    corrupted_fraction: float = Field(
         0,
         ge=0,
         le=0.5,
-        description="share of slices, beyond the traps, whose pixels are lost to a constant or to noise while their "
-        "label stays: what cleaning is there to leave out",
+        description="fraction of slices, besides the known faults, whose pixels are replaced by a constant or noise "
+        "while their label stays, to measure the effect of leaving such slices out",
     )
     cluster: ClusterConfig = ClusterConfig()
 
     @model_validator(mode="after")
-    def _has_room_for_traps(self) -> Self:
-        if self.traps and self.slices < MIN_SLICES_WITH_TRAPS:
-            raise ValueError(f"traps need --slices {MIN_SLICES_WITH_TRAPS} or more; or give --traps false")
+    def _has_enough_slices_for_faults(self) -> Self:
+        if self.faults and self.slices < MIN_SLICES_WITH_FAULTS:
+            raise ValueError(f"faults need --slices {MIN_SLICES_WITH_FAULTS} or more; or give --faults false")
         return self

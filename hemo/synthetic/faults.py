@@ -21,14 +21,14 @@ NOISE_FROM_ROW = 332
 CONSTANT_HU = -1000
 
 
-def spoil_pixels(hu: NDArray[np.int16], fault: Fault | None, rng: np.random.Generator) -> NDArray[np.int16]:
+def corrupt_pixels(hu: NDArray[np.int16], fault: Fault | None, rng: np.random.Generator) -> NDArray[np.int16]:
     """Return the slice in HU, int16 (512, 512), as a detector's fault leaves it; the same where there is none."""
     if fault == "constant":
         return np.full_like(hu, CONSTANT_HU)
     if fault == "noise":
-        spoilt = hu.copy()
-        spoilt[NOISE_FROM_ROW:] = rng.integers(-1000, 3000, spoilt[NOISE_FROM_ROW:].shape)
-        return spoilt
+        corrupted = hu.copy()
+        corrupted[NOISE_FROM_ROW:] = rng.integers(-1000, 3000, corrupted[NOISE_FROM_ROW:].shape)
+        return corrupted
     return hu
 
 

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from hemo.synthetic.anatomy import cut, paint_anatomy
 from hemo.synthetic.dicom_file import capture_file, ct_file
-from hemo.synthetic.faults import photograph, spoil_pixels, truncate
+from hemo.synthetic.faults import corrupt_pixels, photograph, truncate
 from hemo.synthetic.hemorrhage import SUBTYPES, Subtype, paint_hemorrhage
 from hemo.synthetic.plan import Scene, SlicePlan
 from hemo.synthetic.scanner import paint_holder, scan
@@ -33,7 +33,7 @@ def make_slice_file(plan: SlicePlan) -> SliceFile:
     rng = np.random.default_rng([*plan.scene.noise_seed, 1])
     if plan.fault == "photographed":
         return SliceFile(plan.identity.image, capture_file(photograph(hu, rng), plan.identity), subtypes)
-    data = ct_file(spoil_pixels(hu, plan.fault, rng), plan.identity, plan.scene.scanner.pixel_format)
+    data = ct_file(corrupt_pixels(hu, plan.fault, rng), plan.identity, plan.scene.scanner.pixel_format)
     if plan.fault == "truncated":
         data = truncate(data, pixel_bytes=hu.nbytes)
     return SliceFile(plan.identity.image, data, subtypes)

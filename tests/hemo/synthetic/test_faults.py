@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from hemo.synthetic.faults import CONSTANT_HU, NOISE_FROM_ROW, photograph, spoil_pixels, truncate
+from hemo.synthetic.faults import CONSTANT_HU, NOISE_FROM_ROW, corrupt_pixels, photograph, truncate
 
 HU = np.full((512, 512), 40, np.int16)
 
@@ -11,17 +11,17 @@ def rng():
 
 
 def test_no_fault_changes_nothing():
-    np.testing.assert_array_equal(spoil_pixels(HU, None, rng()), HU)
+    np.testing.assert_array_equal(corrupt_pixels(HU, None, rng()), HU)
 
 
 def test_a_constant_slice_has_one_value():
-    assert set(np.unique(spoil_pixels(HU, "constant", rng()))) == {CONSTANT_HU}
+    assert set(np.unique(corrupt_pixels(HU, "constant", rng()))) == {CONSTANT_HU}
 
 
 def test_noise_begins_at_its_row():
-    spoilt = spoil_pixels(HU, "noise", rng())
-    assert (spoilt[:NOISE_FROM_ROW] == 40).all()
-    assert spoilt[NOISE_FROM_ROW:].std() == pytest.approx(4000 / 12**0.5, rel=0.05)  # uniform from -1000 to 3000
+    corrupted = corrupt_pixels(HU, "noise", rng())
+    assert (corrupted[:NOISE_FROM_ROW] == 40).all()
+    assert corrupted[NOISE_FROM_ROW:].std() == pytest.approx(4000 / 12**0.5, rel=0.05)  # uniform from -1000 to 3000
     assert (HU == 40).all()
 
 

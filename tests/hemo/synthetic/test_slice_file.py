@@ -17,7 +17,7 @@ from hemo.synthetic.slice_file import label_rows, label_table, make_slice_file, 
 
 @pytest.fixture(scope="module")
 def plans():
-    return plan_corpus(slices=60, seed=0, positive_fraction=0.4, traps=True)
+    return plan_corpus(slices=60, seed=0, positive_fraction=0.4, faults=True)
 
 
 def with_fault(plans, fault):
@@ -33,9 +33,9 @@ def read(plan):
 
 def test_a_spoiled_slice_shows_no_blood_and_says_there_is(plans):
     sound = next(plan for plan in plans if plan.scene.lesions and not plan.fault)
-    spoiled = replace(sound, fault="constant")
-    assert make_slice_file(spoiled).subtypes == make_slice_file(sound).subtypes != ()
-    assert len(np.unique(read(spoiled).pixel_array[100:400, 100:400])) == 1
+    corrupted = replace(sound, fault="constant")
+    assert make_slice_file(corrupted).subtypes == make_slice_file(sound).subtypes != ()
+    assert len(np.unique(read(corrupted).pixel_array[100:400, 100:400])) == 1
 
 
 def test_six_rows_an_image_in_the_corpus_s_order():
@@ -63,7 +63,7 @@ def test_the_table_is_sorted_and_repeats_some_images(plans):
 
 
 def test_the_same_plan_gives_the_same_bytes(plans):
-    again = plan_corpus(slices=60, seed=0, positive_fraction=0.4, traps=True)
+    again = plan_corpus(slices=60, seed=0, positive_fraction=0.4, faults=True)
     for index in (0, 17):
         assert make_slice_file(plans[index]) == make_slice_file(again[index])
 
@@ -107,7 +107,7 @@ def test_all_formats_have_files_of_about_the_same_size(plans):
 
 @pytest.fixture(scope="module")
 def scenes():
-    plans = plan_corpus(slices=120, seed=3, positive_fraction=0.5, traps=False)
+    plans = plan_corpus(slices=120, seed=3, positive_fraction=0.5, faults=False)
     return [plan.scene for plan in plans if plan.scene.lesions][::8]
 
 
