@@ -12,8 +12,7 @@ from hemo.errors import SliceError
 from hemo.imaging.dicom.elements import Elements, read_elements
 from hemo.imaging.dicom.header import CtHeader, position_of_frame, read_header, rescale_of_frame
 from hemo.imaging.dicom.pixel_data import stored_frames
-from hemo.imaging.flags import FLAGS
-from hemo.imaging.image import Image, Reject
+from hemo.imaging.image import FLAGS, Image, Reject
 from hemo.imaging.settings import ImageSettings
 from hemo.imaging.slice_image import render_picture, render_slice
 from hemo.pseudonym import Pseudonymiser

@@ -15,8 +15,7 @@ from pydicom.uid import (
 from hemo.imaging.dicom import elements
 from hemo.imaging.dicom.read import images_of_dicom, quiet_pydicom
 from hemo.imaging.image import Image, Reject
-from hemo.imaging.settings import ImageSettings
-from hemo.imaging.windows import resolve_windows
+from hemo.imaging.settings import ImageSettings, resolve_windows
 from hemo.pseudonym import Pseudonymiser, pseudonymiser
 from tests.dicom_files import dicom_bytes, head_file, head_hu
 from tests.encoded_files import jpeg_lossless, with_codestreams
