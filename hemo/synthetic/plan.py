@@ -5,15 +5,20 @@ import math
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from typing import Literal, get_args
 
 import numpy as np
 
-from hemo.synthetic.dicom_file import Identity
-from hemo.synthetic.faults import FAULTS, SPOILING, Fault
+from hemo.synthetic.anatomy import HEIGHT_MM, Head, draw_head
 from hemo.synthetic.geometry import Pose
-from hemo.synthetic.head import HEIGHT_MM, Head, draw_head
 from hemo.synthetic.hemorrhage import LEVELS, SUBTYPES, Lesion, Subtype, draw_lesion
-from hemo.synthetic.scanner import FORMATS, WRAPPED_FORMAT, PixelFormat, Scanner, draw_scanner
+from hemo.synthetic.scanner import FORMATS, WRAPPED_FORMAT, Identity, PixelFormat, Scanner, draw_scanner
+
+Fault = Literal["truncated", "constant", "noise", "photographed"]
+FAULTS: tuple[Fault, ...] = get_args(Fault)
+
+CORRUPTING: tuple[Fault, ...] = ("constant", "noise")
+"""Those that leave a file which can be read and shows little or nothing."""
 
 STUDY_SLICES = (8, 13)
 SECOND_STUDY_SHARE = 0.15
@@ -203,7 +208,7 @@ def _corrupt(rng: np.random.Generator, plans: tuple[SlicePlan, ...], fraction: f
     shown = Counter(plan.scene.noise_seed for plan in plans)
     sound = [at for at, plan in enumerate(plans) if plan.fault is None and shown[plan.scene.noise_seed] == 1]
     drawn = rng.permutation(sound)[: round(fraction * len(plans))]
-    faults = dict(zip(drawn.tolist(), itertools.cycle(SPOILING), strict=False))
+    faults = dict(zip(drawn.tolist(), itertools.cycle(CORRUPTING), strict=False))
     return tuple(replace(plan, fault=faults.get(index, plan.fault)) for index, plan in enumerate(plans))
 
 

@@ -3,9 +3,8 @@ from collections import Counter, defaultdict
 import numpy as np
 import pytest
 
-from hemo.synthetic.faults import FAULTS, SPOILING
 from hemo.synthetic.hemorrhage import SUBTYPES
-from hemo.synthetic.plan import TWICE_LABELLED, plan_corpus
+from hemo.synthetic.plan import CORRUPTING, FAULTS, TWICE_LABELLED, plan_corpus
 from hemo.synthetic.scanner import FORMATS, WRAPPED_FORMAT
 
 
@@ -53,11 +52,11 @@ def test_without_traps_there_are_none():
 
 
 @pytest.mark.parametrize("faults", [True, False])
-def test_a_share_of_the_sound_slices_is_spoiled_and_keeps_its_blood(faults):
+def test_a_fraction_of_the_sound_slices_is_corrupted_and_keeps_its_blood(faults):
     sound = planned(faults=faults)
     corrupted = plan_corpus(slices=600, seed=0, positive_fraction=0.4, faults=faults, corrupted_fraction=0.1)
     changed = [(before, after) for before, after in zip(sound, corrupted, strict=True) if before.fault != after.fault]
-    assert Counter(after.fault for _, after in changed) == dict.fromkeys(SPOILING, 30)
+    assert Counter(after.fault for _, after in changed) == dict.fromkeys(CORRUPTING, 30)
     assert not any(before.fault for before, _ in changed)
     drawn = Counter(plan.scene.noise_seed for plan in sound)
     assert all(drawn[before.scene.noise_seed] == 1 for before, _ in changed)  # twins stay alike
