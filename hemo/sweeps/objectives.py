@@ -10,7 +10,7 @@ from hemo.trials.record import TrialRecord
 def objective_values(record: TrialRecord) -> dict[str, float]:
     """Return objective -> value of a trial, without those that are not defined.
 
-    Validation metrics are those that a search optimises: of the epoch with the lowest validation loss, at threshold 0.5.
+    Validation metrics are those that a search optimises: of the epoch with the lowest validation loss, threshold 0.5.
     """
     values = {f"val_{name}": value for name, value in record.best_epoch_val.items()}
     return values if record.latency_ms is None else {**values, "latency_ms": record.latency_ms}
@@ -22,10 +22,10 @@ def cost(value: float, objective: Objective) -> float:
 
 
 def pareto_front(records: Sequence[TrialRecord], objectives: Sequence[Objective]) -> list[TrialRecord]:
-    """Return the complete trials that no other dominates, in the order given; of one objective, those with the best value.
+    """Return the complete trials that no other dominates, in order; of one objective, those with the best value.
 
-    A trial dominates another if it is at least as good in every objective and better in one. Trials that lack an objective
-    are left out.
+    A trial dominates another if it is at least as good in every objective and better in one. Trials that lack an
+    objective are left out.
     """
     complete = [record for record in records if record.status == "complete"]
     known = [record for record in complete if set(objectives) <= set(objective_values(record))]

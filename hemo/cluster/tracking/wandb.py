@@ -11,8 +11,12 @@ import wandb
 from wandb.errors import AuthenticationError
 from wandb.sdk.lib import wbauth
 
+<<<<<<< HEAD
 from hemo.config.train import TrackingConfig
 from hemo.console import print_line
+=======
+from hemo.config.tune import TrackingConfig
+>>>>>>> main
 from hemo.curation.card import TrainingSetCard
 from hemo.errors import ConfigError
 from hemo.inference.export import to_onnx
@@ -157,8 +161,8 @@ def check_wandb() -> None:
             wbauth.AuthApiKey(host=_server(), api_key=key)
     except AuthenticationError as error:
         raise ConfigError(
-            f"tracking.backend: W&B's key (WANDB_API_KEY or ~/.netrc) is malformed: {str(error).rstrip('.')}; set the one "
-            "that wandb.ai/authorize shows, or WANDB_MODE=offline"
+            f"tracking.backend: W&B's key (WANDB_API_KEY or ~/.netrc) is malformed: {str(error).rstrip('.')}; set the "
+            "one that wandb.ai/authorize shows, or WANDB_MODE=offline"
         ) from error
     if mode == "offline":
         print_line("tracking: W&B, offline; `wandb sync` sends the runs later")

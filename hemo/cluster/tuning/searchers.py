@@ -192,8 +192,8 @@ class StudySearcher(Searcher):
     def suggest(self, trial_id: str) -> Any:
         """Return the next point for Tune; `FINISHED` once the time is over.
 
-        None: not now. A point that is running already is held until that has ended, since two trials in one folder would
-        overwrite each other; then its record is found.
+        None: not now. A point that is running already is held until that has ended, since two trials in one folder
+        would overwrite each other; then its record is found.
         """
         if self._limit.is_over():
             return Searcher.FINISHED

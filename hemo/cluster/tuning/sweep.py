@@ -1,4 +1,4 @@
-"""The `tune` job: a grid or a search by Ray Tune, a record a trial; test is read once for the trial a search selects."""
+"""The `tune` job: a grid or a search by Ray Tune, a record a trial; test is read for the selected trial alone."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -62,8 +62,8 @@ TUNE_SETTINGS = {
 def tune_models(config: TuneConfig) -> list[TrialRecord]:
     """Run every trial of a grid or a search that has no finished record, and return the records of all.
 
-    A trial that fails is recorded too, and the others go on. In a search, test is read for the selected trial alone. Ray
-    is connected to only where there is something to run, after all checks.
+    A trial that fails is recorded too, and the others go on. In a search, test is read for the selected trial alone.
+    Ray is connected to only where there is something to run, after all checks.
 
     Args:
         config: Training set, where records go, and a grid or a search.
