@@ -5,12 +5,8 @@ from typing import Any
 
 import ray
 
-<<<<<<< HEAD
-from hemo.config.train import Feed
-from hemo.console import print_line
-=======
 from hemo.config.tune import Feed
->>>>>>> main
+from hemo.console import print_line
 from hemo.curation.card import TrainingSetCard, read_card
 from hemo.errors import HemoError, UserError
 from hemo.storage import size_text

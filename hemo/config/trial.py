@@ -7,7 +7,6 @@ from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, Pos
 
 from hemo.config.types import Config, Groups, Location
 
-
 HEADS: dict[str, dict[str, Any]] = {
     "F-D(8)": {"pooling": "flatten", "hidden_layers": 1, "dense_width": 8},
     "F-D(16)-D": {"pooling": "flatten", "hidden_layers": 1, "dense_width": 16},

@@ -7,15 +7,9 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from hemo.cluster.tracking.tensorboard import TensorBoardTracker
-<<<<<<< HEAD
 from hemo.cluster.tracking.wandb import WandbTracker, check_wandb
-from hemo.config.train import TrackingConfig
-from hemo.console import print_line
-=======
-from hemo.cluster.tracking.wandb import WandbTracker, check_wandb, unplaced_weights
-from hemo.config.trial import TrialConfig
 from hemo.config.tune import TrackingConfig
->>>>>>> main
+from hemo.console import print_line
 from hemo.curation.card import TrainingSetCard
 from hemo.errors import ConfigError
 from hemo.storage import is_local

@@ -11,12 +11,8 @@ import wandb
 from wandb.errors import AuthenticationError
 from wandb.sdk.lib import wbauth
 
-<<<<<<< HEAD
-from hemo.config.train import TrackingConfig
-from hemo.console import print_line
-=======
 from hemo.config.tune import TrackingConfig
->>>>>>> main
+from hemo.console import print_line
 from hemo.curation.card import TrainingSetCard
 from hemo.errors import ConfigError
 from hemo.inference.export import to_onnx

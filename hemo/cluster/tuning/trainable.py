@@ -9,15 +9,9 @@ from typing import Any
 from ray import tune
 
 from hemo.cluster.feed import SharedTrainingSet, get_training_set
-<<<<<<< HEAD
 from hemo.cluster.ray_train import train_in_workers
 from hemo.cluster.tracking.trial_tracker import TrackedTrial, tracked
 from hemo.cluster.tuning.searchers import key_of
-from hemo.config.train import TrainConfig
-=======
-from hemo.cluster.ray_train import train_model
-from hemo.cluster.tracking.trial_tracker import TrackedTrial, track_trial
->>>>>>> main
 from hemo.config.trial import TrialConfig
 from hemo.config.tune import TrainConfig, TuneConfig
 from hemo.errors import HemoError, UserError
