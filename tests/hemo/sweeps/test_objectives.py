@@ -15,7 +15,7 @@ def record(digest, status="complete", **val):
     return TrialRecord(
         digest=digest,
         status=status,
-        config=TrialConfig(),
+        config=TrialConfig(name=digest),
         classes=("any",),
         training_set="set",
         split="by_patient",

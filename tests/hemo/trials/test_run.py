@@ -1,7 +1,7 @@
 """One trial from config to record."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
@@ -244,8 +244,9 @@ def test_with_others_only_a_trials_own_failure_is_final(
         second = Worker(rank=1, count=2, device="cuda")
         return run_to_record(tiny_trial, folder, tmp_path, worker=second)
 
-    def throw(error: Exception) -> None:
+    def throw(error: Exception) -> Iterator[EpochMetrics]:
         raise error
+        yield
 
     folder = make_training_set()
     with pytest.raises(RuntimeError, match="Connection closed by peer"):
