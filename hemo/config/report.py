@@ -17,9 +17,12 @@ BY_CLASS = (
     "average_precision",
     "calibration_error",
 )
-"""Figures of one class; those of several classes are their means."""
+"""Metrics of one class; those of several classes are their means."""
 
 METRICS = ("loss", "log_loss", *BY_CLASS)
+
+CALIBRATION_BINS = 15
+"""Bins of equal width behind the expected calibration error, as in Guo et al. 2017, arXiv:1706.04599."""
 
 Published = Literal["chest_xray_backbones", "chest_xray_resnet50", "head_ct"]
 """Published tables; each is a file in `hemo/reporting/published`."""
