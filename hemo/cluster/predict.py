@@ -28,10 +28,9 @@ from hemo.models.checkpoint import CheckpointCard, read_checkpoint_card
 from hemo.models.weight_files import find_checkpoint
 from hemo.shards.card import read_card
 from hemo.shards.convert_unit import UnitTask, unit_rows
-from hemo.shards.footer import ShardReject
 from hemo.shards.manifest import Manifest, Unit, read_manifest, update_manifest
 from hemo.shards.reader import CONVERT_AGAIN, checked_parquet, images_of
-from hemo.shards.schema import REJECT_SCHEMA
+from hemo.shards.schema import REJECT_SCHEMA, ShardReject
 from hemo.shards.writer import write_table
 from hemo.storage import exists, join, read_json, require_writable, write_bytes, write_json
 

@@ -5,15 +5,20 @@ import math
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from typing import Literal, get_args
 
 import numpy as np
 
-from hemo.synthetic.dicom_file import Identity
-from hemo.synthetic.faults import FAULTS, SPOILING, Fault
+from hemo.synthetic.anatomy import HEIGHT_MM, Head, draw_head
 from hemo.synthetic.geometry import Pose
-from hemo.synthetic.head import HEIGHT_MM, Head, draw_head
 from hemo.synthetic.hemorrhage import LEVELS, SUBTYPES, Lesion, Subtype, draw_lesion
-from hemo.synthetic.scanner import FORMATS, WRAPPED_FORMAT, PixelFormat, Scanner, draw_scanner
+from hemo.synthetic.scanner import FORMATS, WRAPPED_FORMAT, Identity, PixelFormat, Scanner, draw_scanner
+
+Fault = Literal["truncated", "constant", "noise", "photographed"]
+FAULTS: tuple[Fault, ...] = get_args(Fault)
+
+SPOILING: tuple[Fault, ...] = ("constant", "noise")
+"""Those that leave a file which can be read and shows little or nothing."""
 
 STUDY_SLICES = (8, 13)
 SECOND_STUDY_SHARE = 0.15

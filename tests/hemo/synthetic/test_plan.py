@@ -3,9 +3,8 @@ from collections import Counter, defaultdict
 import numpy as np
 import pytest
 
-from hemo.synthetic.faults import FAULTS, SPOILING
 from hemo.synthetic.hemorrhage import SUBTYPES
-from hemo.synthetic.plan import TWICE_LABELLED, plan_corpus
+from hemo.synthetic.plan import FAULTS, SPOILING, TWICE_LABELLED, plan_corpus
 from hemo.synthetic.scanner import FORMATS, WRAPPED_FORMAT
 
 
