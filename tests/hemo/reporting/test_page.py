@@ -74,7 +74,7 @@ def words(figure):
 
 @pytest.fixture
 def of_classes(make_record, tmp_path):
-    """Return a function that writes a trial of several classes; the last one has two false negatives in forty images."""
+    """Return a function that writes a trial of several classes, with two FN of the last one in forty images."""
 
     def make(task, classes):
         labels = np.eye(len(classes), dtype=np.uint8)[np.arange(40) % len(classes)]
