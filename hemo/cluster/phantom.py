@@ -11,7 +11,7 @@ import ray
 
 from hemo.cluster.ray_data import data_context, set_up_decoding
 from hemo.cluster.session import progress_bar, say
-from hemo.config.phantom import PhantomConfig
+from hemo.config.convert import PhantomConfig
 from hemo.digest import differences, digest_of
 from hemo.errors import OutputError
 from hemo.output_lock import output_lock
@@ -49,8 +49,8 @@ def make_phantom(config: PhantomConfig) -> str:
         slices=config.slices,
         seed=config.seed,
         positive_fraction=config.positive_fraction,
-        traps=config.traps,
-        spoiled_fraction=config.spoiled_fraction,
+        faults=config.faults,
+        corrupted_fraction=config.corrupted_fraction,
     )
     images = join(config.out, IMAGES)
     with output_lock(config.out):
@@ -63,9 +63,8 @@ def make_phantom(config: PhantomConfig) -> str:
 
 
 def _deciding(config: PhantomConfig) -> dict[str, Any]:
-    """Return what decides the bytes; of spoiled slices nothing where there are none: older cards say nothing."""
-    unsaid = {"out", "cluster"} if config.spoiled_fraction else {"out", "cluster", "spoiled_fraction"}
-    return {"version": VERSION, **config.model_dump(mode="json", exclude=unsaid)}
+    """Return what the bytes of the corpus depend on."""
+    return {"version": VERSION, **config.model_dump(mode="json", exclude={"out", "cluster"})}
 
 
 def _is_complete(out: str, deciding: dict[str, Any]) -> bool:

@@ -34,10 +34,9 @@ from hemo.models.weight_files import find_checkpoint
 from hemo.output_lock import output_lock
 from hemo.shards.card import read_card
 from hemo.shards.convert_unit import UnitTask, unit_rows
-from hemo.shards.footer import ShardReject
 from hemo.shards.manifest import Manifest, Unit, read_manifest, update_manifest
 from hemo.shards.reader import CONVERT_AGAIN, checked_parquet, images_of
-from hemo.shards.schema import IMAGE, REJECT_SCHEMA, ROWS_PER_GROUP
+from hemo.shards.schema import IMAGE, REJECT_SCHEMA, ROWS_PER_GROUP, ShardReject
 from hemo.shards.writer import write_table
 from hemo.storage import exists, join, read_json, write_bytes, write_json
 

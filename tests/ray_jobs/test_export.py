@@ -1,4 +1,4 @@
-"""The door of `export`."""
+"""The entry point of `export`."""
 
 import json
 from collections.abc import Callable

@@ -19,11 +19,10 @@ from hemo.imaging.image import MENDED_UNSEEN
 from hemo.imaging.settings import ImageSettings, image_settings
 from hemo.output_lock import output_lock
 from hemo.pseudonym import Pseudonymiser, pseudonymiser
-from hemo.shards.card import read_card
+from hemo.shards.card import read_card, write_derived
 from hemo.shards.convert_unit import UnitTask
-from hemo.shards.footer import ShardFooter, read_footer, unit_digest
-from hemo.shards.index import write_derived
-from hemo.shards.manifest import Unit, read_manifest, shard_path, update_manifest, write_manifest
+from hemo.shards.manifest import Unit, read_manifest, shard_path, unit_digest, update_manifest, write_manifest
+from hemo.shards.schema import ShardFooter, read_footer
 from hemo.storage import exists, join, list_files, read_bytes, remove
 
 MOST_FAILURES = 20

@@ -25,10 +25,10 @@ from hemo.corpus.sources import list_corpus, media_of
 from hemo.errors import ConfigError, HemoError, SourceError
 from hemo.imaging.settings import image_settings
 from hemo.output_lock import output_lock
+from hemo.shards.card import write_derived
 from hemo.shards.convert_unit import UnitTask, read_unit
-from hemo.shards.footer import ShardFooter
-from hemo.shards.index import write_derived
 from hemo.shards.manifest import Manifest, Unit, update_manifest
+from hemo.shards.schema import ShardFooter
 from hemo.storage import filesystem, join, remove, size_text, write_bytes, write_json
 
 SCRATCH = ".plan"
