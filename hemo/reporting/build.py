@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from hemo.config.report import METRICS, ReportConfig
+from hemo.output_lock import output_lock
 from hemo.reporting.comparison import Comparison, compare_trials
 from hemo.reporting.metric_tables import metric_tables
 from hemo.reporting.page import page_html, plot_figures
@@ -15,9 +16,9 @@ from hemo.reporting.table_format import Table, inline, latex_table, markdown_tab
 from hemo.reporting.trial_row import SPLITS, Row, metrics_of
 from hemo.reporting.trial_table import grid_table, heading, subject
 from hemo.stats.intervals import Interval
-from hemo.storage import join, require_writable, write_bytes
+from hemo.storage import join, write_bytes
 from hemo.sweeps.trial_changes import flattened
-from hemo.trials.record import read_records
+from hemo.trials.record import TrialRecord, read_records
 
 TABLE, GRID, LATEX, PUBLISHED, PAGE = "grid.md", "grid.csv", "grid.tex", "published.csv", "index.html"
 
@@ -30,15 +31,22 @@ def write_report(config: ReportConfig) -> str:
 
     Raises:
         SourceError: If there are no records, or one cannot be read.
-        OutputError: If `config.out` cannot be written.
+        OutputError: If `config.out` cannot be written, or another run is writing there.
     """
     records = read_records(config.records)
-    require_writable(config.out)
+    with output_lock(config.out, ("figures",)):
+        for name, text in _contents(config, records).items():
+            write_bytes(join(config.out, name), text.encode())
+    return join(config.out, PAGE)
+
+
+def _contents(config: ReportConfig, records: Sequence[TrialRecord]) -> dict[str, str]:
+    """Return the files of a report: path below `config.out` -> text."""
     comparisons = compare_trials(records, config.records, samples=config.bootstrap_samples, seed=config.seed)
     rows = [row for comparison in comparisons for row in comparison.rows]
     published = [each for name in config.published for each in compare_with_published(published_table(name), rows)]
     figures = {comparison.key: plot_figures(comparison, config.seed) for comparison in comparisons}
-    texts = {
+    return {
         TABLE: markdown(config.title, comparisons, published),
         GRID: csv_text(comparisons),
         LATEX: latex(comparisons, published),
@@ -46,9 +54,6 @@ def write_report(config: ReportConfig) -> str:
         **{f"figures/{figure.name}.svg": figure.svg for group in figures.values() for figure in group if figure.svg},
         PAGE: page_html(config.title, comparisons, figures, published),
     }
-    for name, text in texts.items():
-        write_bytes(join(config.out, name), text.encode())
-    return join(config.out, PAGE)
 
 
 def markdown(title: str, comparisons: Sequence[Comparison], published: Sequence[PublishedComparison]) -> str:

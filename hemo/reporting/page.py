@@ -188,8 +188,8 @@ def _of_test(comparison: Comparison) -> Iterator[PageFigure]:
     )
     yield PageFigure(
         f"confusion-{key}",
-        "Confusion matrix on test",
-        f"{PLOTTED} Shade and percentage: fraction of the row, that is of the true label.",
+        "Confusion matrix on test, normalised by true label",
+        f"{PLOTTED} Shade and percentage: fraction of the images with the same true label.",
         confusion_matrices(comparison),
     )
     yield PageFigure(

@@ -148,6 +148,8 @@ def _small_matrices(matrices: Sequence[tuple[str, Matrix]]) -> str:
         for panel, (name, matrix) in zip(grid.flat, matrices, strict=False):
             _draw_matrix(panel, matrix, BINARY_LABELS)
             panel.set_title(short(name, MATRIX_CHARACTERS), fontsize=8, loc="left")
+        for panel in grid[:, 1:].flat:
+            panel.set_yticks([])
         figure.supxlabel("predicted label", fontsize=9)
         figure.supylabel("true label", fontsize=9)
         return svg(figure)

@@ -217,7 +217,7 @@ def _setting(value: Any) -> str:
 
 
 def _heading(published: PublishedTable, ours: Mapping[str, Sequence[Row]]) -> Iterator[tuple[str, str]]:
-    yield "Published", published.source
+    yield "Source", published.source
     for sentence in published.limitations:
         yield "Limitation", sentence
     ran = [(target, row) for target in published.rows for row in ours[target.name] if row.record.status != "failed"]
@@ -227,8 +227,8 @@ def _heading(published: PublishedTable, ours: Mapping[str, Sequence[Row]]) -> It
         return
     yield "Split", join_with_counts([(split_name(record),) for record in records])
     counts = [", ".join(f"{split} {images:,}" for split, images in record.rows.items()) for record in records]
-    sizes = [(f"{count}, each {image_of(record)}",) for count, record in zip(counts, records, strict=True)]
-    yield "Images", join_with_counts(sizes)
+    sizes = [f", each {size}" if (size := image_of(record)) else "" for record in records]
+    yield "Images", join_with_counts([(count + size,) for count, size in zip(counts, sizes, strict=True)])
     yield "Reductions", join_with_counts([record.reductions for record in records]) or "none"
     deviations = join_with_counts([_deviations(published, target, row) for target, row in ran])
     yield "Not as published", deviations or "nothing"
