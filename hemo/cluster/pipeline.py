@@ -7,11 +7,12 @@ from typing import TypeVar
 from hemo.cluster.convert.job import convert_corpus, read_pseudonyms
 from hemo.cluster.curate import curate_corpus
 from hemo.cluster.phantom import make_phantom
-from hemo.cluster.session import connected, say
+from hemo.cluster.session import connected
 from hemo.cluster.tuning.sweep import tune_models
 from hemo.config.pipeline import PipelineConfig
 from hemo.config.trial import TrialConfig
 from hemo.config.tune import TuneConfig
+from hemo.console import print_line
 from hemo.corpus.sources import media_of
 from hemo.errors import ConfigError, SourceError
 from hemo.imaging.settings import image_settings
@@ -93,8 +94,8 @@ def _trials(config: TuneConfig) -> dict[str, TrialConfig]:
 
 
 def _timed(title: str, run: Callable[[], R]) -> R:
-    say(title)
+    print_line(title)
     started = time.monotonic()
     result = run()
-    say(f"{title}: done in {time.monotonic() - started:.1f} s")
+    print_line(f"{title}: done in {time.monotonic() - started:.1f} s")
     return result

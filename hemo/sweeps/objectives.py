@@ -1,4 +1,7 @@
-"""Objectives of a search: each trial's values, the Pareto front, and the trial that is selected."""
+"""Objectives of a search: each trial's values, the Pareto front, and the trial that is selected.
+
+Imported by trial processes, hence without Optuna.
+"""
 
 from collections.abc import Sequence
 
@@ -8,24 +11,24 @@ from hemo.trials.record import TrialRecord
 
 
 def objective_values(record: TrialRecord) -> dict[str, float]:
-    """Return objective -> value of a trial, without those that are not defined.
+    """Return objective -> value of a trial, without objectives that it does not have.
 
-    Validation metrics are those that a search optimises: of the epoch with the lowest validation loss, threshold 0.5.
+    Validation metrics are those reported to the search: of the epoch with the lowest validation loss, at threshold 0.5.
     """
     values = {f"val_{name}": value for name, value in record.best_epoch_val.items()}
     return values if record.latency_ms is None else {**values, "latency_ms": record.latency_ms}
 
 
 def cost(value: float, objective: Objective) -> float:
-    """Return a value so that less is better."""
+    """Return a value with the sign at which less is better."""
     return value if objective in MINIMISED else -value
 
 
 def pareto_front(records: Sequence[TrialRecord], objectives: Sequence[Objective]) -> list[TrialRecord]:
-    """Return the complete trials that no other dominates, in order; of one objective, those with the best value.
+    """Return the complete trials that no other dominates, in the order of `records`; of one objective, the best ones.
 
-    A trial dominates another if it is at least as good in every objective and better in one. Trials that lack an
-    objective are left out.
+    A trial dominates another if it is at least as good in every objective and better in one. Trials without a value of
+    an objective are left out.
     """
     complete = [record for record in records if record.status == "complete"]
     known = [record for record in complete if set(objectives) <= set(objective_values(record))]
@@ -41,8 +44,8 @@ def _costs(record: TrialRecord, objectives: Sequence[Objective]) -> list[float]:
 
 
 def _dominates(other: Sequence[float], own: Sequence[float]) -> bool:
-    """Return whether costs are nowhere higher than one's own, and somewhere lower."""
-    return list(other) != list(own) and all(theirs <= mine for theirs, mine in zip(other, own, strict=True))
+    """Return whether no cost of `other` is higher than that of `own`, and at least one is lower."""
+    return list(other) != list(own) and all(a <= b for a, b in zip(other, own, strict=True))
 
 
 def selected_record(records: Sequence[TrialRecord], search: SearchConfig) -> TrialRecord:

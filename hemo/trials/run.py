@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from hemo.config.trial import TrainingConfig, TrialConfig
 from hemo.curation.card import TrainingSetCard, read_card
 from hemo.errors import ConfigError, SourceError, TrialError, UserError
-from hemo.inference.predict import megabytes, quick_speed, torch_session
+from hemo.inference.predict import DeployedModel, megabytes, quick_speed
 from hemo.models.checkpoint import CheckpointCard, load_checkpoint, write_checkpoint
 from hemo.models.classifier import parameter_count
 from hemo.storage import is_temporary, join, list_files, remove
@@ -281,9 +281,9 @@ def _write(
 
 def _inference_cost(result: FitResult, card: CheckpointCard, worker: Worker, config: TrialConfig) -> dict[str, Any]:
     """Return the fields of a record with the size, latency and throughput of its model."""
-    predict = torch_session(result.model, card, worker.device)
-    image_shape = (len(card.channels), card.height_px, card.width_px)
-    speed = quick_speed(predict, image_shape, config.training.batch_size)
+    batch_size = config.training.batch_size
+    deployed = DeployedModel(result.model, card, device=worker.device, batch_size=batch_size)
+    speed = quick_speed(deployed.predict, (len(card.channels), card.height_px, card.width_px), batch_size)
     return {
         "megabytes": megabytes(result.model),
         "latency_ms": speed.latency_ms,

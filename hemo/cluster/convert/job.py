@@ -7,23 +7,23 @@ from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from hemo.cluster.convert.tasks import UnitFailure, convert_units
-from hemo.cluster.output_lock import claimed
 from hemo.cluster.ray_data import stopped
-from hemo.cluster.session import progress_bar, say
 from hemo.config.convert import ConvertConfig
 from hemo.config.types import ENVIRONMENT
+from hemo.console import print_line, progress_bar
 from hemo.corpus.source_file import Listing
 from hemo.corpus.sources import list_corpus, media_of
 from hemo.digest import differences
 from hemo.errors import ConfigError, HemoError, OutputError, RejectLimitError, SourceError
 from hemo.imaging.image import MENDED_UNSEEN
 from hemo.imaging.settings import ImageSettings, image_settings
+from hemo.output_lock import output_lock
 from hemo.pseudonym import Pseudonymiser, pseudonymiser
 from hemo.shards.card import read_card, write_derived
 from hemo.shards.convert_unit import UnitTask
 from hemo.shards.manifest import Unit, read_manifest, shard_path, unit_digest, update_manifest, write_manifest
 from hemo.shards.schema import ShardFooter, read_footer
-from hemo.storage import exists, join, list_files, read_bytes, remove, require_writable
+from hemo.storage import exists, join, list_files, read_bytes, remove
 
 MOST_FAILURES = 20
 """Units that fail before the run stops at once: the storage is not what it should be."""
@@ -55,9 +55,8 @@ def convert_corpus(config: ConvertConfig) -> str:
     pseudonyms = read_pseudonyms(config.pseudonym_key)
     settings = image_settings(config, media_of(config.source, config.corpus), pseudonyms)
     listing = list_corpus(config.source, config.corpus)
-    require_writable(config.out)
     try:
-        with claimed(config.out):
+        with output_lock(config.out, ("shards",)):
             _convert(config, listing, pseudonyms, settings)
     except OSError as error:
         raise HemoError(stopped("convert", f"{config.out}: {error.strerror or error}")) from error
@@ -70,9 +69,9 @@ def _convert(config: ConvertConfig, listing: Listing, pseudonyms: Pseudonymiser,
     _require_same_settings(config.out, done, settings)
     units, valid = _plan(config, listing, done, pseudonyms, settings)
     others = f" ({listing.ignored} others beside them left out)" if listing.ignored else ""
-    say(f"convert: {len(listing.files)} files{others} in {len(units)} units, {len(valid)} of them done")
+    print_line(f"convert: {len(listing.files)} files{others} in {len(units)} units, {len(valid)} of them done")
     if listing.unused_columns:
-        say(f"convert: columns of the table that are not used: {', '.join(listing.unused_columns)}")
+        print_line(f"convert: columns of the table that are not used: {', '.join(listing.unused_columns)}")
     task = UnitTask(config.source, settings, pseudonyms, config.read_threads)
     todo = [unit for unit in units if unit.number not in valid]
     done |= _convert_units(task, todo, [done[number] for number in valid], config)
@@ -80,7 +79,7 @@ def _convert(config: ConvertConfig, listing: Listing, pseudonyms: Pseudonymiser,
         card = read_card(config.out)
     else:
         card = write_derived(config.out, units, [done[unit.number] for unit in units], ignored=listing.ignored)
-    say(f"convert: {card.rows} rows, {card.rejects} rejects")
+    print_line(f"convert: {card.rows} rows, {card.rejects} rejects")
     _require_few_rejects(card.reject_reasons, card.rows + card.rejects, config)
 
 
