@@ -9,7 +9,6 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torchmetrics.functional import classification as tm
 
-from hemo.config.report import BY_CLASS, METRICS
 from hemo.models.classifier import mixed_precision
 from hemo.models.normalisation import Normalisation, normalise, to_unit_range
 from hemo.training.data.dataset import Examples
@@ -17,7 +16,7 @@ from hemo.training.data.loader import device_batches
 from hemo.training.data.sampling import every_row
 from hemo.training.distributed import Worker, all_reduce_sum, broadcast_buffers
 from hemo.training.loss import ANY_CLASS, ANY_WEIGHT, ImageLoss
-from hemo.training.results import ConfusionMatrix, SplitMetrics, SubgroupMetrics
+from hemo.training.results import BY_CLASS, METRICS, ConfusionMatrix, SplitMetrics, SubgroupMetrics
 
 Task = Literal["binary", "multi_label", "multi_class"]
 Thresholds = float | tuple[float, ...]
@@ -95,7 +94,7 @@ def split_metrics(
 def compute_metrics(
     task: Task, classes: tuple[str, ...], logits: Tensor, targets: Tensor, loss: ImageLoss, thresholds: Thresholds
 ) -> dict[str, float]:
-    """Return the metrics that are defined, of those in `hemo.config.report.METRICS`.
+    """Return the metrics that are defined, of those in `hemo.training.results.METRICS`.
 
     Of several classes the mean over the classes for which a metric is defined; accuracy of `multi_label` too. Accuracy
     of `multi_class` is the fraction of images whose most probable class is correct, its calibration error that of the

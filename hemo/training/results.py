@@ -4,6 +4,21 @@ from pydantic import Field
 
 from hemo.config.types import Config
 
+BY_CLASS = (
+    "accuracy",
+    "precision",
+    "recall",
+    "specificity",
+    "f1",
+    "false_negative_rate",
+    "auroc",
+    "average_precision",
+    "calibration_error",
+)
+"""Metrics of one class; of several classes, their means."""
+
+METRICS = ("loss", "log_loss", *BY_CLASS)
+
 ConfusionMatrix = tuple[tuple[int, ...], ...]
 """Counts of images, rows by label and columns by prediction."""
 

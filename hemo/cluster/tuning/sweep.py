@@ -75,7 +75,7 @@ def tune_models(config: TuneConfig) -> list[TrialRecord]:
     check_tracking(config.tracking, config.out)
     card = read_card(config.training_set)
     keys = TrialKeys(config.out, card.digest)
-    config = _with_group(config, card.digest)
+    config = with_group(config, card.digest)
     if config.grid is not None:
         records = _run_grid(config, config.grid, card, keys)
     elif config.search is not None:
@@ -169,7 +169,7 @@ def _check(config: TuneConfig, trials: Mapping[str, TrialConfig], card: Training
             check_workers(training_config(config, trial), card)
 
 
-def _with_group(config: TuneConfig, training_set: str) -> TuneConfig:
+def with_group(config: TuneConfig, training_set: str) -> TuneConfig:
     """Return the config with a W&B group for its trials: the same for the same grid, or search, grown or not."""
     tracking, search = config.tracking, config.search
     if tracking.group:

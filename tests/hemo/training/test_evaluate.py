@@ -8,7 +8,6 @@ import pytest
 import torch
 from torch import nn
 
-from hemo.config.report import METRICS
 from hemo.config.trial import TrainingConfig, TrialConfig
 from hemo.corpus.labels import RSNA_CLASSES
 from hemo.models.normalisation import plain_normalisation
@@ -24,6 +23,7 @@ from hemo.training.evaluate import (
     split_metrics,
 )
 from hemo.training.loss import build_loss
+from hemo.training.results import METRICS
 
 NAMES = "abc"
 

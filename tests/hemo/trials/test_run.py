@@ -10,7 +10,6 @@ import pytest
 import safetensors.torch
 import torch
 
-from hemo.config.report import METRICS
 from hemo.config.trial import TrainingConfig, TrialConfig
 from hemo.curation.card import read_card
 from hemo.errors import ConfigError, SourceError, TrialError
@@ -22,7 +21,7 @@ from hemo.reporting.trial_row import image_of
 from hemo.training.data.dataset import read_training_set
 from hemo.training.distributed import Worker
 from hemo.training.reporting import Epochs
-from hemo.training.results import EpochMetrics
+from hemo.training.results import METRICS, EpochMetrics
 from hemo.trials import run as trial
 from hemo.trials.key import TrialKey, trial_digest
 from hemo.trials.progress import clear_progress, read_progress
