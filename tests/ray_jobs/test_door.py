@@ -94,7 +94,7 @@ def test_a_task_raised_it_and_the_user_reads_one_line(ray_cluster: None, capsys:
 
 
 def test_a_map_task_raised_it_and_the_user_reads_one_line(
-    tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+    tmp_path: Path, make_ray_folder: Callable[[], Path]
 ) -> None:
     """The whole of standard error, from a process of its own: Ray has its own ways to the terminal."""
     rows = [{"patient": f"P{number}"} for number in range(60)]
@@ -109,7 +109,7 @@ def test_a_map_task_raised_it_and_the_user_reads_one_line(
         "--out": str(tmp_path / "set"),
         "--cluster.address": "local",
         "--cluster.cpus": "1",
-        "--cluster.temp_dir": str(tmp_path_factory.mktemp("ray")),
+        "--cluster.temp_dir": str(make_ray_folder()),
     }
     command = [sys.executable, "-m", "ray_jobs.curate", *itertools.chain.from_iterable(flags.items())]
     job = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)

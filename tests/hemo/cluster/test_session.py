@@ -79,10 +79,10 @@ def test_a_local_cluster_is_quiet_beside_another_and_gone_after_ctrl_c(
     ray_cluster: None,
     start: Start,
     token: Path,
-    tmp_path_factory: pytest.TempPathFactory,
+    make_ray_folder: Callable[[], Path],
     processes_in: Callable[[Path], list[int]],
 ) -> None:
-    place = tmp_path_factory.mktemp("ray")
+    place = make_ray_folder()
     job = start("local", place)
     assert job.stdout
     first = job.stdout.readline()
@@ -129,7 +129,7 @@ def test_a_missing_token_is_told(start: Start, token: Path, tmp_path: Path) -> N
     assert len(errors.splitlines()) == 1
 
 
-def test_a_scheduler_ends_a_job_as_ctrl_c_does(tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_a_scheduler_ends_a_job_as_ctrl_c_does(make_ray_folder: Callable[[], Path]) -> None:
     """SIGTERM within a connection becomes KeyboardInterrupt, which the door tells in one line."""
     code = (
         "import os, signal, sys\n"
@@ -143,6 +143,6 @@ def test_a_scheduler_ends_a_job_as_ctrl_c_does(tmp_path_factory: pytest.TempPath
         "        signal.pause()\n"
         "main()\n"
     )
-    command = [sys.executable, "-c", code, str(tmp_path_factory.mktemp("ray"))]
+    command = [sys.executable, "-c", code, str(make_ray_folder())]
     job = subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)
     assert (job.returncode, job.stderr) == (1, "hemo: interrupted; run the same command again: finished work is kept\n")
