@@ -13,9 +13,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from hemo.imaging.flags import brain_fraction, hounsfield_flags
-from hemo.imaging.head_crop import head_box
 from hemo.imaging.image import pixel_digest
+from hemo.imaging.slice_image import brain_fraction, head_box, hounsfield_flags
 
 SIDE_PX = 512
 

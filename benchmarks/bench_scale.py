@@ -36,11 +36,11 @@ from hemo.corpus.labels import parse_labels
 from hemo.corpus.sources import list_corpus
 from hemo.curation.labelled_index import join_labels, read_index, text_column
 from hemo.curation.leak_audit import audit, equal_pixels, group_names, link_patients
-from hemo.curation.neighbours import adjacent
+from hemo.curation.plan import adjacent
 from hemo.curation.select import undersample, unflagged
 from hemo.curation.split import TRAIN, assign_splits
-from hemo.shards.footer import read_footer, unit_digest
-from hemo.shards.manifest import Manifest, read_manifest, update_manifest, write_manifest
+from hemo.shards.manifest import Manifest, read_manifest, unit_digest, update_manifest, write_manifest
+from hemo.shards.schema import read_footer
 
 SPLITTERS = ("by_patient", "by_patient_stratified", "folds", "by_image", "official")
 FOOTER_THREADS = 16

@@ -18,8 +18,8 @@ import numpy as np
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from hemo.shards.footer import read_footer
 from hemo.shards.reader import images_of
+from hemo.shards.schema import read_footer
 
 TILE_PX = 192
 COLUMNS, ROWS = 4, 4  # of either half

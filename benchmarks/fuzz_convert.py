@@ -24,11 +24,9 @@ import numpy as np
 
 from benchmarks.damaged_files import Damaged, damaged, seeds_below, valid_photos, valid_slices
 from hemo.imaging.dicom.read import images_of_dicom, quiet_pydicom
-from hemo.imaging.flags import FLAGS
-from hemo.imaging.image import REASONS, Image, Reject
+from hemo.imaging.image import FLAGS, REASONS, Image, Reject
 from hemo.imaging.picture import images_of_photo
-from hemo.imaging.settings import ImageSettings
-from hemo.imaging.windows import resolve_windows
+from hemo.imaging.settings import ImageSettings, resolve_windows
 from hemo.pseudonym import Pseudonymiser, pseudonymiser
 
 PATIENCE_S = 120.0  # until a worker is given up, on a busy machine; what counts as slow is CPU time

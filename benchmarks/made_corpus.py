@@ -18,9 +18,8 @@ from hemo.corpus.sources import media_of
 from hemo.imaging.settings import ImageSettings, image_settings
 from hemo.pseudonym import Pseudonymiser
 from hemo.shards.card import ConversionCard
-from hemo.shards.footer import ShardFooter, unit_digest
-from hemo.shards.manifest import Unit
-from hemo.shards.schema import REJECT_SCHEMA, SHARD_INDEX_SCHEMA
+from hemo.shards.manifest import Unit, unit_digest
+from hemo.shards.schema import REJECT_SCHEMA, SHARD_INDEX_SCHEMA, ShardFooter
 from hemo.shards.writer import ShardBuilder, write_table
 from hemo.storage import write_json
 

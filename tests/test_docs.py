@@ -8,8 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from hemo.config.load import load_config
-from hemo.imaging.flags import FLAGS
-from hemo.imaging.image import REASONS
+from hemo.imaging.image import FLAGS, REASONS
 from hemo.shards.convert_unit import build_shard
 from hemo.shards.schema import ROW_SCHEMA
 from tests.dicom_files import head_file

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from hemo.corpus.folder import file_on_disk
+from hemo.corpus.files import file_on_disk
 from hemo.shards.manifest import Unit
 
 

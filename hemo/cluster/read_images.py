@@ -20,9 +20,8 @@ from hemo.corpus.sources import list_corpus, media_of
 from hemo.imaging.dicom.read import quiet_pydicom
 from hemo.imaging.settings import image_settings
 from hemo.shards.convert_unit import UnitTask, unit_rows
-from hemo.shards.footer import ShardReject
 from hemo.shards.manifest import Manifest, Unit, update_manifest
-from hemo.shards.schema import IMAGE, INDEX_SCHEMA, REJECT_SCHEMA, ROW_SCHEMA, ROWS_PER_GROUP
+from hemo.shards.schema import IMAGE, INDEX_SCHEMA, REJECT_SCHEMA, ROW_SCHEMA, ROWS_PER_GROUP, ShardReject
 
 READ_THREADS = 4
 

@@ -1,20 +1,20 @@
-"""Which files a corpus consists of, and their bytes."""
+"""The files of a corpus, wherever they lie: list them, read their bytes."""
 
+import re
 from collections.abc import Iterable, Sequence
 from itertools import groupby, pairwise
 
 from fsspec.core import split_protocol
 
 from hemo.config.convert import MEDIA, Corpus, Media
-from hemo.corpus.bucket import list_bucket, read_objects
-from hemo.corpus.folder import list_folder, read_from_folder
-from hemo.corpus.idx import with_labels
+from hemo.corpus.files import list_bucket, list_folder, read_from_folder, read_objects
 from hemo.corpus.source_file import ENDINGS, Listing, SourceFile, belongs, image_stem
 from hemo.corpus.user_manifest import list_table, media_of_table, place_in_table
-from hemo.corpus.zip.archive import is_archive, list_archive
-from hemo.corpus.zip.members import read_members
+from hemo.corpus.zip import is_archive, list_archive, read_members
 from hemo.errors import SliceError, SourceError
 from hemo.storage import filesystem, is_local, join
+
+_IMAGES = re.compile(r"images([-.])idx3-ubyte(?:\.gz)?$", re.IGNORECASE)
 
 
 def list_corpus(source: str, corpus: Corpus) -> Listing:
@@ -116,3 +116,21 @@ def _require_distinct(source: str, corpus: Corpus, files: Sequence[SourceFile]) 
                 "remove one of them, or convert their folders apart"
             )
         first[stem] = file.path
+
+
+def with_labels(images: Sequence[SourceFile], found: Iterable[SourceFile]) -> list[SourceFile]:
+    """Return files of images, each with the file of its labels where that lies beside it.
+
+    `train-images-idx3-ubyte` belongs to `train-labels-idx1-ubyte`; either may be packed, with `.gz` at its end.
+
+    Args:
+        images: Files that `hemo.corpus.source_file.belongs` to `idx`.
+        found: All files of the source.
+    """
+    there = {file.path: file for file in found}
+    return [file._replace(labels=_labels_of(file.path, there)) for file in images]
+
+
+def _labels_of(path: str, there: dict[str, SourceFile]) -> SourceFile | None:
+    plain = _IMAGES.sub(r"labels\1idx1-ubyte", path)
+    return there.get(plain) or there.get(f"{plain}.gz")

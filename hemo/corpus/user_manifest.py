@@ -11,8 +11,7 @@ import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 
 from hemo.config.convert import Media
-from hemo.corpus.bucket import mark_of, unreachable
-from hemo.corpus.folder import file_on_disk
+from hemo.corpus.files import file_on_disk, mark_of, unreachable
 from hemo.corpus.source_file import PICTURE_ENDINGS, Given, Listing, SourceFile, ending_of, image_stem
 from hemo.errors import SourceError
 from hemo.storage import absolute, filesystem, read_bytes

@@ -27,7 +27,7 @@ from hemo.curation.leak_audit import (
 from hemo.curation.split import TRAIN, assign_splits, official_splits, target_column
 from hemo.digest import digest_of
 from hemo.errors import ConfigError, LabelError
-from hemo.imaging.flags import FLAGS
+from hemo.imaging.image import FLAGS
 
 NO_PIXELS = bytes(16)
 """Stands for a pixel digest that is not known."""

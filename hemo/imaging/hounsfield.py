@@ -1,5 +1,6 @@
-"""Stored values to Hounsfield units."""
+"""Stored values to Hounsfield units, and Hounsfield units to 8-bit channels by intensity windows."""
 
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -7,9 +8,14 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from hemo.config.convert import WindowConfig
+
 PATTERNS = 1 << 16
 REPAIR_OFFSET = 1000
 HU_LIMITS = (-32768, 32767)
+
+WINDOWS_A_TABLE = 4
+"""8-bit channels that fit one 32-bit entry of a look-up table."""
 
 
 class Rescale(NamedTuple):
@@ -85,3 +91,40 @@ def _shifted(stored: NDArray[np.uint16], rescale: Rescale) -> NDArray[np.int16] 
 @lru_cache(maxsize=32)
 def _whole_table(rescale: Rescale) -> NDArray[np.int16]:
     return np.clip(np.rint(hounsfield_table(rescale)), *HU_LIMITS).astype(np.int16)
+
+
+def apply_windows(hu: NDArray[np.floating], windows: Sequence[WindowConfig]) -> NDArray[np.uint8]:
+    """Map HU linearly to 0..255 in each window, clipped at its edges, rounded half to even.
+
+    Args:
+        hu: Hounsfield units, any shape.
+        windows: One a channel.
+
+    Returns:
+        Array of shape (channels, *hu.shape): 0 at centre - width / 2 and below, 255 at centre + width / 2 and above.
+
+    Source:
+        DICOM PS3.3 C.11.2.1.3.2 (LINEAR_EXACT).
+    """
+    channels = [(hu - (window.centre_hu - window.width_hu / 2)) * 255 / window.width_hu for window in windows]
+    rounded: NDArray[np.uint8] = np.rint(np.clip(np.stack(channels), 0, 255)).astype(np.uint8)
+    return rounded
+
+
+def packed_lookup(hu_of_stored: NDArray[np.float32], windows: Sequence[WindowConfig]) -> list[NDArray[np.int32]]:
+    """Return lookup tables that apply up to four windows with one gather each.
+
+    Args:
+        hu_of_stored: HU of each of the 65,536 bit patterns of a stored value.
+        windows: One a channel.
+
+    Returns:
+        One table of 65,536 entries for every four windows; the bytes of an entry, in memory order, are its channels.
+    """
+    channels = apply_windows(hu_of_stored, windows)
+    tables = []
+    for first in range(0, len(windows), WINDOWS_A_TABLE):
+        packed = np.zeros((hu_of_stored.size, WINDOWS_A_TABLE), np.uint8)
+        packed[:, : len(windows) - first] = channels[first : first + WINDOWS_A_TABLE].T
+        tables.append(packed.view(np.int32).ravel())
+    return tables

@@ -14,11 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hemo.errors import SliceError
-from hemo.imaging.flags import is_blank
 from hemo.imaging.image import Image, Reject, pixel_digest
 from hemo.imaging.picture import LARGEST_SIDE_PX
 from hemo.imaging.resize import to_square
 from hemo.imaging.settings import ImageSettings
+from hemo.imaging.slice_image import is_blank
 
 UNSIGNED_BYTE = 0x08
 

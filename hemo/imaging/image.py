@@ -1,4 +1,4 @@
-"""What one frame of a source file becomes: an image, or a reject with its reason code."""
+"""The result of decoding one frame: an image with its flags, or a reject with its reason code."""
 
 from dataclasses import dataclass
 from typing import Any, Self
@@ -37,6 +37,18 @@ REASONS = {
 MENDED_UNSEEN = frozenset({"codec_missing", "damaged_member"})
 """Codes that a later run may not meet though no name, size or mark has changed: a decoder was installed, or a zip was
 downloaded again, whose directory says the same."""
+
+FLAGS = {
+    "blank": "constant or nearly so (standard deviation below 1 HU, padding apart)",
+    "little_brain": "less than 2 % of the pixels lie between 0 and 80 HU",
+    "secondary_capture": "a screen capture or colour image, no measured slice",
+    "localizer": "a localizer (scout) image",
+    "intercept_repaired": "a 12-bit slice whose intercept was wrong",
+    "noise": "rows of garbled pixels",
+    "padded": "part of the slice lies below air: padding outside the field of view",
+    "monochrome1": "stored for inverted display; the HU are as measured",
+}
+"""Flag -> meaning. Flags are stored in shards and must not change."""
 
 
 def pixel_digest(pixels: NDArray[Any]) -> bytes:

@@ -8,10 +8,10 @@ import PIL.ImageOps
 from numpy.typing import NDArray
 
 from hemo.errors import SliceError
-from hemo.imaging.flags import is_blank
 from hemo.imaging.image import Image, Reject, pixel_digest
 from hemo.imaging.resize import to_square
 from hemo.imaging.settings import ImageSettings
+from hemo.imaging.slice_image import is_blank
 
 LARGEST_SIDE_PX = 8192
 """Of a photograph, found in its header; it becomes a square of its longer side."""

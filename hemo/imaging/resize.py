@@ -1,12 +1,15 @@
-"""Full-size channels to the stored square."""
+"""Resize a full-size slice or picture to the stored square, by area."""
 
 from functools import lru_cache
 from math import gcd
+from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
+
+AIR_HU = -1000
 
 LARGEST_UNITS = 16
 """Sub-pixels a stored pixel may span along one side: 255 * 16 * 16 still fits 16 bits."""
@@ -26,14 +29,8 @@ def to_square(pixels: NDArray[np.uint8], side_px: int) -> NDArray[np.uint8]:
         Array of shape (side_px, side_px, channels), uint8. Each pixel is the mean over the area it covers, rounded
         (bilinear where the source is smaller than the result).
     """
-    rows, cols = pixels.shape[:2]
-    if rows != cols:
-        side = max(rows, cols)
-        top, left = (side - rows) // 2, (side - cols) // 2
-        square = np.zeros((side, side, pixels.shape[2]), np.uint8)
-        square[top : top + rows, left : left + cols] = pixels
-        pixels = square
-    source_px = pixels.shape[0]
+    pixels = _padded(pixels, 0)
+    source_px = len(pixels)
     if source_px == side_px:
         return pixels
     if source_px > side_px and source_px != 2 * side_px and source_px // gcd(source_px, side_px) <= LARGEST_UNITS:
@@ -41,6 +38,34 @@ def to_square(pixels: NDArray[np.uint8], side_px: int) -> NDArray[np.uint8]:
     method = cv2.INTER_AREA if source_px > side_px else cv2.INTER_LINEAR  # area is quick where it halves
     resized = np.asarray(cv2.resize(pixels, (side_px, side_px), interpolation=method), np.uint8)
     return resized.reshape(side_px, side_px, -1)
+
+
+def hu_to_square(hu: NDArray[np.int16], side_px: int) -> NDArray[np.int16]:
+    """Resize HU by area to a square; what is not square is padded with air first.
+
+    Args:
+        hu: Shape (rows, cols), int16.
+        side_px: Height and width of the result.
+
+    Returns:
+        Array of shape (side_px, side_px), int16: the mean HU of the area each pixel covers (bilinear where the source
+        is smaller), rounded to the nearest; a half goes up where the side is halved, else to the even neighbour.
+    """
+    square = _padded(hu, AIR_HU)
+    method = cv2.INTER_AREA if len(square) > side_px else cv2.INTER_LINEAR
+    return np.asarray(cv2.resize(square, (side_px, side_px), interpolation=method), np.int16)
+
+
+def _padded(pixels: NDArray[Any], fill: int) -> NDArray[Any]:
+    """Return pixels, shape (rows, cols, ...), centred in a square of their longer side, `fill` around them."""
+    rows, cols = pixels.shape[:2]
+    if rows == cols:
+        return pixels
+    side = max(rows, cols)
+    top, left = (side - rows) // 2, (side - cols) // 2
+    square = np.full((side, side, *pixels.shape[2:]), fill, pixels.dtype)
+    square[top : top + rows, left : left + cols] = pixels
+    return square
 
 
 def _area_mean(pixels: NDArray[np.uint8], side_px: int) -> NDArray[np.uint8]:

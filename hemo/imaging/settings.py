@@ -1,5 +1,6 @@
-"""The part of a conversion's config that decides what a stored image looks like and is called."""
+"""The settings that decide what a stored image looks like, and the table of named intensity windows."""
 
+from collections.abc import Sequence
 from typing import Any, Literal
 
 from pydantic import Field, model_validator
@@ -7,11 +8,22 @@ from pydantic import Field, model_validator
 from hemo.config.convert import MEDIA, Corpus, ImagesConfig, Media, WindowConfig
 from hemo.config.types import Config
 from hemo.errors import ConfigError
-from hemo.imaging.windows import resolve_windows
 from hemo.pseudonym import Pseudonymiser
 
 IMAGE_PATH_VERSION = 2
 """Raised when the same file and settings would give other bytes; part of every unit digest."""
+
+WINDOWS = {
+    window.name: window
+    for window in (
+        WindowConfig(name="brain", centre_hu=40, width_hu=80),
+        WindowConfig(name="subdural", centre_hu=80, width_hu=200),
+        WindowConfig(name="soft", centre_hu=40, width_hu=380),
+        WindowConfig(name="bone", centre_hu=600, width_hu=2800),
+        WindowConfig(name="stroke", centre_hu=32, width_hu=8),
+    )
+}
+"""Named windows of the RSNA 2019 solutions (appian, NoBrainer, SeuTao); stroke is fastai's `dicom_windows`."""
 
 
 class ImageSettings(Config):
@@ -99,3 +111,21 @@ def _without_hounsfield_units(config: ImagesConfig, media: Media) -> dict[str, A
         return {"colour": "grey"}
     pattern = config.patient_pattern if config.corpus == "image_folder" else ""
     return {"colour": config.colour, "patient_pattern": pattern}
+
+
+def resolve_windows(windows: Sequence[str | WindowConfig]) -> tuple[WindowConfig, ...]:
+    """Look up named windows; explicit ones pass through.
+
+    Raises:
+        ConfigError: On an unknown name, or one name twice.
+    """
+    unknown = [window for window in windows if isinstance(window, str) and window not in WINDOWS]
+    if unknown:
+        known = ", ".join(WINDOWS)
+        cure = "give {name, centre_hu, width_hu} for one of your own"
+        raise ConfigError(f"windows: {unknown[0]!r} is no window hemo knows ({known}); {cure}")
+    resolved = tuple(WINDOWS[window] if isinstance(window, str) else window for window in windows)
+    names = [window.name for window in resolved]
+    if len(set(names)) < len(names):
+        raise ConfigError(f"windows: {', '.join(names)} names a channel twice")
+    return resolved

@@ -1,13 +1,25 @@
-"""`card.json` of a conversion: what was read, what became of it, and how the images were made."""
+"""`card.json` of a conversion, and the index and rejects beside it: all derived from the shards."""
 
+import hashlib
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.compute as pc
 from pydantic import Field
 
 from hemo.config.types import Config
+from hemo.digest import digest_of
 from hemo.errors import SourceError
-from hemo.shards.schema import SCHEMA_VERSION
-from hemo.storage import exists, join, read_json
+from hemo.shards.manifest import Unit
+from hemo.shards.reader import CONVERT_AGAIN, checked_parquet
+from hemo.shards.schema import INDEX_SCHEMA, REJECT_SCHEMA, SCHEMA_VERSION, SHARD_INDEX_SCHEMA, ShardFooter
+from hemo.shards.writer import write_table
+from hemo.storage import exists, join, read_bytes, read_json, write_json
+
+READ_THREADS = 8
 
 
 class ConversionCard(Config):
@@ -50,3 +62,84 @@ def read_card(shards: str) -> ConversionCard:
     ):
         raise SourceError(f"{place} is no conversion card of version {SCHEMA_VERSION}; run `hemo convert` again")
     return ConversionCard.model_validate(content)
+
+
+def write_derived(out: str, units: Sequence[Unit], footers: Sequence[ShardFooter], *, ignored: int) -> ConversionCard:
+    """Write `index.parquet`, `rejects.parquet` and, last, `card.json`.
+
+    Args:
+        out: Output folder of the conversion.
+        units: All units, in order.
+        footers: The footer of each.
+        ignored: Files beside the corpus that were no part of it.
+
+    Raises:
+        SourceError: If two files would share an `image_id`; both are named.
+    """
+    index = read_index_columns(out, units)
+    _require_unique_ids(index)
+    write_table(join(out, "index.parquet"), index)
+    rejects = [reject.model_dump() for footer in footers for reject in footer.rejects]
+    write_table(join(out, "rejects.parquet"), pa.Table.from_pylist(rejects, schema=REJECT_SCHEMA))
+    card = _card(_conversion_digest(out, footers), index, footers, ignored)
+    write_json(join(out, "card.json"), card.model_dump(mode="json"))
+    return card
+
+
+def _conversion_digest(out: str, footers: Iterable[ShardFooter]) -> str:
+    """Return the digest of a finished conversion: of all its units, in order, and of what is in them."""
+    contents = hashlib.sha256(read_bytes(join(out, "index.parquet"))).hexdigest()
+    return digest_of([*(footer.digest for footer in footers), contents])
+
+
+def read_index_columns(out: str, units: Sequence[Unit]) -> pa.Table:
+    """Return all columns but the pixels of every row, in the order of units and rows, with `unit` and `row`."""
+    with ThreadPoolExecutor(READ_THREADS) as pool:
+        tables = list(pool.map(lambda unit: _unit_index(out, unit), units))
+    return pa.concat_tables(tables)
+
+
+def _unit_index(out: str, unit: Unit) -> pa.Table:
+    with checked_parquet(join(out, unit.shard), CONVERT_AGAIN) as file:
+        table = file.read(columns=INDEX_SCHEMA.names)
+    place = [pa.array([unit.number] * len(table), pa.int32()), pa.array(range(len(table)), pa.int32())]
+    return pa.Table.from_arrays([*table.columns, *place], schema=SHARD_INDEX_SCHEMA)
+
+
+def _require_unique_ids(index: pa.Table) -> None:
+    counts = pc.value_counts(index["image_id"])
+    twice = counts.filter(pc.greater(counts.field("counts"), 1)).field("values")
+    if len(twice):
+        clash = twice[0]
+        paths = index.filter(pc.equal(index["image_id"], clash))["source_path"].to_pylist()
+        raise SourceError(
+            f"source: {paths[0]} and {paths[1]} would both be image {clash} ({len(twice)} such ids); "
+            "remove one of them, or convert the folders apart"
+        )
+
+
+def _card(digest: str, index: pa.Table, footers: Sequence[ShardFooter], ignored: int) -> ConversionCard:
+    first = footers[0]
+    return ConversionCard(
+        digest=digest,
+        image=first.settings,
+        channels=first.channels,
+        dtype=first.dtype,
+        height_px=first.height_px,
+        width_px=first.width_px,
+        units=len(footers),
+        files=sum(footer.files for footer in footers),
+        ignored_files=ignored,
+        rows=len(index),
+        rejects=sum(len(footer.rejects) for footer in footers),
+        reject_reasons=dict(Counter(reject.reason for footer in footers for reject in footer.rejects).most_common()),
+        flags=_value_counts(pc.list_flatten(index["flags"])),
+        pixel_formats=_value_counts(index["pixel_format"]),
+        patients=len(pc.unique(index["patient"].drop_null())),
+    )
+
+
+def _value_counts(column: pa.ChunkedArray) -> dict[str, int]:
+    counts = pc.value_counts(column)
+    pairs = zip(counts.field("values").to_pylist(), counts.field("counts").to_pylist(), strict=True)
+    return dict(sorted(pairs))

@@ -28,8 +28,8 @@ from hemo.imaging.picture import images_of_photo
 from hemo.imaging.settings import ImageSettings
 from hemo.imaging.word_indices import images_of_word_indices
 from hemo.pseudonym import Pseudonymiser
-from hemo.shards.footer import ShardFooter, ShardReject, unit_digest
-from hemo.shards.manifest import Unit
+from hemo.shards.manifest import Unit, unit_digest
+from hemo.shards.schema import ShardFooter, ShardReject
 from hemo.shards.writer import ShardBuilder
 
 FILES_A_READ = 8

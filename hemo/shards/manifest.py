@@ -3,6 +3,7 @@
 import io
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -11,6 +12,7 @@ from hemo.corpus.source_file import SourceFile
 from hemo.digest import digest_of
 from hemo.errors import OutputError
 from hemo.pseudonym import Pseudonymiser
+from hemo.shards.schema import SCHEMA_VERSION
 from hemo.shards.writer import write_table
 from hemo.storage import exists, join, read_bytes
 
@@ -74,6 +76,16 @@ class Update:
 def shard_path(unit: int) -> str:
     """Return the path of a unit's shard, relative to the output folder."""
     return f"shards/unit-{unit:06d}.parquet"
+
+
+def unit_digest(unit: Unit, settings: dict[str, Any], pseudonyms: Pseudonymiser = PUBLIC) -> str:
+    """Return what a finished shard of this unit must carry.
+
+    Covers the unit's relative paths and what shapes pixels and ids; not the change marks, which differ by kind of
+    source. Under a key it is a pseudonym itself: else who guesses the paths of a small unit could check the guess.
+    """
+    content = {"schema": SCHEMA_VERSION, "unit": unit.number, "paths": list(unit.paths), "settings": settings}
+    return pseudonyms("unit", digest_of(content))[:16]
 
 
 def update_manifest(

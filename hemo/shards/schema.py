@@ -1,8 +1,15 @@
-"""The row of a shard, and what its footer says. The contract between `convert` and everything after it."""
+"""The columns of a shard and its footer: the contract between `convert` and all that reads shards."""
 
+import json
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.parquet as pq
+from pydantic import Field
+
+from hemo.config.types import Config
+from hemo.errors import OutputError
+from hemo.storage import filesystem
 
 SCHEMA_VERSION = 1
 """Raised when columns or their meaning change; part of every unit digest."""
@@ -27,7 +34,7 @@ _ROW_FIELDS: "list[pa.Field[Any]]" = [
     pa.field("source_cols", pa.int32(), nullable=False),
     pa.field("spacing_mm", pa.float32()),  # between pixel centres of a column, (0028,0030) first value
     pa.field("brain_fraction", pa.float32()),  # part of the pixels with 0 < HU < 80; null for photographs
-    pa.field("flags", pa.list_(pa.string()), nullable=False),  # decodable but suspect, see hemo.imaging.flags
+    pa.field("flags", pa.list_(pa.string()), nullable=False),  # decodable but suspect, see hemo.imaging.image.FLAGS
     pa.field("pixel_digest", pa.binary(16)),  # xxh3-128 of the HU as int16 (of the stored pixels for photographs)
     pa.field("source_path", pa.string(), nullable=False),  # relative to the source
     pa.field("pixel_format", pa.string(), nullable=False),  # u12, i16, ...: signedness and bits stored
@@ -62,3 +69,58 @@ COMPRESSION_LEVEL = 1
 
 FOOTER_KEY = b"hemo"
 """Key in a shard's Parquet metadata under which its footer JSON lies."""
+
+
+class ShardReject(Config):
+    """One input or frame that gave no row."""
+
+    source_path: str
+    frame: int
+    reason: str
+    detail: str
+
+
+class ShardFooter(Config):
+    """Key-value metadata of a shard, as JSON under `FOOTER_KEY`."""
+
+    schema_version: int = SCHEMA_VERSION
+    unit: int
+    digest: str = Field(description="of the unit: its paths and settings")
+    settings: dict[str, Any] = Field(description="what shapes pixels and ids, see hemo.imaging.settings")
+    channels: tuple[str, ...]
+    dtype: str
+    height_px: int
+    width_px: int
+    files: int
+    rows: int
+    rejects: tuple[ShardReject, ...]
+
+    def encoded(self) -> dict[bytes, bytes]:
+        """Return the footer as Parquet metadata."""
+        return {FOOTER_KEY: json.dumps(self.model_dump(mode="json"), separators=(",", ":")).encode()}
+
+
+def read_footer(location: str) -> ShardFooter | None:
+    """Return the footer of a shard; only the end of the file is read. None if the file is damaged, or no shard.
+
+    Raises:
+        OSError: If the storage fails: the shard may be whole.
+        OutputError: If it is a shard of another version: it is not lost, and nothing may take it for damaged.
+    """
+    fs, path = filesystem(location)
+    with fs.open(path, "rb") as file:
+        try:
+            metadata = pq.ParquetFile(file).metadata.metadata or {}
+        except pa.ArrowException:
+            return None
+        except OSError as error:
+            if error.errno is not None:  # the storage's; Arrow's own, on a damaged footer, have no number
+                raise
+            return None
+    content = json.loads(metadata.get(FOOTER_KEY, b"{}"))
+    version = content.get("schema_version")
+    if version is not None and version != SCHEMA_VERSION:
+        raise OutputError(
+            f"out: {location} is a shard of version {version}, this hemo writes {SCHEMA_VERSION}; give another folder"
+        )
+    return ShardFooter.model_validate(content) if content else None

@@ -13,8 +13,8 @@ import ray
 from hemo.cluster.ray_data import LOST_WORKERS, data_context, set_up_decoding, stopped
 from hemo.errors import HemoError, SourceChangedError
 from hemo.shards.convert_unit import UnitTask, build_shard
-from hemo.shards.footer import ShardFooter
 from hemo.shards.manifest import Unit
+from hemo.shards.schema import ShardFooter
 from hemo.storage import join, write_bytes
 
 UNITS_A_TASK = 8

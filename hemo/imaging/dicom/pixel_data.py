@@ -6,17 +6,15 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from pydicom.dataset import Dataset
 from pydicom.encaps import generate_frames
 from pydicom.pixels.decoders.base import Decoder, get_decoder
 from pydicom.uid import UID, RLELossless
 
 from hemo.errors import SliceError
-from hemo.imaging.dicom import tags
-from hemo.imaging.dicom.header import BIG_ENDIAN, CtHeader
-from hemo.imaging.dicom.tags import Elements
+from hemo.imaging.dicom.elements import BIG_ENDIAN, EXPLICIT_LITTLE_ENDIAN, IMPLICIT_LITTLE_ENDIAN, Elements
+from hemo.imaging.dicom.header import CtHeader
 
-UNCOMPRESSED = {"1.2.840.10008.1.2", "1.2.840.10008.1.2.1", BIG_ENDIAN}
+UNCOMPRESSED = {IMPLICIT_LITTLE_ENDIAN, EXPLICIT_LITTLE_ENDIAN, BIG_ENDIAN}
 """PS3.5 A.1 to A.3; a deflated file has been inflated before."""
 
 JPEG_START = b"\xff\xd8"
@@ -37,7 +35,7 @@ class FrameSize(NamedTuple):
     samples: int
 
 
-def stored_frames(dataset: Elements, header: CtHeader) -> Sequence[NDArray[Any]] | Iterator[NDArray[Any] | SliceError]:
+def stored_frames(elements: Elements, header: CtHeader) -> Sequence[NDArray[Any]] | Iterator[NDArray[Any] | SliceError]:
     """Return the stored values of each frame, decoded one at a time.
 
     Returns:
@@ -47,33 +45,20 @@ def stored_frames(dataset: Elements, header: CtHeader) -> Sequence[NDArray[Any]]
     Raises:
         SliceError: If no frame can be had: `no_pixels`, `truncated`, `codec_missing`, `decode_failed`.
     """
-    raw = _pixel_bytes(dataset)
+    raw: Any = elements.pixel_data  # a memoryview is read like bytes
+    if not raw:
+        raise SliceError("no_pixels", "no pixel data (7FE0,0010)")
     if header.transfer_syntax not in UNCOMPRESSED:
-        return _compressed(dataset, header, raw)
+        return _compressed(elements, header, raw)
     wanted = header.frames * header.rows * header.cols * _cell_bytes(header)
     if len(raw) < wanted:
         raise SliceError("truncated", f"{len(raw)} of {wanted} pixel bytes")
     if header.samples == 3 or (header.bits_allocated == 8 and header.transfer_syntax == BIG_ENDIAN):
-        return _decoded(dataset, header, get_decoder(UID(header.transfer_syntax)), {})
+        return _decoded(elements, header, get_decoder(UID(header.transfer_syntax)), {})
     cells = np.dtype("u1" if header.bits_allocated == 8 else ">u2" if header.transfer_syntax == BIG_ENDIAN else "<u2")
     values: NDArray[Any] = np.frombuffer(raw, cells, count=wanted // cells.itemsize)
     values = values.reshape(header.frames, header.rows, header.cols).astype(cells.newbyteorder("="), copy=False)
     return values >> header.low_bit if header.low_bit else values  # type: ignore[return-value]  # iterates over frames
-
-
-def _pixel_bytes(dataset: Elements) -> bytes:
-    if isinstance(dataset, dict):
-        raw = dataset.get(tags.PIXEL_DATA)
-    else:
-        try:
-            raw = getattr(dataset.get_item(tags.PIXEL_DATA), "value", None)
-        except MemoryError:
-            raise
-        except Exception as error:  # pydicom converts what has an unknown value representation, and fails
-            raise SliceError("bad_header", f"{type(error).__name__} at the pixel data") from error
-    if not raw or not isinstance(raw, bytes | memoryview):
-        raise SliceError("no_pixels", "no pixel data (7FE0,0010)")
-    return raw  # type: ignore[return-value]  # a memoryview is read like bytes
 
 
 def _cell_bytes(header: CtHeader) -> int:
@@ -82,7 +67,7 @@ def _cell_bytes(header: CtHeader) -> int:
     return samples * header.bits_allocated // 8
 
 
-def _compressed(dataset: Elements, header: CtHeader, raw: bytes) -> Iterator[NDArray[Any] | SliceError]:
+def _compressed(elements: Elements, header: CtHeader, raw: bytes) -> Iterator[NDArray[Any] | SliceError]:
     """Check what can be checked without decoding: the decoders are C libraries that believe what they read."""
     syntax = UID(header.transfer_syntax)
     try:
@@ -103,7 +88,7 @@ def _compressed(dataset: Elements, header: CtHeader, raw: bytes) -> Iterator[NDA
         raise SliceError("truncated", f"{len(frames)} of {header.frames} encoded frames")
     promised = None if syntax == RLELossless else FrameSize(header.rows, header.cols, header.samples)
     checked = {number: _fault(frame, promised) for number, frame in enumerate(frames[: header.frames])}
-    return _decoded(dataset, header, decoder, {number: fault for number, fault in checked.items() if fault})
+    return _decoded(elements, header, decoder, {number: fault for number, fault in checked.items() if fault})
 
 
 def _fault(frame: bytes, promised: FrameSize | None) -> SliceError | None:
@@ -120,14 +105,14 @@ def _fault(frame: bytes, promised: FrameSize | None) -> SliceError | None:
 
 
 def _decoded(
-    dataset: Elements, header: CtHeader, decoder: Decoder, faults: Mapping[int, SliceError]
+    elements: Elements, header: CtHeader, decoder: Decoder, faults: Mapping[int, SliceError]
 ) -> Iterator[NDArray[Any] | SliceError]:
     """Decode by pydicom, a frame at a time; in the place of one that cannot be decoded stands why.
 
     pydicom clears the bits above those stored, whichever bit is the highest: where it matters, all count as stored.
 
     Args:
-        dataset: As pydicom read it.
+        elements: Of the file, with pydicom's data set.
         header: Its header.
         decoder: For its transfer syntax.
         faults: Frames that must not be decoded.
@@ -141,7 +126,7 @@ def _decoded(
             at += 1
             continue
         try:
-            for pixels, _ in decoder.iter_array(_as_dataset(dataset), indices=range(at, stop), **options):
+            for pixels, _ in decoder.iter_array(elements.dataset, indices=range(at, stop), **options):
                 at += 1
                 yield pixels >> header.low_bit if header.low_bit else pixels
         except MemoryError:
@@ -149,12 +134,6 @@ def _decoded(
         except Exception as error:  # decoders raise what they like on damaged data
             at += 1
             yield _refusal(error, _name(UID(header.transfer_syntax)))
-
-
-def _as_dataset(dataset: Elements) -> Dataset:
-    if isinstance(dataset, dict):
-        raise TypeError("only uncompressed grey pixels come without a data set")
-    return dataset
 
 
 def _refusal(error: Exception, syntax: str) -> SliceError:

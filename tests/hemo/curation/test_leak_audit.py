@@ -20,7 +20,7 @@ from hemo.curation.leak_audit import (
 )
 from hemo.curation.split import TEST, TRAIN, VAL
 from hemo.errors import SplitError
-from hemo.imaging.flags import hounsfield_flags
+from hemo.imaging.slice_image import hounsfield_flags
 from tests.made_shards import index_of
 
 SAME, OTHER = b"s" * 16, b"o" * 16

@@ -16,9 +16,9 @@ from hemo.imaging.image import REASONS
 from hemo.imaging.settings import image_settings
 from hemo.pseudonym import Pseudonymiser, pseudonymiser
 from hemo.shards.convert_unit import UnitTask, build_shard, read_ahead, read_batches, read_unit
-from hemo.shards.footer import ShardFooter, read_footer, unit_digest
-from hemo.shards.manifest import Unit
+from hemo.shards.manifest import Unit, unit_digest
 from hemo.shards.reader import images_of
+from hemo.shards.schema import ShardFooter, read_footer
 from hemo.storage import write_bytes
 from tests.dicom_files import head_file
 from tests.idx_files import patterns, write_digits

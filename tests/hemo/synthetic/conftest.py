@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
+from hemo.synthetic.anatomy import Head, draw_head
 from hemo.synthetic.geometry import Pose
-from hemo.synthetic.head import Head, draw_head
 
 
 @pytest.fixture(scope="session")

@@ -1,5 +1,3 @@
-""""""
-
 import hashlib
 import io
 from dataclasses import replace
@@ -12,12 +10,22 @@ import pytest
 from hemo.corpus.labels import parse_labels
 from hemo.synthetic.hemorrhage import MIN_VISIBLE_PX
 from hemo.synthetic.plan import plan_corpus
-from hemo.synthetic.slice_file import label_rows, label_table, make_slice_file, render
+from hemo.synthetic.slice_file import (
+    CONSTANT_HU,
+    NOISE_FROM_ROW,
+    corrupt_pixels,
+    label_rows,
+    label_table,
+    make_slice_file,
+    photograph,
+    render,
+    truncate,
+)
 
 
 @pytest.fixture(scope="module")
 def plans():
-    return plan_corpus(slices=60, seed=0, positive_fraction=0.4, traps=True)
+    return plan_corpus(slices=60, seed=0, positive_fraction=0.4, faults=True)
 
 
 def with_fault(plans, fault):
@@ -31,11 +39,11 @@ def read(plan):
     return pydicom.dcmread(io.BytesIO(make_slice_file(plan).data))
 
 
-def test_a_spoiled_slice_shows_no_blood_and_says_there_is(plans):
+def test_a_corrupted_slice_shows_no_blood_and_is_labelled_with_it(plans):
     sound = next(plan for plan in plans if plan.scene.lesions and not plan.fault)
-    spoiled = replace(sound, fault="constant")
-    assert make_slice_file(spoiled).subtypes == make_slice_file(sound).subtypes != ()
-    assert len(np.unique(read(spoiled).pixel_array[100:400, 100:400])) == 1
+    corrupted = replace(sound, fault="constant")
+    assert make_slice_file(corrupted).subtypes == make_slice_file(sound).subtypes != ()
+    assert len(np.unique(read(corrupted).pixel_array[100:400, 100:400])) == 1
 
 
 def test_six_rows_an_image_in_the_corpus_s_order():
@@ -63,7 +71,7 @@ def test_the_table_is_sorted_and_repeats_some_images(plans):
 
 
 def test_the_same_plan_gives_the_same_bytes(plans):
-    again = plan_corpus(slices=60, seed=0, positive_fraction=0.4, traps=True)
+    again = plan_corpus(slices=60, seed=0, positive_fraction=0.4, faults=True)
     for index in (0, 17):
         assert make_slice_file(plans[index]) == make_slice_file(again[index])
 
@@ -107,7 +115,7 @@ def test_all_formats_have_files_of_about_the_same_size(plans):
 
 @pytest.fixture(scope="module")
 def scenes():
-    plans = plan_corpus(slices=120, seed=3, positive_fraction=0.5, traps=False)
+    plans = plan_corpus(slices=120, seed=3, positive_fraction=0.5, faults=False)
     return [plan.scene for plan in plans if plan.scene.lesions][::8]
 
 
@@ -144,3 +152,38 @@ def test_the_number_of_threads_changes_no_pixel(scenes):
     finally:
         cv2.setNumThreads(threads)
     np.testing.assert_array_equal(*images)
+
+
+HU = np.full((512, 512), 40, np.int16)
+
+
+def rng():
+    return np.random.default_rng(0)
+
+
+def test_no_fault_changes_nothing():
+    np.testing.assert_array_equal(corrupt_pixels(HU, None, rng()), HU)
+
+
+def test_a_constant_slice_has_one_value():
+    assert set(np.unique(corrupt_pixels(HU, "constant", rng()))) == {CONSTANT_HU}
+
+
+def test_noise_begins_at_its_row():
+    corrupted = corrupt_pixels(HU, "noise", rng())
+    assert (corrupted[:NOISE_FROM_ROW] == 40).all()
+    assert corrupted[NOISE_FROM_ROW:].std() == pytest.approx(4000 / 12**0.5, rel=0.05)  # uniform from -1000 to 3000
+    assert (HU == 40).all()
+
+
+def test_a_truncated_file_keeps_29_percent_of_its_pixels():
+    file = bytes(1000 + 524_288)
+    assert len(truncate(file, 524_288)) == 1000 + 153_710
+
+
+def test_a_photo_is_coloured_and_shows_a_dark_frame_round_the_screen():
+    photo = photograph(HU, rng())
+    assert photo.shape == (512, 512, 3)
+    assert photo.dtype == np.uint8
+    assert not np.array_equal(photo[..., 0], photo[..., 2])
+    assert photo[250:270, 100:110].mean() > 2 * photo[505:, 5:15].mean()

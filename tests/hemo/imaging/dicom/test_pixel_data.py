@@ -17,9 +17,10 @@ from pydicom.uid import (
 )
 
 from hemo.errors import SliceError
+from hemo.imaging.dicom.elements import read_elements
 from hemo.imaging.dicom.header import read_header
 from hemo.imaging.dicom.pixel_data import FrameSize, encoded_size, stored_frames
-from hemo.imaging.dicom.read import _parse, quiet_pydicom
+from hemo.imaging.dicom.read import quiet_pydicom
 from tests.dicom_files import dicom_bytes
 from tests.encoded_files import (
     EIGHT_BITS,
@@ -38,7 +39,7 @@ ODD = np.array([[0, 1, 255, 256, 40000], [65535, 32768, 32767, 300, 7], [9, 8, 1
 
 def frames_of(data: bytes) -> list[np.ndarray | SliceError]:
     with quiet_pydicom():
-        elements = _parse(data)
+        elements = read_elements(data)
         return list(stored_frames(elements, read_header(elements)))
 
 

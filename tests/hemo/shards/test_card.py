@@ -2,12 +2,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from hemo.errors import SourceError
-from hemo.shards.card import read_card
+from hemo.shards.card import read_card, write_derived
 from hemo.shards.convert_unit import build_shard
-from hemo.shards.footer import ShardFooter
-from hemo.shards.index import write_derived
 from hemo.shards.manifest import Unit
-from hemo.shards.schema import SHARD_INDEX_SCHEMA
+from hemo.shards.schema import SHARD_INDEX_SCHEMA, ShardFooter
 from hemo.storage import join, write_bytes
 from tests.dicom_files import head_file
 from tests.hemo.shards.test_convert_unit import task

@@ -1,5 +1,3 @@
-"""The commit record of a shard: damaged is not the same as unreadable."""
-
 import errno
 import io
 from pathlib import Path
@@ -8,7 +6,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from hemo.shards.footer import read_footer
+from hemo.shards.schema import read_footer
 
 
 def shard(folder: Path) -> Path:
@@ -34,7 +32,7 @@ def test_a_garbled_footer_counts_as_not_there(tmp_path: Path) -> None:
 def test_a_shard_that_cannot_be_read_is_not_taken_for_damaged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It would be removed and made again."""
     place = shard(tmp_path)
-    monkeypatch.setattr("hemo.shards.footer.filesystem", lambda _: (_Opener(), str(place)))
+    monkeypatch.setattr("hemo.shards.schema.filesystem", lambda _: (_Opener(), str(place)))
     with pytest.raises(OSError, match="Input/output error"):
         read_footer(str(place))
 

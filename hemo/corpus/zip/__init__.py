@@ -1,1 +1,0 @@
-"""Zip archives read in place: which members they have, and their bytes, on a disk or by range reads."""

@@ -1,0 +1,164 @@
+import io
+from pathlib import Path
+
+import pydicom
+import pytest
+from pydicom.config import disable_value_validation
+from pydicom.dataset import Dataset
+from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian, ImplicitVRLittleEndian
+
+from hemo.imaging.dicom import elements as dicom
+from hemo.imaging.dicom.elements import Elements, decimals, elements_of, scan, short, text, texts
+from hemo.imaging.dicom.read import quiet_pydicom
+from tests.dicom_files import head_file, head_hu
+
+
+def all_values(elements: Elements) -> dict[int, object]:
+    found: dict[int, object] = {tag: short(elements, tag, -1) for tag in dicom.NUMBER_TAGS}
+    return found | {tag: texts(elements, tag) for tag in dicom.TEXT_TAGS if tag >> 16 != 2}
+
+
+def by_pydicom(data: bytes) -> dict[int, object]:
+    with quiet_pydicom():
+        return all_values(elements_of(pydicom.dcmread(io.BytesIO(data))))
+
+
+def with_sequence(*, undefined: bool) -> bytes:
+    inner = Dataset()
+    inner.PatientID = "of another"
+    dataset = pydicom.dcmread(io.BytesIO(head_file()))
+    dataset.ReferencedStudySequence = [inner]
+    dataset["ReferencedStudySequence"].is_undefined_length = undefined
+    buffer = io.BytesIO()
+    dataset.save_as(buffer, enforce_file_format=True)
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        head_file(),
+        head_file(syntax=ImplicitVRLittleEndian),
+        head_file(RescaleSlope=" 1.50 ", ImageType=["ORIGINAL", "PRIMARY", "AXIAL"], PixelRepresentation=None),
+        with_sequence(undefined=False),
+    ],
+)
+def test_every_value_is_the_one_pydicom_reads(data):
+    scanned = scan(data)
+    assert scanned is not None
+    assert all_values(scanned) == by_pydicom(data)
+    assert bytes(scanned.pixel_data) == (head_hu() + 1024).astype("<i2").tobytes()
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"no DICOM at all",
+        head_file()[132:],
+        head_file(syntax=ExplicitVRBigEndian),
+        head_file(syntax=DeflatedExplicitVRLittleEndian),
+        head_file(PatientID="Müller", SpecificCharacterSet="ISO_IR 100"),
+        head_file(PatientID="a\x1bb"),
+        with_sequence(undefined=True),
+    ],
+)
+def test_what_is_not_plain_is_left_to_pydicom(data):
+    assert scan(data) is None
+
+
+def test_a_file_cut_within_its_header_is_left_to_pydicom():
+    data = head_file()
+    for length in range(132, len(data) - 2 * 32 * 32, 7):
+        assert scan(data[:length]) is None or scan(data[:length]).pixel_data is None
+
+
+def test_cut_pixels_are_handed_on_as_far_as_they_go():
+    assert len(scan(head_file()[:-100]).pixel_data) == 2 * 32 * 32 - 100
+
+
+def test_elements_out_of_order_are_left_to_pydicom():
+    data = head_file()
+    rows = data.index(b"\x28\x00\x10\x00US")
+    columns = rows + 10
+    swapped = data[:rows] + data[columns : columns + 10] + data[rows:columns] + data[columns + 10 :]
+    assert scan(swapped) is None
+
+
+def test_every_named_tag_is_read():
+    numbers = {name: value for name, value in vars(dicom).items() if name.isupper() and isinstance(value, int)}
+    others = ("_", "LARGEST", "FEWEST_READS", "BYTES_A_READ", "DATA_SET_AT")
+    tags = {value for name, value in numbers.items() if not name.startswith(others)}
+    assert tags == dicom.TEXT_TAGS | dicom.NUMBER_TAGS | {dicom.PIXEL_DATA}
+
+
+def test_real_headers_read_the_same(shared_data: Path):
+    files = [file.read_bytes() for file in sorted((shared_data / "rsna").rglob("*.dcm"))]
+    files += [file.read_bytes() for file in sorted((shared_data / "head_ct_bsd").rglob("*")) if file.is_file()]
+    plain = [(all_values(scanned), by_pydicom(data)) for data in files if (scanned := scan(data)) is not None]
+    assert len(plain) == 66
+    for ours, theirs in plain:
+        assert ours == theirs
+
+
+def dataset(data: bytes):
+    return pydicom.dcmread(io.BytesIO(data))
+
+
+def test_converted_values_are_those_of_pydicom():
+    data = head_file(RescaleSlope=" 1.50 ", NumberOfFrames="1", ImageType=["ORIGINAL", "PRIMARY", "AXIAL"])
+    with quiet_pydicom():
+        ours, theirs = elements_of(dataset(data)), dataset(data)
+        assert short(ours, dicom.ROWS, 0) == theirs.Rows == 32
+        assert short(ours, dicom.BITS_STORED, 0) == theirs.BitsStored == 16
+        assert decimals(ours, dicom.RESCALE_SLOPE) == [theirs.RescaleSlope] == [1.5]
+        assert decimals(ours, dicom.IMAGE_POSITION) == list(theirs.ImagePositionPatient) == [-125.0, -120.0, 47.25]
+        assert texts(ours, dicom.IMAGE_TYPE) == list(theirs.ImageType) == ["ORIGINAL", "PRIMARY", "AXIAL"]
+        assert text(ours, dicom.STUDY_UID) == theirs.StudyInstanceUID == "ID_study"
+
+
+@pytest.mark.parametrize("syntax", [ExplicitVRBigEndian, ImplicitVRLittleEndian])
+def test_byte_order_and_implicit_representations_are_heeded(syntax):
+    read = elements_of(dataset(head_file(syntax=syntax)))
+    assert short(read, dicom.COLUMNS, 0) == 32
+    assert decimals(read, dicom.RESCALE_INTERCEPT) == [-1024]
+
+
+def test_names_beyond_ascii_are_read_in_their_character_set():
+    data = head_file(PatientID="Müller", SpecificCharacterSet="ISO_IR 100")
+    assert text(elements_of(dataset(data)), dicom.PATIENT_ID) == "Müller"
+
+
+def test_values_pydicom_has_converted_are_read_too():
+    read = dataset(head_file())
+    with quiet_pydicom():
+        assert (read.Rows, read.PatientID, list(read.PixelSpacing)) == (32, "ID_patient", [0.5, 0.5])
+    elements = elements_of(read)
+    assert (short(elements, dicom.ROWS, 0), text(elements, dicom.PATIENT_ID)) == (32, "ID_patient")
+    assert decimals(elements, dicom.PIXEL_SPACING) == [0.5, 0.5]
+
+
+def test_what_is_missing_has_its_default():
+    read = elements_of(dataset(head_file(RescaleSlope=None, PixelRepresentation=None)))
+    assert decimals(read, dicom.RESCALE_SLOPE) == []
+    assert text(read, dicom.CONVERSION_TYPE) == ""
+    assert short(read, dicom.PIXEL_REPRESENTATION, 7) == 7
+
+
+def test_a_text_that_is_no_number_is_refused():
+    with disable_value_validation():
+        data = head_file(PatientID="12x")
+    with pytest.raises(ValueError, match="could not convert"):
+        decimals(elements_of(dataset(data)), dicom.PATIENT_ID)
+
+
+@pytest.mark.parametrize("text_there", [b"DOE^JANE", b"DOE "])
+def test_a_text_in_the_place_of_a_number_is_not_repeated(text_there):
+    """`DOE ` read as four bytes would be 541,413,188, which gives the name away as well."""
+    rows = b"\x28\x00\x10\x00US\x02\x00\x20\x00"
+    data = head_file()
+    assert rows in data
+    elements = scan(data.replace(rows, rows[:6] + len(text_there).to_bytes(2, "little") + text_there))
+    with pytest.raises(ValueError, match="more than an unsigned short holds"):
+        short(elements, dicom.ROWS, 0)
+    assert short(scan(data), dicom.ROWS, 0) == 32
