@@ -94,9 +94,7 @@ def test_a_task_raised_it_and_the_user_reads_one_line(ray_cluster: None, capsys:
     )
 
 
-def test_a_map_task_raised_it_and_the_user_reads_one_line(
-    tmp_path: Path, make_ray_folder: Callable[[], Path]
-) -> None:
+def test_a_map_task_raised_it_and_the_user_reads_one_line(tmp_path: Path, make_ray_folder: Callable[[], Path]) -> None:
     """The whole of standard error, from a process of its own: Ray has its own ways to the terminal."""
     rows = [{"patient": f"P{number}"} for number in range(60)]
     shards = write_conversion(tmp_path / "shards", rows, unit_rows=30)
