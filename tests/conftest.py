@@ -41,12 +41,10 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 
 @pytest.fixture(autouse=True, scope="session")
 def environment() -> None:
-    """Set what the processes that tests start inherit: W&B offline, whatever key a developer has; one thread each.
-
-    On several threads small models wait longer than they compute.
-    """
-    os.environ["WANDB_MODE"] = "offline"
-    os.environ["OMP_NUM_THREADS"] = "1"
+    """Set what the processes that tests start inherit."""
+    os.environ["WANDB_MODE"] = "offline"  # whatever key a developer has
+    os.environ["OMP_NUM_THREADS"] = "1"  # on several threads small models wait longer than they compute
+    os.environ["RAY_worker_niceness"] = "0"  # by default 15: they would hardly run beside tests that compute
     if "torch" in sys.modules:
         sys.modules["torch"].set_num_threads(1)
 
