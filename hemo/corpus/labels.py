@@ -1,6 +1,5 @@
 """The label table of a corpus: which classes each image shows."""
 
-import csv
 import gzip
 import io
 import zlib
@@ -15,7 +14,7 @@ import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from hemo.errors import LabelError, SourceError
+from hemo.errors import LabelError, SourceError, first_names
 
 RSNA_CLASSES = ("any", "epidural", "intraparenchymal", "intraventricular", "subarachnoid", "subdural")
 """Classes of the RSNA 2019 challenge in the order of its column weights [2, 1, 1, 1, 1, 1]: `any` first."""
@@ -27,7 +26,6 @@ KEY_COLUMNS = ("image_id", "source_path", "path")
 """Columns that may key a Parquet table, best first; the others are left out. In a CSV the first column is the key."""
 
 _MEANING = {"0": 0, "1": 1, "0.0": 0, "1.0": 1, "false": 0, "true": 1, "": NULL_LABEL}
-_EXAMPLES = 5
 
 
 @dataclass(frozen=True)
@@ -63,7 +61,7 @@ def parse_labels(data: bytes, location: str) -> LabelTable:
     """
     try:
         return _parsed(data, location)
-    except (pa.ArrowException, gzip.BadGzipFile, zlib.error, EOFError, UnicodeDecodeError, csv.Error) as error:
+    except (pa.ArrowException, gzip.BadGzipFile, zlib.error, EOFError) as error:
         raise LabelError(f"labels: {location} is no readable table: {' '.join(str(error).split())}") from error
 
 
@@ -104,14 +102,21 @@ def _parsed(data: bytes, location: str) -> LabelTable:
     return _from_wide(table, location)
 
 
-def _read_csv(data: bytes, location: str) -> pa.Table:
-    """Return all columns as strings: what is no label can then be shown as it stands in the file."""
-    content = gzip.decompress(data) if location.partition("::")[0].endswith(".gz") else data
-    first = content[: content.find(b"\n")] if b"\n" in content else content
-    header = next(csv.reader([first.decode("utf-8-sig").rstrip("\r")]), [])
-    _check_header(header, location)
+def read_csv_as_text(content: bytes) -> pa.Table:
+    """Return all columns of a CSV file as strings, empty cells as empty strings.
+
+    Raises:
+        pa.ArrowException: If it is no CSV.
+    """
+    header = pacsv.open_csv(io.BytesIO(content)).schema.names
     types = pacsv.ConvertOptions(column_types=dict.fromkeys(header, pa.string()))
     return pacsv.read_csv(io.BytesIO(content), convert_options=types)
+
+
+def _read_csv(data: bytes, location: str) -> pa.Table:
+    table = read_csv_as_text(gzip.decompress(data) if location.partition("::")[0].endswith(".gz") else data)
+    _check_header(table.column_names, location)
+    return table
 
 
 def _read_parquet(data: bytes, location: str) -> pa.Table:
@@ -230,8 +235,6 @@ def _merge(
 def _refuse_conflicts(ids: pa.StringArray, clashing: NDArray[np.bool_], location: str) -> None:
     if clashing.any():
         names = [str(name) for name in ids.filter(pa.array(clashing)).unique().to_pylist()]
-        more = f" and {len(names) - _EXAMPLES} more" if len(names) > _EXAMPLES else ""
         raise LabelError(
-            f"labels: {location} has rows that contradict each other for {', '.join(names[:_EXAMPLES])}{more}; "
-            "keep one row of each"
+            f"labels: {location} has rows that contradict each other for {first_names(names)}; keep one row of each"
         )

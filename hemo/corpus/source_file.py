@@ -1,6 +1,7 @@
 """A listed file of a corpus: its name, change mark and place, and what its name tells of kind and ids."""
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import NamedTuple
@@ -82,6 +83,15 @@ def ending_of(path: str) -> str:
     name = path[path.rfind("/") + 1 :]
     dot = name.rfind(".")
     return name[dot:].lower() if 0 < dot < len(name) - 1 else ""
+
+
+def first_clash(names: Iterable[str]) -> tuple[int, int] | None:
+    """Return the positions of the first name that occurs again, and of its second occurrence; None if all differ."""
+    first: dict[str, int] = {}
+    for position, name in enumerate(names):
+        if first.setdefault(name, position) != position:
+            return first[name], position
+    return None
 
 
 def belongs(path: str, corpus: Corpus) -> bool:

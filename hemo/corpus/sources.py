@@ -2,14 +2,14 @@
 
 import re
 from collections.abc import Iterable, Sequence
-from itertools import groupby, pairwise
+from itertools import groupby
 
 from fsspec.core import split_protocol
 
 from hemo.config.convert import MEDIA, Corpus, Media
 from hemo.corpus.files import list_bucket, list_folder, read_from_folder, read_objects
-from hemo.corpus.source_file import ENDINGS, Listing, SourceFile, belongs, image_stem
-from hemo.corpus.user_manifest import list_table, media_of_table, place_in_table
+from hemo.corpus.source_file import ENDINGS, Listing, SourceFile, belongs, first_clash, image_stem
+from hemo.corpus.user_manifest import list_table, location_in_table, media_of_table
 from hemo.corpus.zip import is_archive, list_archive, read_members
 from hemo.errors import SliceError, SourceError
 from hemo.storage import filesystem, is_local, join
@@ -97,25 +97,20 @@ def _read_places(source: str, files: Sequence[SourceFile]) -> list[bytes | Slice
 
 
 def _place_of(source: str, file: SourceFile) -> str:
-    return join(source, file.path) if file.given is None else place_in_table(source, file.path)
+    return join(source, file.path) if file.given is None else location_in_table(source, file.path)
 
 
 def _require_distinct(source: str, corpus: Corpus, files: Sequence[SourceFile]) -> None:
     """Refuse two files that would give one `image_id`, before hours are spent on them."""
-    for one, other in pairwise(files):
-        if one.path == other.path:
-            raise SourceError(f"source: {source} holds {one.path} twice; zip it again")
-    first: dict[str, str] = {}
-    for file in files:
-        if file.refused is not None:
-            continue
-        stem = image_stem(file.path, corpus)
-        if stem in first:
-            raise SourceError(
-                f"source: {source}: {first[stem]} and {file.path} would both be image {stem}; "
-                "remove one of them, or convert their folders apart"
-            )
-        first[stem] = file.path
+    if clash := first_clash(file.path for file in files):
+        raise SourceError(f"source: {source} holds {files[clash[0]].path} twice; zip it again")
+    read = [file.path for file in files if file.refused is None]
+    if clash := first_clash(image_stem(path, corpus) for path in read):
+        one, other = (read[position] for position in clash)
+        raise SourceError(
+            f"source: {source}: {one} and {other} would both be image {image_stem(one, corpus)}; "
+            "remove one of them, or convert their folders apart"
+        )
 
 
 def with_labels(images: Sequence[SourceFile], found: Iterable[SourceFile]) -> list[SourceFile]:

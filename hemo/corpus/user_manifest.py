@@ -7,18 +7,17 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 
 from hemo.config.convert import Media
 from hemo.corpus.files import file_on_disk, mark_of, unreachable
-from hemo.corpus.source_file import PICTURE_ENDINGS, Given, Listing, SourceFile, ending_of, image_stem
-from hemo.errors import SourceError
+from hemo.corpus.labels import read_csv_as_text
+from hemo.corpus.source_file import PICTURE_ENDINGS, Given, Listing, SourceFile, ending_of, first_clash, image_stem
+from hemo.errors import SourceError, first_names
 from hemo.storage import absolute, filesystem, read_bytes
 
 PATH = "path"
 COLUMNS = (PATH, *Given._fields)
-_EXAMPLES = 3
 
 
 def list_table(source: str) -> Listing:
@@ -63,7 +62,7 @@ def require_one_media(source: str, paths: Sequence[str]) -> Media:
     return "photo" if pictures[0] else "dicom"
 
 
-def place_in_table(source: str, path: str) -> str:
+def location_in_table(source: str, path: str) -> str:
     """Return where a file of a table lies: a path or URI."""
     if path.startswith("/"):
         return path
@@ -73,8 +72,8 @@ def place_in_table(source: str, path: str) -> str:
 def _read(source: str) -> pa.Table:
     """Return the table with all columns that are used as strings, empty cells as nulls."""
     try:
-        data = io.BytesIO(read_bytes(source))
-        table = pq.read_table(data) if source.endswith(".parquet") else _read_csv(data)
+        data = read_bytes(source)
+        table = pq.read_table(io.BytesIO(data)) if source.endswith(".parquet") else read_csv_as_text(data)
     except FileNotFoundError as error:
         raise SourceError(f"source: {source} does not exist; give a CSV or Parquet table with a column path") from error
     except (pa.ArrowException, OSError) as error:
@@ -88,15 +87,6 @@ def _read(source: str) -> pa.Table:
     if not table.num_rows:
         raise SourceError(f"source: {source} has a header but no rows")
     return _as_strings(source, table)
-
-
-def _read_csv(data: io.BytesIO) -> pa.Table:
-    header = pacsv.open_csv(data).schema.names
-    data.seek(0)
-    types = dict.fromkeys(header, pa.string())
-    return pacsv.read_csv(
-        data, convert_options=pacsv.ConvertOptions(column_types=types, strings_can_be_null=True, null_values=[""])
-    )
 
 
 def _as_strings(source: str, table: pa.Table) -> pa.Table:
@@ -126,31 +116,28 @@ def _given(table: pa.Table) -> list[Given]:
 
 
 def _require_distinct(source: str, paths: Sequence[str], given: Sequence[Given]) -> None:
-    by_place: dict[str, int] = {}
-    by_id: dict[str, int] = {}
-    for row, (path, said) in enumerate(zip(paths, given, strict=True)):
-        place = os.path.normpath(place_in_table(source, path))  # ./a.dcm is a.dcm
-        if place in by_place:
-            raise SourceError(f"source: {source} names {path} in rows {by_place[place] + 1} and {row + 1}; keep one")
-        name = said.image_id or image_stem(path, "manifest")
-        if name in by_id:
-            first = paths[by_id[name]]
-            raise SourceError(
-                f"source: {source}: {first} and {path} would both be image {name}; give each its image_id"
-            )
-        by_place[place] = by_id[name] = row
+    locations = (os.path.normpath(location_in_table(source, path)) for path in paths)  # ./a.dcm is a.dcm
+    if clash := first_clash(locations):
+        one, other = clash
+        raise SourceError(f"source: {source} names {paths[other]} in rows {one + 1} and {other + 1}; keep one")
+    names = [row.image_id or image_stem(path, "manifest") for path, row in zip(paths, given, strict=True)]
+    if clash := first_clash(names):
+        one, other = clash
+        raise SourceError(
+            f"source: {source}: {paths[one]} and {paths[other]} would both be image {names[one]}; "
+            "give each its image_id"
+        )
 
 
 def _found(source: str, paths: Sequence[str]) -> list[SourceFile]:
     """Return what is at each path; all that are missing are told at once."""
-    places = [place_in_table(source, path) for path in paths]
+    places = [location_in_table(source, path) for path in paths]
     objects = _objects({place.rpartition("/")[0] for place in places if "://" in place})
     found = [_look(place, path, objects) for path, place in zip(paths, places, strict=True)]
     missing = [path for path, file in zip(paths, found, strict=True) if file is None]
     if missing:
-        more = f" and {len(missing) - _EXAMPLES} more" if len(missing) > _EXAMPLES else ""
         raise SourceError(
-            f"source: {source} names files that are not there: {', '.join(missing[:_EXAMPLES])}{more}; "
+            f"source: {source} names files that are not there: {first_names(missing, 3)}; "
             "a path is relative to the table's folder, absolute or a URI"
         )
     return [file for file in found if file is not None]

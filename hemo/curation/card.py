@@ -5,8 +5,7 @@ from typing import Any
 from pydantic import Field
 
 from hemo.config.types import Config
-from hemo.errors import SourceError
-from hemo.storage import exists, join, read_json
+from hemo.shards.card import load_card
 
 CARD_SCHEMA_VERSION = 1
 
@@ -69,10 +68,4 @@ def read_card(training_set: str) -> TrainingSetCard:
     Raises:
         SourceError: If the folder is no finished training set, or of another version.
     """
-    place = join(training_set, "card.json")
-    if not exists(place):
-        raise SourceError(f"{training_set} is no finished training set (it has no card.json); `hemo curate` makes one")
-    content = read_json(place)
-    if not isinstance(content, dict) or content.get("schema_version") != CARD_SCHEMA_VERSION or "splits" not in content:
-        raise SourceError(f"{place} is no training-set card of version {CARD_SCHEMA_VERSION}; run `hemo curate` again")
-    return TrainingSetCard.model_validate(content)
+    return load_card(training_set, TrainingSetCard, stage="training set", job="curate")

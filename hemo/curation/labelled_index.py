@@ -42,6 +42,14 @@ class Rows:
     patient_names: pa.StringArray
     matched_keys: int
 
+    def label_columns(self, chosen: NDArray[np.int64]) -> dict[str, pa.Array]:
+        """Return `label_NAME` -> uint8, nullable, of the rows whose numbers are `chosen`."""
+        labels = self.labels[chosen]
+        return {
+            f"label_{name}": pa.array(values, pa.uint8(), mask=values == NULL_LABEL)
+            for name, values in zip(self.classes, labels.T, strict=True)
+        }
+
     def count(self, chosen: NDArray[np.int64]) -> Count:
         """Count the rows whose numbers are `chosen`."""
         positives = (self.labels[chosen] == 1).sum(axis=0).tolist()

@@ -149,10 +149,7 @@ def equal_pixel_table(
         "conflict": _among(members, conflicting_labels(rows, pixels)),
         "split": _split_names(len(pixels), placed).take(members),
     }
-    for at, name in enumerate(rows.classes):
-        values = rows.labels[members, at]
-        columns[f"label_{name}"] = pa.array(values, pa.uint8(), mask=values == NULL_LABEL)
-    return pa.table(columns)
+    return pa.table(columns | rows.label_columns(members))
 
 
 def link_examples(table: pa.Table) -> list[str]:

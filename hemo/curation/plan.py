@@ -10,7 +10,6 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from hemo.config.curate import SPLITS
-from hemo.corpus.labels import NULL_LABEL
 from hemo.curation.labelled_index import Rows, has_flag, hash_texts, text_column
 from hemo.curation.select import Selection
 from hemo.errors import ConfigError
@@ -120,18 +119,11 @@ def plan_copies(selection: Selection, layout: ImageLayout, *, part_rows: int, se
         for place, order in enumerate(shuffled_parts(image_ids.take(chosen), rows_at_most, seed)):
             parts.append(f"{split}/part-{place:06d}.parquet")
             members.append(chosen[order])
-    labelled = with_labels(index.select(INDEX_SCHEMA.names), selection)
+    labelled = index.select(INDEX_SCHEMA.names)
+    for name, column in selection.rows.label_columns(np.arange(len(index))).items():
+        labelled = labelled.append_column(name, column)
     rows = tuple(labelled.take(numbers) for numbers in members)
     return CopyPlan(layout, tuple(parts), rows, _copies(selection.rows, members, layout))
-
-
-def with_labels(table: pa.Table, selection: Selection) -> pa.Table:
-    """Return the table of all images with a `label_NAME` column a class, uint8, nullable."""
-    for number, name in enumerate(selection.rows.classes):
-        values = selection.rows.labels[:, number]
-        column = pa.array(values, pa.uint8(), mask=values == NULL_LABEL)
-        table = table.append_column(pa.field(f"label_{name}", pa.uint8()), column)
-    return table
 
 
 def _copies(rows: Rows, members: list[NDArray[np.int64]], layout: ImageLayout) -> pa.Table:

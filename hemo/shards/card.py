@@ -4,7 +4,7 @@ import hashlib
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, TypeVar
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -20,6 +20,8 @@ from hemo.shards.writer import write_table
 from hemo.storage import exists, join, read_bytes, read_json, write_json
 
 READ_THREADS = 8
+
+CardT = TypeVar("CardT", bound=Config)
 
 
 class ConversionCard(Config):
@@ -51,17 +53,30 @@ def read_card(shards: str) -> ConversionCard:
     Raises:
         SourceError: If the folder is no finished conversion, or of another version.
     """
-    place = join(shards, "card.json")
-    if not exists(place):
-        raise SourceError(f"{shards} is no finished conversion (it has no card.json); `hemo convert` makes one")
-    content = read_json(place)
-    if (
-        not isinstance(content, dict)
-        or content.get("schema_version") != SCHEMA_VERSION
-        or "reject_reasons" not in content
-    ):
-        raise SourceError(f"{place} is no conversion card of version {SCHEMA_VERSION}; run `hemo convert` again")
-    return ConversionCard.model_validate(content)
+    return load_card(shards, ConversionCard, stage="conversion", job="convert")
+
+
+def load_card(folder: str, kind: type[CardT], *, stage: str, job: str) -> CardT:
+    """Return the card in an output folder.
+
+    Args:
+        folder: Output of a job.
+        kind: Class of its card, with a default `schema_version`.
+        stage: What the folder holds, for the error.
+        job: What makes such folders, for the error.
+
+    Raises:
+        SourceError: If there is no card, or one of another kind or version.
+    """
+    location, fields = join(folder, "card.json"), kind.model_fields
+    if not exists(location):
+        raise SourceError(f"{folder} is no finished {stage} (it has no card.json); `hemo {job}` makes one")
+    content = read_json(location)
+    version = fields["schema_version"].default
+    required = {name for name, field in fields.items() if field.is_required()}
+    if not isinstance(content, dict) or content.get("schema_version") != version or not required <= content.keys():
+        raise SourceError(f"{location} is no {stage} card of version {version}; run `hemo {job}` again")
+    return kind.model_validate(content)
 
 
 def write_derived(out: str, units: Sequence[Unit], footers: Sequence[ShardFooter], *, ignored: int) -> ConversionCard:

@@ -107,7 +107,7 @@ def test_parquet_without_a_key_column_is_refused():
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"", "header ''"),
+        (b"", "is no readable table: Empty CSV file"),
         (b"Image\na\n", "wanted a key and at least a class"),
         (b"Image,any\n", "has a header but no rows"),
         (b"Image,any,any\na,1,1\n", "has a column twice"),
