@@ -1,4 +1,4 @@
-"""The label table of a corpus: which classes each image shows."""
+"""Read the label table of a corpus: a long or wide CSV, or Parquet."""
 
 import gzip
 import io
@@ -20,7 +20,7 @@ RSNA_CLASSES = ("any", "epidural", "intraparenchymal", "intraventricular", "suba
 """Classes of the RSNA 2019 challenge in the order of its column weights [2, 1, 1, 1, 1, 1]: `any` first."""
 
 NULL_LABEL = 255
-"""Stands for an unknown label in arrays of uint8; in Parquet it is null."""
+"""An unknown label in arrays of uint8; in Parquet it is null."""
 
 KEY_COLUMNS = ("image_id", "source_path", "path")
 """Columns that may key a Parquet table, best first; the others are left out. In a CSV the first column is the key."""
@@ -36,7 +36,7 @@ class LabelTable:
         classes: Class names, in the order of the columns of `values`.
         keys: image_id or source_path of each row, unique, shape (rows,).
         values: Shape (rows, classes), uint8: 0, 1 or `NULL_LABEL`.
-        repeated: Rows of the file that said what another row had said already.
+        repeated: Rows of the file that repeat another row.
     """
 
     classes: tuple[str, ...]
@@ -70,7 +70,7 @@ def labels_of_classes(image_ids: pa.StringArray, source_class: pa.StringArray) -
 
     Args:
         image_ids: Shape (rows,), string, unique.
-        source_class: Shape (rows,), string: the folder each image lay in, or what the corpus's own labels say of it.
+        source_class: Shape (rows,), string: the folder of each image, or its class in the labels of the corpus.
             Rows without one are left out.
 
     Raises:
@@ -80,9 +80,7 @@ def labels_of_classes(image_ids: pa.StringArray, source_class: pa.StringArray) -
     image_ids, source_class = image_ids.filter(known), source_class.filter(known)
     classes = sorted(np.unique(source_class.to_numpy(zero_copy_only=False).astype(str)).tolist(), key=_in_order)
     if not classes:
-        raise SourceError(
-            "labels: source_class needs a corpus that tells classes, these shards have none; give a table"
-        )
+        raise SourceError("labels: source_class needs a corpus with classes, these shards have none; give a table")
     codes = pc.index_in(source_class, value_set=pa.array(classes)).to_numpy(zero_copy_only=False)
     return LabelTable(tuple(classes), image_ids, np.eye(len(classes), dtype=np.uint8)[codes], repeated=0)
 
@@ -132,7 +130,9 @@ def _read_parquet(data: bytes, location: str) -> pa.Table:
 
 def _check_header(columns: Sequence[str], location: str) -> None:
     if len(columns) < 2:
-        raise LabelError(f"labels: {location} has the header {','.join(columns)!r}; wanted a key and at least a class")
+        raise LabelError(
+            f"labels: {location} has the header {','.join(columns)!r}; needed are a key and at least one class"
+        )
     if len(set(columns)) < len(columns) or "" in columns[1:]:
         raise LabelError(f"labels: {location} has a column twice or without a name: {','.join(columns)}")
 
@@ -145,16 +145,16 @@ def _from_long(table: pa.Table, location: str) -> LabelTable:
     keys = _strings(images.dictionary)
     codes = column.to_numpy()
     used = np.bincount(codes, minlength=len(RSNA_CLASSES)) > 0
-    found, ranks = np.flatnonzero(used), (np.cumsum(used) - 1)[codes]
-    cells = images.indices.to_numpy().astype(np.int64) * len(found) + ranks
+    present, ranks = np.flatnonzero(used), (np.cumsum(used) - 1)[codes]
+    cells = images.indices.to_numpy().astype(np.int64) * len(present) + ranks
     values = _column_values(_strings(table.column(1)), ids, location)
-    merged, repeated, clashing = _merge(cells, values[:, None], len(keys) * len(found))
+    merged, repeated, clashing = _merge(cells, values[:, None], len(keys) * len(present))
     _refuse_conflicts(ids, clashing, location)
-    return LabelTable(tuple(RSNA_CLASSES[code] for code in found), keys, merged.reshape(len(keys), -1), repeated)
+    return LabelTable(tuple(RSNA_CLASSES[code] for code in present), keys, merged.reshape(len(keys), -1), repeated)
 
 
 def _cut_ids(ids: pa.StringArray, location: str) -> tuple[pa.StringArray, pa.Int32Array]:
-    """Cut `IMAGE_CLASS` into the image and the class's place in `RSNA_CLASSES`; no class has an underscore."""
+    """Cut `IMAGE_CLASS` into the image and the index of the class in `RSNA_CLASSES`; no class has an underscore."""
     halves = pc.split_pattern(ids.fill_null(""), "_", max_splits=1, reverse=True)
     wrong = pc.list_value_length(halves).to_numpy() < 2
     if not wrong.any():
@@ -195,8 +195,8 @@ def _column_values(
     wrong = np.array([word not in _MEANING for word in words], bool)[codes]
     if wrong.any():
         at = int(wrong.argmax())
-        came = f"{name} is {encoded[at].as_py()!r} for {ids[at].as_py()!r}"
-        raise LabelError(f"labels: {location} line {_line(wrong)}: {came}; a label is 0, 1 or blank")
+        cell = f"{name} is {encoded[at].as_py()!r} for {ids[at].as_py()!r}"
+        raise LabelError(f"labels: {location} line {_line(wrong)}: {cell}; a label is 0, 1 or blank")
     meanings: NDArray[np.uint8] = np.array([_MEANING[word] for word in words], np.uint8)[codes]
     return meanings
 
@@ -223,8 +223,8 @@ def _merge(
         size: Number of cells.
 
     Returns:
-        Cells of shape (size, columns), `NULL_LABEL` where no row wrote; how many rows came to a cell already
-        written; and which rows differ from what stands in their cell, shape (rows,).
+        Cells of shape (size, columns), `NULL_LABEL` where no row wrote; how many rows repeat a cell;
+        and which rows differ from the value in their cell, shape (rows,).
     """
     merged = np.full((size, values.shape[1]), NULL_LABEL, np.uint8)
     merged[cells] = values
@@ -235,6 +235,4 @@ def _merge(
 def _refuse_conflicts(ids: pa.StringArray, clashing: NDArray[np.bool_], location: str) -> None:
     if clashing.any():
         names = [str(name) for name in ids.filter(pa.array(clashing)).unique().to_pylist()]
-        raise LabelError(
-            f"labels: {location} has rows that contradict each other for {first_names(names)}; keep one row of each"
-        )
+        raise LabelError(f"labels: {location} has conflicting rows for {first_names(names)}; keep one row of each")

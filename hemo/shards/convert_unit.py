@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from hemo.corpus.source_file import (
     SPLIT_FOLDERS,
-    Given,
+    ManifestRow,
     SourceFile,
     class_and_split,
     image_stem,
@@ -24,7 +24,7 @@ from hemo.errors import HemoError, SliceError, SourceChangedError
 from hemo.imaging.dicom.read import images_of_dicom, quiet_pydicom
 from hemo.imaging.idx import images_of_idx
 from hemo.imaging.image import Image, Reject
-from hemo.imaging.picture import images_of_photo
+from hemo.imaging.picture import images_of_picture
 from hemo.imaging.settings import ImageSettings
 from hemo.imaging.word_indices import images_of_word_indices
 from hemo.pseudonym import Pseudonymiser
@@ -154,7 +154,7 @@ def decode(
         pseudonyms: Replaces what names a patient.
     """
     if settings.media == "photo":
-        return images_of_photo(data, settings)
+        return images_of_picture(data, settings)
     if settings.media == "idx":
         return images_of_idx(data, labels, settings)
     if settings.media == "word_indices":
@@ -227,12 +227,12 @@ def row_of(image: Image, file: SourceFile, settings: ImageSettings, pseudonyms: 
     }
 
 
-def identities_of(image: Image, file: SourceFile, settings: ImageSettings, pseudonyms: Pseudonymiser) -> Given:
+def identities_of(image: Image, file: SourceFile, settings: ImageSettings, pseudonyms: Pseudonymiser) -> ManifestRow:
     """Return who and what an image is of, pseudonyms where they have to be: the table goes before path and header."""
     if settings.corpus == "image_folder":
         return _of_folders(file.path, settings, pseudonyms)
     split = split_in_name(file.path) if settings.corpus == "idx" else None
-    told = file.given or Given(source_class=image.source_class, source_split=split)
+    told = file.manifest_row or ManifestRow(source_class=image.source_class, source_split=split)
     names = {
         kind: pseudonyms(kind, text) if (text := getattr(told, kind)) else getattr(image, kind)
         for kind in ("patient", "study", "series")
@@ -240,13 +240,13 @@ def identities_of(image: Image, file: SourceFile, settings: ImageSettings, pseud
     return told._replace(**names)
 
 
-def _of_folders(path: str, settings: ImageSettings, pseudonyms: Pseudonymiser) -> Given:
+def _of_folders(path: str, settings: ImageSettings, pseudonyms: Pseudonymiser) -> ManifestRow:
     source_class, source_split = class_and_split(path)
     if not pseudonyms.keeps_ids and str(source_split).lower() not in SPLIT_FOLDERS:
         source_split = None  # a folder above the class may be named after a patient
     found = patient_in_name(path, settings.patient_pattern)
     patient = pseudonyms("patient", found) if found else None
-    return Given(patient=patient, source_class=source_class, source_split=source_split)
+    return ManifestRow(patient=patient, source_class=source_class, source_split=source_split)
 
 
 def _reject_row(reject: Reject, path: str, pseudonyms: Pseudonymiser) -> ShardReject:

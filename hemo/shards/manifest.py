@@ -128,7 +128,7 @@ def _as_stored(file: SourceFile, pseudonyms: Pseudonymiser) -> SourceFile:
     """
     if pseudonyms.keeps_ids and file[3:] == _NOWHERE_ELSE:
         return file  # it says no more than that: 750,000 copies are spared
-    given = f" {pseudonyms('given', digest_of(file.given))}" if file.given else ""
+    given = f" {pseudonyms('given', digest_of(file.manifest_row))}" if file.manifest_row else ""
     refused = f" {file.refused.code}" if file.refused else ""
     labels = f" {file.labels.size_bytes} {file.labels.mark}" if file.labels else ""
     return SourceFile(pseudonyms("path", file.path), file.size_bytes, file.mark + given + refused + labels)

@@ -7,7 +7,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from hemo.corpus.source_file import Given
+from hemo.corpus.source_file import ManifestRow
 from hemo.corpus.sources import list_corpus, media_of, read_files
 from hemo.errors import SourceError
 
@@ -38,9 +38,9 @@ def test_files_are_named_relative_to_the_table_absolute_or_by_uri(folder):
 def test_what_the_table_gives_stands_beside_the_file_and_blanks_say_nothing(folder):
     source = table(folder, "patient,path,image_id,age,source_split\np1,a.dcm,first,70,train\n,sub/b.dcm,,81,\n")
     listing = list_corpus(source, "manifest")
-    assert [file.given for file in listing.files] == [
-        Given(image_id="first", patient="p1", source_split="train"),
-        Given(),
+    assert [file.manifest_row for file in listing.files] == [
+        ManifestRow(image_id="first", patient="p1", source_split="train"),
+        ManifestRow(),
     ]
     assert listing.unused_columns == ("age",)
 
