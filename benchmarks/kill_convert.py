@@ -153,7 +153,7 @@ def main() -> None:
 def make_corpus(folder: Path, slices: int) -> Path:
     """Write a few phantom slices, some with faults, under as many names as are wanted."""
     folder.mkdir()
-    plans = plan_corpus(slices=DISTINCT_SLICES, seed=0, positive_fraction=0.4, traps=True)
+    plans = plan_corpus(slices=DISTINCT_SLICES, seed=0, positive_fraction=0.4, faults=True)
     originals = []
     for number, plan in enumerate(plans):
         originals.append(folder / f"ID_{number:06d}.dcm")

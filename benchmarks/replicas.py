@@ -5,7 +5,7 @@ import os
 from pathlib import Path
 
 from hemo.cluster.phantom import make_phantom
-from hemo.config.phantom import PhantomConfig
+from hemo.config.convert import PhantomConfig
 
 DISTINCT_SLICES = 512
 

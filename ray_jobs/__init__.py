@@ -1,1 +1,1 @@
-"""Doors: one job a file, started by `python -m ray_jobs.NAME`, `hemo NAME` or `ray job submit`."""
+"""Entry points, one module a job: `hemo NAME`, `python -m ray_jobs.NAME`, or as a Ray job."""

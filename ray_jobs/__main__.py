@@ -1,4 +1,4 @@
-"""`hemo NAME`: the same doors as `python -m ray_jobs.NAME`."""
+"""`hemo JOB`: find the entry point of a job by its name; `hemo --help` lists the jobs."""
 
 import importlib
 import pkgutil
@@ -6,29 +6,35 @@ import sys
 from collections.abc import Sequence
 
 import ray_jobs
+from hemo.config.validation import meant
 from hemo.errors import ConfigError
-from ray_jobs.door import door
+from ray_jobs.entry_point import errors_as_exit_codes
 
-NOT_JOBS = {"door", "__main__"}
+NOT_JOBS = {"entry_point", "__main__"}
 
-USAGE = """usage: hemo JOB [--config FILE] [--FLAG VALUE ...]
+HELP = """usage: hemo JOB [--config FILE] [--FLAG VALUE ...]
 
-jobs: {jobs}
+{jobs}
 
-`hemo JOB --help` lists a job's flags"""
+`hemo JOB --help` describes a job, its input and output, and its flags. Files for --config are in conf/."""
 
 
-@door
 def main(argv: Sequence[str] | None = None) -> None:
-    """Open the door named first on the command line."""
-    words = list(sys.argv[1:] if argv is None else argv) or ["--help"]
+    """Run the job named by the first argument."""
+    job, *arguments = list(sys.argv[1:] if argv is None else argv) or ["--help"]
     jobs = sorted(module.name for module in pkgutil.iter_modules(ray_jobs.__path__) if module.name not in NOT_JOBS)
-    if words[0] in ("-h", "--help"):
-        print(USAGE.format(jobs=", ".join(jobs)))
-    elif words[0] in jobs:
-        importlib.import_module(f"ray_jobs.{words[0]}").main(words[1:])
-    else:
-        raise ConfigError(f"{words[0]!r} is no job; the jobs are {', '.join(jobs)}")
+    if job in ("-h", "--help"):
+        print(HELP.format(jobs="\n".join(f"  {name:<10} {_summary(name)}" for name in jobs)))
+        return
+    with errors_as_exit_codes():
+        if job not in jobs:
+            raise ConfigError(f"{job!r} is no job{meant(job, jobs)}; the jobs are {', '.join(jobs)}")
+    importlib.import_module(f"ray_jobs.{job}").main(arguments)
+
+
+def _summary(job: str) -> str:
+    """Return the first line of a job's docstring."""
+    return (importlib.import_module(f"ray_jobs.{job}").__doc__ or "").partition("\n")[0]
 
 
 if __name__ == "__main__":

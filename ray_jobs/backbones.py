@@ -1,25 +1,22 @@
-"""Job: list backbones with their parameters, the images they take and the weights there are.
+"""List backbones with their parameters, image sizes and ImageNet weights.
 
+Prints a table: the six backbones of the published tables, or those of timm whose name contains a text. Reads and
+writes no file, downloads nothing, and needs no Ray.
+
+Example:
     hemo backbones
     hemo backbones --containing convnext_tiny
-
-Prints a table: the sources' backbones, or timm's whose name has a part in it. Downloads nothing, needs no Ray.
 """
 
-from collections.abc import Sequence
-
-from hemo.config.load import load_config
 from hemo.config.report import BackbonesConfig
-from hemo.models.catalogue import as_lines, listed_backbones
-from ray_jobs.door import door
+from ray_jobs.entry_point import entry_point
 
 
-@door
-def main(argv: Sequence[str] | None = None) -> None:
-    """Parse, load, run, print. Everything else is in hemo."""
-    config = load_config(
-        BackbonesConfig, argv, job="backbones", summary="List backbones: parameters, image sizes, weights."
-    )
+@entry_point(BackbonesConfig)
+def main(config: BackbonesConfig) -> None:
+    """Print the table."""
+    from hemo.models.catalogue import as_lines, listed_backbones
+
     for line in as_lines(listed_backbones(config.containing, config.channels)):
         print(line, flush=True)
 

@@ -1,23 +1,23 @@
-"""Job: convert a raw image corpus into Parquet shards.
+"""Convert DICOM files or pictures into Parquet shards.
 
+Reads `source`: a folder, a zip or a bucket. Writes shards, index, rejects and a card to `out`. Safe to run again:
+finished units are skipped.
+
+Example, one of the files in conf/convert:
+    hemo convert --config conf/convert/rsna.yaml --source /data/rsna --out /data/converted/rsna
     ray job submit --working-dir . -- python -m ray_jobs.convert --config conf/convert/rsna.yaml
-
-Reads `source`; writes shards, index, rejects and a card below `out`. Safe to run again: finished units are left alone.
 """
 
-from collections.abc import Sequence
-
-from hemo.cluster.convert.job import convert_corpus
-from hemo.cluster.session import connected
 from hemo.config.convert import ConvertConfig
-from hemo.config.load import load_config
-from ray_jobs.door import door
+from ray_jobs.entry_point import entry_point
 
 
-@door
-def main(argv: Sequence[str] | None = None) -> None:
-    """Parse, load, run, print. Everything else is in hemo."""
-    config = load_config(ConvertConfig, argv, job="convert", summary="Convert a raw image corpus into Parquet shards.")
+@entry_point(ConvertConfig)
+def main(config: ConvertConfig) -> None:
+    """Print the output folder."""
+    from hemo.cluster.convert.job import convert_corpus
+    from hemo.cluster.session import connected
+
     with connected(config.cluster):
         print(convert_corpus(config))
 

@@ -1,24 +1,23 @@
-"""Job: curate shards and labels into a training set.
+"""Join shards with labels and split them into a training set.
 
+Reads the output of `convert` and a table of labels. Writes train, val and test parts, an audit of labels and patients,
+and a card to `out`. Safe to run again: a complete training set is kept, an interrupted one is made anew.
+
+Example, one of the files in conf/curate:
+    hemo curate --config conf/curate/rsna.yaml --shards /data/converted/rsna --labels /data/rsna/stage_2_train.csv
     ray job submit --working-dir . -- python -m ray_jobs.curate --config conf/curate/rsna.yaml
-
-Reads `shards` and `labels`; writes train, val and test parts and a card below `out`. Safe to run again: a complete
-training set is left alone, an interrupted one is made anew.
 """
 
-from collections.abc import Sequence
-
-from hemo.cluster.curate import curate_corpus
-from hemo.cluster.session import connected
 from hemo.config.curate import CurateConfig
-from hemo.config.load import load_config
-from ray_jobs.door import door
+from ray_jobs.entry_point import entry_point
 
 
-@door
-def main(argv: Sequence[str] | None = None) -> None:
-    """Parse, load, run, print. Everything else is in hemo."""
-    config = load_config(CurateConfig, argv, job="curate", summary="Curate shards and labels into a training set.")
+@entry_point(CurateConfig)
+def main(config: CurateConfig) -> None:
+    """Print the folder of the training set."""
+    from hemo.cluster.curate import curate_corpus
+    from hemo.cluster.session import connected
+
     with connected(config.cluster):
         print(curate_corpus(config))
 

@@ -1,25 +1,22 @@
-"""Job: pictures of where a model sees evidence of a class (Grad-CAM).
+"""Draw heat maps of the image regions that a prediction depends on (Grad-CAM).
 
+Reads a checkpoint and stored images. Writes `case-*.png`, image and heat map side by side, and `cases.json` to `out`.
+Prints a line for each case. Needs no Ray; uses a GPU if there is one.
+
+Example, one of the files in conf/explain:
+    hemo explain --config conf/explain/rsna.yaml --checkpoint runs/rsna/RECORD/checkpoint
     hemo explain --checkpoint runs/rsna/RECORD/checkpoint --images runs/training_set --out runs/explained
-
-Writes `case-*.png`, image and heat map side by side, and `cases.json` below `out`. Needs no Ray; uses a GPU where
-there is one. The last line printed is the folder.
 """
 
-from collections.abc import Sequence
-
 from hemo.config.inference import ExplainConfig
-from hemo.config.load import load_config
-from hemo.inference.explain import explain_cases
-from ray_jobs.door import door
+from ray_jobs.entry_point import entry_point
 
 
-@door
-def main(argv: Sequence[str] | None = None) -> None:
-    """Parse, load, run, print. Everything else is in hemo."""
-    config = load_config(
-        ExplainConfig, argv, job="explain", summary="Draw where a checkpoint sees evidence of a class."
-    )
+@entry_point(ExplainConfig)
+def main(config: ExplainConfig) -> None:
+    """Print a line for each case, then the output folder."""
+    from hemo.inference.explain import explain_cases
+
     for case in explain_cases(config):
         label = "-" if case["label"] is None else case["label"]
         print(f"{case['file']}  {case['class']} {label}  probability {case['probability']:.3f}  {case['image_id']}")

@@ -1,39 +1,43 @@
-"""Job: a checkpoint to ONNX, compared with torch and timed on the CPU.
+"""Export a checkpoint to ONNX, compare its logits with torch and measure its speed on the CPU.
 
+Reads a checkpoint, and images for the comparison. Writes `model.onnx` (stored pixels in, probabilities out, any number
+of images) and `export.json` to `out`. Needs neither Ray nor a GPU.
+
+Example, one of the files in conf/export:
+    hemo export --config conf/export/rsna.yaml --checkpoint runs/rsna/RECORD/checkpoint
     hemo export --checkpoint runs/rsna/RECORD/checkpoint --images runs/converted --out runs/onnx
-
-Writes `model.onnx` (stored pixels in, probabilities out, any number of images) and `export.json` below `out`. Needs
-neither Ray nor a GPU. The last line printed is the model.
 """
 
-from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-from hemo.cluster.export import MODEL, ExportCard, export_checkpoint
 from hemo.config.inference import ExportConfig
-from hemo.config.load import load_config
-from hemo.storage import join
-from ray_jobs.door import door
+from ray_jobs.entry_point import entry_point
+
+if TYPE_CHECKING:
+    from hemo.cluster.export import ExportCard
 
 
-@door
-def main(argv: Sequence[str] | None = None) -> None:
-    """Parse, load, run, print. Everything else is in hemo."""
-    config = load_config(ExportConfig, argv, job="export", summary="Write a checkpoint as ONNX, checked and timed.")
+@entry_point(ExportConfig)
+def main(config: ExportConfig) -> None:
+    """Print size, difference and speed, then the file of the model."""
+    from hemo.cluster.export import MODEL, export_checkpoint
+    from hemo.storage import join
+
     print(cost_text(export_checkpoint(config)))
     print(join(config.out, MODEL))
 
 
-def cost_text(card: ExportCard) -> str:
-    """Return what the model costs to use, a line each."""
+def cost_text(card: "ExportCard") -> str:
+    """Return size, difference from torch and speed of the model, a line each."""
     lines = [
         f"{card.parameters:,} parameters, {card.megabytes:.1f} MB",
-        f"logits within {card.largest_logit_difference:.1e} of torch's on {card.checked_images} images "
-        f"({card.checked_on}), {card.tolerance:g} allowed",
+        f"logits differ from torch by at most {card.largest_logit_difference:.1e} on {card.checked_images} images "
+        f"({card.checked_on}); {card.tolerance:g} is allowed",
     ]
     for name, speed in (("onnxruntime", card.onnxruntime), ("torch", card.torch)):
         lines.append(
-            f"{name}: {speed.latency_ms:.2f} ms an image alone, {speed.images_per_second:.1f} images/s "
-            f"{card.batch_size} at once"
+            f"{name}: {speed.latency_ms:.2f} ms for one image, {speed.images_per_second:.1f} images/s in batches of "
+            f"{card.batch_size}"
         )
     return "\n".join([*lines, card.hardware])
 

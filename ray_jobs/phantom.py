@@ -1,27 +1,23 @@
-"""Job: make a synthetic head-CT corpus in the layout of RSNA 2019, faults included.
+"""Make a synthetic head-CT corpus in the layout of RSNA 2019, with that corpus's known faults.
 
+Reads nothing. Writes `stage_2_train/ID_*.dcm`, `stage_2_train.csv` and `phantom.json` to `out`. Safe to run again: a
+complete corpus is kept.
+
+Example, one of the files in conf/phantom:
+    hemo phantom --config conf/phantom/demo.yaml --out data/phantom
     hemo phantom --out data/phantom --slices 600 --seed 0
-    ray job submit --working-dir . -- python -m ray_jobs.phantom --config conf/phantom/demo.yaml --out s3://bucket/phantom
-
-Writes `stage_2_train/ID_*.dcm`, `stage_2_train.csv` and `phantom.json` under `out`. Safe to run again: a complete
-corpus is left alone.
 """
 
-from collections.abc import Sequence
-
-from hemo.cluster.phantom import make_phantom
-from hemo.cluster.session import connected
-from hemo.config.load import load_config
-from hemo.config.phantom import PhantomConfig
-from ray_jobs.door import door
+from hemo.config.convert import PhantomConfig
+from ray_jobs.entry_point import entry_point
 
 
-@door
-def main(argv: Sequence[str] | None = None) -> None:
-    """Parse, load, run, print. Everything else is in hemo."""
-    config = load_config(
-        PhantomConfig, argv, job="phantom", summary="Make a synthetic head-CT corpus in RSNA's layout."
-    )
+@entry_point(PhantomConfig)
+def main(config: PhantomConfig) -> None:
+    """Print the folder of the corpus."""
+    from hemo.cluster.phantom import make_phantom
+    from hemo.cluster.session import connected
+
     with connected(config.cluster):
         print(make_phantom(config))
 

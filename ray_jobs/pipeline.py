@@ -1,27 +1,25 @@
-"""Job: the whole line from one config, from a corpus to the comparison of models.
+"""Run phantom, convert, curate, tune and report one after the other, from one config.
 
+Reads the corpus of `convert.source`, or makes one if the config has a section `phantom`. Each stage writes below `out`
+and reads what the stage before wrote: these folders need not be given. Safe to run again: complete stages are skipped.
+Prints the comparison; the last line is the page.
+
+Example, one of the files in conf/pipeline and conf/study, or conf/demo.yaml:
     hemo pipeline --config conf/demo.yaml
-
-Runs phantom (where the config has it), convert, curate, tune and report below `out`. Safe to run again: what is
-complete is left alone. Prints the comparison; the last line is the page.
+    hemo pipeline --config conf/pipeline/chest_xray_small.yaml --convert.source /data/chest_xray
 """
 
-from collections.abc import Sequence
-
-from hemo.cluster.pipeline import run_pipeline
-from hemo.config.load import load_config
 from hemo.config.pipeline import PipelineConfig
-from hemo.reporting.build import TABLE
-from hemo.storage import join, read_bytes
-from ray_jobs.door import door
+from ray_jobs.entry_point import entry_point
 
 
-@door
-def main(argv: Sequence[str] | None = None) -> None:
-    """Parse, load, run, print. Everything else is in hemo."""
-    config = load_config(
-        PipelineConfig, argv, job="pipeline", summary="From a corpus to the comparison of models, by one config."
-    )
+@entry_point(PipelineConfig)
+def main(config: PipelineConfig) -> None:
+    """Print the table of trials, then the page."""
+    from hemo.cluster.pipeline import run_pipeline
+    from hemo.reporting.build import TABLE
+    from hemo.storage import join, read_bytes
+
     page = run_pipeline(config)
     print(read_bytes(join(config.report.out, TABLE)).decode())
     print(page)

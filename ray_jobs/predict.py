@@ -1,25 +1,24 @@
-r"""Job: probabilities of every class for every image of a conversion or a raw corpus.
+r"""Predict the probability of every class for every image, with a checkpoint.
 
+Reads the output of `convert`, or a raw corpus, and a checkpoint. Writes `predictions.parquet` (images),
+`studies.parquet`, `rejects.parquet` and, for RSNA's six classes, `submission.csv` to `out`.
+
+Example, one of the files in conf/predict:
+    hemo predict --config conf/predict/rsna.yaml --source /data/rsna --checkpoint runs/rsna/RECORD/checkpoint
     ray job submit --working-dir . -- python -m ray_jobs.predict --source s3://bucket/rsna --corpus rsna \
-        --checkpoint s3://bucket/records/0123456789abcdef/checkpoint --out s3://bucket/predictions
-
-Writes `predictions.parquet` (slices), `studies.parquet`, `rejects.parquet` and, for RSNA's six classes,
-`submission.csv` below `out`.
+        --checkpoint s3://bucket/records/RECORD/checkpoint --out s3://bucket/predictions
 """
 
-from collections.abc import Sequence
-
-from hemo.cluster.predict import predict_corpus
-from hemo.cluster.session import connected
 from hemo.config.inference import PredictConfig
-from hemo.config.load import load_config
-from ray_jobs.door import door
+from ray_jobs.entry_point import entry_point
 
 
-@door
-def main(argv: Sequence[str] | None = None) -> None:
-    """Parse, load, run, print. Everything else is in hemo."""
-    config = load_config(PredictConfig, argv, job="predict", summary="Predict every image with a checkpoint.")
+@entry_point(PredictConfig)
+def main(config: PredictConfig) -> None:
+    """Print the output folder."""
+    from hemo.cluster.predict import predict_corpus
+    from hemo.cluster.session import connected
+
     with connected(config.cluster):
         print(predict_corpus(config))
 

@@ -1,26 +1,24 @@
-"""Job: make tables, figures and one HTML page of trial records.
+"""Compare trials: tables with intervals, figures and one HTML page, from their records.
 
+Reads a folder of records. Writes `grid.md`, `grid.csv`, `grid.tex`, `figures/` and `index.html` to `out`; with
+`published`, also published tables beside these trials. Needs neither Ray nor a GPU. Prints the table; the last line is
+the page.
+
+Example, one of the files in conf/report:
     hemo report --config conf/report/compare.yaml
-
-Reads the folder of `records`, writes `grid.md`, `grid.csv`, `grid.tex`, `figures/` and `index.html` below `out`, and
-with `--published` sets published tables beside ours. Needs neither Ray nor a GPU. The last line printed is the page.
+    hemo report --records runs/phantom/records --out runs/phantom/report
 """
 
-from collections.abc import Sequence
-
-from hemo.config.load import load_config
 from hemo.config.report import ReportConfig
-from hemo.reporting.build import TABLE, write_report
-from hemo.storage import join, read_bytes
-from ray_jobs.door import door
+from ray_jobs.entry_point import entry_point
 
 
-@door
-def main(argv: Sequence[str] | None = None) -> None:
-    """Parse, load, run, print. Everything else is in hemo."""
-    config = load_config(
-        ReportConfig, argv, job="report", summary="Make tables, figures and one HTML page of trial records."
-    )
+@entry_point(ReportConfig)
+def main(config: ReportConfig) -> None:
+    """Print the table of trials, then the page."""
+    from hemo.reporting.build import TABLE, write_report
+    from hemo.storage import join, read_bytes
+
     page = write_report(config)
     print(read_bytes(join(config.out, TABLE)).decode())
     print(page)

@@ -1,25 +1,24 @@
-"""Job: how far the trials of a folder of records are.
+"""Show the progress of trials: complete, running, failed and waiting ones, and the time left.
 
+Reads the folder that `train` or `tune` writes, while it runs or after, from any machine that can read the folder.
+Writes nothing. Needs neither Ray nor a GPU.
+
+Example:
     hemo status --records runs/chest_xray/records
-
-Reads what a sweep wrote so far, while it runs or after it, from any machine that sees the folder: needs neither Ray nor
-a GPU, and changes nothing. The last line printed is the folder.
 """
 
-from collections.abc import Sequence
 from datetime import UTC, datetime
 
-from hemo.config.load import load_config
 from hemo.config.report import StatusConfig
-from hemo.reporting.status_table import status_text
-from hemo.trials.status import read_status
-from ray_jobs.door import door
+from ray_jobs.entry_point import entry_point
 
 
-@door
-def main(argv: Sequence[str] | None = None) -> None:
-    """Parse, load, read, print. Everything else is in hemo."""
-    config = load_config(StatusConfig, argv, job="status", summary="How far the trials of a folder of records are.")
+@entry_point(StatusConfig)
+def main(config: StatusConfig) -> None:
+    """Print a table of the trials, then the folder."""
+    from hemo.reporting.status_table import status_text
+    from hemo.trials.status import read_status
+
     print(status_text(read_status(config.records, datetime.now(UTC))))
     print(config.records)
 

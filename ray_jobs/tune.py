@@ -1,24 +1,23 @@
-"""Job: run a grid or a search of trials on a training set.
+"""Train a grid or a search of trials on a training set.
 
+Reads the output of `curate`. Writes a record for each trial, failed and pruned ones too, to a folder in `out`. Safe to
+run again: trials with a finished record are skipped. Prints a summary; the last line is the folder of records.
+
+Example, one of the files in conf/grid and conf/search:
+    hemo tune --config conf/grid/phantom_grid.yaml
     ray job submit --working-dir . -- python -m ray_jobs.tune --config conf/grid/chest_xray_resnet50.yaml
-
-Reads `training_set`, writes one record a trial under `out`, failed and pruned ones too. Safe to run again: trials with
-a finished record are left alone. The last line printed is the folder of records.
 """
 
-from collections.abc import Sequence
-
-from hemo.cluster.tuning.sweep import tune_models
-from hemo.config.load import load_config
 from hemo.config.tune import TuneConfig
-from hemo.reporting.trial_table import summary
-from ray_jobs.door import door
+from ray_jobs.entry_point import entry_point
 
 
-@door
-def main(argv: Sequence[str] | None = None) -> None:
-    """Parse, load, run, print. Everything else is in hemo."""
-    config = load_config(TuneConfig, argv, job="tune", summary="Run a grid or a search of trials on a training set.")
+@entry_point(TuneConfig)
+def main(config: TuneConfig) -> None:
+    """Print a summary of the trials, then the folder of records."""
+    from hemo.cluster.tuning.sweep import tune_models
+    from hemo.reporting.trial_table import summary
+
     records = tune_models(config)
     print(summary(records))
     print(config.out)

@@ -7,15 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from hemo.config.convert import ConvertConfig, PlanConfig
+from hemo.config.convert import ConvertConfig, PhantomConfig, PlanConfig
 from hemo.config.curate import CurateConfig
 from hemo.config.inference import ExplainConfig, ExportConfig, PredictConfig
 from hemo.config.load import load_config
-from hemo.config.phantom import PhantomConfig
 from hemo.config.pipeline import PipelineConfig
 from hemo.config.report import BackbonesConfig, ReportConfig, StatusConfig
-from hemo.config.train import TrainConfig
-from hemo.config.tune import TuneConfig
+from hemo.config.tune import TrainConfig, TuneConfig
 from hemo.config.types import Config
 from hemo.corpus.labels import RSNA_CLASSES
 from hemo.curation.card import read_card

@@ -43,7 +43,7 @@ CORPUS = "A file is decoded without knowing its corpus BROKEN"
         ("hemo/storage.py", "import hemo.config.load", DOWN),
         ("hemo/training/__init__.py", "import hemo.trials.record", DOWN),
         ("hemo/sweeps/results.py", "import hemo.reporting.table_format", DOWN),
-        ("hemo/cluster/session.py", "import ray_jobs.door", DOWN),
+        ("hemo/cluster/session.py", "import ray_jobs.entry_point", DOWN),
         ("hemo/trials/record.py", "import torch", TORCH),
         ("hemo/reporting/build.py", "import hemo.trials.run", TORCH),
         ("hemo/training/__init__.py", "import ray", RAY),

@@ -9,7 +9,7 @@ import pytest
 from hemo.cluster.tracking.trial_tracker import FINAL
 from hemo.cluster.tracking.wandb import BEGIN_TIMEOUT_S, FINISH_TIMEOUT_S
 from hemo.config.load import load_config
-from hemo.config.train import TrackingConfig
+from hemo.config.tune import TrackingConfig
 from hemo.errors import ConfigError
 from tests.test_conf import CONFIGS
 

@@ -5,8 +5,7 @@ import math
 import ray
 
 from hemo.cluster.session import is_local
-from hemo.config.train import WorkersConfig
-from hemo.config.tune import TuneConfig
+from hemo.config.tune import TuneConfig, WorkersConfig
 from hemo.errors import ConfigError
 
 GPU_PARTS = 10_000

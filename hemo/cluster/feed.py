@@ -5,7 +5,7 @@ from typing import Any
 
 import ray
 
-from hemo.config.train import Feed
+from hemo.config.tune import Feed
 from hemo.curation.card import TrainingSetCard, read_card
 from hemo.errors import HemoError, UserError
 from hemo.storage import size_text

@@ -18,7 +18,7 @@ from hemo.cluster.capacity import gpus_per_worker
 from hemo.cluster.feed import SharedTrainingSet, get_training_set, put_training_set
 from hemo.cluster.session import connected
 from hemo.cluster.tracking.trial_tracker import TrackedTrial, check_tracking, track_trial
-from hemo.config.train import TrainConfig, WorkersConfig
+from hemo.config.tune import TrainConfig, WorkersConfig
 from hemo.curation.card import TrainingSetCard, read_card
 from hemo.errors import TrialError, UserError
 from hemo.storage import join, remove, require_writable

@@ -1,1 +1,1 @@
-"""What each job is told: one small module a job."""
+"""Configs of the jobs: frozen, typed, one module a group of jobs; a field is a flag and a key of the YAML file."""

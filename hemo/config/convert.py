@@ -1,11 +1,19 @@
-"""Configs of `convert` and of `plan`, which estimates a conversion."""
+"""Configs of the jobs on raw corpora: `phantom` makes one, `convert` converts one, `plan` estimates a conversion."""
 
 import re
-from typing import Annotated, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 
-from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, field_validator, model_validator
+from pydantic import (
+    Field,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    field_validator,
+    model_validator,
+)
 
-from hemo.config.types import ClusterConfig, Config, Location, SecretLocation
+from hemo.config.types import ClusterConfig, Config, Groups, Location, SecretLocation
 
 Corpus = Literal["rsna", "dicom", "image_folder", "manifest", "idx", "word_indices"]
 Media = Literal["dicom", "photo", "idx", "word_indices"]
@@ -17,56 +25,70 @@ MEDIA: dict[str, Media] = {
     "idx": "idx",
     "word_indices": "word_indices",
 }
-"""What the files of a corpus are; of `manifest` the table says."""
+"""Kind of a corpus -> what its files are; those of `manifest` are of the kind that its table lists."""
 
 
 class WindowConfig(Config):
-    """An intensity window of one's own."""
+    """A user-defined intensity window."""
 
-    name: str = Field(min_length=1, description="channel name")
-    centre_hu: float = Field(description="centre in HU")
-    width_hu: float = Field(gt=0, description="full width in HU")
+    name: str = Field(min_length=1, description="name of the channel")
+    centre_hu: float = Field(description="window centre (level) in HU")
+    width_hu: float = Field(gt=0, description="window width in HU")
 
 
 class ImagesConfig(Config):
-    """Which images there are, and how they are made of their files."""
+    """Where a corpus is, and how its files become stored images."""
 
-    source: Location = Field(description="folder, zip or bucket of the corpus; for `manifest` a CSV or Parquet table")
+    GROUPS: ClassVar[Groups] = {
+        "input": ("source", "corpus"),
+        "images": ("pixels", "windows", "side_px", "crop", "colour", "words"),
+        "patients": ("patient_pattern", "public_ids", "pseudonym_key"),
+    }
+
+    source: Location = Field(
+        description="folder, zip or bucket of the corpus; with `corpus: manifest` a CSV or Parquet table of files"
+    )
     corpus: Corpus = Field(
-        description="what the source holds; `idx`: images as MNIST is published, `word_indices`: texts as `reuters.npz`"
+        description="kind of corpus; `idx`: images in MNIST's format, `word_indices`: texts in the format of "
+        "`reuters.npz`"
     )
     pixels: Literal["windows", "hu16"] = Field(
-        "windows", description="DICOM: `windows` stores a uint8 channel a window, `hu16` the Hounsfield units as int16"
+        "windows",
+        description="DICOM: what is stored; `windows`: a uint8 channel for each window, `hu16`: Hounsfield units as "
+        "int16",
     )
     windows: Annotated[tuple[str | WindowConfig, ...], Field(min_length=1)] = Field(
         ("brain", "subdural", "soft"),
-        description="DICOM: one channel a window, by name (brain, subdural, soft, bone, stroke) "
-        "or {name, centre_hu, width_hu}; not used by `hu16`",
+        description="DICOM: windows, a channel each: by name (brain, subdural, soft, bone, stroke) or "
+        "{name, centre_hu, width_hu}; ignored with `pixels: hu16`",
     )
     side_px: int = Field(
-        256, ge=8, le=4096, description="stored height and width in pixels; not used by `word_indices`"
+        256,
+        ge=8,
+        le=4096,
+        description="height and width of stored images in pixels; ignored with `corpus: word_indices`",
     )
     crop: Literal["none", "head"] = Field(
-        "none", description="DICOM: `head` cuts each slice to the square around the head before it is resized"
+        "none", description="DICOM: `head` crops each slice to the square around the head before it is resized"
     )
-    colour: Literal["rgb", "grey"] = Field("rgb", description="pictures: channels to keep")
+    colour: Literal["rgb", "grey"] = Field("rgb", description="pictures: colour channels to store")
     words: int = Field(
-        10_000, ge=2, le=1_000_000, description="word_indices: the commonest words kept; an image has a column a word"
+        10_000, ge=2, le=1_000_000, description="word_indices: number of most frequent words to keep, a column each"
     )
     patient_pattern: str = Field(
         r"(person\d+)_|(IM-\d+)-",
-        description="image_folder: regular expression whose first matching group in the file name is the patient; "
-        "no match: the image is its own patient",
+        description="image_folder: regular expression searched in the file name; its first matching group is the "
+        "patient. No match: the image is a patient of its own",
     )
     public_ids: bool | Literal["by_corpus"] = Field(
         "by_corpus",
-        description="keep ids and paths as they are; `by_corpus`: for dicom and manifest you must choose, "
-        "true for the others",
+        description="true: store ids and paths as they are, because they name nobody; `by_corpus`: true, but for "
+        "dicom and manifest this flag or `pseudonym_key` must be given",
     )
     pseudonym_key: Literal[""] | SecretLocation = Field(
         "",
         description="file with a secret of at least 16 bytes, or env:NAME for an environment variable of the job; "
-        "ids and paths become keyed pseudonyms",
+        "ids and paths are replaced by keyed pseudonyms",
     )
 
     @field_validator("patient_pattern")
@@ -87,28 +109,39 @@ class ImagesConfig(Config):
 
 
 class ConvertConfig(ImagesConfig):
-    """A raw corpus to Parquet shards."""
+    """Configuration of the `convert` job."""
 
-    out: Location = Field(description="folder for shards, index, rejects and card")
+    GROUPS: ClassVar[Groups] = {
+        "input": ImagesConfig.GROUPS["input"],
+        "output": ("out", "max_reject_fraction", "unit_files"),
+        **ImagesConfig.GROUPS,
+        "resources": ("read_threads", "cluster"),
+    }
+
+    out: Location = Field(description="folder to write shards, index, rejects and card to")
     max_reject_fraction: float = Field(
-        0.05, ge=0, le=1, description="the run stops once a larger share of the inputs is known to be rejected"
+        0.05, ge=0, le=1, description="stop with an error once a larger fraction of the files is rejected"
     )
-    unit_files: PositiveInt = Field(1024, description="files in a unit: one shard")
-    read_threads: PositiveInt = Field(4, description="files read ahead in each task, to hide the storage's latency")
+    unit_files: PositiveInt = Field(1024, description="files in a unit, which becomes one shard")
+    read_threads: PositiveInt = Field(
+        4, description="files that each task reads in advance, to hide the storage's latency"
+    )
     cluster: ClusterConfig = ClusterConfig()
 
     @model_validator(mode="after")
     def _out_is_apart(self) -> Self:
         if f"{self.out}/".startswith(f"{self.source}/") or f"{self.source}/".startswith(f"{self.out}/"):
-            raise ValueError(f"out {self.out} and source {self.source} lie within each other; give a folder beside it")
+            raise ValueError(
+                f"out {self.out} and source {self.source} lie within each other; give a folder outside of source"
+            )
         return self
 
 
 def require_names_settled(corpus: str, public_ids: bool | str, pseudonym_key: str) -> None:
-    """Refuse a config that leaves open whether ids and paths may be stored as they are.
+    """Refuse a config that does not determine whether ids and paths may be stored as they are.
 
     Raises:
-        ValueError: Naming both ways out.
+        ValueError: Naming the two flags of which one is needed.
     """
     if public_ids is True and pseudonym_key:
         raise ValueError("--public_ids true keeps the ids, --pseudonym_key FILE replaces them: give one of the two")
@@ -122,20 +155,70 @@ def require_names_settled(corpus: str, public_ids: bool | str, pseudonym_key: st
 
 
 class PlanConfig(ConvertConfig):
-    """All that `convert` is told, and the clusters to reckon with."""
+    """Configuration of the `plan` job: that of `convert`, and the clusters to estimate for."""
+
+    GROUPS: ClassVar[Groups] = {
+        **ConvertConfig.GROUPS,
+        "estimate": ("nodes", "cpus_per_node", "price_per_node_hour", "storage_mb_per_s", "files_per_cpu"),
+    }
 
     nodes: Annotated[tuple[PositiveInt, ...], Field(min_length=1)] = Field(
-        (1, 2, 4, 8, 16), description="node counts to tell hours and cost of"
+        (1, 2, 4, 8, 16), description="numbers of nodes to estimate hours and cost for"
     )
     cpus_per_node: PositiveInt | Literal["as_here"] = Field(
-        "as_here", description="CPUs of a node; `as_here`: as many as the nodes have that are measured on"
+        "as_here", description="CPUs of a node; `as_here`: as many as the nodes of this measurement"
     )
     price_per_node_hour: NonNegativeFloat | Literal["unknown"] = Field(
-        "unknown", description="what a node costs an hour, in any currency"
+        "unknown", description="price of a node and hour, in any currency"
     )
     storage_mb_per_s: PositiveFloat | Literal["unlimited"] = Field(
-        "unlimited", description="what the storage of the source gives all nodes together, in 10^6 bytes a second"
+        "unlimited", description="read rate of the source's storage for all nodes together, in 10^6 bytes/s"
     )
     files_per_cpu: int = Field(
-        1024, ge=8, description="files measured for each CPU there is now; a quarter of them is read only"
+        1024,
+        ge=8,
+        description="files to measure for each CPU of this cluster; a quarter of them is read but not decoded",
     )
+
+
+MIN_SLICES_WITH_FAULTS = 20
+"""Enough for two patients and each fault, with fewer unreadable files than `max_reject_fraction` of `convert`."""
+
+
+class PhantomConfig(Config):
+    """Configuration of the `phantom` job: a synthetic head-CT corpus in the layout of RSNA 2019."""
+
+    GROUPS: ClassVar[Groups] = {
+        "output": ("out",),
+        "images": ("slices", "seed", "positive_fraction", "faults", "corrupted_fraction"),
+        "resources": ("cluster",),
+    }
+
+    out: Location = Field(description="folder to write `stage_2_train/ID_*.dcm` and `stage_2_train.csv` to")
+    slices: PositiveInt = Field(600, description="number of DICOM files")
+    seed: NonNegativeInt = Field(0, description="random seed; the same seed gives the same bytes")
+    positive_fraction: float = Field(
+        0.4,
+        ge=0,
+        le=0.6,
+        description="fraction of slices with a hemorrhage (0.14 in RSNA 2019); slices at base and vertex have none",
+    )
+    faults: bool = Field(
+        True,
+        description="include the known faults of RSNA 2019: wrong intercepts, truncated and constant files, duplicate "
+        "labels, ...",
+    )
+    corrupted_fraction: float = Field(
+        0,
+        ge=0,
+        le=0.5,
+        description="fraction of slices, besides the known faults, whose pixels are replaced by a constant or noise "
+        "while their label stays, to measure the effect of leaving such slices out",
+    )
+    cluster: ClusterConfig = ClusterConfig()
+
+    @model_validator(mode="after")
+    def _has_enough_slices_for_faults(self) -> Self:
+        if self.faults and self.slices < MIN_SLICES_WITH_FAULTS:
+            raise ValueError(f"faults need --slices {MIN_SLICES_WITH_FAULTS} or more; or give --faults false")
+        return self

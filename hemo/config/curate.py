@@ -1,82 +1,102 @@
-"""What `curate` is told."""
+"""Config of `curate`: labels, split, balance."""
 
-from typing import Literal, Self
+from typing import ClassVar, Literal, Self
 
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
-from hemo.config.types import ClusterConfig, Config, Location, SecretLocation
+from hemo.config.types import ClusterConfig, Config, Groups, Location, SecretLocation
 
 SPLITS = ("train", "val", "test")
 
 
 class BalanceConfig(Config):
-    """Under-sampling of the negatives, deterministic, in train only."""
+    """Deterministic undersampling of the negatives of train."""
 
     mode: Literal["none", "undersample"] = Field(
-        "none", description="`undersample` drops negatives until the ratio holds"
+        "none", description="`undersample`: drop negatives until `negatives_per_positive` is reached"
     )
-    target: str = Field("any", description="class whose positives count")
-    negatives_per_positive: PositiveFloat = Field(1.0, description="1.0 is the sources' 1 : 1")
+    target: str = Field("any", description="class that makes an image positive")
+    negatives_per_positive: PositiveFloat = Field(
+        1.0, description="negatives kept for each positive; 1.0: as many of both"
+    )
 
 
 class SubsetConfig(Config):
-    """How many images of each split are kept, chosen by hash: for trying things out. Every table says so."""
+    """Number of images kept of each split, chosen by hash: for trying things out. Tables state it in their heading."""
 
-    train: PositiveInt | Literal["all"] = "all"
-    val: PositiveInt | Literal["all"] = "all"
-    test: PositiveInt | Literal["all"] = "all"
+    train: PositiveInt | Literal["all"] = Field("all", description="images of train to keep")
+    val: PositiveInt | Literal["all"] = Field("all", description="images of validation to keep")
+    test: PositiveInt | Literal["all"] = Field("all", description="images of test to keep")
 
 
 class CurateConfig(Config):
-    """Shards and labels to a labelled, audited, split, balanced, shuffled training set."""
+    """Configuration of the `curate` job."""
+
+    GROUPS: ClassVar[Groups] = {
+        "input": ("shards", "labels", "pseudonym_key"),
+        "output": ("out", "part_rows"),
+        "split": ("split", "folds", "fold", "val_fraction", "test_fraction", "seed"),
+        "selection": ("drop_flags", "balance", "subset", "neighbours"),
+        "resources": ("cluster",),
+    }
 
     shards: Location = Field(description="output folder of `convert`")
     labels: Literal["source_class"] | Location = Field(
-        description="RSNA's long CSV, a wide CSV or Parquet keyed by image_id or path, "
-        "or `source_class`: the folder names of an image folder"
+        description="table of labels: RSNA's long CSV, or a CSV or Parquet with a column image_id or path and a "
+        "column a class; or `source_class`: the class folders of an image folder"
     )
     pseudonym_key: Literal[""] | SecretLocation = Field(
-        "", description="the key of `convert`, where it replaced ids: the keys of `labels` are replaced alike"
+        "",
+        description="pseudonym key of `convert`, if it had one: ids and paths in `labels` are replaced in the same way",
     )
-    out: Location = Field(description="folder for the training set and its card")
+    out: Location = Field(description="folder to write the training set to")
     split: Literal["by_patient", "by_patient_stratified", "by_image", "official", "folds"] = Field(
-        "by_patient", description="how rows are held out; `by_image` leaks patients and is marked so in every table"
+        "by_patient",
+        description="how images are held out; `by_image` puts images of one patient on several sides (leaky: every "
+        "table says so)",
     )
-    folds: int = Field(5, ge=3, description="`split: folds`: parts of equal size, whole patients each")
+    folds: int = Field(5, ge=3, description="`split: folds`: number of folds, of equal size and with whole patients")
     fold: PositiveInt = Field(
-        1, description="`split: folds`: 1 to `folds`; test is this fold, val the next, train all others: one set a run"
+        1,
+        description="`split: folds`: the fold to hold out as test, 1 to `folds`; val is the next one, train all others",
     )
     val_fraction: float = Field(
-        0.15, gt=0, lt=1, description="share of patients (or images) for validation; not used by `folds`"
+        0.15,
+        gt=0,
+        lt=1,
+        description="fraction of patients (`by_image`: of images) for validation; ignored with `split: folds`",
     )
-    test_fraction: float = Field(0.15, gt=0, lt=1, description="share for test; not used by `official` and `folds`")
+    test_fraction: float = Field(
+        0.15, gt=0, lt=1, description="fraction for test; ignored with `split: official` and `folds`"
+    )
     drop_flags: tuple[str, ...] = Field(
-        (), description="rows with any of these flags are left out (blank, little_brain, secondary_capture, ...)"
+        (), description="leave out images with any of these flags (blank, little_brain, secondary_capture, ...)"
     )
     balance: BalanceConfig = BalanceConfig()
     subset: SubsetConfig = SubsetConfig()
-    neighbours: Literal[0, 1] = Field(0, description="1: previous and next slice by position become further channels")
-    part_rows: PositiveInt = Field(4096, description="rows in a part file, about")
-    seed: NonNegativeInt = Field(0, description="seed of split, balance and shuffle")
+    neighbours: Literal[0, 1] = Field(0, description="1: add the previous and the next slice by position as channels")
+    part_rows: PositiveInt = Field(4096, description="approximate number of rows of a part file")
+    seed: NonNegativeInt = Field(0, description="random seed of split, balance and shuffle")
     cluster: ClusterConfig = ClusterConfig()
 
     @model_validator(mode="after")
     def _leaves_training_rows(self) -> Self:
         if self.val_fraction + self.test_fraction >= 1:
             raise ValueError(
-                f"val_fraction {self.val_fraction} and test_fraction {self.test_fraction} leave nothing to train on"
+                f"val_fraction {self.val_fraction} and test_fraction {self.test_fraction} leave nothing to train on; "
+                "lower one of them"
             )
         return self
 
     @model_validator(mode="after")
     def _has_such_a_fold(self) -> Self:
         if self.split != "folds" and (self.fold, self.folds) != (1, 5):
-            raise ValueError(f"fold and folds are for `split: folds`, and split is {self.split}; give --split folds")
+            raise ValueError(f"fold and folds need `split: folds`, and split is {self.split}; give --split folds")
         if self.fold > self.folds:
-            raise ValueError(f"fold {self.fold} is none of 1 to {self.folds}; give one of these, or more folds")
+            raise ValueError(f"fold {self.fold} must be 1 to {self.folds}; give one of these, or more folds")
         return self
 
     @property
     def split_name(self) -> str:
-        """How rows are held out, as cards and the headings of tables say it."""
+        """Name of the split in cards and in headings of tables."""
         return f"fold {self.fold} of {self.folds} by patient" if self.split == "folds" else self.split

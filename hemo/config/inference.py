@@ -1,28 +1,40 @@
 """Configs of the jobs that use a checkpoint: `predict`, `explain` and `export`."""
 
-from typing import Literal, Self
+from typing import ClassVar, Literal, Self
 
 from pydantic import Field, PositiveInt, model_validator
 
 from hemo.config.convert import require_names_settled
-from hemo.config.types import ClusterConfig, Config, Location, SecretLocation
+from hemo.config.types import ClusterConfig, Config, Groups, Location, SecretLocation
 
 
 class PredictConfig(Config):
-    """Shards or a raw corpus and a checkpoint to probabilities."""
+    """Configuration of the `predict` job."""
+
+    GROUPS: ClassVar[Groups] = {
+        "input": ("source", "corpus", "checkpoint"),
+        "output": ("out",),
+        "prediction": ("test_time_augmentation",),
+        "patients": ("public_ids", "pseudonym_key"),
+        "resources": ("batch_size", "cluster"),
+    }
 
     source: Location = Field(description="output folder of `convert`, or a raw corpus")
     corpus: Literal["shards", "rsna", "dicom", "image_folder", "manifest"] = Field(
-        "shards", description="what the source holds"
+        "shards", description="`shards`: output of `convert`; else the kind of raw corpus"
     )
-    checkpoint: Location = Field(description="a record, or its checkpoint folder")
-    out: Location = Field(description="folder for predictions.parquet, studies.parquet and submission.csv")
-    batch_size: PositiveInt = Field(64, description="images at once")
+    checkpoint: Location = Field(description="folder of a record, or of its checkpoint")
+    out: Location = Field(description="folder to write predictions.parquet, studies.parquet and submission.csv to")
+    batch_size: PositiveInt = Field(64, description="images in a batch")
     test_time_augmentation: Literal["none", "flip"] = Field(
-        "none", description="`flip`: the mean over each image and its mirror image, left to right; twice the cost"
+        "none", description="`flip`: mean over each image and its left-right mirror image, at twice the cost"
     )
-    public_ids: bool | Literal["by_corpus"] = Field("by_corpus", description="raw corpora: as in `convert`")
-    pseudonym_key: Literal[""] | SecretLocation = Field("", description="raw corpora: as in `convert`")
+    public_ids: bool | Literal["by_corpus"] = Field(
+        "by_corpus", description="raw corpora: whether ids and paths are stored as they are, as in `convert`"
+    )
+    pseudonym_key: Literal[""] | SecretLocation = Field(
+        "", description="raw corpora: file with the pseudonym key, or env:NAME, as in `convert`"
+    )
     cluster: ClusterConfig = ClusterConfig()
 
     @model_validator(mode="after")
@@ -35,25 +47,42 @@ class PredictConfig(Config):
 
 
 class ExplainConfig(Config):
-    """A checkpoint and stored images to pictures of where the model sees evidence of a class."""
+    """Configuration of the `explain` job."""
 
-    checkpoint: Location = Field(description="a record, or its checkpoint folder")
-    images: Location = Field(description="output folder of `curate`; or of `convert`, with `image_ids`")
-    out: Location = Field(description="folder for case-*.png and cases.json")
-    split: Literal["train", "val", "test"] = Field("test", description="of a training set")
-    target: str = Field("", description="class whose evidence is shown; empty: the checkpoint's first")
-    image_ids: tuple[str, ...] = Field((), description="cases; empty: those with the highest loss")
-    highest_loss: PositiveInt = Field(8, description="how many cases, where no `image_ids` are given")
-    batch_size: PositiveInt = Field(64, description="images at once")
+    GROUPS: ClassVar[Groups] = {
+        "input": ("checkpoint", "images", "split"),
+        "output": ("out",),
+        "cases": ("target", "image_ids", "highest_loss"),
+        "resources": ("batch_size",),
+    }
+
+    checkpoint: Location = Field(description="folder of a record, or of its checkpoint")
+    images: Location = Field(description="output folder of `curate`; or of `convert`, then `image_ids` must be given")
+    out: Location = Field(description="folder to write case-*.png and cases.json to")
+    split: Literal["train", "val", "test"] = Field("test", description="split of the training set to take images from")
+    target: str = Field("", description="class to explain; empty: the first class of the checkpoint")
+    image_ids: tuple[str, ...] = Field((), description="images to explain; empty: those with the highest loss")
+    highest_loss: PositiveInt = Field(
+        8, description="number of images with the highest loss to explain, if `image_ids` is empty"
+    )
+    batch_size: PositiveInt = Field(64, description="images in a batch")
 
 
 class ExportConfig(Config):
-    """A checkpoint to ONNX, checked against torch and timed on the CPU."""
+    """Configuration of the `export` job."""
 
-    checkpoint: Location = Field(description="a record, or its checkpoint folder")
-    out: Location = Field(description="folder for model.onnx and export.json")
+    GROUPS: ClassVar[Groups] = {
+        "input": ("checkpoint", "images"),
+        "output": ("out",),
+        "comparison and speed": ("batch_size", "threads"),
+    }
+
+    checkpoint: Location = Field(description="folder of a record, or of its checkpoint")
+    out: Location = Field(description="folder to write model.onnx and export.json to")
     images: Literal["noise"] | Location = Field(
-        "noise", description="output folder of `convert` or `curate`, whose first images the check uses; or `noise`"
+        "noise", description="output folder of `convert` or `curate`, whose first images are compared; or `noise`"
     )
-    batch_size: PositiveInt = Field(32, description="images of the check, and at once when throughput is measured")
-    threads: PositiveInt = Field(1, description="CPU threads when speed is measured")
+    batch_size: PositiveInt = Field(
+        32, description="number of images compared, and batch size when images/s are measured"
+    )
+    threads: PositiveInt = Field(1, description="CPU threads for the measurement of speed")

@@ -1,98 +1,57 @@
-"""From a YAML file and flags to a validated config, with one line for each key that is wrong."""
+"""The command line of a job: `--config FILE`, a flag for each field of its config, and `--help`."""
 
 import argparse
-import difflib
 import json
 import re
 import sys
-import types
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
+from typing import Any, Literal, NoReturn, TypeVar, get_args, get_origin
 
 import yaml
-from jsonargparse import SUPPRESS, ArgumentParser
-from pydantic import BaseModel, ValidationError
+from pydantic.fields import FieldInfo
 
 from hemo.config.types import Config
+from hemo.config.validation import is_config, meant, members, merge, validated
 from hemo.errors import ConfigError
 
 C = TypeVar("C", bound=Config)
 
-PLAIN_WORDS = {
-    "tuple_type": "must be a list such as [a, b]",
-    "dict_type": "must be `key: value` lines or {key: value}",
-    "model_type": "must be `key: value` lines or {key: value}",
-    "bool_parsing": "must be true or false",
-    "int_parsing": "must be a whole number",
-    "int_from_float": "must be a whole number",
-    "float_parsing": "must be a number",
-    "string_type": "must be text",
-    "too_short": "must have an entry",
-}
-"""Pydantic's error type -> what a YAML file or flag should hold."""
+HELP_OF_FLAGS = "Values are YAML: 3, true, '[a, b]', '{key: value}'. A flag replaces the value in FILE."
 
 
-def load_config(config_type: type[C], argv: Sequence[str] | None = None, *, job: str, summary: str = "") -> C:
-    """Read `--config FILE` and flags into a config; flags win.
+def load_config(config_type: type[C], argv: Sequence[str] | None = None, *, job: str, doc: str = "") -> C:
+    """Read `--config FILE` and flags into a config. Flags replace values of the file.
 
     Args:
-        config_type: The job's config. Its fields are the flags, nested ones dotted.
+        config_type: The job's config. Its fields are the flags; fields of a section are dotted (`--model.backbone`),
+            and a section may be given whole (`--model '{backbone: vgg16}'`).
         argv: Arguments after the program name; None for the process's own.
         job: Name in the usage line, such as `convert`.
-        summary: What the job does, for `--help`.
+        doc: What `--help` prints: summary, what is read and written; from a line `Example` on, after the flags.
 
     Raises:
-        ConfigError: One line a fault: file or flag, dotted key, what came, what was wanted.
+        ConfigError: One line for each error: file or flag, dotted key, value, what is allowed.
     """
-    parser = _parser(config_type, job, summary)
-    try:
-        flags = parser.parse_args(list(sys.argv[1:] if argv is None else argv)).as_dict()
-    except argparse.ArgumentError as error:
-        raise ConfigError(_flag_fault(str(error), config_type, job)) from None
-    file = flags.pop("config", "")
+    parser = _parser(config_type, job, doc)
+    known, unknown = parser.parse_known_args(list(sys.argv[1:] if argv is None else argv))
+    if unknown:
+        raise ConfigError(_unknown_argument(unknown[0], config_type, job))
+    given = vars(known)
+    file = given.pop("config", "")
+    flags = _nested(given)
     merged = merge(read_yaml(file), flags) if file else flags
     return validated(config_type, merged, origin=file, flags=flags)
 
 
-def validated(
-    config_type: type[C], data: Mapping[str, Any], *, origin: str = "", flags: Mapping[str, Any] | None = None
-) -> C:
-    """Make a config of plain data.
-
-    Args:
-        config_type: What to make.
-        data: Nested dict.
-        origin: File (or cell, or stage) the data came from, named in errors.
-        flags: The part of `data` that came from the command line: its errors name the flag instead.
-
-    Raises:
-        ConfigError: One line a fault.
-    """
-    try:
-        return config_type.model_validate(dict(data))
-    except ValidationError as error:
-        faults = fault_lines(error, config_type)
-        raise ConfigError("\n".join(f"{_place(key, origin, flags or {})}{text}" for key, text in faults)) from None
-
-
-def merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
-    """Return `below` with the values of `above` laid over it, dict by dict."""
-    merged = dict(below)
-    for key, value in above.items():
-        both = isinstance(value, Mapping) and isinstance(merged.get(key), Mapping)
-        merged[key] = merge(merged[key], value) if both else value
-    return merged
-
-
 class _YamlLoader(yaml.SafeLoader):
-    """YAML in which `1e-5` is a number, as in YAML 1.2, and a key that stands twice is an error, not the last one."""
+    """YAML in which `1e-5` is a number, as in YAML 1.2, and a repeated key is an error."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
         keys = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
-        twice = [key for key in keys if keys.count(key) > 1]
-        if twice:
-            raise yaml.constructor.ConstructorError(None, None, f"{twice[0]} stands twice", node.start_mark)
+        repeated = [key for key in keys if keys.count(key) > 1]
+        if repeated:
+            raise yaml.constructor.ConstructorError(None, None, f"{repeated[0]} stands twice", node.start_mark)
         return super().construct_mapping(node, deep)
 
 
@@ -105,7 +64,7 @@ def read_yaml(file: str) -> dict[str, Any]:
     """Return the mapping in a YAML file.
 
     Raises:
-        ConfigError: If the file is missing, no YAML, or no mapping.
+        ConfigError: If the file is missing, is not YAML, or holds no mapping.
     """
     try:
         content = yaml.load(Path(file).read_text(encoding="utf-8"), Loader=_YamlLoader)
@@ -124,56 +83,74 @@ def _yaml_problem(error: Exception) -> str:
     return " ".join(str(error).split())
 
 
-def _place(key: str, origin: str, flags: Mapping[str, Any]) -> str:
-    """Return what an error line starts with: the flag, or the file and the key in it."""
-    if key and (not origin or _given(flags, key)):
-        return f"--{key}: "
-    return "".join(f"{part}: " for part in (origin, key) if part)
+def _yaml_value(text: str) -> Any:
+    """Return the value of a flag, read as in a YAML file; text that is not YAML stays text."""
+    try:
+        return yaml.load(text, Loader=_YamlLoader)
+    except yaml.YAMLError:
+        return text
 
 
-def _given(flags: Mapping[str, Any], key: str) -> bool:
-    value: Any = flags
-    for part in key.split("."):
-        if not isinstance(value, Mapping) or part not in value:
-            return False
-        value = value[part]
-    return True
+def _nested(flags: Mapping[str, Any]) -> dict[str, Any]:
+    """Return dotted flags as nested dicts. Flags of a section's fields replace values of the section given whole."""
+    nested: dict[str, Any] = {}
+    for key in sorted(flags, key=lambda key: key.count(".")):
+        value = flags[key]
+        for part in reversed(key.split(".")):
+            value = {part: value}
+        nested = merge(nested, value)
+    return nested
 
 
-def _parser(config_type: type[Config], job: str, summary: str) -> ArgumentParser:
-    parser = ArgumentParser(
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise ConfigError(f"{message.removeprefix('argument ')}; `{self.prog} --help` lists the flags")
+
+
+def _parser(config_type: type[Config], job: str, doc: str) -> _Parser:
+    about, _, example = doc.strip().partition("\nExample")
+    parser = _Parser(
         prog=f"hemo {job}",
         usage=f"hemo {job} [--config FILE] [--FLAG VALUE ...]",
-        description=summary,
-        formatter_class=argparse.HelpFormatter,
-        exit_on_error=False,
+        description=about,
+        epilog=example and f"Example{example}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        argument_default=argparse.SUPPRESS,
         allow_abbrev=False,
-        default_env=False,
     )
-    parser.add_argument("--config", type=str, default=SUPPRESS, metavar="FILE", help="YAML file; flags win over it")
-    for key, annotation, help_text in _flags(config_type):
-        kind: Any = str if _is_text(annotation) else Any
-        parser.add_argument(f"--{key}", type=kind, default=SUPPRESS, metavar=_metavar(annotation), help=help_text)
+    parser.add_argument("--config", metavar="FILE", help=f"YAML file with any of the flags below. {HELP_OF_FLAGS}")
+    groups: dict[str, argparse._ArgumentGroup] = {}
+    for heading, key, field in _fields(config_type):
+        if _section(field):
+            parser.add_argument(f"--{key}", type=_yaml_value, help=argparse.SUPPRESS)
+            continue
+        if heading not in groups:
+            groups[heading] = parser.add_argument_group(heading)
+        value_type = str if _is_text(field.annotation) else _yaml_value
+        groups[heading].add_argument(
+            f"--{key}", type=value_type, metavar=_metavar(field.annotation), help=_help(key, field).replace("%", "%%")
+        )
     return parser
 
 
-def _flags(config_type: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, Any, str]]:
-    """Yield dotted key, annotation and help of every leaf field."""
-    for name, field in config_type.model_fields.items():
-        nested = next((part for part in members(field.annotation) if _is_config(part)), None)
-        if nested is not None:
-            yield from _flags(nested, f"{prefix}{name}.")
-            continue
-        default = "required" if field.is_required() else f"default {_as_typed(field.get_default())}"
-        yield f"{prefix}{name}", field.annotation, f"{field.description or name} ({default})".replace("%", "%%")
+def _fields(config_type: type[Config], prefix: str = "", heading: str = "") -> Iterator[tuple[str, str, FieldInfo]]:
+    """Yield heading, dotted key and field of every section and every leaf, in the order of the config's `GROUPS`."""
+    headings = {name: title for title, names in config_type.GROUPS.items() for name in names}
+    for name in dict.fromkeys([*headings, *config_type.model_fields]):
+        field = config_type.model_fields[name]
+        full_heading = ": ".join(part for part in (heading, headings.get(name)) if part)
+        yield full_heading, f"{prefix}{name}", field
+        if section := _section(field):
+            yield from _fields(section, f"{prefix}{name}.", full_heading)
 
 
-def _is_config(annotation: Any) -> bool:
-    return isinstance(annotation, type) and issubclass(annotation, BaseModel)
+def _section(field: FieldInfo) -> type[Config] | None:
+    """Return the config that is the value of a field, None for a leaf."""
+    return next((member for member in members(field.annotation) if is_config(member)), None)
 
 
 def _is_text(annotation: Any) -> bool:
-    """Tell whether every value of this type is text: then `--out 2024` is a folder and no number."""
+    """Return whether every value of this type is text: then `--out 2024` is a folder and no number."""
     return all(
         all(isinstance(value, str) for value in get_args(member)) if get_origin(member) is Literal else member is str
         for member in members(annotation)
@@ -181,109 +158,28 @@ def _is_text(annotation: Any) -> bool:
 
 
 def _metavar(annotation: Any) -> str:
-    """Return what stands for the value in `--help`: the words to choose from, else its kind."""
+    """Return the placeholder of a value in `--help`: the words to choose from, else its kind."""
     kinds = {str: "TEXT", int: "N", float: "X", bool: "true|false", dict: "{K: V}", tuple: "[A, B]"}
     words = []
     for member in members(annotation):
-        chosen = [value for value in get_args(member) if value] if get_origin(member) is Literal else []
-        words += [str(value) for value in chosen] or [kinds.get(get_origin(member) or member, "")]
+        choices = [value for value in get_args(member) if value] if get_origin(member) is Literal else []
+        words += [str(value) for value in choices] or [kinds.get(get_origin(member) or member, "")]
     return "|".join(dict.fromkeys(word for word in words if word)) or "VALUE"
 
 
-def _as_typed(default: Any) -> str:
-    """Return a default as one may write it in YAML."""
-    return default if default and isinstance(default, str) else json.dumps(default)
+def _help(key: str, field: FieldInfo) -> str:
+    """Return description and default as written in YAML; fields without default are needed only if their section is."""
+    if field.is_required():
+        return f"{field.description} ({'no default' if '.' in key else 'required'})"
+    default = field.get_default()
+    return f"{field.description} (default {default if default and isinstance(default, str) else json.dumps(default)})"
 
 
-def _flag_fault(message: str, config_type: type[Config], job: str) -> str:
-    """Return one line for what the parser refused, with the flag that was probably meant."""
-    help_hint = f"`hemo {job} --help` lists the flags"
-    unknown = re.search(r"unrecognized arguments: (\S+)", message, re.IGNORECASE)
-    if not unknown:
-        return f"{message.removeprefix('argument ')}; {help_hint}"
-    word = unknown[1].split("=")[0]
-    if not word.startswith("--"):
-        return f"{word!r} belongs to no flag; write --FLAG VALUE, and lists as '[a, b]'; {help_hint}"
-    known = [f"--{key}" for key, _, _ in _flags(config_type)]
-    return f"{word} is no flag of `hemo {job}`{meant(word, known)}; {help_hint}"
-
-
-def fault_lines(error: ValidationError, config_type: type[BaseModel]) -> list[tuple[str, str]]:
-    """Return dotted key and message of each fault, in the order found.
-
-    What the alternatives of a union say about one key is joined by `or`; a fault of a whole value is left out where
-    one of its parts is at fault.
-
-    Args:
-        error: What `config_type` raised.
-        config_type: The config that was to be made.
-    """
-    faults: dict[tuple[str, ...], list[Mapping[str, Any]]] = {}
-    for fault in error.errors(include_url=False):
-        faults.setdefault(_path(dict(fault), config_type), []).append(dict(fault))
-    return [
-        (".".join(path), _message(path, found, config_type))
-        for path, found in faults.items()
-        if not any(other[: len(path)] == path and len(other) > len(path) for other in faults)
-    ]
-
-
-def meant(word: str, known: Sequence[str]) -> str:
-    """Return ` (did you mean ...?)` where one of the `known` is close to `word`, else nothing."""
-    close = difflib.get_close_matches(word, known, n=1)
-    return f" (did you mean {close[0]}?)" if close else ""
-
-
-def members(annotation: Any) -> tuple[Any, ...]:
-    """Return the alternatives of a type, `Annotated` and `Union` taken apart."""
-    if get_origin(annotation) is Annotated:
-        return members(get_args(annotation)[0])
-    if get_origin(annotation) in (Union, types.UnionType):
-        return tuple(part for member in get_args(annotation) for part in members(member))
-    return (annotation,)
-
-
-def _path(fault: Mapping[str, Any], annotation: Any) -> tuple[str, ...]:
-    """Return the key a fault is about: pydantic's location without the names of union members."""
-    path = []
-    for position, part in enumerate(fault["loc"]):
-        inner = _inner(annotation, part)
-        unknown_key = fault["type"] == "extra_forbidden" and position == len(fault["loc"]) - 1
-        if inner is not None or unknown_key:
-            path.append(str(part))
-            annotation = inner
-    return tuple(path)
-
-
-def _inner(annotation: Any, part: str | int) -> Any:
-    """Return the type of what stands at `part` in a value of this type; None where nothing can."""
-    for member in members(annotation):
-        if _is_config(member) and part in member.model_fields:
-            return member.model_fields[part].annotation
-        if get_origin(member) is dict or (get_origin(member) in (list, tuple) and isinstance(part, int)):
-            return next(inner for inner in reversed(get_args(member)) if inner is not Ellipsis)
-    return None
-
-
-def _message(path: tuple[str, ...], faults: Sequence[Mapping[str, Any]], config_type: type[BaseModel]) -> str:
-    first = faults[0]
-    if first["type"] == "extra_forbidden":
-        known = _known_keys(config_type, path[:-1])
-        return f"no such key{meant(path[-1], known)}; known here: {', '.join(known)}"
-    if first["type"] == "missing":
-        return "is missing and has no default"
-    wanted = " or ".join(dict.fromkeys(_wanted(fault) for fault in faults)).replace(" or must be ", " or ")
-    came = first.get("input")
-    return f"{wanted}, not {came!r}" if path and isinstance(came, str | int | float | bool | None) else wanted
-
-
-def _wanted(fault: Mapping[str, Any]) -> str:
-    text = PLAIN_WORDS.get(fault["type"]) or str(fault["msg"])
-    return text.removeprefix("Value error, ").replace("Input should be", "must be")
-
-
-def _known_keys(annotation: Any, path: Sequence[str]) -> list[str]:
-    """Return the keys a config knows at `path`, through lists, dicts and unions."""
-    for part in path:
-        annotation = _inner(annotation, int(part) if part.isdigit() else part)
-    return [key for member in members(annotation) if _is_config(member) for key in member.model_fields]
+def _unknown_argument(argument: str, config_type: type[Config], job: str) -> str:
+    """Return the error line of an argument that is no flag, with the flag that was probably meant."""
+    name = argument.split("=")[0]
+    hint = f"`hemo {job} --help` lists the flags"
+    if not name.startswith("--"):
+        return f"{name!r} belongs to no flag; write --FLAG VALUE, and lists as '[a, b]'; {hint}"
+    known = [f"--{key}" for _, key, _ in _fields(config_type)]
+    return f"{name} is no flag of `hemo {job}`{meant(name, known)}; {hint}"

@@ -1,10 +1,10 @@
 """Configs of `report`, `status` and `backbones`, and the names of the metrics in the order in which they are shown."""
 
-from typing import Annotated, Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field, NonNegativeInt, PositiveInt
 
-from hemo.config.types import Config, Location
+from hemo.config.types import Config, Groups, Location
 
 BY_CLASS = (
     "accuracy",
@@ -17,37 +17,51 @@ BY_CLASS = (
     "average_precision",
     "calibration_error",
 )
-"""Figures of one class; those of several classes are their means."""
+"""Metrics of one class; of several classes, their means."""
 
 METRICS = ("loss", "log_loss", *BY_CLASS)
 
 Published = Literal["chest_xray_backbones", "chest_xray_resnet50", "head_ct"]
-"""Published tables; each is a file in `hemo/reporting/published`."""
+"""Names of the published tables, each a file in `hemo/reporting/published`."""
 
 
 class ReportConfig(Config):
-    """Trial records to tables, figures and one HTML page."""
+    """Configuration of the `report` job."""
 
-    records: Annotated[Location, Field(description="folder of records, as `train` and `tune` write it")]
-    out: Location = Field(description="folder for grid.md, grid.csv, grid.tex, figures and index.html")
-    title: str = Field("Comparison of trials", description="heading of table and page")
+    GROUPS: ClassVar[Groups] = {
+        "input": ("records", "published"),
+        "output": ("out", "title"),
+        "statistics": ("bootstrap_samples", "seed"),
+    }
+
+    records: Location = Field(description="folder of records: the `out` of `train` or `tune`")
+    out: Location = Field(description="folder to write grid.md, grid.csv, grid.tex, figures and index.html to")
+    title: str = Field("Comparison of trials", description="title of table and page")
     published: tuple[Published, ...] = Field(
-        (), description="published tables to set beside ours; a trial belongs to the row whose name it has"
+        (), description="published tables to show beside these trials; a trial is compared with the row of its name"
     )
     bootstrap_samples: PositiveInt = Field(
-        2000, description="resamples of patients behind each interval, and permutations behind each test"
+        2000, description="bootstrap samples of patients for each interval, and permutations for each test"
     )
-    seed: NonNegativeInt = Field(0, description="seed of the resampling")
+    seed: NonNegativeInt = Field(0, description="random seed of bootstrap and permutations")
 
 
 class StatusConfig(Config):
-    """A folder of records, whose trials may still run."""
+    """Configuration of the `status` job."""
+
+    GROUPS: ClassVar[Groups] = {"input": ("records",)}
 
     records: Location = Field(description="folder of records: the `out` of `train` or `tune`")
 
 
 class BackbonesConfig(Config):
-    """Which backbones to list."""
+    """Configuration of the `backbones` job."""
 
-    containing: str = Field("", description="part of timm's names to list, such as `convnext`; empty: the sources' six")
-    channels: PositiveInt = Field(3, description="channels of the images; parameters depend on them")
+    GROUPS: ClassVar[Groups] = {"selection": ("containing", "channels")}
+
+    containing: str = Field(
+        "",
+        description="list timm's backbones whose name contains this, such as `convnext`; empty: the six of the "
+        "published tables",
+    )
+    channels: PositiveInt = Field(3, description="channels of the images, on which the number of parameters depends")

@@ -1,12 +1,12 @@
-"""One trial: what is trained, how, from which seed. All of it is in the record's digest, but for the name."""
+"""Config of one trial: model, training, augmentation, seed. All but the name is in the record's digest."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
-from hemo.config.types import Config, Location
+from hemo.config.types import Config, Groups, Location
 
 
 @dataclass(frozen=True)
@@ -24,31 +24,34 @@ HEADS: dict[str, dict[str, Any]] = {
     "F-D(16)-D": {"pooling": "flatten", "hidden_layers": 1, "dense_width": 16},
     "GAP-dropout-sigmoid": {"pooling": "gap", "hidden_layers": 0},
 }
-"""The sources' names of heads and what they stand for; F is flatten, D(n) a dense layer, the last D the logits."""
+"""Names of heads in the published tables -> their fields. F is flatten, D(n) a dense layer, the last D the logits."""
 
 
 class ModelConfig(Config):
-    """Shrinking -> backbone -> pooling -> hidden_layers x Dense(dense_width, ReLU) -> dropout -> logits."""
+    """Resize to side_px -> backbone -> pooling -> hidden_layers x Dense(dense_width, ReLU) -> dropout -> logits."""
 
     backbone: str = Field(
         "resnet18",
-        description="a source's name (MobileNet, InceptionV3, Xception, ResNet50, ResNet50V2, VGG16), any timm name, "
-        "`CNN(32,64,128)` for a plain stack with these filters a layer, or `none`: the head on the pixels themselves",
+        description="MobileNet, InceptionV3, Xception, ResNet50, ResNet50V2 or VGG16, as in the published tables; any "
+        "name of timm; `CNN(32,64,128)`: plain convolutions with these filters; `none`: the head on the pixels "
+        "themselves",
     )
     weights: Literal["none", "imagenet"] | Location = Field(
         "none",
-        description="`none`, `imagenet`, or a path or URI: of safetensors, a state dict, a record or its checkpoint; a "
-        "file of timm's own scales the pixels of three channels as `imagenet` does",
+        description="initial weights: `none` (random), `imagenet`, or a path or URI of safetensors, a state dict, a "
+        "record or its checkpoint; with a file of timm's, pixels of three channels are scaled as with `imagenet`",
     )
     head: Annotated[Literal["", "F-D(8)", "F-D(16)-D", "GAP-dropout-sigmoid"], LATER] = Field(
-        "", description="a head by its source's name, which sets pooling, hidden_layers and dense_width"
+        "", description="head by its name in the published tables; sets pooling, hidden_layers and dense_width"
     )
     side_px: Annotated[NonNegativeInt, LATER] = Field(
         0,
-        description="height and width of the images that the network sees, at most those of the training set's, which "
-        "it shrinks on the device, after augmentation; 0: as they are stored",
+        description="height and width of the network's input in pixels: images are reduced to it on the device, after "
+        "augmentation; 0: as stored in the training set",
     )
-    pooling: Literal["gap", "flatten"] = Field("gap", description="global average pooling, or all positions flattened")
+    pooling: Literal["gap", "flatten"] = Field(
+        "gap", description="`gap`: global average pooling; `flatten`: all positions"
+    )
     hidden_layers: int = Field(0, ge=0, le=3, description="dense layers between pooling and logits")
     dense_width: PositiveInt = Field(16, description="units in each hidden layer")
     dropout: float = Field(0.5, ge=0, lt=1, description="dropout before the logits")
@@ -56,7 +59,7 @@ class ModelConfig(Config):
     @model_validator(mode="before")
     @classmethod
     def _spells_the_head_out(cls, data: Any) -> Any:
-        """Replace a head's name by what it stands for, so that a model has one digest however it was asked for."""
+        """Replace a head's name by its fields, so that equal models have equal digests."""
         preset = HEADS.get(str(data.get("head"))) if isinstance(data, Mapping) else None
         if preset is None:
             return data
@@ -70,121 +73,147 @@ class ModelConfig(Config):
 class TrainingConfig(Config):
     """Optimiser, schedule, loss and when to stop."""
 
-    epochs: PositiveInt = Field(30, description="epochs at most")
+    epochs: PositiveInt = Field(30, description="maximum number of epochs")
     batch_size: PositiveInt = Field(
-        32, description="images an optimiser step, over all workers together; at most all there are to train on"
+        32, description="images of an optimiser step, all workers together; at most the images of train"
     )
     learning_rate: PositiveFloat = Field(1e-4, description="peak learning rate")
     optimizer: Literal["adam", "adamw", "sgd", "sgd_nesterov"] = Field(
-        "adam", description="Adam as in the sources; sgd: with momentum 0.9, plain or Nesterov's"
+        "adam", description="optimiser; `sgd` and `sgd_nesterov` have momentum 0.9"
     )
-    weight_decay: NonNegativeFloat = Field(0.0, description="weight decay; biases and normalisation are left alone")
+    weight_decay: NonNegativeFloat = Field(
+        0.0, description="weight decay, not applied to biases and normalisation layers"
+    )
     schedule: Literal["constant", "cosine", "one_cycle", "plateau"] = Field(
         "constant",
-        description="learning rate over the epochs; `one_cycle`: up for three tenths of them, then down; `plateau`: a "
-        "tenth after every 2 epochs without a better validation loss",
+        description="learning rate over the epochs; `one_cycle`: up for 3/10 of them, then down; `plateau`: divided "
+        "by 10 after 2 epochs without a lower validation loss",
     )
-    warmup_epochs: NonNegativeFloat = Field(0.0, description="linear warm-up before the schedule; less than `epochs`")
+    warmup_epochs: NonNegativeFloat = Field(
+        0.0, description="epochs of linear warm-up before the schedule; less than `epochs`"
+    )
     loss: Literal["default", "class_weighted", "rsna", "focal", "dice"] = Field(
         "default",
-        description="`default`: BCE, or cross entropy for multi_class; `class_weighted`: the same weighted by inverse "
-        "frequency; `rsna`: columns weighted [2,1,1,1,1,1]/7; `focal`: well-classified images count less; `dice`: soft "
-        "Dice of each image",
+        description="`default`: binary cross entropy, or cross entropy for multi_class; `class_weighted`: the same, "
+        "weighted by inverse class frequency; `rsna`: binary cross entropy with columns weighted [2,1,1,1,1,1]/7; "
+        "`focal`: focal loss; `dice`: soft Dice loss of each image",
     )
     label_smoothing: Annotated[float, LATER] = Field(
-        0.0, ge=0, lt=1, description="share of a label given to all classes alike, while learning only"
+        0.0, ge=0, lt=1, description="label smoothing in training: fraction of a label spread evenly over all classes"
     )
     clip_norm: Annotated[NonNegativeFloat, LATER] = Field(
-        0.0, description="longest gradient of all weights together, longer ones are scaled down; 0: as it is"
+        0.0, description="clip the norm of the gradient of all weights to this; 0: no clipping"
     )
     accumulation: Annotated[PositiveInt, LATER] = Field(
         1,
-        description="parts of a batch that go through the model one by one, to save memory; a step sees all of them, "
-        "batch normalisation one",
+        description="gradient accumulation: number of parts of a batch that pass the model one by one, to save memory; "
+        "batch normalisation uses one part, the optimiser step all",
     )
     freeze_epochs: Annotated[NonNegativeInt, LATER] = Field(
         0,
-        description="first epochs in which only the head learns; the backbone stays as it started; as many as "
-        "`epochs` or more: it never learns (a linear probe)",
+        description="first epochs in which only the head is trained; `epochs` or more: the backbone is never trained "
+        "(a linear probe)",
     )
     layer_decay: Annotated[float, LATER] = Field(
-        1.0, gt=0, le=1, description="learning rate of a stage of the backbone, as a share of that of the next one"
+        1.0,
+        gt=0,
+        le=1,
+        description="layer-wise decay: learning rate of a stage of the backbone as a fraction of that of the next "
+        "stage",
     )
     ema_decay: Annotated[float, LATER] = Field(
-        0.0, ge=0, lt=1, description="share of a running average of the weights kept at each step; 0: no average"
+        0.0,
+        ge=0,
+        lt=1,
+        description="decay of the exponential moving average of the weights at each step; 0: no average",
     )
-    patience: PositiveInt = Field(5, description="epochs without a better validation loss before stopping")
+    patience: PositiveInt = Field(5, description="early stopping: epochs without a lower validation loss")
     compile: bool = Field(False, description="torch.compile the model")
     sync_batch_norm: Annotated[bool, LATER] = Field(
         True,
-        description="on GPUs batch normalisation sees the images of all workers; off, and always on CPUs, where torch "
-        "cannot, it sees those of its own worker",
+        description="GPUs: batch normalisation uses the images of all workers; false, and always on CPUs: those of one "
+        "worker",
     )
 
     @model_validator(mode="after")
     def _warms_up_once(self) -> Self:
         if self.schedule == "one_cycle" and self.warmup_epochs:
-            raise ValueError("schedule one_cycle warms up by itself: leave out warmup_epochs")
+            raise ValueError("schedule one_cycle includes a warm-up: leave out warmup_epochs")
         return self
 
 
 RANGES = ("rotate_degrees", "shift_fraction", "scale_fraction", "aspect_fraction", "window_level", "window_width")
-"""Fields of `AugmentConfig` that say how far an image is changed."""
+"""Fields of `AugmentConfig` that are ranges of change, all multiplied by `strength`."""
 
 
 class AugmentConfig(Config):
-    """Random changes of the training images, drawn on the device. All off by default, as in the sources."""
+    """Random augmentation of training images, on the device. All off by default, as in the published recipes."""
 
-    horizontal_flip: float = Field(0.0, ge=0, le=1, description="probability")
-    vertical_flip: float = Field(0.0, ge=0, le=1, description="probability")
-    rotate_degrees: NonNegativeFloat = Field(0.0, description="uniform in +- this")
-    shift_fraction: float = Field(0.0, ge=0, lt=1, description="uniform in +- this share of the side")
-    scale_fraction: float = Field(0.0, ge=0, lt=1, description="uniform in 1 +- this")
+    horizontal_flip: float = Field(0.0, ge=0, le=1, description="probability of a left-right flip")
+    vertical_flip: float = Field(0.0, ge=0, le=1, description="probability of an up-down flip")
+    rotate_degrees: NonNegativeFloat = Field(0.0, description="rotation in degrees, uniform in +- this")
+    shift_fraction: float = Field(
+        0.0, ge=0, lt=1, description="shift in both directions, uniform in +- this fraction of the side"
+    )
+    scale_fraction: float = Field(0.0, ge=0, lt=1, description="zoom factor, uniform in 1 +- this")
     erase: Annotated[float, LATER] = Field(
-        0.0, ge=0, le=1, description="probability of a rectangle of 2 to 40 % of the image being made black"
+        0.0,
+        ge=0,
+        le=1,
+        description="random erasing: probability that a rectangle of 2 to 40 % of the image is made black",
     )
     window_level: Annotated[float, LATER] = Field(
-        0.0, ge=0, lt=1, description="window level moved, uniform in +- this share of the width"
+        0.0, ge=0, lt=1, description="shift of the window level, uniform in +- this fraction of the width"
     )
-    window_width: Annotated[float, LATER] = Field(0.0, ge=0, lt=1, description="window width uniform in 1 +- this")
+    window_width: Annotated[float, LATER] = Field(
+        0.0, ge=0, lt=1, description="factor of the window width, uniform in 1 +- this"
+    )
     aspect_fraction: Annotated[float, LATER] = Field(
         0.0,
         ge=0,
         lt=1,
-        description="width over height uniform in 1 +- this, for images resized to a square; the area stays",
+        description="aspect ratio (width to height), uniform in 1 +- this at constant area, for images resized to a "
+        "square",
     )
     mixup_alpha: Annotated[NonNegativeFloat, LATER] = Field(
-        0.0, description="images and labels mixed by shares of Beta(alpha, alpha); 0: off"
+        0.0, description="mixup: images and labels mixed by weights from Beta(alpha, alpha); 0: off"
     )
     strength: Annotated[NonNegativeFloat, LATER] = Field(
         1.0,
-        description="one factor for all ranges: rotation, shift, scale, aspect, window level and width; probabilities "
-        "stay. 0: none of these changes",
+        description="factor of all ranges (rotation, shift, scale, aspect, window level and width), not of "
+        "probabilities; 0: none of these changes",
     )
 
     @model_validator(mode="after")
-    def _scaled_shares_stay_below_one(self) -> Self:
+    def _scaled_ranges_stay_below_one(self) -> Self:
         for name in RANGES:
-            share = getattr(self, name)
-            if name != "rotate_degrees" and self.strength * share >= 1:
+            value = getattr(self, name)
+            if name != "rotate_degrees" and self.strength * value >= 1:
                 raise ValueError(
-                    f"strength {self.strength:g} x {name} {share:g} must be less than 1; lower one of them"
+                    f"strength {self.strength:g} x {name} {value:g} must be less than 1; lower one of them"
                 )
         return self
 
 
 class TrialConfig(Config):
-    """Everything that decides a trial's result, apart from the training set."""
+    """Everything that a trial's result depends on, apart from the training set."""
 
-    name: str = Field("", description="row name in tables; not in the digest")
+    GROUPS: ClassVar[Groups] = {
+        "trial": ("name", "task", "target", "seed"),
+        "model": ("model",),
+        "training": ("training",),
+        "augmentation": ("augment",),
+    }
+
+    name: str = Field("", description="name of the row in tables; not in the digest")
     task: Literal["binary", "multi_label", "multi_class"] = Field(
-        "binary", description="binary: one `target` class; the others use all classes of the set"
+        "binary", description="`binary`: one class, `target`; the others: all classes of the training set"
     )
-    target: str = Field("any", description="binary: the positive class")
+    target: str = Field("any", description="`task: binary`: the positive class")
     model: ModelConfig = ModelConfig()
     training: TrainingConfig = TrainingConfig()
     augment: AugmentConfig = AugmentConfig()
-    seed: NonNegativeInt = Field(0, description="initial weights, order and augmentation")
+    seed: NonNegativeInt = Field(0, description="random seed of initial weights, order and augmentation")
 
     def deciding(self) -> dict[str, Any]:
         """Return what decides the result: all but the name."""

@@ -1,24 +1,84 @@
-"""What `tune` is told."""
+"""Configs of `train` and `tune`: what is trained, and with which resources."""
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Discriminator, Field, NonNegativeInt, PositiveFloat, PositiveInt, Tag, model_validator
 
-from hemo.config.train import FEED_IN_WORDS, Feed, TrackingConfig, WorkersConfig
 from hemo.config.trial import TrialConfig
-from hemo.config.types import ClusterConfig, Config, Location
+from hemo.config.types import ClusterConfig, Config, Groups, Location
+
+Feed = Literal["auto", "resident", "streaming"]
+"""Where a training set's images are during training; batches, order and results do not depend on it."""
+
+FEED_DESCRIPTION = (
+    "`resident`: images are loaded once into Ray's object store, for all trials on a node; `streaming`: each trial "
+    "reads them from the training set during training; `auto`: resident if they fit"
+)
+
+
+class TrackingConfig(Config):
+    """Experiment tracker that gets metrics besides the record. No patient data; W&B's key is read by W&B itself."""
+
+    backend: Literal["none", "tensorboard", "wandb"] = Field(
+        "none",
+        description="`wandb`: online if WANDB_API_KEY or ~/.netrc has a key, else offline; WANDB_MODE overrides both",
+    )
+    project: str = Field("hemo", pattern=r"^[^/\\#?%:\s]{1,128}$", description="W&B project")
+    group: str = Field(
+        "", max_length=128, description="W&B group of the run; empty: `tune` names it after its grid or search"
+    )
+    onnx: bool = Field(
+        False, description="W&B: add `model.onnx` to the model artifact; takes some 10 s and 0.8 GB a trial"
+    )
+
+
+class WorkersConfig(Config):
+    """Data-parallel workers of one trial. Their number is in the record but not in its digest.
+
+    Steps, order and augmentation do not depend on it: a model without dropout and batch normalisation ends with the
+    same weights within rounding. With them, results differ as between two seeds: each worker draws its own dropout,
+    and on the CPU, or without `sync_batch_norm`, batch normalisation uses the images of one worker only.
+    """
+
+    count: PositiveInt = Field(1, description="data-parallel workers, among which a batch is divided")
+    cpus: PositiveFloat = Field(1.0, description="CPUs of a worker")
+    gpus: float | Literal["auto"] = Field("auto", description="GPUs of a worker; `auto`: one if the cluster has any")
+
+
+class TrainConfig(Config):
+    """Configuration of the `train` job."""
+
+    GROUPS: ClassVar[Groups] = {
+        "input": ("training_set",),
+        "output": ("out",),
+        "": ("trial",),
+        "resources": ("feed", "workers", "cluster"),
+        "tracking": ("tracking",),
+    }
+
+    training_set: Location = Field(description="output folder of `curate`")
+    out: Location = Field(
+        description="folder of records; the record is written to a folder in it that is named by its digest"
+    )
+    trial: TrialConfig = TrialConfig()
+    feed: Feed = Field("auto", description=FEED_DESCRIPTION)
+    workers: WorkersConfig = WorkersConfig()
+    tracking: TrackingConfig = TrackingConfig()
+    cluster: ClusterConfig = ClusterConfig()
 
 
 class GridConfig(Config):
-    """Cells written out, or the product of axes; both: every cell with every combination."""
+    """A grid: cells written out, or the product of axes; with both, every cell with every combination of the axes."""
 
     cells: tuple[dict[str, Any], ...] = Field(
-        (), description="changes of `trial`, nested or dotted: {name: a, model.backbone: ResNet50}"
+        (), description="list of changes of `trial`, nested or dotted: [{name: a, model.backbone: ResNet50}]"
     )
-    axes: dict[str, tuple[Any, ...]] = Field({}, description="dotted field of `trial` -> values; the product is taken")
+    axes: dict[str, tuple[Any, ...]] = Field(
+        {}, description="dotted field of `trial` and its values: {model.backbone: [ResNet50, VGG16]}; all combinations"
+    )
     repeats: PositiveInt = Field(
-        1, description="trials of each cell: with its own seed and those after it; tables tell mean and spread"
+        1, description="trials of each cell, with its own seed and those after it; tables show mean and spread"
     )
 
     @model_validator(mode="after")
@@ -35,11 +95,11 @@ class Choices(Config):
 
 
 class Range(Config):
-    """A number between two ends, both included."""
+    """A number between `low` and `high`, both included."""
 
     low: int | float
     high: int | float
-    log: bool = Field(False, description="draw evenly in the logarithm")
+    log: bool = Field(False, description="draw uniformly in the logarithm")
 
     @model_validator(mode="after")
     def _is_ordered(self) -> Self:
@@ -49,46 +109,50 @@ class Range(Config):
 
 
 def _kind(values: Any) -> str:
-    """Tell which of the two is meant, so that an error speaks of that one only."""
+    """Return which of the two is meant, so that an error is about that one only."""
     listed = isinstance(values, Choices) or (isinstance(values, Mapping) and "choices" in values)
     return "Choices" if listed else "Range"
 
 
 Values = Annotated[Annotated[Choices, Tag("Choices")] | Annotated[Range, Tag("Range")], Discriminator(_kind)]
-"""What a search may draw one field from."""
+"""Values that a search may draw for one field."""
 
 
 Objective = Literal["val_loss", "val_accuracy", "val_auroc", "latency_ms"]
 
 MINIMISED: tuple[Objective, ...] = ("val_loss", "latency_ms")
-"""Objectives of which less is better; of the others more is."""
+"""Objectives to be minimised; the others are maximised."""
 
 
 class SearchConfig(Config):
-    """An Optuna search: chosen on validation; test is read once, for the chosen."""
+    """An Optuna search. The best trial is chosen on validation; only that trial is evaluated on test."""
 
     space: Annotated[dict[str, Values], Field(min_length=1)] = Field(
-        description="dotted field of `trial` -> {choices: [...]} or {low, high, log}"
+        description="dotted field of `trial` and its values: {choices: [...]} or {low, high, log}"
     )
-    trials: PositiveInt = Field(24, description="trials to run")
+    trials: PositiveInt = Field(24, description="number of trials")
     metric: Literal["val_loss", "val_accuracy", "val_auroc"] = Field(
         "val_loss",
-        description="what is optimised: of the epoch with the lowest validation loss; val_accuracy at threshold 0.5, "
-        "not at the one chosen in the end",
+        description="metric to optimise, at the epoch with the lowest validation loss; val_accuracy is that at "
+        "threshold 0.5",
     )
     objectives: tuple[Objective, ...] = Field(
         (),
-        description="several at once, such as [val_accuracy, latency_ms]: the trials no other beats in all of them "
-        "are told in the end, and of these `metric`, one of them, chooses; needs `scheduler: none`",
+        description="several objectives, such as [val_accuracy, latency_ms]: the Pareto front is printed at the end, "
+        "and the trial of it that is best by `metric`, one of the objectives, is chosen; needs `scheduler: none`",
     )
     scheduler: Literal["none", "asha", "median"] = Field(
-        "asha", description="stops poor trials early; they are recorded as pruned"
+        "asha", description="stop poor trials early; they are recorded as pruned"
     )
-    grace_epochs: PositiveInt = Field(2, description="epochs before a trial may be stopped by the scheduler")
-    seed: NonNegativeInt = Field(0, description="seed of the sampler")
-    first: tuple[dict[str, Any], ...] = Field((), description="points of the space to try first")
+    grace_epochs: PositiveInt = Field(2, description="epochs before the scheduler may stop a trial")
+    seed: NonNegativeInt = Field(0, description="random seed of the sampler")
+    first: tuple[dict[str, Any], ...] = Field(
+        (), description="points of the space to try first, as list of {field: value}"
+    )
     storage: str = Field(
-        "journal", description="`journal`: a file under `out`; or an RDB URL such as sqlite:////shared/study.db"
+        "journal",
+        description="storage of the Optuna study; `journal`: a file in `out`; or a database URL such as "
+        "sqlite:////shared/study.db",
     )
 
     @model_validator(mode="after")
@@ -101,25 +165,25 @@ class SearchConfig(Config):
             )
         if self.metric not in self.objectives:
             raise ValueError(
-                f"metric {self.metric}, which chooses in the end, is none of the objectives "
+                f"metric {self.metric}, which chooses among the Pareto front, is none of the objectives "
                 f"{_listed(self.objectives)}; set it to one of them"
             )
         if self.scheduler != "none":
             raise ValueError(
-                f"scheduler {self.scheduler} stops trials by one figure, and there are {len(self.objectives)} "
+                f"scheduler {self.scheduler} compares trials by one metric, and there are {len(self.objectives)} "
                 "objectives; set scheduler to none, or leave out objectives"
             )
         return self
 
     @property
     def optimised(self) -> tuple[Objective, ...]:
-        """What the study is told of a trial: the objectives, or the metric alone."""
+        """Values of a trial that the Optuna study gets: the objectives, or the metric alone."""
         return self.objectives or (self.metric,)
 
     def deciding(self) -> dict[str, Any]:
-        """Return what makes it this search and no other: it may grow, and begin or lie elsewhere."""
-        beside = {"trials", "first", "seed", "storage"} | ({"objectives"} if not self.objectives else set())
-        return self.model_dump(mode="json", exclude=beside)
+        """Return the fields that define the search; more trials, other first points, seed or storage continue it."""
+        others = {"trials", "first", "seed", "storage"} | ({"objectives"} if not self.objectives else set())
+        return self.model_dump(mode="json", exclude=others)
 
 
 def _listed(names: tuple[str, ...]) -> str:
@@ -127,26 +191,38 @@ def _listed(names: tuple[str, ...]) -> str:
 
 
 class TuneConfig(Config):
-    """A training set and a grid or a search to one record a trial."""
+    """Configuration of the `tune` job."""
+
+    GROUPS: ClassVar[Groups] = {
+        "input": ("training_set",),
+        "output": ("out",),
+        "": ("trial",),
+        "grid": ("grid",),
+        "search": ("search",),
+        "trials": ("concurrent", "hours", "retries"),
+        "resources": ("feed", "workers", "cluster"),
+        "tracking": ("tracking",),
+    }
 
     training_set: Location = Field(description="output folder of `curate`")
-    out: Location = Field(description="folder of records, one a trial")
-    trial: TrialConfig = Field(TrialConfig(), description="what every trial starts from")
-    grid: GridConfig | None = Field(None, description="a list of cells")
-    search: SearchConfig | None = Field(None, description="or a search space")
+    out: Location = Field(description="folder of records, one for each trial")
+    trial: TrialConfig = Field(TrialConfig(), description="config of every trial, changed by `grid` or `search`")
+    grid: GridConfig | None = Field(None, description="trials written out")
+    search: SearchConfig | None = Field(None, description="trials drawn from a space")
     concurrent: PositiveInt | Literal["auto"] = Field(
-        "auto", description="trials at once; `auto`: as many as the cluster's CPUs and GPUs hold"
+        "auto", description="trials that run at the same time; `auto`: as many as the cluster's CPUs and GPUs allow"
     )
     hours: PositiveFloat | Literal["unlimited"] = Field(
         "unlimited",
-        description="no trial begins this long after the first; running ones end, and the same command goes on later",
+        description="time budget: no trial starts later than this after the first; running ones end, and the same "
+        "command continues",
     )
     retries: NonNegativeInt = Field(
         1,
-        description="how often a trial that failed, or whose process was lost, is begun again before it is recorded as "
-        "failed; it goes on after its last whole epoch",
+        description="how often a trial that failed, or whose process died, is started again after its last whole epoch "
+        "before it is recorded as failed",
     )
-    feed: Feed = Field("auto", description=FEED_IN_WORDS)
+    feed: Feed = Field("auto", description=FEED_DESCRIPTION)
     workers: WorkersConfig = WorkersConfig()
     tracking: TrackingConfig = TrackingConfig()
     cluster: ClusterConfig = ClusterConfig()

@@ -1,10 +1,13 @@
-"""What all configs share: frozen, unknown keys refused, locations made absolute, how to reach Ray."""
+"""Base of all configs, and the types of their fields: locations, secrets, how to reach Ray."""
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PositiveInt
 
 from hemo.storage import absolute
+
+Groups = dict[str, tuple[str, ...]]
+"""Heading in `--help` -> names of the fields below it, in this order."""
 
 
 class Config(BaseModel):
@@ -12,31 +15,34 @@ class Config(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=(), allow_inf_nan=False)
 
+    GROUPS: ClassVar[Groups] = {}
+    """Fields in no group, or below an empty heading, stand below the heading of the section they lie in."""
 
-def _place(location: str) -> str:
+
+def _absolute_location(location: str) -> str:
     if not location.strip():
         raise ValueError("is empty; give a folder, a file or a URI")
     return absolute(location)
 
 
-Location = Annotated[str, AfterValidator(_place)]
+Location = Annotated[str, AfterValidator(_absolute_location)]
 """A folder or file: a path, made absolute when the config is loaded, or a URI such as `s3://bucket/folder`.
 
-In a union with words of its own write those first, `Literal["none"] | Location`: every text is a location.
+In a union with words, write the words first, `Literal["none"] | Location`: every text is a location.
 """
 
 ENVIRONMENT = "env:"
 
 
-def _secret_place(location: str) -> str:
+def _secret_location(location: str) -> str:
     if not location.startswith(ENVIRONMENT):
-        return _place(location)
+        return _absolute_location(location)
     if not location.removeprefix(ENVIRONMENT).isidentifier():
-        raise ValueError(f"the name of a variable after {ENVIRONMENT}, or a file")
+        raise ValueError(f"must be {ENVIRONMENT}NAME, NAME being an environment variable, or a file")
     return location
 
 
-SecretLocation = Annotated[str, AfterValidator(_secret_place)]
+SecretLocation = Annotated[str, AfterValidator(_secret_location)]
 """Where a secret is: a file, as a `Location`, or `env:NAME` for an environment variable. Never the secret itself."""
 
 

@@ -3,8 +3,8 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from hemo.config.load import merge, validated
 from hemo.config.trial import TrialConfig
+from hemo.config.validation import merge, validated
 
 WORDS = {
     "model.backbone": "{}",

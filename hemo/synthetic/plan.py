@@ -17,7 +17,7 @@ from hemo.synthetic.scanner import FORMATS, WRAPPED_FORMAT, Identity, PixelForma
 Fault = Literal["truncated", "constant", "noise", "photographed"]
 FAULTS: tuple[Fault, ...] = get_args(Fault)
 
-SPOILING: tuple[Fault, ...] = ("constant", "noise")
+CORRUPTING: tuple[Fault, ...] = ("constant", "noise")
 """Those that leave a file which can be read and shows little or nothing."""
 
 STUDY_SLICES = (8, 13)
@@ -63,7 +63,7 @@ class _Study:
 
 
 def plan_corpus(
-    *, slices: int, seed: int, positive_fraction: float, traps: bool, spoiled_fraction: float = 0
+    *, slices: int, seed: int, positive_fraction: float, faults: bool, corrupted_fraction: float = 0
 ) -> tuple[SlicePlan, ...]:
     """Plan a corpus.
 
@@ -74,19 +74,22 @@ def plan_corpus(
         slices: Number of files.
         seed: The same seed gives the same plan.
         positive_fraction: Share of slices with a hemorrhage, 0 to 0.6: none lie at base and vertex.
-        traps: Whether to include faults, doubled label rows, wrapped pixel formats and the same pixels under two
+        faults: Whether to include faults, doubled label rows, wrapped pixel formats and the same pixels under two
             patients. Needs two patients.
-        spoiled_fraction: Share of slices, beyond the traps, whose pixels are lost while their label stays.
+        corrupted_fraction: Fraction of slices, besides the faults, whose pixels are lost while their label stays.
     """
     studies = list(_place_blood(_rng(seed, "blood"), _draw_studies(_rng(seed, "studies"), slices), positive_fraction))
-    patients = _draw_patients(_rng(seed, "patients"), 1 + studies[-1].patient, traps=traps)
+    patients = _draw_patients(_rng(seed, "patients"), 1 + studies[-1].patient, faults=faults)
     plans = tuple(_number_slices(seed, studies, patients))
-    plans = _set_traps(_rng(seed, "traps"), plans) if traps else plans
-    return _spoil(_rng(seed, "spoiled"), plans, spoiled_fraction)
+    plans = _set_faults(_rng(seed, "traps"), plans) if faults else plans
+    return _corrupt(_rng(seed, "spoiled"), plans, corrupted_fraction)
 
 
 def _rng(seed: int, subject: str, *numbers: int) -> np.random.Generator:
-    """Return the generator of one subject: draws of one do not move those of another."""
+    """Return the generator of one subject: draws of one do not move those of another.
+
+    The subject's letters are part of the seed: another name would make another corpus.
+    """
     return np.random.default_rng([seed, *subject.encode(), *numbers])
 
 
@@ -118,10 +121,10 @@ def _place_blood(rng: np.random.Generator, studies: Iterator[_Study], positive_f
         yield replace(study, positives=positives, first=SUBTYPES[turn % len(SUBTYPES)])
 
 
-def _draw_patients(rng: np.random.Generator, count: int, *, traps: bool) -> list[tuple[Head, Scanner]]:
+def _draw_patients(rng: np.random.Generator, count: int, *, faults: bool) -> list[tuple[Head, Scanner]]:
     """Draw heads and scanners; each format serves about as many patients."""
     formats: list[PixelFormat] = [FORMATS[index % len(FORMATS)] for index in rng.permutation(count)]
-    if traps:
+    if faults:
         for index in rng.permutation(count)[: math.ceil(count / PATIENTS_A_WRAPPED_FORMAT)]:
             formats[index] = WRAPPED_FORMAT
     return [(draw_head(rng), draw_scanner(rng, pixel_format)) for pixel_format in formats]
@@ -183,7 +186,7 @@ def _covers(subtype: Subtype, low: float, high: float) -> bool:
     return LEVELS[subtype][0] <= low and high <= LEVELS[subtype][1]
 
 
-def _set_traps(rng: np.random.Generator, plans: tuple[SlicePlan, ...]) -> tuple[SlicePlan, ...]:
+def _set_faults(rng: np.random.Generator, plans: tuple[SlicePlan, ...]) -> tuple[SlicePlan, ...]:
     """Spoil a few files chosen without regard to their label."""
     order = [int(index) for index in rng.permutation(len(plans))]
     changed = list(plans)
@@ -200,12 +203,12 @@ def _set_traps(rng: np.random.Generator, plans: tuple[SlicePlan, ...]) -> tuple[
     return tuple(changed)
 
 
-def _spoil(rng: np.random.Generator, plans: tuple[SlicePlan, ...], fraction: float) -> tuple[SlicePlan, ...]:
+def _corrupt(rng: np.random.Generator, plans: tuple[SlicePlan, ...], fraction: float) -> tuple[SlicePlan, ...]:
     """Spoil a share of the sound slices, twins apart; what blood they had stays in their label."""
     shown = Counter(plan.scene.noise_seed for plan in plans)
     sound = [at for at, plan in enumerate(plans) if plan.fault is None and shown[plan.scene.noise_seed] == 1]
     drawn = rng.permutation(sound)[: round(fraction * len(plans))]
-    faults = dict(zip(drawn.tolist(), itertools.cycle(SPOILING), strict=False))
+    faults = dict(zip(drawn.tolist(), itertools.cycle(CORRUPTING), strict=False))
     return tuple(replace(plan, fault=faults.get(index, plan.fault)) for index, plan in enumerate(plans))
 
 

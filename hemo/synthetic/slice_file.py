@@ -40,7 +40,7 @@ def make_slice_file(plan: SlicePlan) -> SliceFile:
     rng = np.random.default_rng([*plan.scene.noise_seed, 1])
     if plan.fault == "photographed":
         return SliceFile(plan.identity.image, capture_file(photograph(hu, rng), plan.identity), subtypes)
-    data = ct_file(spoil_pixels(hu, plan.fault, rng), plan.identity, plan.scene.scanner.pixel_format)
+    data = ct_file(corrupt_pixels(hu, plan.fault, rng), plan.identity, plan.scene.scanner.pixel_format)
     if plan.fault == "truncated":
         data = truncate(data, pixel_bytes=hu.nbytes)
     return SliceFile(plan.identity.image, data, subtypes)
@@ -74,14 +74,14 @@ def label_rows(image_id: str, subtypes: tuple[Subtype, ...]) -> list[str]:
     return [f"{image_id}_{name},{int(value)}" for name, value in zip(ROW_ORDER, values, strict=True)]
 
 
-def spoil_pixels(hu: NDArray[np.int16], fault: Fault | None, rng: np.random.Generator) -> NDArray[np.int16]:
+def corrupt_pixels(hu: NDArray[np.int16], fault: Fault | None, rng: np.random.Generator) -> NDArray[np.int16]:
     """Return the slice in HU, int16 (512, 512), as a detector's fault leaves it; the same where there is none."""
     if fault == "constant":
         return np.full_like(hu, CONSTANT_HU)
     if fault == "noise":
-        spoilt = hu.copy()
-        spoilt[NOISE_FROM_ROW:] = rng.integers(-1000, 3000, spoilt[NOISE_FROM_ROW:].shape)
-        return spoilt
+        corrupted = hu.copy()
+        corrupted[NOISE_FROM_ROW:] = rng.integers(-1000, 3000, corrupted[NOISE_FROM_ROW:].shape)
+        return corrupted
     return hu
 
 

@@ -1,4 +1,4 @@
-"""The door of `backbones`."""
+"""The entry point of `backbones`."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""The door of `curate`."""
+"""The entry point of `curate`."""
 
 from pathlib import Path
 
@@ -7,7 +7,7 @@ import pytest
 from hemo.config.curate import CurateConfig
 from hemo.config.load import load_config
 from ray_jobs import curate
-from ray_jobs.door import WRONG_INPUT
+from ray_jobs.entry_point import WRONG_INPUT
 
 CONF = sorted(Path(__file__).parents[2].glob("conf/curate/*.yaml"))
 

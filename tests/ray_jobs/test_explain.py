@@ -1,4 +1,4 @@
-"""The door of `explain`."""
+"""The entry point of `explain`."""
 
 import json
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""The door of `report`."""
+"""The entry point of `report`."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""The door of `status`."""
+"""The entry point of `status`."""
 
 import pytest
 

@@ -120,7 +120,7 @@ def test_a_client_without_the_token_cannot_submit(head: Head, tmp_path: Path) ->
 
 def test_a_job_of_the_line_runs_on_the_head(head: Head, tmp_path: Path) -> None:
     out = tmp_path / "corpus"
-    done = head.submit("-m", "ray_jobs.phantom", "--out", str(out), "--slices", "8", "--traps", "false")
+    done = head.submit("-m", "ray_jobs.phantom", "--out", str(out), "--slices", "8", "--faults", "false")
     assert done.returncode == 0, done.stdout + done.stderr
     assert str(out) in done.stdout.splitlines()
     assert len(list((out / "stage_2_train").glob("ID_*.dcm"))) == 8

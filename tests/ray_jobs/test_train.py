@@ -1,12 +1,12 @@
-"""The door of `train`."""
+"""The entry point of `train`."""
 
 from pathlib import Path
 
 import pytest
 
 from hemo.config.load import load_config
-from hemo.config.train import TrainConfig
 from hemo.config.trial import TrialConfig
+from hemo.config.tune import TrainConfig
 from hemo.trials.record import TrialRecord
 from ray_jobs import train
 
@@ -33,7 +33,7 @@ def test_the_table_has_a_split_a_row_and_gaps_for_what_is_not_defined() -> None:
     )
     assert train.metrics_text(record).splitlines() == [
         "best epoch 0 of 0; thresholds: any 0.250",
-        "11,177,025 parameters, 44.7 MB; 12.3 ms an image, 150 images/s 8 at once",
+        "11,177,025 parameters, 44.7 MB; 12.3 ms for one image, 150 images/s in batches of 8",
         "          split         loss     accuracy        auroc       recall  specificity    precision           f1",
         "at start: train       0.7500       0.5000            -            -            -            -            -",
         "            val       0.5000       0.7500            -            -            -            -            -",

@@ -1,4 +1,4 @@
-"""The door of `tune`."""
+"""The entry point of `tune`."""
 
 from pathlib import Path
 

@@ -8,8 +8,8 @@ from typing import Any, Protocol
 
 from hemo.cluster.tracking.tensorboard import TensorBoardTracker
 from hemo.cluster.tracking.wandb import WandbTracker, check_wandb, unplaced_weights
-from hemo.config.train import TrackingConfig
 from hemo.config.trial import TrialConfig
+from hemo.config.tune import TrackingConfig
 from hemo.curation.card import TrainingSetCard
 from hemo.errors import ConfigError
 from hemo.storage import is_local

@@ -11,7 +11,7 @@ import wandb
 from wandb.errors import AuthenticationError
 from wandb.sdk.lib import wbauth
 
-from hemo.config.train import TrackingConfig
+from hemo.config.tune import TrackingConfig
 from hemo.curation.card import TrainingSetCard
 from hemo.errors import ConfigError
 from hemo.inference.export import to_onnx

@@ -11,9 +11,8 @@ from ray import tune
 from hemo.cluster.feed import SharedTrainingSet, get_training_set
 from hemo.cluster.ray_train import train_model
 from hemo.cluster.tracking.trial_tracker import TrackedTrial, track_trial
-from hemo.config.train import TrainConfig
 from hemo.config.trial import TrialConfig
-from hemo.config.tune import TuneConfig
+from hemo.config.tune import TrainConfig, TuneConfig
 from hemo.errors import HemoError, UserError
 from hemo.sweeps.objectives import objective_figures
 from hemo.training.distributed import Worker

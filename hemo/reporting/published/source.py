@@ -7,8 +7,8 @@ from typing import Any, Literal
 
 import yaml
 
-from hemo.config.load import validated
 from hemo.config.types import Config
+from hemo.config.validation import validated
 from hemo.reporting.trial_row import Row, image_of
 
 SetName = tuple[str, str, tuple[str, ...]]

@@ -4,8 +4,7 @@ import pytest
 import ray
 
 from hemo.cluster.capacity import gpus_per_trial_worker, gpus_per_worker, plan_in_words, trials_at_once
-from hemo.config.train import WorkersConfig
-from hemo.config.tune import TuneConfig
+from hemo.config.tune import TuneConfig, WorkersConfig
 from hemo.errors import ConfigError
 
 

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from hemo.cluster.phantom import make_phantom
-from hemo.config.phantom import PhantomConfig
+from hemo.config.convert import PhantomConfig
 from hemo.corpus.labels import parse_labels
 from hemo.errors import HemoError, OutputError
 from hemo.synthetic.plan import plan_corpus
@@ -23,7 +23,7 @@ def corpus(ray_cluster, tmp_path_factory) -> Path:
 
 
 def test_files_are_those_of_the_plan_whoever_wrote_them(corpus):
-    plans = plan_corpus(slices=30, seed=0, positive_fraction=0.4, traps=True)
+    plans = plan_corpus(slices=30, seed=0, positive_fraction=0.4, faults=True)
     files = sorted((corpus / "stage_2_train").iterdir())
     assert [file.stem for file in files] == sorted(plan.identity.image for plan in plans)
     for plan in plans[::7]:
@@ -40,7 +40,6 @@ def test_labels_and_card_agree(corpus):
         assert table.values[:, table.classes.index(name)].sum() == count
     assert 8 <= card["positive"]["any"] <= 16
     assert card["faults"] == {"constant": 1, "noise": 1, "photographed": 1, "truncated": 1}
-    assert "spoiled_fraction" not in card["config"]  # as in corpora of before it could be asked for
 
 
 def test_a_complete_corpus_is_left_alone(corpus, capsys):
@@ -77,7 +76,7 @@ def test_another_file_of_the_cards_name_is_refused(tmp_path, content):
 
 
 def test_a_storage_error_in_a_task_is_told(tmp_path):
-    taken = plan_corpus(slices=30, seed=0, positive_fraction=0.4, traps=True)[0].identity.image
+    taken = plan_corpus(slices=30, seed=0, positive_fraction=0.4, faults=True)[0].identity.image
     (tmp_path / "stage_2_train" / f"{taken}.dcm").mkdir(parents=True)
     with pytest.raises(HemoError, match=r"^phantom stopped: IsADirectoryError: Is a directory; run it again"):
         make_phantom(config(tmp_path))

@@ -8,8 +8,8 @@ import pytest
 
 from hemo.cluster import pipeline
 from hemo.cluster.pipeline import check_inputs, run_pipeline
-from hemo.config.load import merge, validated
 from hemo.config.pipeline import PipelineConfig
+from hemo.config.validation import merge, validated
 from hemo.errors import ConfigError, HemoError, OutputError, SourceError
 
 Calls = list[tuple[str, str]]

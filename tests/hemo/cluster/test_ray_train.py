@@ -12,8 +12,8 @@ from ray.train.v2.api.exceptions import WorkerGroupError
 from hemo.cluster import ray_train as fit
 from hemo.cluster.feed import put_training_set
 from hemo.cluster.ray_train import check_workers, failure_reason, interruption_raised, train_model
-from hemo.config.train import TrackingConfig, TrainConfig, WorkersConfig
 from hemo.config.trial import TrialConfig
+from hemo.config.tune import TrackingConfig, TrainConfig, WorkersConfig
 from hemo.curation.card import read_card
 from hemo.errors import ConfigError, LabelError, SourceError, TrialError
 from hemo.training.distributed import Worker

@@ -22,18 +22,15 @@ import signal, sys, time
 import ray
 from hemo.cluster.session import connected
 from hemo.config.types import ClusterConfig
-from ray_jobs.door import door
+from ray_jobs.entry_point import errors_as_exit_codes
 
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell ignores it for what it runs in the background
 
-@door
-def main(argv=None):
-    with connected(ClusterConfig(address=argv[0], cpus=1, temp_dir=argv[1])):
-        rows = ray.data.range(4, override_num_blocks=2).map_batches(lambda batch: batch).count()
-        print(f"{rows} rows, {ray.cluster_resources()['CPU']:.0f} CPU", flush=True)
-        time.sleep(60)
-
-main(sys.argv[1:])
+address, temp_dir = sys.argv[1:]
+with errors_as_exit_codes(), connected(ClusterConfig(address=address, cpus=1, temp_dir=temp_dir)):
+    rows = ray.data.range(4, override_num_blocks=2).map_batches(lambda batch: batch).count()
+    print(f"{rows} rows, {ray.cluster_resources()['CPU']:.0f} CPU", flush=True)
+    time.sleep(60)
 """
 
 
@@ -130,18 +127,15 @@ def test_a_missing_token_is_told(start: Start, token: Path, tmp_path: Path) -> N
 
 
 def test_a_scheduler_ends_a_job_as_ctrl_c_does(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """SIGTERM within a connection becomes KeyboardInterrupt, which the door tells in one line."""
+    """SIGTERM within a connection becomes KeyboardInterrupt, which an entry point reports in one line."""
     code = (
         "import os, signal, sys\n"
         "from hemo.cluster.session import connected\n"
         "from hemo.config.types import ClusterConfig\n"
-        "from ray_jobs.door import door\n"
-        "@door\n"
-        "def main(argv=None):\n"
-        "    with connected(ClusterConfig(address='local', cpus=1, temp_dir=sys.argv[1])):\n"
-        "        os.kill(os.getpid(), signal.SIGTERM)\n"
-        "        signal.pause()\n"
-        "main()\n"
+        "from ray_jobs.entry_point import errors_as_exit_codes\n"
+        "with errors_as_exit_codes(), connected(ClusterConfig(address='local', cpus=1, temp_dir=sys.argv[1])):\n"
+        "    os.kill(os.getpid(), signal.SIGTERM)\n"
+        "    signal.pause()\n"
     )
     command = [sys.executable, "-c", code, str(tmp_path_factory.mktemp("ray"))]
     job = subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)

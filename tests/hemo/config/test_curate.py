@@ -19,13 +19,13 @@ def test_the_name_of_a_split_says_which_fold_it_is():
 
 def test_a_fold_without_folds_is_refused():
     """Else a loop over `--fold` alone would make the same set five times."""
-    with pytest.raises(ValidationError, match="fold and folds are for `split: folds`, and split is by_patient; give"):
+    with pytest.raises(ValidationError, match="fold and folds need `split: folds`, and split is by_patient; give"):
         config(split="by_patient", fold=2)
 
 
 def test_folds_begin_at_one_and_end_at_their_number():
     assert config(split="folds", folds=4, fold=4).fold == 4
-    with pytest.raises(ValidationError, match="fold 6 is none of 1 to 5; give one of these, or more folds"):
+    with pytest.raises(ValidationError, match="fold 6 must be 1 to 5; give one of these, or more folds"):
         config(split="folds", fold=6)
     with pytest.raises(ValidationError, match="greater than 0"):
         config(split="folds", fold=0)

@@ -7,10 +7,10 @@ from pydantic import ValidationError
 
 from hemo.config.convert import ConvertConfig
 from hemo.config.curate import CurateConfig
-from hemo.config.load import validated
 from hemo.config.pipeline import PipelineConfig
 from hemo.config.trial import ModelConfig, TrialConfig
 from hemo.config.tune import Choices, GridConfig, Range, SearchConfig, TuneConfig
+from hemo.config.validation import validated
 from hemo.errors import ConfigError
 
 CORPUS: dict[str, Any] = {"source": "/in", "corpus": "rsna", "out": "/out"}
@@ -61,10 +61,10 @@ def test_tune_wants_a_grid_or_a_search(both: dict[str, Any]) -> None:
     [
         ({"objectives": ["val_loss"]}, "objectives val_loss must be two or more different ones; for one, metric"),
         ({"objectives": ["val_loss", "val_loss"]}, "two or more different ones"),
-        ({"objectives": ["val_auroc", "latency_ms"]}, "metric val_loss, which chooses in the end, is none of the obj"),
+        ({"objectives": ["val_auroc", "latency_ms"]}, "metric val_loss, which chooses among the Pareto front, is none"),
         (
             {"objectives": ["val_loss", "latency_ms"]},
-            "scheduler asha stops trials by one figure, and there are 2 objec",
+            "scheduler asha compares trials by one metric, and there are 2 objec",
         ),
         ({"objectives": ["val_loss", "speed"]}, "latency_ms"),
     ],
@@ -104,14 +104,14 @@ def test_a_search_space_holds_choices_and_ranges() -> None:
         (0.5, r"^--search.space.model.dropout: must be `key: value` lines or {key: value}, not 0.5$"),
     ],
 )
-def test_a_wrong_search_space_is_told_of_one_alternative_only(values: Any, line: str) -> None:
+def test_an_error_in_a_search_space_is_about_one_alternative_only(values: Any, line: str) -> None:
     with pytest.raises(ConfigError, match=line) as caught:
         validated(TuneConfig, {**SWEEP, "search": {"space": {"model.dropout": values}}})
     assert "WindowConfig" not in str(caught.value)
     assert len(str(caught.value).splitlines()) <= 2
 
 
-def test_the_pipeline_wires_its_stages_below_out() -> None:
+def test_the_pipeline_derives_the_folders_of_its_stages_from_out() -> None:
     config = PipelineConfig.model_validate({"out": "/o", "phantom": {"slices": 40}, "tune": {"grid": GRID}})
     assert config.phantom
     assert (config.phantom.out, config.convert.source, config.convert.corpus) == ("/o/corpus", "/o/corpus", "rsna")
@@ -125,7 +125,7 @@ def test_labels_are_looked_up_under_the_pseudonyms_of_the_shards() -> None:
     assert PipelineConfig.model_validate({"out": "/o", **stages}).curate.pseudonym_key == "/key"
 
 
-def test_what_the_pipeline_file_says_wins_over_the_wiring() -> None:
+def test_a_folder_given_for_a_stage_is_kept() -> None:
     stages = {"convert": CORPUS, "curate": {"labels": "/labels.csv"}, "tune": {"grid": GRID}, "report": None}
     config = PipelineConfig.model_validate({"out": "/o", **stages})
     assert config.phantom is None
@@ -133,7 +133,7 @@ def test_what_the_pipeline_file_says_wins_over_the_wiring() -> None:
     assert (config.curate.labels, config.curate.shards) == ("/labels.csv", "/o/converted")
 
 
-def test_a_pipeline_without_out_complains_of_out_and_not_of_the_stages() -> None:
+def test_a_pipeline_without_out_is_one_error() -> None:
     with pytest.raises(ConfigError) as caught:
         validated(PipelineConfig, {"phantom": {}, "tune": {"grid": GRID}})
     assert str(caught.value) == "--out: is missing and has no default"

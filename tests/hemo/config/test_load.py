@@ -1,13 +1,14 @@
-"""Flags over YAML over defaults, and one line for every fault."""
+"""Flags over YAML over defaults, `--help`, and one line for each error."""
 
+import re
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, ClassVar, Literal
 
 import pytest
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import Field
 
-from hemo.config.load import fault_lines, load_config, meant, members, merge, read_yaml, validated
-from hemo.config.types import Config, Location
+from hemo.config.load import load_config, read_yaml
+from hemo.config.types import Config, Groups, Location
 from hemo.errors import ConfigError
 
 
@@ -20,6 +21,8 @@ class Model(Config):
 
 class Job(Config):
     """A config with one field of each kind."""
+
+    GROUPS: ClassVar[Groups] = {"output": ("out",), "images": ("side_px", "kind"), "network": ("model",)}
 
     out: Location = Field(description="folder")
     rate: float = 0.1
@@ -60,12 +63,6 @@ def test_values_of_flags_are_read_as_yaml_but_text_stays_text() -> None:
     assert (config.names, config.keep, config.space) == (("a", "b"), False, {"x.y": Model(dropout=0.1)})
 
 
-def test_lists_are_replaced_and_dicts_are_merged() -> None:
-    below = {"a": {"x": 1, "y": 2}, "list": [1, 2]}
-    assert merge(below, {"a": {"y": 3}, "list": [4]}) == {"a": {"x": 1, "y": 3}, "list": [4]}
-    assert below == {"a": {"x": 1, "y": 2}, "list": [1, 2]}
-
-
 @pytest.mark.parametrize(
     ("yaml_text", "line"),
     [
@@ -83,19 +80,19 @@ def test_lists_are_replaced_and_dicts_are_merged() -> None:
         ("side_px: 64", "job.yaml: out: is missing and has no default$"),
     ],
 )
-def test_a_fault_in_the_file_names_file_and_key(file: Path, yaml_text: str, line: str) -> None:
+def test_an_error_in_the_file_names_file_and_key(file: Path, yaml_text: str, line: str) -> None:
     file.write_text(yaml_text)
     with pytest.raises(ConfigError, match=line):
         load("--config", str(file))
 
 
-def test_a_fault_in_a_flag_names_the_flag_even_with_a_file(file: Path) -> None:
+def test_an_error_in_a_flag_names_the_flag_even_with_a_file(file: Path) -> None:
     file.write_text("out: a\nside_px: 64\n")
     with pytest.raises(ConfigError, match=r"^--model.dropout: must be less than 1, not 2$"):
         load("--config", str(file), "--model.dropout", "2")
 
 
-def test_every_fault_has_its_own_line() -> None:
+def test_every_error_has_its_own_line() -> None:
     with pytest.raises(ConfigError) as caught:
         load("--side_px", "x", "--names", "brain,bone")
     assert str(caught.value).splitlines() == [
@@ -154,59 +151,36 @@ def test_help_shows_words_defaults_and_nested_flags(capsys: pytest.CaptureFixtur
     assert "type:" not in shown
 
 
-def test_validated_names_the_origin_it_is_given() -> None:
-    with pytest.raises(ConfigError, match=r"^cell 3: model.dropout: must be less than 1, not 1$"):
-        validated(Job, {"out": "a", "model": {"dropout": 1}}, origin="cell 3")
+def test_help_has_a_heading_for_each_group_and_a_section_below_that_of_its_field(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with pytest.raises(SystemExit):
+        load_config(Job, ["--help"], job="convert", doc="Summary.\n\nReads a.\n\nExample:\n    hemo convert --out b\n")
+    shown = capsys.readouterr().out
+    assert "\n\nSummary.\n\nReads a.\n\noptions:\n" in shown
+    assert shown.endswith("\n\nExample:\n    hemo convert --out b\n")
+    groups = {part.split(":\n")[0]: re.findall(r"^  --(\S+)", part, re.MULTILINE) for part in shown.split("\n\n")[3:]}
+    assert groups["output"] == ["out"]
+    assert groups["images"] == ["side_px", "kind"]
+    assert groups["network"] == ["model.backbone", "model.dropout"]
 
 
-class Window(BaseModel, extra="forbid"):
-    """An alternative with fields."""
-
-    name: str
-    width_hu: float = Field(gt=0)
-
-
-class NestedJob(BaseModel, extra="forbid"):
-    """Lists, dicts and unions of parts."""
-
-    windows: tuple[str | Window, ...] = ()
-    by_name: dict[str, Window] = Field({}, description="name -> window")
-    limit: int | None = None
+def test_a_section_may_be_given_whole_and_its_fields_change_it(file: Path) -> None:
+    file.write_text("out: a\nmodel: {backbone: vgg16, dropout: 0.25}\n")
+    assert load("--config", str(file), "--model", "{dropout: 0.1}").model == Model(backbone="vgg16", dropout=0.1)
+    words = ("--model.dropout", "0.3", "--model", "{backbone: a, dropout: 0.1}")
+    assert load("--out", "a", *words).model == Model(backbone="a", dropout=0.3)
 
 
-def lines(**given: object) -> list[tuple[str, str]]:
-    with pytest.raises(ValidationError) as caught:
-        NestedJob.model_validate(given)
-    return fault_lines(caught.value, NestedJob)
-
-
-def test_a_fault_inside_one_alternative_is_told_and_the_other_alternative_is_not() -> None:
-    assert lines(windows=["brain", {"name": "own", "width_hu": 0}]) == [
-        ("windows.1.width_hu", "must be greater than 0, not 0")
-    ]
-
-
-def test_what_fits_no_alternative_is_told_of_all() -> None:
-    assert lines(windows=[3]) == [("windows.0", "must be text or `key: value` lines or {key: value}, not 3")]
-
-
-def test_keys_with_dots_and_missing_fields_keep_their_place() -> None:
-    assert lines(by_name={"a.b": {"nam": "x", "width_hu": 1}}) == [
-        ("by_name.a.b.name", "is missing and has no default"),
-        ("by_name.a.b.nam", "no such key (did you mean name?); known here: name, width_hu"),
-    ]
-
-
-def test_a_number_that_is_none_is_no_number_in_words() -> None:
-    assert lines(limit="many") == [("limit", "must be a whole number, not 'many'")]
-    assert lines(limit=1.5) == [("limit", "must be a whole number, not 1.5")]
-
-
-def test_only_a_close_word_is_suggested() -> None:
-    assert meant("widht_hu", ["name", "width_hu"]) == " (did you mean width_hu?)"
-    assert meant("zzz", ["name", "width_hu"]) == ""
-
-
-def test_members_takes_unions_and_annotations_apart() -> None:
-    assert members(Annotated[int, Field(gt=0)] | None) == (int, type(None))
-    assert members(str) == (str,)
+@pytest.mark.parametrize(
+    ("value", "line"),
+    [
+        ("3", r"^--model: must be `key: value` lines or {key: value}, not 3$"),
+        ("{dropuot: 0}", r"^--model.dropuot: no such key \(did you mean dropout\?\); known here: backbone, dropout$"),
+        ("{dropout: 2}", r"^--model.dropout: must be less than 1, not 2$"),
+        ("{dropout", r"^--model: must be `key: value` lines or {key: value}, not '{dropout'$"),
+    ],
+)
+def test_a_wrong_section_is_one_line(value: str, line: str) -> None:
+    with pytest.raises(ConfigError, match=line):
+        load("--out", "a", "--model", value)

@@ -4,8 +4,8 @@ from typing import Any, get_args
 
 import pytest
 
-from hemo.config.load import validated
 from hemo.config.trial import HEADS, LATER, AugmentConfig, ModelConfig, TrainingConfig, TrialConfig
+from hemo.config.validation import validated
 from hemo.errors import ConfigError
 from hemo.sweeps.trial_changes import changed
 from hemo.trials.record import record_digest

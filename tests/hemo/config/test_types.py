@@ -42,7 +42,7 @@ def test_a_secret_is_in_a_file_or_in_the_environment() -> None:
 
 @pytest.mark.parametrize("given", ["env:", "env:HOSPITAL KEY", "env:/hospital.key"])
 def test_a_variable_needs_a_name(given: str) -> None:
-    with pytest.raises(ValidationError, match="the name of a variable after env:, or a file"):
+    with pytest.raises(ValidationError, match="must be env:NAME, NAME being an environment variable, or a file"):
         Kept(key=given)
 
 

@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 
 from hemo.synthetic.hemorrhage import SUBTYPES
-from hemo.synthetic.plan import FAULTS, SPOILING, TWICE_LABELLED, plan_corpus
+from hemo.synthetic.plan import CORRUPTING, FAULTS, TWICE_LABELLED, plan_corpus
 from hemo.synthetic.scanner import FORMATS, WRAPPED_FORMAT
 
 
-def planned(slices=600, seed=0, positive_fraction=0.4, traps=True):
-    return plan_corpus(slices=slices, seed=seed, positive_fraction=positive_fraction, traps=traps)
+def planned(slices=600, seed=0, positive_fraction=0.4, faults=True):
+    return plan_corpus(slices=slices, seed=seed, positive_fraction=positive_fraction, faults=faults)
 
 
 def visible(plan):
@@ -45,27 +45,27 @@ def test_one_slice_is_shown_under_two_patients():
 
 
 def test_without_traps_there_are_none():
-    plans = planned(traps=False)
+    plans = planned(faults=False)
     assert not any(plan.fault or plan.labelled_twice for plan in plans)
     assert {plan.scene.scanner.pixel_format for plan in plans} == set(FORMATS)
     assert len({plan.scene.noise_seed for plan in plans}) == 600
 
 
-@pytest.mark.parametrize("traps", [True, False])
-def test_a_share_of_the_sound_slices_is_spoiled_and_keeps_its_blood(traps):
-    sound = planned(traps=traps)
-    spoiled = plan_corpus(slices=600, seed=0, positive_fraction=0.4, traps=traps, spoiled_fraction=0.1)
-    changed = [(before, after) for before, after in zip(sound, spoiled, strict=True) if before.fault != after.fault]
-    assert Counter(after.fault for _, after in changed) == dict.fromkeys(SPOILING, 30)
+@pytest.mark.parametrize("faults", [True, False])
+def test_a_fraction_of_the_sound_slices_is_corrupted_and_keeps_its_blood(faults):
+    sound = planned(faults=faults)
+    corrupted = plan_corpus(slices=600, seed=0, positive_fraction=0.4, faults=faults, corrupted_fraction=0.1)
+    changed = [(before, after) for before, after in zip(sound, corrupted, strict=True) if before.fault != after.fault]
+    assert Counter(after.fault for _, after in changed) == dict.fromkeys(CORRUPTING, 30)
     assert not any(before.fault for before, _ in changed)
     drawn = Counter(plan.scene.noise_seed for plan in sound)
     assert all(drawn[before.scene.noise_seed] == 1 for before, _ in changed)  # twins stay alike
-    assert [plan.scene.lesions for plan in spoiled] == [plan.scene.lesions for plan in sound]
+    assert [plan.scene.lesions for plan in corrupted] == [plan.scene.lesions for plan in sound]
     assert 0.25 < np.mean([bool(after.scene.lesions) for _, after in changed]) < 0.6
 
 
 def test_studies_are_runs_of_slices_and_some_patients_have_several():
-    plans = planned(traps=False)
+    plans = planned(faults=False)
     studies = defaultdict(list)
     for plan in plans:
         studies[plan.identity.study].append(plan)
@@ -82,7 +82,7 @@ def test_studies_are_runs_of_slices_and_some_patients_have_several():
 
 @pytest.mark.parametrize("positive_fraction", [0.0, 0.14, 0.4, 0.6])
 def test_the_share_of_positives_is_kept(positive_fraction):
-    plans = planned(2000, positive_fraction=positive_fraction, traps=False)
+    plans = planned(2000, positive_fraction=positive_fraction, faults=False)
     assert np.mean([bool(plan.scene.lesions) for plan in plans]) == pytest.approx(positive_fraction, abs=0.01)
 
 
@@ -102,7 +102,7 @@ def test_nothing_but_the_lesions_knows_how_many_positives_there_are():
 
 
 def test_format_holder_and_noise_do_not_separate_the_labels():
-    plans = planned(6_000, traps=False)
+    plans = planned(6_000, faults=False)
     positive = np.array([bool(plan.scene.lesions) for plan in plans])
     scanners = [plan.scene.scanner for plan in plans]
     for groups in ([FORMATS.index(scanner.pixel_format) for scanner in scanners], [s.holder for s in scanners]):
@@ -122,7 +122,7 @@ def test_no_blood_where_a_fault_would_hide_it():
 
 def test_the_level_alone_tells_little():
     """Blood is rarer at base and vertex, as in patients; a model that only sees the level must not look good."""
-    plans = planned(6_000, traps=False)
+    plans = planned(6_000, faults=False)
     from_middle = np.array([abs(plan.scene.level - 0.48) for plan in plans])
     positive = np.array([bool(plan.scene.lesions) for plan in plans])
     pairs = from_middle[positive][:, None] < from_middle[~positive][None, :]

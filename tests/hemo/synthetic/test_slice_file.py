@@ -13,19 +13,19 @@ from hemo.synthetic.plan import plan_corpus
 from hemo.synthetic.slice_file import (
     CONSTANT_HU,
     NOISE_FROM_ROW,
+    corrupt_pixels,
     label_rows,
     label_table,
     make_slice_file,
     photograph,
     render,
-    spoil_pixels,
     truncate,
 )
 
 
 @pytest.fixture(scope="module")
 def plans():
-    return plan_corpus(slices=60, seed=0, positive_fraction=0.4, traps=True)
+    return plan_corpus(slices=60, seed=0, positive_fraction=0.4, faults=True)
 
 
 def with_fault(plans, fault):
@@ -39,11 +39,11 @@ def read(plan):
     return pydicom.dcmread(io.BytesIO(make_slice_file(plan).data))
 
 
-def test_a_spoiled_slice_shows_no_blood_and_says_there_is(plans):
+def test_a_corrupted_slice_shows_no_blood_and_is_labelled_with_it(plans):
     sound = next(plan for plan in plans if plan.scene.lesions and not plan.fault)
-    spoiled = replace(sound, fault="constant")
-    assert make_slice_file(spoiled).subtypes == make_slice_file(sound).subtypes != ()
-    assert len(np.unique(read(spoiled).pixel_array[100:400, 100:400])) == 1
+    corrupted = replace(sound, fault="constant")
+    assert make_slice_file(corrupted).subtypes == make_slice_file(sound).subtypes != ()
+    assert len(np.unique(read(corrupted).pixel_array[100:400, 100:400])) == 1
 
 
 def test_six_rows_an_image_in_the_corpus_s_order():
@@ -71,7 +71,7 @@ def test_the_table_is_sorted_and_repeats_some_images(plans):
 
 
 def test_the_same_plan_gives_the_same_bytes(plans):
-    again = plan_corpus(slices=60, seed=0, positive_fraction=0.4, traps=True)
+    again = plan_corpus(slices=60, seed=0, positive_fraction=0.4, faults=True)
     for index in (0, 17):
         assert make_slice_file(plans[index]) == make_slice_file(again[index])
 
@@ -115,7 +115,7 @@ def test_all_formats_have_files_of_about_the_same_size(plans):
 
 @pytest.fixture(scope="module")
 def scenes():
-    plans = plan_corpus(slices=120, seed=3, positive_fraction=0.5, traps=False)
+    plans = plan_corpus(slices=120, seed=3, positive_fraction=0.5, faults=False)
     return [plan.scene for plan in plans if plan.scene.lesions][::8]
 
 
@@ -162,17 +162,17 @@ def rng():
 
 
 def test_no_fault_changes_nothing():
-    np.testing.assert_array_equal(spoil_pixels(HU, None, rng()), HU)
+    np.testing.assert_array_equal(corrupt_pixels(HU, None, rng()), HU)
 
 
 def test_a_constant_slice_has_one_value():
-    assert set(np.unique(spoil_pixels(HU, "constant", rng()))) == {CONSTANT_HU}
+    assert set(np.unique(corrupt_pixels(HU, "constant", rng()))) == {CONSTANT_HU}
 
 
 def test_noise_begins_at_its_row():
-    spoilt = spoil_pixels(HU, "noise", rng())
-    assert (spoilt[:NOISE_FROM_ROW] == 40).all()
-    assert spoilt[NOISE_FROM_ROW:].std() == pytest.approx(4000 / 12**0.5, rel=0.05)  # uniform from -1000 to 3000
+    corrupted = corrupt_pixels(HU, "noise", rng())
+    assert (corrupted[:NOISE_FROM_ROW] == 40).all()
+    assert corrupted[NOISE_FROM_ROW:].std() == pytest.approx(4000 / 12**0.5, rel=0.05)  # uniform from -1000 to 3000
     assert (HU == 40).all()
 
 

@@ -121,6 +121,9 @@ def test_an_object_store_is_read_alike(make_record):
 
 
 def test_it_needs_neither_torch_nor_ray():
-    code = "import ray_jobs.status, sys; print([name for name in ('torch', 'ray', 'optuna') if name in sys.modules])"
+    code = (
+        "import hemo.trials.status, hemo.reporting.status_table, sys; "
+        "print([name for name in ('torch', 'ray', 'optuna') if name in sys.modules])"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"

@@ -16,8 +16,8 @@ from hemo.cluster.tracking.trial_tracker import (
     tensorboard_folder,
     track_trial,
 )
-from hemo.config.train import TrackingConfig
 from hemo.config.trial import ModelConfig, TrialConfig
+from hemo.config.tune import TrackingConfig
 from hemo.curation.card import read_card
 from hemo.errors import ConfigError
 from hemo.training.distributed import Worker

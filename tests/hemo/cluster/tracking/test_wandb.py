@@ -12,8 +12,8 @@ from pydantic import ValidationError
 
 from hemo.cluster.tracking.trial_tracker import check_tracking, track_test
 from hemo.cluster.tracking.wandb import best_of, model_name, unplaced_weights, wandb_mode
-from hemo.config.train import TrackingConfig
 from hemo.config.trial import TrialConfig
+from hemo.config.tune import TrackingConfig
 from hemo.errors import ConfigError
 from hemo.training.reporting import EpochFigures
 from hemo.trials.record import EpochRecord, TrialRecord, write_record

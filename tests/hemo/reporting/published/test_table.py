@@ -7,10 +7,11 @@ from typing import get_args
 import numpy as np
 import pytest
 
-from hemo.config.load import read_yaml, validated
+from hemo.config.load import read_yaml
 from hemo.config.report import Published
 from hemo.config.trial import TrialConfig
 from hemo.config.tune import TuneConfig
+from hemo.config.validation import validated
 from hemo.reporting.published.source import published_table
 from hemo.reporting.published.table import beside
 from hemo.reporting.trial_row import ByPatient, Row

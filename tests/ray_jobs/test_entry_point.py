@@ -1,0 +1,217 @@
+"""How jobs begin and end: flags, `--help`, exit codes, one line for an error."""
+
+import itertools
+import re
+import shlex
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import ray
+
+from hemo.config.load import load_config
+from hemo.config.report import StatusConfig
+from hemo.errors import HemoError, LabelError, RejectLimitError, SliceError, SourceError
+from ray_jobs.__main__ import main
+from ray_jobs.entry_point import entry_point, errors_as_exit_codes
+from tests.made_shards import write_conversion
+from tests.test_conf import CONFIGS, ROOT
+
+JOBS = sorted(CONFIGS)
+
+
+def ending(job: Callable[[], None], capsys: pytest.CaptureFixture[str]) -> tuple[int | str | None, str]:
+    """Return exit code and standard error of a job that raises."""
+    with pytest.raises(SystemExit) as exit_info, errors_as_exit_codes():
+        job()
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    return exit_info.value.code, shown.err
+
+
+def test_a_users_mistake_is_one_line_and_code_2(capsys: pytest.CaptureFixture[str]) -> None:
+    def job() -> None:
+        raise SourceError("/data is empty; give a folder with images")
+
+    assert ending(job, capsys) == (2, "hemo: /data is empty; give a folder with images\n")
+
+
+def test_a_failure_in_the_middle_is_code_1_and_notes_follow(capsys: pytest.CaptureFixture[str]) -> None:
+    def job() -> None:
+        error = RejectLimitError("7 of 9 rejected")
+        error.add_note("most often: not_ct (5)")
+        raise error
+
+    assert ending(job, capsys) == (1, "hemo: 7 of 9 rejected; most often: not_ct (5)\n")
+
+
+def test_ctrl_c_is_code_1_and_says_what_to_do(capsys: pytest.CaptureFixture[str]) -> None:
+    def job() -> None:
+        raise KeyboardInterrupt
+
+    code, shown = ending(job, capsys)
+    assert code == 1
+    assert shown == "hemo: interrupted; run the same command again: finished work is kept\n"
+
+
+def test_the_error_behind_another_is_found_by_its_cause(capsys: pytest.CaptureFixture[str]) -> None:
+    def job() -> None:
+        raise RuntimeError("wrapper") from LabelError("ID_1: labels 0 and 1")
+
+    assert ending(job, capsys) == (2, "hemo: ID_1: labels 0 and 1\n")
+
+
+def test_the_outermost_error_raised_on_purpose_is_reported(capsys: pytest.CaptureFixture[str]) -> None:
+    def job() -> None:
+        raise HemoError("unit 3 failed") from SliceError("truncated", "no pixels")
+
+    assert ending(job, capsys) == (1, "hemo: unit 3 failed\n")
+
+
+def test_a_defect_keeps_its_traceback_even_while_an_error_is_handled() -> None:
+    def job() -> None:
+        try:
+            raise SourceError("handled here")
+        except SourceError:
+            raise TypeError("a defect")  # noqa: B904
+
+    with pytest.raises(TypeError, match="a defect"), errors_as_exit_codes():
+        job()
+
+
+def test_a_task_raised_it_and_the_user_reads_one_line(ray_cluster: None, capsys: pytest.CaptureFixture[str]) -> None:
+    @ray.remote
+    def task() -> None:
+        error = LabelError("ID_1: labels 0 and 1")
+        error.add_note("in labels.csv, line 7")
+        raise error
+
+    assert ending(lambda: ray.get(task.remote()), capsys) == (
+        2,
+        "hemo: ID_1: labels 0 and 1; in labels.csv, line 7\n",
+    )
+
+
+def test_a_map_task_raised_it_and_the_user_reads_one_line(
+    tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """The whole of standard error, from a process of its own: Ray has its own ways to the terminal."""
+    rows = [{"patient": f"P{number}"} for number in range(60)]
+    shards = write_conversion(tmp_path / "shards", rows, unit_rows=30)
+    labels = tmp_path / "labels.csv"
+    labels.write_text("\n".join(["Image,any", *(f"ID_{number:03d},{number % 2}" for number in range(60))]))
+    gone = Path(shards, "shards", "unit-000001.parquet")
+    gone.unlink()
+    flags = {
+        "--shards": shards,
+        "--labels": str(labels),
+        "--out": str(tmp_path / "set"),
+        "--cluster.address": "local",
+        "--cluster.cpus": "1",
+        "--cluster.temp_dir": str(tmp_path_factory.mktemp("ray")),
+    }
+    command = [sys.executable, "-m", "ray_jobs.curate", *itertools.chain.from_iterable(flags.items())]
+    job = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert (job.returncode, job.stdout) == (2, "")
+    lines = [line for line in job.stderr.splitlines() if line and not line.startswith("curate:   0%|")]  # the bar
+    assert lines == [f"hemo: {gone} stands in the index but does not exist; run `hemo convert` again"]
+
+
+def test_the_function_gets_the_config_of_the_command_line() -> None:
+    configs: list[StatusConfig] = []
+
+    @entry_point(StatusConfig)
+    def job(config: StatusConfig) -> None:
+        configs.append(config)
+
+    job(["--records", "/r"])
+    assert configs == [StatusConfig(records="/r")]
+
+
+@pytest.mark.parametrize("words", [[], ["--help"]])
+def test_hemo_lists_each_job_with_one_line(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    main(words)
+    shown = capsys.readouterr().out
+    assert shown.startswith("usage: hemo JOB")
+    jobs = dict(re.findall(r"^  (\w+) +(\S.*)$", shown, re.MULTILINE))
+    assert set(jobs) == set(JOBS)
+    assert jobs["convert"] == "Convert DICOM files or pictures into Parquet shards."
+    assert all(line.endswith(".") for line in jobs.values())
+
+
+def test_an_unknown_job_is_the_users_mistake(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as exit_info:
+        main(["convrt"])
+    assert exit_info.value.code == 2
+    line = capsys.readouterr().err
+    assert line.startswith("hemo: 'convrt' is no job (did you mean convert?); the jobs are backbones, convert, ")
+
+
+HEAVY = "ray torch torchvision timm pyarrow pandas numpy scipy sklearn matplotlib optuna wandb fsspec pydicom"
+
+
+@pytest.mark.parametrize("job", JOBS)
+def test_help_and_a_wrong_flag_load_no_heavy_package(job: str) -> None:
+    """In a process of its own, as `python -m ray_jobs.JOB`: these packages take seconds to import."""
+    code = (
+        "import runpy, sys\n"
+        f"for words in (['--help'], ['--no_such_flag', '1']):\n"
+        f"    sys.argv = ['{job}', *words]\n"
+        "    try:\n"
+        f"        runpy.run_module('ray_jobs.{job}', run_name='__main__')\n"
+        "    except SystemExit as ended:\n"
+        "        codes = [*globals().get('codes', []), ended.code]\n"
+        f"print(codes, [name for name in '{HEAVY}'.split() if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+    assert done.stdout.splitlines()[-1:] == ["[0, 2] []"], done.stderr
+    assert done.stderr.startswith(f"hemo: --no_such_flag is no flag of `hemo {job}`")
+
+
+def help_of(job: str, capsys: pytest.CaptureFixture[str]) -> str:
+    with pytest.raises(SystemExit) as exit_info:
+        main([job, "--help"])
+    assert exit_info.value.code == 0
+    return capsys.readouterr().out
+
+
+@pytest.mark.parametrize("job", JOBS)
+def test_help_says_what_is_read_and_written_and_ends_with_a_command(
+    job: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(ROOT)
+    shown = help_of(job, capsys)
+    usage, summary, about, *_ = shown.split("\n\n")
+    assert usage.startswith(f"usage: hemo {job} [--config FILE]")
+    assert "\n" not in summary
+    assert re.search(r"\b[Rr]eads\b", about)
+    assert re.search(r"\b([Ww]rites)\b", about)
+    example = shown[shown.rindex("\nExample") :]
+    commands = re.findall(rf"(?:hemo {job}|-m ray_jobs\.{job})\b(.*)$", example.replace("\\\n", " "), re.MULTILINE)
+    assert commands
+    for words in commands:
+        load_config(CONFIGS[job], shlex.split(words), job=job)
+    folders = re.findall(r"conf/[\w/.]*\w", example)
+    assert all(Path(folder).exists() for folder in folders)
+    assert folders or job in ("backbones", "status")
+
+
+@pytest.mark.parametrize("job", JOBS)
+def test_every_flag_stands_below_a_heading(job: str, capsys: pytest.CaptureFixture[str]) -> None:
+    shown = help_of(job, capsys)
+    options = shown[shown.index("\noptions:") :].split("\n\n")[0]
+    assert re.findall(r"^  (--?\w+)", options, re.MULTILINE) == ["-h", "--config"]
+
+
+def test_the_headings_of_tune(capsys: pytest.CaptureFixture[str]) -> None:
+    headings = re.findall(r"^(\w+):$", help_of("tune", capsys), re.MULTILINE)
+    sections = ["trial", "model", "training", "augmentation", "grid", "search", "trials", "resources", "tracking"]
+    assert headings == ["options", "input", "output", *sections]
+
+
+def test_the_headings_of_the_pipeline_name_the_stage(capsys: pytest.CaptureFixture[str]) -> None:
+    shown = help_of("pipeline", capsys)
+    assert re.search(r"^convert: images:\n  --convert.pixels", shown, re.MULTILINE)
+    assert re.search(r"^tune: model:\n  --tune.trial.model.backbone", shown, re.MULTILINE)
