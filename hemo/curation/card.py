@@ -1,4 +1,4 @@
-"""`card.json` of a training set: what `curate` did, and all that `learning` needs to know about the rows."""
+"""`card.json` of a training set: counts after each step, audit, classes, channels, shape."""
 
 from typing import Any
 
@@ -31,16 +31,16 @@ class Step(Config):
 class TrainingSetCard(Config):
     """`SET/card.json`.
 
-    The parts lie in `SET/{train,val,test}/part-*.parquet`: the row schema and a `label_NAME` column a class.
+    The parts are `SET/{train,val,test}/part-*.parquet`: the row schema and a `label_NAME` column a class.
     """
 
     schema_version: int = CARD_SCHEMA_VERSION
     digest: str = Field(description="covers ids, labels, splits, pixels and the image config; trials are keyed by it")
     inputs_digest: str = Field(
-        description="covers curate's config and, wherever they lie, the shards' card and index and the label file: "
+        description="covers curate's config and the content of the shards' card and index and of the label file: "
         "a stage with this digest is complete"
     )
-    config: dict[str, Any] = Field(description="curate's config as it was run; its locations are for people only")
+    config: dict[str, Any] = Field(description="curate's config as it was run; its locations are for information only")
     image: dict[str, Any] = Field(
         description="how the images were made: what `predict` needs to make the same from a raw file"
     )

@@ -1,4 +1,4 @@
-"""`card.json` of a conversion, and the index and rejects beside it: all derived from the shards."""
+"""Derive `index.parquet`, `rejects.parquet` and `card.json` of a conversion from its shards; read cards."""
 
 import hashlib
 from collections import Counter
@@ -30,7 +30,7 @@ class ConversionCard(Config):
     schema_version: int = SCHEMA_VERSION
     digest: str = Field(description="covers all unit digests: the same inputs and image config give the same")
     image: dict[str, Any] = Field(
-        description="the config fields that shape pixels: corpus, windows, side_px, colour, ..."
+        description="the config fields that determine the pixels: corpus, windows, side_px, colour, ..."
     )
     channels: tuple[str, ...]
     dtype: str = Field(description="of a pixel: uint8 or int16")
@@ -38,7 +38,7 @@ class ConversionCard(Config):
     width_px: int
     units: int
     files: int = Field(description="files in the manifest; each became rows, rejects or both")
-    ignored_files: int = Field(description="files beside them with another ending, which are no part of such a corpus")
+    ignored_files: int = Field(description="other files of the source, whose ending is not one of the corpus")
     rows: int
     rejects: int
     reject_reasons: dict[str, int]
@@ -86,10 +86,10 @@ def write_derived(out: str, units: Sequence[Unit], footers: Sequence[ShardFooter
         out: Output folder of the conversion.
         units: All units, in order.
         footers: The footer of each.
-        ignored: Files beside the corpus that were no part of it.
+        ignored: Other files of the source, not part of the corpus.
 
     Raises:
-        SourceError: If two files would share an `image_id`; both are named.
+        SourceError: If two files have the same `image_id`; the message names both.
     """
     index = read_index_columns(out, units)
     _require_unique_ids(index)
@@ -102,7 +102,7 @@ def write_derived(out: str, units: Sequence[Unit], footers: Sequence[ShardFooter
 
 
 def _conversion_digest(out: str, footers: Iterable[ShardFooter]) -> str:
-    """Return the digest of a finished conversion: of all its units, in order, and of what is in them."""
+    """Return the digest of a finished conversion: of its units, in order, and their content."""
     contents = hashlib.sha256(read_bytes(join(out, "index.parquet"))).hexdigest()
     return digest_of([*(footer.digest for footer in footers), contents])
 
@@ -117,8 +117,8 @@ def read_index_columns(out: str, units: Sequence[Unit]) -> pa.Table:
 def _unit_index(out: str, unit: Unit) -> pa.Table:
     with checked_parquet(join(out, unit.shard), CONVERT_AGAIN) as file:
         table = file.read(columns=INDEX_SCHEMA.names)
-    place = [pa.array([unit.number] * len(table), pa.int32()), pa.array(range(len(table)), pa.int32())]
-    return pa.Table.from_arrays([*table.columns, *place], schema=SHARD_INDEX_SCHEMA)
+    position = [pa.array([unit.number] * len(table), pa.int32()), pa.array(range(len(table)), pa.int32())]
+    return pa.Table.from_arrays([*table.columns, *position], schema=SHARD_INDEX_SCHEMA)
 
 
 def _require_unique_ids(index: pa.Table) -> None:

@@ -131,7 +131,7 @@ def test_local_means_mounted() -> None:
 
 def test_an_unknown_scheme_is_told() -> None:
     with pytest.raises(
-        SourceError, match=r"^nfs4://x/y: Protocol not known: nfs4; give a folder or a URI fsspec knows"
+        SourceError, match=r"^nfs4://x/y: Protocol not known: nfs4; give a folder or a URI that fsspec supports"
     ):
         storage.exists("nfs4://x/y")
 
