@@ -13,7 +13,7 @@ import torch
 
 from hemo.config.trial import ModelConfig
 from hemo.inference.export import largest_difference, onnx_session, to_onnx
-from hemo.inference.predict import THOROUGH, measure_speed, torch_session
+from hemo.inference.predict import THOROUGH, DeployedModel, measure_speed
 from hemo.models.backbones import SOURCES_BACKBONES
 from hemo.models.checkpoint import CheckpointCard
 from hemo.models.classifier import build_model, parameter_count
@@ -46,7 +46,8 @@ def cells(backbone: str, images: np.ndarray, threads: int) -> list[str]:
     sides_px = (card.height_px, card.width_px)
     model = build_model(card.model, channels=len(CHANNELS), sides_px=sides_px, classes=1).eval()
     content = to_onnx(model, card).SerializeToString()
-    exported, original = onnx_session(content, threads), torch_session(model, card)
+    exported = onnx_session(content, threads)
+    original = DeployedModel(model, card, batch_size=len(images)).predict
     ours, theirs = (measure_speed(session, images, THOROUGH) for session in (exported, original))
     return [
         f"{parameter_count(model):,}",

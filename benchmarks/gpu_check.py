@@ -36,9 +36,9 @@ from torch.profiler import ProfilerActivity, profile, record_function
 from hemo.config.trial import AugmentConfig, ModelConfig, TrainingConfig, TrialConfig
 from hemo.errors import TrialError
 from hemo.inference.explain import heat_maps
-from hemo.inference.predict import Predictor
+from hemo.inference.predict import DeployedModel
 from hemo.models.backbones import SOURCES_BACKBONES
-from hemo.models.checkpoint import CheckpointCard, write_checkpoint
+from hemo.models.checkpoint import CheckpointCard, load_checkpoint, write_checkpoint
 from hemo.models.classifier import build_model
 from hemo.models.normalisation import normalise, to_unit_range
 from hemo.training.data.dataset import read_training_set
@@ -367,8 +367,8 @@ def inference(scratch: Path, given: argparse.Namespace) -> list[Row]:
     images = smooth_images(64, given.side_px)
     rows = []
     for batch_size in (1, 8, 64):
-        predictor = Predictor(str(scratch / "checkpoint"), device="cuda", batch_size=batch_size)
-        seconds = median_seconds(lambda predictor=predictor, size=batch_size: predictor.probabilities(images[:size]))
+        deployed = DeployedModel(*load_checkpoint(str(scratch / "checkpoint")), device="cuda", batch_size=batch_size)
+        seconds = median_seconds(lambda deployed=deployed, size=batch_size: deployed.predict(images[:size]))
         rows.append({"what": "torch, bf16", "images": batch_size, "ms": 1_000 * seconds, "img/s": batch_size / seconds})
     rows += [{"what": "ONNX Runtime, CUDA", "images": "", "ms": "", "img/s": onnx_on_cuda()}]
     for batch_size in (1, 64):

@@ -229,6 +229,11 @@ def require_writable(location: str) -> None:
         write_bytes(probe, b"")
         remove(probe)
     except OSError as error:
-        missing = isinstance(error, FileNotFoundError)  # said of a folder that the system lets nobody make
-        reason = "the folder may not be created" if missing else error.strerror or error
-        raise OutputError(f"out: cannot write in {location} ({reason}); give a folder you may write to") from error
+        raise unwritable(location, error) from error
+
+
+def unwritable(location: str, error: OSError) -> OutputError:
+    """Return the error of an output folder in which nothing can be written."""
+    missing = isinstance(error, FileNotFoundError)  # of a folder that the system lets nobody make
+    reason = "the folder may not be created" if missing else error.strerror or str(error)
+    return OutputError(f"out: cannot write in {location} ({reason}); give a folder you may write to")

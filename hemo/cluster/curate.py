@@ -25,12 +25,13 @@ from hemo.curation.print_counts import count_tables, finding_lines, format_table
 from hemo.curation.select import Selection, select, training_set_digest
 from hemo.digest import differences, digest_of
 from hemo.errors import ConfigError, HemoError, OutputError, SourceError
+from hemo.output_lock import output_lock
 from hemo.pseudonym import Pseudonymiser
 from hemo.shards.card import ConversionCard
 from hemo.shards.card import read_card as read_conversion_card
 from hemo.shards.schema import SCHEMA_VERSION
 from hemo.shards.writer import write_table
-from hemo.storage import exists, is_temporary, join, list_files, read_bytes, remove, require_writable, write_json
+from hemo.storage import exists, is_temporary, join, list_files, read_bytes, remove, write_json
 
 BUCKETS = ".buckets"
 """Folder below the training set for what lies between the two passes."""
@@ -61,14 +62,14 @@ def curate_corpus(config: CurateConfig) -> str:
     if _is_complete(config, inputs.digest):
         say(f"curate: {config.out} is complete")
         return config.out
-    require_writable(config.out)
-    outdated = _left_over(config.out)
-    draft = draft_training_set(config, inputs)
-    for name in outdated:
-        remove(join(config.out, name))
-    _copy(config, draft.plan, draft.card.classes)
-    write_table(join(config.out, AUDIT), draft.evidence)
-    write_json(join(config.out, "card.json"), draft.card.model_dump(mode="json"))
+    with output_lock(config.out):
+        outdated = _left_over(config.out)
+        draft = draft_training_set(config, inputs)
+        for name in outdated:
+            remove(join(config.out, name))
+        _copy(config, draft.plan, draft.card.classes)
+        write_table(join(config.out, AUDIT), draft.evidence)
+        write_json(join(config.out, "card.json"), draft.card.model_dump(mode="json"))
     _show(draft.card)
     return config.out
 

@@ -1,20 +1,21 @@
-"""A checkpoint to `model.onnx` and, beside it, what it costs to use. Needs no Ray."""
+"""A checkpoint to `model.onnx` and `export.json`: size, speed, and how far ONNX is from torch. Needs no Ray."""
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from pydantic import Field
 
-from hemo.cluster.session import say
 from hemo.config.inference import ExportConfig
 from hemo.config.types import Config
 from hemo.inference.export import LOGIT_TOLERANCE, largest_difference, onnx_session, to_onnx
-from hemo.inference.predict import THOROUGH, Session, first_images, measure_speed, torch_session
+from hemo.inference.predict import THOROUGH, DeployedModel, Session, first_images, measure_speed
 from hemo.models.checkpoint import CheckpointCard, load_checkpoint
-from hemo.models.classifier import parameter_count
+from hemo.models.classifier import ImageClassifier, parameter_count
 from hemo.models.weight_files import find_checkpoint
-from hemo.storage import join, require_writable, write_bytes, write_json
+from hemo.output_lock import output_lock
+from hemo.storage import join, write_bytes, write_json
 from hemo.training.distributed import Worker, hardware
+from hemo.training.reporting import to_stderr
 from hemo.trials.provenance import now, versions
 
 EXPORT_SCHEMA_VERSION = 1
@@ -23,7 +24,7 @@ MODEL, CARD = "model.onnx", "export.json"
 
 
 class SpeedCard(Config):
-    """How fast one runtime answered."""
+    """How fast one runtime predicts."""
 
     latency_ms: float = Field(description="of one image, median")
     images_per_second: float = Field(description="at `batch_size` images at once")
@@ -55,26 +56,37 @@ def export_checkpoint(config: ExportConfig) -> ExportCard:
     Raises:
         SourceError: If checkpoint or images are missing.
         ConfigError: If the backbone cannot be exported, or the images are not those the checkpoint takes.
-        HemoError: If the exported model answers otherwise than torch's; nothing is written then.
+        OutputError: If `out` cannot be written, or another run is writing there.
+        HemoError: If the exported model's logits are not those of torch; nothing is written then.
     """
     model, card = load_checkpoint(find_checkpoint(config.checkpoint))
     images = _images(config, card)
-    require_writable(config.out)
-    say(f"export: {card.model.backbone}, {len(card.channels)} x {card.height_px} x {card.width_px}")
+    with output_lock(config.out):
+        to_stderr(f"export: {card.model.backbone}, {len(card.channels)} x {card.height_px} x {card.width_px}")
+        content, export = _exported(config, model, card, images)
+        write_bytes(join(config.out, MODEL), content)
+        write_json(join(config.out, CARD), export.model_dump(mode="json"))
+    return export
+
+
+def _exported(
+    config: ExportConfig, model: ImageClassifier, card: CheckpointCard, images: NDArray[np.uint8]
+) -> tuple[bytes, ExportCard]:
+    """Return the ONNX file of a model and its card."""
     proto = to_onnx(model, card)
     content = proto.SerializeToString()
     worker = Worker(threads=config.threads)
     torch.set_num_threads(worker.threads)
-    exported, original = onnx_session(content, worker.threads), torch_session(model, card)
-    difference = largest_difference(original, exported, images)
-    told = ExportCard(
+    exported = onnx_session(content, worker.threads)
+    original = DeployedModel(model, card, batch_size=len(images)).predict
+    export = ExportCard(
         checkpoint=card,
         opset=next(entry.version for entry in proto.opset_import if not entry.domain),
         parameters=parameter_count(model),
         megabytes=len(content) / 1e6,
         checked_on=config.images,
         checked_images=len(images),
-        largest_logit_difference=difference,
+        largest_logit_difference=largest_difference(original, exported, images),
         tolerance=LOGIT_TOLERANCE,
         batch_size=len(images),
         onnxruntime=_speed(exported, images),
@@ -83,14 +95,12 @@ def export_checkpoint(config: ExportConfig) -> ExportCard:
         versions=versions("onnx", "onnxruntime"),
         exported=now(),
     )
-    write_bytes(join(config.out, MODEL), content)
-    write_json(join(config.out, CARD), told.model_dump(mode="json"))
-    return told
+    return content, export
 
 
 def _speed(session: Session, images: NDArray[np.uint8]) -> SpeedCard:
-    found = measure_speed(session, images, THOROUGH)
-    return SpeedCard(latency_ms=found.latency_ms, images_per_second=found.images_per_second)
+    speed = measure_speed(session, images, THOROUGH)
+    return SpeedCard(latency_ms=speed.latency_ms, images_per_second=speed.images_per_second)
 
 
 def _images(config: ExportConfig, card: CheckpointCard) -> NDArray[np.uint8]:

@@ -14,17 +14,8 @@ from hemo.cluster.session import progress_bar, say
 from hemo.config.convert import PhantomConfig
 from hemo.digest import differences, digest_of
 from hemo.errors import OutputError
-from hemo.storage import (
-    exists,
-    is_temporary,
-    join,
-    list_files,
-    read_json,
-    remove,
-    require_writable,
-    write_bytes,
-    write_json,
-)
+from hemo.output_lock import output_lock
+from hemo.storage import exists, is_temporary, join, list_files, read_json, remove, write_bytes, write_json
 from hemo.synthetic.hemorrhage import Subtype
 from hemo.synthetic.plan import SlicePlan, plan_corpus
 from hemo.synthetic.slice_file import label_table, make_slice_file
@@ -54,7 +45,6 @@ def make_phantom(config: PhantomConfig) -> str:
     if _is_complete(config.out, deciding):
         say(f"phantom: {config.out} is complete")
         return config.out
-    require_writable(config.out)
     plans = plan_corpus(
         slices=config.slices,
         seed=config.seed,
@@ -62,10 +52,13 @@ def make_phantom(config: PhantomConfig) -> str:
         faults=config.faults,
         corrupted_fraction=config.corrupted_fraction,
     )
-    _clear_images(join(config.out, IMAGES), plans)
-    labels = _write_slices(plans, join(config.out, IMAGES))
-    write_bytes(join(config.out, LABELS), label_table(plans, labels).encode())
-    write_json(join(config.out, CARD), {"digest": digest_of(deciding), "config": deciding, **_counts(plans, labels)})
+    images = join(config.out, IMAGES)
+    with output_lock(config.out):
+        _clear_images(images, plans)
+        labels = _write_slices(plans, images)
+        write_bytes(join(config.out, LABELS), label_table(plans, labels).encode())
+        card = {"digest": digest_of(deciding), "config": deciding, **_counts(plans, labels)}
+        write_json(join(config.out, CARD), card)
     return config.out
 
 

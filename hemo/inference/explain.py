@@ -1,4 +1,4 @@
-"""Pictures of where a model sees evidence: which cases, their Grad-CAM heat maps, and how they are drawn."""
+"""Grad-CAM: which images a model gets most wrong, which of their pixels raised its logit, and the pictures of that."""
 
 import io
 from collections.abc import Sequence
@@ -16,11 +16,11 @@ from torch.nn import functional
 from hemo.config.inference import ExplainConfig
 from hemo.errors import ConfigError, OutputError, SourceError
 from hemo.inference.predict import (
-    Predictor,
+    DeployedModel,
     StoredImages,
-    called_classes,
     checkpoint_digest,
     find_images,
+    predicted_classes,
     stored_batches,
 )
 from hemo.models.backbones import positions
@@ -28,12 +28,13 @@ from hemo.models.checkpoint import CheckpointCard, load_checkpoint
 from hemo.models.classifier import ImageClassifier
 from hemo.models.normalisation import normalise, to_unit_range
 from hemo.models.weight_files import find_checkpoint
-from hemo.storage import exists, join, read_json, require_writable, write_bytes, write_json
+from hemo.output_lock import output_lock
+from hemo.storage import exists, join, read_json, write_bytes, write_json
 
 CASES = "cases.json"
 
 LEAST_PROBABILITY = 1e-7
-"""A float32 probability may be rounded to 0, whose logarithm is no number."""
+"""A float32 probability may be rounded to 0, whose logarithm is not finite."""
 
 PANEL_INCHES = 3.6
 DOTS_PER_INCH = 110
@@ -42,13 +43,13 @@ STRONGEST_OPACITY = 0.65
 
 @dataclass(frozen=True)
 class Case:
-    """One image and what a model says of one class."""
+    """One image and the prediction of one class."""
 
     image_id: str
     image: NDArray[np.uint8]  # (channels, height_px, width_px)
-    label: int | None  # 0 or 1; None where nobody said
+    label: int | None  # 0 or 1; None where it is unknown
     probability: float
-    called: bool  # whether the image is said to have the class, at the checkpoint's threshold
+    predicted: bool  # at the checkpoint's threshold
 
     @property
     def loss(self) -> float | None:
@@ -60,82 +61,77 @@ def explain_cases(config: ExplainConfig) -> list[dict[str, Any]]:
     """Write a picture a case and `cases.json` below `out`.
 
     Returns:
-        The cases as `cases.json` lists them: `file`, `image_id`, `class`, `label`, `probability`, `called` (whether
-        the probability is above the checkpoint's threshold), `loss`, and `evidence`: false where nothing in the image
-        speaks for the class, and its heat map is empty.
+        The cases as `cases.json` lists them: `file`, `image_id`, `class`, `label`, `probability`, `predicted` (whether
+        the probability is above the checkpoint's threshold), `loss`, and `evidence`: false where no pixel raised the
+        logit of the class, and its heat map is empty.
 
     Raises:
         SourceError: If checkpoint or images are missing, or no image has a label.
         ConfigError: If the images are not those the checkpoint takes, or a class or image is not known.
-        OutputError: If `out` cannot be written or holds other explanations.
+        OutputError: If `out` cannot be written, holds other explanations, or another run is writing there.
     """
-    config = config.model_copy(update={"checkpoint": find_checkpoint(config.checkpoint)})
-    model, card = load_checkpoint(config.checkpoint)
+    checkpoint = find_checkpoint(config.checkpoint)
+    model, card = load_checkpoint(checkpoint)
     target = config.target or card.classes[0]
     if target not in card.classes:
         raise ConfigError(f"target: {target!r} is no class of the checkpoint; it has {', '.join(card.classes)}")
     index = card.classes.index(target)
     stored = find_images(config.images, card, config.split)
-    inputs = _inputs(config)
-    _require_own(config.out, inputs)
+    inputs = config.model_dump(mode="json", include={"images", "split", "target", "image_ids", "highest_loss"})
+    inputs = {"checkpoint": checkpoint_digest(checkpoint), **inputs}
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    predictor = Predictor(config.checkpoint, device=device, batch_size=config.batch_size)
-    ids = list(config.image_ids) or hardest_ids(stored, predictor, index, config.highest_loss, config.batch_size)
-    told: list[dict[str, Any]] = []
-    for number, case in enumerate(pick_cases(stored, predictor, index, ids), start=1):
-        (heat,) = heat_maps(model, card, case.image[None], index)
-        file, evidence = f"case-{number:03d}.png", bool(np.any(heat > 0))
-        write_bytes(join(config.out, file), case_png(case.image, heat, _title(case, target, evidence)))
-        told.append(
-            {
-                "file": file,
-                "image_id": case.image_id,
-                "class": target,
-                "label": case.label,
-                "probability": case.probability,
-                "called": case.called,
-                "loss": case.loss,
-                "evidence": evidence,
-            }
-        )
-    write_json(join(config.out, CASES), {"inputs": inputs, "cases": told})
-    return told
-
-
-def _title(case: Case, target: str, evidence: bool) -> str:
-    label = "no label" if case.label is None else f"label {case.label}"
-    heat = "" if evidence else ", no evidence"
-    called = "called" if case.called else "not called"
-    return f"{case.image_id}\n{target}: {label}, {called} (probability {case.probability:.3f}){heat}"
-
-
-def _inputs(config: ExplainConfig) -> dict[str, Any]:
-    chosen = config.model_dump(mode="json", include={"images", "split", "target", "image_ids", "highest_loss"})
-    return {"checkpoint": checkpoint_digest(config.checkpoint), **chosen}
+    deployed = DeployedModel(model, card, device=device, batch_size=config.batch_size)
+    with output_lock(config.out):
+        _require_own(config.out, inputs)
+        ids = list(config.image_ids) or hardest_ids(stored, deployed, index, config.highest_loss, config.batch_size)
+        cases = [
+            _explained(case, f"case-{number:03d}.png", deployed, index, config.out)
+            for number, case in enumerate(pick_cases(stored, deployed, index, ids), start=1)
+        ]
+        write_json(join(config.out, CASES), {"inputs": inputs, "cases": cases})
+    return cases
 
 
 def _require_own(out: str, inputs: dict[str, Any]) -> None:
-    """Refuse a folder that cannot be written, or whose pictures are of something else."""
-    require_writable(out)
-    place = join(out, CASES)
-    earlier = read_json(place) if exists(place) else {"inputs": inputs}
+    """Refuse a folder with pictures of something else."""
+    earlier = read_json(join(out, CASES)) if exists(join(out, CASES)) else {"inputs": inputs}
     if not isinstance(earlier, dict) or earlier.get("inputs") != inputs:
         raise OutputError(f"out: {out} holds other explanations; give another folder or remove this one")
 
 
+def _explained(case: Case, file: str, deployed: DeployedModel, class_index: int, out: str) -> dict[str, Any]:
+    """Write the picture of a case; return its entry in `cases.json`."""
+    (heat,) = heat_maps(deployed.model, deployed.card, case.image[None], class_index)
+    target, evidence = deployed.card.classes[class_index], bool(np.any(heat > 0))
+    label = "no label" if case.label is None else f"label {case.label}"
+    predicted = "predicted" if case.predicted else "not predicted"
+    title = f"{case.image_id}\n{target}: {label}, {predicted} (probability {case.probability:.3f})"
+    write_bytes(join(out, file), case_png(case.image, heat, title if evidence else f"{title}, no evidence"))
+    return {
+        "file": file,
+        "image_id": case.image_id,
+        "class": target,
+        "label": case.label,
+        "probability": case.probability,
+        "predicted": case.predicted,
+        "loss": case.loss,
+        "evidence": evidence,
+    }
+
+
 def log_loss(probabilities: NDArray[np.floating], labels: NDArray[np.integer]) -> NDArray[np.floating]:
-    """Return -log of the probability that was given to the truth; `labels` are 0 or 1."""
-    given = np.where(labels == 1, probabilities, 1 - probabilities)
-    return -np.log(np.maximum(given, LEAST_PROBABILITY))
+    """Return -log of the probability of the label; `labels` are 0 or 1."""
+    of_label = np.where(labels == 1, probabilities, 1 - probabilities)
+    return -np.log(np.maximum(of_label, LEAST_PROBABILITY))
 
 
-def hardest_ids(stored: StoredImages, predictor: Predictor, class_index: int, count: int, batch_size: int) -> list[str]:
-    """Return the images with the highest loss in a class, highest first; those without a label are passed over.
+def hardest_ids(stored: StoredImages, model: DeployedModel, class_index: int, count: int, batch_size: int) -> list[str]:
+    """Return the images with the highest loss in a class, highest first; those without a label are left out.
 
     Args:
         stored: Where the images lie.
-        predictor: Of the checkpoint.
-        class_index: Place of the class in the checkpoint's card.
+        model: Of the checkpoint.
+        class_index: Index of the class in the checkpoint's card.
         count: How many at most.
         batch_size: Images at once.
 
@@ -143,50 +139,57 @@ def hardest_ids(stored: StoredImages, predictor: Predictor, class_index: int, co
         ConfigError: If the images have no labels of the class.
         SourceError: If none has a label.
     """
-    name = predictor.card.classes[class_index]
+    name = model.card.classes[class_index]
     if name not in stored.classes:
         raise ConfigError(f"images: {stored.folder} has no labels of {name}; give a training set, or image_ids")
     label = f"label_{name}"
-    found: list[tuple[float, str]] = []
-    for rows, images in stored_batches(stored.folder, predictor.card, ["image_id", label], batch_size):
-        probabilities = predictor.probabilities(images)[:, class_index]
-        known = rows[label].is_valid().to_numpy(zero_copy_only=False)
-        losses = log_loss(probabilities[known], rows[label].drop_null().to_numpy())
-        ids = rows["image_id"].filter(rows[label].is_valid()).to_pylist()
-        found = sorted([*found, *zip(losses.tolist(), ids, strict=True)], key=lambda pair: (-pair[0], pair[1]))[:count]
-    if not found:
+    hardest: list[tuple[float, str]] = []
+    for rows, images in stored_batches(stored.folder, model.card, ["image_id", label], batch_size):
+        _, probabilities = model.predict(images)
+        known = rows[label].is_valid()
+        losses = log_loss(
+            probabilities[known.to_numpy(zero_copy_only=False), class_index], rows[label].drop_null().to_numpy()
+        )
+        pairs = zip(losses.tolist(), rows["image_id"].filter(known).to_pylist(), strict=True)
+        hardest = sorted([*hardest, *pairs], key=lambda pair: (-pair[0], pair[1]))[:count]
+    if not hardest:
         raise SourceError(f"{stored.folder}: no image has a label of {name}")
-    return [image_id for _, image_id in found]
+    return [image_id for _, image_id in hardest]
 
 
-def pick_cases(stored: StoredImages, predictor: Predictor, class_index: int, image_ids: Sequence[str]) -> list[Case]:
+def pick_cases(stored: StoredImages, model: DeployedModel, class_index: int, image_ids: Sequence[str]) -> list[Case]:
     """Return the images with these ids, in this order.
 
     Raises:
         ConfigError: If an id is not there.
     """
-    label = f"label_{predictor.card.classes[class_index]}"
-    labelled = predictor.card.classes[class_index] in stored.classes
-    found: dict[str, Case] = {}
+    label = f"label_{model.card.classes[class_index]}"
+    labelled = model.card.classes[class_index] in stored.classes
+    cases: dict[str, Case] = {}
     columns = ["image_id", label] if labelled else ["image_id"]
-    for rows, images in stored_batches(stored.folder, predictor.card, columns):
-        at = [row for row, name in enumerate(rows["image_id"].to_pylist()) if name in image_ids]
-        probabilities = predictor.probabilities(images[at])
-        called = called_classes(probabilities, predictor.card)[:, class_index]
-        for row, probability, said in zip(at, probabilities[:, class_index], called, strict=True):
+    for rows, images in stored_batches(stored.folder, model.card, columns):
+        picked = [row for row, name in enumerate(rows["image_id"].to_pylist()) if name in image_ids]
+        _, probabilities = model.predict(images[picked])
+        predicted = predicted_classes(probabilities, model.card)
+        for number, row in enumerate(picked):
             name = rows["image_id"][row].as_py()
-            truth = rows[label][row].as_py() if labelled else None
-            found[name] = Case(name, images[row].copy(), truth, float(probability), bool(said))
-    missing = [name for name in image_ids if name not in found]
+            cases[name] = Case(
+                image_id=name,
+                image=images[row].copy(),
+                label=rows[label][row].as_py() if labelled else None,
+                probability=float(probabilities[number, class_index]),
+                predicted=bool(predicted[number, class_index]),
+            )
+    missing = [name for name in image_ids if name not in cases]
     if missing:
         raise ConfigError(f"image_ids: {missing[0]!r} is not in {stored.folder} ({len(missing)} of {len(image_ids)})")
-    return [found[name] for name in image_ids]
+    return [cases[name] for name in image_ids]
 
 
 def heat_maps(
     model: ImageClassifier, card: CheckpointCard, images: NDArray[np.uint8], class_index: int
 ) -> NDArray[np.float32]:
-    """Return how much each place speaks for a class.
+    """Return the Grad-CAM heat map of a class: how much each position raises its logit.
 
     The backbone's last features, each weighted by the mean gradient of the class's logit, summed where the sum is
     positive, and enlarged to the image; the smaller the backbone's last grid, the blurrier.
@@ -195,13 +198,13 @@ def heat_maps(
         model: In evaluation mode, on any device.
         card: Of its checkpoint.
         images: (images, channels, height_px, width_px), uint8, as stored.
-        class_index: Place of the class in the card.
+        class_index: Index of the class in the card.
 
     Returns:
-        Array (images, height_px, width_px), 0 or more, in no unit; all 0 where nothing speaks for the class.
+        Array (images, height_px, width_px), 0 or more, in no unit; all 0 where nothing raises the logit.
 
     Raises:
-        ConfigError: If the backbone's features have no place in the image.
+        ConfigError: If the backbone's features have no position in the image.
 
     Source:
         Selvaraju et al. 2017, arXiv:1610.02391.
@@ -210,16 +213,16 @@ def heat_maps(
     pixels = normalise(to_unit_range(torch.from_numpy(images).to(device)), card.normalisation)
     with torch.no_grad():
         rows, cols = _grid(model.backbone, model.features(pixels[:1]), card.model.backbone)
-    opened = _Opened(model)
-    found = LayerGradCam(opened, opened.features).attribute(pixels, target=class_index, relu_attributions=True)
-    coarse = found.detach().reshape(len(images), 1, rows, cols)
+    watched = _WatchedModel(model)
+    grad_cam = LayerGradCam(watched, watched.features).attribute(pixels, target=class_index, relu_attributions=True)
+    coarse = grad_cam.detach().reshape(len(images), 1, rows, cols)
     sides_px = (card.height_px, card.width_px)
     fine = functional.interpolate(coarse, size=sides_px, mode="bilinear", align_corners=False)
     return fine[:, 0].cpu().numpy()
 
 
-class _Opened(nn.Module):
-    """A model whose features can be watched: (images, features, positions)."""
+class _WatchedModel(nn.Module):
+    """A model with a layer of its own for the features, (images, features, positions), for captum to hook."""
 
     def __init__(self, model: ImageClassifier) -> None:
         super().__init__()
@@ -227,8 +230,8 @@ class _Opened(nn.Module):
         self.features = nn.Identity()
 
     def forward(self, images: Tensor) -> Tensor:
-        found = positions(self._model.backbone, self._model.features(images))
-        logits: Tensor = self._model.head(self.features(found.transpose(1, 2)).transpose(1, 2))
+        features = positions(self._model.backbone, self._model.features(images))
+        logits: Tensor = self._model.head(self.features(features.transpose(1, 2)).transpose(1, 2))
         return logits.float()
 
 
@@ -259,18 +262,18 @@ def case_png(image: NDArray[np.uint8], heat: NDArray[np.float32], title: str) ->
     figure = Figure(figsize=(2 * PANEL_INCHES * width_px / height_px, PANEL_INCHES + 0.7), dpi=DOTS_PER_INCH)
     figure.suptitle(title, fontsize=9, parse_math=False)
     left, right = figure.subplots(1, 2)
-    seen, warmth = shown(image), relative(heat)
+    picture, opacity = displayed(image), relative(heat)
     for axes in (left, right):
-        axes.imshow(seen, cmap="gray", vmin=0, vmax=255)
+        axes.imshow(picture, cmap="gray", vmin=0, vmax=255)
         axes.set_axis_off()
-    right.imshow(warmth, cmap="inferno", vmin=0, vmax=1, alpha=STRONGEST_OPACITY * warmth)
+    right.imshow(opacity, cmap="inferno", vmin=0, vmax=1, alpha=STRONGEST_OPACITY * opacity)
     figure.tight_layout(pad=0.4)
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", metadata={"Software": None})
     return buffer.getvalue()
 
 
-def shown(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+def displayed(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """Return channels as a picture: three as red, green and blue, else the middle one as grey.
 
     Of a slice with neighbours, whose channels are several times three, the slice itself is in the middle.

@@ -1,4 +1,4 @@
-"""A checkpoint as ONNX: stored pixels in, probabilities out, so that nothing is left to be done wrong elsewhere."""
+"""A checkpoint as ONNX, normalisation included: stored pixels in, logits and probabilities out."""
 
 import json
 
@@ -10,19 +10,19 @@ from numpy.typing import NDArray
 from torch.onnx.errors import OnnxExporterError
 
 from hemo.errors import ConfigError, HemoError
-from hemo.inference.predict import Deployed, Session
+from hemo.inference.predict import DeployedModel, Session
 from hemo.models.checkpoint import CheckpointCard
 from hemo.models.classifier import ImageClassifier
 
 LOGIT_TOLERANCE = 1e-3
-"""How far a logit may be off, see `largest_difference`: a probability then moves by 0.00025 at most near 0.5."""
+"""Largest difference of a logit, see `largest_difference`: a probability then differs by 0.00025 at most near 0.5."""
 
 
 def to_onnx(model: ImageClassifier, card: CheckpointCard) -> onnx.ModelProto:
     """Return a model as ONNX, from `images` to `logits` and `probabilities`.
 
-    `images` is (any number, channels, height_px, width_px), uint8, as stored; the answers are (images, classes).
-    What the card says of images, classes and thresholds is in the model's metadata, as JSON.
+    `images` is (any number, channels, height_px, width_px), uint8, as stored; both outputs are (images, classes).
+    The checkpoint's card is in the model's metadata, each field as JSON.
 
     Raises:
         ConfigError: If torch cannot export this backbone.
@@ -30,7 +30,7 @@ def to_onnx(model: ImageClassifier, card: CheckpointCard) -> onnx.ModelProto:
     example = torch.zeros(2, len(card.channels), card.height_px, card.width_px, dtype=torch.uint8)
     try:
         program = torch.onnx.export(
-            Deployed(model, card).eval(),
+            DeployedModel(model, card),
             (example,),
             dynamo=True,
             verbose=False,
@@ -44,27 +44,27 @@ def to_onnx(model: ImageClassifier, card: CheckpointCard) -> onnx.ModelProto:
     if program is None:
         raise HemoError(f"torch gave no ONNX program of {card.model.backbone}")
     proto = program.model_proto
-    told = card.model_dump(mode="json")
-    onnx.helper.set_model_props(proto, {name: json.dumps(value) for name, value in told.items()})
+    fields = card.model_dump(mode="json")
+    onnx.helper.set_model_props(proto, {name: json.dumps(value) for name, value in fields.items()})
     onnx.checker.check_model(proto, full_check=True)
     return proto
 
 
 def onnx_session(content: bytes, threads: int) -> Session:
-    """Return an ONNX model ready to be asked, on the CPU."""
+    """Return the prediction function of an ONNX model, on the CPU."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
 
-    def ask(images: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    def predict(images: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         logits, probabilities = session.run(["logits", "probabilities"], {"images": images})
         return logits, probabilities
 
-    return ask
+    return predict
 
 
 def largest_difference(one: Session, other: Session, images: NDArray[np.uint8]) -> float:
-    """Return how far logits differ at most, asked for all images at once and for the first alone.
+    """Return how far logits differ at most, of all images in one batch and of the first alone.
 
     Returns:
         |difference| / max(1, |logit|): absolute for small logits, relative for large ones.
@@ -73,7 +73,7 @@ def largest_difference(one: Session, other: Session, images: NDArray[np.uint8]) 
         HemoError: If it is more than `LOGIT_TOLERANCE`.
     """
     largest = max(_difference(one(batch)[0], other(batch)[0]) for batch in (images, images[:1]))
-    if not largest <= LOGIT_TOLERANCE:  # also refuses what is no number
+    if not largest <= LOGIT_TOLERANCE:  # refuses NaN too
         raise HemoError(
             f"the exported model's logits differ from torch's by up to {largest:.2g}, more than {LOGIT_TOLERANCE}: "
             "it was not written; the backbone may have layers that ONNX computes otherwise"
@@ -81,5 +81,5 @@ def largest_difference(one: Session, other: Session, images: NDArray[np.uint8]) 
     return largest
 
 
-def _difference(wanted: NDArray[np.float32], found: NDArray[np.float32]) -> float:
-    return float((np.abs(found - wanted) / np.maximum(1, np.abs(wanted))).max())
+def _difference(one: NDArray[np.float32], other: NDArray[np.float32]) -> float:
+    return float((np.abs(other - one) / np.maximum(1, np.abs(one))).max())

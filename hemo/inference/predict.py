@@ -1,7 +1,7 @@
-"""From stored images to probabilities, by a checkpoint: of images, of studies, and how fast."""
+"""A checkpoint's predictions: stored pixels to probabilities of images and studies, and how fast."""
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from hemo.digest import differences, digest_of
 from hemo.errors import ConfigError, SourceError
-from hemo.models.checkpoint import CheckpointCard, load_checkpoint
+from hemo.models.checkpoint import CheckpointCard
 from hemo.models.classifier import ImageClassifier
 from hemo.models.normalisation import normalise, to_unit_range
 from hemo.shards.reader import checked_parquet, images_of
@@ -27,61 +27,71 @@ from hemo.training.reporting import memory_told
 Session = Callable[[NDArray[np.uint8]], tuple[NDArray[np.float32], NDArray[np.float32]]]
 """From images (images, channels, height_px, width_px) to logits and probabilities, each (images, classes)."""
 
-Ask = Callable[[NDArray[np.uint8]], object]
-"""Asks a model about images (images, channels, height_px, width_px), and returns when it has answered."""
-
-ELSEWHERE = ("corpus", "key_fingerprint", "patient_pattern", "neighbours")
-"""What may differ between images that are made alike; neighbours show in the channels."""
+NOT_PIXELS = ("corpus", "key_fingerprint", "patient_pattern", "neighbours")
+"""Settings that may differ between images that are made alike; neighbours show in the channels."""
 
 
-class Predictor:
-    """A checkpoint's model on a device, ready to be asked."""
+class DeployedModel(nn.Module):
+    """A trained model with its normalisation and its probabilities: used by `predict`, `explain` and `export`.
 
-    def __init__(self, checkpoint: str, *, device: str, batch_size: int, flip: bool = False) -> None:
-        """Load the checkpoint at a path or URI.
+    On CUDA images are channels-last and autocast computes in bfloat16; on the CPU everything is float32.
+    """
+
+    def __init__(
+        self,
+        model: ImageClassifier,
+        card: CheckpointCard,
+        *,
+        device: str = "cpu",
+        batch_size: int = 64,
+        flip: bool = False,
+    ) -> None:
+        """Move the model to a device and put it into evaluation mode.
 
         Args:
-            checkpoint: Its folder.
+            model: From normalised images to logits.
+            card: Of its checkpoint.
             device: Of torch.
-            batch_size: Images it is asked for at once.
-            flip: Whether a probability is the mean over an image and its mirror image, left to right.
-
-        Raises:
-            SourceError: If it is no checkpoint.
+            batch_size: Images in a forward pass of `predict` at most.
+            flip: Test-time augmentation: the mean over an image and its mirror image, left to right.
         """
-        model, self.card = load_checkpoint(checkpoint)
+        super().__init__()
         self._device = torch.device(device)
-        self._model = model.to(self._device)
-        self._batch_size = batch_size
-        self._flip = flip
+        layout = torch.channels_last if self._device.type == "cuda" else torch.preserve_format
+        self.model: ImageClassifier = model.to(self._device, memory_format=layout)  # type: ignore[call-overload]
+        self.card, self._batch_size, self._flip = card, batch_size, flip
+        self.eval()
 
-    def probabilities(self, images: Iterable[NDArray[np.uint8]]) -> NDArray[np.float32]:
-        """Return the probability of every class for every image.
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Return logits and probabilities, float32, (images, classes), of images (images, channels, rows, cols)."""
+        logits, probabilities = self._of(images)
+        if self._flip:
+            mirrored = self._of(images.flip(dims=(3,)))
+            logits, probabilities = (logits + mirrored[0]) / 2, (probabilities + mirrored[1]) / 2
+        return logits, probabilities
+
+    def _of(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        logits = self.model(normalise(to_unit_range(images), self.card.normalisation))
+        return logits, to_probabilities(logits, self.card)
+
+    def predict(self, images: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Return logits and probabilities of any number of images: a `Session`.
 
         Args:
-            images: Each of shape (channels, height_px, width_px), uint8, made as the checkpoint's card says.
-
-        Returns:
-            Array (images, classes) in 0..1, classes as in the card.
+            images: (images, channels, height_px, width_px), made as the checkpoint's card says.
 
         Raises:
-            ConfigError: If the memory does not hold a batch.
+            ConfigError: If a batch does not fit into memory.
         """
-        answers = [self._ask(batch) for batch in _batches(images, self._batch_size)]
-        return np.concatenate(answers) if answers else np.empty((0, len(self.card.classes)), np.float32)
-
-    def _ask(self, batch: NDArray[np.uint8]) -> NDArray[np.float32]:
+        none = np.empty((0, len(self.card.classes)), np.float32)
+        batches = [(none, none)]
         with memory_told(self._batch_size, ConfigError), torch.inference_mode(), mixed_precision(self._device):
-            pixels = torch.from_numpy(batch).to(self._device)
-            found = self._of(pixels)
-            if self._flip:
-                found = (found + self._of(pixels.flip(dims=(3,)))) / 2
-            answer: NDArray[np.float32] = found.cpu().numpy()
-        return answer
-
-    def _of(self, pixels: Tensor) -> Tensor:
-        logits = self._model(normalise(to_unit_range(pixels), self.card.normalisation)).float()
-        return to_probabilities(logits, self.card)
+            for start in range(0, len(images), self._batch_size):
+                pixels = torch.tensor(images[start : start + self._batch_size]).to(self._device)
+                logits, probabilities = self(pixels)
+                batches.append((logits.cpu().numpy(), probabilities.cpu().numpy()))
+        logits, probabilities = zip(*batches, strict=True)
+        return np.concatenate(logits), np.concatenate(probabilities)
 
 
 def to_probabilities(logits: Tensor, card: CheckpointCard) -> Tensor:
@@ -89,56 +99,19 @@ def to_probabilities(logits: Tensor, card: CheckpointCard) -> Tensor:
     return logits.softmax(dim=1) if card.task == "multi_class" else logits.sigmoid()
 
 
-def called_classes(probabilities: NDArray[np.float32], card: CheckpointCard) -> NDArray[np.bool_]:
-    """Return which classes each image is said to have, shape (images, classes), at the checkpoint's thresholds."""
-    called: NDArray[np.bool_]
+def predicted_classes(probabilities: NDArray[np.float32], card: CheckpointCard) -> NDArray[np.bool_]:
+    """Return which classes are predicted for each image, shape (images, classes), at the checkpoint's thresholds."""
+    predicted: NDArray[np.bool_]
     if card.task == "multi_class":
-        called = np.arange(len(card.classes)) == probabilities.argmax(axis=1)[:, None]
+        predicted = np.arange(len(card.classes)) == probabilities.argmax(axis=1)[:, None]
     else:
-        called = probabilities > np.asarray(card.thresholds)
-    return called
+        predicted = probabilities > np.asarray(card.thresholds)
+    return predicted
 
 
 def checkpoint_digest(checkpoint: str) -> str:
-    """Return 16 hexadecimal digits that cover all that a checkpoint says: card and weights."""
+    """Return 16 hexadecimal digits that cover all of a checkpoint: card and weights."""
     return digest_of([read_bytes(join(checkpoint, name)).hex() for name in ("checkpoint.json", "weights.safetensors")])
-
-
-def _batches(images: Iterable[NDArray[np.uint8]], size: int) -> Iterator[NDArray[np.uint8]]:
-    batch: list[NDArray[np.uint8]] = []
-    for image in images:
-        batch.append(image)
-        if len(batch) == size:
-            yield np.stack(batch)
-            batch = []
-    if batch:
-        yield np.stack(batch)
-
-
-class Deployed(nn.Module):
-    """A model with what stands before and behind it."""
-
-    def __init__(self, model: ImageClassifier, card: CheckpointCard) -> None:
-        """Join the model and its card."""
-        super().__init__()
-        self._model, self._card = model, card
-
-    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Return logits and probabilities, float32, (images, classes), of images (images, channels, rows, cols)."""
-        logits = self._model(normalise(to_unit_range(images), self._card.normalisation))
-        return logits, to_probabilities(logits, self._card)
-
-
-def torch_session(model: ImageClassifier, card: CheckpointCard, device: str = "cpu") -> Session:
-    """Return a torch model on a device ready to be asked; it is put into evaluation mode."""
-    deployed, place = Deployed(model, card).eval(), torch.device(device)
-
-    def ask(images: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        with torch.inference_mode(), mixed_precision(place):
-            logits, probabilities = deployed(torch.from_numpy(images).to(place))
-        return logits.cpu().numpy(), probabilities.cpu().numpy()
-
-    return ask
 
 
 @dataclass(frozen=True)
@@ -157,49 +130,52 @@ QUICK = Timing(warm_up_calls=1, least_calls=1, most_calls=11, seconds=0.2)
 QUICK_BATCH = 32
 QUICK_BATCH_SECONDS = 0.1
 
+TimedCall = Callable[[NDArray[np.uint8]], object]
+"""Predicts images (images, channels, height_px, width_px), and returns when that is done."""
+
 
 @dataclass(frozen=True)
 class Speed:
-    """How fast a model answers."""
+    """How fast a model predicts."""
 
     latency_ms: float  # of one image, median
     images_per_second: float  # with `batch_size` images at once
     batch_size: int
 
 
-def measure_speed(ask: Ask, images: NDArray[np.uint8], timing: Timing) -> Speed:
+def measure_speed(predict: TimedCall, images: NDArray[np.uint8], timing: Timing) -> Speed:
     """Time a model on one image, and on all images at once."""
-    latency, batch = (median_seconds(ask, asked, timing) for asked in (images[:1], images))
+    latency, batch = (median_seconds(predict, timed, timing) for timed in (images[:1], images))
     return Speed(latency_ms=1000 * latency, images_per_second=len(images) / batch, batch_size=len(images))
 
 
-def quick_speed(ask: Ask, image_shape: tuple[int, int, int], largest_batch: int) -> Speed:
+def quick_speed(predict: TimedCall, image_shape: tuple[int, int, int], largest_batch: int) -> Speed:
     """Time a model on noise, for half a second or so; two calls of one image, if they take longer.
 
     A batch has as many images as would take a tenth of a second one by one, but no more than 32.
 
     Args:
-        ask: Of the model.
+        predict: Of the model.
         image_shape: (channels, height_px, width_px).
         largest_batch: Images that are known to fit into memory at once.
     """
     noise = np.random.default_rng(0).integers(0, 256, (min(QUICK_BATCH, largest_batch), *image_shape), np.uint8)
-    latency = median_seconds(ask, noise[:1], QUICK)
+    latency = median_seconds(predict, noise[:1], QUICK)
     images = max(1, min(len(noise), int(QUICK_BATCH_SECONDS / latency)))
-    batch = median_seconds(ask, noise[:images], QUICK) if images > 1 else latency
+    batch = median_seconds(predict, noise[:images], QUICK) if images > 1 else latency
     return Speed(latency_ms=1000 * latency, images_per_second=images / batch, batch_size=images)
 
 
-def median_seconds(ask: Ask, images: NDArray[np.uint8], timing: Timing) -> float:
-    """Return the median time of asking for these images at once."""
+def median_seconds(predict: TimedCall, images: NDArray[np.uint8], timing: Timing) -> float:
+    """Return the median time of predicting these images at once."""
     for _ in range(timing.warm_up_calls):
-        ask(images)
+        predict(images)
     began, taken = time.perf_counter(), list[float]()
     while len(taken) < timing.least_calls or (
         len(taken) < timing.most_calls and time.perf_counter() - began < timing.seconds
     ):
         start = time.perf_counter()
-        ask(images)
+        predict(images)
         taken.append(time.perf_counter() - start)
     return float(np.median(taken))
 
@@ -211,29 +187,31 @@ def megabytes(module: nn.Module) -> float:
 
 @dataclass(frozen=True)
 class StoredImages:
-    """Where images of one kind lie."""
+    """A folder of Parquet files with images, and the classes they have labels of."""
 
-    folder: str  # of Parquet files
-    classes: tuple[str, ...]  # that have a column `label_NAME`; none in a conversion
+    folder: str
+    classes: tuple[str, ...]  # with a column `label_NAME`; none in a conversion
 
 
 def find_images(folder: str, card: CheckpointCard, split: str) -> StoredImages:
-    """Return where a checkpoint's images lie in a conversion, or in a split of a training set.
+    """Find images that a checkpoint takes: those of a conversion, or of a split of a training set.
 
     Args:
         folder: Output folder of `convert` or `curate`.
-        card: Of the checkpoint: which images it takes.
+        card: Of the checkpoint.
         split: `train`, `val` or `test`, of a training set.
 
     Raises:
         SourceError: If the folder is neither.
-        ConfigError: If its images are made otherwise than the checkpoint's.
+        ConfigError: If its images are made otherwise than those the checkpoint was trained on.
     """
-    place = join(folder, "card.json")
-    content = read_json(place) if exists(place) else {}
+    card_file = join(folder, "card.json")
+    content = read_json(card_file) if exists(card_file) else {}
     if not isinstance(content, dict) or not {"channels", "image"} <= set(content):
         raise SourceError(f"{folder} holds no images; give an output folder of `hemo convert` or `hemo curate`")
-    require_same_images(folder, content, card)
+    differing = image_differences(content, card)
+    if differing:
+        raise ConfigError(f"images: {folder} holds other images than the checkpoint was trained on ({differing})")
     if "splits" in content:
         return StoredImages(join(folder, split), tuple(content["classes"]))
     return StoredImages(join(folder, "shards"), ())
@@ -244,7 +222,7 @@ def first_images(folder: str, card: CheckpointCard, count: int) -> NDArray[np.ui
 
     Args:
         folder: Output folder of `convert` or `curate`.
-        card: Of the checkpoint: which images it takes.
+        card: Of the checkpoint.
         count: How many at most.
 
     Returns:
@@ -252,14 +230,14 @@ def first_images(folder: str, card: CheckpointCard, count: int) -> NDArray[np.ui
 
     Raises:
         SourceError: If the folder is neither, or is empty.
-        ConfigError: If its images are made otherwise than the checkpoint's.
+        ConfigError: If its images are made otherwise than those the checkpoint was trained on.
     """
     stored = find_images(folder, card, "test")
     batches = (images for _, images in stored_batches(stored.folder, card, [], count))
-    found = list(islice((image for images in batches for image in images), count))
-    if not found:
+    first = list(islice((image for images in batches for image in images), count))
+    if not first:
         raise SourceError(f"{stored.folder} has no images; give a folder that has some")
-    return np.stack(found)
+    return np.stack(first)
 
 
 def stored_batches(
@@ -284,27 +262,19 @@ def stored_batches(
                     yield batch.drop_columns([IMAGE]), images_of(batch[IMAGE], shape)
 
 
-def require_same_images(folder: str, stored: dict[str, Any], card: CheckpointCard) -> None:
-    """Refuse images made otherwise than those the checkpoint was trained on.
+def image_differences(stored: Mapping[str, Any], card: CheckpointCard) -> str:
+    """Return in what stored images differ from those that a checkpoint was trained on; empty: in nothing.
 
     Args:
-        folder: Where they lie.
-        stored: Content of its card: `channels`, `height_px`, `width_px` and `image`.
+        stored: Content of their card: `channels`, `height_px`, `width_px` and `image`.
         card: Of the checkpoint.
-
-    Raises:
-        ConfigError: With what differs.
     """
-    outer = ("channels", "height_px", "width_px")
-    there = {**_settings(stored["image"]), **{name: stored.get(name) for name in outer}}
-    here = {**_settings(card.image), **card.model_dump(mode="json", include=set(outer))}
-    differing = differences(there, here)
-    if differing:
-        raise ConfigError(f"images: {folder} holds other images than the checkpoint was trained on ({differing})")
-
-
-def _settings(image: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in image.items() if name not in ELSEWHERE}
+    there, trained_on = (
+        {name: value for name, value in image.items() if name not in NOT_PIXELS}
+        for image in (stored["image"], card.image)
+    )
+    shape = card.model_dump(mode="json", include={"channels", "height_px", "width_px"})
+    return differences(there, trained_on) or differences(stored, shape)
 
 
 def study_probabilities(predictions: pa.Table, classes: Sequence[str]) -> pa.Table:
@@ -329,12 +299,13 @@ def study_probabilities(predictions: pa.Table, classes: Sequence[str]) -> pa.Tab
         absent = 1 - known[f"probability_{name}"].to_numpy().astype(np.float64)
         with np.errstate(divide="ignore"):  # the logarithm of a certain slice is minus infinity, its study's 1 - 0
             known = known.append_column(f"log_absent_{name}", pa.array(np.log(absent)))
-    wanted = [("image_id", "count"), ("patient", "min")]
-    wanted += [(f"probability_{name}", "max") for name in classes] + [(f"log_absent_{name}", "sum") for name in classes]
-    found = known.group_by("study").aggregate(wanted).sort_by("study")
-    columns = {"study": found["study"], "patient": found["patient_min"], "images": found["image_id_count"]}
+    aggregations = [("image_id", "count"), ("patient", "min")]
+    aggregations += [(f"probability_{name}", "max") for name in classes]
+    aggregations += [(f"log_absent_{name}", "sum") for name in classes]
+    studies = known.group_by("study").aggregate(aggregations).sort_by("study")
+    columns = {"study": studies["study"], "patient": studies["patient_min"], "images": studies["image_id_count"]}
     for name in classes:
-        columns[f"max_{name}"] = found[f"probability_{name}_max"]
-        noisy_or = -np.expm1(found[f"log_absent_{name}_sum"].to_numpy())
+        columns[f"max_{name}"] = studies[f"probability_{name}_max"]
+        noisy_or = -np.expm1(studies[f"log_absent_{name}_sum"].to_numpy())
         columns[f"noisy_or_{name}"] = pa.array(noisy_or.astype(np.float32))
     return pa.table(columns)

@@ -3,12 +3,13 @@
 from collections.abc import Iterator, Sequence
 
 from hemo.config.report import ReportConfig
+from hemo.output_lock import output_lock
 from hemo.reporting.comparison import Comparison, compared
 from hemo.reporting.documents import csv_text, latex, markdown, published_csv
 from hemo.reporting.page import figures_of_comparison, page_html
 from hemo.reporting.published.source import published_table
 from hemo.reporting.published.table import Beside, beside
-from hemo.storage import join, require_writable, write_bytes
+from hemo.storage import join, write_bytes
 from hemo.trials.record import read_records
 
 TABLE, GRID, LATEX, PUBLISHED, PAGE = "grid.md", "grid.csv", "grid.tex", "published.csv", "index.html"
@@ -22,18 +23,18 @@ def write_report(config: ReportConfig) -> str:
 
     Raises:
         SourceError: If there are no records, or one cannot be read.
-        OutputError: If `config.out` cannot be written.
+        OutputError: If `config.out` cannot be written, or another run is writing there.
     """
     records = read_records(config.records)
-    require_writable(config.out)
-    comparisons = compared(records, config.records, samples=config.bootstrap_samples, seed=config.seed)
-    published = _published(config.published, comparisons)
-    figures = {comparison.key: figures_of_comparison(comparison, config.seed) for comparison in comparisons}
-    for name, text in _files(config.title, comparisons, published):
-        _write(join(config.out, name), text)
-    for figure in (figure for group in figures.values() for figure in group if figure.svg):
-        _write(join(config.out, "figures", f"{figure.name}.svg"), figure.svg or "")
-    _write(join(config.out, PAGE), page_html(config.title, comparisons, figures, published))
+    with output_lock(config.out, ("figures",)):
+        comparisons = compared(records, config.records, samples=config.bootstrap_samples, seed=config.seed)
+        published = _published(config.published, comparisons)
+        figures = {comparison.key: figures_of_comparison(comparison, config.seed) for comparison in comparisons}
+        for name, text in _files(config.title, comparisons, published):
+            _write(join(config.out, name), text)
+        for figure in (figure for group in figures.values() for figure in group if figure.svg):
+            _write(join(config.out, "figures", f"{figure.name}.svg"), figure.svg or "")
+        _write(join(config.out, PAGE), page_html(config.title, comparisons, figures, published))
     return join(config.out, PAGE)
 
 

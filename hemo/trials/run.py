@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from hemo.config.trial import TrainingConfig, TrialConfig
 from hemo.curation.card import TrainingSetCard, read_card
 from hemo.errors import ConfigError, SourceError, TrialError, UserError
-from hemo.inference.predict import megabytes, quick_speed, torch_session
+from hemo.inference.predict import DeployedModel, megabytes, quick_speed
 from hemo.models.checkpoint import CheckpointCard, write_checkpoint
 from hemo.models.classifier import parameter_count
 from hemo.models.pretrained import check_weights
@@ -319,8 +319,8 @@ def _remove_leftovers(folder: str) -> None:
 
 def _cost_of_use(result: FitResult, card: CheckpointCard, worker: Worker, largest_batch: int) -> dict[str, Any]:
     """Return the fields of a record that tell how large a model is and how fast it answers."""
-    ask = torch_session(result.model, card, worker.device)
-    speed = quick_speed(ask, (len(card.channels), card.height_px, card.width_px), largest_batch)
+    deployed = DeployedModel(result.model, card, device=worker.device, batch_size=largest_batch)
+    speed = quick_speed(deployed.predict, (len(card.channels), card.height_px, card.width_px), largest_batch)
     return {
         "megabytes": megabytes(result.model),
         "latency_ms": speed.latency_ms,

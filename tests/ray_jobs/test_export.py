@@ -10,7 +10,8 @@ import pytest
 
 from hemo.config.trial import TrialConfig
 from hemo.inference.export import LOGIT_TOLERANCE
-from hemo.inference.predict import QUICK, Predictor, first_images
+from hemo.inference.predict import QUICK, DeployedModel, first_images
+from hemo.models.checkpoint import load_checkpoint
 from hemo.training.distributed import Worker
 from hemo.training.reporting import QuietReporter
 from hemo.trials.run import checkpoint_folder, run_trial
@@ -48,11 +49,11 @@ def test_a_trained_model_goes_on_without_torch(
     assert (told["parameters"], told["checked_on"], told["checked_images"]) == (record.parameters, folder, 8)
     assert 0 <= told["largest_logit_difference"] <= LOGIT_TOLERANCE == told["tolerance"]
     assert told["checkpoint"]["thresholds"] == list(record.thresholds)
-    predictor = Predictor(checkpoint, device="cpu", batch_size=8)
-    images = first_images(folder, predictor.card, 5)
+    deployed = DeployedModel(*load_checkpoint(checkpoint))
+    images = first_images(folder, deployed.card, 5)
     session = onnxruntime.InferenceSession(out / "model.onnx")
     (found,) = session.run(["probabilities"], {"images": images})
-    np.testing.assert_allclose(found, predictor.probabilities(images), atol=1e-4)
+    np.testing.assert_allclose(found, deployed.predict(images)[1], atol=1e-4)
     shown = capsys.readouterr().out.splitlines()
     assert shown[0].startswith(f"{record.parameters:,} parameters, ")
     assert shown[-1] == str(out / "model.onnx")

@@ -7,7 +7,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from hemo.cluster.convert.tasks import UnitFailure, convert_units
-from hemo.cluster.output_lock import claimed
 from hemo.cluster.ray_data import stopped
 from hemo.cluster.session import progress_bar, say
 from hemo.config.convert import ConvertConfig
@@ -18,12 +17,13 @@ from hemo.digest import differences
 from hemo.errors import ConfigError, HemoError, OutputError, RejectLimitError, SourceError
 from hemo.imaging.image import MENDED_UNSEEN
 from hemo.imaging.settings import ImageSettings, image_settings
+from hemo.output_lock import output_lock
 from hemo.pseudonym import Pseudonymiser, pseudonymiser
 from hemo.shards.card import read_card, write_derived
 from hemo.shards.convert_unit import UnitTask
 from hemo.shards.manifest import Unit, read_manifest, shard_path, unit_digest, update_manifest, write_manifest
 from hemo.shards.schema import ShardFooter, read_footer
-from hemo.storage import exists, join, list_files, read_bytes, remove, require_writable
+from hemo.storage import exists, join, list_files, read_bytes, remove
 
 MOST_FAILURES = 20
 """Units that fail before the run stops at once: the storage is not what it should be."""
@@ -55,9 +55,8 @@ def convert_corpus(config: ConvertConfig) -> str:
     pseudonyms = read_pseudonyms(config.pseudonym_key)
     settings = image_settings(config, media_of(config.source, config.corpus), pseudonyms)
     listing = list_corpus(config.source, config.corpus)
-    require_writable(config.out)
     try:
-        with claimed(config.out):
+        with output_lock(config.out, ("shards",)):
             _convert(config, listing, pseudonyms, settings)
     except OSError as error:
         raise HemoError(stopped("convert", f"{config.out}: {error.strerror or error}")) from error

@@ -24,11 +24,12 @@ from hemo.corpus.source_file import SourceFile
 from hemo.corpus.sources import list_corpus, media_of
 from hemo.errors import ConfigError, HemoError, SourceError
 from hemo.imaging.settings import image_settings
+from hemo.output_lock import output_lock
 from hemo.shards.card import write_derived
 from hemo.shards.convert_unit import UnitTask, read_unit
 from hemo.shards.manifest import Manifest, Unit, update_manifest
 from hemo.shards.schema import ShardFooter
-from hemo.storage import filesystem, join, remove, require_writable, size_text, write_bytes, write_json
+from hemo.storage import filesystem, join, remove, size_text, write_bytes, write_json
 
 SCRATCH = ".plan"
 """Folder below `out` for what the calibration writes."""
@@ -98,9 +99,11 @@ def plan_conversion(config: PlanConfig) -> str:
     files = list_corpus(config.source, config.corpus).files
     units = update_manifest(Manifest((), ()), files, unit_files=config.unit_files, pseudonyms=pseudonyms).units
     list_s = time.perf_counter() - started
-    require_writable(config.out)
     scratch = join(config.out, SCRATCH)
-    calibration, rejects = calibrate(task, files, files_per_cpu=config.files_per_cpu, scratch=scratch, list_s=list_s)
+    with output_lock(config.out):
+        calibration, rejects = calibrate(
+            task, files, files_per_cpu=config.files_per_cpu, scratch=scratch, list_s=list_s
+        )
     workload = Workload(len(files), sum(file.size_bytes for file in files), len(units))
     plan = Plan(workload, calibration, rejects, clusters_of(config, calibration))
     for line in summary(plan):

@@ -71,7 +71,7 @@ def test_shards_and_raw_files_give_the_same_probabilities(conversion, tmp_path):
     for name in RSNA_CLASSES:
         column = f"probability_{name}"
         assert first[column].to_pylist() == pytest.approx(second[column].to_pylist(), rel=1e-5)
-    assert first["called_any"].to_pylist() == [value > 0.5 for value in first["probability_any"].to_pylist()]
+    assert first["predicted_any"].to_pylist() == [value > 0.5 for value in first["probability_any"].to_pylist()]
     assert len({round(value, 6) for value in first["probability_any"].to_pylist()}) == 5
     (study,) = pq.read_table(tmp_path / "raw" / "studies.parquet").to_pylist()
     slices = first["probability_any"].to_numpy()

@@ -13,7 +13,7 @@ from torch import nn
 
 from hemo.config.trial import ModelConfig
 from hemo.errors import ConfigError, SourceError
-from hemo.inference.explain import Case, case_png, hardest_ids, heat_maps, log_loss, pick_cases, relative, shown
+from hemo.inference.explain import Case, case_png, displayed, hardest_ids, heat_maps, log_loss, pick_cases, relative
 from hemo.inference.predict import StoredImages
 from hemo.models.backbones import Shrink
 from hemo.models.checkpoint import CheckpointCard
@@ -108,10 +108,10 @@ def test_of_a_network_that_shrinks_the_map_is_as_large_as_the_stored_image() -> 
 
 def test_three_channels_are_colours_and_of_nine_the_middle_ones() -> None:
     nine = np.arange(9, dtype=np.uint8)[:, None, None] * np.ones((1, 2, 4), np.uint8)
-    assert shown(nine).shape == (2, 4, 3)
-    assert shown(nine)[0, 0].tolist() == [3, 4, 5]
-    assert shown(nine[:3])[1, 3].tolist() == [0, 1, 2]
-    assert (shown(nine[:1])[0, 0], shown(nine[:5])[0, 0]) == (0, 2)
+    assert displayed(nine).shape == (2, 4, 3)
+    assert displayed(nine)[0, 0].tolist() == [3, 4, 5]
+    assert displayed(nine[:3])[1, 3].tolist() == [0, 1, 2]
+    assert (displayed(nine[:1])[0, 0], displayed(nine[:5])[0, 0]) == (0, 2)
 
 
 def test_heat_is_relative_to_the_hottest_place() -> None:
@@ -133,13 +133,14 @@ def test_the_heat_is_drawn_on_the_right_only_and_where_it_is(title: str) -> None
     assert colour.sum() > 0.05 * colour.size
 
 
-class BrightnessPredictor:
+class BrightnessModel:
     """Its probability is twice the image's mean, as a share of 255."""
 
     card = CARD.model_copy(update={"thresholds": (0.3,)})
 
-    def probabilities(self, images: np.ndarray) -> np.ndarray:
-        return (2 * images.mean(axis=(1, 2, 3))[:, None] / 255).astype(np.float32)
+    def predict(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        probabilities = (2 * images.mean(axis=(1, 2, 3))[:, None] / 255).astype(np.float32)
+        return np.full_like(probabilities, math.nan), probabilities
 
 
 def _stored(folder: str) -> StoredImages:
@@ -147,8 +148,8 @@ def _stored(folder: str) -> StoredImages:
 
 
 def test_loss_of_the_truth_by_hand() -> None:
-    found = log_loss(np.array([0.25, 0.25, 0.0]), np.array([1, 0, 1]))
-    np.testing.assert_allclose(found, [math.log(4), math.log(4 / 3), -math.log(1e-7)])
+    losses = log_loss(np.array([0.25, 0.25, 0.0]), np.array([1, 0, 1]))
+    np.testing.assert_allclose(losses, [math.log(4), math.log(4 / 3), -math.log(1e-7)])
     assert Case("a", np.empty(0), 1, 0.25, False).loss == pytest.approx(math.log(4))
     assert Case("a", np.empty(0), None, 0.25, False).loss is None
 
@@ -157,37 +158,37 @@ def test_loss_of_the_truth_by_hand() -> None:
 def test_the_highest_losses_come_first_and_what_nobody_labelled_not_at_all(
     make_training_set: Callable[..., str], batch_size: int
 ) -> None:
-    """Bright images are positive; then image 5 is called negative, and image 2 has no label."""
+    """Bright images are positive; then image 5 is labelled negative, and image 2 has no label."""
     folder = make_training_set(label=lambda number, _: None if number == 2 else number % 2)
-    predictor = BrightnessPredictor()
-    every = pick_cases(_stored(folder), predictor, 0, [f"test-{row:03d}" for row in range(16)])
+    model = BrightnessModel()
+    every = pick_cases(_stored(folder), model, 0, [f"test-{row:03d}" for row in range(16)])
     losses = {case.image_id: case.loss for case in every if case.loss is not None}
     assert (len(losses), every[2].label) == (15, None)
     wanted = sorted(losses, key=lambda name: -losses[name])
-    assert hardest_ids(_stored(folder), predictor, 0, 4, batch_size) == wanted[:4]
-    assert hardest_ids(_stored(folder), predictor, 0, 99, batch_size) == wanted
+    assert hardest_ids(_stored(folder), model, 0, 4, batch_size) == wanted[:4]
+    assert hardest_ids(_stored(folder), model, 0, 99, batch_size) == wanted
 
 
 def test_cases_come_in_the_order_asked_for(make_training_set: Callable[..., str]) -> None:
-    stored, predictor = _stored(make_training_set()), BrightnessPredictor()
-    late, early = pick_cases(stored, predictor, 0, ["test-011", "test-002"])
+    stored, model = _stored(make_training_set()), BrightnessModel()
+    late, early = pick_cases(stored, model, 0, ["test-011", "test-002"])
     assert (late.image_id, late.label, early.image_id, early.label) == ("test-011", 1, "test-002", 0)
     assert late.probability == pytest.approx(2 * late.image.mean() / 255, rel=1e-5)
     assert late.probability > 0.3 > early.probability
-    assert (late.called, early.called) == (True, False)
+    assert (late.predicted, early.predicted) == (True, False)
 
 
 def test_what_is_not_there_is_refused(make_training_set: Callable[..., str]) -> None:
-    folder, predictor = make_training_set(), BrightnessPredictor()
+    folder, model = make_training_set(), BrightnessModel()
     with pytest.raises(ConfigError, match=r"image_ids: 'x' is not in .*test \(1 of 2\)"):
-        pick_cases(_stored(folder), predictor, 0, ["test-001", "x"])
+        pick_cases(_stored(folder), model, 0, ["test-001", "x"])
     unlabelled = StoredImages(f"{folder}/test", ())
-    assert pick_cases(unlabelled, predictor, 0, ["test-001"])[0].label is None
+    assert pick_cases(unlabelled, model, 0, ["test-001"])[0].label is None
     with pytest.raises(ConfigError, match="has no labels of any; give a training set, or image_ids"):
-        hardest_ids(unlabelled, predictor, 0, 1, 8)
+        hardest_ids(unlabelled, model, 0, 1, 8)
 
 
 def test_a_split_nobody_labelled_is_refused(make_training_set: Callable[..., str]) -> None:
     folder = make_training_set(label=lambda number, _: None)
     with pytest.raises(SourceError, match="no image has a label of any"):
-        hardest_ids(_stored(folder), BrightnessPredictor(), 0, 1, 8)
+        hardest_ids(_stored(folder), BrightnessModel(), 0, 1, 8)

@@ -15,7 +15,7 @@ from torch import nn
 from hemo.config.trial import ModelConfig
 from hemo.errors import ConfigError, HemoError
 from hemo.inference.export import LOGIT_TOLERANCE, largest_difference, onnx_session, to_onnx
-from hemo.inference.predict import torch_session
+from hemo.inference.predict import DeployedModel
 from hemo.models.checkpoint import CheckpointCard
 from hemo.models.classifier import ImageClassifier, build_model
 
@@ -53,12 +53,12 @@ def exported(model: ImageClassifier) -> bytes:
 
 def test_stored_pixels_become_logits_and_probabilities(exported: bytes) -> None:
     """Pixels of 51 are 0.2: 16 x ((0.2 - 0.5) / 0.25 + (0.2 - 0.25) / 0.5) = -20.8; in general 96 x - 40."""
-    ask = onnx_session(exported, threads=1)
+    predict = onnx_session(exported, threads=1)
     for count in (1, 3):
-        logits, probabilities = ask(np.full((count, 2, 4, 4), 51, np.uint8))
+        logits, probabilities = predict(np.full((count, 2, 4, 4), 51, np.uint8))
         np.testing.assert_allclose(logits, np.full((count, 1), -20.8), rtol=1e-5)
         np.testing.assert_allclose(probabilities, np.zeros((count, 1)), atol=1e-6)
-    logits, probabilities = ask(np.full((1, 2, 4, 4), 106, np.uint8))
+    logits, probabilities = predict(np.full((1, 2, 4, 4), 106, np.uint8))
     assert logits[0, 0] == pytest.approx(96 * 106 / 255 - 40, abs=1e-4)
     assert probabilities[0, 0] == pytest.approx(1 / (1 + math.exp(40 - 96 * 106 / 255)), abs=1e-5)
 
@@ -70,8 +70,8 @@ def test_the_model_carries_what_the_card_says(model: ImageClassifier) -> None:
 
 def test_a_difference_is_measured_and_one_too_large_refused(model: ImageClassifier, exported: bytes) -> None:
     images = np.random.default_rng(0).integers(0, 256, (5, 2, 4, 4), np.uint8)
-    original, ask = torch_session(model, CARD), onnx_session(exported, threads=1)
-    assert largest_difference(original, ask, images) < LOGIT_TOLERANCE
+    original, predict = DeployedModel(model, CARD).predict, onnx_session(exported, threads=1)
+    assert largest_difference(original, predict, images) < LOGIT_TOLERANCE
 
     def shifted(batch: np.ndarray, by: float) -> tuple[np.ndarray, np.ndarray]:
         logits, probabilities = original(batch)
@@ -130,6 +130,6 @@ def test_a_network_that_shrinks_takes_stored_images_and_answers_as_torch_does() 
     config = ModelConfig(backbone="CNN(4)", side_px=48)
     card = CARD.model_copy(update={"model": config, "height_px": 64, "width_px": 64})
     model = build_model(config, channels=2, sides_px=(64, 64), classes=1)
-    ask = onnx_session(to_onnx(model, card).SerializeToString(), threads=1)
+    predict = onnx_session(to_onnx(model, card).SerializeToString(), threads=1)
     images = np.random.default_rng(0).integers(0, 256, (3, 2, 64, 64), np.uint8)
-    assert largest_difference(torch_session(model, card), ask, images) < 1e-5
+    assert largest_difference(DeployedModel(model, card).predict, predict, images) < 1e-5

@@ -1,8 +1,9 @@
-""""""
+"""From stored images to probabilities, by a checkpoint."""
 
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -12,14 +13,14 @@ import torch
 from hemo.config.trial import ModelConfig
 from hemo.errors import ConfigError, SourceError
 from hemo.inference.predict import (
-    Predictor,
-    called_classes,
+    DeployedModel,
     first_images,
+    predicted_classes,
     stored_batches,
     study_probabilities,
     to_probabilities,
 )
-from hemo.models.checkpoint import CheckpointCard, write_checkpoint
+from hemo.models.checkpoint import CheckpointCard, load_checkpoint, write_checkpoint
 from hemo.models.classifier import build_model
 from hemo.training.data.dataset import read_training_set
 from hemo.training.metrics import choose_thresholds, confusion
@@ -62,48 +63,68 @@ def checkpoint(tmp_path):
     return str(tmp_path), model
 
 
+def deployed(location: str, **options: Any) -> DeployedModel:
+    return DeployedModel(*load_checkpoint(location), **options)
+
+
 def test_probabilities_do_not_depend_on_the_batch_size(checkpoint):
     location, model = checkpoint
-    images = list(np.random.default_rng(0).integers(0, 256, (5, 3, 16, 16), np.uint8))
-    small, large = (Predictor(location, device="cpu", batch_size=size).probabilities(iter(images)) for size in (2, 64))
+    images = np.random.default_rng(0).integers(0, 256, (5, 3, 16, 16), np.uint8)
+    (_, small), (logits, large) = (deployed(location, batch_size=size).predict(images) for size in (2, 64))
     np.testing.assert_allclose(small, large, rtol=1e-5)
-    pixels = torch.from_numpy(np.stack(images)).float()
     with torch.inference_mode():
-        wanted = torch.sigmoid(model((pixels / 255 - 0.5) / 0.25))
-    np.testing.assert_allclose(large, wanted.numpy(), rtol=1e-5)
+        expected = model((torch.from_numpy(images).float() / 255 - 0.5) / 0.25)
+    np.testing.assert_allclose(logits, expected.numpy(), rtol=1e-5)
+    np.testing.assert_allclose(large, expected.sigmoid().numpy(), rtol=1e-5)
 
 
 def test_a_flip_gives_the_mean_over_an_image_and_its_mirror_image(checkpoint):
     location, _ = checkpoint
-    images = list(np.random.default_rng(0).integers(0, 256, (3, 3, 16, 16), np.uint8))
-    plain = Predictor(location, device="cpu", batch_size=2)
-    mirrored = plain.probabilities([np.ascontiguousarray(image[:, :, ::-1]) for image in images])
-    both = Predictor(location, device="cpu", batch_size=2, flip=True).probabilities(images)
-    np.testing.assert_allclose(both, (plain.probabilities(images) + mirrored) / 2, rtol=1e-5)
-    assert np.abs(both - plain.probabilities(images)).max() > 1e-5
+    images = np.random.default_rng(0).integers(0, 256, (3, 3, 16, 16), np.uint8)
+    plain = deployed(location, batch_size=2)
+    one, mirrored = plain.predict(images), plain.predict(np.ascontiguousarray(images[..., ::-1]))
+    both = deployed(location, batch_size=2, flip=True).predict(images)
+    for mean, direct, flipped in zip(both, one, mirrored, strict=True):
+        np.testing.assert_allclose(mean, (direct + flipped) / 2, rtol=1e-5)
+        assert np.abs(mean - direct).max() > 1e-5
 
 
-def test_a_class_is_called_above_its_own_threshold():
-    told = card().model_copy(update={"thresholds": (0.2, 0.8)})
-    found = called_classes(np.array([[0.3, 0.3], [0.1, 0.9]], np.float32), told)
-    assert found.tolist() == [[True, False], [False, True]]
+def test_images_of_a_file_may_be_read_only(checkpoint):
+    images = np.random.default_rng(0).integers(0, 256, (2, 3, 16, 16), np.uint8)
+    expected = deployed(checkpoint[0]).predict(images)
+    images.flags.writeable = False
+    np.testing.assert_array_equal(deployed(checkpoint[0]).predict(images), expected)
+
+
+def test_a_class_is_predicted_above_its_own_threshold():
+    two_thresholds = card().model_copy(update={"thresholds": (0.2, 0.8)})
+    predicted = predicted_classes(np.array([[0.3, 0.3], [0.1, 0.9]], np.float32), two_thresholds)
+    assert predicted.tolist() == [[True, False], [False, True]]
     exclusive = card("multi_class").model_copy(update={"thresholds": ()})
-    assert called_classes(np.array([[0.6, 0.4]], np.float32), exclusive).tolist() == [[True, False]]
+    assert predicted_classes(np.array([[0.6, 0.4]], np.float32), exclusive).tolist() == [[True, False]]
 
 
-def test_an_overconfident_model_calls_what_its_record_counts():
+def test_an_overconfident_model_predicts_what_its_record_counts():
     """All four sigmoids are 1 as float32: a threshold between them, in float64, would be above or below all."""
     logits, labels = torch.tensor([[18.0], [19.0], [20.0], [21.0]]), np.array([[0], [0], [1], [1]], np.uint8)
     thresholds = choose_thresholds("binary", logits, labels)
-    told = card("binary").model_copy(update={"classes": ("any",), "thresholds": thresholds})
-    called = called_classes(to_probabilities(logits, told).numpy(), told)
-    assert called.all()
+    binary = card("binary").model_copy(update={"classes": ("any",), "thresholds": thresholds})
+    predicted = predicted_classes(to_probabilities(logits, binary).numpy(), binary)
+    assert predicted.all()
     assert thresholds == (0.5,)
     assert confusion("binary", logits, torch.from_numpy(labels), thresholds) == (((0, 2), (0, 2)),)
 
 
 def test_no_images_give_no_probabilities(checkpoint):
-    assert Predictor(checkpoint[0], device="cpu", batch_size=2).probabilities([]).shape == (0, 2)
+    none = np.empty((0, 3, 16, 16), np.uint8)
+    assert [part.shape for part in deployed(checkpoint[0]).predict(none)] == [(0, 2), (0, 2)]
+
+
+def test_out_of_memory_is_an_error_with_the_batch_size(checkpoint, monkeypatch):
+    model = deployed(checkpoint[0], batch_size=8)
+    monkeypatch.setattr(model, "forward", lambda _: torch.empty(1 << 60))
+    with pytest.raises(ConfigError, match="out of memory with batch_size 8; try batch_size 4, "):
+        model.predict(np.zeros((1, 3, 16, 16), np.uint8))
 
 
 def test_exclusive_classes_share_one_probability():

@@ -14,8 +14,8 @@ import torch
 from hemo.config.trial import AugmentConfig, ModelConfig, TrainingConfig, TrialConfig
 from hemo.errors import TrialError
 from hemo.inference.explain import heat_maps
-from hemo.inference.predict import Predictor
-from hemo.models.checkpoint import CheckpointCard, write_checkpoint
+from hemo.inference.predict import DeployedModel
+from hemo.models.checkpoint import CheckpointCard, load_checkpoint, write_checkpoint
 from hemo.models.classifier import build_model
 from hemo.models.normalisation import Normalisation, normalise, to_unit_range
 from hemo.training.data.augment import augment, draw_parameters
@@ -265,7 +265,7 @@ NOISE = np.random.default_rng(0).integers(0, 256, (10, 3, 32, 32), np.uint8)
 def test_probabilities_are_those_of_the_cpu(tmp_path: Path, *, flip: bool) -> None:
     _checkpoint(tmp_path)
     on_cpu, on_cuda = (
-        Predictor(str(tmp_path), device=device, batch_size=4, flip=flip).probabilities(NOISE)
+        DeployedModel(*load_checkpoint(str(tmp_path)), device=device, batch_size=4, flip=flip).predict(NOISE)[1]
         for device in ("cpu", "cuda")
     )
     np.testing.assert_allclose(on_cuda, on_cpu, atol=0.005)

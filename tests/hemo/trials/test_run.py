@@ -13,7 +13,7 @@ from hemo.config.report import METRICS
 from hemo.config.trial import TrainingConfig, TrialConfig
 from hemo.curation.card import read_card
 from hemo.errors import ConfigError, SourceError, TrialError
-from hemo.inference.predict import Predictor
+from hemo.inference.predict import DeployedModel
 from hemo.models.backbones import build_backbone
 from hemo.models.checkpoint import load_checkpoint
 from hemo.models.normalisation import normalise, to_unit_range
@@ -250,8 +250,8 @@ def test_a_trial_that_shrinks_its_images_is_told_and_asked_as_any_other(
     record = _run(shrunk, folder, tmp_path / "one")
     assert (record.status, image_of(record)) == ("complete", "1 x 16 x 16 (shrunk from 1 x 24 x 24)")
     assert record.digest != record_digest(tiny_trial, "feedfacefeedface")
-    predictor = Predictor(checkpoint_folder(str(tmp_path / "one"), record.digest), device="cpu", batch_size=5)
-    found = predictor.probabilities(read_training_set(folder).test.images.pixels)
+    deployed = DeployedModel(*load_checkpoint(checkpoint_folder(str(tmp_path / "one"), record.digest)), batch_size=5)
+    _, found = deployed.predict(read_training_set(folder).test.images.pixels)
     told = read_predictions(str(tmp_path / "one"), record.digest).to_pydict()
     wanted = [logits for split, logits in zip(told["split"], told["logits"], strict=True) if split == "test"]
     torch.testing.assert_close(torch.from_numpy(found), torch.tensor(wanted).sigmoid())

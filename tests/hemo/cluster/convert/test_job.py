@@ -8,10 +8,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from hemo.cluster.convert.job import convert_corpus
-from hemo.cluster.output_lock import claimed
 from hemo.config.convert import ConvertConfig
 from hemo.corpus.sources import list_corpus
 from hemo.errors import ConfigError, HemoError, OutputError, RejectLimitError, SourceError
+from hemo.output_lock import LOCK_FILE, output_lock
 from hemo.shards.card import read_card
 from tests.dicom_files import head_file, write_slices
 from tests.zips import zip_folder
@@ -200,10 +200,10 @@ def test_a_limit_passed_in_the_end_only_leaves_index_and_rejects(config, corpus)
 
 def test_a_second_run_in_the_same_folder_is_refused_while_the_first_goes_on(config):
     out = Path(config().out)
-    out.mkdir()
-    with claimed(str(out)), pytest.raises(OutputError, match=r"another run is writing in .*/out; wait"):
-        convert_corpus(config())
-    assert not list(out.iterdir())
+    with output_lock(str(out)):
+        with pytest.raises(OutputError, match=r"another run is writing in .*/out \(process \d+ on .*\); wait"):
+            convert_corpus(config())
+        assert [path.name for path in out.iterdir()] == [LOCK_FILE]
     assert read_card(convert_corpus(config())).rows == 10
 
 
