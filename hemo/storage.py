@@ -94,7 +94,7 @@ def _storage_errors() -> Iterator[None]:
         raise
     except Exception as error:
         reason = " ".join(str(error).split())
-        raise StorageError(f"the storage cannot be reached ({type(error).__name__}: {reason})") from error
+        raise StorageError(f"the storage cannot be accessed ({type(error).__name__}: {reason})") from error
 
 
 def exists(location: str) -> bool:

@@ -203,7 +203,7 @@ def test_what_only_one_storage_raises_is_told_in_one_line(use, monkeypatch: pyte
 
     for name in ("exists", "cat_file", "pipe_file", "find"):
         monkeypatch.setattr(fsspec.get_filesystem_class("memory"), name, fail)
-    with pytest.raises(StorageError, match=r"does not answer \(NoCredentialsError: Unable to locate credentials\)"):
+    with pytest.raises(StorageError, match=r"cannot be accessed \(NoCredentialsError: Unable to locate credentials\)"):
         use()
 
 
