@@ -44,7 +44,7 @@ def environment() -> None:
     """Set what the processes that tests start inherit."""
     os.environ["WANDB_MODE"] = "offline"  # whatever key a developer has
     os.environ["OMP_NUM_THREADS"] = "1"  # on several threads small models wait longer than they compute
-    os.environ["RAY_worker_niceness"] = "0"  # by default 15: they would hardly run beside tests that compute
+    os.environ["RAY_worker_niceness"] = "0"  # noqa: SIM112 (by default 15: hardly any time beside tests that compute)
     if "torch" in sys.modules:
         sys.modules["torch"].set_num_threads(1)
 
