@@ -86,7 +86,7 @@ def short_folder() -> Iterator[Path]:
 
 @pytest.fixture(scope="session")
 def processes_in() -> Callable[[Path], list[int]]:
-    """Tell which other processes hold files open below a directory: titles and environments of Ray's own do not say."""
+    """Return the other processes with open files below a directory: Ray's do not show it in title or environment."""
 
     def holds_a_file_below(process: Path, folder: Path) -> bool:
         try:

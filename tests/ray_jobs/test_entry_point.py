@@ -197,7 +197,7 @@ def test_help_says_what_is_read_and_written_and_ends_with_a_command(
 
 
 @pytest.mark.parametrize("job", JOBS)
-def test_every_flag_stands_below_a_heading(job: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_every_flag_is_below_a_heading(job: str, capsys: pytest.CaptureFixture[str]) -> None:
     shown = help_of(job, capsys)
     options = shown[shown.index("\noptions:") :].split("\n\n")[0]
     assert re.findall(r"^  (--?\w+)", options, re.MULTILINE) == ["-h", "--config"]

@@ -41,7 +41,7 @@ def accuracy(record: dict) -> float:
 
 
 @pytest.mark.parametrize("study", STUDIES)
-def test_a_study_has_nothing_to_complain_of_but_the_weights(study, tmp_path):
+def test_a_study_is_refused_for_missing_weights_only(study, tmp_path):
     """Sides, backbones and grid fit together; nothing is converted or trained."""
     (tmp_path / "corpus").mkdir()
     words = [*command(study, tmp_path), "--tune.trial.model.weights", "none"]
