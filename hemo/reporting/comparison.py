@@ -1,4 +1,4 @@
-"""Comparisons: trials that may stand in one table, grouped from the records, with their paired tests and subgroups."""
+"""Comparisons: trials that may share a table, grouped from the records, with their paired tests and subgroups."""
 
 from collections import defaultdict
 from collections.abc import Sequence
@@ -135,7 +135,7 @@ def _plotted(comparison: Comparison, folder: str) -> list[PlottedTrial]:
 
 
 def _group_key(record: TrialRecord) -> tuple[str, ...]:
-    """Return what two records must share to stand in one table."""
+    """Return what two records must have in common to share a table."""
     target = record.config.target if record.config.task == "binary" else ""
     return record.training_set, record.split, record.config.task, target, record.config.training.loss
 

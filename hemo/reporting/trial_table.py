@@ -27,7 +27,7 @@ HEADS = {
 }
 """Dotted setting -> head of its column; others have the last part of their name."""
 IN_TITLE = ("task", "target")
-"""Settings that stand in a comparison's title."""
+"""Settings that are in a comparison's title."""
 DEFAULTS = dict(flattened(TrialConfig().deciding()))
 NEUTRAL = (
     "model.head",

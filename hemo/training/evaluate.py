@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torchmetrics.functional import classification as tm
 
+from hemo.config.report import CALIBRATION_BINS
 from hemo.models.classifier import mixed_precision
 from hemo.models.normalisation import Normalisation, normalise, to_unit_range
 from hemo.training.data.dataset import Examples
@@ -23,9 +24,6 @@ Thresholds = float | tuple[float, ...]
 """Probability above which a class is predicted: one for all classes, or one a class; `multi_class` uses none."""
 
 DEFAULT_THRESHOLD = 0.5
-
-CALIBRATION_BINS = 15
-"""Of equal width, as in Guo et al. 2017, arXiv:1706.04599."""
 
 
 def predict_logits(

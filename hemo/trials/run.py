@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from hemo.config.trial import TrainingConfig, TrialConfig
 from hemo.curation.card import TrainingSetCard, read_card
-from hemo.errors import ConfigError, SourceError, TrialError, UserError
+from hemo.errors import ConfigError, SourceError, TrialError, UserError, first_names
 from hemo.inference.predict import DeployedModel, megabytes, quick_speed
 from hemo.models.checkpoint import CheckpointCard, load_checkpoint, write_checkpoint
 from hemo.models.classifier import parameter_count
@@ -28,9 +28,6 @@ from hemo.trials.key import TrialKey
 from hemo.trials.progress import TrialProgress, clear_progress, read_progress, write_progress
 from hemo.trials.provenance import commit, now, versions
 from hemo.trials.record import PREDICTION_SCHEMA, TrialRecord, read_predictions, write_record
-
-CLASSES_NAMED = 5
-"""Classes named in a sentence at most."""
 
 
 def check_trials(trials: Mapping[str, TrialConfig], card: TrainingSetCard) -> None:
@@ -241,13 +238,11 @@ def single_class_notes(splits: Splits, task: str) -> list[str]:
     for name, examples in splits.by_name.items():
         fractions = examples.labels.mean(axis=0)
         alike = [label for label, fraction in zip(splits.classes, fractions, strict=True) if fraction in (0, 1)]
-        named = ", ".join(alike[:CLASSES_NAMED])
-        more = f" and {len(alike) - CLASSES_NAMED} more" if len(alike) > CLASSES_NAMED else ""
         threshold = ", the threshold stays 0.5" if name == "val" and task != "multi_class" else ""
         if alike:
             sentences.append(
-                f"all images of {name} are alike in {named}{more}: AUROC and average precision leave that out"
-                + threshold
+                f"all images of {name} are alike in {first_names(alike)}: "
+                f"AUROC and average precision leave that out{threshold}"
             )
     return sentences
 

@@ -30,5 +30,5 @@ def test_the_key_does_not_show():
 
 
 def test_a_short_key_is_refused():
-    with pytest.raises(ConfigError, match="it holds 5 bytes, at least 16 are wanted"):
+    with pytest.raises(ConfigError, match="it holds 5 bytes, at least 16 are needed"):
         pseudonymiser(b"short\n")

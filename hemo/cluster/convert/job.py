@@ -15,7 +15,7 @@ from hemo.corpus.source_file import Listing
 from hemo.corpus.sources import list_corpus, media_of
 from hemo.digest import differences
 from hemo.errors import ConfigError, HemoError, OutputError, RejectLimitError, SourceError
-from hemo.imaging.image import MENDED_UNSEEN
+from hemo.imaging.image import CURABLE_REASONS
 from hemo.imaging.settings import ImageSettings, image_settings
 from hemo.output_lock import output_lock
 from hemo.pseudonym import Pseudonymiser, pseudonymiser
@@ -165,7 +165,7 @@ def _plan(
         if unit.number not in update.stale
         and unit.number in done
         and done[unit.number].digest == unit_digest(unit, plain, pseudonyms)
-        and MENDED_UNSEEN.isdisjoint(reject.reason for reject in done[unit.number].rejects)
+        and CURABLE_REASONS.isdisjoint(reject.reason for reject in done[unit.number].rejects)
     }
     if len(valid) < len(update.units) or update.manifest != manifest:
         _drop_all_but(config.out, valid)

@@ -71,9 +71,9 @@ class Written:
 
 
 @pytest.fixture(scope="module")
-def written(tmp_path_factory: pytest.TempPathFactory) -> Written:
+def written(make_ray_folder: Callable[[], Path], tmp_path_factory: pytest.TempPathFactory) -> Written:
     """Run the whole line once, with a key, as a command of its own."""
-    folder = tmp_path_factory.mktemp("line")
+    folder = make_ray_folder()
     source, labels = planted_corpus(tmp_path_factory.mktemp("corpus") / PLACE, PATIENTS)
     (folder / "line.yaml").write_text(LINE)
     words = ["--config", str(folder / "line.yaml"), "--out", str(folder / "out"), "--convert.source", str(source)]
@@ -185,5 +185,5 @@ def test_a_variable_that_is_not_there_or_too_short_is_refused(monkeypatch: pytes
     with pytest.raises(ConfigError, match=r"env:HEMO_TEST_KEY: no such variable .*; export it, or give a file"):
         read_pseudonyms("env:HEMO_TEST_KEY")
     monkeypatch.setenv("HEMO_TEST_KEY", "short")
-    with pytest.raises(ConfigError, match="it holds 5 bytes, at least 16 are wanted"):
+    with pytest.raises(ConfigError, match="it holds 5 bytes, at least 16 are needed"):
         read_pseudonyms("env:HEMO_TEST_KEY")
