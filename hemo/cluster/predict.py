@@ -12,7 +12,6 @@ import pyarrow.csv
 import ray
 from ray.data import ActorPoolStrategy
 
-from hemo.cluster.convert.job import read_pseudonyms
 from hemo.cluster.ray_data import data_context, set_up_decoding
 from hemo.cluster.session import progress_bar, say
 from hemo.config.inference import PredictConfig
@@ -32,6 +31,7 @@ from hemo.inference.predict import (
 from hemo.models.checkpoint import CheckpointCard, load_checkpoint, read_checkpoint_card
 from hemo.models.weight_files import find_checkpoint
 from hemo.output_lock import output_lock
+from hemo.pseudonym import read_pseudonyms
 from hemo.shards.card import read_card
 from hemo.shards.convert_unit import UnitTask, unit_rows
 from hemo.shards.manifest import Manifest, Unit, read_manifest, update_manifest
@@ -226,7 +226,7 @@ def decode_unit(
     rejects: list[dict[str, Any]] = []
 
     def batch(files: int, rejects: list[dict[str, Any]]) -> dict[str, Any]:
-        pixels = np.stack([image[IMAGE] for image in images]) if images else None
+        pixels = np.stack([image[IMAGE] for image in images]) if images else np.empty((0,), np.uint8)
         table = pa.Table.from_pylist([{name: image[name] for name in COPIED} for image in images], COPIED_SCHEMA)
         return {
             "unit": unit.number,
@@ -271,10 +271,9 @@ class BatchPredictor:
         """Return a batch of `decode_unit` with `predictions` in the place of the images."""
         images, predictions = pickle.loads(row.pop("images")), pickle.loads(row.pop("copied"))
         card = self._model.card
-        classes = card.classes
-        probabilities = np.empty((0, len(classes)), np.float32) if images is None else self._model.predict(images)[1]
+        _, probabilities = self._model.predict(images)
         predicted = predicted_classes(probabilities, card)
-        for index, name in enumerate(classes):
+        for index, name in enumerate(card.classes):
             column = pa.array(probabilities[:, index], pa.float32())
             predictions = predictions.append_column(f"probability_{name}", column)
             predictions = predictions.append_column(f"predicted_{name}", pa.array(predicted[:, index]))

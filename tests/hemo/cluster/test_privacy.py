@@ -14,10 +14,10 @@ import pyarrow.parquet as pq
 import pytest
 from matplotlib import get_cachedir
 
-from hemo.cluster.convert.job import convert_corpus, read_pseudonyms
+from hemo.cluster.convert.job import convert_corpus
 from hemo.config.convert import ConvertConfig
 from hemo.corpus.sources import list_corpus
-from hemo.errors import ConfigError, HemoError
+from hemo.errors import HemoError
 from tests.planted import DATE, MARK, NUMBER, TIME, found_below, mark, needles, planted_corpus
 
 pytestmark = pytest.mark.timeout(300)  # the whole line, on a machine that may be busy
@@ -172,18 +172,3 @@ def test_the_search_knows_other_forms(form: Callable[[str], str], tmp_path: Path
     assert set(found_below(tmp_path, PLANTED)) == {"log"}
     (tmp_path / "log").write_text(f"2{DATE}4 is no date")
     assert found_below(tmp_path, PLANTED) == {}
-
-
-def test_a_key_in_the_environment_is_that_of_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "hospital.key").write_text(f"{KEY}\n")
-    monkeypatch.setenv("HEMO_TEST_KEY", KEY)
-    assert read_pseudonyms("env:HEMO_TEST_KEY") == read_pseudonyms(str(tmp_path / "hospital.key"))
-
-
-def test_a_variable_that_is_not_there_or_too_short_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("HEMO_TEST_KEY", raising=False)
-    with pytest.raises(ConfigError, match=r"env:HEMO_TEST_KEY: no such variable .*; export it, or give a file"):
-        read_pseudonyms("env:HEMO_TEST_KEY")
-    monkeypatch.setenv("HEMO_TEST_KEY", "short")
-    with pytest.raises(ConfigError, match="it holds 5 bytes, at least 16 are wanted"):
-        read_pseudonyms("env:HEMO_TEST_KEY")

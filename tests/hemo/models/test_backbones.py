@@ -10,7 +10,7 @@ from hemo.errors import ConfigError
 from hemo.imaging.resize import to_square
 from hemo.models.backbones import (
     Shrink,
-    area_shares,
+    area_weights,
     build_backbone,
     build_shrink,
     feature_shape,
@@ -157,7 +157,7 @@ def _model(side_px: int, backbone: str = "test_resnet") -> ModelConfig:
 def test_shares_of_three_pixels_in_four() -> None:
     """A pixel of the result is 4/3 of the source's wide: one whole and a third of the next, or two halves."""
     torch.testing.assert_close(
-        area_shares(4, 3), torch.tensor([[0.75, 0.25, 0, 0], [0, 0.5, 0.5, 0], [0, 0, 0.25, 0.75]])
+        area_weights(4, 3), torch.tensor([[0.75, 0.25, 0, 0], [0, 0.5, 0.5, 0], [0, 0, 0.25, 0.75]])
     )
 
 

@@ -87,7 +87,7 @@ def test_weights_that_are_no_numbers_are_refused(tmp_path: Path) -> None:
     given = build_backbone("test_resnet", 1, (16, 16)).state_dict()
     given["conv1.0.weight"][0] = torch.nan
     torch.save(given, tmp_path / "model.pt")
-    with pytest.raises(ConfigError, match=r"backbone\.conv1\.0\.weight in .* has values that are no numbers"):
+    with pytest.raises(ConfigError, match=r"backbone\.conv1\.0\.weight in .* has NaN or infinite values"):
         check_weights(_tiny(str(tmp_path / "model.pt")), 1, (16, 16))
 
 
