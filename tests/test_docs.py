@@ -1,4 +1,4 @@
-"""What the documents say is so: commands are accepted, code runs, tables name what the code has."""
+"""The documents agree with the code: commands are accepted, code runs, modules exist, tables are complete."""
 
 import re
 import shlex
@@ -35,6 +35,20 @@ def test_a_command_of_the_documents_is_accepted(job: str, words: str, monkeypatc
     load_config(CONFIGS[job], shlex.split(words), job=job)
 
 
+def test_a_module_named_in_the_documents_exists() -> None:
+    pages = [
+        ROOT / "README.md",
+        ROOT / "CONTRIBUTING.md",
+        *(ROOT / "docs").glob("*.md"),
+        *(ROOT / "docs/how-to").glob("*.md"),
+    ]
+    paths = {
+        path for page in pages for path in re.findall(r"\b(?:hemo|ray_jobs|tests)/[\w/]+(?:\.py|/)", page.read_text())
+    }
+    assert len(paths) > 20
+    assert [path for path in sorted(paths) if not (ROOT / path).exists()] == []
+
+
 def test_the_readme_shows_every_job_but_the_synthetic_corpus() -> None:
     assert {job for job, _ in COMMANDS} >= {"convert", "curate", "train", "tune", "report", "pipeline"}
 
@@ -55,7 +69,7 @@ def test_the_readers_code_reads_shards_without_ray(tmp_path, monkeypatch, capsys
     assert pq.read_schema(shards / "unit-000000.parquet").names == ROW_SCHEMA.names
 
 
-def test_the_code_for_a_pipeline_of_ones_own_runs(ray_cluster, tmp_path, monkeypatch, capsys) -> None:
+def test_the_code_for_decoded_images_runs(ray_cluster, tmp_path, monkeypatch, capsys) -> None:
     corpus = tmp_path / "runs/demo/corpus"
     corpus.mkdir(parents=True)
     (corpus / "ID_a.dcm").write_bytes(head_file())
@@ -67,7 +81,7 @@ def test_the_code_for_a_pipeline_of_ones_own_runs(ray_cluster, tmp_path, monkeyp
     assert "not_dicom" in shown
 
 
-def test_the_table_of_columns_is_the_schema() -> None:
+def test_the_table_of_columns_lists_the_schema() -> None:
     section = DATA_FLOW.split("### A row")[1].split("### Rejects")[0]
     named = re.findall(r"`(\w+)`", "".join(re.findall(r"^\| (`.*?) \|", section, re.MULTILINE)))
     assert named == ROW_SCHEMA.names

@@ -21,6 +21,9 @@ BY_CLASS = (
 
 METRICS = ("loss", "log_loss", *BY_CLASS)
 
+CALIBRATION_BINS = 15
+"""Bins of equal width behind the expected calibration error, as in Guo et al. 2017, arXiv:1706.04599."""
+
 Published = Literal["chest_xray_backbones", "chest_xray_resnet50", "head_ct"]
 """Names of the published tables, each a file in `hemo/reporting/published`."""
 

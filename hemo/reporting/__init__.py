@@ -1,1 +1,1 @@
-"""From trial records to tables, figures and a page. Never torch or Ray."""
+"""Trial records to tables, figures and an HTML page, without torch and Ray."""

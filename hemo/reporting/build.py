@@ -1,16 +1,24 @@
-"""Records to tables (`grid.md`, `grid.csv`, `grid.tex`, `published.csv`), figures and `index.html`."""
+"""Records to a report: `grid.md`, `grid.csv`, `grid.tex`, `published.csv`, figures and `index.html`."""
 
-from collections.abc import Iterator, Sequence
+import csv
+import io
+from collections.abc import Sequence
+from typing import Any
 
-from hemo.config.report import ReportConfig
+from hemo.config.report import METRICS, ReportConfig
 from hemo.output_lock import output_lock
-from hemo.reporting.comparison import Comparison, compared
-from hemo.reporting.documents import csv_text, latex, markdown, published_csv
-from hemo.reporting.page import figures_of_comparison, page_html
+from hemo.reporting.comparison import Comparison, compare_trials
+from hemo.reporting.metric_tables import metric_tables
+from hemo.reporting.page import page_html, plot_figures
 from hemo.reporting.published.source import published_table
-from hemo.reporting.published.table import Beside, beside
+from hemo.reporting.published.table import PublishedComparison, compare_with_published
+from hemo.reporting.table_format import Table, inline, latex_table, markdown_table
+from hemo.reporting.trial_row import SPLITS, Row, metrics_of
+from hemo.reporting.trial_table import grid_table, heading, subject
+from hemo.stats.intervals import Interval
 from hemo.storage import join, write_bytes
-from hemo.trials.record import read_records
+from hemo.sweeps.trial_changes import flattened
+from hemo.trials.record import TrialRecord, read_records
 
 TABLE, GRID, LATEX, PUBLISHED, PAGE = "grid.md", "grid.csv", "grid.tex", "published.csv", "index.html"
 
@@ -19,7 +27,7 @@ def write_report(config: ReportConfig) -> str:
     """Write tables, figures and page below `config.out`, from the records alone.
 
     Returns:
-        Where the page is.
+        Path of the page.
 
     Raises:
         SourceError: If there are no records, or one cannot be read.
@@ -27,29 +35,109 @@ def write_report(config: ReportConfig) -> str:
     """
     records = read_records(config.records)
     with output_lock(config.out, ("figures",)):
-        comparisons = compared(records, config.records, samples=config.bootstrap_samples, seed=config.seed)
-        published = _published(config.published, comparisons)
-        figures = {comparison.key: figures_of_comparison(comparison, config.seed) for comparison in comparisons}
-        for name, text in _files(config.title, comparisons, published):
-            _write(join(config.out, name), text)
-        for figure in (figure for group in figures.values() for figure in group if figure.svg):
-            _write(join(config.out, "figures", f"{figure.name}.svg"), figure.svg or "")
-        _write(join(config.out, PAGE), page_html(config.title, comparisons, figures, published))
+        for name, text in _contents(config, records).items():
+            write_bytes(join(config.out, name), text.encode())
     return join(config.out, PAGE)
 
 
-def _published(names: Sequence[str], comparisons: Sequence[Comparison]) -> list[Beside]:
+def _contents(config: ReportConfig, records: Sequence[TrialRecord]) -> dict[str, str]:
+    """Return the files of a report: path below `config.out` -> text."""
+    comparisons = compare_trials(records, config.records, samples=config.bootstrap_samples, seed=config.seed)
     rows = [row for comparison in comparisons for row in comparison.rows]
-    return [found for name in names for found in beside(published_table(name), rows)]
+    published = [each for name in config.published for each in compare_with_published(published_table(name), rows)]
+    figures = {comparison.key: plot_figures(comparison, config.seed) for comparison in comparisons}
+    return {
+        TABLE: markdown(config.title, comparisons, published),
+        GRID: csv_text(comparisons),
+        LATEX: latex(comparisons, published),
+        **({PUBLISHED: published_csv(published)} if published else {}),
+        **{f"figures/{figure.name}.svg": figure.svg for group in figures.values() for figure in group if figure.svg},
+        PAGE: page_html(config.title, comparisons, figures, published),
+    }
 
 
-def _files(title: str, comparisons: Sequence[Comparison], published: Sequence[Beside]) -> Iterator[tuple[str, str]]:
-    yield TABLE, markdown(title, comparisons, published)
-    yield GRID, csv_text(comparisons)
-    yield LATEX, latex(comparisons, published)
-    if published:
-        yield PUBLISHED, published_csv(published)
+def markdown(title: str, comparisons: Sequence[Comparison], published: Sequence[PublishedComparison]) -> str:
+    """Return published tables and comparisons as one Markdown page."""
+    parts = [f"# {inline(title)}"]
+    for each in published:
+        parts += [f"## {inline(each.table.caption)}", _terms(each.heading), *_table_parts(each.table)]
+    for comparison in comparisons:
+        parts += [f"## {inline(subject(comparison))}", _terms(heading(comparison))]
+        parts += _table_parts(grid_table(comparison))
+        for table in metric_tables(comparison):
+            parts += [f"### {inline(table.caption)}", *_table_parts(table)]
+    return "\n\n".join(parts) + "\n"
 
 
-def _write(location: str, text: str) -> None:
-    write_bytes(location, text.encode())
+def _terms(terms: Sequence[tuple[str, str]]) -> str:
+    return "\n".join(f"- {term}: {inline(text)}" for term, text in terms)
+
+
+def _table_parts(table: Table) -> list[str]:
+    notes = "\n".join(f"- {inline(note)}" for note in table.notes)
+    return [markdown_table(table), *([notes] if notes else [])]
+
+
+def latex(comparisons: Sequence[Comparison], published: Sequence[PublishedComparison]) -> str:
+    """Return published tables and grids as LaTeX tables, to be included in a document."""
+    tables = [each.table for each in published]
+    for comparison in comparisons:
+        grid = grid_table(comparison)
+        tables.append(Table(subject(comparison), grid.head, grid.rows, notes=grid.notes))
+    return "\n\n".join(map(latex_table, tables)) + "\n"
+
+
+def csv_text(comparisons: Sequence[Comparison]) -> str:
+    """Return every trial of every comparison as one CSV row, metrics in full precision, empty where not defined."""
+    rows = [_csv_row(row) for comparison in comparisons for row in comparison.rows]
+    text = io.StringIO()
+    writer = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows({key: _no_formula(value) for key, value in row.items()} for row in rows)
+    return text.getvalue()
+
+
+def _csv_row(row: Row) -> dict[str, Any]:
+    record, config = row.record, row.record.config
+    metrics = {f"{split}_{name}": metrics_of(record, split).get(name) for split in SPLITS for name in METRICS}
+    return {
+        **{"name": config.name, "digest": record.digest, "status": record.status, "reason": record.reason},
+        **{"training_set": record.training_set, "split": record.split},
+        **dict(flattened(config.deciding())),
+        **{"parameters": record.parameters, "megabytes": record.megabytes, "latency_ms": record.latency_ms},
+        "inference_images_per_second": record.inference_images_per_second,
+        "inference_batch_size": record.inference_batch_size,
+        **metrics,
+        **_ends("test_accuracy", row.accuracy),
+        **_ends("test_auroc", row.auroc),
+        "test_majority_accuracy": row.majority_accuracy,
+        **{"best_epoch": record.best_epoch or None, "epochs_run": len(record.epochs)},
+        **{"selected_by": record.selected_by, "selected_among": record.selected_among or None},
+        **{"training_time_s": record.seconds, "hardware": record.hardware},
+        **{"reductions": "; ".join(record.reductions), "finished": record.finished},
+    }
+
+
+def _no_formula(value: Any) -> Any:
+    """Return a value that no spreadsheet evaluates: text that begins like a formula gets an apostrophe in front.
+
+    Source:
+        OWASP, CSV Injection.
+    """
+    return f"'{value}" if isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r")) else value
+
+
+def _ends(name: str, interval: Interval | None) -> dict[str, float | None]:
+    return {f"{name}_low": interval.low if interval else None, f"{name}_high": interval.high if interval else None}
+
+
+def published_csv(published: Sequence[PublishedComparison]) -> str:
+    """Return every published metric beside ours as one CSV row, in full precision, empty where there is none."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(("table", "row", "training_set", "seeds", "metric", "published", "ours", "difference"))
+    for each in published:
+        for pair in each.pairs:
+            values = (pair.metric, pair.published, pair.ours, pair.difference)
+            writer.writerow((each.table.caption, pair.row, pair.training_set, pair.seeds, *values))
+    return text.getvalue()

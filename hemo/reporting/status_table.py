@@ -1,16 +1,16 @@
-"""How far trials are, as text for a terminal: a heading a sweep, a row a trial, the best, why trials failed."""
+"""Status of sweeps as text for a terminal: a heading, a table of trials, the best one, reasons of failures."""
 
 from collections.abc import Iterator, Mapping, Sequence
 
 from hemo.reporting.table_format import MISSING, Table, hours, markdown_table, number
 from hemo.trials.status import ENDED, SweepStatus, TrialStatus
 
-HEAD = ("trial", "status", "epoch", "val loss", "best", "learning", "left")
-SILENT = "silent: nothing heard for long; killed (the same command goes on), or its storage is slow"
+HEAD = ("trial", "status", "epoch", "val loss", "best", "training", "left")
+SILENT = "silent: no progress written for a long time; killed (the same command resumes it), or storage is slow"
 
 
 def status_text(sweeps: Sequence[SweepStatus]) -> str:
-    """Return all sweeps as text for a terminal: a heading, a row a trial, the best, and why trials failed."""
+    """Return all sweeps as text for a terminal."""
     return "\n\n".join("\n".join(_lines(sweep)) for sweep in sweeps)
 
 
@@ -21,27 +21,27 @@ def _lines(sweep: SweepStatus) -> Iterator[str]:
     complete = [trial for trial in sweep.trials if trial.status == "complete" and trial.best_val_loss is not None]
     if complete:
         best = min(complete, key=lambda trial: trial.best_val_loss or 0.0)
-        yield f"lowest validation loss of the complete: {best.best_val_loss:.4f}, {best.name}"
+        yield f"lowest validation loss of complete trials: {best.best_val_loss:.4f}, {best.name}"
     yield from (f"{trial.name} failed: {trial.reason}" for trial in sweep.trials if trial.status == "failed")
     if "silent" in sweep.counts:
         yield SILENT
 
 
 def heading(sweep: SweepStatus) -> str:
-    """Return `grid of 5 trials, 2 at once: 2 complete, 2 running, 1 waiting; about 0:12:00 left`."""
+    """Return `grid of 5 trials, 2 concurrent: 2 complete, 2 running, 1 waiting; about 0:12:00 left`."""
     plan, left = sweep.plan, sweep.left_seconds
-    what = f"{plan.kind} of {plan.count} trials, {plan.at_once} at once" if plan else "trials of no sweep"
-    return f"{what}: {counts_in_words(sweep.counts)}" + ("" if left is None else f"; about {hours(left)} left")
+    what = f"{plan.kind} of {plan.count} trials, {plan.at_once} concurrent" if plan else "trials outside sweeps"
+    return f"{what}: {counts_text(sweep.counts)}" + ("" if left is None else f"; about {hours(left)} left")
 
 
-def counts_in_words(counts: Mapping[str, int]) -> str:
+def counts_text(counts: Mapping[str, int]) -> str:
     """Return `2 complete, 1 running`."""
     order = (*ENDED, "running", "silent", "waiting")
     return ", ".join(f"{counts[status]} {status}" for status in order if counts.get(status))
 
 
 def trial_table(trials: Sequence[TrialStatus]) -> str:
-    """Return a row a trial."""
+    """Return a table with a row for each trial."""
     return markdown_table(Table("", HEAD, tuple(_row(trial) for trial in trials)))
 
 

@@ -1,10 +1,11 @@
-"""A table of texts, and how it is written in Markdown and LaTeX."""
+"""Tables of text cells, numbers formatted for them, and their Markdown and LaTeX."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 MISSING = "-"
-"""Stands where there is no figure."""
+"""Text of a missing value."""
 
 LATEX = {
     **{character: f"\\{character}" for character in "&%$#_{}"},
@@ -20,20 +21,20 @@ LATEX = {
 
 @dataclass(frozen=True)
 class Table:
-    """Text in rows and columns."""
+    """Text cells in rows and columns."""
 
     caption: str
     head: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
-    marks: tuple[str, ...] = ()  # of each row: best, complete, pruned, failed, or what else the page shows apart
+    marks: tuple[str, ...] = ()  # CSS class of each row: best, complete, pruned, failed, published, difference
     notes: tuple[str, ...] = ()  # sentences below it
 
 
 def number(value: float | None, digits: int = 4, *, signed: bool = False) -> str:
-    """Return a figure with its decimals, `MISSING` where there is none; what rounds to zero is never below it.
+    """Return a number with fixed decimals, `MISSING` for None; one that rounds to zero has no minus.
 
     Args:
-        value: The figure.
+        value: The number.
         digits: Decimals.
         signed: Whether it is a difference, with `+` from zero up.
     """
@@ -47,9 +48,9 @@ def hours(seconds: float) -> str:
 
 
 def inline(text: str) -> str:
-    """Return text that cannot break a Markdown line or table, nor fetch or link anything: names are anybody's words."""
-    plain = " ".join(text.split()).replace("\\", "\\\\")  # else a backslash of the text's own would free the pipe
-    return plain.replace("|", "\\|").replace("<", "&lt;").replace("](", "]\\(")
+    """Return text escaped for a line or table of Markdown, without links and images: names are user input."""
+    plain = " ".join(text.split()).replace("\\", "\\\\")  # else a backslash in the text would undo the escape of a pipe
+    return re.sub(r"<(?=[A-Za-z/!?])", "&lt;", plain.replace("|", "\\|").replace("](", "]\\("))
 
 
 def markdown_table(table: Table) -> str:
@@ -63,7 +64,7 @@ def markdown_table(table: Table) -> str:
 
 
 def latex_text(text: str) -> str:
-    """Return text as LaTeX prints it: none of its characters is a command."""
+    """Return text escaped for LaTeX: none of its characters is a command."""
     return "".join(LATEX.get(character, character) for character in " ".join(text.split()))
 
 

@@ -1,1 +1,1 @@
-"""Intervals, curves and paired tests: arrays in, numbers out."""
+"""Metrics, bootstrap intervals and paired tests: arrays in, numbers out."""

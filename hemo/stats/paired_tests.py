@@ -1,4 +1,4 @@
-"""Two models on the same images: how far apart, how surely, and what many comparisons do to that."""
+"""Paired comparison of two models on the same images: sign-flip permutation test, Holm's correction, interval."""
 
 import itertools
 from collections.abc import Sequence
@@ -6,54 +6,55 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from hemo.stats.intervals import Interval, percentile
+from hemo.stats.intervals import Interval, percentile_interval
 
 EXACT_PATIENTS = 14
-"""Patients up to which all 2^n changes of sign are gone through instead of a sample of them."""
+"""Patients up to which all 2^n sign flips are evaluated instead of a random sample of them."""
 ROUNDING = 1e-9
 """Sums that differ by less are ties."""
 
 
 def sign_flip_p(differences: NDArray[np.float64], samples: int, seed: int) -> float:
-    """Return the two-sided p-value of a permutation test that swaps the two models within patients.
+    """Return the p-value of a two-sided sign-flip permutation test, clustered by patient.
 
-    Were the models alike, each patient's difference would as soon have the other sign. The p-value is the share of
-    changes of sign whose sum lies at least as far from 0 as the sum found; exact up to `EXACT_PATIENTS` patients that
-    differ, else of a sample that counts what was found as one of it.
+    Under the null hypothesis the two models are exchangeable within each patient, so that each patient's difference has
+    either sign with equal probability. The p-value is the fraction of sign flips whose |sum| is at least the observed
+    one: of all flips up to `EXACT_PATIENTS` patients with a difference, else of a random sample and the observed sum.
 
     Args:
-        differences: Images right by one model minus those by the other, of each patient, shape (patients,).
-        samples: Changes of sign to draw where there are too many to go through.
-        seed: Of the draw.
+        differences: Images classified correctly by one model minus those by the other, for each patient, shape
+            (patients,).
+        samples: Number of random sign flips where there are too many to evaluate all.
+        seed: Of the random generator.
 
     Source:
         Phipson and Smyth, Permutation p-values should never be zero, Stat. Appl. Genet. Mol. Biol. 9 (2010).
     """
     differing = differences[differences != 0]
-    found = abs(float(differing.sum())) - ROUNDING
+    observed = abs(float(differing.sum())) - ROUNDING
     if len(differing) <= EXACT_PATIENTS:
         signs = np.array(list(itertools.product((-1, 1), repeat=len(differing))), np.float64)
-        return float((np.abs(signs @ differing) >= found).mean())
+        return float((np.abs(signs @ differing) >= observed).mean())
     generator = np.random.default_rng(seed)
     reached = sum(
-        abs(float(generator.choice((-1.0, 1.0), size=len(differing)) @ differing)) >= found for _ in range(samples)
+        abs(float(generator.choice((-1.0, 1.0), size=len(differing)) @ differing)) >= observed for _ in range(samples)
     )
     return (1 + reached) / (1 + samples)
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """Return p-values corrected for their number, in the order given.
+    """Return p-values adjusted for multiple comparisons, in the order of `p_values`.
 
     The smallest is multiplied by their number, the next by one less, and so on; none is less than a smaller one's.
 
     Source:
         Holm, A simple sequentially rejective multiple test procedure, Scand. J. Stat. 6 (1979).
     """
-    corrected, highest = [0.0] * len(p_values), 0.0
-    for rank, place in enumerate(sorted(range(len(p_values)), key=p_values.__getitem__)):
-        highest = max(highest, min(1.0, (len(p_values) - rank) * p_values[place]))
-        corrected[place] = highest
-    return corrected
+    adjusted, highest = [0.0] * len(p_values), 0.0
+    for rank, index in enumerate(sorted(range(len(p_values)), key=p_values.__getitem__)):
+        highest = max(highest, min(1.0, (len(p_values) - rank) * p_values[index]))
+        adjusted[index] = highest
+    return adjusted
 
 
 def difference_interval(
@@ -62,8 +63,8 @@ def difference_interval(
     """Return the difference of two accuracies with its percentile interval over resampled patients.
 
     Args:
-        differences: As `sign_flip_p` has them, shape (patients,).
+        differences: As `sign_flip_p` takes them, shape (patients,).
         images: Images of each patient, shape (patients,).
         draws: How often each patient was drawn, shape (samples, patients).
     """
-    return percentile(float(differences.sum() / images.sum()), (draws @ differences) / (draws @ images))
+    return percentile_interval(float(differences.sum() / images.sum()), (draws @ differences) / (draws @ images))

@@ -1,1 +1,1 @@
-"""Grids and search spaces to trials, and what came of them."""
+"""Grids and search spaces to trials, and the results of sweeps."""

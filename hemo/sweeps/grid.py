@@ -1,4 +1,4 @@
-"""A grid of cells and axes to a list of trials."""
+"""A grid of cells and axes to the list of its trials."""
 
 import itertools
 from collections import defaultdict
@@ -9,21 +9,21 @@ from hemo.config.trial import TrialConfig
 from hemo.config.tune import GridConfig
 from hemo.digest import digest_of
 from hemo.errors import ConfigError
-from hemo.sweeps.trial_changes import changed, flattened, in_words, nested, varying
+from hemo.sweeps.trial_changes import changed, flattened, nested, settings_name, varying
 
 
 def grid_trials(base: TrialConfig, grid: GridConfig) -> list[TrialConfig]:
     """Return one trial for every cell with every combination of the axes and every repeat, each with its own name.
 
-    They are in the order written; repeats follow each other. A cell's own name is kept. Cells without one, or that
-    share one, are named by the fields in which they differ.
+    They are in the order of the config; repeats follow each other. A cell keeps its own name. Cells without a name, or
+    with the same name, are named by the fields in which they differ.
 
     Args:
-        base: What every trial starts from.
+        base: Settings shared by all trials.
         grid: Cells, axes or both, and how often each is repeated.
 
     Raises:
-        ConfigError: If a cell is no valid trial, sets a field that is also an axis, or is the same trial as another.
+        ConfigError: If a cell is not a valid trial, sets a field that is also an axis, or is the same trial as another.
     """
     trials, origins = [], []
     for origin, changes in _combinations(grid):
@@ -31,25 +31,25 @@ def grid_trials(base: TrialConfig, grid: GridConfig) -> list[TrialConfig]:
         for repeat in range(grid.repeats):
             trials.append(trial.model_copy(update={"seed": trial.seed + repeat}))
             origins.append(origin + (f", repeat {repeat + 1}" if repeat else ""))
-    _refuse_twins(trials, origins)
+    _refuse_duplicates(trials, origins)
     return _named(trials)
 
 
 def _combinations(grid: GridConfig) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Yield where a trial comes from, and its changes."""
+    """Yield the origin of each combination, for error messages, and its changes."""
     for number, cell in enumerate(grid.cells or ({},)):
         origin = f"grid.cells[{number}]" if grid.cells else "grid.axes"
         for key, _ in flattened(nested(cell)):
             if key in grid.axes:
-                raise ConfigError(f"{origin}: {key} is set here and is an axis as well; give it in one of the two")
+                raise ConfigError(f"{origin}: {key} is set here and is an axis as well; set it in one of the two")
         for values in itertools.product(*grid.axes.values()):
             point = dict(zip(grid.axes, values, strict=True))
             at = " with " + ", ".join(f"{key} {value}" for key, value in point.items()) if point else ""
             yield origin + at, {**cell, **point}
 
 
-def _refuse_twins(trials: Sequence[TrialConfig], origins: Sequence[str]) -> None:
-    """Refuse two cells that would share one record."""
+def _refuse_duplicates(trials: Sequence[TrialConfig], origins: Sequence[str]) -> None:
+    """Refuse two cells that are the same trial and would share one record."""
     first: dict[str, str] = {}
     for trial, origin in zip(trials, origins, strict=True):
         digest = digest_of(trial.deciding())
@@ -68,12 +68,12 @@ def _named(trials: Sequence[TrialConfig]) -> list[TrialConfig]:
     names = [_name(trial, sharing[trial.name]) for trial in trials]
     for name in names:
         if names.count(name) > 1:
-            raise ConfigError(f"grid: two cells would be named {name!r}; give each cell without twin a name of its own")
+            raise ConfigError(f"grid: two cells would be named {name!r}; give each cell its own name")
     return [trial.model_copy(update={"name": name}) for trial, name in zip(trials, names, strict=True)]
 
 
 def _name(trial: TrialConfig, sharing: Sequence[TrialConfig]) -> str:
-    """Return the given name, or what tells `trial` from those that share its given name."""
+    """Return the configured name, followed by the settings in which `trial` differs from others of that name."""
     if not trial.name:
-        return in_words(trial, ["model.backbone", *(key for key in varying(sharing) if key != "model.backbone")])
-    return trial.name if len(sharing) == 1 else f"{trial.name}, {in_words(trial, varying(sharing))}"
+        return settings_name(trial, ["model.backbone", *(key for key in varying(sharing) if key != "model.backbone")])
+    return trial.name if len(sharing) == 1 else f"{trial.name}, {settings_name(trial, varying(sharing))}"

@@ -1,4 +1,7 @@
-"""What trials are compared by: their figures by objective, and those that no other trial beats in all of them."""
+"""Objectives of a sweep: their values from a record, and the Pareto front of trials.
+
+Imported by trial processes, hence without Optuna.
+"""
 
 from collections.abc import Sequence
 
@@ -6,37 +9,39 @@ from hemo.config.tune import MINIMISED, Objective
 from hemo.trials.record import TrialRecord
 
 
-def objective_figures(record: TrialRecord) -> dict[str, float]:
-    """Return objective -> figure of a trial, without those that it has not.
+def objective_values(record: TrialRecord) -> dict[str, float]:
+    """Return objective -> value of a trial, without objectives that it does not have.
 
-    Validation figures are those a search was told: of the epoch with the lowest validation loss, at threshold 0.5.
+    Validation metrics are those reported to the search: of the epoch with the lowest validation loss, at threshold 0.5.
     """
-    figures = {f"val_{name}": value for name, value in record.best_epoch_val.items()}
-    return figures if record.latency_ms is None else {**figures, "latency_ms": record.latency_ms}
+    values = {f"val_{name}": value for name, value in record.best_epoch_val.items()}
+    return values if record.latency_ms is None else {**values, "latency_ms": record.latency_ms}
 
 
-def cost(figure: float, objective: Objective) -> float:
-    """Return a figure so that less is better."""
-    return figure if objective in MINIMISED else -figure
+def cost(value: float, objective: Objective) -> float:
+    """Return a value with the sign at which less is better."""
+    return value if objective in MINIMISED else -value
 
 
 def pareto_front(records: Sequence[TrialRecord], objectives: Sequence[Objective]) -> list[TrialRecord]:
-    """Return the complete trials that no other beats, in the order given; of one objective, those with the best figure.
+    """Return the complete trials that no other dominates, in the order of `records`; of one objective, the best ones.
 
-    A trial beats another if it is at least as good in every objective and better in one. Trials that lack an objective
-    are left out.
+    A trial dominates another if it is at least as good in every objective and better in one. Trials without a value of
+    an objective are left out.
     """
     complete = [record for record in records if record.status == "complete"]
-    known = [record for record in complete if set(objectives) <= set(objective_figures(record))]
+    known = [record for record in complete if set(objectives) <= set(objective_values(record))]
     costs = [_costs(record, objectives) for record in known]
-    return [record for record, own in zip(known, costs, strict=True) if not any(_beats(other, own) for other in costs)]
+    return [
+        record for record, own in zip(known, costs, strict=True) if not any(_dominates(other, own) for other in costs)
+    ]
 
 
 def _costs(record: TrialRecord, objectives: Sequence[Objective]) -> list[float]:
-    figures = objective_figures(record)
-    return [cost(figures[objective], objective) for objective in objectives]
+    values = objective_values(record)
+    return [cost(values[objective], objective) for objective in objectives]
 
 
-def _beats(other: Sequence[float], own: Sequence[float]) -> bool:
-    """Tell whether costs are nowhere higher than one's own, and somewhere lower."""
-    return list(other) != list(own) and all(theirs <= mine for theirs, mine in zip(other, own, strict=True))
+def _dominates(other: Sequence[float], own: Sequence[float]) -> bool:
+    """Tell whether no cost of `other` is higher than that of `own`, and at least one is lower."""
+    return list(other) != list(own) and all(a <= b for a, b in zip(other, own, strict=True))

@@ -1,4 +1,4 @@
-"""Searches read back from records: which trials belong to which, what the settings mattered, and what it all cost."""
+"""Results of searches from their records: trials of each search, importance of settings, compute used."""
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,19 +15,19 @@ from hemo.sweeps.trial_changes import flattened, varying
 from hemo.trials.progress import SweepPlan
 from hemo.trials.record import TrialRecord, title_of
 
-HANDFUL = 8
-"""Trials below which nothing is said about the importance of settings."""
+MIN_TRIALS = 8
+"""Trials below which the importance of settings is not computed."""
 LOG_RATIO = 10.0
-"""Ratio of the largest to the smallest value from which on a setting counts by its logarithm."""
+"""Ratio of the largest to the smallest value from which on a setting is on a logarithmic scale."""
 
 
 @dataclass(frozen=True, eq=False)
 class SearchedTrials:
-    """The trials of one search that stand in one comparison; at least one."""
+    """The trials of one search in one comparison; at least one."""
 
     records: tuple[TrialRecord, ...]
-    chosen: TrialRecord | None  # the last one it chose, if that stands here
-    plan: SweepPlan | None  # None: the folder of records does not tell
+    selected: TrialRecord | None  # the last one it selected, if it is in this comparison
+    plan: SweepPlan | None  # None: the folder of records has none
 
 
 @dataclass(frozen=True)
@@ -43,15 +43,15 @@ class Trial:
 class Search:
     """Trials in the order in which they ended."""
 
-    title: str  # Search, or of several in one comparison Search 2 of 3
+    title: str  # `Search`; of several in one comparison `Search 2 of 3`
     metric: str  # what was optimised: val_loss, val_accuracy, val_auroc
     trials: tuple[Trial, ...]
-    chosen: TrialRecord | None = None
-    space: Mapping[str, Choices | Range] = field(default_factory=dict)  # empty: the records do not tell
+    selected: TrialRecord | None = None
+    space: Mapping[str, Choices | Range] = field(default_factory=dict)  # empty if it is not recorded
 
     @property
-    def metric_in_words(self) -> str:
-        """What the metric is called in figures: `validation loss`, `validation AUROC`."""
+    def metric_name(self) -> str:
+        """The metric's name in figures: `validation loss`, `validation AUROC`."""
         return self.metric.replace("val_", "validation ").replace("auroc", "AUROC")
 
     @property
@@ -72,44 +72,44 @@ class Search:
 
 @dataclass(frozen=True)
 class Importance:
-    """Shares of the spread of values that each setting explains, 0 to 1, largest first."""
+    """Fractions of the variance of values that each setting explains, 0 to 1, largest first."""
 
-    shares: dict[str, float]
+    fractions: dict[str, float]
     trials: int
-    epoch: int | None  # after which values were compared; None: in the end of each trial
+    epoch: int | None  # after which values were compared; None: each trial's last
 
 
-def searches_among(records: Sequence[TrialRecord], plans: Sequence[SweepPlan]) -> tuple[SearchedTrials, ...]:
-    """Return each search with its trials; those in no plan are one search, if any of them was chosen or stopped.
+def group_by_search(records: Sequence[TrialRecord], plans: Sequence[SweepPlan]) -> tuple[SearchedTrials, ...]:
+    """Return each search with its trials; those in no plan are one search, if any of them was selected or pruned.
 
     Args:
         records: Trials of one comparison.
         plans: Of all grids and searches of the folder of records.
 
     Returns:
-        Those with a trial among the records, the one that began first comes first.
+        Searches with a trial among the records, by the time at which their first trial ended.
     """
-    found = [_of_plan(plan, records) for plan in plans if plan.kind == "search"]
+    searches = [_of_plan(plan, records) for plan in plans if plan.kind == "search"]
     planned = {trial.digest for plan in plans for trial in plan.trials}
     others = [record for record in records if record.digest not in planned]
     if any(record.selected_by or record.status == "pruned" for record in others):
-        found.append(SearchedTrials(tuple(others), _last_chosen(others), None))
-    return tuple(sorted((each for each in found if each.records), key=_first_end))
+        searches.append(SearchedTrials(tuple(others), _last_selected(others), None))
+    return tuple(sorted((search for search in searches if search.records), key=_first_end))
 
 
 def _of_plan(plan: SweepPlan, records: Sequence[TrialRecord]) -> SearchedTrials:
     digests = {trial.digest for trial in plan.trials}
-    mine = [record for record in records if record.digest in digests]
+    members = [record for record in records if record.digest in digests]
     if not plan.chosen:
-        return SearchedTrials(tuple(mine), _last_chosen(mine), plan)
-    chosen = [record for record in mine if record.digest == plan.chosen]
-    return SearchedTrials(tuple(mine), chosen[0] if chosen else None, plan)
+        return SearchedTrials(tuple(members), _last_selected(members), plan)
+    selected = next((record for record in members if record.digest == plan.chosen), None)
+    return SearchedTrials(tuple(members), selected, plan)
 
 
-def _last_chosen(records: Sequence[TrialRecord]) -> TrialRecord | None:
-    """Return the trial a search chose, the last one if it went on and chose anew."""
-    chosen = [record for record in records if record.selected_by]
-    return max(chosen, key=lambda record: (record.selected_among, record.finished), default=None)
+def _last_selected(records: Sequence[TrialRecord]) -> TrialRecord | None:
+    """Return the trial that a search selected, the last one if it was continued and selected again."""
+    selected = [record for record in records if record.selected_by]
+    return max(selected, key=lambda record: (record.selected_among, record.finished), default=None)
 
 
 def _first_end(search: SearchedTrials) -> tuple[str, str]:
@@ -117,29 +117,29 @@ def _first_end(search: SearchedTrials) -> tuple[str, str]:
 
 
 def searches_of(parts: Sequence[SearchedTrials]) -> list[Search]:
-    """Return the searches of which a trial ran, in the order given.
+    """Return the searches of which a trial ran, in the order of `parts`.
 
     Args:
-        parts: As `searches_among` returns them.
+        parts: As `group_by_search` returns them.
     """
-    found = [(part, trials) for part in parts if (trials := _trials(part))]
+    searches = [(part, trials) for part in parts if (trials := _trials(part))]
     return [
         Search(
-            f"Search {number} of {len(found)}" if len(found) > 1 else "Search",
+            f"Search {number} of {len(searches)}" if len(searches) > 1 else "Search",
             _metric(part),
             trials,
-            part.chosen,
+            part.selected,
             part.plan.space if part.plan else {},
         )
-        for number, (part, trials) in enumerate(found, 1)
+        for number, (part, trials) in enumerate(searches, 1)
     ]
 
 
 def _metric(part: SearchedTrials) -> str:
-    """Return what a search chose by, as its plan has it, else its choice: validation loss where neither says it."""
+    """Return the metric by which a search selected: of its plan, else of the selected trial, else validation loss."""
     if part.plan and part.plan.metric:
         return part.plan.metric
-    return metric_chosen_by(part.chosen) if part.chosen else "val_loss"
+    return selection_metric(part.selected) if part.selected else "val_loss"
 
 
 def _trials(part: SearchedTrials) -> tuple[Trial, ...]:
@@ -155,48 +155,51 @@ def _trials(part: SearchedTrials) -> tuple[Trial, ...]:
     return tuple(trials)
 
 
-def metric_chosen_by(record: TrialRecord) -> str:
-    """Return the metric by which a search chose: `val_auroc` of `val_auroc on the Pareto front of ...`."""
+def selection_metric(record: TrialRecord) -> str:
+    """Return the metric by which a search selected a trial: `val_auroc` of `val_auroc on the Pareto front of ...`."""
     return record.selected_by.partition(" ")[0]
 
 
 def importance(search: Search, seed: int) -> Importance | None:
-    """Return how much each setting mattered; None under `HANDFUL` trials, with one setting, or where all did as well.
+    """Return the importance of each setting; None below `MIN_TRIALS` trials, with one setting, or with equal results.
 
-    Where trials were stopped early, values are those after as many epochs as the first stopped one had, so that all
-    trials count and none is blamed for its shortness.
+    If trials were pruned, values are those after as many epochs as the shortest pruned trial ran, so that all trials
+    are compared after the same number of epochs.
 
     Args:
-        search: What was tried.
-        seed: Of the forest.
+        search: Its trials.
+        seed: Of the random forest.
 
     Source:
         Hutter et al., An efficient approach for assessing hyperparameter importance (fANOVA), ICML 2014.
     """
-    stopped = [len(trial.record.epochs) for trial in search.trials if trial.record.status == "pruned"]
-    epoch = min(stopped) if stopped else None
+    pruned = [len(trial.record.epochs) for trial in search.trials if trial.record.status == "pruned"]
+    epoch = min(pruned) if pruned else None
     values = [trial.value if epoch is None else _value(trial.record, search.metric, epoch) for trial in search.trials]
     known = [(trial, value) for trial, value in zip(search.trials, values, strict=True) if value is not None]
-    if len(known) < HANDFUL or len(search.keys) < 2 or len({value for _, value in known}) == 1:
+    if len(known) < MIN_TRIALS or len(search.keys) < 2 or len({value for _, value in known}) == 1:
         return None
-    shares = _fanova(search.keys, known, seed)
-    return Importance(dict(sorted(shares.items(), key=lambda share: -share[1])), len(known), epoch)
+    fractions = _fanova(search.keys, known, seed)
+    return Importance(dict(sorted(fractions.items(), key=lambda item: -item[1])), len(known), epoch)
 
 
 def search_lines(parts: Sequence[SearchedTrials]) -> Iterator[tuple[str, str]]:
-    """Yield what stands above a table of each search, as pairs of term and text: trials, space, choice and compute."""
-    found = searches_of(parts)
-    for search in found:
-        choice = f"{search.metric} chose {title_of(search.chosen)}" if search.chosen else "none is chosen yet"
-        yield search.title, f"{in_short(search)}; {choice}" if len(found) > 1 else in_short(search)
-        yield "Compute of the search" if len(found) == 1 else f"Compute of {search.title.lower()}", compute_used(search)
+    """Yield the heading lines of each search as pairs of term and text: trials, space, selected trial, compute."""
+    searches = searches_of(parts)
+    for search in searches:
+        if len(searches) == 1:
+            yield search.title, search_summary(search)
+            yield "Compute of the search", compute_used(search)
+            continue
+        choice = f"{search.metric} selected {title_of(search.selected)}" if search.selected else "none selected yet"
+        yield search.title, f"{search_summary(search)}; {choice}"
+        yield f"Compute of {search.title.lower()}", compute_used(search)
 
 
-def in_short(search: Search) -> str:
-    """Return a search in a line: how many trials ran, and what they were drawn from."""
-    drawn = [f"{_plain(key)} {_values_text(values)}" for key, values in search.space.items()]
-    over = "; ".join(drawn or map(_plain, search.keys)) or "one point"
-    return f"{len(search.trials)} trials ran, over {over}"
+def search_summary(search: Search) -> str:
+    """Return the number of trials of a search, and its space."""
+    space = [f"{_plain(key)} {_values_text(values)}" for key, values in search.space.items()]
+    return f"{len(search.trials)} trials over {'; '.join(space or map(_plain, search.keys)) or 'one point'}"
 
 
 def _values_text(values: Choices | Range) -> str:
@@ -210,7 +213,7 @@ def _plain(key: str) -> str:
 
 
 def compute_used(search: Search) -> str:
-    """Return a sentence on the epochs that ran, against those without stopping, and against a full grid."""
+    """Return the number of epochs that ran, relative to those without pruning and to those of a full grid."""
     ran = sum(len(trial.record.epochs) for trial in search.trials)
     whole = sum(trial.record.config.training.epochs for trial in search.trials)
     counts = {key: _grid_values([trial.settings[key] for trial in search.trials]) for key in search.keys}
@@ -218,9 +221,9 @@ def compute_used(search: Search) -> str:
     grid = math.prod(counts.values()) * epochs
     axes = ", ".join(f"{_plain(key)} {count}" for key, count in counts.items())
     return (
-        f"{len(search.trials)} trials ran {ran:,} epochs, {ran / whole:.0%} of the {whole:,} without stopping, "
-        f"and {ran / grid:.1%} of the {grid:,} of a full grid of the values tried ({axes}; of a number with decimals "
-        "one a factor of ten)"
+        f"{len(search.trials)} trials ran {ran:,} epochs: {ran / whole:.0%} of the {whole:,} without pruning, "
+        f"{ran / grid:.1%} of the {grid:,} of a full grid of the values tried ({axes}; real-valued settings with one "
+        "value for each factor of ten)"
     )
 
 
@@ -233,7 +236,7 @@ def _value(record: TrialRecord, metric: str, epochs: int) -> float | None:
 
 
 def _grid_values(values: Sequence[Any]) -> int:
-    """Return how many values of a setting a grid would have."""
+    """Return how many values of a setting a full grid would have."""
     if all(isinstance(value, float) for value in values) and min(values) > 0:
         return 1 + math.ceil(math.log10(max(values) / min(values)) - 1e-9)
     return len(set(map(str, values)))
@@ -241,17 +244,17 @@ def _grid_values(values: Sequence[Any]) -> int:
 
 def _fanova(keys: Sequence[str], known: Sequence[tuple[Trial, float]], seed: int) -> dict[str, float]:
     space = {key: _distribution([trial.settings[key] for trial, _ in known]) for key in keys}
-    with _quietly():
+    with _optuna_quiet():
         study = optuna.create_study()
         for trial, value in known:
-            point = {key: _drawn(trial.settings[key], space[key]) for key in keys}
+            point = {key: _sample(trial.settings[key], space[key]) for key in keys}
             study.add_trial(optuna.trial.create_trial(params=point, distributions=space, value=value))
-        shares = get_param_importances(study, evaluator=FanovaImportanceEvaluator(seed=seed))
-    return {key: float(share) for key, share in shares.items()}
+        fractions = get_param_importances(study, evaluator=FanovaImportanceEvaluator(seed=seed))
+    return {key: float(fraction) for key, fraction in fractions.items()}
 
 
 def _distribution(values: Sequence[Any]) -> BaseDistribution:
-    """Return what holds all values: numbers between the smallest and the largest, or one of several texts."""
+    """Return a distribution that contains all values: a range of numbers, or a choice of texts."""
     if all(isinstance(value, float) for value in values):
         low, high = min(values), max(values)
         return FloatDistribution(low, high, log=low > 0 and high / low >= LOG_RATIO)
@@ -260,13 +263,13 @@ def _distribution(values: Sequence[Any]) -> BaseDistribution:
     return CategoricalDistribution(sorted(set(map(str, values))))
 
 
-def _drawn(value: Any, distribution: BaseDistribution) -> Any:
+def _sample(value: Any, distribution: BaseDistribution) -> Any:
     return str(value) if isinstance(distribution, CategoricalDistribution) else value
 
 
 @contextmanager
-def _quietly() -> Iterator[None]:
-    """Keep Optuna from telling that it made a study, which is none of the user's."""
+def _optuna_quiet() -> Iterator[None]:
+    """Suppress Optuna's log line on a new study, which is internal here."""
     before = optuna.logging.get_verbosity()
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     try:

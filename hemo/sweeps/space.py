@@ -1,4 +1,4 @@
-"""A search space of dotted trial fields, checked before any work, and the trial of one of its points."""
+"""A search space to Optuna distributions, checked before any work; points of the space to trials."""
 
 import difflib
 from collections.abc import Mapping, Sequence
@@ -10,7 +10,7 @@ from pydantic import BaseModel
 from hemo.config.trial import RANGES, ModelConfig, TrialConfig
 from hemo.config.tune import Choices, Range, SearchConfig
 from hemo.errors import ConfigError
-from hemo.sweeps.trial_changes import changed, flattened, in_words
+from hemo.sweeps.trial_changes import changed, flattened, settings_name
 
 PAIRED = ("model.backbone", "model.side_px")
 """Fields that depend on each other: a backbone has a smallest side."""
@@ -19,20 +19,20 @@ PAIRED = ("model.backbone", "model.side_px")
 def search_space(base: TrialConfig, search: SearchConfig) -> dict[str, BaseDistribution]:
     """Return Optuna's distribution of every searched field, by its dotted key.
 
-    Whole-number fields are drawn as whole numbers, whatever way the ends are written.
+    Integer fields are sampled as integers, however the bounds are written.
 
     Args:
-        base: What every trial starts from.
+        base: Settings shared by all trials.
         search: The space, and the points to try first.
 
     Raises:
-        ConfigError: If a key is no field of a trial or changes what the metric measures, or an end, a choice or a first
-            point cannot be its value.
+        ConfigError: If a key is not a field of a trial or changes what the metric measures, or if a bound, a choice or
+            a first point is not a valid value.
     """
     space = {key: _distribution(key, values) for key, values in search.space.items()}
     for key in space:
         _refuse_incomparable(key, search)
-    _refuse_idle_strength(base, list(space))
+    _refuse_strength_without_ranges(base, list(space))
     for key, values in search.space.items():
         for value in values.choices if isinstance(values, Choices) else (values.low, values.high):
             changed(base, {key: value}, origin="search.space")
@@ -45,24 +45,25 @@ def point_trial(base: TrialConfig, point: Mapping[str, Any]) -> TrialConfig:
     """Return the trial at one point of the space, named by the point's values.
 
     Args:
-        base: What every trial starts from.
-        point: Dotted field -> value, as Optuna drew it.
+        base: Settings shared by all trials.
+        point: Dotted field -> value, as Optuna sampled it.
     """
     trial = changed(base, point, origin="search.space")
-    return trial.model_copy(update={"name": in_words(trial, sorted(point, key=list(_leaves()).index))})
+    return trial.model_copy(update={"name": settings_name(trial, sorted(point, key=list(_leaves()).index))})
 
 
 def searched_trials(base: TrialConfig, search: SearchConfig) -> list[tuple[str, TrialConfig]]:
-    """Return trials that have every choice of the space between them, each below the words that say where it is from.
+    """Return trials that together cover every choice of the space, each with its origin for error messages.
 
-    Each backbone is there with each side, for a search may draw them together; other choices are with the first pair.
+    Each backbone is combined with each side, because a search may sample any pair; other choices are combined with the
+    first pair.
 
     Args:
-        base: What every trial starts from.
+        base: Settings shared by all trials.
         search: Its space.
     """
     pairs = [
-        (_pair_in_words(model, search), base.model_copy(update={"model": model}))
+        (_pair_origin(model, search), base.model_copy(update={"model": model}))
         for model in _searched_models(base, search)
     ]
     _, first = pairs[0]
@@ -74,14 +75,14 @@ def searched_trials(base: TrialConfig, search: SearchConfig) -> list[tuple[str, 
     return [*pairs, *((where, changed(first, change, origin=where)) for where, change in others)]
 
 
-def _pair_in_words(model: ModelConfig, search: SearchConfig) -> str:
+def _pair_origin(model: ModelConfig, search: SearchConfig) -> str:
     values = {"model.backbone": model.backbone, "model.side_px": model.side_px}
-    drawn = [f"{key} {values[key]}" for key in PAIRED if key in search.space]
-    return f"search.space: {' with '.join(drawn)}" if drawn else "trial"
+    searched = [f"{key} {values[key]}" for key in PAIRED if key in search.space]
+    return f"search.space: {' with '.join(searched)}" if searched else "trial"
 
 
 def _searched_models(base: TrialConfig, search: SearchConfig) -> list[ModelConfig]:
-    """Return a model for every pair of a backbone and a side that a search may draw; of a range of sides its ends."""
+    """Return a model for every pair of backbone and side that a search may sample; of a range of sides its bounds."""
     backbones = search.space.get("model.backbone")
     names = backbones.choices if isinstance(backbones, Choices) else (base.model.backbone,)
     values = search.space.get("model.side_px")
@@ -89,7 +90,7 @@ def _searched_models(base: TrialConfig, search: SearchConfig) -> list[ModelConfi
     if isinstance(values, Choices):
         sides_px = values.choices
     elif isinstance(values, Range):
-        sides_px = (max(1, values.low), values.high)  # 0 stands for the largest side, and 1 is drawn as well
+        sides_px = (max(1, values.low), values.high)  # 0 means the stored side; 1 may be sampled as well
     return [
         base.model.model_copy(update={"backbone": str(name), "side_px": int(side_px)})
         for name in names
@@ -116,23 +117,23 @@ def _distribution(key: str, values: Choices | Range) -> BaseDistribution:
     if key not in known:
         close = difflib.get_close_matches(key, known, n=1)
         meant = f"; did you mean {close[0]}?" if close else ""
-        raise ConfigError(f"search.space: {key} is no field of a trial{meant} (known: {', '.join(known)})")
+        raise ConfigError(f"search.space: {key} is not a field of a trial{meant} (known: {', '.join(known)})")
     if isinstance(values, Choices):
         return CategoricalDistribution(values.choices)
     kinds = get_args(known[key]) or (known[key],)
     if not {int, float} & set(kinds):
-        raise ConfigError(f"search.space: {key} is no number, so it has no low and high; give `choices: [...]`")
+        raise ConfigError(f"search.space: {key} is not a number, so it has no low and high; use `choices: [...]`")
     if float in kinds:
         return FloatDistribution(float(values.low), float(values.high), log=values.log)
     if values.low != int(values.low) or values.high != int(values.high):
         raise ConfigError(
-            f"search.space: {key} is a whole number; low {values.low} and high {values.high} must be whole as well"
+            f"search.space: {key} is an integer; low {values.low} and high {values.high} must be integers as well"
         )
     return IntDistribution(int(values.low), int(values.high), log=values.log)
 
 
-def _refuse_idle_strength(base: TrialConfig, keys: Sequence[str]) -> None:
-    """Refuse to search a factor of ranges that are all 0: every value of it would be the same trial."""
+def _refuse_strength_without_ranges(base: TrialConfig, keys: Sequence[str]) -> None:
+    """Refuse to search augment.strength where all ranges are 0: every value would give the same trial."""
     ranges = [f"augment.{name}" for name in RANGES]
     if "augment.strength" not in keys or any(key in keys for key in ranges):
         return
@@ -143,10 +144,10 @@ def _refuse_idle_strength(base: TrialConfig, keys: Sequence[str]) -> None:
 
 
 def _refuse_incomparable(key: str, search: SearchConfig) -> None:
-    """Refuse a field that changes what the metric measures: of its values the easiest would win, not the best."""
+    """Refuse a field that changes what the metric measures: values of the metric would not be comparable."""
     if key in ("task", "target"):
         raise ConfigError(
-            f"search.space: {key} is the question asked, and figures of different questions cannot be compared; "
+            f"search.space: {key} defines what is predicted, and metrics of different predictions cannot be compared; "
             "run one search for each"
         )
     if key == "training.loss" and "val_loss" in search.optimised:

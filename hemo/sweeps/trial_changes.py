@@ -1,4 +1,4 @@
-"""Changes of a trial, nested or dotted, and the words that name what they change."""
+"""Changes to a trial config by nested or dotted keys, settings that vary between trials, and trial names from them."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 from hemo.config.trial import TrialConfig
 from hemo.config.validation import merge, validated
 
-WORDS = {
+NAME_FORMATS = {
     "model.backbone": "{}",
     "model.weights": "weights {}",
     "model.pooling": "{}",
@@ -16,7 +16,7 @@ WORDS = {
     "training.learning_rate": "lr {:.3g}",
     "seed": "seed {}",
 }
-"""Dotted field -> how its value stands in a row name; other fields stand as `last_part value`."""
+"""Dotted field -> format of its value in a trial name; other fields have `last_part value`."""
 
 
 def nested(changes: Mapping[str, Any]) -> dict[str, Any]:
@@ -42,12 +42,12 @@ def changed(base: TrialConfig, changes: Mapping[str, Any], *, origin: str) -> Tr
     """Return `base` with `changes` made.
 
     Args:
-        base: What the trial starts from.
+        base: The trial to change.
         changes: Field -> value, nested or dotted.
-        origin: Where the changes came from, for errors: `grid.cells[2]`.
+        origin: Where the changes come from, for error messages: `grid.cells[2]`.
 
     Raises:
-        ConfigError: One line a fault, with `origin`, key, what came and what was wanted.
+        ConfigError: One line for each fault, with `origin`, key, value and what is allowed.
     """
     return validated(TrialConfig, merge(base.model_dump(), nested(changes)), origin=origin)
 
@@ -58,7 +58,7 @@ def varying(trials: Sequence[TrialConfig]) -> list[str]:
     return [key for key in rows[0] if any(row[key] != rows[0][key] for row in rows)]
 
 
-def in_words(trial: TrialConfig, keys: Sequence[str]) -> str:
-    """Return the values of the dotted `keys` as a row name: `ResNet50, hidden 1, dense 16, lr 1e-05`."""
+def settings_name(trial: TrialConfig, keys: Sequence[str]) -> str:
+    """Return a trial name from the values of the dotted `keys`: `ResNet50, hidden 1, dense 16, lr 1e-05`."""
     values = dict(flattened(trial.deciding()))
-    return ", ".join(WORDS.get(key, key.rsplit(".", 1)[-1] + " {}").format(values[key]) for key in keys)
+    return ", ".join(NAME_FORMATS.get(key, key.rsplit(".", 1)[-1] + " {}").format(values[key]) for key in keys)

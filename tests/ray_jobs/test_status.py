@@ -14,7 +14,7 @@ def test_a_table_and_then_the_folder(tmp_path, capsys):
     )
     status.main(["--records", str(tmp_path)])
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0] == "trials of no sweep: 1 silent"
+    assert lines[0] == "trials outside sweeps: 1 silent"
     assert lines[3].startswith("| mine  | silent | 2 of 8 |")
     assert lines[-1] == str(tmp_path)
 

@@ -37,7 +37,7 @@ from hemo.errors import ConfigError, HemoError, SourceError, TrialError
 from hemo.models.checkpoint import load_checkpoint
 from hemo.storage import join, remove, require_writable
 from hemo.sweeps.grid import grid_trials
-from hemo.sweeps.objectives import cost, objective_figures, pareto_front
+from hemo.sweeps.objectives import cost, objective_values, pareto_front
 from hemo.sweeps.space import point_trial, search_space, searched_trials
 from hemo.training.data.dataset import TrialData, read_training_set
 from hemo.training.data.task_rows import select_splits, task_classes
@@ -397,7 +397,7 @@ def chosen_record(records: Sequence[TrialRecord], search: SearchConfig) -> Trial
     if not front:
         wanted = " and ".join(search.optimised)
         raise HemoError(f"no complete trial has {wanted}: nothing can be chosen; search on val_loss")
-    best = min(front, key=lambda record: cost(objective_figures(record)[search.metric], search.metric))
+    best = min(front, key=lambda record: cost(objective_values(record)[search.metric], search.metric))
     return best.model_copy(update={"selected_by": selection_rule(search), "selected_among": len(records)})
 
 
@@ -414,7 +414,7 @@ def front_lines(records: Sequence[TrialRecord], search: SearchConfig) -> list[st
     front = pareto_front(records, search.objectives)
     lines = [f"Pareto front of {', '.join(search.objectives)}: {len(front)} of {len(records)} trials"]
     for record in front:
-        figures = objective_figures(record)
+        figures = objective_values(record)
         told = ", ".join(f"{objective} {figures[objective]:.4g}" for objective in search.objectives)
         lines.append(f"  {record.config.name}: {told}")
     return lines

@@ -14,7 +14,7 @@ from hemo.cluster.tracking.trial_tracker import TrackedTrial, track_trial
 from hemo.config.trial import TrialConfig
 from hemo.config.tune import TrainConfig, TuneConfig
 from hemo.errors import HemoError, UserError
-from hemo.sweeps.objectives import objective_figures
+from hemo.sweeps.objectives import objective_values
 from hemo.training.distributed import Worker
 from hemo.training.reporting import EpochFigures, Reporter
 from hemo.trials.record import TrialRecord, has_record, is_finished, read_record, record_digest, write_record
@@ -179,4 +179,4 @@ def epoch_result(figures: EpochFigures) -> dict[str, Any]:
 def record_result(record: TrialRecord) -> dict[str, Any]:
     """Return what Tune is told in the end: the best epoch's figures, as they were told then, and how it ended."""
     told = {"done": True, "epoch": len(record.epochs), "status": record.status, "digest": record.digest}
-    return {**told, **objective_figures(record)}
+    return {**told, **objective_values(record)}

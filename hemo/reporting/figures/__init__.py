@@ -1,1 +1,1 @@
-"""Figures of a comparison as SVG, one module a kind. None where the records have nothing to draw."""
+"""Plots of a comparison as SVG: searches, training, evaluation on test."""

@@ -1,4 +1,4 @@
-"""What all figures share: ink, lines, sizes, and how they become SVG.
+"""Style shared by all plots: colours, lines, panels, legends, and their SVG.
 
 Text and axes take the colour of the page (`currentColor`), so that one file serves light and dark. Series differ in hue
 and in line or marker, in colours that colour-blind readers can tell apart.
@@ -21,7 +21,7 @@ from hemo.trials.record import TrialRecord, title_of
 INK = "#010203"
 """Stands for the page's own text colour until the SVG is written."""
 PAPER = "#030201"
-"""Stands for the page's own background, behind words that lines would cross; nothing where there is no page."""
+"""Stands for the page's own background, behind text that lines would cross; transparent outside a page."""
 BLUE, VERMILION, GREEN = "#0072b2", "#d55e00", "#009e73"
 LINES = (
     (BLUE, "-"),
@@ -56,25 +56,25 @@ LABEL_CHARACTERS = 34
 
 @contextmanager
 def drawing(width_inches: float, height_inches: float) -> Iterator[Figure]:
-    """Give an empty figure in hemo's style; draw and call `svg` before it ends."""
+    """Yield an empty figure in hemo's style; draw and call `svg` inside the context."""
     with mpl.rc_context(STYLE):
         yield Figure(figsize=(width_inches, height_inches), layout="constrained")
 
 
-def panels(figure: Figure, count: int, across: int, *, square: bool = False) -> list[Axes]:
-    """Return `count` panels on the same scales, at most `across` in a row, and hide those left over.
+def panels(figure: Figure, count: int, columns: int, *, square: bool = False) -> list[Axes]:
+    """Return `count` panels with shared axes, at most `columns` in a row, and hide unused ones.
 
     Args:
         figure: To draw on.
         count: Of panels, at least one.
-        across: At most in a row.
-        square: Whether a unit is equally long on both axes.
+        columns: At most in a row.
+        square: Whether both axes have the same scale.
     """
-    across = min(across, count)
-    grid = figure.subplots(math.ceil(count / across), across, sharex=True, sharey=True, squeeze=False)
-    for place in range(count, grid.size):
-        grid.flat[place].set_visible(False)
-        grid.flat[place - across].xaxis.set_tick_params(labelbottom=True)
+    columns = min(columns, count)
+    grid = figure.subplots(math.ceil(count / columns), columns, sharex=True, sharey=True, squeeze=False)
+    for index in range(count, grid.size):
+        grid.flat[index].set_visible(False)
+        grid.flat[index - columns].xaxis.set_tick_params(labelbottom=True)
     if square:
         for panel in grid.flat:
             panel.set_aspect("equal")
@@ -82,18 +82,18 @@ def panels(figure: Figure, count: int, across: int, *, square: bool = False) -> 
 
 
 def short(text: str, characters: int = LABEL_CHARACTERS) -> str:
-    """Return text that fits a label."""
+    """Return text, truncated if it has more than `characters`."""
     return text if len(text) <= characters else text[: characters - 3] + "..."
 
 
 def label(record: TrialRecord, characters: int = LABEL_CHARACTERS) -> str:
-    """Return what a trial is called in a figure."""
+    """Return a trial's name in a figure."""
     fitting = short(title_of(record), characters)
     return f"{fitting} (pruned)" if record.status == "pruned" else fitting
 
 
 def legend_above(axes: Axes, columns: int) -> None:
-    """Name each series of `axes` once, above them."""
+    """Draw the legend above `axes`, with each series once."""
     handles, names = axes.get_legend_handles_labels()
     unique = dict(zip(names, handles, strict=True))
     axes.legend(
@@ -109,7 +109,7 @@ def legend_above(axes: Axes, columns: int) -> None:
 
 
 def svg(figure: Figure) -> str:
-    """Return a figure as an SVG element without prologue, date or metadata, in the page's own ink and font."""
+    """Return a figure as an SVG element without prologue, date or metadata, in the page's text colour and font."""
     text = io.StringIO()
     figure.savefig(text, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
     content = text.getvalue()

@@ -1,1 +1,1 @@
-"""Published tables, one YAML file each, and ours beside them."""
+"""Tables published elsewhere, one YAML file each, compared with our trials."""

@@ -1,4 +1,4 @@
-"""What a published table says, and which training sets its rows are compared on."""
+"""Published tables, read from their YAML files, and our trials grouped by training set."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -16,28 +16,28 @@ SetName = tuple[str, str, tuple[str, ...]]
 
 
 class Column(Config):
-    """A column: a setting, or one figure or two with a slash between them."""
+    """A column: a setting, or one metric or two separated by a slash."""
 
     head: str
     setting: str = ""
-    figures: tuple[str, ...] = ()
+    metrics: tuple[str, ...] = ()
     unit: Literal["", "hours", "milliseconds"] = ""
 
 
 class PublishedRow(Config):
-    """A row: the name of the cells that are to give the same figures, and what was published."""
+    """A row: the name of the cells that reproduce it, their settings, and the published metrics."""
 
     name: str
     settings: dict[str, Any]
-    figures: dict[str, float]
+    metrics: dict[str, float]
 
 
 class PublishedTable(Config):
-    """A table as it was published. Figures are `split.metric`, `baseline.metric` of validation, or `seconds`."""
+    """A table as it was published. Metrics are `split.metric`, `baseline.metric` of validation, or `seconds`."""
 
     title: str
     source: str
-    worth: tuple[str, ...]
+    limitations: tuple[str, ...]
     across_training_sets: bool = False
     columns: tuple[Column, ...]
     recipe: dict[str, Any]
@@ -51,51 +51,51 @@ def published_table(name: str) -> PublishedTable:
 
 
 def set_of(row: Row) -> SetName:
-    """Return what a trial learned from."""
+    """Return what a trial was trained on."""
     record = row.record
     return record.training_set, record.split, record.classes
 
 
 def by_set(rows: Iterable[Row]) -> dict[SetName, list[Row]]:
-    """Return the trials of each training set, in the order given."""
-    found: dict[SetName, list[Row]] = defaultdict(list)
+    """Return the trials of each training set, in the order of `rows`."""
+    groups: dict[SetName, list[Row]] = defaultdict(list)
     for row in rows:
-        found[set_of(row)].append(row)
-    return dict(found)
+        groups[set_of(row)].append(row)
+    return dict(groups)
 
 
-def sets_told(found: Mapping[str, Sequence[Row]]) -> list[str]:
-    """Say which row is of which training set, and whether they had the same test images; nothing for one set.
+def training_set_notes(ours: Mapping[str, Sequence[Row]]) -> list[str]:
+    """Return which rows are of which training set, and whether test is the same; nothing for one training set.
 
     Args:
-        found: Name of a published row -> its trials.
+        ours: Name of a published row -> its trials.
     """
-    sets = by_set(row for rows in found.values() for row in rows)
+    sets = by_set(row for rows in ours.values() for row in rows)
     if len(sets) < 2:
         return []
-    told = [
-        f"{', '.join(name for name, rows in found.items() if any(set_of(row) == one for row in rows))}: "
-        f"training set {one[0]}, split {one[1]}, {_size(mine)}"
-        for one, mine in sets.items()
+    lines = [
+        f"{', '.join(name for name, rows in ours.items() if any(set_of(row) == one for row in rows))}: "
+        f"training set {one[0]}, split {one[1]}, {_size(rows_of_set)}"
+        for one, rows_of_set in sets.items()
     ]
-    return [*told, _tested_on(list(sets.values()))]
+    return [*lines, _test_images_note(list(sets.values()))]
 
 
-def _tested_on(sets: Sequence[Sequence[Row]]) -> str:
-    first = [next((row.by_patient for row in mine if row.by_patient is not None), None) for mine in sets]
-    known = [part for part in first if part is not None]
+def _test_images_note(sets: Sequence[Sequence[Row]]) -> str:
+    first = [next((row.by_patient for row in rows if row.by_patient is not None), None) for rows in sets]
+    known = [results for results in first if results is not None]
     if len(known) < len(first):
-        return "Not every one of these training sets was tested on: its rows cannot be set beside the others"
-    if all(part.same_images(known[0]) for part in known[1:]):
-        return "All rows were tested on the same patients with as many images each"
-    return "These training sets were tested on different images: a row can be set beside its published figures only"
+        return "Not all of these training sets were evaluated on test: their rows cannot be compared with the others"
+    if all(results.same_images(known[0]) for results in known[1:]):
+        return "All rows were tested on the same patients with the same number of images each"
+    return "These training sets were tested on different images: compare a row only with its published metrics"
 
 
 def _size(rows: Sequence[Row]) -> str:
-    """Return the size of a training set and its images, as the trials that ran saw them."""
+    """Return the numbers of images of a training set and their size, from the trials that ran."""
     ran = [row.record for row in rows if row.record.rows]
     if not ran:
-        return "on which no trial ran"
+        return "no trial ran"
     counts = ", ".join(f"{split} {images:,}" for split, images in ran[0].rows.items())
-    seen = " and ".join(dict.fromkeys(image_of(record) for record in ran if record.image))
-    return f"images of {seen}: {counts}" if seen else f"images: {counts}"
+    sizes = " and ".join(dict.fromkeys(image_of(record) for record in ran if record.image))
+    return f"images of {sizes}: {counts}" if sizes else f"images: {counts}"

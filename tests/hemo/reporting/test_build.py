@@ -1,10 +1,16 @@
-"""Records to files."""
+"""Records to files: Markdown, CSV, LaTeX, figures and page."""
+
+import csv
+import io
 
 import pytest
 
-from hemo.config.report import ReportConfig
+from hemo.config.report import METRICS, ReportConfig
 from hemo.errors import OutputError, SourceError
-from hemo.reporting.build import write_report
+from hemo.reporting.build import csv_text, latex, markdown, write_report
+from hemo.reporting.comparison import compare_trials
+from hemo.reporting.page import page_html
+from hemo.trials.record import read_records
 
 
 def test_report_writes_table_csv_figures_and_page(make_record, tmp_path):
@@ -35,3 +41,70 @@ def test_no_records_and_no_folder_are_refused(make_record, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(OutputError, match="cannot write"):
         write_report(ReportConfig(records=str(tmp_path / "records"), out=str(tmp_path / "file")))
+
+
+def comparisons(tmp_path):
+    folder = str(tmp_path / "records")
+    return compare_trials(read_records(folder), folder, samples=200, seed=0)
+
+
+def test_markdown_is_aligned_and_names_cannot_break_it(make_record, tmp_path):
+    make_record({"name": "a|b\n# <script>", "seed": 1})
+    make_record({"name": "short", "seed": 2}, training_set="ffff")
+    text = markdown("A title", comparisons(tmp_path), [])
+    assert text.startswith("# A title\n\n## Binary, target any: training set 00112233aabbccdd\n")
+    assert "## Binary, target any: training set ffff" in text
+    assert "a\\|b # &lt;script>" in text
+    table = [line for line in text.splitlines() if line.startswith("|")]
+    assert len({len(line) for line in table[:3]}) == 1
+
+
+def test_csv_has_full_precision_and_one_row_a_trial(make_record, tmp_path):
+    make_record(
+        {"name": "x, y", "seed": 1}, quality=2.0, metrics={"test": {"loss": 1 / 3, "accuracy": 1.0, "f1": 0.75}}
+    )
+    make_record({"name": "z", "seed": 2}, training_set="ffff", status="failed", reason="why")
+    first, second = csv.DictReader(io.StringIO(csv_text(comparisons(tmp_path))))
+    assert (first["name"], float(first["test_loss"]), first["test_majority_accuracy"]) == ("x, y", 1 / 3, "0.7")
+    assert (first["test_accuracy"], first["test_accuracy_low"], first["best_epoch"]) == ("1.0", "1.0", "8")
+    assert (first["test_f1"], first["test_recall"], set(METRICS) <= {name.removeprefix("test_") for name in first}) == (
+        "0.75",
+        "",
+        True,
+    )
+    assert (second["status"], second["reason"], second["test_loss"], second["model.backbone"]) == (
+        "failed",
+        "why",
+        "",
+        "resnet18",
+    )
+
+
+def test_no_text_of_the_csv_is_a_formula_and_numbers_stay_numbers(make_record, tmp_path):
+    make_record({"name": "=1+1", "seed": 1}, metrics={"test": {"loss": -0.5}})
+    make_record({"name": "a=b", "seed": 2}, status="failed", reason="@SUM(A1)")
+    first, second = csv.DictReader(io.StringIO(csv_text(comparisons(tmp_path))))
+    assert (first["name"], first["test_loss"]) == ("'=1+1", "-0.5")
+    assert (second["name"], second["reason"]) == ("a=b", "'@SUM(A1)")
+
+
+def test_latex_has_a_table_a_comparison_and_prints_names_as_they_are(make_record, tmp_path):
+    make_record({"name": r"50%_of \input{x} & more", "seed": 1})
+    make_record({"name": "other", "seed": 2}, training_set="ffff")
+    text = latex(comparisons(tmp_path), [])
+    assert text.count(r"\begin{tabular}{lrrrr") == 2
+    assert r"50\%\_of \textbackslash{}input\{x\} \& more & " in text
+    assert text.count(r"\end{table}") == 2
+
+
+def test_size_and_speed_are_in_every_document(make_record, tmp_path):
+    speed = {"megabytes": 44.71, "latency_ms": 12.34, "inference_images_per_second": 150.4, "inference_batch_size": 8}
+    make_record({"name": "new", "seed": 1}, **speed)
+    make_record({"name": "old", "seed": 2})
+    found = comparisons(tmp_path)
+    rows = {row["name"]: row for row in csv.DictReader(io.StringIO(csv_text(found)))}
+    assert {name: rows["new"][name] for name in speed} == {name: str(value) for name, value in speed.items()}
+    assert {rows["old"][name] for name in speed} == {""}
+    for text in (markdown("A title", found, []), latex(found, []), page_html("A title", found, {}, [])):
+        assert all(head in text for head in ("size (MB)", "latency (ms)", "throughput (images/s)"))
+        assert all(figure in text for figure in ("44.7", "12.3", "150"))

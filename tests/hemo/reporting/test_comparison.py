@@ -1,13 +1,13 @@
-"""What may stand in one table, and in which order."""
+"""Which trials share a table, and in which order."""
 
-from hemo.reporting.comparison import compared
-from hemo.reporting.trial_row import figures_of
+from hemo.reporting.comparison import compare_trials
+from hemo.reporting.trial_row import metrics_of
 from hemo.trials.record import read_records, title_of
 
 
 def comparisons(tmp_path):
     folder = str(tmp_path / "records")
-    return compared(read_records(folder), folder, samples=200, seed=0)
+    return compare_trials(read_records(folder), folder, samples=200, seed=0)
 
 
 def test_different_training_sets_and_targets_are_never_in_one_table(make_record, tmp_path):
@@ -37,8 +37,8 @@ def test_rows_go_by_validation_loss_then_pruned_then_failed(make_record, tmp_pat
     assert [row.record.config.name for row in comparisons(tmp_path)[0].rows] == ["good", "poor", "pruned", "failed"]
 
 
-def test_intervals_come_from_the_predictions_and_only_where_test_was_read(make_record, tmp_path):
-    """Quality 2 calls all ten images rightly; 3 of 10 are positive: the commonest answer is right for 0.7."""
+def test_intervals_come_from_the_predictions_and_only_where_test_was_evaluated(make_record, tmp_path):
+    """Quality 2 predicts all ten images correctly; 3 of 10 are positive, so the majority accuracy is 0.7."""
     make_record({"name": "read", "seed": 1}, quality=2.0)
     make_record({"name": "unread", "seed": 2}, test=False, quality=0.1)
     read, unread = comparisons(tmp_path)[0].rows
@@ -48,12 +48,12 @@ def test_intervals_come_from_the_predictions_and_only_where_test_was_read(make_r
 
 def test_a_stopped_trial_shows_its_best_epoch(make_record):
     record = make_record({"seed": 7}, status="pruned", metrics={})
-    assert figures_of(record, "val") == record.epochs[7].val
-    assert figures_of(record, "train") == record.epochs[7].train
-    assert figures_of(record, "test") == {}
+    assert metrics_of(record, "val") == record.epochs[7].val
+    assert metrics_of(record, "train") == record.epochs[7].train
+    assert metrics_of(record, "test") == {}
 
 
-def test_a_trial_without_a_name_is_called_by_its_digest(make_record):
+def test_a_trial_without_a_name_is_named_by_its_digest(make_record):
     record = make_record({"seed": 8})
     assert title_of(record) == record.digest
     assert title_of(make_record({"name": "mine"})) == "mine"

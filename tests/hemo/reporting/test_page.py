@@ -1,4 +1,4 @@
-"""The page stands alone, and names cannot become markup."""
+"""The page is self-contained, and names cannot become markup."""
 
 import re
 import xml.etree.ElementTree as ElementTree
@@ -7,9 +7,9 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from hemo.reporting.comparison import compared
-from hemo.reporting.metric_tables import measure_tables
-from hemo.reporting.page import PageFigure, figures_of_comparison, marked_up, page_html
+from hemo.reporting.comparison import compare_trials
+from hemo.reporting.metric_tables import metric_tables
+from hemo.reporting.page import PageFigure, code_marked, page_html, plot_figures
 from hemo.trials.record import PREDICTION_SCHEMA, read_records, write_record
 
 HOSTILE = "<script>alert(1)</script>"
@@ -17,7 +17,7 @@ HOSTILE = "<script>alert(1)</script>"
 
 def page(tmp_path, figures=()):
     folder = str(tmp_path / "records")
-    found = compared(read_records(folder), folder, samples=10, seed=0)
+    found = compare_trials(read_records(folder), folder, samples=10, seed=0)
     return page_html("A <title>", found, {found[0].key: figures})
 
 
@@ -32,17 +32,17 @@ def test_text_is_escaped_and_figures_are_not(make_record, tmp_path):
 
 
 def test_names_between_backticks_are_code_and_the_rest_is_escaped():
-    assert marked_up("`by_image` < <b>one</b> `") == "<code>by_image</code> &lt; &lt;b&gt;one&lt;/b&gt; `"
+    assert code_marked("`by_image` < <b>one</b> `") == "<code>by_image</code> &lt; &lt;b&gt;one&lt;/b&gt; `"
 
 
-def test_nothing_is_asked_of_a_server(make_record, tmp_path):
+def test_nothing_is_loaded_from_a_server(make_record, tmp_path):
     make_record({})
     html = page(tmp_path)
     assert not re.search(r"""(src|href)\s*=\s*["']?(https?:)?//""", html)
     assert "default-src 'none'" in html
 
 
-def test_the_chosen_row_is_marked_and_not_the_lowest_loss(make_record, tmp_path):
+def test_the_selected_row_is_marked_and_not_the_lowest_loss(make_record, tmp_path):
     make_record({"name": "lowest", "seed": 1}, quality=0.9, test=False)
     make_record(
         {"name": "picked", "seed": 2}, quality=0.5, selected_by="val_auroc", selected_among=2, formats="aaabaaabbb"
@@ -64,8 +64,8 @@ def test_best_and_failed_rows_are_marked(make_record, tmp_path):
 
 def read(tmp_path):
     folder = str(tmp_path / "records")
-    (found,) = compared(read_records(folder), folder, samples=50, seed=0)
-    return found, {figure.name.split("-")[0]: figure for figure in figures_of_comparison(found, seed=0)}
+    (found,) = compare_trials(read_records(folder), folder, samples=50, seed=0)
+    return found, {figure.name.split("-")[0]: figure for figure in plot_figures(found, seed=0)}
 
 
 def words(figure):
@@ -74,7 +74,7 @@ def words(figure):
 
 @pytest.fixture
 def of_classes(make_record, tmp_path):
-    """Return a function that writes a trial of several classes whose last class is missed in two of forty images."""
+    """Return a function that writes a trial of several classes, with two FN of the last one in forty images."""
 
     def make(task, classes):
         labels = np.eye(len(classes), dtype=np.uint8)[np.arange(40) % len(classes)]
@@ -95,16 +95,18 @@ def of_classes(make_record, tmp_path):
     return make
 
 
-def test_a_binary_grid_has_learning_and_test_figures(make_record, tmp_path):
-    """Quality 2 calls all ten images rightly: the areas are 1."""
+def test_a_binary_grid_has_training_and_test_figures(make_record, tmp_path):
+    """Quality 2 predicts all ten images correctly: the areas are 1."""
     confusion = {"test": (((6, 1), (2, 1)),)}
     make_record({"name": HOSTILE, "seed": 1}, quality=2.0, confusion=confusion, formats="aaabaaabbb")
     make_record({"name": "other", "model.dense_width": 8}, quality=0.3, confusion=confusion, formats="aaabaaabbb")
     _, figures = read(tmp_path)
     assert set(figures) == {"time", "loss", "accuracy", "ranking", "confusion", "calibration", "formats"}
-    assert f"{HOSTILE}: AUROC 1.000, AP 1.000, 30.0% positive" in words(figures["ranking"])
-    assert {"6", "85.7%", "2", "66.7%", HOSTILE, "other", "called", "truth"} <= words(figures["confusion"])
-    assert {"a", "6 images, 50% positive", "1.000", "not defined: one label only"} <= words(figures["formats"])
+    assert f"{HOSTILE}: AUROC 1.000, AP 1.000, prevalence 30.0%" in words(figures["ranking"])
+    assert {"TN 6", "85.7%", "FN 2", "66.7%", HOSTILE, "other", "predicted label", "true label"} <= words(
+        figures["confusion"]
+    )
+    assert {"a", "6 images, prevalence 50%", "1.000", "not defined: only one label"} <= words(figures["formats"])
     assert all("<script" not in figure.svg for figure in figures.values())
 
 
@@ -120,17 +122,17 @@ def test_a_search_has_its_own_figures(make_record, tmp_path):
             **chosen,
         )
     _, figures = read(tmp_path)
-    assert {"complete", "pruned", "best complete so far", "chosen", "validation loss"} <= words(figures["search"])
-    assert {"learning rate", "backbone", "VGG16", "ResNet50", "best", "stopped early"} <= words(figures["parallel"])
+    assert {"complete", "pruned", "best complete so far", "selected", "validation loss"} <= words(figures["search"])
+    assert {"learning rate", "backbone", "VGG16", "ResNet50", "best", "pruned"} <= words(figures["parallel"])
     assert {"learning rate", "backbone"} <= words(figures["importance"])
-    assert figures["importance"].says.startswith("Rests on 9 trials, compared after epoch 10,")
+    assert figures["importance"].description.startswith("fANOVA of 9 trials, compared after epoch 10,")
 
 
-def test_a_small_search_says_why_nothing_is_told_of_importance(make_record, tmp_path):
+def test_a_small_search_has_the_reason_why_importance_is_missing(make_record, tmp_path):
     make_record({"name": "one"}, selected_by="val_loss", selected_among=1)
     _, figures = read(tmp_path)
     assert figures["importance"].svg is None
-    assert figures["importance"].says.startswith("Not told: it takes 8 trials")
+    assert figures["importance"].description.startswith("Not computed: it needs at least 8 trials")
 
 
 def test_six_labels_have_a_curve_a_matrix_and_a_diagram_each(of_classes, tmp_path):
@@ -139,9 +141,9 @@ def test_six_labels_have_a_curve_a_matrix_and_a_diagram_each(of_classes, tmp_pat
     found, figures = read(tmp_path)
     assert set(classes) <= words(figures["confusion"])
     assert any(
-        re.match(r"any: AUROC 0\.\d{3}, AP 0\.\d{3}, 32\.5% positive", word) for word in words(figures["ranking"])
+        re.match(r"any: AUROC 0\.\d{3}, AP 0\.\d{3}, prevalence 32\.5%", word) for word in words(figures["ranking"])
     )
-    table = next(table for table in measure_tables(found) if "by class" in table.caption)
+    table = next(table for table in metric_tables(found) if "by class" in table.caption)
     assert [row[:3] for row in table.rows] == [("epidural", "14", "14"), ("subdural", "13", "13"), ("any", "13", "11")]
 
 
@@ -157,23 +159,23 @@ def test_many_classes_are_pooled_and_their_matrix_has_no_numbers(of_classes, tmp
 
 
 def test_tables_below_the_grid(make_record, tmp_path):
-    """Formats a: six images, three positive; b: four, none, so that a model may learn the format."""
+    """Formats a: six images, three positive; b: four, none, so that a model may predict from the format."""
     confusion = {"test": (((6, 1), (2, 1)),)}
     make_record({"name": "one"}, quality=2.0, formats="aaabaaabbb", confusion=confusion)
     make_record({"name": "two", "model.dense_width": 8}, quality=0.1, formats="aaabaaabbb", confusion=confusion)
     found, _ = read(tmp_path)
-    tables = {table.caption: table for table in measure_tables(found)}
+    tables = {table.caption: table for table in metric_tables(found)}
     assert list(tables) == [
         "Test accuracy of one minus that of the others",
-        "Figures of each split",
-        "Right and wrong calls on test",
+        "Metrics of each split",
+        "Confusion matrix on test",
         "one by pixel format, on test",
     ]
-    assert tables["Right and wrong calls on test"].rows[0] == ("one", "1", "2", "1", "6", "0.500")
+    assert tables["Confusion matrix on test"].rows[0] == ("one", "1", "2", "1", "6", "0.500")
     assert [row[:4] for row in tables["one by pixel format, on test"].rows] == [
         ("a", "6", "0.5000", "1.0000"),
         ("b", "4", "0.0000", "1.0000"),
     ]
-    assert [row[:2] for row in tables["Figures of each split"].rows][:3] == [
+    assert [row[:2] for row in tables["Metrics of each split"].rows][:3] == [
         ("one", each) for each in ("train", "val", "test")
     ]

@@ -36,7 +36,8 @@ def test_markdown_in_full():
 
 
 def test_no_text_breaks_a_line_of_markdown():
-    assert inline("a\n# <b> | c") == "a # &lt;b> \\| c"
+    assert inline("a\n# <b> | c </b>") == "a # &lt;b> \\| c &lt;/b>"
+    assert inline("p < 0.05") == "p < 0.05"
     assert inline("a\\|b") == "a\\\\\\|b"  # an escaped backslash, then an escaped pipe
     assert inline("![x](http://there/x.png)") == "![x]\\(http://there/x.png)"
 

@@ -1,4 +1,4 @@
-"""A trial as a row."""
+"""One trial as a table row."""
 
 import pytest
 
@@ -6,13 +6,13 @@ from hemo.reporting.trial_row import image_of
 
 
 @pytest.mark.parametrize(
-    ("side_px", "image", "told"),
+    ("side_px", "image", "text"),
     [
         (0, "3 x 224 x 224", "3 x 224 x 224"),
-        (64, "3 x 224 x 224", "3 x 64 x 64 (shrunk from 3 x 224 x 224)"),
+        (64, "3 x 224 x 224", "3 x 64 x 64 (resized from 3 x 224 x 224)"),
         (224, "3 x 224 x 224", "3 x 224 x 224"),
         (64, "", ""),
     ],
 )
-def test_images_are_told_as_the_network_saw_them(make_record, side_px, image, told):
-    assert image_of(make_record({"model.side_px": side_px}, image=image)) == told
+def test_images_have_the_size_that_the_network_received(make_record, side_px, image, text):
+    assert image_of(make_record({"model.side_px": side_px}, image=image)) == text

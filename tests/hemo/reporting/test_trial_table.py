@@ -1,13 +1,102 @@
-"""The grid of trials."""
+"""The grid of trials, the heading above it and the notes below."""
 
-from hemo.reporting.comparison import compared
-from hemo.reporting.trial_table import grid_table, notes, same_settings, seed_spreads, summary
+import pytest
+
+from hemo.reporting.comparison import compare_trials
+from hemo.reporting.trial_table import common_settings, grid_table, heading, notes, subject, summary
 from hemo.trials.record import read_records
 
 
 def comparisons(tmp_path):
     folder = str(tmp_path / "records")
-    return compared(read_records(folder), folder, samples=200, seed=0)
+    return compare_trials(read_records(folder), folder, samples=200, seed=0)
+
+
+def lines(tmp_path):
+    comparison = comparisons(tmp_path)[0]
+    return subject(comparison), dict(heading(comparison))
+
+
+def test_heading_in_full(make_record, tmp_path):
+    make_record({"name": "good", "seed": 1}, quality=2.0, image="3 x 64 x 64")
+    make_record({"name": "bad", "seed": 2}, status="failed", finished="2026-11-21T08:00:00+00:00")
+    title, heads = lines(tmp_path)
+    assert title == "Binary, target any: training set 00112233aabbccdd"
+    assert heads["Trials"] == "2 (1 complete, 1 failed)"
+    assert heads["Split"] == "by_patient"
+    assert heads["Images"] == "train 600, val 120, test 10, each 3 x 64 x 64"
+    assert heads["Majority class on test"] == "accuracy 0.7000 by always predicting the most frequent class"
+    assert heads["Lowest validation loss"] == (
+        "good: test accuracy 1.0000, 95 % interval 1.000 to 1.000, above the majority class"
+    )
+    assert heads["Reductions"] == "train limited to 600 of 4,707 images"
+    assert heads["Hardware"] == "2 CPU cores, no GPU"
+    assert heads["Finished"] == "2026-11-21"
+
+
+def test_the_untrained_model_is_not_the_majority_class(make_record, tmp_path):
+    make_record({"name": "one"}, baseline={"val": {"loss": 0.71}})
+    heads = lines(tmp_path)[1]
+    assert heads["Before training"] == "validation loss 0.7100 (one)"
+    assert heads["Majority class on test"].startswith("accuracy 0.7000")
+
+
+def test_the_trial_that_a_search_selected_is_named_and_not_the_lowest_loss(make_record, tmp_path):
+    """The one it selected last, after it was continued."""
+    make_record({"name": "lowest", "seed": 1}, quality=0.9, test=False)
+    make_record({"name": "earlier", "seed": 2}, quality=0.1, selected_by="val_auroc", selected_among=2)
+    make_record({"name": "chosen", "seed": 3}, quality=2.0, selected_by="val_auroc", selected_among=3)
+    heads = lines(tmp_path)[1]
+    assert heads["Selected trial"].startswith("chosen, by val_auroc among 3 trials: test accuracy 1.0000")
+    assert "Lowest validation loss" not in heads
+
+
+def test_another_loss_is_in_the_title(make_record, tmp_path):
+    make_record({"training.loss": "class_weighted"})
+    assert lines(tmp_path)[0] == "Binary, target any, loss class_weighted: training set 00112233aabbccdd"
+
+
+@pytest.mark.parametrize(("trials", "cautioned"), [(2, False), (3, True)])
+def test_intervals_of_many_trials_are_not_adjusted(make_record, tmp_path, trials, cautioned):
+    for seed in range(trials):
+        make_record({"seed": seed})
+    text = lines(tmp_path)[1]["Lowest validation loss"]
+    assert ("not adjusted for the 3 trials compared" in text) is cautioned
+
+
+def test_a_leaky_split_has_a_warning(make_record, tmp_path):
+    make_record({}, split="by_image")
+    assert "leaky" in lines(tmp_path)[1]["Split"]
+
+
+def test_a_best_trial_below_the_majority_class_is_not_called_better(make_record, tmp_path):
+    make_record({"name": "poor"}, quality=0.0)
+    assert "not clearly above the majority class" in lines(tmp_path)[1]["Lowest validation loss"]
+
+
+def test_a_text_of_some_trials_has_its_count(make_record, tmp_path):
+    make_record({"seed": 1}, reductions=("side 64 px", "3 epochs"))
+    make_record({"seed": 2}, reductions=("side 64 px",), hardware="1 GPU")
+    heads = lines(tmp_path)[1]
+    assert heads["Reductions"] in ("side 64 px; 3 epochs (1 of 2 trials)", "3 epochs (1 of 2 trials); side 64 px")
+    assert "1 GPU (1 of 2 trials)" in heads["Hardware"]
+
+
+def test_a_heading_when_all_trials_failed(make_record, tmp_path):
+    make_record({}, status="failed", reason="out of memory")
+    heads = lines(tmp_path)[1]
+    assert heads["Majority class on test"].startswith("unknown")
+    assert heads["Images"].startswith("unknown")
+    assert "Lowest validation loss" not in heads
+
+
+def test_resized_images_have_the_size_that_the_network_received(make_record, tmp_path):
+    make_record({"model.side_px": 64, "seed": 1}, image="3 x 224 x 224")
+    assert lines(tmp_path)[1]["Images"].endswith("test 10, each 3 x 64 x 64 (resized from 3 x 224 x 224)")
+    make_record({"seed": 2}, image="3 x 224 x 224")
+    images = lines(tmp_path)[1]["Images"]
+    assert "3 x 64 x 64 (resized from 3 x 224 x 224) (1 of 2 trials)" in images
+    assert "3 x 224 x 224 (1 of 2 trials)" in images
 
 
 def test_only_settings_that_differ_have_a_column(make_record, tmp_path):
@@ -17,11 +106,11 @@ def test_only_settings_that_differ_have_a_column(make_record, tmp_path):
     table = grid_table(comparison)
     assert table.head[:3] == ("trial", "backbone", "train loss / acc")
     assert {row[1] for row in table.rows} == {"VGG16", "ResNet50"}
-    assert same_settings(comparison) == (
-        "weights none, pooling gap, hidden layers 0, dense 16, dropout 0.5, epochs at most 30, batch 32, "
+    assert common_settings(comparison) == (
+        "weights none, pooling gap, hidden layers 0, dense 16, dropout 0.5, max epochs 30, batch 32, "
         "learning rate 0.0001, optimizer adam, schedule constant, loss default, patience 5, seed 1"
     )
-    assert "backbone" not in same_settings(comparison)
+    assert "backbone" not in common_settings(comparison)
 
 
 def test_a_row_in_full(make_record, tmp_path):
@@ -37,7 +126,7 @@ def test_a_row_in_full(make_record, tmp_path):
         "test AUROC": "-",
         "AUROC 95 %": "-",  # with three positive images of two patients too many resamples have none
         "best epoch": "8 of 10",
-        "learning time": "0:01:23",
+        "training time": "0:01:23",
         "parameters": "1,234",
         "status": "complete",
     }
@@ -59,33 +148,34 @@ def test_size_and_speed_have_columns_where_a_record_has_them(make_record, tmp_pa
     assert table.head[-4:] == ("size (MB)", "latency (ms)", "throughput (images/s)", "status")
     found = {row[0]: row[-4:-1] for row in table.rows}
     assert found == {"old": ("-", "-", "-"), "new": ("44.7", "12.3", "150")}
-    said = "Latency is the median of one image, throughput is with 8 at once: torch on the trial's own hardware"
-    assert table.notes[-1].startswith(said)
+    note = "Latency: median time for one image. Throughput: in batches of 8 images. Both with torch on the"
+    assert table.notes[-1].startswith(note)
     make_record({"name": "large", "seed": 3}, **{**SPEED, "inference_batch_size": 32})
-    assert "throughput is with 8 to 32 at once" in notes(comparisons(tmp_path)[0])[-1]
+    assert "Throughput: in batches of 8 to 32 images" in notes(comparisons(tmp_path)[0])[-1]
 
 
-def test_failed_and_pruned_trials_stand_there_with_their_reason(make_record, tmp_path):
-    make_record({"name": "a", "seed": 1}, status="failed", reason="loss is not a number in epoch 3")
+def test_failed_and_pruned_trials_are_listed_with_their_reason(make_record, tmp_path):
+    make_record({"name": "a", "seed": 1}, status="failed", reason="loss is NaN or infinite in epoch 3")
     make_record({"name": "b", "seed": 2}, status="pruned", reason="stopped after epoch 4", test=False)
     make_record({"name": "c", "seed": 3}, test=False)
     comparison = comparisons(tmp_path)[0]
     table = grid_table(comparison)
     assert table.marks == ("best", "pruned", "failed")
     assert [(row[0], row[-1]) for row in table.rows] == [("c", "complete"), ("b", "pruned"), ("a", "failed")]
-    said = notes(comparison)
-    assert "a failed: loss is not a number in epoch 3" in said
-    assert "b pruned: stopped after epoch 4" in said
-    assert "The test split was read for 0 of 1 complete trials; the others show `-`." in said
+    texts = notes(comparison)
+    assert "a failed: loss is NaN or infinite in epoch 3" in texts
+    assert "b pruned: stopped after epoch 4" in texts
+    assert "Test was evaluated for 0 of 1 complete trials; the others have `-`." in texts
 
 
-def test_a_search_that_went_on_says_for_how_many_trials_test_was_read(make_record, tmp_path):
+def test_a_continued_search_has_the_number_of_trials_evaluated_on_test(make_record, tmp_path):
     make_record({"seed": 1}, test=False)
     make_record({"seed": 2}, selected_by="val_loss", selected_among=2)
     make_record({"seed": 3}, selected_by="val_loss", selected_among=3)
     assert notes(comparisons(tmp_path)[0])[1:3] == [
-        "The test split was read for 2 of 3 complete trials; the others show `-`.",
-        "The search went on and chose 2 times, on validation; test was read once for each of those.",
+        "Test was evaluated for 2 of 3 complete trials; the others have `-`.",
+        "The search was continued and selected 2 times, on validation; test was evaluated once for each selected "
+        "trial.",
     ]
 
 
@@ -97,16 +187,16 @@ def test_any_setting_that_differs_has_a_column(make_record, tmp_path):
     assert {row[1:5] for row in table.rows} == {("8", "sgd", "5", "15"), ("16", "adam", "2", "0")}
 
 
-def test_the_threshold_of_accuracies_is_told(make_record, tmp_path):
+def test_the_threshold_of_accuracies_is_noted(make_record, tmp_path):
     make_record({"seed": 1})
-    assert notes(comparisons(tmp_path)[0])[-1].startswith("Accuracies are at each class's threshold of")
+    assert notes(comparisons(tmp_path)[0])[-1].startswith("Accuracies are at the threshold with")
 
 
-def test_a_search_says_that_it_chose_on_validation(make_record, tmp_path):
+def test_a_search_selects_on_validation(make_record, tmp_path):
     make_record({"seed": 1}, test=False)
     make_record({"seed": 2}, selected_by="val_loss", selected_among=2)
-    said = notes(comparisons(tmp_path)[0])
-    assert "The search chose on validation and read test once, for the trial it chose." in said
+    texts = notes(comparisons(tmp_path)[0])
+    assert "The search selected on validation; test was evaluated once, for the selected trial." in texts
 
 
 def test_summary_needs_no_predictions(make_record):
@@ -115,9 +205,9 @@ def test_summary_needs_no_predictions(make_record):
     assert cells == ["one", "0.2500 / 0.7500", "-", "complete"]
 
 
-def test_the_side_a_network_saw_has_a_column(make_record, tmp_path):
+def test_the_side_of_the_resized_images_has_a_column(make_record, tmp_path):
     make_record({"model.side_px": 64, "name": "small"}, image="3 x 224 x 224")
-    assert "side (px) 64" in same_settings(comparisons(tmp_path)[0])
+    assert "side (px) 64" in common_settings(comparisons(tmp_path)[0])
     make_record({"name": "large"}, image="3 x 224 x 224")
     table = grid_table(comparisons(tmp_path)[0])
     assert table.head[1] == "side (px)"
@@ -126,21 +216,22 @@ def test_the_side_a_network_saw_has_a_column(make_record, tmp_path):
 
 def spreads(tmp_path):
     folder = str(tmp_path / "records")
-    return seed_spreads(compared(read_records(folder), folder, samples=10, seed=0)[0])
+    comparison = compare_trials(read_records(folder), folder, samples=10, seed=0)[0]
+    return [note for note in notes(comparison) if "seeds" in note]
 
 
 def test_trials_that_differ_by_seed_alone_have_a_mean_and_ends(make_record, tmp_path):
-    """Losses 0.2 and 0.4: mean 0.3, deviation 0.2 / sqrt(2); a backbone alone and a failed seed do not count."""
+    """Losses 0.2 and 0.4: mean 0.3, deviation 0.2 / sqrt(2); another backbone and a failed seed are left out."""
     for seed, loss in ((1, 0.2), (2, 0.4)):
         make_record({"seed": seed}, metrics={"val": {"loss": loss}, "test": {"accuracy": 1 - loss}})
     make_record({"seed": 3}, status="failed")
     make_record({"seed": 1, "model.backbone": "VGG16"})
     assert spreads(tmp_path) == [
-        "resnet18: 2 seeds, mean (standard deviation; least to most): validation loss "
+        "resnet18: 2 seeds, mean (standard deviation; range): validation loss "
         "0.3000 (0.1414; 0.2000 to 0.4000), test accuracy 0.7000 (0.1414; 0.6000 to 0.8000)"
     ]
 
 
-def test_nothing_is_said_without_two_seeds(make_record, tmp_path):
+def test_there_is_no_spread_without_two_seeds(make_record, tmp_path):
     make_record({}, status="failed")
     assert spreads(tmp_path) == []

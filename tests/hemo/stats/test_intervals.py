@@ -1,24 +1,9 @@
-"""Bootstrap intervals and AUROC, against numbers worked out by hand."""
+"""Bootstrap intervals against numbers computed by hand."""
 
 import numpy as np
 import pytest
 
-from hemo.stats.intervals import accuracy_interval, auroc_interval, patient_resamples, weighted_auroc
-
-
-def test_auroc_counts_pairs_and_halves_ties():
-    """Positives .8, .4; negatives .6, .4, .1: .8 wins 3 pairs, .4 loses one, ties one, wins one: 4.5 of 6."""
-    scores = np.array([0.8, 0.4, 0.6, 0.4, 0.1], np.float32)
-    labels = np.array([1, 1, 0, 0, 0], np.uint8)
-    np.testing.assert_allclose(weighted_auroc(scores, labels, np.ones((1, 5))), [4.5 / 6])
-
-
-def test_auroc_with_weights_equals_repeated_rows():
-    """Weights (2, 0, 1, 1, 3): positive .8 twice, .4 never: all 2 x 5 pairs are won; no positives: not defined."""
-    scores = np.array([0.8, 0.4, 0.6, 0.4, 0.1], np.float32)
-    labels = np.array([1, 1, 0, 0, 0], np.uint8)
-    weights = np.array([[2, 0, 1, 1, 3], [0, 1, 1, 1, 3], [0, 0, 1, 1, 1]], np.float64)
-    np.testing.assert_allclose(weighted_auroc(scores, labels, weights), [1.0, 3.5 / 5, np.nan])
+from hemo.stats.intervals import accuracy_interval, auroc_interval, patient_resamples
 
 
 def test_resamples_draw_whole_patients():

@@ -1,4 +1,4 @@
-"""Paired differences against p-values and corrections worked out by hand."""
+"""Paired differences against p-values and corrections computed by hand."""
 
 import numpy as np
 import pytest
@@ -10,23 +10,23 @@ from hemo.stats.paired_tests import difference_interval, holm, sign_flip_p
     ("differences", "p"),
     [
         ([1, 1, 1, 0], 2 / 8),  # of three signs only all + and all - reach 3
-        ([1, 1, 1, -1], 10 / 16),  # sums 4, 2, 0, -2, -4 occur 1, 4, 6, 4, 1 times; the sum found is 2
+        ([1, 1, 1, -1], 10 / 16),  # sums 4, 2, 0, -2, -4 occur 1, 4, 6, 4, 1 times; the observed sum is 2
         ([2, 1], 2 / 4),  # sums 3, 1, -1, -3
         ([0.5, -0.5], 1.0),
         ([0, 0, 0], 1.0),
     ],
 )
-def test_few_patients_are_gone_through_exactly(differences, p):
+def test_with_few_patients_all_sign_flips_are_evaluated(differences, p):
     assert sign_flip_p(np.array(differences, np.float64), samples=1, seed=0) == p
 
 
 def test_many_patients_are_sampled_and_never_give_zero():
-    """Twenty patients all on one side: 2 of 1,048,576 sign changes reach that, and none of these 99 draws."""
+    """Twenty patients all on one side: 2 of 1,048,576 sign flips reach that, and none of these 99 draws."""
     assert sign_flip_p(np.ones(20), samples=99, seed=0) == 1 / 100
 
 
 def test_a_sampled_p_comes_near_the_exact_one():
-    """Sixteen patients, 10 + and 6 -: the sum is 4, and the share of |sum| of 4 or more is 0.4545."""
+    """Sixteen patients, 10 + and 6 -: the sum is 4, and the fraction of |sum| of 4 or more is 0.4545."""
     differences = np.array([1.0] * 10 + [-1.0] * 6)
     assert sign_flip_p(differences, samples=4000, seed=1) == pytest.approx(0.4545, abs=0.03)
 

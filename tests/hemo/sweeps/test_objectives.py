@@ -1,9 +1,9 @@
-"""Trials compared by one figure or several."""
+"""Trials compared by one objective or several."""
 
 import pytest
 
 from hemo.config.trial import TrialConfig
-from hemo.sweeps.objectives import cost, objective_figures, pareto_front
+from hemo.sweeps.objectives import cost, objective_values, pareto_front
 from hemo.trials.record import EpochRecord, TrialRecord
 
 
@@ -25,23 +25,23 @@ def test_less_loss_and_more_accuracy_cost_less():
     assert (cost(0.25, "val_loss"), cost(0.25, "latency_ms"), cost(0.25, "val_auroc")) == (0.25, 0.25, -0.25)
 
 
-def test_figures_by_objective():
+def test_values_by_objective():
     plain = record("a", loss=0.5, auroc=0.75)
-    assert objective_figures(plain) == {"val_loss": 0.5, "val_auroc": 0.75}
+    assert objective_values(plain) == {"val_loss": 0.5, "val_auroc": 0.75}
     timed = plain.model_copy(update={"latency_ms": 4.5})
-    assert objective_figures(timed) == {"val_loss": 0.5, "val_auroc": 0.75, "latency_ms": 4.5}
+    assert objective_values(timed) == {"val_loss": 0.5, "val_auroc": 0.75, "latency_ms": 4.5}
 
 
 @pytest.mark.parametrize(
     ("objectives", "front"),
     [
-        (["val_accuracy", "val_auroc"], "acf"),  # b is beaten by a, d by c; f is as good as a
+        (["val_accuracy", "val_auroc"], "acf"),  # b is dominated by a, d by c; f is as good as a
         (["val_accuracy"], "cd"),
         (["val_loss"], "e"),  # the only one that has it
         (["val_loss", "val_auroc"], ""),
     ],
 )
-def test_the_front_is_what_no_other_beats(objectives, front):
+def test_the_front_has_the_trials_that_no_other_dominates(objectives, front):
     records = [
         record("a", accuracy=0.8, auroc=0.9),
         record("b", accuracy=0.7, auroc=0.9),

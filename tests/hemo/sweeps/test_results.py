@@ -1,14 +1,13 @@
-"""Searches: order, what the settings mattered, and what was spent."""
+"""Searches: order, importance of settings, compute used."""
 
 from dataclasses import replace
 
 import pytest
 
 from hemo.config.tune import Choices, Range
-from hemo.reporting.comparison import compared
-from hemo.reporting.headings import heading
-from hemo.reporting.page import figures_of_comparison
-from hemo.reporting.trial_table import notes
+from hemo.reporting.comparison import compare_trials
+from hemo.reporting.page import plot_figures
+from hemo.reporting.trial_table import heading, notes
 from hemo.sweeps.results import compute_used, importance, searches_of
 from hemo.trials.progress import PlannedTrial, SweepPlan, read_plans, write_choice, write_plan
 from hemo.trials.record import read_records
@@ -19,7 +18,7 @@ WIDTHS = {"model.dense_width": Choices(choices=(8, 16)), "model.dropout": Range(
 
 @pytest.fixture
 def search(make_record, tmp_path):
-    """Return a function that makes a search of `count` trials whose learning rate alone decides, some stopped."""
+    """Return a function that makes a search of `count` trials in which only the learning rate matters, some pruned."""
 
     def make(count, pruned=0, selected_by="val_loss"):
         for number in range(count):
@@ -30,79 +29,79 @@ def search(make_record, tmp_path):
                 "training.epochs": 10,
                 "seed": number,
             }
-            stopped = number >= count - pruned
+            is_pruned = number >= count - pruned
             chosen = {"selected_by": selected_by, "selected_among": count} if number == 0 else {}
             make_record(
                 changes,
                 quality=0.9 - 0.2 * (number % 4),
-                status="pruned" if stopped else "complete",
+                status="pruned" if is_pruned else "complete",
                 test=number == 0,
                 finished=f"2026-11-20T10:{count - number:02d}:00+00:00",
                 **chosen,
             )
         folder = str(tmp_path / "records")
-        (found,) = searches_of(compared(read_records(folder), folder, samples=5, seed=0)[0].searches)
+        (found,) = searches_of(compare_trials(read_records(folder), folder, samples=5, seed=0)[0].searches)
         return found
 
     return make
 
 
-def test_trials_stand_in_the_order_in_which_they_ended(search):
+def test_trials_are_in_the_order_in_which_they_ended(search):
     found = search(4)
     assert [trial.record.config.name for trial in found.trials] == ["t3", "t2", "t1", "t0"]
     assert found.ranked()[0].record.config.name == "t0"
     assert found.keys == ["training.learning_rate"]
 
 
-def test_a_search_of_several_objectives_is_shown_by_the_one_that_chose(search):
+def test_a_search_of_several_objectives_is_ranked_by_the_one_that_selected(search):
     """Quality 0.9 down to 0.3: t0 has the lowest loss and the highest AUROC."""
     found = search(4, selected_by="val_loss on the Pareto front of val_loss, latency_ms")
     assert (found.metric, found.less_is_better) == ("val_loss", True)
     found = search(4, selected_by="val_auroc on the Pareto front of val_auroc, latency_ms")
     assert (found.metric, found.less_is_better) == ("val_auroc", False)
-    assert found.metric_in_words == "validation AUROC"
+    assert found.metric_name == "validation AUROC"
     assert [trial.record.config.name for trial in found.ranked()] == ["t0", "t1", "t2", "t3"]
 
 
-def test_the_setting_that_decides_is_the_important_one(search):
+def test_the_setting_that_determines_results_is_the_important_one(search):
     found = importance(search(12), seed=0)
-    assert next(iter(found.shares)) == "training.learning_rate"
-    assert found.shares["training.learning_rate"] > 0.9
+    assert next(iter(found.fractions)) == "training.learning_rate"
+    assert found.fractions["training.learning_rate"] > 0.9
     assert (found.trials, found.epoch) == (12, None)
-    assert sum(found.shares.values()) == pytest.approx(1)
+    assert sum(found.fractions.values()) == pytest.approx(1)
 
 
-def test_with_stopped_trials_all_are_compared_at_one_epoch(search):
+def test_with_pruned_trials_all_are_compared_at_one_epoch(search):
     found = importance(search(12, pruned=3), seed=0)
     assert (found.trials, found.epoch) == (12, 10)
 
 
-def test_a_trial_stopped_early_is_compared_where_it_stopped(search):
-    """One of 12 stopped after epoch 3: all count with the lowest loss of their first three."""
+def test_a_trial_pruned_early_sets_the_epoch_of_comparison(search):
+    """One of 12 was pruned after epoch 3: all are compared by the lowest loss of their first three."""
     found = search(12, pruned=1)
     (stopped,) = [trial for trial in found.trials if trial.record.status == "pruned"]
     short = stopped.record.model_copy(update={"epochs": stopped.record.epochs[:3], "best_epoch": 3})
     trials = tuple(replace(trial, record=short) if trial is stopped else trial for trial in found.trials)
-    told = importance(replace(found, trials=trials), seed=0)
-    assert (told.trials, told.epoch) == (12, 3)
+    computed = importance(replace(found, trials=trials), seed=0)
+    assert (computed.trials, computed.epoch) == (12, 3)
 
 
-def test_no_importance_from_a_handful(search):
+def test_no_importance_from_few_trials(search):
     assert importance(search(7), seed=0) is None
 
 
-def test_compute_is_told_against_no_stopping_and_a_grid(search):
+def test_compute_relative_to_no_pruning_and_to_a_grid(search):
     """Eight trials of 10 epochs; learning rates .1 to .0001 are four, hidden layers two: a grid of 80 epochs."""
     assert compute_used(search(8)) == (
-        "8 trials ran 80 epochs, 100% of the 80 without stopping, and 100.0% of the 80 of a full grid of the values "
-        "tried (hidden layers 2, learning rate 4; of a number with decimals one a factor of ten)"
+        "8 trials ran 80 epochs: 100% of the 80 without pruning, 100.0% of the 80 of a full grid of the values tried "
+        "(hidden layers 2, learning rate 4; real-valued settings with one value for each factor of ten)"
     )
 
 
 def test_a_grid_is_no_search(make_record, tmp_path):
     make_record({"seed": 1})
     folder = str(tmp_path / "records")
-    assert searches_of(compared(read_records(folder), folder, samples=5, seed=0)[0].searches) == []
+    assert searches_of(compare_trials(read_records(folder), folder, samples=5, seed=0)[0].searches) == []
 
 
 def write_sweep(folder, name, records, kind="search", **fields):
@@ -137,7 +136,7 @@ def comparison(make_record, tmp_path):
     write_sweep(folder, "b", [*second, both], space=WIDTHS, metric="val_auroc", chosen=second[0].digest)
     write_sweep(folder, "a", [*first, both], space=RATES, metric="val_loss", chosen=first[1].digest)
     write_sweep(folder, "grid-c", [cell], kind="grid")
-    (found,) = compared(read_records(folder), folder, samples=20, seed=0)
+    (found,) = compare_trials(read_records(folder), folder, samples=20, seed=0)
     return found
 
 
@@ -149,47 +148,47 @@ def test_each_search_has_its_own_trials_choice_and_metric(comparison):
     first, second = searches_of(comparison.searches)
     assert (names(first), names(second)) == (["t0", "t1", "t2", "t5"], ["t3", "t4", "t5"])
     assert (first.metric, second.metric) == ("val_loss", "val_auroc")
-    assert (first.chosen.config.name, second.chosen.config.name) == ("t1", "t3")
-    assert comparison.best.record.config.name == "t1"  # of the two choices that with the lower validation loss
-    rule = "2 searches chose on validation; test was read for what each of them chose."
+    assert (first.selected.config.name, second.selected.config.name) == ("t1", "t3")
+    assert comparison.best.record.config.name == "t1"  # of two selected trials the one with the lower loss
+    rule = "2 searches selected on validation; test was evaluated for the trial that each selected."
     assert rule in notes(comparison)
 
 
-def test_each_search_is_told_above_the_table(comparison):
+def test_each_search_has_lines_in_the_heading(comparison):
     heads = dict(heading(comparison))
-    assert heads["Search 1 of 2"] == "4 trials ran, over learning rate 1e-05 to 0.01 (log); val_loss chose t1"
-    assert heads["Search 2 of 2"] == "3 trials ran, over dense width 8, 16; dropout 0 to 0.5; val_auroc chose t3"
+    assert heads["Search 1 of 2"] == "4 trials over learning rate 1e-05 to 0.01 (log); val_loss selected t1"
+    assert heads["Search 2 of 2"] == "3 trials over dense width 8, 16; dropout 0 to 0.5; val_auroc selected t3"
     assert heads["Compute of search 2 of 2"].startswith("3 trials ran 30 epochs")
 
 
 def test_each_search_has_figures_of_its_own(comparison):
-    drawn = [figure for figure in figures_of_comparison(comparison, seed=0) if figure.caption.startswith("Search")]
+    plotted = [figure for figure in plot_figures(comparison, seed=0) if figure.title.startswith("Search")]
     key = comparison.key
-    assert [figure.name for figure in drawn] == [
+    assert [figure.name for figure in plotted] == [
         f"{kind}-{key}-{number}" for number in (1, 2) for kind in ("search", "parallel", "importance")
     ]
-    assert [figure.caption for figure in drawn[:2]] == [
+    assert [figure.title for figure in plotted[:2]] == [
         "Search 1 of 2: best so far",
         "Search 1 of 2: settings and results",
     ]
-    assert drawn[3].says.startswith("3 trials ran, over dense width 8, 16; dropout 0 to 0.5. Values are")
-    assert drawn[5].says.endswith("here are 3 trials.")
+    assert plotted[3].description.startswith("3 trials over dense width 8, 16; dropout 0 to 0.5. Values at")
+    assert plotted[5].description.endswith("the search has 3 trials.")
 
 
 def test_records_without_a_plan_are_one_search(make_record, tmp_path):
-    """As those written before plans were; of a plan that does not say what it chose, the records say it."""
+    """A plan may lack the selected trial; then the records have it."""
     folder = str(tmp_path / "records")
     old = make_record({"name": "old", "seed": 1}, selected_by="val_auroc", selected_among=1, finished=ended(1))
     early = make_record({"name": "early", "seed": 2}, selected_by="val_loss", selected_among=1, finished=ended(2))
     late = make_record({"name": "late", "seed": 3}, selected_by="val_loss", selected_among=2, finished=ended(3))
     write_sweep(folder, "a", [early, late])
-    (found,) = compared(read_records(folder), folder, samples=20, seed=0)
+    (found,) = compare_trials(read_records(folder), folder, samples=20, seed=0)
     first, second = searches_of(found.searches)
-    assert (names(first), first.metric, first.chosen.digest) == (["old"], "val_auroc", old.digest)
-    assert (names(second), second.metric, second.chosen.digest) == (["early", "late"], "val_loss", late.digest)
+    assert (names(first), first.metric, first.selected.digest) == (["old"], "val_auroc", old.digest)
+    assert (names(second), second.metric, second.selected.digest) == (["early", "late"], "val_loss", late.digest)
 
 
-def test_a_choice_is_noted_in_the_plan_of_its_search(make_record, tmp_path):
+def test_a_selected_trial_is_written_to_the_plan_of_its_search(make_record, tmp_path):
     folder = str(tmp_path / "records")
     record = make_record({})
     for name in ("a", "b"):

@@ -4,7 +4,7 @@ import pytest
 
 from hemo.config.trial import TrialConfig
 from hemo.errors import ConfigError
-from hemo.sweeps.trial_changes import changed, flattened, in_words, nested, varying
+from hemo.sweeps.trial_changes import changed, flattened, nested, settings_name, varying
 
 
 def test_dotted_and_nested_keys_meet():
@@ -37,5 +37,5 @@ def test_words_say_what_differs():
         for rate, width in ((1e-5, 8), (1e-4, 16))
     ]
     assert varying(trials) == ["model.dense_width", "training.learning_rate"]
-    assert in_words(trials[1], ["model.backbone", *varying(trials)]) == "resnet18, dense 16, lr 0.0001"
-    assert in_words(base, ["training.patience"]) == "patience 5"
+    assert settings_name(trials[1], ["model.backbone", *varying(trials)]) == "resnet18, dense 16, lr 0.0001"
+    assert settings_name(base, ["training.patience"]) == "patience 5"

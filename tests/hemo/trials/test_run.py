@@ -248,7 +248,7 @@ def test_a_trial_that_shrinks_its_images_is_told_and_asked_as_any_other(
     folder = make_training_set(side_px=24)
     shrunk = _changed(tiny_trial, model={"side_px": 16})
     record = _run(shrunk, folder, tmp_path / "one")
-    assert (record.status, image_of(record)) == ("complete", "1 x 16 x 16 (shrunk from 1 x 24 x 24)")
+    assert (record.status, image_of(record)) == ("complete", "1 x 16 x 16 (resized from 1 x 24 x 24)")
     assert record.digest != record_digest(tiny_trial, "feedfacefeedface")
     deployed = DeployedModel(*load_checkpoint(checkpoint_folder(str(tmp_path / "one"), record.digest)), batch_size=5)
     _, found = deployed.predict(read_training_set(folder).test.images.pixels)

@@ -40,14 +40,14 @@ def test_each_cell_of_a_grid_and_what_it_is_doing(make_record, tmp_path):
     assert [trial.status for trial in sweep.trials] == ["complete", "failed", "running", "waiting"]
     lowest = min(epoch.val["loss"] for epoch in done.epochs)
     assert status_text([sweep]).splitlines() == [
-        "grid of 4 trials, 2 at once: 1 complete, 1 failed, 1 running, 1 waiting; about 0:01:42 left",
-        "| trial  | status   | epoch    | val loss | best   | learning | left    |",
+        "grid of 4 trials, 2 concurrent: 1 complete, 1 failed, 1 running, 1 waiting; about 0:01:42 left",
+        "| trial  | status   | epoch    | val loss | best   | training | left    |",
         "|--------|----------|----------|----------|--------|----------|---------|",
         f"| done   | complete | 10 of 30 | {done.epochs[-1].val['loss']:.4f}   | {lowest:.4f} | 0:02:25  | -       |",
         "| bad    | failed   | 0 of 30  | -        | -      | -        | -       |",
         "| runs   | running  | 2 of 8   | 0.5000   | 0.2500 | 0:00:20  | 0:01:00 |",
         "| cell w | waiting  | 0 of 8   | -        | -      | -        | -       |",
-        f"lowest validation loss of the complete: {lowest:.4f}, done",
+        f"lowest validation loss of complete trials: {lowest:.4f}, done",
         "bad failed: loss is nan",
     ]
 
@@ -91,7 +91,7 @@ def test_trials_a_search_has_not_asked_for_wait_and_others_stand_apart(make_reco
     write_plan(folder, plan(asked.digest, kind="search", count=24))
     search, others = read_status(folder, NOW)
     assert search.counts == {"complete": 1, "waiting": 23}
-    assert heading(others) == "trials of no sweep: 1 complete"
+    assert heading(others) == "trials outside sweeps: 1 complete"
 
 
 def test_a_sweep_without_a_known_pace_has_no_time_left():

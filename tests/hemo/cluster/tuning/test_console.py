@@ -90,8 +90,8 @@ def test_the_table_shows_what_runs_and_only_when_it_is_time(capsys, tmp_path, mo
     monkeypatch.setattr(lines, "TABLE_EVERY_S", 0.0)
     said.on_step_end(1, [])
     assert capsys.readouterr().err.splitlines() == [
-        "search of 2 trials, 2 at once: 1 running, 1 waiting",
-        "| trial | status  | epoch    | val loss | best   | learning | left    |",
+        "search of 2 trials, 2 concurrent: 1 running, 1 waiting",
+        "| trial | status  | epoch    | val loss | best   | training | left    |",
         "|-------|---------|----------|----------|--------|----------|---------|",
         "| runs  | running | 10 of 30 | 0.5000   | 0.2500 | 0:00:20  | 0:00:40 |",
     ]

@@ -1,4 +1,4 @@
-"""Published tables with ours beside them."""
+"""Published tables compared with our trials."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -13,11 +13,12 @@ from hemo.config.trial import TrialConfig
 from hemo.config.tune import TuneConfig
 from hemo.config.validation import validated
 from hemo.reporting.published.source import published_table
-from hemo.reporting.published.table import beside
-from hemo.reporting.trial_row import ByPatient, Row
+from hemo.reporting.published.table import compare_with_published
+from hemo.reporting.trial_row import PatientResults, Row
 from hemo.sweeps.grid import grid_trials
 from hemo.sweeps.trial_changes import flattened
 
+BACKBONES_TABLE = published_table("chest_xray_backbones")
 BACKBONES = {"target": "PNEUMONIA", "model.head": "F-D(16)-D", "training.learning_rate": 1e-5}
 METRICS = {
     "train": {"loss": 0.2, "accuracy": 0.9},
@@ -32,13 +33,13 @@ def lines(found, name):
 
 @pytest.mark.parametrize("name", get_args(Published))
 def test_every_table_is_whole(name):
-    """Settings are fields of a trial, and each column has a figure somewhere."""
+    """Settings are fields of a trial, and each column has a metric in some row."""
     table, fields = published_table(name), dict(flattened(TrialConfig().deciding()))
     for row in table.rows:
         assert {**table.recipe, **row.settings}.keys() <= fields.keys()
-    figures = {figure for row in table.rows for figure in row.figures}
-    assert figures == {figure for column in table.columns for figure in column.figures}
-    assert table.worth
+    metrics = {metric for row in table.rows for metric in row.metrics}
+    assert metrics == {metric for column in table.columns for metric in column.metrics}
+    assert table.limitations
 
 
 def test_rows_are_the_cells_of_the_grids():
@@ -53,25 +54,25 @@ def test_rows_are_the_cells_of_the_grids():
 
 
 @pytest.mark.parametrize("name", get_args(Published))
-def test_the_grids_ask_for_what_was_published(make_record, name):
+def test_the_grids_have_the_published_settings(make_record, name):
     """No cell of conf/grid differs from its published row in any setting."""
     grids = sorted(Path("conf/grid").glob("head_ct_*.yaml" if name == "head_ct" else f"{name}.yaml"))
     plain = [validated(TuneConfig, read_yaml(str(grid))) for grid in grids]
     trials = [trial for config in plain for trial in grid_trials(config.trial, config.grid)]
     rows = [Row(make_record(trial.model_dump())) for trial in trials]
-    (found,) = beside(published_table(name), rows)
+    (found,) = compare_with_published(published_table(name), rows)
     assert dict(found.heading)["Not as published"] == "nothing"
     assert [line[1] for line in found.table.rows].count("ours") == len(published_table(name).rows) == len(trials)
 
 
-def test_ours_stands_under_the_published_figures_with_the_difference(make_record):
+def test_ours_is_below_the_published_metrics_with_the_difference(make_record):
     """MobileNet was published with train 0.4888 / 0.9880 in 33 minutes 43 seconds."""
     record = make_record(
         {**BACKBONES, "name": "MobileNet", "model.backbone": "MobileNet"}, metrics=METRICS, seconds=23.0
     )
-    (found,) = beside(published_table("chest_xray_backbones"), [Row(record)])
+    (found,) = compare_with_published(BACKBONES_TABLE, [Row(record)])
     assert found.table.head == (
-        *("backbone", "figures", "train loss / acc", "val loss / acc", "test loss / acc"),
+        *("backbone", "result", "train loss / acc", "val loss / acc", "test loss / acc"),
         "learning time",
     )
     assert lines(found, "MobileNet") == [
@@ -81,9 +82,9 @@ def test_ours_stands_under_the_published_figures_with_the_difference(make_record
     ]
     assert lines(found, "VGG16")[1][0] == "ours: no record"
     heading = dict(found.heading)
-    assert heading["Not as published"] == "weights none for imagenet"
-    assert heading["Reduced"] == "train limited to 600 of 4,707 images"
-    pair = next(pair for pair in found.pairs if pair.figure == "test.accuracy" and pair.row == "MobileNet")
+    assert heading["Not as published"] == "weights none instead of imagenet"
+    assert heading["Reductions"] == "train limited to 600 of 4,707 images"
+    pair = next(pair for pair in found.pairs if pair.metric == "test.accuracy" and pair.row == "MobileNet")
     assert (pair.published, pair.ours, pair.seeds) == (0.9769, 0.9, 1)
     assert pair.difference == pytest.approx(-0.0769)
 
@@ -94,18 +95,18 @@ def test_a_difference_that_rounds_to_zero_has_no_minus(make_record):
     record = make_record(
         {**BACKBONES, "name": "MobileNet", "model.backbone": "MobileNet"}, metrics=metrics, seconds=2022.7
     )
-    (found,) = beside(published_table("chest_xray_backbones"), [Row(record)])
+    (found,) = compare_with_published(BACKBONES_TABLE, [Row(record)])
     assert lines(found, "MobileNet")[2] == ("difference", "+0.0000 / +0.0000", "-", "-", "+0:00:00")
 
 
-def test_seeds_are_averaged_and_failures_told(make_record):
+def test_seeds_are_averaged_and_failures_are_noted(make_record):
     mobile = {**BACKBONES, "model.backbone": "MobileNet"}
     records = [
         make_record({**mobile, "name": "MobileNet, seed 1", "seed": 1}, metrics={"test": {"accuracy": 0.8}}),
         make_record({**mobile, "name": "MobileNet, seed 2", "seed": 2}, metrics={"test": {"accuracy": 0.9}}),
         make_record({**BACKBONES, "name": "VGG16", "model.backbone": "VGG16"}, status="failed", reason="out of memory"),
     ]
-    (found,) = beside(published_table("chest_xray_backbones"), [Row(record) for record in records])
+    (found,) = compare_with_published(BACKBONES_TABLE, [Row(record) for record in records])
     assert lines(found, "MobileNet")[1][0] == "ours, mean of 2 seeds"
     assert lines(found, "MobileNet")[1][3] == "- / 0.8500"
     assert lines(found, "VGG16")[1] == ("ours: failed", "-", "-", "-", "-")
@@ -117,9 +118,9 @@ def test_a_trial_of_the_other_table_with_the_same_settings_counts(make_record):
     named = make_record({**BACKBONES, "name": "VGG16", "model.backbone": "VGG16"})
     shared = make_record({**BACKBONES, "name": "mn_resultset2", "model.backbone": "ResNet50"}, metrics=METRICS)
     other = make_record({**BACKBONES, "name": "x", "model.backbone": "ResNet50", "model.dropout": 0.1}, quality=0.2)
-    (found,) = beside(published_table("chest_xray_backbones"), [Row(named), Row(shared), Row(other)])
+    (found,) = compare_with_published(BACKBONES_TABLE, [Row(named), Row(shared), Row(other)])
     assert [line[0] for line in lines(found, "ResNet50")] == ["published", "ours", "difference"]
-    assert "ResNet50: ours is mn_resultset2, whose settings are the same" in found.table.notes
+    assert "ResNet50: ours is mn_resultset2, which has the same settings" in found.table.notes
 
 
 def of_set(make_record, name, training_set, **fields):
@@ -128,18 +129,18 @@ def of_set(make_record, name, training_set, **fields):
 
 
 def with_test(row, patients, images):
-    right = np.zeros(len(images))
-    return replace(row, by_patient=ByPatient(np.array(patients), np.array(images), right))
+    correct = np.zeros(len(images))
+    return replace(row, by_patient=PatientResults(np.array(patients), np.array(images), correct))
 
 
-def test_a_row_of_larger_images_stands_in_the_same_table(make_record):
-    """InceptionV3 takes no 64 px: its row is of another set with the same split and classes, and says so."""
+def test_a_row_of_larger_images_is_in_the_same_table(make_record):
+    """InceptionV3 does not take 64 px: its row is of another set with the same split and classes, and has its size."""
     rows = [
         of_set(make_record, "MobileNet", "aaaa", image="3 x 64 x 64"),
         of_set(make_record, "InceptionV3", "bbbb", image="3 x 96 x 96"),
         of_set(make_record, "VGG16", "aaaa", image="3 x 64 x 64"),
     ]
-    (found,) = beside(published_table("chest_xray_backbones"), [with_test(row, ["p", "q"], [1, 2]) for row in rows])
+    (found,) = compare_with_published(BACKBONES_TABLE, [with_test(row, ["p", "q"], [1, 2]) for row in rows])
     assert [lines(found, name)[1][0] for name in ("MobileNet", "InceptionV3", "VGG16")] == [
         "ours, 3 x 64 x 64",
         "ours, 3 x 96 x 96",
@@ -148,28 +149,28 @@ def test_a_row_of_larger_images_stands_in_the_same_table(make_record):
     assert found.table.notes[-3:] == (
         "MobileNet, VGG16: training set aaaa, split by_patient, images of 3 x 64 x 64: train 600, val 120, test 10",
         "InceptionV3: training set bbbb, split by_patient, images of 3 x 96 x 96: train 600, val 120, test 10",
-        "All rows were tested on the same patients with as many images each",
+        "All rows were tested on the same patients with the same number of images each",
     )
     assert {pair.row: pair.training_set for pair in found.pairs if pair.ours}["InceptionV3"] == "bbbb"
 
 
-def test_rows_tested_on_other_images_are_told(make_record):
+def test_rows_tested_on_other_images_are_noted(make_record):
     mobile, inception = of_set(make_record, "MobileNet", "aaaa"), of_set(make_record, "InceptionV3", "bbbb")
-    for other, says in (
+    for other, note in (
         (with_test(inception, ["p", "q"], [2, 2]), "were tested on different images"),
         (with_test(inception, ["p", "r"], [1, 2]), "were tested on different images"),
-        (inception, "Not every one of these training sets was tested on"),
+        (inception, "Not all of these training sets were evaluated on test"),
     ):
-        (found,) = beside(published_table("chest_xray_backbones"), [with_test(mobile, ["p", "q"], [1, 2]), other])
-        assert says in found.table.notes[-1]
+        (found,) = compare_with_published(BACKBONES_TABLE, [with_test(mobile, ["p", "q"], [1, 2]), other])
+        assert note in found.table.notes[-1]
 
 
 @pytest.mark.parametrize("fields", [{"split": "by_image"}, {"classes": ("NORMAL",)}])
 def test_another_split_or_class_has_its_own_table(make_record, fields):
     mobile, inception = of_set(make_record, "MobileNet", "aaaa"), of_set(make_record, "InceptionV3", "bbbb")
     other = Row(inception.record.model_copy(update=fields))
-    assert len(beside(published_table("chest_xray_backbones"), [mobile, inception])) == 1
-    assert len(beside(published_table("chest_xray_backbones"), [mobile, other])) == 2
+    assert len(compare_with_published(BACKBONES_TABLE, [mobile, inception])) == 1
+    assert len(compare_with_published(BACKBONES_TABLE, [mobile, other])) == 2
 
 
 def test_two_training_sets_with_the_same_row_have_their_own_tables(make_record):
@@ -178,7 +179,7 @@ def test_two_training_sets_with_the_same_row_have_their_own_tables(make_record):
         of_set(make_record, "VGG16", "bbbb"),
         of_set(make_record, "MobileNet", "bbbb"),
     ]
-    first, second = beside(published_table("chest_xray_backbones"), rows)
+    first, second = compare_with_published(BACKBONES_TABLE, rows)
     assert lines(first, "MobileNet")[1][0] == "ours: no record"
     assert lines(second, "MobileNet")[1][0] == "ours"
 
@@ -189,7 +190,7 @@ def test_a_cell_that_failed_on_one_training_set_does_not_split_the_table(make_re
         of_set(make_record, "InceptionV3", "aaaa", status="failed", reason="too small"),
         of_set(make_record, "InceptionV3", "bbbb"),
     ]
-    (found,) = beside(published_table("chest_xray_backbones"), rows)
+    (found,) = compare_with_published(BACKBONES_TABLE, rows)
     assert [line[0] for line in lines(found, "InceptionV3")] == ["published", "ours", "difference"]
     assert "InceptionV3 failed: too small" in found.table.notes
 
@@ -206,7 +207,7 @@ def test_trials_of_several_training_sets_are_never_averaged(make_record):
         )
         for digest, accuracy in (("aaaa", 0.8), ("bbbb", 0.9))
     ]
-    (found,) = beside(published_table("head_ct"), rows)
+    (found,) = compare_with_published(published_table("head_ct"), rows)
     cells = [line for line in lines(found, "ResNet50V2 after cleaning") if line[0].startswith("ours")]
     assert [cell[2] for cell in cells] == ["0.8000", "0.9000"]
     assert {pair.seeds for pair in found.pairs if pair.ours} == {1}
@@ -219,36 +220,36 @@ def test_a_searched_trial_that_begins_with_a_row_s_name_is_not_of_that_row(make_
         of_set(make_record, "VGG16", "aaaa"),
         Row(make_record({**BACKBONES, "name": "ResNet50, dropout 0.1", "model.dropout": 0.1}, training_set="aaaa")),
     ]
-    (found,) = beside(published_table("chest_xray_backbones"), rows)
+    (found,) = compare_with_published(BACKBONES_TABLE, rows)
     assert lines(found, "ResNet50")[1][0] == "ours: no record"
 
 
 def test_settings_alone_are_enough(make_record):
     """A folder with the other table's trials only still gives this one its row."""
     shared = make_record({**BACKBONES, "name": "mn_resultset2", "model.backbone": "ResNet50"}, metrics=METRICS)
-    (found,) = beside(published_table("chest_xray_backbones"), [Row(shared)])
+    (found,) = compare_with_published(BACKBONES_TABLE, [Row(shared)])
     assert lines(found, "ResNet50")[1][0] == "ours"
 
 
-def test_another_target_is_told(make_record):
+def test_another_target_is_noted(make_record):
     record = make_record({**BACKBONES, "name": "VGG16", "model.backbone": "VGG16", "target": "NORMAL"})
-    (found,) = beside(published_table("chest_xray_backbones"), [Row(record)])
-    assert "target NORMAL for PNEUMONIA" in dict(found.heading)["Not as published"]
+    (found,) = compare_with_published(BACKBONES_TABLE, [Row(record)])
+    assert "target NORMAL instead of PNEUMONIA" in dict(found.heading)["Not as published"]
 
 
-def test_a_learning_time_in_milliseconds(make_record):
+def test_training_time_in_milliseconds(make_record):
     record = make_record({"name": "mn_resultset1", "model.backbone": "ResNet50"}, seconds=2.5)
-    (found,) = beside(published_table("chest_xray_resnet50"), [Row(record)])
+    (found,) = compare_with_published(published_table("chest_xray_resnet50"), [Row(record)])
     assert [line[-1] for line in lines(found, "mn_resultset1")] == ["2715677", "2500", "-2713177"]
 
 
-def test_shrunk_images_are_told_as_the_network_saw_them(make_record):
-    """Of one set of 224 px: a trial as it is stored, and one shrunk to 64 px."""
-    shrunk = make_record(
+def test_resized_images_have_the_size_that_the_network_received(make_record):
+    """Of one set of 224 px: a trial as it is stored, and one resized to 64 px."""
+    resized = make_record(
         {**BACKBONES, "name": "VGG16", "model.backbone": "VGG16", "model.side_px": 64}, image="3 x 224 x 224"
     )
     whole = make_record({**BACKBONES, "name": "MobileNet", "model.backbone": "MobileNet"}, image="3 x 224 x 224")
-    (found,) = beside(published_table("chest_xray_backbones"), [Row(shrunk), Row(whole)])
-    assert lines(found, "VGG16")[1][0] == "ours, 3 x 64 x 64 (shrunk from 3 x 224 x 224)"
+    (found,) = compare_with_published(BACKBONES_TABLE, [Row(resized), Row(whole)])
+    assert lines(found, "VGG16")[1][0] == "ours, 3 x 64 x 64 (resized from 3 x 224 x 224)"
     assert lines(found, "MobileNet")[1][0] == "ours, 3 x 224 x 224"
-    assert "each 3 x 64 x 64 (shrunk from 3 x 224 x 224) (1 of 2 trials)" in dict(found.heading)["Images"]
+    assert "each 3 x 64 x 64 (resized from 3 x 224 x 224) (1 of 2 trials)" in dict(found.heading)["Images"]

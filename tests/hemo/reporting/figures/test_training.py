@@ -1,15 +1,15 @@
-"""Curves and the scatter say what the records say."""
+"""Training curves and the scatter of training time have the names and values of the records."""
 
 import xml.etree.ElementTree as ElementTree
 
-from hemo.reporting.comparison import compared
-from hemo.reporting.figures.learning import curves, time_against_accuracy
+from hemo.reporting.comparison import compare_trials
+from hemo.reporting.figures.training import curves, time_against_accuracy
 from hemo.trials.record import read_records
 
 
 def comparison(tmp_path):
     folder = str(tmp_path / "records")
-    return compared(read_records(folder), folder, samples=10, seed=0)[0]
+    return compare_trials(read_records(folder), folder, samples=10, seed=0)[0]
 
 
 def test_one_panel_a_trial_and_all_its_words(make_record, tmp_path):
@@ -28,7 +28,7 @@ def test_scatter_names_each_trial_and_split(make_record, tmp_path):
     make_record({"name": "two", "seed": 2}, quality=0.5, seconds=60.0)
     svg = time_against_accuracy(comparison(tmp_path))
     texts = {element.text for element in ElementTree.fromstring(svg).iter("{http://www.w3.org/2000/svg}text")}
-    assert {"one", "two", "train", "validation", "test", "learning time (minutes)", "accuracy"} <= texts
+    assert {"one", "two", "train", "validation", "test", "training time (minutes)", "accuracy"} <= texts
 
 
 def test_figures_are_the_same_bytes_each_time_and_take_the_pages_ink(make_record, tmp_path):

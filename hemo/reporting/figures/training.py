@@ -1,4 +1,4 @@
-"""Learning: loss and accuracy by epoch, and learning time against accuracy."""
+"""Plots of training: loss and accuracy by epoch, and training time against accuracy."""
 
 import math
 import textwrap
@@ -10,13 +10,13 @@ from matplotlib.ticker import MaxNLocator
 
 from hemo.reporting.comparison import Comparison
 from hemo.reporting.figures.style import BLUE, GREEN, INK, VERMILION, drawing, label, legend_above, panels, svg
-from hemo.reporting.trial_row import figures_of
+from hemo.reporting.trial_row import metrics_of
 from hemo.trials.record import TrialRecord
 
 SERIES = {"train": (BLUE, "o", "-"), "val": (VERMILION, "s", "--"), "test": (GREEN, "D", ":")}
 """Split -> colour, marker, line."""
 PANEL_INCHES = (2.6, 1.9)
-PANELS_A_ROW = 4
+PANELS_PER_ROW = 4
 NAME_CHARACTERS = 64
 """Of a trial's name beside the scatter."""
 TITLE_CHARACTERS = 36
@@ -24,10 +24,10 @@ TITLE_CHARACTERS = 36
 
 
 def curves(comparison: Comparison, metric: str) -> str | None:
-    """Return one panel a trial with `metric` on train and validation by epoch, all on the same scales.
+    """Return one panel for each trial with `metric` on train and validation by epoch, all on the same scales.
 
     Args:
-        comparison: Trials that ran or failed; those without an epoch have no panel.
+        comparison: Its trials; those without a finished epoch have no panel.
         metric: `loss` or `accuracy`.
 
     Returns:
@@ -36,25 +36,25 @@ def curves(comparison: Comparison, metric: str) -> str | None:
     records = [record for record in comparison.ran if record.epochs]
     if not records:
         return None
-    across = min(PANELS_A_ROW, len(records))
-    down = math.ceil(len(records) / across)
-    with drawing(PANEL_INCHES[0] * max(across, 2), PANEL_INCHES[1] * down + 0.3) as figure:
-        grid = panels(figure, len(records), across)
+    columns = min(PANELS_PER_ROW, len(records))
+    rows = math.ceil(len(records) / columns)
+    with drawing(PANEL_INCHES[0] * max(columns, 2), PANEL_INCHES[1] * rows + 0.3) as figure:
+        grid = panels(figure, len(records), columns)
         for panel, record in zip(grid, records, strict=True):
             _curve_panel(panel, record, metric)
-        _say_lines(figure, grid[0])
+        _legend_above_panels(figure, grid[0])
         figure.supxlabel("epoch", fontsize=9)
         figure.supylabel(metric, fontsize=9)
         return svg(figure)
 
 
 def time_against_accuracy(comparison: Comparison) -> str | None:
-    """Return a scatter of learning time against accuracy on train, validation and test, each trial named at the right.
+    """Return a scatter of training time against accuracy on train, validation and test, with trial names at the right.
 
     Returns:
-        SVG, or None if no trial has figures.
+        SVG, or None if no trial has metrics.
     """
-    records = [record for record in comparison.ran if "accuracy" in figures_of(record, "val")]
+    records = [record for record in comparison.ran if "accuracy" in metrics_of(record, "val")]
     if not records:
         return None
     longest = max(len(label(record, NAME_CHARACTERS)) for record in records)
@@ -62,7 +62,7 @@ def time_against_accuracy(comparison: Comparison) -> str | None:
         axes = figure.subplots()
         for record in records:
             _trial_points(axes, record)
-        axes.set_xlabel("learning time (minutes)")
+        axes.set_xlabel("training time (minutes)")
         axes.set_ylabel("accuracy")
         axes.margins(x=0.04, y=0.08)
         _name_at_right(axes, records)
@@ -90,8 +90,8 @@ def _title(record: TrialRecord) -> str:
     return "\n".join(textwrap.wrap(label(record, 2 * TITLE_CHARACTERS - 12), TITLE_CHARACTERS)[:2])
 
 
-def _say_lines(figure: Figure, panel: Axes) -> None:
-    """Name the lines above all panels."""
+def _legend_above_panels(figure: Figure, panel: Axes) -> None:
+    """Draw the legend of the lines above all panels."""
     names = ["train", "validation", "best epoch"]
     figure.legend(
         panel.get_lines()[:3], names, loc="outside upper left", ncols=3, frameon=False, borderpad=0, handlelength=2.2
@@ -99,10 +99,10 @@ def _say_lines(figure: Figure, panel: Axes) -> None:
 
 
 def _trial_points(axes: Axes, record: TrialRecord) -> None:
-    """Draw a trial's accuracies above its learning time, joined by a thin line."""
+    """Draw a trial's accuracies above its training time, joined by a thin line."""
     minutes = record.seconds / 60
-    known = {split: figures_of(record, split) for split in SERIES}
-    points = {split: figures["accuracy"] for split, figures in known.items() if "accuracy" in figures}
+    known = {split: metrics_of(record, split) for split in SERIES}
+    points = {split: metrics["accuracy"] for split, metrics in known.items() if "accuracy" in metrics}
     axes.plot([minutes] * len(points), list(points.values()), color=INK, alpha=0.25, linewidth=0.8)
     for split, accuracy in points.items():
         colour, marker, _ = SERIES[split]
@@ -119,10 +119,10 @@ def _trial_points(axes: Axes, record: TrialRecord) -> None:
 
 def _name_at_right(axes: Axes, records: Sequence[TrialRecord]) -> None:
     """Write each trial's name in a column at the right, evenly spread, with a thin line to its validation point."""
-    ordered = sorted(records, key=lambda record: (figures_of(record, "val")["accuracy"], -record.seconds))
-    for place, record in enumerate(ordered):
-        height = (place + 0.5) / len(ordered)
-        point = (record.seconds / 60, figures_of(record, "val")["accuracy"])
+    ordered = sorted(records, key=lambda record: (metrics_of(record, "val")["accuracy"], -record.seconds))
+    for index, record in enumerate(ordered):
+        height = (index + 0.5) / len(ordered)
+        point = (record.seconds / 60, metrics_of(record, "val")["accuracy"])
         arrow = {"arrowstyle": "-", "color": INK, "alpha": 0.3, "linewidth": 0.6, "shrinkA": 2, "shrinkB": 4}
         from_left_end = {"relpos": (0, 0.5)}  # else lines cross other names
         axes.annotate(
