@@ -13,7 +13,7 @@ import ray
 from ray.data import ActorPoolStrategy
 
 from hemo.cluster.ray_data import data_context, set_up_decoding
-from hemo.cluster.session import progress_bar, say
+from hemo.cluster.session import is_local, progress_bar, say
 from hemo.config.inference import PredictConfig
 from hemo.corpus.labels import RSNA_CLASSES
 from hemo.corpus.sources import list_corpus, media_of
@@ -187,7 +187,8 @@ def _predict(source: Source, config: PredictConfig) -> tuple[pa.Table, pa.Table]
     """
     gpus = int(ray.cluster_resources().get("GPU", 0))  # type: ignore[no-untyped-call]
     cpus = int(ray.cluster_resources().get("CPU", 1))  # type: ignore[no-untyped-call]
-    most = max(1, min(gpus or cpus, len(source.units)))
+    present = max(1, min(gpus or cpus, len(source.units)))
+    most = present if is_local(config.cluster) else len(source.units)  # another cluster may grow
     batches: dict[tuple[int, int], dict[str, Any]] = {}
     with (
         data_context("predict") as context,
@@ -202,7 +203,7 @@ def _predict(source: Source, config: PredictConfig) -> tuple[pa.Table, pa.Table]
         # one CPU is enough; with one, decoding has all the CPUs
         predicted = decoded.map(
             _predictor_class(config, "cuda" if gpus else "cpu"),
-            compute=ActorPoolStrategy(min_size=1, max_size=most, initial_size=most),
+            compute=ActorPoolStrategy(min_size=1, max_size=most, initial_size=present),
             num_cpus=0 if gpus else 1,
             num_gpus=1 if gpus else 0,
         )

@@ -102,7 +102,7 @@ def test_no_planted_text_is_in_any_byte_that_was_written(written: Written) -> No
     assert found_below(written.folder, PLANTED) == {}
 
 
-def test_no_planted_text_is_in_what_was_said(written: Written) -> None:
+def test_no_planted_text_is_in_the_output(written: Written) -> None:
     assert PLANTED.findall(written.said) == []
     assert b"report: done" in written.said
 
@@ -116,7 +116,7 @@ def test_the_folder_the_user_gave_is_in_no_output(written: Written) -> None:
     assert found_below(written.out, needles(PLACE)) == {}
 
 
-def test_captures_are_not_kept_and_no_text_is_told_as_a_number(written: Written) -> None:
+def test_captures_are_not_kept_and_no_text_is_in_a_number(written: Written) -> None:
     """Of two captures one has a name in its pixels; `DOE^JANE` in the place of a count would be a long number."""
     rejects = pq.read_table(written.converted / "rejects.parquet").to_pylist()
     assert [reject["reason"] for reject in rejects].count("secondary_capture") == 2

@@ -34,7 +34,7 @@ def test_a_backbone_bound_to_its_pooling_is_listed_as_of_no_use() -> None:
     assert list(as_lines(iter([facts])))[-1].startswith("| crossvit_tiny_240 | crossvit_tiny_240 | cannot be used | ")
 
 
-def test_a_backbone_without_weights_says_so() -> None:
+def test_a_backbone_without_weights() -> None:
     facts = backbone_facts("test_mambaout", 3)
     assert (facts.weights, facts.weights_origin) == ((), "")
 
