@@ -25,7 +25,7 @@ import numpy as np
 from benchmarks.damaged_files import Damaged, damaged, seeds_below, valid_photos, valid_slices
 from hemo.imaging.dicom.read import images_of_dicom, quiet_pydicom
 from hemo.imaging.image import FLAGS, REASONS, Image, Reject
-from hemo.imaging.picture import images_of_photo
+from hemo.imaging.picture import images_of_picture
 from hemo.imaging.settings import ImageSettings, resolve_windows
 from hemo.pseudonym import Pseudonymiser, pseudonymiser
 
@@ -179,7 +179,7 @@ def outcome_of(file: Damaged, number: int) -> tuple[list[str], str]:
     try:
         if file.is_photo:
             settings = PHOTO_SETTINGS[number % len(PHOTO_SETTINGS)]
-            results = images_of_photo(file.data, settings)
+            results = images_of_picture(file.data, settings)
         else:
             settings, pseudonyms = SETTINGS[number % len(SETTINGS)]
             results = images_of_dicom(file.data, settings, pseudonyms)

@@ -1,4 +1,4 @@
-"""One canonical digest for anything that can be written as JSON."""
+"""A digest of any JSON content, and the differences between two settings."""
 
 import hashlib
 import json

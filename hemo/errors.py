@@ -1,15 +1,17 @@
-"""Every error raised on purpose.
+"""The exceptions that hemo raises.
 
 Context is added with `add_note`; none has an `__init__` of its own, so that each survives pickling between processes.
 """
 
+from collections.abc import Sequence
+
 
 class HemoError(Exception):
-    """Something hemo noticed. The job ends with code 1 and is safe to run again."""
+    """Any error that hemo raises. The job ends with code 1 and is safe to run again."""
 
 
 class UserError(HemoError):
-    """The input is wrong and only the user can mend it: one line that names the cure, exit code 2."""
+    """The input is wrong: the message is one line that states the remedy; exit code 2."""
 
 
 class ConfigError(UserError):
@@ -21,11 +23,11 @@ class SourceError(UserError):
 
 
 class SourceChangedError(HemoError):
-    """A file is not what it was when the corpus was listed. Nothing was made of it; a new run lists again."""
+    """A file has changed since the corpus was listed. It is not converted; a new run lists the corpus again."""
 
 
 class StorageError(HemoError, ConnectionError):
-    """A storage did not answer, or not hemo: no such host, no credentials. An OSError as well, and handled as such."""
+    """A storage cannot be reached or denies access: no such host, no credentials. An OSError as well."""
 
 
 class LabelError(UserError):
@@ -37,7 +39,7 @@ class OutputError(UserError):
 
 
 class SplitError(HemoError):
-    """A patient would stand in two of hemo's own splits. The message carries the evidence."""
+    """A patient would be in two of the splits that hemo makes. The message names the images."""
 
 
 class RejectLimitError(HemoError):
@@ -45,7 +47,7 @@ class RejectLimitError(HemoError):
 
 
 class TrialError(HemoError):
-    """One trial cannot go on (loss not a number, out of memory). It is recorded as failed with this reason."""
+    """One trial cannot continue (loss is NaN, out of memory). It is recorded as failed with this reason."""
 
 
 class SliceError(HemoError):
@@ -53,3 +55,9 @@ class SliceError(HemoError):
 
     `code` is one of `hemo.imaging.image.REASONS`; `detail` a sentence for a radiology engineer, without identifiers.
     """
+
+
+def first_names(names: Sequence[str], at_most: int = 5) -> str:
+    """Return the first names for a message, and how many there are beyond: `a, b and 3 more`."""
+    more = f" and {len(names) - at_most} more" if len(names) > at_most else ""
+    return f"{', '.join(names[:at_most])}{more}"

@@ -1,4 +1,4 @@
-"""Identifiers to keyed pseudonyms, or left as they are where they are public."""
+"""Replace identifiers by keyed pseudonyms, or keep them where they are public."""
 
 import hashlib
 import hmac
@@ -36,7 +36,7 @@ class Pseudonymiser:
 
     @property
     def fingerprint(self) -> str:
-        """What tells two keys apart without telling anything about them; empty where ids are kept."""
+        """A digest that differs between keys and reveals nothing about them; empty where ids are kept."""
         return "" if self.keeps_ids else self("fingerprint", "hemo")[:16]
 
     def __call__(self, kind: str, identifier: str) -> str:
@@ -81,7 +81,7 @@ def pseudonymiser(key: bytes) -> Pseudonymiser:
     secret = key.strip()
     if len(secret) < SHORTEST_KEY_BYTES:
         raise ConfigError(
-            f"pseudonym_key: it holds {len(secret)} bytes, at least {SHORTEST_KEY_BYTES} are wanted; "
+            f"pseudonym_key: it holds {len(secret)} bytes, at least {SHORTEST_KEY_BYTES} are needed; "
             "make one with `python -c 'import secrets; print(secrets.token_hex(32))'` and keep it secret"
         )
     return Pseudonymiser(secret)

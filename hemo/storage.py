@@ -1,6 +1,6 @@
-"""Paths and URIs alike: read, write whole or not at all, list.
+"""Read, write and list files by path or URI; a file is written completely or not at all.
 
-Every location hemo is given is a string that fsspec understands: a path (`/data/rsna`) or a URI (`s3://bucket/rsna`).
+Every location is a string that fsspec understands: a path (`/data/rsna`) or a URI (`s3://bucket/rsna`).
 fsspec is imported where it is used: `import hemo.imaging.dicom.read` loads none of it.
 """
 
@@ -28,7 +28,7 @@ _NUMBERS = re.compile(r"\[\n([-+.\deE,\s]+)\]")
 
 
 def absolute(location: str) -> str:
-    """Return a URI unchanged and a path made absolute, `~` expanded, so that every process means the same place.
+    """Return a URI unchanged and a path made absolute, `~` expanded, so that it is the same in every process.
 
     Of a chain (`zip://labels.csv::data/rsna.zip`) the last link is such a location.
     """
@@ -51,7 +51,7 @@ def join(location: str, *parts: str) -> str:
 
 
 def is_local(location: str) -> bool:
-    """Tell whether `location` lies in a mounted file system."""
+    """Return whether `location` is in a mounted file system."""
     from fsspec.implementations.local import LocalFileSystem
 
     return isinstance(filesystem(location)[0], LocalFileSystem)
@@ -67,13 +67,13 @@ def filesystem(location: str) -> "tuple[AbstractFileSystem, str]":
         raise SourceError(f"{location}: {error} (for s3://: pip install 'hemo[s3]')") from error
     except ValueError as error:
         raise SourceError(
-            f"{location}: {error}; give a folder or a URI fsspec knows, such as s3://bucket/folder"
+            f"{location}: {error}; give a folder or a URI that fsspec supports, such as s3://bucket/folder"
         ) from error
     return fs, path
 
 
 def _options(location: str) -> dict[str, Any]:
-    """Return what a filesystem is told beside its location."""
+    """Return the fsspec options of a location."""
     from fsspec.core import split_protocol
 
     if split_protocol(location)[0] in ("s3", "s3a"):
@@ -82,8 +82,8 @@ def _options(location: str) -> dict[str, Any]:
 
 
 @contextmanager
-def _faults_told() -> Iterator[None]:
-    """Turn what only one kind of storage raises, such as botocore's errors, into one that everybody knows.
+def _storage_errors() -> Iterator[None]:
+    """Turn the exceptions of single storages, such as those of botocore, into one of hemo.
 
     Raises:
         StorageError: In its place.
@@ -93,14 +93,14 @@ def _faults_told() -> Iterator[None]:
     except (OSError, HemoError, MemoryError):
         raise
     except Exception as error:
-        said = " ".join(str(error).split())
-        raise StorageError(f"the storage does not answer ({type(error).__name__}: {said})") from error
+        reason = " ".join(str(error).split())
+        raise StorageError(f"the storage cannot be accessed ({type(error).__name__}: {reason})") from error
 
 
 def exists(location: str) -> bool:
-    """Tell whether a file or folder stands at `location`."""
+    """Return whether there is a file or folder at `location`."""
     fs, path = filesystem(location)
-    with _faults_told():
+    with _storage_errors():
         return bool(fs.exists(path))
 
 
@@ -111,7 +111,7 @@ def read_bytes(location: str) -> bytes:
         FileNotFoundError, OSError: As the filesystem raises them.
     """
     fs, path = filesystem(location)
-    with _faults_told():
+    with _storage_errors():
         return bytes(fs.cat_file(path))
 
 
@@ -122,18 +122,18 @@ def read_range(location: str, start: int, stop: int) -> bytes:
         FileNotFoundError, OSError: As the filesystem raises them.
     """
     fs, path = filesystem(location)
-    with _faults_told():
+    with _storage_errors():
         return bytes(fs.cat_file(path, start=start, end=stop))
 
 
 def write_bytes(location: str, data: bytes | memoryview) -> None:
-    """Write `data` at `location`, whole or not at all.
+    """Write `data` at `location`, completely or not at all.
 
     On a mounted disk under a temporary name beside it, flushed, then renamed; on an object store as one PUT.
     """
     fs, path = filesystem(location)
     if not is_local(location):
-        with _faults_told():
+        with _storage_errors():
             fs.pipe_file(path, bytes(data))  # botocore takes no memoryview
         return
     final = Path(path)
@@ -151,7 +151,7 @@ def write_bytes(location: str, data: bytes | memoryview) -> None:
 
 
 def is_temporary(name: str) -> bool:
-    """Tell whether `write_bytes` gave a file this name, without folders, while it wrote: a killed process leaves it."""
+    """Return whether a file name is a temporary one of `write_bytes`, left behind by a killed process."""
     return _TEMPORARY.fullmatch(name) is not None
 
 
@@ -177,7 +177,7 @@ def write_json(location: str, value: Any) -> None:
     A list of numbers has one line, so that a matrix has one a row.
     """
     text = json.dumps(value, indent=2, allow_nan=False)
-    on_lines = _NUMBERS.sub(lambda found: f"[{' '.join(found[1].split())}]", text)
+    on_lines = _NUMBERS.sub(lambda match: f"[{' '.join(match[1].split())}]", text)
     write_bytes(location, (on_lines + "\n").encode())
 
 
@@ -185,22 +185,22 @@ def list_files(location: str) -> list[str]:
     """Return the paths of all files below `location`, relative to it, sorted; empty if there is no such folder."""
     fs, path = filesystem(location)
     root = path.rstrip("/") + "/"
-    with _faults_told():
-        return sorted(found.removeprefix(root) for found in fs.find(path) if found.startswith(root))
+    with _storage_errors():
+        return sorted(file.removeprefix(root) for file in fs.find(path) if file.startswith(root))
 
 
 def list_folders(location: str) -> list[str]:
     """Return the names of the folders directly in `location`, sorted; empty if there is no such folder."""
     fs, path = filesystem(location)
-    with _faults_told():
-        found = fs.ls(path, detail=True) if fs.isdir(path) else []
-    return sorted(entry["name"].rstrip("/").rsplit("/", 1)[-1] for entry in found if entry["type"] == "directory")
+    with _storage_errors():
+        entries = fs.ls(path, detail=True) if fs.isdir(path) else []
+    return sorted(entry["name"].rstrip("/").rsplit("/", 1)[-1] for entry in entries if entry["type"] == "directory")
 
 
 def remove(location: str) -> None:
     """Remove the file or folder at `location`; nothing happens if there is none."""
     fs, path = filesystem(location)
-    with _faults_told():
+    with _storage_errors():
         if fs.exists(path):
             fs.rm(path, recursive=True)
 
@@ -212,7 +212,7 @@ def size_text(size_bytes: int) -> str:
     size, units = size_bytes / 1000, iter(("kB", "MB", "GB", "TB"))
     unit = next(units)
     for larger in units:
-        if size < 999.95:  # else it would be told as 1000.0
+        if size < 999.95:  # else it would be printed as 1000.0
             break
         size, unit = size / 1000, larger
     return f"{size:,.1f} {unit}"
@@ -224,7 +224,9 @@ def require_writable(location: str) -> None:
     Raises:
         OutputError: If a file cannot be written below `location`.
     """
-    probe = join(location, f".hemo-write-test.{secrets.token_hex(8)}.tmp")  # its own: trials side by side ask at once
+    probe = join(
+        location, f".hemo-write-test.{secrets.token_hex(8)}.tmp"
+    )  # unique: several trials may check at the same time
     try:
         write_bytes(probe, b"")
         remove(probe)
@@ -234,6 +236,6 @@ def require_writable(location: str) -> None:
 
 def unwritable(location: str, error: OSError) -> OutputError:
     """Return the error of an output folder in which nothing can be written."""
-    missing = isinstance(error, FileNotFoundError)  # of a folder that the system lets nobody make
+    missing = isinstance(error, FileNotFoundError)  # raised for a folder that cannot be created
     reason = "the folder may not be created" if missing else error.strerror or str(error)
     return OutputError(f"out: cannot write in {location} ({reason}); give a folder you may write to")

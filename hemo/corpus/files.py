@@ -15,10 +15,10 @@ from hemo.storage import filesystem
 
 
 def list_folder(root: str) -> Iterator[SourceFile]:
-    """Yield every file below a folder, through links as well; a folder that is reached twice is walked once.
+    """Yield every file below a folder, following links; a folder that is reached twice is listed once.
 
     Raises:
-        SourceError: On a folder that cannot be read, a link to nothing, a name that is no text, or a device or pipe.
+        SourceError: On a folder that cannot be read, a broken link, a name that is not UTF-8, or a device or pipe.
     """
     folders, seen = [root], set()
     while folders:
@@ -36,51 +36,51 @@ def list_folder(root: str) -> Iterator[SourceFile]:
         yield from files
 
 
-def file_on_disk(place: str, path: str) -> SourceFile:
-    """Return what a listing says of one file.
+def file_on_disk(location: str, path: str) -> SourceFile:
+    """Return the entry of one file in a listing.
 
     Args:
-        place: Where it lies.
-        path: What the corpus calls it.
+        location: Its path on the disk.
+        path: Its path in the corpus.
 
     Raises:
-        SourceError: If it is missing, no file, or its name is no text.
+        SourceError: If it is missing, no file, or its name is not UTF-8.
     """
     try:
         path.encode()
-        status = os.stat(place)  # noqa: PTH116 (a Path for each of 750,000 files costs seconds)
+        status = os.stat(location)  # noqa: PTH116 (a Path for each of 750,000 files costs seconds)
     except UnicodeEncodeError:
-        raise SourceError(f"source: {os.fsencode(place)!r} is no UTF-8 name; rename the file") from None
+        raise SourceError(f"source: {os.fsencode(location)!r} is no UTF-8 name; rename the file") from None
     except ValueError:
-        raise SourceError(f"source: {place!r} has a zero byte in it; no file is called so") from None
+        raise SourceError(f"source: {location!r} has a zero byte in it, which no file name can have") from None
     except OSError as error:
-        raise SourceError(f"source: {place}: {error.strerror}; mend the link or remove it") from error
+        raise SourceError(f"source: {location}: {error.strerror}; repair the link or remove it") from error
     if not S_ISREG(status.st_mode):
-        raise SourceError(f"source: {place} is a folder, device or pipe, no file; leave it out")
+        raise SourceError(f"source: {location} is a folder, device or pipe, not a file; leave it out")
     return SourceFile(path, status.st_size, str(status.st_mtime_ns))
 
 
-def read_from_folder(place: str, file: SourceFile) -> bytes:
+def read_from_folder(location: str, file: SourceFile) -> bytes:
     """Return the bytes of a listed file.
 
     Args:
-        place: Where it lies.
-        file: What the listing said of it.
+        location: Its path on the disk.
+        file: Its entry in the listing.
 
     Raises:
-        SourceChangedError: If its size or time is not what was listed.
+        SourceChangedError: If its size or modification time differs from the listing.
         OSError: If it is gone or cannot be read.
     """
-    with open(place, "rb", buffering=0) as opened:  # noqa: PTH123 (as above)
+    with open(location, "rb", buffering=0) as opened:  # noqa: PTH123 (as above)
         data = opened.read()
         status = os.fstat(opened.fileno())  # after reading: a change before or meanwhile shows in it
     if (len(data), str(status.st_mtime_ns)) != (file.size_bytes, file.mark):
-        raise SourceChangedError(f"{file.path} changed after the corpus was listed; run again: it is listed anew")
+        raise SourceChangedError(f"{file.path} changed after the corpus was listed; run again to list it again")
     return data
 
 
 def _split(entries: Iterator["os.DirEntry[str]"], prefix: int) -> tuple[list[str], list[SourceFile]]:
-    """Return the folders and the files of one folder; `prefix` characters of each path are the root's."""
+    """Return the folders and the files in a folder; the first `prefix` characters of each path are the root."""
     folders, files = [], []
     for entry in entries:
         if entry.is_dir():
@@ -99,51 +99,51 @@ def list_bucket(source: str) -> Iterator[SourceFile]:
     fs, path = filesystem(source)
     root = path.rstrip("/") + "/"
     try:
-        found = fs.find(path, detail=True)
+        entries = fs.find(path, detail=True)
     except FileNotFoundError:
         return
-    except Exception as error:  # every storage has errors of its own: no credentials, no such host, ...
+    except Exception as error:  # each storage raises errors of its own: no credentials, no such host, ...
         raise unreachable(source, error) from error
-    for name, entry in found.items():
-        if entry["type"] == "file" and not name.endswith("/"):  # some tools make empty objects to stand for folders
+    for name, entry in entries.items():
+        if entry["type"] == "file" and not name.endswith("/"):  # some tools store folders as empty objects
             yield SourceFile(name.removeprefix(root), int(entry["size"] or 0), mark_of(entry))
 
 
 def mark_of(entry: Mapping[str, Any]) -> str:
-    """Return what changes when an object does, of what fsspec says of it: its ETag, else its time."""
+    """Return the change mark of an object from fsspec's description of it: its ETag, else its time."""
     known = (entry.get(name) for name in ("ETag", "etag", "mtime", "LastModified", "created"))
     return str(next((mark for mark in known if mark), "")).strip('"')
 
 
 def unreachable(source: str, error: Exception) -> SourceError:
-    """Return the error that tells the user that a storage did not answer."""
-    said = " ".join(str(error).split()) or type(error).__name__
+    """Return the error for a storage that cannot be listed."""
+    reason = " ".join(str(error).split()) or type(error).__name__
     return SourceError(
-        f"source: {source} cannot be listed ({said}); for s3:// AWS_ENDPOINT_URL, AWS_ACCESS_KEY_ID and "
-        "AWS_SECRET_ACCESS_KEY in the environment say where and as whom"
+        f"source: {source} cannot be listed ({reason}); for s3:// AWS_ENDPOINT_URL, AWS_ACCESS_KEY_ID and "
+        "AWS_SECRET_ACCESS_KEY in the environment give host and credentials"
     )
 
 
-def read_objects(places: Sequence[str], files: Sequence[SourceFile]) -> list[bytes]:
+def read_objects(locations: Sequence[str], files: Sequence[SourceFile]) -> list[bytes]:
     """Return the bytes of listed objects, all requested at once.
 
-    Other bytes of the same length are not noticed here: the mark tells the next run, which converts the unit again.
+    Changed bytes of the same length are not detected here, but by the change mark in the next run.
 
     Args:
-        places: URI of each, all of one filesystem.
-        files: What the listing said of each.
+        locations: URI of each, all of one filesystem.
+        files: The entry of each in the listing.
 
     Raises:
-        SourceChangedError: If the size of one is not what was listed.
+        SourceChangedError: If the size of one differs from the listing.
         OSError: If one is gone or cannot be read.
     """
-    located = [filesystem(place) for place in places]
-    # a byte more than listed, so that one that has grown is noticed; a range, so that no request asks for the size
+    located = [filesystem(location) for location in locations]
+    # a byte more than listed, so that a larger object is detected; a range, so that fsspec does not request the size
     ranges = [(0, file.size_bytes + 1) for file in files]
     answers = read_ranges(located[0][0], [path for _, path in located], ranges)
     for file, answer in zip(files, answers, strict=True):
         if len(answer) != file.size_bytes:
-            raise SourceChangedError(f"{file.path} changed after the corpus was listed; run again: it is listed anew")
+            raise SourceChangedError(f"{file.path} changed after the corpus was listed; run again to list it again")
     return answers
 
 
@@ -151,7 +151,7 @@ def read_ranges(fs: fsspec.AbstractFileSystem, paths: Sequence[str], ranges: Seq
     """Return byte ranges of files of one filesystem, all requested at once; each ends early where its file does.
 
     Raises:
-        OSError: If one cannot be read; a StorageError where the filesystem raised something of its own.
+        OSError: If one cannot be read; a StorageError where the filesystem raised another exception.
     """
     answers = fs.cat_ranges(list(paths), [start for start, _ in ranges], [end for _, end in ranges])
     return [_bytes_of(answer, path) for answer, path in zip(answers, paths, strict=True)]

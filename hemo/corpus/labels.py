@@ -1,6 +1,5 @@
-"""The label table of a corpus: which classes each image shows."""
+"""Read the label table of a corpus: a long or wide CSV, or Parquet."""
 
-import csv
 import gzip
 import io
 import zlib
@@ -15,19 +14,18 @@ import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from hemo.errors import LabelError, SourceError
+from hemo.errors import LabelError, SourceError, first_names
 
 RSNA_CLASSES = ("any", "epidural", "intraparenchymal", "intraventricular", "subarachnoid", "subdural")
 """Classes of the RSNA 2019 challenge in the order of its column weights [2, 1, 1, 1, 1, 1]: `any` first."""
 
 NULL_LABEL = 255
-"""Stands for an unknown label in arrays of uint8; in Parquet it is null."""
+"""An unknown label in arrays of uint8; in Parquet it is null."""
 
 KEY_COLUMNS = ("image_id", "source_path", "path")
 """Columns that may key a Parquet table, best first; the others are left out. In a CSV the first column is the key."""
 
 _MEANING = {"0": 0, "1": 1, "0.0": 0, "1.0": 1, "false": 0, "true": 1, "": NULL_LABEL}
-_EXAMPLES = 5
 
 
 @dataclass(frozen=True)
@@ -38,7 +36,7 @@ class LabelTable:
         classes: Class names, in the order of the columns of `values`.
         keys: image_id or source_path of each row, unique, shape (rows,).
         values: Shape (rows, classes), uint8: 0, 1 or `NULL_LABEL`.
-        repeated: Rows of the file that said what another row had said already.
+        repeated: Rows of the file that repeat another row.
     """
 
     classes: tuple[str, ...]
@@ -63,7 +61,7 @@ def parse_labels(data: bytes, location: str) -> LabelTable:
     """
     try:
         return _parsed(data, location)
-    except (pa.ArrowException, gzip.BadGzipFile, zlib.error, EOFError, UnicodeDecodeError, csv.Error) as error:
+    except (pa.ArrowException, gzip.BadGzipFile, zlib.error, EOFError) as error:
         raise LabelError(f"labels: {location} is no readable table: {' '.join(str(error).split())}") from error
 
 
@@ -72,7 +70,7 @@ def labels_of_classes(image_ids: pa.StringArray, source_class: pa.StringArray) -
 
     Args:
         image_ids: Shape (rows,), string, unique.
-        source_class: Shape (rows,), string: the folder each image lay in, or what the corpus's own labels say of it.
+        source_class: Shape (rows,), string: the folder of each image, or its class in the labels of the corpus.
             Rows without one are left out.
 
     Raises:
@@ -82,9 +80,7 @@ def labels_of_classes(image_ids: pa.StringArray, source_class: pa.StringArray) -
     image_ids, source_class = image_ids.filter(known), source_class.filter(known)
     classes = sorted(np.unique(source_class.to_numpy(zero_copy_only=False).astype(str)).tolist(), key=_in_order)
     if not classes:
-        raise SourceError(
-            "labels: source_class needs a corpus that tells classes, these shards have none; give a table"
-        )
+        raise SourceError("labels: source_class needs a corpus with classes, these shards have none; give a table")
     codes = pc.index_in(source_class, value_set=pa.array(classes)).to_numpy(zero_copy_only=False)
     return LabelTable(tuple(classes), image_ids, np.eye(len(classes), dtype=np.uint8)[codes], repeated=0)
 
@@ -104,14 +100,21 @@ def _parsed(data: bytes, location: str) -> LabelTable:
     return _from_wide(table, location)
 
 
-def _read_csv(data: bytes, location: str) -> pa.Table:
-    """Return all columns as strings: what is no label can then be shown as it stands in the file."""
-    content = gzip.decompress(data) if location.partition("::")[0].endswith(".gz") else data
-    first = content[: content.find(b"\n")] if b"\n" in content else content
-    header = next(csv.reader([first.decode("utf-8-sig").rstrip("\r")]), [])
-    _check_header(header, location)
+def read_csv_as_text(content: bytes) -> pa.Table:
+    """Return all columns of a CSV file as strings, empty cells as empty strings.
+
+    Raises:
+        pa.ArrowException: If it is no CSV.
+    """
+    header = pacsv.open_csv(io.BytesIO(content)).schema.names
     types = pacsv.ConvertOptions(column_types=dict.fromkeys(header, pa.string()))
     return pacsv.read_csv(io.BytesIO(content), convert_options=types)
+
+
+def _read_csv(data: bytes, location: str) -> pa.Table:
+    table = read_csv_as_text(gzip.decompress(data) if location.partition("::")[0].endswith(".gz") else data)
+    _check_header(table.column_names, location)
+    return table
 
 
 def _read_parquet(data: bytes, location: str) -> pa.Table:
@@ -127,7 +130,9 @@ def _read_parquet(data: bytes, location: str) -> pa.Table:
 
 def _check_header(columns: Sequence[str], location: str) -> None:
     if len(columns) < 2:
-        raise LabelError(f"labels: {location} has the header {','.join(columns)!r}; wanted a key and at least a class")
+        raise LabelError(
+            f"labels: {location} has the header {','.join(columns)!r}; needed are a key and at least one class"
+        )
     if len(set(columns)) < len(columns) or "" in columns[1:]:
         raise LabelError(f"labels: {location} has a column twice or without a name: {','.join(columns)}")
 
@@ -140,16 +145,16 @@ def _from_long(table: pa.Table, location: str) -> LabelTable:
     keys = _strings(images.dictionary)
     codes = column.to_numpy()
     used = np.bincount(codes, minlength=len(RSNA_CLASSES)) > 0
-    found, ranks = np.flatnonzero(used), (np.cumsum(used) - 1)[codes]
-    cells = images.indices.to_numpy().astype(np.int64) * len(found) + ranks
+    present, ranks = np.flatnonzero(used), (np.cumsum(used) - 1)[codes]
+    cells = images.indices.to_numpy().astype(np.int64) * len(present) + ranks
     values = _column_values(_strings(table.column(1)), ids, location)
-    merged, repeated, clashing = _merge(cells, values[:, None], len(keys) * len(found))
+    merged, repeated, clashing = _merge(cells, values[:, None], len(keys) * len(present))
     _refuse_conflicts(ids, clashing, location)
-    return LabelTable(tuple(RSNA_CLASSES[code] for code in found), keys, merged.reshape(len(keys), -1), repeated)
+    return LabelTable(tuple(RSNA_CLASSES[code] for code in present), keys, merged.reshape(len(keys), -1), repeated)
 
 
 def _cut_ids(ids: pa.StringArray, location: str) -> tuple[pa.StringArray, pa.Int32Array]:
-    """Cut `IMAGE_CLASS` into the image and the class's place in `RSNA_CLASSES`; no class has an underscore."""
+    """Cut `IMAGE_CLASS` into the image and the index of the class in `RSNA_CLASSES`; no class has an underscore."""
     halves = pc.split_pattern(ids.fill_null(""), "_", max_splits=1, reverse=True)
     wrong = pc.list_value_length(halves).to_numpy() < 2
     if not wrong.any():
@@ -190,8 +195,8 @@ def _column_values(
     wrong = np.array([word not in _MEANING for word in words], bool)[codes]
     if wrong.any():
         at = int(wrong.argmax())
-        came = f"{name} is {encoded[at].as_py()!r} for {ids[at].as_py()!r}"
-        raise LabelError(f"labels: {location} line {_line(wrong)}: {came}; a label is 0, 1 or blank")
+        cell = f"{name} is {encoded[at].as_py()!r} for {ids[at].as_py()!r}"
+        raise LabelError(f"labels: {location} line {_line(wrong)}: {cell}; a label is 0, 1 or blank")
     meanings: NDArray[np.uint8] = np.array([_MEANING[word] for word in words], np.uint8)[codes]
     return meanings
 
@@ -218,8 +223,8 @@ def _merge(
         size: Number of cells.
 
     Returns:
-        Cells of shape (size, columns), `NULL_LABEL` where no row wrote; how many rows came to a cell already
-        written; and which rows differ from what stands in their cell, shape (rows,).
+        Cells of shape (size, columns), `NULL_LABEL` where no row wrote; how many rows repeat a cell;
+        and which rows differ from the value in their cell, shape (rows,).
     """
     merged = np.full((size, values.shape[1]), NULL_LABEL, np.uint8)
     merged[cells] = values
@@ -230,8 +235,4 @@ def _merge(
 def _refuse_conflicts(ids: pa.StringArray, clashing: NDArray[np.bool_], location: str) -> None:
     if clashing.any():
         names = [str(name) for name in ids.filter(pa.array(clashing)).unique().to_pylist()]
-        more = f" and {len(names) - _EXAMPLES} more" if len(names) > _EXAMPLES else ""
-        raise LabelError(
-            f"labels: {location} has rows that contradict each other for {', '.join(names[:_EXAMPLES])}{more}; "
-            "keep one row of each"
-        )
+        raise LabelError(f"labels: {location} has conflicting rows for {first_names(names)}; keep one row of each")

@@ -1,6 +1,7 @@
-"""A listed file of a corpus: its name, change mark and place, and what its name tells of kind and ids."""
+"""A listed file of a corpus: path, size and change mark; class, split, patient and image id from its path."""
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import NamedTuple
@@ -13,7 +14,7 @@ ENDINGS: dict[Corpus, tuple[str, ...]] = {
     "rsna": (".dcm",),
     "dicom": (),  # any file: scanners export names without ending
     "image_folder": tuple(sorted(PICTURE_ENDINGS)),
-    "manifest": (),  # the table says
+    "manifest": (),  # the table lists them
     "idx": tuple(f"images{mark}idx3-ubyte{packed}" for mark in "-." for packed in ("", ".gz")),
     "word_indices": (".npz",),
 }
@@ -29,13 +30,13 @@ SPLIT_FOLDERS = frozenset({"train", "training", "val", "valid", "validation", "t
 
 
 class Member(NamedTuple):
-    """Where a member of a zip lies: enough to read it in one piece without the zip's directory."""
+    """Position of a zip member: enough to read it in one piece without the zip's directory."""
 
     header_offset: int
     compressed_bytes: int
     method: int  # 0 stored, 8 deflated
     crc: int
-    archive_mark: str  # of the zip itself: tells a zip that was replaced from one that is damaged
+    archive_mark: str  # of the zip itself: distinguishes a replaced zip from a damaged one
 
 
 class Refusal(NamedTuple):
@@ -45,8 +46,8 @@ class Refusal(NamedTuple):
     detail: str  # without identifiers
 
 
-class Given(NamedTuple):
-    """What a table of the user's own says of a file; it goes before what header and folders say. None: not said."""
+class ManifestRow(NamedTuple):
+    """The columns of a user's manifest for one file; they take precedence over header and folders. None: empty."""
 
     image_id: str | None = None
     patient: str | None = None
@@ -59,13 +60,13 @@ class Given(NamedTuple):
 class SourceFile(NamedTuple):
     """One file of a corpus. A tuple: a corpus has some 750,000 of them."""
 
-    path: str  # relative to the source, with slashes; in a table of the user's own also absolute
+    path: str  # relative to the source, with slashes; in a user's manifest also absolute or a URI
     size_bytes: int
     mark: str  # changes when the file does: mtime in ns on a disk, ETag on a bucket, CRC in a zip
     member: Member | None = None
     refused: Refusal | None = None
-    given: Given | None = None
-    labels: "SourceFile | None" = None  # file beside it with the class of each of its images
+    manifest_row: ManifestRow | None = None
+    labels: "SourceFile | None" = None  # the labels file of an IDX file
 
 
 @dataclass(frozen=True)
@@ -73,8 +74,8 @@ class Listing:
     """The files a corpus consists of, sorted by path."""
 
     files: tuple[SourceFile, ...]
-    ignored: int  # files beside them that are no part of such a corpus
-    unused_columns: tuple[str, ...] = ()  # of a table of the user's own
+    ignored: int  # other files of the source, not part of such a corpus
+    unused_columns: tuple[str, ...] = ()  # of a user's manifest
 
 
 def ending_of(path: str) -> str:
@@ -84,8 +85,17 @@ def ending_of(path: str) -> str:
     return name[dot:].lower() if 0 < dot < len(name) - 1 else ""
 
 
+def first_clash(names: Iterable[str]) -> tuple[int, int] | None:
+    """Return the positions of the first name that occurs again, and of its second occurrence; None if all differ."""
+    first: dict[str, int] = {}
+    for position, name in enumerate(names):
+        if first.setdefault(name, position) != position:
+            return first[name], position
+    return None
+
+
 def belongs(path: str, corpus: Corpus) -> bool:
-    """Tell whether a file is part of such a corpus, by its ending; `._NAME`, which macOS puts beside NAME, never is."""
+    """Return whether a file is part of such a corpus, by its ending; `._NAME` files of macOS never are."""
     endings = ENDINGS[corpus]
     name = path[path.rfind("/") + 1 :].lower()
     counts = not endings or (name.endswith(endings) and name not in endings)
@@ -93,7 +103,7 @@ def belongs(path: str, corpus: Corpus) -> bool:
 
 
 def image_stem(path: str, corpus: Corpus) -> str:
-    """Return what names a file's images: the stem for `rsna`, else the relative path without its ending."""
+    """Return the image id that follows from a path: the stem for `rsna`, else the relative path without its ending."""
     ending = ending_of(path)
     stripped = PACKED_ENDINGS if corpus in ("idx", "word_indices") else STRIPPED_ENDINGS
     named = path[: -len(ending)] if ending in stripped else path
@@ -107,7 +117,7 @@ def class_and_split(path: str) -> tuple[str | None, str | None]:
 
 
 def split_in_name(path: str) -> str | None:
-    """Return `train` or `test`, as the published names of IDX files say it; `t10k` is MNIST's word for test."""
+    """Return `train` or `test`, from the published names of IDX files; `t10k` is the test set of MNIST."""
     match = re.search(r"(?:^|[-_.])(train|test|t10k)[-_.]", PurePosixPath(path).name.lower())
     return None if match is None else {"t10k": "test"}.get(match[1], match[1])
 

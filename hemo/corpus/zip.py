@@ -40,7 +40,7 @@ _DRIVE = re.compile(r"[A-Za-z]:")
 _ODD_PART = re.compile(r"(?:^|/)\.{0,2}(?:/|$)")
 
 SLACK_BYTES = 512
-"""Read beyond what the directory says, for the local header's extra field; a longer one costs a second read."""
+"""Read in addition, for the extra field of the local header; a longer one costs a second read."""
 
 _LOCAL_HEADER = struct.Struct("<4s22xHH")  # signature, length of name, length of extra field: APPNOTE.TXT 4.3.7
 
@@ -55,13 +55,13 @@ _LOCATOR_BYTES = 20  # 4.3.15
 _ENTRY = struct.Struct("<4s4B4HL2L5H2L")  # 4.3.12
 _LONGEST_COMMENT = 0xFFFF
 _IN_EXTRA = 0xFFFFFFFF
-"""Stands for a size or offset of more than 32 bits: it lies in the extra field, 4.5.3."""
+"""Value of a size or offset of more than 32 bits, which is in the extra field, 4.5.3."""
 
 _UTF8 = 0x800  # 4.4.4, bit 11
 
 
 class Entry(NamedTuple):
-    """What the directory says of a member."""
+    """The entry of a member in the directory."""
 
     name: str
     system: int  # that it was made on: 3 is Unix, 4.4.2
@@ -80,16 +80,16 @@ class Directory(NamedTuple):
     data: bytes
     members: int  # modulo 65,536 where the zip has no record for large directories
     start: int  # where it begins in the file
-    shift: int  # bytes before the zip's own first one: a program that unpacks it, for instance
+    shift: int  # bytes before the zip's first one, such as a program that unpacks it
 
 
 def is_archive(source: str) -> bool:
-    """Tell whether a source is named as a zip."""
+    """Return whether a source is a zip, by its name."""
     return source.lower().endswith(".zip")
 
 
 def list_archive(source: str) -> list[SourceFile]:
-    """Return every member of a zip that is no folder; those that may not be read say why.
+    """Return every member of a zip that is no folder; those that must not be read carry the reason.
 
     Only the directory at the end of the zip is read. Mark of a member: its CRC.
 
@@ -104,18 +104,18 @@ def list_archive(source: str) -> list[SourceFile]:
     except FileNotFoundError as error:
         raise SourceError(f"source: {source} does not exist; give the zip the corpus was downloaded as") from error
     except ValueError as error:
-        raise SourceError(f"source: {source} is no whole zip: {error}; download or copy it again") from error
-    except Exception as error:  # every storage has errors of its own
+        raise SourceError(f"source: {source} is no complete zip: {error}; download or copy it again") from error
+    except Exception as error:  # each storage raises errors of its own
         raise unreachable(source, error) from error
-    for place in _overlapping(files, directory.start):
-        refused = files[place].refused or Refusal("unsafe_member", "it shares bytes with another member")
-        files[place] = files[place]._replace(refused=refused)
+    for index in _overlapping(files, directory.start):
+        refused = files[index].refused or Refusal("unsafe_member", "it shares bytes with another member")
+        files[index] = files[index]._replace(refused=refused)
     return files
 
 
 @contextmanager
 def ranges_of(source: str) -> Iterator[Fetch]:
-    """Give what reads byte ranges of a file, on a disk or in a bucket.
+    """Open a file for reading byte ranges, on a disk or in a bucket.
 
     Raises:
         OSError: If it is gone or cannot be read.
@@ -129,10 +129,10 @@ def ranges_of(source: str) -> Iterator[Fetch]:
 
 
 def archive_mark(source: str) -> str:
-    """Return what changes when a zip does: its size in bytes, a space, its time or ETag.
+    """Return the change mark of a zip: its size in bytes, a space, its time or ETag.
 
     Raises:
-        OSError: If it is gone or cannot be asked for.
+        OSError: If it is gone or cannot be reached.
     """
     fs, path = filesystem(source)
     if is_local(source):
@@ -148,7 +148,7 @@ def _source_file(entry: Entry, mark: str) -> SourceFile:
 
 
 def refusal_of(entry: Entry) -> Refusal | None:
-    """Return why a member may not be read, by what the directory of the zip says of it; None if it may."""
+    """Return why a member must not be read, by its entry in the directory; None if it may."""
     unsafe = _unsafe(entry.name)
     if unsafe:
         return Refusal("unsafe_member", unsafe)
@@ -174,7 +174,7 @@ def _oversized(entry: Entry) -> Refusal | None:
 
 
 def _unsafe(name: str) -> str:
-    """Return what is wrong with a member's name; empty if nothing is."""
+    """Return why a member's name is unsafe; empty if it is not."""
     if name.startswith("/") or _DRIVE.match(name):
         return "an absolute name"
     if "\\" in name or "\0" in name:
@@ -186,9 +186,11 @@ def _unsafe(name: str) -> str:
 
 
 def _overlapping(files: Sequence[SourceFile], end: int) -> Iterator[int]:
-    """Yield which members reach into the next one, or past `end`, where the directory begins."""
+    """Yield which members reach into the next one, or past `end`, the start of the directory."""
     members = [file.member for file in files if file.member is not None]
-    starts = np.array([min(member.header_offset, end) for member in members], np.int64)  # a lie may exceed 64 bits
+    starts = np.array(
+        [min(member.header_offset, end) for member in members], np.int64
+    )  # a false offset may exceed 64 bits
     lengths = np.array([LOCAL_HEADER_BYTES + min(member.compressed_bytes, end) for member in members], np.int64)
     order = np.argsort(starts, kind="stable")
     following = np.append(starts[order][1:], end)
@@ -196,7 +198,7 @@ def _overlapping(files: Sequence[SourceFile], end: int) -> Iterator[int]:
 
 
 def read_members(source: str, files: Sequence[SourceFile]) -> list[bytes | SliceError]:
-    """Return the bytes of listed members of a zip, all requested at once; `damaged_member` in the place of a damaged.
+    """Return the bytes of listed members of a zip, all requested at once; an error in the place of a damaged one.
 
     Args:
         source: The zip, on a disk or a URI.
@@ -210,12 +212,12 @@ def read_members(source: str, files: Sequence[SourceFile]) -> list[bytes | Slice
         read = _read(fetch, files)
     damaged = any(isinstance(data, SliceError) for data in read)
     if (damaged or is_local(source)) and archive_mark(source) != member_of(files[0]).archive_mark:
-        raise SourceChangedError("the zip changed after it was listed; run again: it is listed anew")
+        raise SourceChangedError("the zip changed after it was listed; run again to list it again")
     return read
 
 
 def member_of(file: SourceFile) -> Member:
-    """Return where a member lies."""
+    """Return the position of a member."""
     if file.member is None:
         raise ValueError("this file is no member of a zip")
     return file.member
@@ -235,13 +237,13 @@ def _span(file: SourceFile) -> tuple[int, int]:
 
 
 def _whole(fetch: Fetch, file: SourceFile, chunk: bytes) -> bytes | SliceError:
-    """Return what a member holds, or what is wrong with it."""
+    """Return the content of a member, or why it is damaged."""
     member = member_of(file)
     if len(chunk) < LOCAL_HEADER_BYTES:
         return SliceError("damaged_member", "the zip ends before it")
     signature, name_bytes, extra_bytes = _LOCAL_HEADER.unpack_from(chunk)
     if signature != b"PK\3\4":
-        return SliceError("damaged_member", "no local header where the zip's directory says")
+        return SliceError("damaged_member", "no local header at the offset in the zip's directory")
     start = LOCAL_HEADER_BYTES + name_bytes + extra_bytes
     end = start + member.compressed_bytes
     if end > len(chunk):  # a longer extra field, or the end of the zip
@@ -258,16 +260,16 @@ def unpacked(data: memoryview | bytes, member: Member, size_bytes: int) -> bytes
     Args:
         data: Its compressed bytes.
         member: How they are compressed, and their CRC.
-        size_bytes: What they must inflate to; no more is ever made of them.
+        size_bytes: Size they must inflate to; no more is inflated.
 
     Raises:
         SliceError: `damaged_member`.
     """
     content = bytes(data) if member.method == STORED else _inflated(data, size_bytes)
     if len(content) != size_bytes:
-        raise SliceError("damaged_member", f"{len(content)} bytes, the zip's directory says {size_bytes}")
+        raise SliceError("damaged_member", f"{len(content)} bytes, the zip's directory declares {size_bytes}")
     if isal_zlib.crc32(content) != member.crc:
-        raise SliceError("damaged_member", "its bytes do not fit its checksum")
+        raise SliceError("damaged_member", "its bytes do not match its checksum")
     return content
 
 
@@ -284,7 +286,7 @@ def read_directory(fetch: Fetch, size_bytes: int) -> Directory:
     """Return the directory of a zip of this size, in two or three reads.
 
     Raises:
-        ValueError: Saying why this is no whole zip.
+        ValueError: If it is no complete zip; the message has the reason.
     """
     tail_start = max(0, size_bytes - _END.size - _LONGEST_COMMENT - _LOCATOR_BYTES - _END64.size)
     tail = fetch([(tail_start, size_bytes)])[0]
@@ -313,7 +315,7 @@ def entries(directory: Directory) -> Iterator[Entry]:
     Raises:
         ValueError: If it is damaged.
     """
-    data, at, found = directory.data, 0, 0
+    data, at, count = directory.data, 0, 0
     while at < len(data):
         if len(data) - at < _ENTRY.size:
             raise ValueError("its directory ends within an entry")
@@ -328,9 +330,9 @@ def entries(directory: Directory) -> Iterator[Entry]:
         text = _text(name, flags)
         yield Entry(text, system, flags, method, crc, compressed, size, attributes, offset + directory.shift)
         at = names_end + extra_bytes + comment_bytes
-        found += 1
-    if at > len(data) or (found - directory.members) % (1 << 16):
-        raise ValueError(f"its directory promises {directory.members} members and has {found}")
+        count += 1
+    if at > len(data) or (count - directory.members) % (1 << 16):
+        raise ValueError(f"its directory declares {directory.members} members and has {count}")
 
 
 def _text(name: bytes, flags: int) -> str:

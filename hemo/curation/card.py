@@ -1,12 +1,11 @@
-"""`card.json` of a training set: what `curate` did, and all that `learning` needs to know about the rows."""
+"""`card.json` of a training set: counts after each step, audit, classes, channels, shape."""
 
 from typing import Any
 
 from pydantic import Field
 
 from hemo.config.types import Config
-from hemo.errors import SourceError
-from hemo.storage import exists, join, read_json
+from hemo.shards.card import load_card
 
 CARD_SCHEMA_VERSION = 1
 
@@ -32,16 +31,16 @@ class Step(Config):
 class TrainingSetCard(Config):
     """`SET/card.json`.
 
-    The parts lie in `SET/{train,val,test}/part-*.parquet`: the row schema and a `label_NAME` column a class.
+    The parts are `SET/{train,val,test}/part-*.parquet`: the row schema and a `label_NAME` column a class.
     """
 
     schema_version: int = CARD_SCHEMA_VERSION
     digest: str = Field(description="covers ids, labels, splits, pixels and the image config; trials are keyed by it")
     inputs_digest: str = Field(
-        description="covers curate's config and, wherever they lie, the shards' card and index and the label file: "
+        description="covers curate's config and the content of the shards' card and index and of the label file: "
         "a stage with this digest is complete"
     )
-    config: dict[str, Any] = Field(description="curate's config as it was run; its locations are for people only")
+    config: dict[str, Any] = Field(description="curate's config as it was run; its locations are for information only")
     image: dict[str, Any] = Field(
         description="how the images were made: what `predict` needs to make the same from a raw file"
     )
@@ -69,10 +68,4 @@ def read_card(training_set: str) -> TrainingSetCard:
     Raises:
         SourceError: If the folder is no finished training set, or of another version.
     """
-    place = join(training_set, "card.json")
-    if not exists(place):
-        raise SourceError(f"{training_set} is no finished training set (it has no card.json); `hemo curate` makes one")
-    content = read_json(place)
-    if not isinstance(content, dict) or content.get("schema_version") != CARD_SCHEMA_VERSION or "splits" not in content:
-        raise SourceError(f"{place} is no training-set card of version {CARD_SCHEMA_VERSION}; run `hemo curate` again")
-    return TrainingSetCard.model_validate(content)
+    return load_card(training_set, TrainingSetCard, stage="training set", job="curate")

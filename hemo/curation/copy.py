@@ -1,4 +1,4 @@
-"""The two passes of the copy: a shard to buckets, a bucket to a part. One call does one file; both may be repeated."""
+"""Copy images to the parts of a training set in two passes, both repeatable: shards to buckets, buckets to parts."""
 
 import json
 from collections.abc import Iterator
@@ -31,7 +31,7 @@ _PARTS = b"parts"
 
 @dataclass(frozen=True)
 class CopyTask:
-    """What every task of a copy knows."""
+    """Arguments common to all tasks of a copy."""
 
     shards: str
     buckets: str
@@ -41,31 +41,31 @@ class CopyTask:
 
 
 def write_buckets(task: CopyTask, copies: pa.Table) -> None:
-    """Read a piece of a shard once, in order, and write the images wanted of it to one file, record batches by part.
+    """Read a piece of a shard once, in order, and write the images needed of it to one file, record batches by part.
 
     In memory at once: the images that are read, `READ_BYTES` at most, what is written of them, and a row group.
 
     Args:
-        task: Where from, where to.
+        task: Locations and layout.
         copies: Columns of `COPY_SCHEMA`, all of one read, sorted by part.
 
     Raises:
-        SourceError: If the shard is missing or holds other images than the index says.
+        SourceError: If the shard is missing or does not match the index.
     """
     unit = int(copies["unit"][0].as_py())
-    wanted, first, places = np.unique(copies["row"].to_numpy(), return_index=True, return_inverse=True)
+    needed, first, positions = np.unique(copies["row"].to_numpy(), return_index=True, return_inverse=True)
     image_ids = copies["image_id"].take(first)
-    images = _read_images(join(task.shards, shard_path(unit)), wanted, image_ids, task.layout)
+    images = _read_images(join(task.shards, shard_path(unit)), needed, image_ids, task.layout)
     part = copies["part"].to_numpy()
     bounds = _batch_bounds(part, max(1, BATCH_BYTES // task.layout.image_bytes))
     schema = _bucket_schema(task.layout.image_bytes, part[bounds[:-1]].tolist())
     sink = pa.BufferOutputStream()
     with pa.ipc.new_file(sink, schema, options=pa.ipc.IpcWriteOptions(compression="lz4")) as writer:
         for start, stop in pairwise(bounds):
-            pixels = pa.py_buffer(images[places[start:stop]].data)
+            pixels = pa.py_buffer(images[positions[start:stop]].data)
             image = pa.FixedSizeBinaryArray.from_buffers(schema.field(IMAGE).type, stop - start, [None, pixels])
-            place = [copies[name].slice(start, stop - start).combine_chunks() for name in ("position", "slot")]
-            writer.write_batch(pa.RecordBatch.from_arrays([*place, image], schema=schema))
+            columns = [copies[name].slice(start, stop - start).combine_chunks() for name in ("position", "slot")]
+            writer.write_batch(pa.RecordBatch.from_arrays([*columns, image], schema=schema))
     read = int(copies["read"][0].as_py())
     write_bytes(join(task.buckets, _bucket_name(read)), memoryview(sink.getvalue()))
 
@@ -75,12 +75,12 @@ def _bucket_name(read: int) -> str:
 
 
 def write_part(task: CopyTask, part: int, path: str, rows: pa.Table, reads: int) -> None:
-    """Gather the images of one part from the buckets and write its file, whole or not at all.
+    """Gather the images of one part from the buckets and write its file, completely or not at all.
 
     In memory at once: its images, `PART_BYTES` at most, the file they become, and `BATCH_BYTES` a thread.
 
     Args:
-        task: Where from, where to.
+        task: Locations and layout.
         part: Number of the part.
         path: Its file, below the training set.
         rows: Its rows in order: columns of `INDEX_SCHEMA`, then the labels.
@@ -91,40 +91,40 @@ def write_part(task: CopyTask, part: int, path: str, rows: pa.Table, reads: int)
     """
     images = np.empty((len(rows), task.layout.slots, task.layout.image_bytes), np.uint8)
     with ThreadPoolExecutor(READ_THREADS) as pool:
-        found = sum(pool.map(lambda read: _fill(images, task.buckets, read, part), range(reads)))
-    if found != len(rows) * task.layout.slots:
-        raise HemoError(f"{path}: {found} of {len(rows) * task.layout.slots} images in its buckets; run curate again")
+        count = sum(pool.map(lambda read: _fill(images, task.buckets, read, part), range(reads)))
+    if count != len(rows) * task.layout.slots:
+        raise HemoError(f"{path}: {count} of {len(rows) * task.layout.slots} images in its buckets; run curate again")
     write_bytes(join(task.out, path), memoryview(_encode(rows, images, task.footer)))
 
 
 def _read_images(
-    shard: str, wanted: NDArray[np.int32], image_ids: "pa.ChunkedArray[Any]", layout: ImageLayout
+    shard: str, needed: NDArray[np.int32], image_ids: "pa.ChunkedArray[Any]", layout: ImageLayout
 ) -> NDArray[np.uint8]:
-    """Return the images of the wanted rows, ascending and named `image_ids`, as bytes: shape (wanted, image_bytes)."""
-    images = np.empty((len(wanted), layout.image_bytes), np.uint8)
+    """Return the images of the needed rows, ascending and named `image_ids`, as bytes: shape (needed, image_bytes)."""
+    images = np.empty((len(needed), layout.image_bytes), np.uint8)
     fs, path = filesystem(shard)
     if not fs.exists(path):
-        raise SourceError(f"{shard} stands in the index but does not exist; run `hemo convert` again")
+        raise SourceError(f"{shard} is in the index but does not exist; run `hemo convert` again")
     try:
         with checked_parquet(shard, CONVERT_AGAIN) as file:
-            for first, group in _groups_with(file, wanted):
-                here = slice(*np.searchsorted(wanted, [first, first + len(group)]))
-                if not group["image_id"].take(wanted[here] - first).equals(image_ids[here]):
+            for first, group in _groups_with(file, needed):
+                here = slice(*np.searchsorted(needed, [first, first + len(group)]))
+                if not group["image_id"].take(needed[here] - first).equals(image_ids[here]):
                     raise ValueError(f"other images from row {first} on")
                 pixels = images_of(group[IMAGE], layout.shape, layout.dtype).reshape(len(group), -1).view(np.uint8)
-                images[here] = pixels[wanted[here] - first]
+                images[here] = pixels[needed[here] - first]
     except (ValueError, IndexError) as error:
-        raise SourceError(f"{shard} does not fit the index ({error}); run `hemo convert` again") from error
+        raise SourceError(f"{shard} does not match the index ({error}); run `hemo convert` again") from error
     return images
 
 
-def _groups_with(file: pq.ParquetFile, wanted: NDArray[np.int32]) -> Iterator[tuple[int, pa.Table]]:
-    """Yield first row and the columns `image_id` and `image` of each row group that holds a wanted row, in order."""
+def _groups_with(file: pq.ParquetFile, needed: NDArray[np.int32]) -> Iterator[tuple[int, pa.Table]]:
+    """Yield first row and the columns `image_id` and `image` of each row group that holds a needed row, in order."""
     rows = [file.metadata.row_group(group).num_rows for group in range(file.num_row_groups)]
-    if wanted[-1] >= sum(rows):
-        raise IndexError(f"{sum(rows)} rows, where row {wanted[-1]} is wanted")
+    if needed[-1] >= sum(rows):
+        raise IndexError(f"{sum(rows)} rows, where row {needed[-1]} is needed")
     ends = np.cumsum(rows)
-    for group in np.unique(np.searchsorted(ends, wanted, side="right")).tolist():
+    for group in np.unique(np.searchsorted(ends, needed, side="right")).tolist():
         yield int(ends[group]) - rows[group], file.read_row_group(group, columns=["image_id", IMAGE])
 
 
@@ -149,10 +149,10 @@ def _bucket_schema(image_bytes: int, parts: list[int]) -> pa.Schema:
 
 
 def _fill(images: NDArray[np.uint8], buckets: str, read: int, part: int) -> int:
-    """Put the images that one read gives a part in their places; return how many.
+    """Put the images that one read gives a part at their positions; return how many.
 
     Args:
-        images: Shape (rows, slots, image_bytes), written to; calls for different reads write different places.
+        images: Shape (rows, slots, image_bytes), written to; calls for different reads write different elements.
         buckets: Folder of the bucket files.
         read: Whose file to open.
         part: Whose images to take.
@@ -164,7 +164,7 @@ def _fill(images: NDArray[np.uint8], buckets: str, read: int, part: int) -> int:
 
 
 def _scatter(images: NDArray[np.uint8], batch: pa.RecordBatch) -> int:
-    """Put the images of one batch in their places; return how many."""
+    """Put the images of one batch at their positions; return how many."""
     column: Any = batch[IMAGE]
     pixels = np.frombuffer(column.buffers()[1], np.uint8).reshape(len(batch), -1)
     images[batch["position"].to_numpy(), batch["slot"].to_numpy()] = pixels

@@ -1,4 +1,4 @@
-"""The index of a conversion with its labels, as arrays: what every step of curation looks at."""
+"""The index of a conversion joined with its labels, as arrays."""
 
 import io
 from collections.abc import Collection
@@ -22,14 +22,14 @@ from hemo.storage import exists, join, read_bytes
 
 @dataclass(frozen=True)
 class Rows:
-    """Images and what is known of them. All arrays run along the rows of the index.
+    """Images with labels and patients. The first axis of all arrays is the row of the index.
 
     Attributes:
         index: Columns of `SHARD_INDEX_SCHEMA`, each one chunk.
         classes: Class names.
         labels: Shape (rows, classes), uint8: 0, 1 or `NULL_LABEL`.
         labelled: Shape (rows,), bool: whether the label table holds the image.
-        patient: Shape (rows,), int: number of the patient; an image without one is a patient of its own.
+        patient: Shape (rows,), int: number of the patient; an image without one counts as its own patient.
         patient_names: Name of each patient, `patient P` or `image I`, unique.
         matched_keys: Rows of the label table that fit an image; by path one may fit every frame of a file.
     """
@@ -41,6 +41,14 @@ class Rows:
     patient: NDArray[np.int64]
     patient_names: pa.StringArray
     matched_keys: int
+
+    def label_columns(self, chosen: NDArray[np.int64]) -> dict[str, pa.Array]:
+        """Return `label_NAME` -> uint8, nullable, of the rows whose numbers are `chosen`."""
+        labels = self.labels[chosen]
+        return {
+            f"label_{name}": pa.array(values, pa.uint8(), mask=values == NULL_LABEL)
+            for name, values in zip(self.classes, labels.T, strict=True)
+        }
 
     def count(self, chosen: NDArray[np.int64]) -> Count:
         """Count the rows whose numbers are `chosen`."""
@@ -63,15 +71,15 @@ def read_index(shards: str) -> pa.Table:
     Raises:
         SourceError: If it is missing, empty, or lacks a column.
     """
-    place = join(shards, "index.parquet")
-    if not exists(place):
-        raise SourceError(f"{place} does not exist; run `hemo convert` again, it rebuilds the index from the shards")
-    table = pq.read_table(io.BytesIO(read_bytes(place)))
+    location = join(shards, "index.parquet")
+    if not exists(location):
+        raise SourceError(f"{location} does not exist; run `hemo convert` again, it rebuilds the index from the shards")
+    table = pq.read_table(io.BytesIO(read_bytes(location)))
     missing = [name for name in SHARD_INDEX_SCHEMA.names if name not in table.column_names]
     if missing:
-        raise SourceError(f"{place} lacks the columns {', '.join(missing)}; run `hemo convert` again")
+        raise SourceError(f"{location} lacks the columns {', '.join(missing)}; run `hemo convert` again")
     if not table.num_rows:
-        raise SourceError(f"{place} has no rows: every input was rejected, rejects.parquet beside it says why")
+        raise SourceError(f"{location} has no rows: every input was rejected; the reasons are in rejects.parquet")
     return table.select(SHARD_INDEX_SCHEMA.names).cast(SHARD_INDEX_SCHEMA).combine_chunks()
 
 
@@ -81,7 +89,7 @@ def join_labels(index: pa.Table, table: LabelTable, *, within: pa.StringArray | 
     Args:
         index: As `read_index` returns it.
         table: Labels.
-        within: Shape (rows,), null-free: patients of different values here are different, whatever their names.
+        within: Shape (rows,), null-free: patients with different values here are different, even with the same name.
 
     Raises:
         LabelError: If no image has a label.
@@ -89,18 +97,18 @@ def join_labels(index: pa.Table, table: LabelTable, *, within: pa.StringArray | 
     by_id, by_path = (
         pc.index_in(text_column(index, name), value_set=table.keys) for name in ("image_id", "source_path")
     )
-    places = pc.coalesce(by_id, by_path)
-    if places.null_count == len(places):
+    positions = pc.coalesce(by_id, by_path)
+    if positions.null_count == len(positions):
         ours, theirs = index["image_id"][0].as_py(), table.keys[0].as_py()
         raise LabelError(
-            f"labels: none fits an image: the images are named like {ours!r}, the labels like {theirs!r}; give a table "
+            f"labels: none matches an image: image ids are like {ours!r}, label keys like {theirs!r}; give a table "
             "keyed by image_id or by the path below the source"
         )
-    labelled = places.is_valid().to_numpy(zero_copy_only=False)
-    labels = table.values[places.fill_null(0).to_numpy()]
+    labelled = positions.is_valid().to_numpy(zero_copy_only=False)
+    labels = table.values[positions.fill_null(0).to_numpy()]
     labels[~labelled] = NULL_LABEL
     patient, names = _number_patients(index, within)
-    return Rows(index, table.classes, labels, labelled, patient, names, pc.count_distinct(places).as_py())
+    return Rows(index, table.classes, labels, labelled, patient, names, pc.count_distinct(positions).as_py())
 
 
 def pseudonymise_keys(table: LabelTable, index: pa.Table, pseudonyms: Pseudonymiser) -> LabelTable:
@@ -112,7 +120,7 @@ def pseudonymise_keys(table: LabelTable, index: pa.Table, pseudonyms: Pseudonymi
         pseudonyms: With the key of the conversion.
 
     Raises:
-        LabelError: If no key's pseudonym stands in the index.
+        LabelError: If no key's pseudonym is in the index.
     """
     names = [str(name) for name in table.keys.to_pylist()]
     of_images, of_paths = (
@@ -122,8 +130,8 @@ def pseudonymise_keys(table: LabelTable, index: pa.Table, pseudonyms: Pseudonymi
     if pc.or_(by_path, pc.is_in(of_images, value_set=text_column(index, "image_id"))).true_count:
         return replace(table, keys=pc.if_else(by_path, of_paths, of_images))
     raise LabelError(
-        f"labels: none of the {len(names)} keys fits an image under its pseudonym; "
-        "a key is a path as `convert` found it below its source, with or without its ending"
+        f"labels: none of the {len(names)} keys matches an image under its pseudonym; "
+        "a key is a path relative to the source of `convert`, with or without its ending"
     )
 
 
@@ -137,7 +145,7 @@ def _pseudonym(pseudonyms: Pseudonymiser, kind: str, name: str) -> str:
 
 def _number_patients(index: pa.Table, within: pa.StringArray | None) -> tuple[NDArray[np.int64], pa.StringArray]:
     """Return each row's patient number and the patients' names."""
-    joined: Any = pc.binary_join_element_wise  # the stubs know it without scalars
+    joined: Any = pc.binary_join_element_wise  # its stubs lack scalars
     named = joined("patient" if within is None else within, text_column(index, "patient"), " ")
     encoded = pc.coalesce(named, joined("image", text_column(index, "image_id"), " ")).dictionary_encode()
     return encoded.indices.to_numpy().astype(np.int64), cast(pa.StringArray, encoded.dictionary)
@@ -150,11 +158,11 @@ def text_column(table: pa.Table, name: str) -> pa.StringArray:
 
 
 def has_flag(index: pa.Table, flags: Collection[str]) -> NDArray[np.bool_]:
-    """Tell for each row whether it has any of `flags`; shape (rows,)."""
+    """Return for each row whether it has any of `flags`; shape (rows,)."""
     lists = index["flags"].combine_chunks()
-    found = pc.is_in(pc.list_flatten(lists), value_set=pa.array(sorted(flags), pa.string()))
+    matches = pc.is_in(pc.list_flatten(lists), value_set=pa.array(sorted(flags), pa.string()))
     marked = np.zeros(len(lists), bool)
-    marked[pc.list_parent_indices(lists).filter(found).to_numpy()] = True
+    marked[pc.list_parent_indices(lists).filter(matches).to_numpy()] = True
     return marked
 
 

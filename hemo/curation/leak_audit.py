@@ -1,4 +1,4 @@
-"""What may leak between splits: equal pixels, patients linked by them, labels that contradict each other."""
+"""Audit of leaks between splits: equal pixels, patients linked by them, conflicting labels."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -16,13 +16,13 @@ from hemo.curation.labelled_index import Rows, has_flag, text_column
 from hemo.errors import SplitError
 
 UNLINKABLE = ("blank", "secondary_capture")
-"""Flags of images whose equality says nothing: thousands of patients may share a black slice or a screen layout."""
+"""Flags of images that link no patients: thousands may have the same black slice or screen layout."""
 
 _EXAMPLES = 5
 
 
 def equal_pixels(rows: Rows) -> NDArray[np.int64]:
-    """Return a number a row, the same for rows of equal pixels; -1 where equality says nothing. Shape (rows,)."""
+    """Return a number a row, equal for rows of equal pixels; -1 for images flagged `UNLINKABLE`. Shape (rows,)."""
     digests = rows.index["pixel_digest"].combine_chunks()
     codes = digests.dictionary_encode().indices
     numbers: NDArray[np.int64] = codes.fill_null(-1).to_numpy().astype(np.int64)
@@ -31,7 +31,7 @@ def equal_pixels(rows: Rows) -> NDArray[np.int64]:
 
 
 def link_patients(patient: NDArray[np.int64], pixels: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Join patients who share an image, directly or through others.
+    """Join patients with an image in common, directly or through others.
 
     Args:
         patient: Patient number of each row, shape (rows,), from 0 without gaps.
@@ -77,7 +77,7 @@ def conflicting_labels(rows: Rows, pixels: NDArray[np.int64]) -> list[NDArray[np
 
 
 def audit(rows: Rows, groups: NDArray[np.int64], pixels: NDArray[np.int64]) -> dict[str, Any]:
-    """Describe what was found, for the card.
+    """Return the counts of linked patients, equal pixels and conflicts, for the card.
 
     Args:
         rows: All images of the conversion.
@@ -134,8 +134,8 @@ def equal_pixel_table(
 
     Returns:
         Columns `equal_pixels` (number of the group of equal pixels), `image_id`, `source_path`, `patient`,
-        `linked_patient` (name of the group of patients), `links_patients` (whether these pixels stand under several
-        patients), `conflict` (whether a class is both 0 and 1 among them), `split` (null: not used) and `label_NAME`.
+        `linked_patient` (name of the group of patients), `links_patients` (whether several patients have these
+        pixels), `conflict` (whether a class is both 0 and 1 among them), `split` (null: not used) and `label_NAME`.
     """
     copies = np.bincount(pixels[pixels >= 0], minlength=1)
     members = np.flatnonzero((pixels >= 0) & (copies[pixels] > 1))
@@ -146,17 +146,14 @@ def equal_pixel_table(
         **{name: text_column(rows.index, name).take(members) for name in ("image_id", "source_path", "patient")},
         "linked_patient": groups[1].take(groups[0][members]),
         "links_patients": _several(number, rows.patient[members]),
-        "conflict": _among(members, conflicting_labels(rows, pixels)),
+        "conflict": _is_member(members, conflicting_labels(rows, pixels)),
         "split": _split_names(len(pixels), placed).take(members),
     }
-    for at, name in enumerate(rows.classes):
-        values = rows.labels[members, at]
-        columns[f"label_{name}"] = pa.array(values, pa.uint8(), mask=values == NULL_LABEL)
-    return pa.table(columns)
+    return pa.table(columns | rows.label_columns(members))
 
 
 def link_examples(table: pa.Table) -> list[str]:
-    """Return who is linked through what, for up to five groups of equal pixels: `ID_1 of P1 = ID_2 of P2`.
+    """Return the patients linked by equal pixels, for up to five groups: `ID_1 of P1 = ID_2 of P2`.
 
     Args:
         table: As `equal_pixel_table` returns it.
@@ -172,14 +169,14 @@ def _image_of_patient(image: dict[str, Any]) -> str:
 
 
 def _several(number: NDArray[np.int64], patient: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """Tell for each row whether its number, from 0 without gaps, occurs with more than one patient."""
+    """Return for each row whether its number, from 0 without gaps, occurs with more than one patient."""
     pairs = np.unique(np.stack([number, patient]), axis=1)
     several: NDArray[np.bool_] = (np.bincount(pairs[0], minlength=1) > 1)[number]
     return several
 
 
-def _among(members: NDArray[np.int64], lists: list[NDArray[np.int64]]) -> NDArray[np.bool_]:
-    """Tell for each member whether it is in one of the lists of row numbers."""
+def _is_member(members: NDArray[np.int64], lists: list[NDArray[np.int64]]) -> NDArray[np.bool_]:
+    """Return for each member whether it is in one of the lists of row numbers."""
     return np.isin(members, np.concatenate(lists) if lists else [])
 
 
@@ -191,51 +188,51 @@ def _split_names(rows: int, placed: tuple[NDArray[np.int64], NDArray[np.int8]]) 
     return pa.array([*SPLITS, None], pa.string()).take(pa.array(number))
 
 
-def torn(kind: NDArray[np.int64], splits: NDArray[np.int8]) -> NDArray[np.int64]:
+def in_two_splits(kind: NDArray[np.int64], splits: NDArray[np.int8]) -> NDArray[np.int64]:
     """Return the values of `kind` that occur in more than one split, ascending.
 
     Args:
-        kind: What should not be torn, of each row, shape (rows,); -1 is nothing.
+        kind: Number of the patient or of the equal pixels of each row, shape (rows,); -1: none.
         splits: Split of each row, shape (rows,).
     """
     known = kind >= 0
     pairs = np.unique(kind[known] * len(SPLITS) + splits[known])
-    found, times = np.unique(pairs // len(SPLITS), return_counts=True)
-    return found[times > 1]
+    values, times = np.unique(pairs // len(SPLITS), return_counts=True)
+    return values[times > 1]
 
 
-def torn_images(kind: NDArray[np.int64], splits: NDArray[np.int8], image_ids: pa.StringArray) -> list[str]:
-    """Return the evidence for up to five values that are torn: an image in each split, `ID_1 in train and ID_2 in val`.
+def split_examples(kind: NDArray[np.int64], splits: NDArray[np.int8], image_ids: pa.StringArray) -> list[str]:
+    """Return an image in each split for up to five values that are in two splits: `ID_1 in train and ID_2 in val`.
 
     Args:
-        kind: As for `torn`.
+        kind: As for `in_two_splits`.
         splits: Split of each row, shape (rows,).
         image_ids: Shape (rows,).
     """
     shown = []
-    for value in torn(kind, splits)[:_EXAMPLES]:
+    for value in in_two_splits(kind, splits)[:_EXAMPLES]:
         members = np.flatnonzero(kind == value)
-        found, first = np.unique(splits[members], return_index=True)
-        pairs = zip(image_ids.take(members[first]).to_pylist(), found, strict=True)
+        present, first = np.unique(splits[members], return_index=True)
+        pairs = zip(image_ids.take(members[first]).to_pylist(), present, strict=True)
         shown.append(" and ".join(f"{image_id} in {SPLITS[split]}" for image_id, split in pairs))
     return shown
 
 
 def require_apart(kind: NDArray[np.int64], splits: NDArray[np.int8], image_ids: pa.StringArray, what: str) -> None:
-    """Refuse a split with the same patient or picture on both sides.
+    """Refuse a split with the same patient or image in two splits.
 
     Args:
-        kind: As for `torn`.
+        kind: As for `in_two_splits`.
         splits: Split of each row, shape (rows,).
         image_ids: Shape (rows,).
-        what: Names what is torn, such as `linked patients`.
+        what: Name of the kind for the message, such as `linked patients`.
 
     Raises:
-        SplitError: With how many are torn, and for up to five of them the images and the splits they stand in.
+        SplitError: With their number and, for up to five of them, the images and their splits.
     """
-    if evidence := torn_images(kind, splits, image_ids):
-        count = len(torn(kind, splits))
+    if evidence := split_examples(kind, splits, image_ids):
+        count = len(in_two_splits(kind, splits))
         raise SplitError(
-            f"split: {count} {what} in two splits, such as {'; '.join(evidence)}; this is a defect of hemo's, please "
+            f"split: {count} {what} in two splits, such as {'; '.join(evidence)}; this is a bug in hemo, please "
             "report it"
         )

@@ -10,7 +10,6 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from hemo.config.curate import SPLITS
-from hemo.corpus.labels import NULL_LABEL
 from hemo.curation.labelled_index import Rows, has_flag, hash_texts, text_column
 from hemo.curation.select import Selection
 from hemo.errors import ConfigError
@@ -31,13 +30,13 @@ COPY_SCHEMA = pa.schema(
         pa.field("row", pa.int32()),  # row within the shard
         pa.field("part", pa.int32()),  # part to write
         pa.field("position", pa.int32()),  # row within the part
-        pa.field("slot", pa.int8()),  # place among the images of that row: its own, or previous, own, next
-        pa.field("image_id", pa.string()),  # of the image, to tell a shard that is not the index's
+        pa.field("slot", pa.int8()),  # index among the images of that row: 0, or previous, own, next
+        pa.field("image_id", pa.string()),  # of the image, to detect a shard that does not match the index
     ]
 )
 
 NOT_IN_THE_STACK = ("localizer", "secondary_capture")
-"""Flags of images that lie in a series but are no slice of its stack."""
+"""Flags of images that belong to a series but are no slice of its stack."""
 
 SLOTS = ("previous", "own", "next")
 """Order of the channels of an image with its neighbours."""
@@ -45,7 +44,7 @@ SLOTS = ("previous", "own", "next")
 
 @dataclass(frozen=True)
 class ImageLayout:
-    """What the bytes of one image of a training set are."""
+    """Channels, dtype and shape of one image of a training set."""
 
     channels: tuple[str, ...]  # of one slot's image
     dtype: str
@@ -74,7 +73,7 @@ class ImageLayout:
 
 @dataclass(frozen=True)
 class CopyPlan:
-    """Which image goes where.
+    """Source and target of every image.
 
     Attributes:
         layout: Of the images.
@@ -103,7 +102,7 @@ def layout_of(card: ConversionCard, neighbours: int) -> ImageLayout:
 
 
 def plan_copies(selection: Selection, layout: ImageLayout, *, part_rows: int, seed: int) -> CopyPlan:
-    """Deal the selected rows to parts and list the copies that takes.
+    """Distribute the selected rows to parts and list the copies that are needed.
 
     Args:
         selection: Rows and their splits.
@@ -117,21 +116,14 @@ def plan_copies(selection: Selection, layout: ImageLayout, *, part_rows: int, se
     parts, members = [], []
     for number, split in enumerate(SPLITS):
         chosen = selection.chosen[selection.splits == number]
-        for place, order in enumerate(shuffled_parts(image_ids.take(chosen), rows_at_most, seed)):
-            parts.append(f"{split}/part-{place:06d}.parquet")
+        for part, order in enumerate(shuffled_parts(image_ids.take(chosen), rows_at_most, seed)):
+            parts.append(f"{split}/part-{part:06d}.parquet")
             members.append(chosen[order])
-    labelled = with_labels(index.select(INDEX_SCHEMA.names), selection)
+    labelled = index.select(INDEX_SCHEMA.names)
+    for name, column in selection.rows.label_columns(np.arange(len(index))).items():
+        labelled = labelled.append_column(name, column)
     rows = tuple(labelled.take(numbers) for numbers in members)
     return CopyPlan(layout, tuple(parts), rows, _copies(selection.rows, members, layout))
-
-
-def with_labels(table: pa.Table, selection: Selection) -> pa.Table:
-    """Return the table of all images with a `label_NAME` column a class, uint8, nullable."""
-    for number, name in enumerate(selection.rows.classes):
-        values = selection.rows.labels[:, number]
-        column = pa.array(values, pa.uint8(), mask=values == NULL_LABEL)
-        table = table.append_column(pa.field(f"label_{name}", pa.uint8()), column)
-    return table
 
 
 def _copies(rows: Rows, members: list[NDArray[np.int64]], layout: ImageLayout) -> pa.Table:
@@ -172,7 +164,7 @@ def _reads(unit: NDArray[np.int32], row: NDArray[np.int32], image_bytes: int) ->
 
 
 def shuffled_parts(image_ids: pa.StringArray, part_rows: int, seed: int) -> list[NDArray[np.int64]]:
-    """Deal rows into parts of equal size, give or take one, each a fair sample of all.
+    """Distribute rows to parts of equal size (within one), each a random sample of all.
 
     The rows' hashes decide: ranges of them are the parts, and their order is the order within a part. So a copy needs
     two passes and no random reads: rows to the buckets of their parts, then each bucket sorted in memory.
@@ -183,7 +175,7 @@ def shuffled_parts(image_ids: pa.StringArray, part_rows: int, seed: int) -> list
         seed: Of the order.
 
     Returns:
-        For each part the places of its rows in `image_ids`, in the order in which they stand in the part.
+        For each part the indices of its rows in `image_ids`, in the order of the part.
     """
     order = np.argsort(hash_texts(image_ids, "shuffle", seed), kind="stable")
     return np.array_split(order, -(-len(order) // part_rows))
@@ -193,7 +185,7 @@ def adjacent(index: pa.Table, patient: NDArray[np.int64]) -> tuple[NDArray[np.in
     """Return the row of the slice before and of the slice after each slice, by position along its series' normal.
 
     At the ends of a series, and for images without patient, series or position, that is the image itself: a neighbour
-    of another patient could stand in another split. Slices at one position, as of a repeated scan, are no neighbours of
+    of another patient could be in another split. Slices at one position, as of a repeated scan, are no neighbours of
     each other: the first of them by image_id is what the slices before and after see.
 
     Args:
@@ -214,18 +206,18 @@ def adjacent(index: pa.Table, patient: NDArray[np.int64]) -> tuple[NDArray[np.in
     names = pc.rank(text_column(index, "image_id")).to_numpy()
     order = stacked[np.lexsort((names[stacked], position[stacked], series[stacked], patient[stacked]))]
     begins_stack = _changes(series[order]) | _changes(patient[order])
-    begins_place = begins_stack | _changes(position[order])
-    first = order[begins_place]
-    place = np.cumsum(begins_place) - 1
-    has_previous = ~begins_stack[begins_place]
+    begins_position = begins_stack | _changes(position[order])
+    first = order[begins_position]
+    position_index = np.cumsum(begins_position) - 1
+    has_previous = ~begins_stack[begins_position]
     has_next = np.append(has_previous[1:], False)
     before, after = np.arange(len(series)), np.arange(len(series))
     for neighbour, exists, step in ((before, has_previous, -1), (after, has_next, 1)):
-        inner = exists[place]
-        neighbour[order[inner]] = first[place[inner] + step]
+        inner = exists[position_index]
+        neighbour[order[inner]] = first[position_index[inner] + step]
     return before, after
 
 
 def _changes(values: NDArray[Any]) -> NDArray[np.bool_]:
-    """Tell for each value whether it differs from the one before it; the first does. `values` has shape (rows,)."""
+    """Return for each value whether it differs from the one before it; the first does. `values` has shape (rows,)."""
     return np.append(True, values[1:] != values[:-1])

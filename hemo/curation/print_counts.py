@@ -1,4 +1,4 @@
-"""The counts of a training set, and what its audit found, for a terminal."""
+"""Print the counts of a training set and the findings of its audit as tables and lines."""
 
 from collections.abc import Iterable, Iterator
 
@@ -46,40 +46,40 @@ def _add_row(table: Table, heading: str, numbers: list[int]) -> None:
 
 
 def format_table(card: TrainingSetCard) -> Group:
-    """Return the share of positives by pixel format: where formats differ, a model may read the scanner instead."""
+    """Return the fraction of positives by pixel format: where it differs, a model may learn the scanner instead."""
     formats = card.audit["positives_by_pixel_format"]
     table = _empty_table(formats)
     for name in card.classes:
-        table.add_row(name, *(_share(found[name], found["rows"]) for found in formats.values()))
+        table.add_row(name, *(_fraction(counts[name], counts["rows"]) for counts in formats.values()))
     return Group("positives among the labelled images of each pixel format", table)
 
 
-def _share(part: int, whole: int) -> str:
+def _fraction(part: int, whole: int) -> str:
     return f"{part:,} ({part / whole:.1%})" if whole else "none"
 
 
 def finding_lines(card: TrainingSetCard) -> Iterator[str]:
-    """Yield a line for each thing the audit found; nothing for what it did not."""
-    found = card.audit
-    if found["linked_patients"]:
+    """Yield a line for each finding of the audit."""
+    audit = card.audit
+    if audit["linked_patients"]:
         yield (
-            f"{found['linked_patients']:,} patients are linked by equal pixels, in {found['linked_groups']:,} groups "
-            f"of up to {found['largest_group_patients']:,}"
+            f"{audit['linked_patients']:,} patients are linked by equal pixels, in {audit['linked_groups']:,} groups "
+            f"of up to {audit['largest_group_patients']:,}"
         )
-    if found["equal_pixel_conflicts"]:
+    if audit["equal_pixel_conflicts"]:
         yield (
-            f"{found['equal_pixel_conflicts']:,} of {found['equal_pixel_groups']:,} groups of equal pixels have "
-            "labels that contradict each other"
+            f"{audit['equal_pixel_conflicts']:,} of {audit['equal_pixel_groups']:,} groups of equal pixels have "
+            "conflicting labels"
         )
     for name, what in (
         ("linked_patients", "patients (linked ones count as one)"),
         ("equal_pixels", "groups of equal pixels"),
     ):
-        if torn := found[f"{name}_in_two_splits"]:
-            yield f"LEAK: {torn:,} {what} stand in two splits, as {card.split} allows"
-    if found["images_without_labels"]:
-        yield f"{found['images_without_labels']:,} images have no label and are left out"
-    if found["labels_without_images"]:
-        yield f"{found['labels_without_images']:,} labels have no image"
-    if constant := found["constant_in_train"]:
-        yield f"in train, {', '.join(constant)} never varies: nothing can be learnt of it"
+        if count := audit[f"{name}_in_two_splits"]:
+            yield f"LEAK: {count:,} {what} are in two splits, as {card.split} allows"
+    if audit["images_without_labels"]:
+        yield f"{audit['images_without_labels']:,} images have no label and are left out"
+    if audit["labels_without_images"]:
+        yield f"{audit['labels_without_images']:,} labels have no image"
+    if constant := audit["constant_in_train"]:
+        yield f"in train, {', '.join(constant)} never varies: it cannot be learned"

@@ -1,4 +1,4 @@
-"""Which rows a training set has, in which split, and why: config, index and labels in, `Selection` and digest out."""
+"""Select the rows of a training set: audit, clean, split, balance, limit; digest of the result."""
 
 import hashlib
 from dataclasses import dataclass
@@ -18,11 +18,11 @@ from hemo.curation.leak_audit import (
     equal_pixel_table,
     equal_pixels,
     group_names,
+    in_two_splits,
     link_examples,
     link_patients,
     require_apart,
-    torn,
-    torn_images,
+    split_examples,
 )
 from hemo.curation.split import TRAIN, assign_splits, official_splits, target_column
 from hemo.digest import digest_of
@@ -30,7 +30,7 @@ from hemo.errors import ConfigError, LabelError
 from hemo.imaging.image import FLAGS
 
 NO_PIXELS = bytes(16)
-"""Stands for a pixel digest that is not known."""
+"""An unknown pixel digest."""
 
 
 @dataclass(frozen=True)
@@ -40,9 +40,9 @@ class Selection:
     Attributes:
         rows: All images of the conversion.
         chosen: Numbers of the rows that are used, ascending, shape (chosen,).
-        splits: Place in `SPLITS` of each chosen row, shape (chosen,).
-        steps: What each step left.
-        audit: What was found, for the card.
+        splits: Index in `SPLITS` of each chosen row, shape (chosen,).
+        steps: Rows left after each step.
+        audit: Findings, for the card.
         evidence: Every image of equal pixels, see `equal_pixel_table`.
         reductions: Sentences for the headings of tables.
     """
@@ -56,8 +56,8 @@ class Selection:
     reductions: tuple[str, ...]
 
 
-class _Ledger:
-    """The rows still in, and the count after every step that took some out."""
+class _Remaining:
+    """The rows that are kept, and the counts after every step that removed some."""
 
     def __init__(self, rows: Rows) -> None:
         self.rows = rows
@@ -65,7 +65,7 @@ class _Ledger:
         self.steps = [Step(name="converted", removed=0, left=rows.count(self.kept))]
 
     def keep(self, name: str, stay: NDArray[np.bool_], detail: str) -> None:
-        """Keep the marked ones of `kept`, shape (kept,)."""
+        """Keep the rows of `kept` where `stay`, shape (kept,), is true; record the step."""
         self.kept = self.kept[stay]
         removed = int((~stay).sum())
         self.steps.append(Step(name=name, removed=removed, left=self.rows.count(self.kept), detail=detail))
@@ -81,7 +81,7 @@ def select(config: CurateConfig, index: pa.Table, table: LabelTable) -> Selectio
 
     Raises:
         UserError: If nothing is left, a split is empty, or train shows one class only.
-        SplitError: If a linked patient would stand in two splits.
+        SplitError: If a linked patient would be in two splits.
     """
     unflagged_rows = unflagged(index, config.drop_flags)
     official = official_splits(index) if config.split == "official" else None
@@ -90,70 +90,72 @@ def select(config: CurateConfig, index: pa.Table, table: LabelTable) -> Selectio
     pixels = equal_pixels(rows)
     patient_group = link_patients(rows.patient, _apart(pixels, official))
     groups = patient_group[rows.patient], group_names(patient_group, rows.patient_names)
-    ledger = _Ledger(rows)
-    ledger.keep("labelled", rows.labelled, "images with a row in the label table")
+    remaining = _Remaining(rows)
+    remaining.keep("labelled", rows.labelled, "images with a row in the label table")
     if config.drop_flags:
-        ledger.keep("clean", unflagged_rows[ledger.kept], f"without {', '.join(config.drop_flags)}")
-    if not len(ledger.kept):
+        remaining.keep("clean", unflagged_rows[remaining.kept], f"without {', '.join(config.drop_flags)}")
+    if not len(remaining.kept):
         raise ConfigError(f"drop_flags: {', '.join(config.drop_flags)} leaves none of the labelled images; drop fewer")
-    splits = assign_splits(config, rows, ledger.kept, groups)
-    splits = _balance(config, ledger, splits)
-    splits, reductions = _limit(config, ledger, splits)
-    _require_two_classes(rows, ledger.kept[splits == TRAIN])
-    evidence = equal_pixel_table(rows, pixels, groups, (ledger.kept, splits))
+    splits = assign_splits(config, rows, remaining.kept, groups)
+    splits = _balance(config, remaining, splits)
+    splits, reductions = _limit(config, remaining, splits)
+    _require_two_classes(rows, remaining.kept[splits == TRAIN])
+    evidence = equal_pixel_table(rows, pixels, groups, (remaining.kept, splits))
     findings = {
         **audit(rows, patient_group, pixels),
         "link_examples": link_examples(evidence),
         **_label_findings(rows, table),
-        **_split_findings(config, rows, (ledger.kept, splits), (groups[0], pixels)),
+        **_split_findings(config, rows, (remaining.kept, splits), (groups[0], pixels)),
     }
     if official is not None:
-        findings["note"] = "patients are compared within each official split only: across them nobody knows"
-    return Selection(rows, ledger.kept, splits, tuple(ledger.steps), findings, evidence, reductions)
+        findings["note"] = "patients are compared within each official split only: across splits they are not known"
+    return Selection(rows, remaining.kept, splits, tuple(remaining.steps), findings, evidence, reductions)
 
 
 def _apart(pixels: NDArray[np.int64], official: NDArray[np.int8] | None) -> NDArray[np.int64]:
-    """Make equal pixels in two official splits different: their patients cannot be linked."""
+    """Make equal pixels in two official splits different: patients are not linked across them."""
     if official is None:
         return pixels
     apart = np.where(pixels < 0, -1, pixels * len(SPLITS) + official)
     return np.unique(apart, return_inverse=True)[1].astype(np.int64) - int((apart < 0).any())
 
 
-def _balance(config: CurateConfig, ledger: _Ledger, splits: NDArray[np.int8]) -> NDArray[np.int8]:
+def _balance(config: CurateConfig, remaining: _Remaining, splits: NDArray[np.int8]) -> NDArray[np.int8]:
     if config.balance.mode == "none":
         return splits
-    target = target_column(ledger.rows.classes, config.balance.target)
+    target = target_column(remaining.rows.classes, config.balance.target)
     train = np.flatnonzero(splits == TRAIN)
-    image_ids = text_column(ledger.rows.index, "image_id").take(ledger.kept[train])
-    labels = ledger.rows.labels[ledger.kept[train], target]
+    image_ids = text_column(remaining.rows.index, "image_id").take(remaining.kept[train])
+    labels = remaining.rows.labels[remaining.kept[train], target]
     if not (labels == 1).any():
         raise LabelError(f"balance: train has no positive of {config.balance.target!r}; take another target or seed")
     stay = np.ones(len(splits), bool)
     stay[train] = undersample(labels, image_ids, config.balance.negatives_per_positive, config.seed)
     ratio = f"{config.balance.negatives_per_positive:g} : 1"
-    ledger.keep("balance", stay, f"train: negatives to positives of {config.balance.target} at most {ratio}")
+    remaining.keep("balance", stay, f"train: negatives to positives of {config.balance.target} at most {ratio}")
     return splits[stay]
 
 
-def _limit(config: CurateConfig, ledger: _Ledger, splits: NDArray[np.int8]) -> tuple[NDArray[np.int8], tuple[str, ...]]:
+def _limit(
+    config: CurateConfig, remaining: _Remaining, splits: NDArray[np.int8]
+) -> tuple[NDArray[np.int8], tuple[str, ...]]:
     """Cut each split down to its subset."""
     stay, sentences = np.ones(len(splits), bool), []
     for number, name in enumerate(SPLITS):
         limit, members = getattr(config.subset, name), np.flatnonzero(splits == number)
         if limit == "all" or limit >= len(members):
             continue
-        image_ids = text_column(ledger.rows.index, "image_id").take(ledger.kept[members])
+        image_ids = text_column(remaining.rows.index, "image_id").take(remaining.kept[members])
         stay[members] = False
         stay[members[smallest(image_ids, limit, "subset", config.seed)]] = True
         sentences.append(f"{name} limited to {limit:,} of {len(members):,} images")
     if sentences:
-        ledger.keep("subset", stay, "; ".join(sentences))
+        remaining.keep("subset", stay, "; ".join(sentences))
     return splits[stay], tuple(sentences)
 
 
 def _require_two_classes(rows: Rows, train: NDArray[np.int64]) -> None:
-    """Refuse a train split in which no class has both values: nothing could be learnt from it."""
+    """Refuse a train split in which no class has both values: nothing could be learned from it."""
     if len(_constant_classes(rows, train)) == len(rows.classes):
         raise LabelError(
             f"labels: the {len(train):,} images of train are all alike ({', '.join(rows.classes)}: each always 0 or "
@@ -182,10 +184,10 @@ def _split_findings(
     placed: tuple[NDArray[np.int64], NDArray[np.int8]],
     kinds: tuple[NDArray[np.int64], NDArray[np.int64]],
 ) -> dict[str, Any]:
-    """Count the linked patients and the pixels that stand in two splits, and refuse them where hemo made the splits.
+    """Count the linked patients and equal pixels in two splits, and refuse them where hemo made the splits.
 
     Args:
-        config: `by_image` may tear both; `official` may hold equal pixels in the corpus's own splits.
+        config: `by_image` may split both; `official` may have equal pixels in two splits.
         rows: All images.
         placed: Rows that are used, shape (chosen,), and the split of each.
         kinds: Group, and equal pixels, of each image; shape (rows,) both.
@@ -201,15 +203,15 @@ def _split_findings(
     if config.split not in ("by_image", "official"):
         require_apart(pixels, splits, image_ids, "groups of equal pixels")
     return {
-        "linked_patients_in_two_splits": len(torn(group, splits)),
-        "equal_pixels_in_two_splits": len(torn(pixels, splits)),
-        "equal_pixels_in_two_splits_examples": torn_images(pixels, splits, image_ids),
+        "linked_patients_in_two_splits": len(in_two_splits(group, splits)),
+        "equal_pixels_in_two_splits": len(in_two_splits(pixels, splits)),
+        "equal_pixels_in_two_splits_examples": split_examples(pixels, splits, image_ids),
         "constant_in_train": _constant_classes(rows, chosen[splits == TRAIN]),
     }
 
 
 def unflagged(index: pa.Table, drop_flags: tuple[str, ...]) -> NDArray[np.bool_]:
-    """Tell for each row whether it has none of `drop_flags`; shape (rows,).
+    """Return for each row whether it has none of `drop_flags`; shape (rows,).
 
     Raises:
         ConfigError: If a flag is none that `convert` sets.
@@ -235,14 +237,14 @@ def undersample(labels: NDArray[np.uint8], image_ids: pa.StringArray, ratio: flo
         Shape (rows,), bool: which rows stay.
     """
     negative = np.flatnonzero(labels == 0)
-    wanted = round(ratio * int((labels == 1).sum()))
+    at_most = round(ratio * int((labels == 1).sum()))
     stay: NDArray[np.bool_] = labels != 0
-    stay[negative[smallest(image_ids.take(negative), wanted, "balance", seed)]] = True
+    stay[negative[smallest(image_ids.take(negative), at_most, "balance", seed)]] = True
     return stay
 
 
 def smallest(image_ids: pa.StringArray, limit: int, purpose: str, seed: int) -> NDArray[np.int64]:
-    """Return the places of the `limit` ids with the smallest hashes, ascending; all of them if there are fewer.
+    """Return the indices of the `limit` ids with the smallest hashes, ascending; all of them if there are fewer.
 
     The choice nests: a larger limit keeps what a smaller one chose.
     """
@@ -251,13 +253,13 @@ def smallest(image_ids: pa.StringArray, limit: int, purpose: str, seed: int) -> 
 
 
 def training_set_digest(selection: Selection, image: dict[str, Any]) -> str:
-    """Return 16 hexadecimal digits of ids, labels, splits and pixels, whatever their order, and of how images are made.
+    """Return 16 hexadecimal digits of ids, labels, splits and pixels, in any order, and of the image settings.
 
-    The pixels count: a file mended under its old name is another picture to learn from.
+    Pixels are part of it: a file that was replaced under the same name is another training image.
 
     Args:
         selection: Rows, labels and splits.
-        image: What shapes the pixels, as the card holds it.
+        image: The image settings in the card.
     """
     image_ids = text_column(selection.rows.index, "image_id").take(selection.chosen)
     order = pc.sort_indices(image_ids).to_numpy()

@@ -1,4 +1,4 @@
-"""Which rows train, validate and test."""
+"""Split rows into train, val and test: by patient, stratified, by image, official, or in folds."""
 
 import warnings
 from collections.abc import Callable
@@ -15,33 +15,33 @@ from hemo.curation.labelled_index import Rows, hash_texts, text_column
 from hemo.errors import ConfigError, SourceError
 
 TRAIN, VAL, TEST = range(3)
-"""Numbers of the splits, places in `SPLITS`."""
+"""Indices of the splits in `SPLITS`."""
 
 OFFICIAL_SPLITS = {
     **dict.fromkeys(("train", "training", "val", "valid", "validation"), TRAIN),
     **dict.fromkeys(("test", "testing"), TEST),
 }
-"""Split folder -> split. A corpus's own `val` joins train before the cut: the chest X-rays' holds 16 images."""
+"""Split folder -> split. The `val` of a corpus joins train before the split: the chest X-rays' holds 16 images."""
 
 Groups = tuple[NDArray[np.int64], pa.StringArray]
 """Group of each row, shape (rows,), and the name of each group, shape (groups,)."""
 
 
 def assign_splits(config: CurateConfig, rows: Rows, kept: NDArray[np.int64], groups: Groups) -> NDArray[np.int8]:
-    """Give each kept row its split.
+    """Return the split of each kept row.
 
     Args:
-        config: `split` says how; `seed`, `val_fraction`, `test_fraction` and `balance.target` are heeded.
+        config: uses `split`, `seed`, `val_fraction`, `test_fraction` and `balance.target`.
         rows: All images.
         kept: Numbers of the rows to split, shape (kept,).
-        groups: Rows of a group share a split, except with `by_image`.
+        groups: All rows of a group get the same split, except with `by_image`.
 
     Returns:
         `TRAIN`, `VAL` or `TEST` of each kept row, shape (kept,), int8.
 
     Raises:
-        ConfigError: If a split is left without rows, or the fractions cannot be had.
-        SourceError: If the corpus has no split of its own and `official` was asked for.
+        ConfigError: If a split is left without rows, or the fractions cannot be reached.
+        SourceError: If `split` is `official` and the corpus has no splits.
     """
     splits = _SPLITTERS[config.split](config, rows, kept, groups)
     rows_of = np.bincount(splits, minlength=len(SPLITS))
@@ -66,14 +66,14 @@ def _by_image(config: CurateConfig, rows: Rows, kept: NDArray[np.int64], groups:
 
 
 def _official(config: CurateConfig, rows: Rows, kept: NDArray[np.int64], groups: Groups) -> NDArray[np.int8]:
-    own = official_splits(rows.index)[kept]
+    official = official_splits(rows.index)[kept]
     drawn = uniform(hash_texts(groups[1], "split", config.seed))
     by_patient = cut(drawn, config.val_fraction, 0.0)[groups[0][kept]]
-    return np.where(own == TEST, own, by_patient).astype(np.int8)
+    return np.where(official == TEST, official, by_patient).astype(np.int8)
 
 
 def official_splits(index: pa.Table) -> NDArray[np.int8]:
-    """Return `TRAIN` or `TEST` of each row, as the corpus's folders say; shape (rows,).
+    """Return `TRAIN` or `TEST` of each row, by the folders of the corpus; shape (rows,).
 
     Raises:
         SourceError: If a row lies in no folder of `OFFICIAL_SPLITS`.
@@ -81,9 +81,9 @@ def official_splits(index: pa.Table) -> NDArray[np.int8]:
     folders = text_column(index, "source_split")
     codes = pc.index_in(folders, value_set=pa.array(list(OFFICIAL_SPLITS)))
     if codes.null_count:
-        found = sorted(str(name) for name in folders.filter(codes.is_null()).unique().to_pylist() if name is not None)
-        came = f"the folders {', '.join(found)}" if found else "images outside of any split folder"
-        raise SourceError(f"split: official needs the folders train, test and perhaps val, the corpus has {came}")
+        others = sorted(str(name) for name in folders.filter(codes.is_null()).unique().to_pylist() if name is not None)
+        has = f"the folders {', '.join(others)}" if others else "images outside of any split folder"
+        raise SourceError(f"split: official needs the folders train, test and perhaps val, the corpus has {has}")
     splits: NDArray[np.int8] = np.array(list(OFFICIAL_SPLITS.values()), np.int8)[codes.to_numpy()]
     return splits
 
@@ -106,16 +106,16 @@ def _stratified(config: CurateConfig, rows: Rows, kept: NDArray[np.int64], group
     splits = np.full(len(kept), TRAIN, np.int8)
     splits[whole_folds(labels, group, config.test_fraction, config.seed)] = TEST
     rest = np.flatnonzero(splits == TRAIN)
-    share = config.val_fraction / (1 - config.test_fraction)
-    splits[rest[whole_folds(labels[rest], group[rest], share, config.seed)]] = VAL
+    fraction = config.val_fraction / (1 - config.test_fraction)
+    splits[rest[whole_folds(labels[rest], group[rest], fraction, config.seed)]] = VAL
     return splits
 
 
 def _folds(config: CurateConfig, rows: Rows, kept: NDArray[np.int64], groups: Groups) -> NDArray[np.int8]:
     """Take one fold for test, the next for val and the others for train.
 
-    Folds are stratified, not hashed: a fold without positives of a small corpus measures nothing. They are cut of all
-    labelled images, kept or not, so that sets cleaned differently can be compared fold by fold.
+    Folds are stratified, not hashed: a fold of a small corpus might have no positives. All labelled images are dealt,
+    kept or not, so that sets cleaned differently can be compared fold by fold.
     """
     labelled = np.flatnonzero(rows.labelled)
     labels = rows.labels[labelled, target_column(rows.classes, config.balance.target)]
@@ -143,7 +143,7 @@ def whole_folds(labels: NDArray[np.uint8], group: NDArray[np.int64], fraction: f
     Args:
         labels: Shape (rows,).
         group: Shape (rows,).
-        fraction: Share of the rows wanted, below 1.
+        fraction: Of the rows, below 1.
         seed: Of the folds' shuffle.
 
     Raises:
@@ -162,7 +162,7 @@ def stratified_folds(
         labels: Shape (rows,).
         group: Shape (rows,).
         folds: How many.
-        seed: Of the order in which groups are dealt.
+        seed: Of the shuffle of the groups.
 
     Raises:
         ConfigError: If there are too few groups or rows of a label.
@@ -177,7 +177,7 @@ def stratified_folds(
 
 
 def fold_counts(fraction: float) -> tuple[int, int]:
-    """Return how many folds of how many come close to `fraction`, as few as will do: 0.15 is 1 of 7, 0.4 is 2 of 5.
+    """Return how many folds of how many come close to `fraction`, as few as possible: 0.15 is 1 of 7, 0.4 is 2 of 5.
 
     Close is within 0.01, and within a tenth of a small fraction. `fraction` lies between 0 and 1, both excluded.
     """

@@ -19,7 +19,7 @@ WINDOWS_A_TABLE = 4
 
 
 class Rescale(NamedTuple):
-    """How a file stores Hounsfield units; equal for whole series, so tables made for it are kept."""
+    """How a file stores Hounsfield units; equal for whole series, so its look-up tables are cached."""
 
     slope: float  # (0028,1053), HU per stored unit, not zero
     intercept: float  # (0028,1052), HU
@@ -41,7 +41,7 @@ def repaired(rescale: Rescale) -> Rescale | None:
 
 @lru_cache(maxsize=32)
 def hounsfield_table(rescale: Rescale) -> NDArray[np.float32]:
-    """Return the HU of each of the 65,536 bit patterns, bits above `bits_stored` ignored (old overlays lie there).
+    """Return the HU of each of the 65,536 bit patterns; bits above `bits_stored` (overlays in old files) are ignored.
 
     Source:
         DICOM PS3.3 C.11.1 (Modality LUT), PS3.5 8.1.1 (pixel cell).
@@ -61,7 +61,7 @@ def to_hounsfield(stored: NDArray[np.uint16], rescale: Rescale) -> NDArray[np.in
 
     Args:
         stored: Bit patterns, shape (rows, cols), uint16 whatever the signedness.
-        rescale: How to read them.
+        rescale: From stored values to HU.
 
     Returns:
         Array of shape (rows, cols), int16, rounded, clipped to `HU_LIMITS`: air is near -1000, water near 0.
@@ -71,7 +71,7 @@ def to_hounsfield(stored: NDArray[np.uint16], rescale: Rescale) -> NDArray[np.in
 
 
 def _shifted(stored: NDArray[np.uint16], rescale: Rescale) -> NDArray[np.int16] | None:
-    """Return stored + intercept, clipped, where that is all there is to do: a quarter of what a table costs."""
+    """Return stored + intercept, clipped, where no more is needed: a quarter of the time of a table."""
     slope, intercept, bits, signed, wrapped = rescale
     if slope != 1 or intercept % 1 or abs(intercept) > HU_LIMITS[1] or wrapped or (bits == 16 and not signed):
         return None

@@ -29,7 +29,7 @@ MOST_BYTES = 1 << 30
 """Of values in a file, unpacked."""
 
 GZIP = b"\x1f\x8b"
-_GZIP_WINDOW = 16 + zlib.MAX_WBITS  # zlib's word for: a gzip header and checksum are there
+_GZIP_WINDOW = 16 + zlib.MAX_WBITS  # zlib: expect a gzip header and checksum
 
 
 def images_of_idx(data: bytes, labels: bytes | None, settings: ImageSettings) -> Iterator[Image | Reject]:
@@ -55,7 +55,7 @@ def images_of_idx(data: bytes, labels: bytes | None, settings: ImageSettings) ->
 
 
 def read_idx(data: bytes, *, dimensions: int) -> NDArray[np.uint8]:
-    """Return the values of an IDX file of unsigned bytes. Nothing is unpacked beyond what its header promises.
+    """Return the values of an IDX file of unsigned bytes. No more is inflated than its header declares.
 
     Args:
         data: The whole file, gzip or not.
@@ -69,21 +69,21 @@ def read_idx(data: bytes, *, dimensions: int) -> NDArray[np.uint8]:
     if len(head) < 4 + 4 * dimensions or head[:4] != bytes((0, 0, UNSIGNED_BYTE, dimensions)):
         raise SliceError("not_idx", f"it begins with {head[:4].hex()}, not with 000008{dimensions:02x} and a size")
     shape = struct.unpack(f">{dimensions}I", head[4:])
-    size, told = math.prod(shape), " x ".join(map(str, shape))
+    size, sizes = math.prod(shape), " x ".join(map(str, shape))
     if not size:
-        raise SliceError("not_idx", f"its header promises {told} values")
+        raise SliceError("not_idx", f"its header declares {sizes} values")
     if size > MOST_BYTES or shape[0] > MOST_IMAGES or max(shape[1:], default=0) > LARGEST_SIDE_PX:
-        raise SliceError("too_large", f"its header promises {told} values")
+        raise SliceError("too_large", f"its header declares {sizes} values")
     values = stream.read(size + 1)
     if len(values) > size:
-        raise SliceError("not_idx", f"more than the {told} values its header promises")
+        raise SliceError("not_idx", f"more than the {sizes} values that its header declares")
     if len(values) < size or not stream.ended:
-        raise SliceError("truncated", f"its header promises {told} values, it ends after {len(values)}")
+        raise SliceError("truncated", f"its header declares {sizes} values, it ends after {len(values)}")
     return np.frombuffer(values, np.uint8).reshape(shape)
 
 
 class _Stream:
-    """The bytes of a file in order; those of a gzip file are inflated as they are asked for."""
+    """The bytes of a file in order, inflated piece by piece if it is a gzip file."""
 
     def __init__(self, data: bytes) -> None:
         self._rest = memoryview(data)
@@ -107,7 +107,7 @@ class _Stream:
 
     @property
     def ended(self) -> bool:
-        """Whether a gzip file's end was met, and its checksum found right; of others there is none."""
+        """Whether the end of a gzip file was reached and its checksum is right; always true for other files."""
         return self._inflater is None or self._inflater.eof
 
 
@@ -127,7 +127,7 @@ def _classes(labels: bytes, images: int) -> NDArray[np.uint8]:
 
 
 def _image(grey: NDArray[np.uint8], frame: int, frames: int, label: str | None, settings: ImageSettings) -> Image:
-    """Make the stored image of one grey picture, shape (rows, cols)."""
+    """Return the stored image of one grey picture, shape (rows, cols)."""
     square = to_square(grey[:, :, None], settings.side_px)
     return Image(
         pixels=np.ascontiguousarray(square.transpose(2, 0, 1)),

@@ -10,33 +10,33 @@ from numpy.typing import NDArray
 from hemo.errors import SliceError
 
 REASONS = {
-    "not_dicom": "no DICOM file: neither the DICM prefix nor a data set of group 0002 or 0008",
-    "dicomdir": "a DICOMDIR: a directory of other files",
-    "bad_header": "the header cannot be read, or lacks what an image needs",
-    "not_ct": "another modality or object than CT",
+    "not_dicom": "no DICOM file: neither a DICM prefix nor a data set that begins with group 0002 or 0008",
+    "dicomdir": "a DICOMDIR, which lists other files",
+    "bad_header": "the header cannot be read, or a value in it is invalid",
+    "not_ct": "another modality or SOP class than CT",
     "no_pixels": "a CT header without pixel data",
-    "truncated": "fewer pixel bytes or frames than the header promises, or a compressed frame without its end",
+    "truncated": "fewer pixel bytes or frames than the header declares, or a compressed frame without its end",
     "too_large": "more pixels or frames than a slice or series can have, or a file that inflates without bounds",
     "unsupported_pixels": "a bit depth or photometric interpretation that is no CT slice",
     "no_rescale": "no rescale intercept: the stored values cannot be turned into Hounsfield units",
     "codec_missing": "a transfer syntax for which no decoder is installed; `hemo[codecs]` brings some",
-    "decode_failed": "compressed pixel data that are damaged, or of another size than the header says",
-    "secondary_capture": "a screen capture, in which names may be burned in: not kept where ids are not public",
+    "decode_failed": "compressed pixel data that are damaged, or of another size than the header declares",
+    "secondary_capture": "a screen capture, which may have names burned in: rejected unless ids are public",
     "not_image": "no JPEG or PNG that can be decoded",
-    "not_idx": "no IDX file of 8-bit grey images, or one of another length than its header says",
-    "labels_mismatch": "a labels file beside an IDX file that is damaged, or of more or fewer labels than images",
-    "not_word_indices": "no NPZ of texts as word numbers with their classes, or a text not made of such numbers",
-    "unsafe_member": "a member of a zip whose name leads out of it, that is a link, or that shares bytes with another",
-    "encrypted_member": "a member of a zip that is encrypted",
-    "unsupported_member": "a member of a zip compressed in another way than deflate",
-    "oversized_member": "a member of a zip that would inflate to more than an image can have",
-    "damaged_member": "a member of a zip whose bytes are not what the zip says of them",
+    "not_idx": "no IDX file of 8-bit grey images, or of another length than its header declares",
+    "labels_mismatch": "the labels file of an IDX file is damaged, or has more or fewer labels than there are images",
+    "not_word_indices": "no NPZ of texts as word indices with their classes, or a text that holds something else",
+    "unsafe_member": "a zip member whose path leads outside, that is a link, or that overlaps another",
+    "encrypted_member": "an encrypted zip member",
+    "unsupported_member": "a zip member compressed by another method than deflate",
+    "oversized_member": "a zip member that would inflate to more bytes than an image can have",
+    "damaged_member": "a zip member whose size or checksum differs from the zip's directory",
 }
 """Reject code -> meaning. Codes are stored in shards and must not change."""
 
-MENDED_UNSEEN = frozenset({"codec_missing", "damaged_member"})
-"""Codes that a later run may not meet though no name, size or mark has changed: a decoder was installed, or a zip was
-downloaded again, whose directory says the same."""
+CURABLE_REASONS = frozenset({"codec_missing", "damaged_member"})
+"""Reasons that may be gone in a later run although no path, size or change mark differs: a decoder was installed, or a
+zip was downloaded again."""
 
 FLAGS = {
     "blank": "constant or nearly so (standard deviation below 1 HU, padding apart)",
@@ -45,7 +45,7 @@ FLAGS = {
     "localizer": "a localizer (scout) image",
     "intercept_repaired": "a 12-bit slice whose intercept was wrong",
     "noise": "rows of garbled pixels",
-    "padded": "part of the slice lies below air: padding outside the field of view",
+    "padded": "part of the slice is below -1100 HU: padding outside the field of view",
     "monochrome1": "stored for inverted display; the HU are as measured",
 }
 """Flag -> meaning. Flags are stored in shards and must not change."""
@@ -58,7 +58,7 @@ def pixel_digest(pixels: NDArray[Any]) -> bytes:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Image:
-    """One frame, ready to be stored. Identifiers are already pseudonyms where they have to be."""
+    """One frame, ready to be stored. Identifiers are pseudonyms already, unless they are public."""
 
     pixels: NDArray[np.uint8 | np.int16]  # (channels, height_px, width_px), C-contiguous; int16: Hounsfield units
     source_rows: int
@@ -74,12 +74,12 @@ class Image:
     position_mm: float | None = None
     spacing_mm: float | None = None
     brain_fraction: float | None = None
-    source_class: str | None = None  # where the file itself, or the labels beside it, say it
+    source_class: str | None = None  # from the file itself or the labels file of an IDX file
 
 
 @dataclass(frozen=True, slots=True)
 class Reject:
-    """One file or frame that is no image."""
+    """One file or frame that cannot become an image."""
 
     code: str
     detail: str
@@ -87,6 +87,6 @@ class Reject:
 
     @classmethod
     def of(cls, error: SliceError, frame: int = 0) -> Self:
-        """Make a reject of the error that a slice raised."""
+        """Return the reject of an error."""
         code, detail = error.args
         return cls(code, detail, frame)

@@ -1,4 +1,4 @@
-"""JPEG and PNG photographs of X-rays to square images."""
+"""Decode a JPEG or PNG picture, such as a chest X-ray, to a square image."""
 
 import io
 
@@ -14,17 +14,17 @@ from hemo.imaging.settings import ImageSettings
 from hemo.imaging.slice_image import is_blank
 
 LARGEST_SIDE_PX = 8192
-"""Of a photograph, found in its header; it becomes a square of its longer side."""
+"""Of a picture, by its header: it is padded to a square of its longer side."""
 
 MODES = {"rgb": "RGB", "grey": "L"}
 
 
-def images_of_photo(data: bytes, settings: ImageSettings) -> list[Image | Reject]:
+def images_of_picture(data: bytes, settings: ImageSettings) -> list[Image | Reject]:
     """Decode one JPEG or PNG.
 
     Args:
         data: The whole file.
-        settings: Of an image folder: colours kept, side.
+        settings: Colour and side.
 
     Returns:
         One image, or one reject, `not_image` or `too_large`.
@@ -67,7 +67,7 @@ def _decode(data: bytes, mode: str) -> NDArray[np.uint8]:
 
 
 def _eight_bits(photo: PIL.Image.Image) -> PIL.Image.Image:
-    """Return a 16-bit grey picture scaled to 8 bits, 65,535 to 255: Pillow's own conversion would clip it."""
+    """Return a 16-bit grey picture scaled to 8 bits, 65,535 to 255: Pillow's conversion would clip it."""
     if not photo.mode.startswith("I"):
         return photo
     return PIL.Image.fromarray(np.rint(np.asarray(photo, np.float32) / 257).clip(0, 255).astype(np.uint8))

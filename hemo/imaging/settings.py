@@ -27,7 +27,7 @@ WINDOWS = {
 
 
 class ImageSettings(Config):
-    """Stored in shards, cards and checkpoints: all that is needed to make the same image of another file."""
+    """All that is needed to make the same image of another file. Stored in shards, cards and checkpoints."""
 
     version: int = IMAGE_PATH_VERSION
     corpus: Corpus
@@ -42,16 +42,18 @@ class ImageSettings(Config):
         description="word_indices: columns, one a word",
         exclude_if=lambda words: not words,  # what is stored of other corpora is as it was before there were texts
     )
-    patient_pattern: str = Field("", description="image folder: where the patient stands in a file name")
+    patient_pattern: str = Field(
+        "", description="image folder: regular expression whose first group is the patient in a file name"
+    )
     key_fingerprint: str = Field("", description="of the pseudonym key; empty: ids are public")
 
     @model_validator(mode="before")
     @classmethod
-    def _media_by_corpus(cls, given: Any) -> Any:
-        """Fill in what the corpus says already; for a table of the user's own it must be given."""
-        if isinstance(given, dict) and "media" not in given and given.get("corpus") in MEDIA:
-            return {**given, "media": MEDIA[given["corpus"]]}
-        return given
+    def _media_by_corpus(cls, fields: Any) -> Any:
+        """Fill in the media of a corpus; for a user's manifest it is required."""
+        if isinstance(fields, dict) and "media" not in fields and fields.get("corpus") in MEDIA:
+            return {**fields, "media": MEDIA[fields["corpus"]]}
+        return fields
 
     @property
     def channels(self) -> tuple[str, ...]:
@@ -74,7 +76,7 @@ class ImageSettings(Config):
 
 
 def image_settings(config: ImagesConfig, media: Media, pseudonyms: Pseudonymiser) -> ImageSettings:
-    """Return what a config says of its images; fields that do not apply to its corpus stay empty.
+    """Return the image settings of a config; fields that do not apply to its corpus stay empty.
 
     Args:
         config: Of the conversion.
@@ -84,17 +86,17 @@ def image_settings(config: ImagesConfig, media: Media, pseudonyms: Pseudonymiser
     Raises:
         ConfigError: On an unknown window, or where pictures are to be stored as only DICOM can be.
     """
-    own: dict[str, Any] = {"pixels": config.pixels, "crop": config.crop}
+    fields: dict[str, Any] = {"pixels": config.pixels, "crop": config.crop}
     if media != "dicom":
-        own = _without_hounsfield_units(config, media)
+        fields = _without_hounsfield_units(config, media)
     elif config.pixels == "windows":
-        own["windows"] = resolve_windows(config.windows)
-    own = {"side_px": config.side_px, "key_fingerprint": pseudonyms.fingerprint, **own}
-    return ImageSettings(corpus=config.corpus, media=media, **own)
+        fields["windows"] = resolve_windows(config.windows)
+    fields = {"side_px": config.side_px, "key_fingerprint": pseudonyms.fingerprint, **fields}
+    return ImageSettings(corpus=config.corpus, media=media, **fields)
 
 
 def _without_hounsfield_units(config: ImagesConfig, media: Media) -> dict[str, Any]:
-    """Return the fields that pictures and texts have of their own.
+    """Return the fields that apply to pictures and texts only.
 
     Raises:
         ConfigError: If they are to be stored as only DICOM can be.
@@ -117,15 +119,15 @@ def resolve_windows(windows: Sequence[str | WindowConfig]) -> tuple[WindowConfig
     """Look up named windows; explicit ones pass through.
 
     Raises:
-        ConfigError: On an unknown name, or one name twice.
+        ConfigError: On an unknown or repeated name.
     """
     unknown = [window for window in windows if isinstance(window, str) and window not in WINDOWS]
     if unknown:
         known = ", ".join(WINDOWS)
-        cure = "give {name, centre_hu, width_hu} for one of your own"
-        raise ConfigError(f"windows: {unknown[0]!r} is no window hemo knows ({known}); {cure}")
+        remedy = "give {name, centre_hu, width_hu} to define another"
+        raise ConfigError(f"windows: {unknown[0]!r} is not a known window ({known}); {remedy}")
     resolved = tuple(WINDOWS[window] if isinstance(window, str) else window for window in windows)
     names = [window.name for window in resolved]
     if len(set(names)) < len(names):
-        raise ConfigError(f"windows: {', '.join(names)} names a channel twice")
+        raise ConfigError(f"windows: {', '.join(names)} has a channel twice")
     return resolved

@@ -47,7 +47,7 @@ class Box(NamedTuple):
 
 
 class Rendered(NamedTuple):
-    """An image, and what its pixels say."""
+    """A stored image, and what was measured on the whole slice."""
 
     pixels: NDArray[np.uint8 | np.int16]  # (channels, side_px, side_px)
     digest: bytes
@@ -56,35 +56,35 @@ class Rendered(NamedTuple):
 
 
 def render_slice(stored: NDArray[Any], rescale: Rescale, settings: ImageSettings) -> Rendered:
-    """Make the image of measured values.
+    """Return the image of a slice of measured values.
 
     Flags, digest and brain fraction are those of the whole slice, whatever part of it is kept.
 
     Args:
         stored: Shape (rows, cols), any integer dtype of 8 or 16 bits.
-        rescale: How to read them.
-        settings: What to make of them. The 12-bit repair is done for `rsna` only.
+        rescale: From stored values to HU.
+        settings: Windows, crop and side. The 12-bit repair is done for `rsna` only.
     """
     patterns = stored.astype(np.int16 if stored.dtype.kind == "i" else np.uint16, copy=False).view(np.uint16)
-    truth = repaired(rescale) if settings.corpus == "rsna" else None
-    hu = to_hounsfield(patterns, truth or rescale)
+    true_rescale = repaired(rescale) if settings.corpus == "rsna" else None
+    hu = to_hounsfield(patterns, true_rescale or rescale)
     brain = brain_fraction(hu)
-    flags = hounsfield_flags(hu, brain=brain) + (["intercept_repaired"] if truth else [])
+    flags = hounsfield_flags(hu, brain=brain) + (["intercept_repaired"] if true_rescale else [])
     box = head_box(hu) if settings.crop == "head" else None
     if settings.pixels == "hu16":
         pixels: NDArray[Any] = hu_to_square(_cut(hu, box), settings.side_px)[np.newaxis]
     else:
-        pixels = _windowed(_cut(patterns, box), truth or rescale, settings)
+        pixels = _windowed(_cut(patterns, box), true_rescale or rescale, settings)
     return Rendered(pixels, pixel_digest(hu), flags, brain)
 
 
 def render_picture(stored: NDArray[Any], *, bits_stored: int, settings: ImageSettings) -> Rendered:
-    """Make the image of a capture: its luminance in every channel, since it has no HU.
+    """Return the image of a screen capture: its luminance in every channel, since it has no HU.
 
     Args:
         stored: Shape (rows, cols) or, in colour, (rows, cols, 3), any integer dtype of 8 or 16 bits.
         bits_stored: Of a sample; its highest 8 are kept.
-        settings: How many channels, of which size.
+        settings: Number of channels, and side.
 
     Raises:
         SliceError: `no_rescale` where Hounsfield units are to be stored.
@@ -95,7 +95,7 @@ def render_picture(stored: NDArray[Any], *, bits_stored: int, settings: ImageSet
     if settings.pixels == "hu16":
         raise SliceError("no_rescale", "a capture or colour image has no Hounsfield units")
     if stored.dtype.kind == "u":
-        stored = stored & ((1 << bits_stored) - 1)  # old overlays lie above
+        stored = stored & ((1 << bits_stored) - 1)  # overlays of old files are in the bits above
     grey = np.rint(stored @ np.array([0.299, 0.587, 0.114])) if stored.ndim == 3 else stored
     levels = 2.0 ** (bits_stored - 8)
     square = to_square(np.clip(grey / levels, 0, 255).astype(np.uint8)[..., np.newaxis], settings.side_px)
@@ -127,8 +127,8 @@ def _tables(rescale: Rescale, windows: tuple[WindowConfig, ...]) -> list[NDArray
 def head_box(hu: NDArray[np.int16]) -> Box | None:
     """Return the square around the head with a small margin, or None where there is no head.
 
-    The head is the largest connected part above -500 HU of a reduced image, once all that is thinner than some 10 mm is
-    gone: the shell of a headrest, a blanket, a tube.
+    The head is the largest connected part above -500 HU of a reduced image, after everything
+    thinner than some 10 mm is removed: the shell of a headrest, a blanket, a tube.
 
     Args:
         hu: One slice, shape (rows, cols), int16.
@@ -158,7 +158,7 @@ def head_box(hu: NDArray[np.int16]) -> Box | None:
 
 
 def _start(at: int, length: int, side: int, whole: int) -> int:
-    """Return where a span of `side` begins that is centred on another, moved to lie within `whole`."""
+    """Return the start of a span of `side` with the centre of another, moved to lie within `whole`."""
     return max(0, min(at + (length - side) // 2, whole - side))
 
 
@@ -175,17 +175,17 @@ def hounsfield_flags(hu: NDArray[np.int16], *, brain: float) -> list[str]:
         brain: Its `brain_fraction`.
     """
     sample = np.ascontiguousarray(hu[::STRIDE, ::STRIDE])
-    found = {
+    shown = {
         "blank": is_blank(sample, padding_below=PADDING_BELOW_HU),
         "little_brain": brain < LITTLE_BRAIN_FRACTION,
         "noise": _noisy_rows(hu) > NOISE_ROW_FRACTION,
         "padded": np.count_nonzero(sample < PADDING_BELOW_HU) > PADDED_FRACTION * sample.size,
     }
-    return [flag for flag in FLAGS if found.get(flag)]
+    return [flag for flag in FLAGS if shown.get(flag)]
 
 
 def is_blank(sample: NDArray[np.int16], *, padding_below: float = float("-inf")) -> bool:
-    """Tell whether values, shape (rows, cols), are constant or nearly so; those below `padding_below` do not count."""
+    """Tell whether values, shape (rows, cols), are constant or nearly so; those below `padding_below` are ignored."""
     _, deviation = cv2.meanStdDev(sample, mask=(sample >= padding_below).astype(np.uint8))
     return bool(deviation[0, 0] < BLANK_BELOW_STD_HU)  # 0 where nothing counts
 

@@ -42,7 +42,7 @@ _OPCODES = (
     "REDUCE BUILD BINBYTES SHORT_BINBYTES BINSTRING SHORT_BINSTRING BINUNICODE SHORT_BINUNICODE"
 )
 OPCODES = frozenset(_OPCODES.split())
-"""Names in `pickletools` of what an array of lists of numbers is pickled with, by whatever version."""
+"""Names in `pickletools` of the opcodes of a pickled array of lists of numbers, of any NumPy version."""
 
 MEMO_PUTS = frozenset({"PUT", "BINPUT", "LONG_BINPUT"})
 
@@ -52,7 +52,7 @@ def images_of_word_indices(data: bytes, settings: ImageSettings) -> Iterator[Ima
 
     Args:
         data: The whole file.
-        settings: `words` columns: column w says whether word w occurs, column 0 whether any of a higher number does.
+        settings: `words` columns: column w: whether word w occurs; column 0: whether any word of a higher index does.
 
     Yields:
         An image of shape (1, 1, words) for each text, its class the label's number, or a reject `not_word_indices`;
@@ -92,7 +92,7 @@ def multi_hot(numbers: NDArray[np.int64], words: int) -> NDArray[np.uint8]:
 
     Args:
         numbers: Of the words of a text, from 0, shape (length,).
-        words: Columns; words from this number on share column `RARE_WORDS`.
+        words: Columns; words from this index on are counted in column `RARE_WORDS`.
     """
     row = np.zeros((1, 1, words), np.uint8)
     row[0, 0, np.where(numbers < words, numbers, RARE_WORDS)] = PRESENT
@@ -111,7 +111,7 @@ def _numbers(text: object) -> NDArray[np.int64]:
 
 
 class _KeptList:
-    """Stands for an array under construction: keeps the list that would be its content."""
+    """Stand-in for an array: keeps the list that would be its content."""
 
     def __init__(self, *_: object) -> None:
         self.values: object = None
@@ -122,13 +122,13 @@ class _KeptList:
 
 
 class _Nothing:
-    """Stands for a dtype, and whatever else says how an array is laid out."""
+    """Stand-in for a dtype and for all else that describes the layout of an array."""
 
     def __init__(self, *_: object) -> None:
-        """Take no notice."""
+        """Ignore all arguments."""
 
     def __setstate__(self, state: object) -> None:
-        """Take no notice."""
+        """Ignore all arguments."""
 
 
 STAND_INS: dict[tuple[str, str], type] = {
@@ -138,21 +138,21 @@ STAND_INS: dict[tuple[str, str], type] = {
     ("numpy", "dtype"): _Nothing,
     ("_codecs", "encode"): _Nothing,  # protocol 2 spells bytes so
 }
-"""What such a pickle names, and what it gets for it. Nothing else can be named."""
+"""Names in such a pickle -> their stand-in. All other names are refused."""
 
 
 class _ListsOnly(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> type:
         """Return the stand-in of a name."""
         if (module, name) not in STAND_INS:
-            raise SliceError("not_word_indices", "its pickle names something else than arrays")
+            raise SliceError("not_word_indices", "its pickle refers to something else than arrays")
         return STAND_INS[module, name]
 
 
 def read_arrays(data: bytes) -> tuple[list[Any], NDArray[np.integer[Any]]]:
     """Return the arrays `x`, of lists, as a list of what it holds, and `y`, of whole numbers, shape (rows,).
 
-    What `x` holds is for the caller to check: a list may hold anything such a pickle can say.
+    What `x` holds is for the caller to check: a list may hold anything that such a pickle can express.
 
     Args:
         data: The whole NPZ.
@@ -196,14 +196,16 @@ def _lists(data: bytes) -> list[Any]:
     _require_plain(pickled)
     kept = _ListsOnly(io.BytesIO(pickled)).load()
     if not isinstance(kept, _KeptList) or not isinstance(kept.values, list) or len(kept.values) != shape[0]:
-        raise SliceError("not_word_indices", "x does not hold as many lists as its header says")
-    if sum(len(text) for text in kept.values if isinstance(text, list)) > MOST_OPCODES:  # one list may stand many times
+        raise SliceError("not_word_indices", "x does not hold as many lists as its header declares")
+    if (
+        sum(len(text) for text in kept.values if isinstance(text, list)) > MOST_OPCODES
+    ):  # one list may be referred to many times
         raise SliceError("too_large", f"more than {MOST_OPCODES} numbers")
     return kept.values
 
 
 def _require_plain(pickled: bytes) -> None:
-    """Refuse a pickle with other opcodes than lists need, too many, or places in its memo that it does not fill.
+    """Refuse a pickle with other opcodes than lists need, too many, or memo indices that it does not fill.
 
     Raises:
         SliceError: `not_word_indices` or `too_large`.
@@ -217,8 +219,8 @@ def _require_plain(pickled: bytes) -> None:
             raise SliceError("too_large", f"more than {MOST_OPCODES} numbers")
         if opcode.name in MEMO_PUTS:
             puts += 1
-            if int(argument or 0) > puts:  # memory is taken for all places up to the highest
-                raise SliceError("not_word_indices", "its pickle numbers its parts wrongly")
+            if int(argument or 0) > puts:  # memory is allocated for all indices up to the highest
+                raise SliceError("not_word_indices", "its pickle has a memo index out of order")
 
 
 def _whole_numbers(data: bytes) -> NDArray[np.integer[Any]]:

@@ -1,10 +1,10 @@
-"""`card.json` of a conversion, and the index and rejects beside it: all derived from the shards."""
+"""Derive `index.parquet`, `rejects.parquet` and `card.json` of a conversion from its shards; read cards."""
 
 import hashlib
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, TypeVar
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -24,6 +24,8 @@ READ_THREADS = 8
 DERIVED = ("card.json", "index.parquet", "rejects.parquet")
 """Files of a conversion that are made from its shards."""
 
+CardT = TypeVar("CardT", bound=Config)
+
 
 class ConversionCard(Config):
     """`OUT/card.json`, derived from the shards' footers. `rows + rejects` accounts for every input frame."""
@@ -31,7 +33,7 @@ class ConversionCard(Config):
     schema_version: int = SCHEMA_VERSION
     digest: str = Field(description="covers all unit digests: the same inputs and image config give the same")
     image: dict[str, Any] = Field(
-        description="the config fields that shape pixels: corpus, windows, side_px, colour, ..."
+        description="the config fields that determine the pixels: corpus, windows, side_px, colour, ..."
     )
     channels: tuple[str, ...]
     dtype: str = Field(description="of a pixel: uint8 or int16")
@@ -39,7 +41,7 @@ class ConversionCard(Config):
     width_px: int
     units: int
     files: int = Field(description="files in the manifest; each became rows, rejects or both")
-    ignored_files: int = Field(description="files beside them with another ending, which are no part of such a corpus")
+    ignored_files: int = Field(description="other files of the source, whose ending is not one of the corpus")
     rows: int
     rejects: int
     reject_reasons: dict[str, int]
@@ -54,17 +56,30 @@ def read_card(shards: str) -> ConversionCard:
     Raises:
         SourceError: If the folder is no finished conversion, or of another version.
     """
-    place = join(shards, "card.json")
-    if not exists(place):
-        raise SourceError(f"{shards} is no finished conversion (it has no card.json); `hemo convert` makes one")
-    content = read_json(place)
-    if (
-        not isinstance(content, dict)
-        or content.get("schema_version") != SCHEMA_VERSION
-        or "reject_reasons" not in content
-    ):
-        raise SourceError(f"{place} is no conversion card of version {SCHEMA_VERSION}; run `hemo convert` again")
-    return ConversionCard.model_validate(content)
+    return load_card(shards, ConversionCard, stage="conversion", job="convert")
+
+
+def load_card(folder: str, kind: type[CardT], *, stage: str, job: str) -> CardT:
+    """Return the card in an output folder.
+
+    Args:
+        folder: Output of a job.
+        kind: Class of its card, with a default `schema_version`.
+        stage: What the folder holds, for the error.
+        job: What makes such folders, for the error.
+
+    Raises:
+        SourceError: If there is no card, or one of another kind or version.
+    """
+    location, fields = join(folder, "card.json"), kind.model_fields
+    if not exists(location):
+        raise SourceError(f"{folder} is no finished {stage} (it has no card.json); `hemo {job}` makes one")
+    content = read_json(location)
+    version = fields["schema_version"].default
+    required = {name for name, field in fields.items() if field.is_required()}
+    if not isinstance(content, dict) or content.get("schema_version") != version or not required <= content.keys():
+        raise SourceError(f"{location} is no {stage} card of version {version}; run `hemo {job}` again")
+    return kind.model_validate(content)
 
 
 def read_finished_card(out: str) -> ConversionCard | None:
@@ -90,10 +105,10 @@ def write_derived(out: str, units: Sequence[Unit], footers: Sequence[ShardFooter
         out: Output folder of the conversion.
         units: All units, in order.
         footers: The footer of each.
-        ignored: Files beside the corpus that were no part of it.
+        ignored: Other files of the source, not part of the corpus.
 
     Raises:
-        SourceError: If two files would share an `image_id`; both are named.
+        SourceError: If two files have the same `image_id`; the message names both.
     """
     index = read_index_columns(out, units)
     _require_unique_ids(index)
@@ -106,7 +121,7 @@ def write_derived(out: str, units: Sequence[Unit], footers: Sequence[ShardFooter
 
 
 def _conversion_digest(out: str, footers: Iterable[ShardFooter]) -> str:
-    """Return the digest of a finished conversion: of all its units, in order, and of what is in them."""
+    """Return the digest of a finished conversion: of its units, in order, and their content."""
     contents = hashlib.sha256(read_bytes(join(out, "index.parquet"))).hexdigest()
     return digest_of([*(footer.digest for footer in footers), contents])
 
@@ -121,8 +136,8 @@ def read_index_columns(out: str, units: Sequence[Unit]) -> pa.Table:
 def _unit_index(out: str, unit: Unit) -> pa.Table:
     with checked_parquet(join(out, unit.shard), CONVERT_AGAIN) as file:
         table = file.read(columns=INDEX_SCHEMA.names)
-    place = [pa.array([unit.number] * len(table), pa.int32()), pa.array(range(len(table)), pa.int32())]
-    return pa.Table.from_arrays([*table.columns, *place], schema=SHARD_INDEX_SCHEMA)
+    position = [pa.array([unit.number] * len(table), pa.int32()), pa.array(range(len(table)), pa.int32())]
+    return pa.Table.from_arrays([*table.columns, *position], schema=SHARD_INDEX_SCHEMA)
 
 
 def _require_unique_ids(index: pa.Table) -> None:

@@ -1,4 +1,4 @@
-"""One unit of files to one shard: read ahead, decode, window, encode. The inner loop of `convert`."""
+"""Convert one unit of files to one shard: read ahead, decode, window, encode. The inner loop of `convert`."""
 
 import errno
 from collections import deque
@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from hemo.corpus.source_file import (
     SPLIT_FOLDERS,
-    Given,
+    ManifestRow,
     SourceFile,
     class_and_split,
     image_stem,
@@ -24,7 +24,7 @@ from hemo.errors import HemoError, SliceError, SourceChangedError
 from hemo.imaging.dicom.read import images_of_dicom, quiet_pydicom
 from hemo.imaging.idx import images_of_idx
 from hemo.imaging.image import Image, Reject
-from hemo.imaging.picture import images_of_photo
+from hemo.imaging.picture import images_of_picture
 from hemo.imaging.settings import ImageSettings
 from hemo.imaging.word_indices import images_of_word_indices
 from hemo.pseudonym import Pseudonymiser
@@ -33,15 +33,15 @@ from hemo.shards.schema import ShardFooter, ShardReject
 from hemo.shards.writer import ShardBuilder
 
 FILES_A_READ = 8
-"""Files a thread reads before it hands them over, from a bucket all at once."""
+"""Files that a thread reads at a time; from a bucket by concurrent requests."""
 
 BYTES_A_READ = 1 << 22
-"""Bytes after which no further file is added to a read: what lies in memory stays small where files are large."""
+"""Bytes after which no further file is added to a read: bounds the memory for large files."""
 
 
 @dataclass(frozen=True)
 class UnitTask:
-    """All that a worker needs to convert any unit of a corpus."""
+    """Arguments common to all units of a conversion."""
 
     source: str
     settings: ImageSettings
@@ -55,7 +55,7 @@ def build_shard(task: UnitTask, unit: Unit) -> tuple[pa.Buffer, ShardFooter]:
     The same files and settings give the same bytes. In memory: the encoded shard, one row group, and a few files.
 
     Raises:
-        OSError: If a file cannot be read; nothing is kept, and the unit can be tried again.
+        OSError: If a file cannot be read; nothing is written, and the unit can be retried.
     """
     builder = ShardBuilder()
     rejects: list[ShardReject] = []
@@ -88,7 +88,7 @@ def unit_rows(task: UnitTask, unit: Unit) -> Iterator[dict[str, Any] | ShardReje
 
     Raises:
         OSError: If a file cannot be read; it is named only where names are public.
-        SourceChangedError: If a file is not what was listed.
+        SourceChangedError: If a file has changed since it was listed.
     """
     for file, data in read_unit(task, unit):
         frames = 0
@@ -99,14 +99,14 @@ def unit_rows(task: UnitTask, unit: Unit) -> Iterator[dict[str, Any] | ShardReje
             else:
                 yield row_of(image, file, task.settings, task.pseudonyms)
         if not frames:
-            raise HemoError("a file became neither row nor reject; this is a defect of hemo's, please report it")
+            raise HemoError("a file became neither row nor reject; this is a bug in hemo, please report it")
 
 
 def _frames(task: UnitTask, unit: Unit, file: SourceFile, data: bytes | SliceError) -> Iterable[Image | Reject]:
-    """Decode a file, or say why not; the labels beside it are read when their turn comes: they are small."""
+    """Decode a file, or return why it cannot be; its labels file, which is small, is read here."""
     labels: bytes | SliceError | None = None
     if file.labels is not None:
-        with _nameless_faults(task, unit):
+        with _without_file_names(task, unit):
             labels = read_files(task.source, [file.labels])[0]
     if isinstance(data, SliceError):
         return [Reject.of(data)]
@@ -116,19 +116,19 @@ def _frames(task: UnitTask, unit: Unit, file: SourceFile, data: bytes | SliceErr
 
 
 def read_unit(task: UnitTask, unit: Unit) -> Iterator[tuple[SourceFile, bytes | SliceError]]:
-    """Read a unit's files; where names are not public, no error tells them.
+    """Read a unit's files; errors contain file names only if these are public.
 
     Raises:
         OSError: If a file cannot be read.
-        SourceChangedError: If a file is not what was listed.
+        SourceChangedError: If a file has changed since it was listed.
     """
-    with _nameless_faults(task, unit):
+    with _without_file_names(task, unit):
         yield from read_ahead(task.source, unit.files, task.read_threads)
 
 
 @contextmanager
-def _nameless_faults(task: UnitTask, unit: Unit) -> Iterator[None]:
-    """Take the names of files out of the errors of reading, where they are not public."""
+def _without_file_names(task: UnitTask, unit: Unit) -> Iterator[None]:
+    """Remove file names from read errors, unless they are public."""
     if task.pseudonyms.keeps_ids:
         yield
         return
@@ -139,22 +139,22 @@ def _nameless_faults(task: UnitTask, unit: Unit) -> Iterator[None]:
             f"a file of unit {unit.number} changed after the corpus was listed; run again"
         ) from None
     except OSError as error:
-        raise type(error)(error.errno or errno.EIO, error.strerror or "the storage did not answer") from None
+        raise type(error)(error.errno or errno.EIO, error.strerror or "the storage cannot be reached") from None
 
 
 def decode(
     data: bytes, labels: bytes | None, settings: ImageSettings, pseudonyms: Pseudonymiser
 ) -> Iterable[Image | Reject]:
-    """Turn one file into images and rejects, one a frame, by the corpus's kind.
+    """Decode one file into images and rejects, one a frame, by the media of the corpus.
 
     Args:
         data: The whole file.
-        labels: The labels file beside it, where the corpus has such.
-        settings: What the images are to be.
-        pseudonyms: Replaces what names a patient.
+        labels: Its labels file, for IDX.
+        settings: Of the stored images.
+        pseudonyms: Replaces ids.
     """
     if settings.media == "photo":
-        return images_of_photo(data, settings)
+        return images_of_picture(data, settings)
     if settings.media == "idx":
         return images_of_idx(data, labels, settings)
     if settings.media == "word_indices":
@@ -167,7 +167,7 @@ def read_ahead(
 ) -> Iterator[tuple[SourceFile, bytes | SliceError]]:
     """Yield each file with its bytes, in order, while `threads` threads read further ones: hides storage latency.
 
-    In the place of a file that is refused or damaged stands why.
+    An error is in the place of a refused or damaged file.
     """
     with ThreadPoolExecutor(threads) as pool:
         pending: deque[tuple[Sequence[SourceFile], Future[list[bytes | SliceError]]]] = deque()
@@ -201,8 +201,8 @@ def read_batches(files: Sequence[SourceFile]) -> Iterator[Sequence[SourceFile]]:
 
 def row_of(image: Image, file: SourceFile, settings: ImageSettings, pseudonyms: Pseudonymiser) -> dict[str, Any]:
     """Return an image as a row of `ROW_SCHEMA`; `image` stays an array."""
-    given = identities_of(image, file, settings, pseudonyms)
-    name = pseudonyms("image", given.image_id or image_stem(file.path, settings.corpus))
+    row = identities_of(image, file, settings, pseudonyms)
+    name = pseudonyms("image", row.image_id or image_stem(file.path, settings.corpus))
     _, height_px, width_px = image.pixels.shape
     return {
         "image_id": f"{name}#{image.frame}" if image.frames > 1 else name,
@@ -210,11 +210,11 @@ def row_of(image: Image, file: SourceFile, settings: ImageSettings, pseudonyms: 
         "height_px": height_px,
         "width_px": width_px,
         "frame": image.frame,
-        "source_class": given.source_class,
-        "source_split": given.source_split,
-        "patient": given.patient,
-        "study": given.study,
-        "series": given.series,
+        "source_class": row.source_class,
+        "source_split": row.source_split,
+        "patient": row.patient,
+        "study": row.study,
+        "series": row.series,
         "position_mm": image.position_mm,
         "source_rows": image.source_rows,
         "source_cols": image.source_cols,
@@ -227,26 +227,26 @@ def row_of(image: Image, file: SourceFile, settings: ImageSettings, pseudonyms: 
     }
 
 
-def identities_of(image: Image, file: SourceFile, settings: ImageSettings, pseudonyms: Pseudonymiser) -> Given:
-    """Return who and what an image is of, pseudonyms where they have to be: the table goes before path and header."""
+def identities_of(image: Image, file: SourceFile, settings: ImageSettings, pseudonyms: Pseudonymiser) -> ManifestRow:
+    """Return ids (pseudonyms unless public), class and split, from a user's manifest or else from path and header."""
     if settings.corpus == "image_folder":
         return _of_folders(file.path, settings, pseudonyms)
     split = split_in_name(file.path) if settings.corpus == "idx" else None
-    told = file.given or Given(source_class=image.source_class, source_split=split)
+    row = file.manifest_row or ManifestRow(source_class=image.source_class, source_split=split)
     names = {
-        kind: pseudonyms(kind, text) if (text := getattr(told, kind)) else getattr(image, kind)
+        kind: pseudonyms(kind, text) if (text := getattr(row, kind)) else getattr(image, kind)
         for kind in ("patient", "study", "series")
     }
-    return told._replace(**names)
+    return row._replace(**names)
 
 
-def _of_folders(path: str, settings: ImageSettings, pseudonyms: Pseudonymiser) -> Given:
+def _of_folders(path: str, settings: ImageSettings, pseudonyms: Pseudonymiser) -> ManifestRow:
     source_class, source_split = class_and_split(path)
     if not pseudonyms.keeps_ids and str(source_split).lower() not in SPLIT_FOLDERS:
         source_split = None  # a folder above the class may be named after a patient
-    found = patient_in_name(path, settings.patient_pattern)
-    patient = pseudonyms("patient", found) if found else None
-    return Given(patient=patient, source_class=source_class, source_split=source_split)
+    in_name = patient_in_name(path, settings.patient_pattern)
+    patient = pseudonyms("patient", in_name) if in_name else None
+    return ManifestRow(patient=patient, source_class=source_class, source_split=source_split)
 
 
 def _reject_row(reject: Reject, path: str, pseudonyms: Pseudonymiser) -> ShardReject:

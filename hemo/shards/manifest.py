@@ -1,4 +1,4 @@
-"""Which file belongs to which unit: listed once, kept, and brought up to date by later runs."""
+"""The manifest: which file belongs to which unit; stored, and updated by later runs."""
 
 import io
 from collections.abc import Iterable, Mapping
@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 from hemo.corpus.source_file import SourceFile
 from hemo.digest import digest_of
 from hemo.errors import OutputError
-from hemo.imaging.image import MENDED_UNSEEN
+from hemo.imaging.image import CURABLE_REASONS
 from hemo.pseudonym import Pseudonymiser
 from hemo.shards.schema import SCHEMA_VERSION, ShardFooter
 from hemo.shards.writer import write_table
@@ -28,7 +28,7 @@ MANIFEST_SCHEMA = pa.schema(
 
 PUBLIC = Pseudonymiser()
 
-_NOWHERE_ELSE = (None, None, None, None)  # member, refused, given, labels
+_ONLY_STORED_FIELDS = (None, None, None, None)  # member, refused, manifest_row, labels
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +71,7 @@ class Update:
     manifest: Manifest  # with pseudonyms where ids are not public
     units: list[Unit]  # with the files as they were listed
     stale: frozenset[int]
-    kept: int  # files that stand in both
+    kept: int  # files in both manifests
 
 
 def shard_path(unit: int) -> str:
@@ -80,10 +80,10 @@ def shard_path(unit: int) -> str:
 
 
 def unit_digest(unit: Unit, settings: dict[str, Any], pseudonyms: Pseudonymiser = PUBLIC) -> str:
-    """Return what a finished shard of this unit must carry.
+    """Return the digest that a finished shard of this unit must have.
 
-    Covers the unit's relative paths and what shapes pixels and ids; not the change marks, which differ by kind of
-    source. Under a key it is a pseudonym itself: else who guesses the paths of a small unit could check the guess.
+    Covers the unit's relative paths and the settings of pixels and ids; not the change marks, which differ by kind of
+    source. Under a key it is a pseudonym itself: else guessed paths of a small unit could be verified by it.
     """
     content = {"schema": SCHEMA_VERSION, "unit": unit.number, "paths": list(unit.paths), "settings": settings}
     return pseudonyms("unit", digest_of(content))[:16]
@@ -101,22 +101,22 @@ def update_manifest(
         old: As `read_manifest` returned it.
         listing: Files as they are now; no path twice.
         unit_files: Files in a new unit.
-        pseudonyms: What replaces identifiers in the manifest.
+        pseudonyms: Replaces paths in the manifest.
     """
     files = list(listing)
     stored = [_as_stored(file, pseudonyms) for file in files]
-    place = {file.path: at for at, file in enumerate(stored)}
+    new = {file.path: at for at, file in enumerate(stored)}
     stale, kept, units = set(), [], []
     for before, unit in zip(old.files, old.units, strict=True):
-        at = place.pop(before.path, None)
+        at = new.pop(before.path, None)
         if at is not None:
             kept.append(at)
             units.append(unit)
         if at is None or stored[at] != before:
             stale.add(unit)
     first = max(old.units, default=-1) + 1
-    order = [*kept, *place.values()]
-    units += [first + position // unit_files for position in range(len(place))]
+    order = [*kept, *new.values()]
+    units += [first + position // unit_files for position in range(len(new))]
     manifest = Manifest(tuple(stored[at] for at in order), tuple(units))
     listed = Manifest(tuple(files[at] for at in order), manifest.units)
     return Update(manifest, listed.by_unit(), frozenset(stale), len(kept))
@@ -139,18 +139,18 @@ def valid_shards(
         if unit.number not in update.stale
         and (footer := footers.get(unit.shard)) is not None
         and footer.digest == unit_digest(unit, settings, pseudonyms)
-        and MENDED_UNSEEN.isdisjoint(reject.reason for reject in footer.rejects)
+        and CURABLE_REASONS.isdisjoint(reject.reason for reject in footer.rejects)
     }
 
 
 def _as_stored(file: SourceFile, pseudonyms: Pseudonymiser) -> SourceFile:
-    """Return name, size and mark of a file; its labels, what a table gives for it, why it is refused are part of it.
+    """Return path, size and mark of a file; labels file, manifest row and refusal are part of the mark.
 
     A member zipped again without a password, or in another way, has the same size and checksum.
     """
-    if pseudonyms.keeps_ids and file[3:] == _NOWHERE_ELSE:
-        return file  # it says no more than that: 750,000 copies are spared
-    given = f" {pseudonyms('given', digest_of(file.given))}" if file.given else ""
+    if pseudonyms.keeps_ids and file[3:] == _ONLY_STORED_FIELDS:
+        return file  # nothing to add: avoids 750,000 copies
+    given = f" {pseudonyms('given', digest_of(file.manifest_row))}" if file.manifest_row else ""
     refused = f" {file.refused.code}" if file.refused else ""
     labels = f" {file.labels.size_bytes} {file.labels.mark}" if file.labels else ""
     return SourceFile(pseudonyms("path", file.path), file.size_bytes, file.mark + given + refused + labels)
@@ -162,22 +162,22 @@ def read_manifest(out: str) -> Manifest:
     Raises:
         OutputError: If it is damaged.
     """
-    place = join(out, "manifest.parquet")
-    if not exists(place):
+    location = join(out, "manifest.parquet")
+    if not exists(location):
         return Manifest((), ())
     try:
-        table = pq.read_table(io.BytesIO(read_bytes(place)), schema=MANIFEST_SCHEMA)
+        table = pq.read_table(io.BytesIO(read_bytes(location)), schema=MANIFEST_SCHEMA)
     except (pa.ArrowException, OSError) as error:
         raise OutputError(
-            f"out: {place} is damaged; if no file of the source has changed since, remove it: it is made again, and no "
-            "shard is lost; else give another folder"
+            f"out: {location} is damaged; if no file of the source has changed since, remove it: it is made again, and "
+            "no shard is lost; else give another folder"
         ) from error
     path, size_bytes, mark, unit = (table[name].to_numpy().tolist() for name in MANIFEST_SCHEMA.names)
     return Manifest(tuple(map(SourceFile, path, size_bytes, mark)), tuple(unit))
 
 
 def write_manifest(out: str, manifest: Manifest) -> None:
-    """Write `OUT/manifest.parquet`, whole or not at all."""
+    """Write `OUT/manifest.parquet`, completely or not at all."""
     columns = {
         "path": [file.path for file in manifest.files],
         "size_bytes": [file.size_bytes for file in manifest.files],

@@ -1,4 +1,4 @@
-"""From shards back to images, without Ray: whole files, or one column of a row group by one read."""
+"""Read images and columns from shards: whole files, or one column of a row group by one read."""
 
 import io
 from collections.abc import Iterator
@@ -13,42 +13,42 @@ from numpy.typing import NDArray
 from hemo.errors import SourceError
 from hemo.storage import filesystem, read_range
 
-CONVERT_AGAIN = "remove it and run `hemo convert` again: it makes that one anew"
+CONVERT_AGAIN = "remove it and run `hemo convert` again: it makes that one again"
 CURATE_AGAIN = "remove the training set and run `hemo curate` again"
 
 
 @contextmanager
-def checked_parquet(location: str, cure: str) -> Iterator[pq.ParquetFile]:
-    """Open a shard or a part; every page that is read within is checked against the checksum it was written with.
+def checked_parquet(location: str, remedy: str) -> Iterator[pq.ParquetFile]:
+    """Open a shard or a part; pages are checked against their checksums when they are read.
 
     Args:
         location: The file.
-        cure: What to do about a damaged one, for the error.
+        remedy: What to do about a damaged one, for the error.
 
     Raises:
-        SourceError: If it is no Parquet file, or its bytes are not those that were written.
+        SourceError: If it is no Parquet file, or damaged.
         OSError: As the storage raises it.
     """
     fs, path = filesystem(location)
-    with fs.open(path, "rb") as file, damage_told(location, cure):
+    with fs.open(path, "rb") as file, damage_as_source_error(location, remedy):
         yield pq.ParquetFile(file, page_checksum_verification=True)
 
 
 @contextmanager
-def damage_told(location: str, cure: str) -> Iterator[None]:
-    """Turn what pyarrow raises over a file whose bytes are not those that were written into an error with a cure.
+def damage_as_source_error(location: str, remedy: str) -> Iterator[None]:
+    """Turn what pyarrow raises on a damaged file into an error with a remedy.
 
     Raises:
         SourceError: In its place.
-        OSError: The storage's own, which have a number.
-        MemoryError: Arrow's too, which says nothing about the file.
+        OSError: Of the storage: these have an errno.
+        MemoryError: Arrow's too, which does not mean that the file is damaged.
     """
     try:
         yield
     except (pa.ArrowException, OSError) as error:
         if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno):
             raise
-        raise SourceError(f"{location} is damaged; {cure}") from error
+        raise SourceError(f"{location} is damaged; {remedy}") from error
 
 
 def images_of(
@@ -59,7 +59,7 @@ def images_of(
     Args:
         column: Binary column of rows that all have the same shape.
         shape: (channels, height_px, width_px).
-        dtype: Of a pixel, as the footer says: uint8, or int16 for Hounsfield units.
+        dtype: Of a pixel, as in the footer: uint8, or int16 for Hounsfield units.
 
     Returns:
         Read-only array of shape (rows, *shape) and this dtype.
@@ -85,18 +85,18 @@ def _chunk_images(chunk: pa.BinaryArray, shape: tuple[int, int, int], dtype: np.
     return values.reshape(len(chunk), *shape)
 
 
-def read_column(location: str, metadata: pq.FileMetaData, group: int, name: str, cure: str) -> pa.ChunkedArray:
-    """Read one column of one row group; its pages are checked against the checksums they were written with.
+def read_column(location: str, metadata: pq.FileMetaData, group: int, name: str, remedy: str) -> pa.ChunkedArray:
+    """Read one column of one row group; its pages are checked against their checksums.
 
     Args:
         location: The Parquet file.
         metadata: Its footer.
         group: Row group, 0-based.
         name: Of the column, which is flat.
-        cure: What to do about a damaged file, for the error.
+        remedy: What to do about a damaged file, for the error.
 
     Raises:
-        SourceError: If the file is gone, or its bytes are not those that were written.
+        SourceError: If the file is gone or damaged.
         OSError: As the storage raises it.
     """
     column = metadata.row_group(group).column(metadata.schema.names.index(name))
@@ -106,17 +106,17 @@ def read_column(location: str, metadata: pq.FileMetaData, group: int, name: str,
     try:
         window = _Window(read_range(location, start, start + column.total_compressed_size), start)
     except FileNotFoundError as error:
-        raise SourceError(f"{location} is gone, or this node does not see it: mount it there, or {cure}") from error
-    with damage_told(location, cure):
+        raise SourceError(f"{location} is gone, or not mounted on this node: mount it there, or {remedy}") from error
+    with damage_as_source_error(location, remedy):
         file = pq.ParquetFile(window, metadata=metadata, page_checksum_verification=True)
         return file.read_row_group(group, columns=[name], use_threads=False).column(0)
 
 
 class _Window(io.RawIOBase):
-    """Some bytes of a file as if they were the whole: reads elsewhere find nothing."""
+    """A byte range of a file, in the positions of the whole file; reads outside it return nothing."""
 
     def __init__(self, content: bytes, start: int) -> None:
-        """Hold `content`, which stands in the file from byte `start` on."""
+        """Hold `content`, which begins at byte `start` of the file."""
         self._content, self._start, self._at = memoryview(content), start, start
 
     def readable(self) -> bool:
@@ -138,6 +138,6 @@ class _Window(io.RawIOBase):
         first = self._at - self._start
         if first < 0:
             return memoryview(b"")
-        found = self._content[first : first + size if size >= 0 else None]
-        self._at += len(found)
-        return found
+        view = self._content[first : first + size if size >= 0 else None]
+        self._at += len(view)
+        return view

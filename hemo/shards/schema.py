@@ -1,4 +1,4 @@
-"""The columns of a shard and its footer: the contract between `convert` and all that reads shards."""
+"""The columns of a shard and its footer: all that readers of shards rely on."""
 
 import json
 import re
@@ -53,7 +53,7 @@ INDEX_SCHEMA = pa.schema([field for field in _ROW_FIELDS if field.name != IMAGE]
 SHARD_INDEX_SCHEMA = pa.schema(
     [*INDEX_SCHEMA, pa.field("unit", pa.int32(), nullable=False), pa.field("row", pa.int32(), nullable=False)]
 )
-"""Columns of `index.parquet`: everything but the pixels, and where they lie: the unit, and the row in its shard."""
+"""Columns of `index.parquet`: everything but the pixels, and the position: unit, and row in its shard."""
 
 _REJECT_FIELDS: "list[pa.Field[Any]]" = [
     pa.field("source_path", pa.string(), nullable=False),
@@ -75,7 +75,7 @@ SHARD_PATH = re.compile(r"shards/unit-\d{6,}\.parquet")
 FOOTER_THREADS = 16
 
 FOOTER_KEY = b"hemo"
-"""Key in a shard's Parquet metadata under which its footer JSON lies."""
+"""Key of the footer JSON in the Parquet metadata of a shard."""
 
 
 class ShardReject(Config):
@@ -132,11 +132,11 @@ def read_footers(out: str, settings: Mapping[str, Any]) -> dict[str, ShardFooter
 
 
 def read_footer(location: str) -> ShardFooter | None:
-    """Return the footer of a shard; only the end of the file is read. None if the file is damaged, or no shard.
+    """Read the footer of a shard, from the end of the file only. None if the file is damaged, or no shard.
 
     Raises:
         OSError: If the storage fails: the shard may be whole.
-        OutputError: If it is a shard of another version: it is not lost, and nothing may take it for damaged.
+        OutputError: If it is a shard of another version: it must not be replaced as if it were damaged.
     """
     fs, path = filesystem(location)
     with fs.open(path, "rb") as file:
@@ -145,7 +145,7 @@ def read_footer(location: str) -> ShardFooter | None:
         except pa.ArrowException:
             return None
         except OSError as error:
-            if error.errno is not None:  # the storage's; Arrow's own, on a damaged footer, have no number
+            if error.errno is not None:  # of the storage; Arrow's, on a damaged footer, have no errno
                 raise
             return None
     content = json.loads(metadata.get(FOOTER_KEY, b"{}"))

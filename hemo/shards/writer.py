@@ -1,4 +1,4 @@
-"""Rows to one Parquet file, built in memory and written whole."""
+"""Write rows to one Parquet file, built in memory, written completely or not at all."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -15,7 +15,7 @@ UNENCODED = (IMAGE, "pixel_digest")  # every value differs: a dictionary would o
 
 
 def parquet_options(schema: pa.Schema) -> dict[str, Any]:
-    """Return how hemo writes Parquet: zstd 1, checksums, no dictionary and no statistics on pixels."""
+    """Return the options of pyarrow's Parquet writer: zstd 1, checksums, no dictionary and no statistics on pixels."""
     encoded = [name for name in schema.names if name not in UNENCODED]
     return {
         "compression": COMPRESSION,
@@ -82,7 +82,7 @@ def rows_table(rows: Sequence[dict[str, Any]]) -> pa.Table:
 
 
 def images_array(images: Sequence[np.ndarray[Any, Any]]) -> pa.BinaryArray:
-    """Return images of one shape and dtype as a binary column, each C-contiguous, with one copy in all."""
+    """Return images of one shape and dtype as a binary column, each C-contiguous, with a single copy."""
     data = np.stack(images) if images else np.empty((0, 1), np.uint8)
     size = data[0].nbytes if images else 0
     offsets = np.arange(len(images) + 1, dtype=np.int32) * np.int32(size)
@@ -90,7 +90,7 @@ def images_array(images: Sequence[np.ndarray[Any, Any]]) -> pa.BinaryArray:
 
 
 def write_table(location: str, table: pa.Table) -> None:
-    """Write a table without pixels as a Parquet file, whole or not at all."""
+    """Write a table without pixels as a Parquet file, completely or not at all."""
     sink = pa.BufferOutputStream()
     pq.write_table(table, sink, compression=COMPRESSION)
     write_bytes(location, memoryview(sink.getvalue()))

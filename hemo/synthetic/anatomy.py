@@ -1,4 +1,4 @@
-"""A patient's head, and a section through it without blood or noise: which tissue lies where, and its density in HU."""
+"""A patient's head, and a section through it without blood or noise: tissues, and their density in HU."""
 
 import math
 from dataclasses import dataclass
@@ -44,7 +44,7 @@ PINEAL = (Capsule((0, 16), (0, 17.5), 1.9, (0.42, 0.52)),)
 CHOROID = (Capsule((20, 25), (22, 29), 2.1, (0.44, 0.57), mirrored=True),)
 
 AIR_HU, FAT_HU, SKIN_HU, MUSCLE_HU, FLUID_HU, DURA_HU, SINUS_HU = -1000, -90, 30, 52, 7, 62, 54
-"""Textbook values; dura and venous sinus stand out from brain as blood does, and are not blood."""
+"""Textbook values; dura and venous sinus are as bright as blood."""
 
 SULCUS_DEPTH_MM = 21.0
 
@@ -75,7 +75,7 @@ FRONTAL_SINUS = (Capsule((4, 0), (14, 0), 3.5, (0.05, 0.30), mirrored=True),)
 
 @dataclass(frozen=True)
 class Head:
-    """Sizes in mm, densities in HU, shares without a unit."""
+    """Sizes in mm, densities in HU, factors without a unit."""
 
     half_width_mm: float
     half_length_mm: float
@@ -97,7 +97,7 @@ class Head:
 
     @property
     def size(self) -> float:
-        """Return the factor on structures given for an ordinary head."""
+        """Return the scale of structures that are specified for a head of ordinary size."""
         return self.half_length_mm / 82.0
 
     def inner_radius_mm(self, angle_rad: Field, level: Field) -> Field:
@@ -169,7 +169,7 @@ class Section:
 
 
 def cut(head: Head, pose: Pose, level: float) -> Section:
-    """Cut a head as it lies at a level from 0 (base) to about 1.04 (above the vertex)."""
+    """Return the section of a head in its pose at a level from 0 (base) to about 1.04 (above the vertex)."""
     x, y = pose.head_coordinates()
     angle = np.arctan2(y, x)
     tilted = np.float32(level) + np.float32(head.roll / 100) * x

@@ -1,4 +1,4 @@
-"""Smooth fields in the plane of a slice: drawn on a coarse grid, enlarged to full size, then cut at a level.
+"""Smooth fields and signed distances in the plane of a slice, on a coarse grid and enlarged to full size.
 
 A signed distance is smooth, so a coarse grid holds it exactly enough, and the edge cut from its enlargement is sharp.
 Lengths are in mm. In head coordinates x points to the image's right and y backwards, from the centre of the skull.
@@ -23,7 +23,7 @@ NOWHERE_MM = np.float32(1e3)
 
 @dataclass(frozen=True)
 class Pose:
-    """How a head lies in the field of view of one study."""
+    """Position and rotation of the head in the field of view of one study."""
 
     rotation_rad: float
     right_mm: float
@@ -127,6 +127,6 @@ def _capsule_mm(x: Field, y: Field, capsule: Capsule, radius_mm: float) -> Field
     (x0, y0), (x1, y1) = capsule.start_mm, capsule.end_mm
     along_x, along_y = np.float32(x1 - x0), np.float32(y1 - y0)
     from_x, from_y = x - np.float32(x0), y - np.float32(y0)
-    share = np.clip((from_x * along_x + from_y * along_y) / (along_x**2 + along_y**2 + np.float32(1e-6)), 0, 1)
-    radius = np.float32(radius_mm) * (1 + np.float32(capsule.taper - 1) * share)
-    return np.asarray(np.sqrt((from_x - share * along_x) ** 2 + (from_y - share * along_y) ** 2) - radius, np.float32)
+    along = np.clip((from_x * along_x + from_y * along_y) / (along_x**2 + along_y**2 + np.float32(1e-6)), 0, 1)
+    radius = np.float32(radius_mm) * (1 + np.float32(capsule.taper - 1) * along)
+    return np.asarray(np.sqrt((from_x - along * along_x) ** 2 + (from_y - along * along_y) ** 2) - radius, np.float32)

@@ -1,4 +1,4 @@
-"""Blood: the five subtypes in their typical place and shape, over adjacent slices."""
+"""Hemorrhages: the five subtypes at their typical sites and in their typical shapes, over adjacent slices."""
 
 import math
 from dataclasses import dataclass
@@ -25,7 +25,7 @@ LEVELS: dict[Subtype, tuple[float, float]] = {
     "subarachnoid": (0.04, 0.98),
     "subdural": (0.04, 0.98),
 }
-"""Where each subtype has room to be seen."""
+"""Range of levels in which each subtype can be seen."""
 
 _RANGES: dict[Subtype, tuple[float, tuple[float, float], tuple[float, float], tuple[float, float]]] = {
     "epidural": (0.75, (22.0, 40.0), (9.0, 22.0), (58.0, 82.0)),
@@ -49,7 +49,7 @@ class Lesion:
     density_hu: float
     harmonics: tuple[float, ...]
 
-    def share_of_size(self, level: float) -> float:
+    def relative_size(self, level: float) -> float:
         """Return 1 in the lesion's middle, about 0.6 at its first and last slice, 0 beyond."""
         low, high = self.levels
         offset = abs(2 * level - low - high) / max(high - low, 1e-6)
@@ -87,7 +87,7 @@ def paint_hemorrhage(hu: Field, room: Mask, section: Section, lesions: tuple[Les
     free = room.copy()
     clots: list[tuple[Lesion, Field, Mask]] = []
     for lesion in reversed(lesions):
-        size = lesion.share_of_size(section.level)
+        size = lesion.relative_size(section.level)
         if size == 0:
             continue
         distance = enlarge(_SHAPES[lesion.subtype](lesion, section, size))

@@ -1,4 +1,4 @@
-"""Which patients, studies, slices and faults a corpus has: all drawn from one seed before anything is rendered."""
+"""Draw the patients, studies, slices and faults of a corpus from one seed, before anything is rendered."""
 
 import itertools
 import math
@@ -21,8 +21,8 @@ CORRUPTING: tuple[Fault, ...] = ("constant", "noise")
 """Those that leave a file which can be read and shows little or nothing."""
 
 STUDY_SLICES = (8, 13)
-SECOND_STUDY_SHARE = 0.15
-SECOND_SUBTYPE_SHARE = 0.35
+SECOND_STUDY_FRACTION = 0.15
+SECOND_SUBTYPE_FRACTION = 0.35
 TWICE_LABELLED = 4
 SLICES_A_FAULT = 1000
 """One file of each fault for so many slices, rounded up: far below what `convert` tolerates in rejects."""
@@ -67,13 +67,13 @@ def plan_corpus(
 ) -> tuple[SlicePlan, ...]:
     """Plan a corpus.
 
-    Everything but the lesions comes from generators that know nothing of them, so no header, noise or anatomy tells
-    a label.
+    Everything but the lesions comes from generators that do not depend on them, so that no header, noise or anatomy
+    reveals a label.
 
     Args:
         slices: Number of files.
         seed: The same seed gives the same plan.
-        positive_fraction: Share of slices with a hemorrhage, 0 to 0.6: none lie at base and vertex.
+        positive_fraction: Fraction of slices with a hemorrhage, 0 to 0.6: none lie at base and vertex.
         faults: Whether to include faults, doubled label rows, wrapped pixel formats and the same pixels under two
             patients. Needs two patients.
         corrupted_fraction: Fraction of slices, besides the faults, whose pixels are lost while their label stays.
@@ -96,7 +96,7 @@ def _rng(seed: int, subject: str, *numbers: int) -> np.random.Generator:
 def _draw_studies(rng: np.random.Generator, slices: int) -> Iterator[_Study]:
     patient, left = -1, slices
     while left > 0:
-        patient += patient < 1 or rng.random() >= SECOND_STUDY_SHARE  # the second study is always another patient's
+        patient += patient < 1 or rng.random() >= SECOND_STUDY_FRACTION  # the second study is always another patient's
         count = min(int(rng.integers(STUDY_SLICES[0], STUDY_SLICES[1] + 1)), left)
         base, vertex = rng.uniform(-0.02, 0.08), rng.uniform(0.93, 1.04)
         yield _Study(patient, tuple(float(level) for level in np.linspace(base, vertex, count)))
@@ -104,7 +104,7 @@ def _draw_studies(rng: np.random.Generator, slices: int) -> Iterator[_Study]:
 
 
 def _place_blood(rng: np.random.Generator, studies: Iterator[_Study], positive_fraction: float) -> Iterator[_Study]:
-    """Give some studies a run of positive slices, correcting as it goes, so that the share comes out over all."""
+    """Give some studies a run of positive slices, correcting as it goes, so that the fraction is right over all."""
     affected = math.sqrt(positive_fraction)
     owed, turn = 0.0, int(rng.integers(len(SUBTYPES)))
     low, high = LEVELS["subdural"]
@@ -176,7 +176,7 @@ def _draw_lesions(rng: np.random.Generator, study: _Study) -> tuple[Lesion, ...]
     if study.first == "intraventricular" and not _covers(study.first, low, high):
         source: Subtype = "intraparenchymal" if rng.random() < 0.5 else "subarachnoid"
         lesions.insert(0, draw_lesion(rng, source, (low, high)))
-    elif rng.random() < SECOND_SUBTYPE_SHARE:
+    elif rng.random() < SECOND_SUBTYPE_FRACTION:
         second = SUBTYPES[int(rng.integers(len(SUBTYPES)))]
         lesions.append(draw_lesion(rng, second, (low, low + (high - low) * float(rng.uniform(0.5, 1.0)))))
     return tuple(lesions)

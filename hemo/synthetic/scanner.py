@@ -51,7 +51,7 @@ FORMATS = (
     PixelFormat(12, False, "-1024", "1", ("00036", "00036"), ("00080", "00080"), True, None, False),
     PixelFormat(12, True, "0", "1", ("40", "600"), ("80", "2800"), False, None, False),
 )
-"""The format groups of the corpus; patients get one each, whatever their label."""
+"""The format groups of the corpus; each patient has one, independent of the label."""
 
 WRAPPED_FORMAT = PixelFormat(12, False, "0", "1", ("00040", "00040"), ("00080", "00080"), True, None, False, wraps=True)
 """Stored values are 1000 too low, modulo 4096, without an intercept: `(stored + 1000) % 4096 - 1000` is right."""
@@ -124,7 +124,7 @@ def to_stored(hu: NDArray[np.int16], pixel_format: PixelFormat) -> NDArray[np.ui
 
 @dataclass(frozen=True)
 class Identity:
-    """Whose slice it is and where it lies. The ids are `ID_` and hexadecimal digits, which are no valid UIDs."""
+    """Ids and position of a slice. The ids are `ID_` and hexadecimal digits, which are no valid UIDs."""
 
     image: str
     patient: str
@@ -157,7 +157,7 @@ def ct_file(hu: NDArray[np.int16], identity: Identity, pixel_format: PixelFormat
 
 
 def capture_file(rgb: NDArray[np.uint8], identity: Identity) -> bytes:
-    """Return a colour capture, uint8 (rows, cols, 3), that calls itself CT, as a few files of the corpus do."""
+    """Return a colour capture, uint8 (rows, cols, 3), with modality CT, as a few files of the corpus have."""
     tags = _identity_tags(identity) | {
         "SamplesPerPixel": ("US", 3),
         "PhotometricInterpretation": ("CS", "RGB"),
@@ -195,7 +195,7 @@ def _identity_tags(identity: Identity) -> dict[str, tuple[str, Any]]:
 
 
 def _encoded(tags: dict[str, tuple[str, Any]], identity: Identity, *, implicit_vr: bool) -> bytes:
-    with disable_value_validation():  # `ID_...` is no UID, and saying so for each file helps nobody
+    with disable_value_validation():  # `ID_...` is no UID: pydicom would warn for each file
         content = Dataset()
         for keyword, (vr, value) in tags.items():
             content.add(DataElement(keyword, vr, value))

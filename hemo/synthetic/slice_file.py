@@ -15,7 +15,7 @@ from hemo.synthetic.scanner import capture_file, ct_file, paint_holder, scan
 ROW_ORDER = (*SUBTYPES, "any")
 """Of the six rows of an image in the corpus's label table."""
 
-TRUNCATED_SHARE = 153_710 / 524_288
+TRUNCATED_FRACTION = 153_710 / 524_288
 """Of the pixel data, as in `ID_6431af929` of the corpus."""
 
 NOISE_FROM_ROW = 332
@@ -87,7 +87,7 @@ def corrupt_pixels(hu: NDArray[np.int16], fault: Fault | None, rng: np.random.Ge
 
 def truncate(file: bytes, pixel_bytes: int) -> bytes:
     """Return a file that ends within its pixel data, `pixel_bytes` long, as if a transfer had been cut off."""
-    missing = pixel_bytes - int(pixel_bytes * TRUNCATED_SHARE)
+    missing = pixel_bytes - int(pixel_bytes * TRUNCATED_FRACTION)
     return file[: len(file) - missing]
 
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from hemo.config.trial import TrainingConfig, TrialConfig
 from hemo.curation.card import TrainingSetCard, read_card
-from hemo.errors import ConfigError, SourceError, TrialError, UserError
+from hemo.errors import ConfigError, SourceError, TrialError, UserError, first_names
 from hemo.inference.predict import DeployedModel, megabytes, quick_speed
 from hemo.models.checkpoint import CheckpointCard, write_checkpoint
 from hemo.models.classifier import parameter_count
@@ -41,7 +41,6 @@ from hemo.trials.record import (
 STATE = "state.pt"
 """Beside the checkpoint while a trial runs: what a killed trial resumes from."""
 
-ALIKE_NAMED = 5
 """Classes named in a sentence at most."""
 
 
@@ -275,12 +274,11 @@ def one_sided(splits: Splits, task: str) -> list[str]:
     for name, examples in splits.by_name.items():
         shares = examples.labels.mean(axis=0)
         alike = [label for label, share in zip(splits.classes, shares, strict=True) if share in (0, 1)]
-        named = ", ".join(alike[:ALIKE_NAMED])
-        more = f" and {len(alike) - ALIKE_NAMED} more" if len(alike) > ALIKE_NAMED else ""
         unchosen = ", the threshold stays 0.5" if name == "val" and task != "multi_class" else ""
         if alike:
             sentences.append(
-                f"all images of {name} are alike in {named}{more}: AUROC and average precision leave that out{unchosen}"
+                f"all images of {name} are alike in {first_names(alike)}: "
+                f"AUROC and average precision leave that out{unchosen}"
             )
     return sentences
 

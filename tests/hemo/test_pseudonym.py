@@ -30,7 +30,7 @@ def test_the_key_does_not_show():
 
 
 def test_a_short_key_is_refused():
-    with pytest.raises(ConfigError, match="it holds 5 bytes, at least 16 are wanted"):
+    with pytest.raises(ConfigError, match="it holds 5 bytes, at least 16 are needed"):
         pseudonymiser(b"short\n")
 
 
@@ -45,5 +45,5 @@ def test_a_variable_that_is_not_there_or_too_short_is_refused(monkeypatch):
     with pytest.raises(ConfigError, match=r"env:HEMO_TEST_KEY: no such variable .*; export it, or give a file"):
         read_pseudonyms("env:HEMO_TEST_KEY")
     monkeypatch.setenv("HEMO_TEST_KEY", "short")
-    with pytest.raises(ConfigError, match="it holds 5 bytes, at least 16 are wanted"):
+    with pytest.raises(ConfigError, match="it holds 5 bytes, at least 16 are needed"):
         read_pseudonyms("env:HEMO_TEST_KEY")

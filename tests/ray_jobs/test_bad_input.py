@@ -48,7 +48,7 @@ def labels(tmp_path: Path) -> Callable[[Callable[[int], int]], str]:
 CONVERT_MISTAKES = {
     "unknown flag": (["--side", "64"], r"--side is no flag of `hemo convert` \(did you mean --side_px\?\)"),
     "wrong type": (["--side_px", "large"], r"--side_px: must be a whole number, not 'large'"),
-    "unknown window": (["--windows", "[brain, lung]"], r"'lung' is no window hemo knows \(brain, subdural"),
+    "unknown window": (["--windows", "[brain, lung]"], r"'lung' is not a known window \(brain, subdural"),
     "missing folder": (["--source", "/no/such/folder"], r"/no/such/folder does not exist; give"),
     "missing config file": (["--config", "nowhere.yaml"], r"nowhere\.yaml: No such file .*; give a YAML file"),
     "no write access": (["--out", "/proc/hemo"], r"cannot write in /proc/hemo .*; give a folder you may write to"),

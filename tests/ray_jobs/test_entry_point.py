@@ -116,7 +116,7 @@ def test_a_map_task_raised_it_and_the_user_reads_one_line(
     job = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     assert (job.returncode, job.stdout) == (2, "")
     lines = [line for line in job.stderr.splitlines() if line and not line.startswith("curate:   0%|")]  # the bar
-    assert lines == [f"hemo: {gone} stands in the index but does not exist; run `hemo convert` again"]
+    assert lines == [f"hemo: {gone} is in the index but does not exist; run `hemo convert` again"]
 
 
 def test_the_function_gets_the_config_of_the_command_line() -> None:

@@ -1,1 +1,1 @@
-"""One DICOM file to the images of its frames: header, pixel data, stored image."""
+"""DICOM files: elements, checked header, pixel data, images of the frames."""

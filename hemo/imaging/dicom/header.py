@@ -94,7 +94,7 @@ def _require_ct(elements: Elements) -> None:
     modality, sop_class = text(elements, dicom.MODALITY), text(elements, dicom.SOP_CLASS)
     if modality != "CT" and not (modality == "" and sop_class in CT_CLASSES):
         named = f"modality {modality}" if modality in MODALITIES else "another modality" if modality else "no modality"
-        known = UID(sop_class).name if UID(sop_class).type else ""  # the name of any other UID is its text
+        known = UID(sop_class).name if UID(sop_class).type else ""  # UID.name of any other UID is its text
         raise SliceError("not_ct", f"{named}, {known}" if known else named)
     if dicom.ROWS not in elements.numbers or elements.pixel_data is None:
         raise SliceError("no_pixels", "no pixel data (7FE0,0010)")
@@ -169,12 +169,12 @@ def _first(values: list[float]) -> float | None:
 
 
 def spacing(between_mm: list[float]) -> float | None:
-    """Return the distance of two rows in mm, the first of Pixel Spacing's two numbers; None if it is not given."""
+    """Return the distance of two rows in mm, the first of Pixel Spacing's two numbers; None if it is absent."""
     return between_mm[0] if between_mm and 0 < between_mm[0] <= LARGEST_MM else None
 
 
 def position_along_normal(origin: list[float], orientation: list[float]) -> float | None:
-    """Return the slice's position in mm along the normal of its plane (PS3.3 C.7.6.2.1.1), or None if it is not given.
+    """Return the slice's position in mm along the normal of its plane (PS3.3 C.7.6.2.1.1), or None if it is absent.
 
     Args:
         origin: Image Position (Patient), 3 numbers, mm.

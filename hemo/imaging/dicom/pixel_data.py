@@ -1,4 +1,4 @@
-"""From the pixel data element to the stored values of every frame; compressed frames are checked before a decoder."""
+"""Stored values of every frame, from the pixel data element; compressed frames are checked before they are decoded."""
 
 import struct
 from collections.abc import Iterator, Mapping, Sequence
@@ -40,35 +40,35 @@ def stored_frames(elements: Elements, header: CtHeader) -> Sequence[NDArray[Any]
 
     Returns:
         A frame each, (rows, cols) for grey and (rows, cols, 3) for colour, RGB; of a compressed frame that cannot be
-        decoded, why.
+        decoded, the error.
 
     Raises:
-        SliceError: If no frame can be had: `no_pixels`, `truncated`, `codec_missing`, `decode_failed`.
+        SliceError: If no frame can be read: `no_pixels`, `truncated`, `codec_missing`, `decode_failed`.
     """
     raw: Any = elements.pixel_data  # a memoryview is read like bytes
     if not raw:
         raise SliceError("no_pixels", "no pixel data (7FE0,0010)")
     if header.transfer_syntax not in UNCOMPRESSED:
         return _compressed(elements, header, raw)
-    wanted = header.frames * header.rows * header.cols * _cell_bytes(header)
-    if len(raw) < wanted:
-        raise SliceError("truncated", f"{len(raw)} of {wanted} pixel bytes")
+    needed = header.frames * header.rows * header.cols * _cell_bytes(header)
+    if len(raw) < needed:
+        raise SliceError("truncated", f"{len(raw)} of {needed} pixel bytes")
     if header.samples == 3 or (header.bits_allocated == 8 and header.transfer_syntax == BIG_ENDIAN):
         return _decoded(elements, header, get_decoder(UID(header.transfer_syntax)), {})
     cells = np.dtype("u1" if header.bits_allocated == 8 else ">u2" if header.transfer_syntax == BIG_ENDIAN else "<u2")
-    values: NDArray[Any] = np.frombuffer(raw, cells, count=wanted // cells.itemsize)
+    values: NDArray[Any] = np.frombuffer(raw, cells, count=needed // cells.itemsize)
     values = values.reshape(header.frames, header.rows, header.cols).astype(cells.newbyteorder("="), copy=False)
     return values >> header.low_bit if header.low_bit else values  # type: ignore[return-value]  # iterates over frames
 
 
 def _cell_bytes(header: CtHeader) -> int:
-    """Return the bytes of a pixel; of YBR_FULL_422 two pixels share their colour (PS3.3 C.7.6.3.1.2)."""
+    """Return the bytes of a pixel; of YBR_FULL_422 two pixels have one colour (PS3.3 C.7.6.3.1.2)."""
     samples = 2 if header.photometric == "YBR_FULL_422" else header.samples
     return samples * header.bits_allocated // 8
 
 
 def _compressed(elements: Elements, header: CtHeader, raw: bytes) -> Iterator[NDArray[Any] | SliceError]:
-    """Check what can be checked without decoding: the decoders are C libraries that believe what they read."""
+    """Check what can be checked without decoding: the decoders are C libraries that do not check their input."""
     syntax = UID(header.transfer_syntax)
     try:
         decoder = get_decoder(syntax)
@@ -86,28 +86,28 @@ def _compressed(elements: Elements, header: CtHeader, raw: bytes) -> Iterator[ND
         raise SliceError("decode_failed", f"{type(error).__name__} between the frames of {_name(syntax)}") from error
     if len(frames) < header.frames:
         raise SliceError("truncated", f"{len(frames)} of {header.frames} encoded frames")
-    promised = None if syntax == RLELossless else FrameSize(header.rows, header.cols, header.samples)
-    checked = {number: _fault(frame, promised) for number, frame in enumerate(frames[: header.frames])}
+    declared = None if syntax == RLELossless else FrameSize(header.rows, header.cols, header.samples)
+    checked = {number: _fault(frame, declared) for number, frame in enumerate(frames[: header.frames])}
     return _decoded(elements, header, decoder, {number: fault for number, fault in checked.items() if fault})
 
 
-def _fault(frame: bytes, promised: FrameSize | None) -> SliceError | None:
-    """Return why a frame must reach no decoder: it would make up what is missing, fill memory, or leave it."""
-    if promised is None:
+def _fault(frame: bytes, declared: FrameSize | None) -> SliceError | None:
+    """Return why a frame must not be decoded: decoders invent what is missing, or access memory out of bounds."""
+    if declared is None:
         return None
-    found = encoded_size(frame)
-    if found is None:
+    encoded = encoded_size(frame)
+    if encoded is None:
         return SliceError("decode_failed", "no frame header in the encoded pixel data")
-    if found != promised:
-        sizes = [" x ".join(map(str, size)) for size in (found, promised)]
-        return SliceError("decode_failed", f"encoded frame of {sizes[0]}, the header promises {sizes[1]}")
+    if encoded != declared:
+        sizes = [" x ".join(map(str, size)) for size in (encoded, declared)]
+        return SliceError("decode_failed", f"encoded frame of {sizes[0]}, the header declares {sizes[1]}")
     return None if is_whole(frame) else SliceError("truncated", f"encoded frame without an end, {len(frame)} bytes")
 
 
 def _decoded(
     elements: Elements, header: CtHeader, decoder: Decoder, faults: Mapping[int, SliceError]
 ) -> Iterator[NDArray[Any] | SliceError]:
-    """Decode by pydicom, a frame at a time; in the place of one that cannot be decoded stands why.
+    """Decode by pydicom, a frame at a time; an error in the place of one that cannot be decoded.
 
     pydicom clears the bits above those stored, whichever bit is the highest: where it matters, all count as stored.
 
@@ -131,7 +131,7 @@ def _decoded(
                 yield pixels >> header.low_bit if header.low_bit else pixels
         except MemoryError:
             raise
-        except Exception as error:  # decoders raise what they like on damaged data
+        except Exception as error:  # decoders raise over a dozen kinds on damaged data
             at += 1
             yield _refusal(error, _name(UID(header.transfer_syntax)))
 
@@ -165,14 +165,14 @@ def encoded_size(frame: bytes) -> FrameSize | None:
 
 
 def is_whole(frame: bytes) -> bool:
-    """Tell whether a JPEG, JPEG-LS or JPEG 2000 codestream has its end: decoders make up what is missing."""
+    """Tell whether a JPEG, JPEG-LS or JPEG 2000 codestream has its end: decoders invent what is missing."""
     return frame.rstrip(PADDING).endswith(END)
 
 
 def _after_boxes(frame: bytes) -> int:
-    """Return where a JPEG 2000 codestream starts: behind the boxes of a JP2 file, else at once.
+    """Return where a JPEG 2000 codestream starts: behind the boxes of a JP2 file, else at 0.
 
-    Boxes without length are passed over by nobody: pydicom's own search stands still before them.
+    Boxes without a length are refused: pydicom's search would loop at them.
 
     Source:
         ITU-T T.800 annex I.

@@ -1,4 +1,4 @@
-"""One DICOM file to images, one a frame."""
+"""Decode a DICOM file: one image or reject for each frame."""
 
 import warnings
 from collections.abc import Iterator
@@ -39,8 +39,8 @@ def images_of_dicom(data: bytes, settings: ImageSettings, pseudonyms: Pseudonymi
 
     Args:
         data: The whole file.
-        settings: What is stored of a slice.
-        pseudonyms: Replaces patient, study and series; where it does so, secondary captures are rejects.
+        settings: Windows, crop and side of the stored images.
+        pseudonyms: Replaces patient, study and series ids; unless these are public, secondary captures are rejects.
 
     Returns:
         One entry a frame; a file that is no CT gives one reject. Details never contain text from the file.
@@ -76,7 +76,7 @@ def _image_of_frame(
     settings: ImageSettings,
     names: dict[str, str | None],
 ) -> Image:
-    """Make the image of one frame: a picture as it is, measured values by way of HU.
+    """Return the image of one frame: of a capture its luminance, of measured values by way of HU.
 
     Raises:
         SliceError: If the frame's values cannot be turned into HU.
@@ -86,14 +86,14 @@ def _image_of_frame(
     else:
         rendered = render_slice(stored, rescale_of_frame(elements, header, frame), settings)
     position_mm, spacing_mm = position_of_frame(elements, header, frame)
-    found = {*header.flags, *rendered.flags}
+    flags = {*header.flags, *rendered.flags}
     return Image(
         pixels=rendered.pixels,
         source_rows=header.rows,
         source_cols=header.cols,
         pixel_format=header.pixel_format,
         pixel_digest=rendered.digest,
-        flags=tuple(flag for flag in FLAGS if flag in found),
+        flags=tuple(flag for flag in FLAGS if flag in flags),
         frame=frame,
         frames=header.frames,
         position_mm=position_mm,

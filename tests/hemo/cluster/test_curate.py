@@ -108,13 +108,13 @@ def test_every_equal_image_is_listed_beside_the_card_and_counted_on_the_terminal
     assert listed[0]["split"] == listed[1]["split"] is not None
     shown = capsys.readouterr().err
     assert "- 2 patients are linked by equal pixels, in 1 groups of up to 2" in shown
-    assert "- 1 of 1 groups of equal pixels have labels that contradict each other" in shown
+    assert "- 1 of 1 groups of equal pixels have conflicting labels" in shown
 
 
 @pytest.mark.usefixtures("ray_cluster")
 def test_what_a_worker_refuses_reaches_the_caller(corpus):
     Path(corpus["shards"], "shards", "unit-000002.parquet").unlink()
-    with pytest.raises(SourceError, match=r"^/\S+unit-000002\.parquet stands in the index but does not exist"):
+    with pytest.raises(SourceError, match=r"^/\S+unit-000002\.parquet is in the index but does not exist"):
         curate_corpus(CurateConfig(**corpus))
     assert not Path(corpus["out"], "card.json").exists()
 
@@ -199,7 +199,7 @@ def test_the_pseudonym_key_is_required_and_must_be_that_of_the_shards(tmp_path, 
     with pytest.raises(ConfigError, match=r"is not the key of .*shards; it keeps ids as they are, so give no key"):
         curate_corpus(CurateConfig(**corpus, pseudonym_key=pseudonymous["pseudonym_key"]))
     Path(pseudonymous["labels"]).write_text("Image,any\nx,1\n")
-    with pytest.raises(LabelError, match="none of the 1 keys fits an image under its pseudonym; a key is a path"):
+    with pytest.raises(LabelError, match="none of the 1 keys matches an image under its pseudonym; a key is a path"):
         curate_corpus(CurateConfig(**pseudonymous))
 
 

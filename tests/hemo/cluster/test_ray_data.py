@@ -86,7 +86,7 @@ def test_a_worker_that_ray_kills_for_its_memory_is_reported_and_not_started_agai
         ("OSError: [Errno 5] Input/output error: 'a'", True),
         ("ConnectionResetError: [Errno 104] Connection reset by peer", True),
         ("OSError: AWS Error NETWORK_CONNECTION", True),
-        ("StorageError: the storage does not answer (EndpointConnectionError: no such host)", True),
+        ("StorageError: the storage cannot be accessed (EndpointConnectionError: no such host)", True),
         ("FileNotFoundError: [Errno 2] No such file or directory: 'a'", False),
         ("PermissionError: [Errno 13] Permission denied: 'a'", False),
         ("IsADirectoryError: [Errno 21] Is a directory: 'a'", False),

@@ -44,7 +44,7 @@ def test_a_vanished_file_is_missing_and_a_folder_in_its_place_is_one(place):
 
 def test_a_pipe_is_refused_instead_of_waited_for(tmp_path):
     os.mkfifo(tmp_path / "I10")
-    with pytest.raises(SourceError, match="I10 is a folder, device or pipe, no file; leave it out"):
+    with pytest.raises(SourceError, match="I10 is a folder, device or pipe, not a file; leave it out"):
         list(list_folder(str(tmp_path)))
 
 

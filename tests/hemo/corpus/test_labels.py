@@ -47,7 +47,7 @@ def test_rows_said_twice_are_merged_and_counted():
 
 def test_contradicting_rows_are_named_five_at_most():
     rows = "".join(f"ID_{n}_any,0\nID_{n}_any,1\n" for n in range(7))
-    with pytest.raises(LabelError, match=r"x\.csv .* contradict .* ID_0_any, .*ID_4_any and 2 more"):
+    with pytest.raises(LabelError, match=r"x\.csv has conflicting rows for ID_0_any, .*ID_4_any and 2 more"):
         parse_labels(("ID,Label\n" + rows).encode(), "x.csv")
 
 
@@ -107,8 +107,8 @@ def test_parquet_without_a_key_column_is_refused():
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"", "header ''"),
-        (b"Image\na\n", "wanted a key and at least a class"),
+        (b"", "is no readable table: Empty CSV file"),
+        (b"Image\na\n", "needed are a key and at least one class"),
         (b"Image,any\n", "has a header but no rows"),
         (b"Image,any,any\na,1,1\n", "has a column twice"),
         (b"Image,any\na,1,1\n", "is no readable table"),
@@ -135,7 +135,7 @@ def test_classes_that_are_numbers_stand_in_their_order():
 
 
 def test_no_class_folders_is_an_error():
-    with pytest.raises(SourceError, match="source_class needs a corpus that tells classes"):
+    with pytest.raises(SourceError, match="source_class needs a corpus with classes"):
         labels_of_classes(pa.array(["a"]), pa.nulls(1, pa.string()))
 
 
@@ -163,7 +163,7 @@ def test_a_second_key_column_is_no_class():
     both = {"source_path": ["x/a.dcm"], "any": [1], "image_id": ["a"], "path": ["b"]}
     table = parse_labels(parquet(both), "x.parquet")
     assert (table.classes, as_dict(table)) == (("any",), {"a": [1]})
-    with pytest.raises(LabelError, match="wanted a key and at least a class"):
+    with pytest.raises(LabelError, match="needed are a key and at least one class"):
         parse_labels(parquet({"path": ["a"], "image_id": ["b"]}), "x.parquet")
 
 

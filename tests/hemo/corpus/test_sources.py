@@ -52,7 +52,7 @@ def test_links_are_followed_and_circles_walked_once(tmp_path):
 def test_a_link_to_nothing_is_an_error(tmp_path):
     source = fill(tmp_path, "a.dcm")
     (tmp_path / "b.dcm").symlink_to(tmp_path / "gone")
-    with pytest.raises(SourceError, match=r"b\.dcm: No such file.*mend the link"):
+    with pytest.raises(SourceError, match=r"b\.dcm: No such file.*repair the link"):
         list_corpus(source, "rsna")
 
 

@@ -7,7 +7,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from hemo.corpus.source_file import Given
+from hemo.corpus.source_file import ManifestRow
 from hemo.corpus.sources import list_corpus, media_of, read_files
 from hemo.errors import SourceError
 
@@ -38,9 +38,9 @@ def test_files_are_named_relative_to_the_table_absolute_or_by_uri(folder):
 def test_what_the_table_gives_stands_beside_the_file_and_blanks_say_nothing(folder):
     source = table(folder, "patient,path,image_id,age,source_split\np1,a.dcm,first,70,train\n,sub/b.dcm,,81,\n")
     listing = list_corpus(source, "manifest")
-    assert [file.given for file in listing.files] == [
-        Given(image_id="first", patient="p1", source_split="train"),
-        Given(),
+    assert [file.manifest_row for file in listing.files] == [
+        ManifestRow(image_id="first", patient="p1", source_split="train"),
+        ManifestRow(),
     ]
     assert listing.unused_columns == ("age",)
 
@@ -48,9 +48,9 @@ def test_what_the_table_gives_stands_beside_the_file_and_blanks_say_nothing(fold
 def test_numbers_as_names_stay_as_they_are_written(folder):
     """007 is no 7; a Parquet column of integers is read as text too."""
     source = table(folder, "path,patient\na.dcm,007\n")
-    assert list_corpus(source, "manifest").files[0].given.patient == "007"
+    assert list_corpus(source, "manifest").files[0].manifest_row.patient == "007"
     pq.write_table(pa.table({"path": ["a.dcm"], "patient": [7]}), folder / "list.parquet")
-    assert list_corpus(str(folder / "list.parquet"), "manifest").files[0].given.patient == "7"
+    assert list_corpus(str(folder / "list.parquet"), "manifest").files[0].manifest_row.patient == "7"
 
 
 def test_endings_tell_pictures_from_dicom(folder):
@@ -61,27 +61,27 @@ def test_endings_tell_pictures_from_dicom(folder):
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("path\na.dcm\nc.png\n", r"names a picture, c\.png, and DICOM, a\.dcm; make a table of each"),
+        ("path\na.dcm\nc.png\n", r"lists a picture, c\.png, and DICOM, a\.dcm; make a table for each"),
         (
             "path\na.dcm\ngone.dcm\nlost/x.dcm\n",
-            r"files that are not there: gone\.dcm, lost/x\.dcm; a path is relative",
+            r"files that do not exist: gone\.dcm, lost/x\.dcm; a path is relative",
         ),
-        ("path\nmemory://nowhere/x.dcm\n", r"files that are not there: memory://nowhere/x\.dcm"),
-        ("path\n1\n2\n3\n4\n5\n", r"not there: 1, 2, 3 and 2 more"),
-        ("path\na.dcm\nsub/b.dcm\na.dcm\n", r"names a\.dcm in rows 1 and 3; keep one"),
+        ("path\nmemory://nowhere/x.dcm\n", r"files that do not exist: memory://nowhere/x\.dcm"),
+        ("path\n1\n2\n3\n4\n5\n", r"not exist: 1, 2, 3 and 2 more"),
+        ("path\na.dcm\nsub/b.dcm\na.dcm\n", r"lists a\.dcm in rows 1 and 3; keep one"),
         (
             "path,image_id\na.dcm,x\nsub/b.dcm,x\n",
             r"a\.dcm and sub/b\.dcm would both be image x; give each its image_id",
         ),
         ("path\n", "has a header but no rows"),
         ("file\na.dcm\n", "has the columns file; wanted one called path"),
-        ("path\na.dcm\n./a.dcm\n", r"names \./a\.dcm in rows 1 and 2; keep one"),
+        ("path\na.dcm\n./a.dcm\n", r"lists \./a\.dcm in rows 1 and 2; keep one"),
         ("path,path\na.dcm,b\n", "has the columns path, path; wanted path once"),
         ("path,patient,patient\na.dcm,b,c\n", "has the columns path, patient, patient; wanted patient once"),
         ("path\na\0.dcm\n", "has a zero byte in it"),
         ("path,patient\na.dcm,p\n,q\n", "row 2: the path is blank"),
         ("", "is no readable table"),
-        ("path\nsub\n", "is a folder, device or pipe, no file"),
+        ("path\nsub\n", "is a folder, device or pipe, not a file"),
     ],
 )
 def test_each_fault_of_a_table_has_its_error(folder, text, said):

@@ -105,7 +105,7 @@ def test_a_zip_elsewhere_is_listed_by_ranges():
 
 def test_no_zip_is_an_error_that_names_it(tmp_path):
     with pytest.raises(
-        SourceError, match=r"data\.zip is no whole zip: it has no directory at its end; download or copy"
+        SourceError, match=r"data\.zip is no complete zip: it has no directory at its end; download or copy"
     ):
         listed(tmp_path, b"<html>404</html>")
     with pytest.raises(SourceError, match=r"gone\.zip does not exist"):
@@ -187,7 +187,7 @@ def test_inflation_stops_at_the_declared_size(tmp_path):
     """One byte more than declared is made, which shows that there would be more."""
     data = zip_of([("a.dcm", bytes(10 << 20))])
     said = damaged(tmp_path, changed_entry(data, 24, (9000).to_bytes(4, "little")))
-    assert said == "9001 bytes, the zip's directory says 9000"
+    assert said == "9001 bytes, the zip's directory declares 9000"
 
 
 def test_a_member_shorter_than_declared_is_damaged(tmp_path):
@@ -241,7 +241,7 @@ def test_no_damage_to_a_zip_is_more_than_an_error(tmp_path):
         try:
             read = read_files(made(tmp_path, bytes(data)), list_archive(str(tmp_path / "data.zip")))
         except SourceError:
-            outcomes["no whole zip"] += 1
+            outcomes["no complete zip"] += 1
             continue
         assert all(isinstance(member, SliceError) or member in contents for member in read)
         outcomes["damaged" if any(isinstance(member, SliceError) for member in read) else "whole"] += 1
@@ -315,7 +315,7 @@ def test_names_are_utf8_where_the_zip_says_so_and_cp437_else():
         (lambda data: data[100:], "is cut off"),
         (lambda data: data[: data.index(b"PK\1\2")] + b"PK\5\6" + data[data.index(b"PK\5\6") + 4 :], "cut off"),
         (lambda data: data.replace(b"PK\1\2", b"XX\1\2"), "directory is damaged"),
-        (lambda data: changed_entry(data, 28, b"\xff\xff"), "promises 2 members and has 1"),  # a name over the others
+        (lambda data: changed_entry(data, 28, b"\xff\xff"), "declares 2 members and has 1"),  # a name over the others
     ],
 )
 def test_a_damaged_zip_says_so(damage, reason):

@@ -117,11 +117,11 @@ def test_a_shard_that_is_gone_cut_short_or_of_another_size_is_named(tmp_path):
     for table in (whole.slice(0, 2), whole.set_column(1, "image", pa.array([b"short"] * 7))):
         pq.write_table(table, shard)
         with pytest.raises(
-            SourceError, match=r"unit-000000.parquet does not fit the index .* run `hemo convert` again"
+            SourceError, match=r"unit-000000.parquet does not match the index .* run `hemo convert` again"
         ):
             write_buckets(task, copies)
     shard.unlink()
-    with pytest.raises(SourceError, match=r"unit-000000\.parquet stands in the index but does not exist"):
+    with pytest.raises(SourceError, match=r"unit-000000\.parquet is in the index but does not exist"):
         write_buckets(task, copies)
 
 
@@ -139,7 +139,7 @@ def test_a_shard_of_other_images_than_the_index_says_is_refused(tmp_path):
     table = pq.read_table(shard)
     pq.write_table(table.take([1, 0, *range(2, len(table))]), shard)  # as if converted again, the index older
     with pytest.raises(
-        SourceError, match=r"unit-000001\.parquet does not fit the index \(other images from row 0 on\)"
+        SourceError, match=r"unit-000001\.parquet does not match the index \(other images from row 0 on\)"
     ):
         copied(task, plan)
 

@@ -61,7 +61,7 @@ def test_frames_keep_their_numbers_under_a_pseudonym():
 
 
 def test_labels_that_fit_no_image_are_refused_with_a_sample_of_both():
-    with pytest.raises(LabelError, match="images are named like 'ID_000', the labels like 'x'"):
+    with pytest.raises(LabelError, match="image ids are like 'ID_000', label keys like 'x'"):
         join_labels(index_of([{}]), labels(["x"], [1]))
 
 

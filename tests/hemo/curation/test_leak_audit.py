@@ -12,11 +12,11 @@ from hemo.curation.leak_audit import (
     equal_pixel_table,
     equal_pixels,
     group_names,
+    in_two_splits,
     link_examples,
     link_patients,
     require_apart,
-    torn,
-    torn_images,
+    split_examples,
 )
 from hemo.curation.split import TEST, TRAIN, VAL
 from hemo.errors import SplitError
@@ -189,12 +189,12 @@ def test_a_corpus_without_equal_images_gives_an_empty_table_of_the_same_columns(
 
 def test_values_in_two_splits_are_found_and_nothing_is_never_torn():
     """0 stands in train and test, 1 in val twice, and -1 in train and test is no value."""
-    assert torn(np.array([0, 0, 1, 1, -1, -1]), SPLITS).tolist() == [0]
-    assert torn(np.array([0, 1, 2, 2, 3, 4]), SPLITS).tolist() == []
+    assert in_two_splits(np.array([0, 0, 1, 1, -1, -1]), SPLITS).tolist() == [0]
+    assert in_two_splits(np.array([0, 1, 2, 2, 3, 4]), SPLITS).tolist() == []
 
 
 def test_the_evidence_is_an_image_of_each_split():
-    assert torn_images(np.array([5, 5, 5, 9, 9, -1]), SPLITS, IDS) == [
+    assert split_examples(np.array([5, 5, 5, 9, 9, -1]), SPLITS, IDS) == [
         "a in train and c in val and b in test",
         "e in train and d in val",
     ]
@@ -210,6 +210,6 @@ def test_a_torn_group_is_an_error_with_the_evidence():
 
 def test_five_of_many_are_shown():
     kind = np.repeat(np.arange(8), 2)
-    shown = torn_images(kind, np.tile([TRAIN, VAL], 8).astype(np.int8), pa.array([f"i{n}" for n in range(16)]))
+    shown = split_examples(kind, np.tile([TRAIN, VAL], 8).astype(np.int8), pa.array([f"i{n}" for n in range(16)]))
     assert len(shown) == 5
     assert shown[4] == "i8 in train and i9 in val"

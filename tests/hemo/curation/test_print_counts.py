@@ -110,10 +110,10 @@ def test_each_finding_is_a_line_with_its_count():
     }
     assert list(finding_lines(card_of(**found))) == [
         "1,200 patients are linked by equal pixels, in 500 groups of up to 7",
-        "838 of 4,073 groups of equal pixels have labels that contradict each other",
-        "LEAK: 31 patients (linked ones count as one) stand in two splits, as by_image allows",
-        "LEAK: 12 groups of equal pixels stand in two splits, as by_image allows",
+        "838 of 4,073 groups of equal pixels have conflicting labels",
+        "LEAK: 31 patients (linked ones count as one) are in two splits, as by_image allows",
+        "LEAK: 12 groups of equal pixels are in two splits, as by_image allows",
         "3 images have no label and are left out",
         "4 labels have no image",
-        "in train, epidural never varies: nothing can be learnt of it",
+        "in train, epidural never varies: it cannot be learned",
     ]

@@ -97,10 +97,10 @@ def test_windows_of_ones_own_pass_through():
 
 
 def test_an_unknown_window_is_refused_with_the_known_ones():
-    with pytest.raises(ConfigError, match=r"'lung' is no window .*brain, subdural, soft, bone, stroke"):
+    with pytest.raises(ConfigError, match=r"'lung' is not a known window .*brain, subdural, soft, bone, stroke"):
         resolve_windows(["lung"])
 
 
 def test_a_channel_named_twice_is_refused():
-    with pytest.raises(ConfigError, match="names a channel twice"):
+    with pytest.raises(ConfigError, match="has a channel twice"):
         resolve_windows(["brain", "brain"])

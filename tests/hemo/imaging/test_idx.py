@@ -60,13 +60,13 @@ PLAIN = idx_file(TWO)
         (b"\xff\xd8\xff\xe0 a JPEG file", "not_idx", "begins with ffd8ffe0"),
         (idx_file(LABELS), "not_idx", "begins with 00000801, not with 00000803"),
         (b"\0\0\x0d\x03" + PLAIN[4:], "not_idx", "begins with 00000d03"),  # floats
-        (PLAIN[:-1], "truncated", "promises 2 x 2 x 2 values, it ends after 7"),
+        (PLAIN[:-1], "truncated", "declares 2 x 2 x 2 values, it ends after 7"),
         (PLAIN[:10], "not_idx", "and a size"),
         (PLAIN + b"\0", "not_idx", "more than the 2 x 2 x 2 values"),
-        (PLAIN[:4] + struct.pack(">3I", 0, 28, 28), "not_idx", "promises 0 x 28 x 28 values"),
-        (PLAIN[:4] + struct.pack(">3I", 2**32 - 1, 2**32 - 1, 2**32 - 1), "too_large", "promises 4294967295 x"),
-        (PLAIN[:4] + struct.pack(">3I", 2**20 + 1, 1, 1), "too_large", "promises 1048577 x 1 x 1"),
-        (PLAIN[:4] + struct.pack(">3I", 1, 1, 8193), "too_large", "promises 1 x 1 x 8193"),
+        (PLAIN[:4] + struct.pack(">3I", 0, 28, 28), "not_idx", "declares 0 x 28 x 28 values"),
+        (PLAIN[:4] + struct.pack(">3I", 2**32 - 1, 2**32 - 1, 2**32 - 1), "too_large", "declares 4294967295 x"),
+        (PLAIN[:4] + struct.pack(">3I", 2**20 + 1, 1, 1), "too_large", "declares 1048577 x 1 x 1"),
+        (PLAIN[:4] + struct.pack(">3I", 1, 1, 8193), "too_large", "declares 1 x 1 x 8193"),
         (gzip.compress(PLAIN)[:-6], "truncated", "ends after 8"),
         (gzip.compress(PLAIN)[:12], "not_idx", "begins with"),
         (gzip.compress(PLAIN)[:-8] + b"\0" * 8, "not_idx", "compressed bytes are damaged"),
@@ -87,7 +87,7 @@ def test_a_file_that_is_not_what_its_header_says_is_one_reject(data, code, detai
         (idx_file(LABELS[:1]), "1 labels beside 2 images"),
         (idx_file(np.zeros(3, np.uint8)), "3 labels beside 2 images"),
         (idx_file(TWO), "the labels file beside it: it begins with 00000803"),
-        (idx_file(LABELS)[:-1], "the labels file beside it: its header promises 2 values, it ends after 1"),
+        (idx_file(LABELS)[:-1], "the labels file beside it: its header declares 2 values, it ends after 1"),
     ],
 )
 def test_labels_that_do_not_fit_are_one_reject(labels, detail):

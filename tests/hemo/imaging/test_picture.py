@@ -7,7 +7,7 @@ import PIL.Image
 import pytest
 
 from hemo.imaging.image import Image, Reject
-from hemo.imaging.picture import images_of_photo
+from hemo.imaging.picture import images_of_picture
 from hemo.imaging.settings import ImageSettings
 
 
@@ -24,7 +24,7 @@ def settings(colour: str) -> ImageSettings:
 def test_colours_come_out_as_planes_in_the_order_of_the_channels():
     pixels = np.zeros((2, 2, 3), np.uint8)
     pixels[0, 0] = (10, 20, 30)
-    (image,) = images_of_photo(encoded(pixels, "PNG"), settings("rgb"))
+    (image,) = images_of_picture(encoded(pixels, "PNG"), settings("rgb"))
     assert isinstance(image, Image)
     np.testing.assert_array_equal(image.pixels[:, 0, 0], [10, 20, 30])
     assert (image.pixel_format, image.flags, image.brain_fraction) == ("rgb8", (), None)
@@ -33,23 +33,23 @@ def test_colours_come_out_as_planes_in_the_order_of_the_channels():
 def test_grey_is_the_luminance_of_a_colour_image():
     """0.299 x 100 + 0.587 x 200 + 0.114 x 50 = 153.0 (ITU-R BT.601)."""
     pixels = np.tile(np.array([100, 200, 50], np.uint8), (2, 2, 1))
-    (image,) = images_of_photo(encoded(pixels, "PNG"), settings("grey"))
+    (image,) = images_of_picture(encoded(pixels, "PNG"), settings("grey"))
     np.testing.assert_array_equal(image.pixels, np.full((1, 2, 2), 153))
     assert image.flags == ("blank",)
 
 
 def test_the_digest_tells_equal_pixels_whatever_the_file():
     pixels = np.arange(12, dtype=np.uint8).reshape(2, 2, 3)
-    png = images_of_photo(encoded(pixels, "PNG"), settings("rgb"))[0]
-    other = images_of_photo(encoded(pixels[::-1], "PNG"), settings("rgb"))[0]
-    again = images_of_photo(encoded(pixels, "PNG") + b"trailing", settings("rgb"))[0]
+    png = images_of_picture(encoded(pixels, "PNG"), settings("rgb"))[0]
+    other = images_of_picture(encoded(pixels[::-1], "PNG"), settings("rgb"))[0]
+    again = images_of_picture(encoded(pixels, "PNG") + b"trailing", settings("rgb"))[0]
     assert png.pixel_digest == again.pixel_digest != other.pixel_digest
 
 
 def test_16_bit_pictures_are_scaled_not_clipped():
     """65,535 becomes 255, and 32,896 = 128 x 257 becomes 128."""
     deep = np.array([[0, 32896], [65535, 257]], np.uint16)
-    (image,) = images_of_photo(encoded(deep, "PNG"), settings("grey"))
+    (image,) = images_of_picture(encoded(deep, "PNG"), settings("grey"))
     np.testing.assert_array_equal(image.pixels[0], [[0, 128], [255, 1]])
 
 
@@ -58,7 +58,7 @@ def test_16_bit_pictures_are_scaled_not_clipped():
 )
 def test_a_damaged_file_is_a_reject(damage):
     jpeg = encoded(np.random.default_rng(0).integers(0, 255, (64, 64, 3), np.uint8), "JPEG")
-    (reject,) = images_of_photo(damage(jpeg), settings("rgb"))
+    (reject,) = images_of_picture(damage(jpeg), settings("rgb"))
     assert isinstance(reject, Reject)
     assert reject.code == "not_image"
 
@@ -68,7 +68,7 @@ def test_photographs_of_the_web_become_colours():
     for mode, kind in (("CMYK", "JPEG"), ("P", "PNG"), ("LA", "PNG"), ("1", "PNG")):
         buffer = io.BytesIO()
         PIL.Image.new(mode, (4, 2)).save(buffer, kind, **({"transparency": 0} if mode == "P" else {}))
-        (image,) = images_of_photo(buffer.getvalue(), settings("rgb"))
+        (image,) = images_of_picture(buffer.getvalue(), settings("rgb"))
         assert (image.pixels.shape, image.source_rows, image.source_cols) == ((3, 2, 2), 2, 4)
 
 
@@ -77,8 +77,8 @@ def test_a_photo_with_a_damaged_exif_block_is_still_a_photo(exif, recwarn):
     pixels = np.random.default_rng(0).integers(0, 255, (8, 8, 3), np.uint8)
     plain = encoded(pixels, "JPEG")
     block = b"\xff\xe1" + struct.pack(">H", len(exif) + 2) + exif
-    (image,) = images_of_photo(plain[:2] + block + plain[2:], settings("rgb"))
-    assert image.pixel_digest == images_of_photo(plain, settings("rgb"))[0].pixel_digest
+    (image,) = images_of_picture(plain[:2] + block + plain[2:], settings("rgb"))
+    assert image.pixel_digest == images_of_picture(plain, settings("rgb"))[0].pixel_digest
 
 
 @pytest.mark.parametrize("side", [9000, 60000])
@@ -86,7 +86,7 @@ def test_a_picture_that_would_fill_memory_is_a_reject(side):
     """The header of a PNG of a few bytes may promise anything; 9,000 x 9,000 is below Pillow's own limit."""
     header = b"IHDR" + struct.pack(">IIBBBBB", side, side, 8, 2, 0, 0, 0)
     chunk = struct.pack(">I", 13) + header + struct.pack(">I", zlib.crc32(header))
-    (reject,) = images_of_photo(b"\x89PNG\r\n\x1a\n" + chunk + b"\0\0\0\x00IDAT5\xaf\x06\x1e", settings("rgb"))
+    (reject,) = images_of_picture(b"\x89PNG\r\n\x1a\n" + chunk + b"\0\0\0\x00IDAT5\xaf\x06\x1e", settings("rgb"))
     assert (type(reject), reject.code) == (Reject, "too_large")
 
 
@@ -98,12 +98,12 @@ def test_a_sideways_photo_is_turned_upright():
     PIL.Image.fromarray(np.array([[10, 10], [200, 200]], np.uint8).repeat(8, 0).repeat(8, 1)).save(
         buffer, "JPEG", exif=exif, quality=100
     )
-    (image,) = images_of_photo(buffer.getvalue(), settings("grey"))
+    (image,) = images_of_picture(buffer.getvalue(), settings("grey"))
     np.testing.assert_allclose(image.pixels[0], [[200, 10], [200, 10]], atol=2)
 
 
 def test_byte_identical_files_share_a_digest_and_patients_do_not_matter():
     data = encoded(np.arange(48, dtype=np.uint8).reshape(4, 4, 3), "PNG")
-    first, second = (images_of_photo(data, settings("rgb"))[0] for _ in range(2))
+    first, second = (images_of_picture(data, settings("rgb"))[0] for _ in range(2))
     assert first.pixel_digest == second.pixel_digest
     assert len(first.pixel_digest) == 16

@@ -33,7 +33,7 @@ def test_an_image_folder_has_colours():
 
 
 def test_an_unknown_window_is_refused():
-    with pytest.raises(ConfigError, match="'lung' is no window"):
+    with pytest.raises(ConfigError, match="'lung' is not a known window"):
         settings(windows=["lung"])
 
 

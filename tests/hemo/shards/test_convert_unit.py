@@ -231,7 +231,7 @@ def test_no_storage_fault_names_a_file_under_a_key(corpus, monkeypatch):
     unit = unit_of(corpus, 3, *NAMES)
     with pytest.raises(ConnectionError, match=r"JANE\.dcm"):
         build_shard(task(corpus), unit)
-    with pytest.raises(ConnectionError, match=r"^\[Errno 5\] the storage did not answer$"):
+    with pytest.raises(ConnectionError, match=r"^\[Errno 5\] the storage cannot be reached$"):
         build_shard(task(corpus, pseudonymiser(b"a secret of sixteen bytes")), unit)
 
 

@@ -1,6 +1,6 @@
 import pytest
 
-from hemo.corpus.source_file import Given, Member, Refusal, SourceFile
+from hemo.corpus.source_file import ManifestRow, Member, Refusal, SourceFile
 from hemo.digest import digest_of
 from hemo.errors import OutputError
 from hemo.pseudonym import Pseudonymiser
@@ -63,10 +63,10 @@ def test_a_folder_without_manifest_has_an_empty_one(tmp_path):
 
 
 def test_a_changed_row_of_a_table_makes_its_unit_stale():
-    given = [file._replace(given=Given(patient="p1")) for file in files("ab")]
+    given = [file._replace(manifest_row=ManifestRow(patient="p1")) for file in files("ab")]
     first = update_manifest(EMPTY, given, unit_files=1).manifest
     assert not update_manifest(first, given, unit_files=1).stale
-    other = [given[0], given[1]._replace(given=Given(patient="p2"))]
+    other = [given[0], given[1]._replace(manifest_row=ManifestRow(patient="p2"))]
     assert update_manifest(first, other, unit_files=1).stale == {1}
 
 
@@ -91,7 +91,7 @@ def test_a_member_that_is_no_longer_refused_makes_its_unit_stale():
 
 def test_a_manifest_under_a_key_names_nothing():
     key = Pseudonymiser(b"a secret of sixteen bytes")
-    listed = [SourceFile("JANE.dcm", 10, "1", given=Given(patient="JANE"))]
+    listed = [SourceFile("JANE.dcm", 10, "1", manifest_row=ManifestRow(patient="JANE"))]
     update = update_manifest(EMPTY, listed, unit_files=2, pseudonyms=key)
     assert update.units[0].paths == ("JANE.dcm",)
     (stored,) = update.manifest.files

@@ -10,7 +10,7 @@ import pytest
 
 from hemo.errors import SourceError
 from hemo.shards import reader as row_group
-from hemo.shards.reader import CONVERT_AGAIN, _Window, checked_parquet, damage_told, images_of, read_column
+from hemo.shards.reader import CONVERT_AGAIN, _Window, checked_parquet, damage_as_source_error, images_of, read_column
 from hemo.shards.schema import ROW_SCHEMA
 from hemo.shards.writer import ShardBuilder
 
@@ -63,7 +63,10 @@ def test_bytes_that_changed_on_disk_are_told_not_trusted(tmp_path):
 
 
 def test_too_little_memory_is_no_damage():
-    with pytest.raises(MemoryError, match="malloc of size 64 failed"), damage_told("part.parquet", CONVERT_AGAIN):
+    with (
+        pytest.raises(MemoryError, match="malloc of size 64 failed"),
+        damage_as_source_error("part.parquet", CONVERT_AGAIN),
+    ):
         raise pa.ArrowMemoryError("malloc of size 64 failed")
 
 
@@ -107,7 +110,7 @@ def test_a_file_that_is_gone_is_named(table: str) -> None:
     footer = pq.read_metadata(table)
     Path(table).unlink()
     with pytest.raises(
-        SourceError, match=r"table.parquet is gone, or this node does not see it: mount it there, or make it anew"
+        SourceError, match=r"table.parquet is gone, or not mounted on this node: mount it there, or make it anew"
     ):
         read_column(table, footer, 0, "text", CURE)
 

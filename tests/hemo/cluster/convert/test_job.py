@@ -77,7 +77,7 @@ def test_a_finished_run_is_left_alone(config):
 
 
 def test_what_a_damaged_zip_lacked_is_there_after_another_download(config, corpus):
-    """The zip's directory says the same before and after."""
+    """The zip's directory declares the same before and after."""
     archive = zip_folder(corpus, corpus.parent / "corpus.zip", method=zipfile.ZIP_STORED)
     whole = archive.read_bytes()
     archive.write_bytes(whole[:1000] + bytes([whole[1000] ^ 1]) + whole[1001:])

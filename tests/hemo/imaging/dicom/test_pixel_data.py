@@ -129,7 +129,7 @@ def test_a_damaged_frame_costs_no_other():
     [
         (
             jpeg_lossless(np.zeros((8, 8), np.uint16), bits=16),
-            "encoded frame of 8 x 8 x 1, the header promises 9 x 8 x 1",
+            "encoded frame of 8 x 8 x 1, the header declares 9 x 8 x 1",
         ),
         (jpeg_lossless(np.zeros((9, 8), np.uint16), bits=16)[:-4], "without an end"),
         (b"no codestream at all", "no frame header"),

@@ -129,7 +129,7 @@ def test_a_part_that_is_gone_is_named(make_training_set: Maker) -> None:
     images = _train(folder).images
     Path(folder, "train", "part-00000.parquet").unlink()
     with pytest.raises(
-        SourceError, match=r"part-00000.parquet is gone, or this node does not see it: mount it there, or remove"
+        SourceError, match=r"part-00000.parquet is gone, or not mounted on this node: mount it there, or remove"
     ):
         list(images.batches([np.arange(4)]))
 
