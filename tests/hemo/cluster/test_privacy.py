@@ -71,9 +71,9 @@ class Written:
 
 
 @pytest.fixture(scope="module")
-def written(tmp_path_factory: pytest.TempPathFactory) -> Written:
+def written(make_ray_folder: Callable[[], Path], tmp_path_factory: pytest.TempPathFactory) -> Written:
     """Run the whole line once, with a key, as a command of its own."""
-    folder = tmp_path_factory.mktemp("line")
+    folder = make_ray_folder()
     source, labels = planted_corpus(tmp_path_factory.mktemp("corpus") / PLACE, PATIENTS)
     (folder / "line.yaml").write_text(LINE)
     words = ["--config", str(folder / "line.yaml"), "--out", str(folder / "out"), "--convert.source", str(source)]

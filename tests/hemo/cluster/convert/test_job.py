@@ -225,9 +225,9 @@ def test_a_disk_that_is_full_for_the_index_is_reported(config, monkeypatch):
     assert read_card(convert_corpus(config())).rows == 10
 
 
-def test_four_workers_write_the_bytes_of_two(config, corpus, tmp_path_factory):
+def test_four_workers_write_the_bytes_of_two(config, corpus, make_ray_folder):
     """And one process alone those of two: see test_units."""
-    out, folder = corpus.parent / "by_four", tmp_path_factory.mktemp("ray")
+    out, folder = corpus.parent / "by_four", make_ray_folder()
     flags = ["--source", str(corpus), "--corpus", "rsna", "--out", str(out), "--side_px", "16", "--unit_files", "1"]
     local = ["--cluster.address", "local", "--cluster.cpus", "4", "--cluster.temp_dir", str(folder)]
     command = [sys.executable, "-m", "ray_jobs.convert", *flags, *local]
