@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable
 from typing import TypeVar
 
-from hemo.cluster.convert.job import convert_corpus, read_pseudonyms
+from hemo.cluster.convert.job import convert_corpus
 from hemo.cluster.curate import curate_corpus
 from hemo.cluster.phantom import make_phantom
 from hemo.cluster.session import connected
@@ -16,6 +16,7 @@ from hemo.console import print_line
 from hemo.corpus.sources import media_of
 from hemo.errors import ConfigError, SourceError
 from hemo.imaging.settings import image_settings
+from hemo.pseudonym import read_pseudonyms
 from hemo.reporting.build import write_report
 from hemo.storage import exists, require_writable
 from hemo.sweeps.grid import grid_trials
@@ -60,7 +61,7 @@ def check_inputs(config: PipelineConfig) -> None:
         OutputError: If `out` cannot be written.
         SourceError: If there is no source or no label file.
         ConfigError: On an unknown window or backbone, Hounsfield units, a bad pseudonym key, a cell or space that is
-            no trial, images too small for a backbone, weights that cannot be had, or options that suit no trial.
+            no trial, images too small for a backbone, weights that cannot be read, or options that suit no trial.
     """
     require_writable(config.out)
     if config.phantom is None:
@@ -85,7 +86,7 @@ def _require_source(config: PipelineConfig) -> None:
 
 
 def _trials(config: TuneConfig) -> dict[str, TrialConfig]:
-    """Return the cells of a grid; of a search, trials that have every choice of its space between them."""
+    """Return the cells of a grid; of a search, trials that together have every choice of its space."""
     if config.grid is not None:
         return {f"grid: {trial.name}": trial for trial in grid_trials(config.trial, config.grid)}
     assert config.search is not None  # TuneConfig has one of the two

@@ -2,7 +2,6 @@
 
 import hashlib
 from dataclasses import dataclass
-from functools import cache
 from typing import Literal
 
 from hemo.config.trial import TrialConfig
@@ -71,7 +70,7 @@ class TrialKeys:
     def __init__(self, records: str, training_set: str) -> None:
         """Take the folder of records and the training set's digest."""
         self._records, self._training_set = records, training_set
-        self._fingerprint = cache(weights_fingerprint)
+        self._fingerprints: dict[str, str] = {}
 
     def key(self, config: TrialConfig) -> TrialKey:
         """Return the key of one trial.
@@ -81,7 +80,9 @@ class TrialKeys:
         """
         weights = config.model.weights
         if weights not in ("none", "imagenet"):
-            weights = self._fingerprint(weights)
+            if weights not in self._fingerprints:
+                self._fingerprints[weights] = weights_fingerprint(weights)
+            weights = self._fingerprints[weights]
         return TrialKey(config, self._records, _digest(config, self._training_set, weights), weights)
 
 

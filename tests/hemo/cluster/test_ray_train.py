@@ -5,6 +5,7 @@ import signal
 from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from ray.train.v2._internal.exceptions import UserExceptionWithTraceback
@@ -95,7 +96,7 @@ def test_lost_workers_leave_a_failed_record(
         raise WorkerGroupError("rank 1:\nThe actor died", {1: RuntimeError("The actor died")})
 
     monkeypatch.setattr(fit, "_run_workers", lose)
-    monkeypatch.setattr(fit, "put_training_set", lambda *_: None)
+    monkeypatch.setattr(fit, "put_training_set", lambda folder, _: SimpleNamespace(card=read_card(folder)))
     monkeypatch.setattr(fit, "connected", lambda _: nullcontext())
     workers = WorkersConfig(count=2, gpus=1.0)
     config = TrainConfig(training_set=make_training_set(), out=str(tmp_path), trial=tiny_trial, workers=workers)
