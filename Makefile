@@ -1,12 +1,14 @@
 PYTHON ?= python3.11
 VENV := .venv
 STAMP := $(VENV)/.installed
+WORKERS ?= 2
+PYTEST = $(VENV)/bin/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test check demo constraints
+.PHONY: help setup test test-fast test-slow check demo constraints
 
-help: ## say what can be made
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+help: ## list what can be made
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(STAMP) ## install hemo and what it needs into .venv (about 7 GB; once)
 	@echo "hemo: $(VENV) is ready"
@@ -17,8 +19,14 @@ $(STAMP): pyproject.toml constraints.txt
 	$(VENV)/bin/python -m pip install --progress-bar off -c constraints.txt -e '.[dev]'
 	@touch $@
 
-test: setup ## run the whole test suite
-	$(VENV)/bin/python -m pytest
+test: setup ## all tests but the slow ones: under 6 minutes on 2 cores (WORKERS=4 where there are more)
+	$(PYTEST) -m 'not slow'
+
+test-fast: setup ## tests without Ray, for everyday work: under a minute on 2 cores
+	$(PYTEST) -m 'not slow and not ray'
+
+test-slow: setup ## tests that start clusters, or processes that load torch, of their own: under 6 minutes on 2 cores
+	$(PYTEST) -m slow
 
 check: setup ## lint, format, types, import rules
 	$(VENV)/bin/ruff check .

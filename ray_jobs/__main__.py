@@ -1,4 +1,4 @@
-"""`hemo JOB`: find the entry point of a job by its name; `hemo --help` lists the jobs."""
+"""Command `hemo JOB`: run the entry point of a job; `hemo --help` lists the jobs."""
 
 import importlib
 import pkgutil

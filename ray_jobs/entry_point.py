@@ -1,4 +1,4 @@
-"""What all entry points share: the command line becomes a config, an error one line and an exit code.
+"""Decorator of entry points: parse the command line into a config, print an error in one line, set the exit code.
 
 Exit codes: 0 done, 1 failed in the middle and safe to run again, 2 the user's input is wrong.
 """

@@ -1,7 +1,14 @@
-"""Fixtures of the whole suite."""
+"""Fixtures of the whole suite, and the markers that follow from them.
+
+Imports neither torch nor Ray: with pytest-xdist a process that runs no test loads this file as well.
+"""
 
 import os
+import shutil
+import sys
+import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
@@ -10,30 +17,76 @@ from tests.records import make_record  # noqa: F401 (a fixture of several packag
 from tests.training_sets import make_training_set, tiny_trial  # noqa: F401 (fixtures of several packages)
 
 SHARED_DATA = Path(__file__).parents[2] / "shared" / "data"
+NO_SHARED_DATA = "the folder of real data is not on this machine"
+
+
+@pytest.hookimpl(tryfirst=True)  # before tests are deselected by marker
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark tests by the fixtures they use, and begin with the files that use Ray: they take longest."""
+    for item in items:
+        fixtures = set(getattr(item, "fixturenames", ()))
+        if "make_ray_folder" in fixtures:
+            item.add_marker("slow")
+        if fixtures & {"ray_cluster", "make_ray_folder"}:
+            item.add_marker("ray")
+    with_ray = {item.path for item in items if item.get_closest_marker("ray")}
+    items.sort(key=lambda item: item.path not in with_ray)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """State how many tests were skipped for want of real data."""
+    skipped = [report for report in terminalreporter.stats.get("skipped", []) if NO_SHARED_DATA in str(report.longrepr)]
+    terminalreporter.write_line(f"skipped because ../shared/data does not exist: {len(skipped)} tests")
+
+
+@pytest.fixture(autouse=True, scope="session")
+def environment() -> None:
+    """Set what the processes that tests start inherit."""
+    os.environ["WANDB_MODE"] = "offline"  # whatever key a developer has
+    os.environ["OMP_NUM_THREADS"] = "1"  # on several threads small models wait longer than they compute
+    os.environ["RAY_worker_niceness"] = "0"  # noqa: SIM112 (by default 15: hardly any time beside tests that compute)
+    if "torch" in sys.modules:
+        sys.modules["torch"].set_num_threads(1)
 
 
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
     """Folder of real DICOM, labels and X-rays beside the checkout; where it is missing, tests that need it skip."""
     if not SHARED_DATA.is_dir():
-        pytest.skip("the real data folder is not on this machine")
+        pytest.skip(NO_SHARED_DATA)
     return SHARED_DATA
 
 
 @pytest.fixture(scope="session")
-def ray_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """One local Ray with two CPUs for the whole session, in its own directory."""
+def ray_cluster(environment: None) -> Iterator[None]:
+    """One local Ray with two CPUs for all tests of this process, in its own directory."""
     from hemo.cluster.session import connected
     from hemo.config.types import ClusterConfig
 
-    os.environ["WANDB_MODE"] = "offline"  # workers inherit it: a developer's key is not used
-    with connected(ClusterConfig(address="local", cpus=2, temp_dir=str(tmp_path_factory.mktemp("ray")))):
+    with short_folder() as folder, connected(ClusterConfig(address="local", cpus=2, temp_dir=str(folder))):
         yield
 
 
 @pytest.fixture(scope="session")
+def make_ray_folder() -> Iterator[Callable[[], Path]]:
+    """Make a directory for a cluster that a test starts for itself; such a test is a slow one."""
+    with ExitStack() as folders:
+        yield lambda: folders.enter_context(short_folder())
+
+
+@contextmanager
+def short_folder() -> Iterator[Path]:
+    """Make a directory whose path is short enough for Ray's sockets, as pytest's own are not with pytest-xdist."""
+    folder = Path(tempfile.mkdtemp(prefix="hemo-"))
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)  # a process that ends late may still write there
+
+
+@pytest.fixture(scope="session")
 def processes_in() -> Callable[[Path], list[int]]:
-    """Tell which other processes hold files open below a directory: titles and environments of Ray's own do not say."""
+    """Return the other processes with open files below a directory: Ray's do not show it in title or environment."""
 
     def holds_a_file_below(process: Path, folder: Path) -> bool:
         try:

@@ -1,4 +1,4 @@
-"""Every file in conf says how it is run, and that command line is accepted."""
+"""Every file in conf states its command in its head, and that command is accepted."""
 
 import re
 import shlex
@@ -44,7 +44,7 @@ def test_the_command_in_its_head_is_accepted(file: str, monkeypatch: pytest.Monk
     head = re.match(r"(#.*\n)+", (ROOT / file).read_text())
     assert head, f"{file} must begin with a comment: command, cost, expected result"
     command = re.search(r"\bhemo (\w+) (--config .*)$", head[0], re.MULTILINE)
-    assert command, f"{file} must say how it is run: `hemo JOB --config {file} ...`"
+    assert command, f"{file} must state its command: `hemo JOB --config {file} ...`"
     words = shlex.split(command[2])
     assert words[:2] == ["--config", file]
     load_config(CONFIGS[command[1]], words, job=command[1])

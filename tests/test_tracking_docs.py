@@ -1,4 +1,4 @@
-"""What `docs/how-to/tracking.md` says is so."""
+"""`docs/how-to/tracking.md` agrees with the code."""
 
 import re
 import shlex

@@ -52,8 +52,8 @@ class CurateConfig(Config):
     out: Location = Field(description="folder to write the training set to")
     split: Literal["by_patient", "by_patient_stratified", "by_image", "official", "folds"] = Field(
         "by_patient",
-        description="how images are held out; `by_image` puts images of one patient on several sides (leaky: every "
-        "table says so)",
+        description="how images are held out; `by_image` puts images of one patient into several splits (leaky; "
+        "stated in every table)",
     )
     folds: int = Field(5, ge=3, description="`split: folds`: number of folds, of equal size and with whole patients")
     fold: PositiveInt = Field(

@@ -51,7 +51,7 @@ class _YamlLoader(yaml.SafeLoader):
         keys = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
         repeated = [key for key in keys if keys.count(key) > 1]
         if repeated:
-            raise yaml.constructor.ConstructorError(None, None, f"{repeated[0]} stands twice", node.start_mark)
+            raise yaml.constructor.ConstructorError(None, None, f"{repeated[0]} is repeated", node.start_mark)
         return super().construct_mapping(node, deep)
 
 

@@ -32,11 +32,11 @@ def convert(variables: dict[str, str], folder: Path) -> str:
     return done.stdout
 
 
-def test_a_conversion_from_s3_to_s3_gives_the_shards_of_a_folder(s3_environment, corpus, tmp_path_factory):  # noqa: F811
+def test_a_conversion_from_s3_to_s3_gives_the_shards_of_a_folder(s3_environment, corpus, make_ray_folder):  # noqa: F811
     filesystem("s3://lake")[0].mkdir("lake")
     for file in corpus.iterdir():
         write_bytes(f"s3://lake/raw/{file.name}", file.read_bytes())
-    assert convert(s3_environment, tmp_path_factory.mktemp("r")).splitlines()[-1] == "s3://lake/shards"
+    assert convert(s3_environment, make_ray_folder()).splitlines()[-1] == "s3://lake/shards"
     card = read_card("s3://lake/shards")
     assert (card.files, card.rows, card.units) == (5, 5, 3)
     settings = ImageSettings.model_validate(card.image)

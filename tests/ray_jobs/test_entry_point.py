@@ -94,9 +94,7 @@ def test_a_task_raised_it_and_the_user_reads_one_line(ray_cluster: None, capsys:
     )
 
 
-def test_a_map_task_raised_it_and_the_user_reads_one_line(
-    tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
-) -> None:
+def test_a_map_task_raised_it_and_the_user_reads_one_line(tmp_path: Path, make_ray_folder: Callable[[], Path]) -> None:
     """The whole of standard error, from a process of its own: Ray has its own ways to the terminal."""
     rows = [{"patient": f"P{number}"} for number in range(60)]
     shards = write_conversion(tmp_path / "shards", rows, unit_rows=30)
@@ -110,7 +108,7 @@ def test_a_map_task_raised_it_and_the_user_reads_one_line(
         "--out": str(tmp_path / "set"),
         "--cluster.address": "local",
         "--cluster.cpus": "1",
-        "--cluster.temp_dir": str(tmp_path_factory.mktemp("ray")),
+        "--cluster.temp_dir": str(make_ray_folder()),
     }
     command = [sys.executable, "-m", "ray_jobs.curate", *itertools.chain.from_iterable(flags.items())]
     job = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
@@ -199,7 +197,7 @@ def test_help_says_what_is_read_and_written_and_ends_with_a_command(
 
 
 @pytest.mark.parametrize("job", JOBS)
-def test_every_flag_stands_below_a_heading(job: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_every_flag_is_below_a_heading(job: str, capsys: pytest.CaptureFixture[str]) -> None:
     shown = help_of(job, capsys)
     options = shown[shown.index("\noptions:") :].split("\n\n")[0]
     assert re.findall(r"^  (--?\w+)", options, re.MULTILINE) == ["-h", "--config"]

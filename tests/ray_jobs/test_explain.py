@@ -38,7 +38,7 @@ def test_the_hardest_cases_are_drawn(given: list[str], tmp_path: Path, capsys: p
     assert (out / "case-001.png").read_bytes() == before
 
 
-def test_the_config_for_the_synthetic_corpus_does_what_its_head_says(given: list[str], tmp_path: Path) -> None:
+def test_the_config_for_the_synthetic_corpus_gives_the_result_in_its_head(given: list[str], tmp_path: Path) -> None:
     out = tmp_path / "out"
     explain.main(["--config", "conf/explain/phantom.yaml", *given, "--out", str(out)])
     cases = [f"case-{number:03d}.png" for number in range(1, 5)]
@@ -46,18 +46,18 @@ def test_the_config_for_the_synthetic_corpus_does_what_its_head_says(given: list
 
 
 @pytest.mark.parametrize(
-    ("words", "complaint"),
+    ("words", "message"),
     [
         (["--target", "subdural"], "target: 'subdural' is no class of the checkpoint; it has any"),
         (["--image_ids", "[test-001]"], "holds other explanations"),
     ],
 )
 def test_a_users_mistake_is_one_line(
-    given: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str], words: list[str], complaint: str
+    given: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str], words: list[str], message: str
 ) -> None:
     out = str(tmp_path / "out")
     explain.main([*given, "--out", out, "--highest_loss", "1"])
     with pytest.raises(SystemExit) as ended:
         explain.main([*given, "--out", out, *words])
     assert ended.value.code == 2
-    assert complaint in capsys.readouterr().err
+    assert message in capsys.readouterr().err

@@ -18,7 +18,7 @@ from hemo.trials.run import checkpoint_folder, run_trial
 from ray_jobs import export
 
 
-def test_a_trained_model_goes_on_without_torch(
+def test_a_trained_model_runs_without_torch(
     make_training_set: Callable[..., str],
     tiny_trial: TrialConfig,
     tmp_path: Path,
@@ -44,11 +44,11 @@ def test_a_trained_model_goes_on_without_torch(
             "8",
         ]
     )
-    told = json.loads((out / "export.json").read_text())
-    assert told["megabytes"] == pytest.approx((out / "model.onnx").stat().st_size / 1e6)
-    assert (told["parameters"], told["checked_on"], told["checked_images"]) == (record.parameters, folder, 8)
-    assert 0 <= told["largest_logit_difference"] <= LOGIT_TOLERANCE == told["tolerance"]
-    assert told["checkpoint"]["thresholds"] == list(record.thresholds)
+    card = json.loads((out / "export.json").read_text())
+    assert card["megabytes"] == pytest.approx((out / "model.onnx").stat().st_size / 1e6)
+    assert (card["parameters"], card["checked_on"], card["checked_images"]) == (record.parameters, folder, 8)
+    assert 0 <= card["largest_logit_difference"] <= LOGIT_TOLERANCE == card["tolerance"]
+    assert card["checkpoint"]["thresholds"] == list(record.thresholds)
     deployed = DeployedModel(*load_checkpoint(checkpoint))
     images = first_images(folder, deployed.card, 5)
     session = onnxruntime.InferenceSession(out / "model.onnx")

@@ -11,6 +11,7 @@ phantom: {slices: 120, positive_fraction: 0.5}
 convert: {side_px: 32, unit_files: 60}
 curate: {split: by_patient_stratified, val_fraction: 0.2, test_fraction: 0.2}
 tune:
+  concurrent: 1
   trial: {training: {epochs: 1, batch_size: 32}}
   grid: {axes: {model.backbone: [resnet10t], model.hidden_layers: [0, 1]}}
 report: {title: Small line, bootstrap_samples: 50}

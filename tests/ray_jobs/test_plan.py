@@ -6,7 +6,7 @@ from ray_jobs.plan import main
 from tests.dicom_files import head_file
 
 
-def test_it_takes_the_file_of_convert_and_ends_with_the_place_of_the_result(ray_cluster, tmp_path, capsys):
+def test_it_takes_the_file_of_convert_and_prints_the_path_of_the_result(ray_cluster, tmp_path, capsys):
     corpus = tmp_path / "corpus"
     corpus.mkdir()
     for number in range(4):
@@ -29,7 +29,7 @@ def test_it_takes_the_file_of_convert_and_ends_with_the_place_of_the_result(ray_
         (["--files_per_cpu", "2"], "--files_per_cpu: must be greater than or equal to 8"),
     ],
 )
-def test_a_mistake_is_told_in_one_line(words, line, tmp_path, capsys):
+def test_a_mistake_is_one_line(words, line, tmp_path, capsys):
     with pytest.raises(SystemExit) as ended:
         main(["--source", str(tmp_path / "in"), "--corpus", "rsna", "--out", str(tmp_path / "out"), *words])
     shown = capsys.readouterr().err.splitlines()

@@ -58,9 +58,9 @@ def free_port() -> int:
 
 
 @pytest.fixture(scope="module")
-def head(tmp_path_factory: pytest.TempPathFactory, processes_in: Callable[[Path], list[int]]) -> Iterator[Head]:
+def head(make_ray_folder: Callable[[], Path], processes_in: Callable[[Path], list[int]]) -> Iterator[Head]:
     """A head with two CPUs and its own token, ports and directory; ended by ending what holds files open there."""
-    place = tmp_path_factory.mktemp("head")
+    place = make_ray_folder()
     token = secrets.token_hex(32)
     (place / "token").write_text(token)
     (place / "token").chmod(0o600)

@@ -24,7 +24,7 @@ def test_a_short_table_and_then_the_folder(monkeypatch, tmp_path, capsys):
         TrialRecord(digest="a", status="complete", config=TrialConfig(name="one"), metrics=metrics, **config),
         TrialRecord(digest="b", status="failed", config=TrialConfig(name="two"), **config),
     ]
-    monkeypatch.setattr(tune, "tune_models", lambda config: records)
+    monkeypatch.setattr("hemo.cluster.tuning.sweep.tune_models", lambda config: records)
     monkeypatch.setattr(ray, "is_initialized", lambda: True)
     tune.main(["--training_set", str(tmp_path), "--out", str(tmp_path / "out"), "--grid.axes", "{seed: [0, 1]}"])
     lines = capsys.readouterr().out.splitlines()

@@ -3,6 +3,7 @@
 import re
 import signal
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -83,6 +84,7 @@ def test_a_failed_trial_ends_the_job_and_names_its_record(
 
     monkeypatch.setattr(fit, "_run_workers", run_here)
     monkeypatch.setattr(fit, "put_training_set", lambda *_: None)
+    monkeypatch.setattr(fit, "connected", lambda _: nullcontext())
     with pytest.raises(TrialError, match=r"the trial failed: loss is .* in epoch 1, step .* \(record .*\)"):
         train_model(config)
 
@@ -95,6 +97,7 @@ def test_lost_workers_leave_a_failed_record(
 
     monkeypatch.setattr(fit, "_run_workers", lose)
     monkeypatch.setattr(fit, "put_training_set", lambda *_: None)
+    monkeypatch.setattr(fit, "connected", lambda _: nullcontext())
     workers = WorkersConfig(count=2, gpus=1.0)
     config = TrainConfig(training_set=make_training_set(), out=str(tmp_path), trial=tiny_trial, workers=workers)
     with pytest.raises(TrialError, match="the trial failed: the workers were lost: The actor died"):

@@ -76,10 +76,10 @@ def test_a_local_cluster_is_quiet_beside_another_and_gone_after_ctrl_c(
     ray_cluster: None,
     start: Start,
     token: Path,
-    tmp_path_factory: pytest.TempPathFactory,
+    make_ray_folder: Callable[[], Path],
     processes_in: Callable[[Path], list[int]],
 ) -> None:
-    place = tmp_path_factory.mktemp("ray")
+    place = make_ray_folder()
     job = start("local", place)
     assert job.stdout
     first = job.stdout.readline()
@@ -108,7 +108,7 @@ def test_a_local_cluster_is_quiet_beside_another_and_gone_after_ctrl_c(
         ("local", "x" * 100, 2, "hemo: cluster.temp_dir: "),
     ],
 )
-def test_a_cluster_that_cannot_be_is_told_at_once(
+def test_a_cluster_that_cannot_be_is_refused_at_once(
     start: Start, tmp_path: Path, address: str, folder: str, code: int, line: str
 ) -> None:
     job = start(address, tmp_path / folder)
@@ -118,7 +118,7 @@ def test_a_cluster_that_cannot_be_is_told_at_once(
     assert len(errors.splitlines()) == 1
 
 
-def test_a_missing_token_is_told(start: Start, token: Path, tmp_path: Path) -> None:
+def test_a_missing_token_is_reported(start: Start, token: Path, tmp_path: Path) -> None:
     token.unlink()
     shown, errors = start("local", tmp_path / "ray").communicate(timeout=60)
     assert shown == ""
@@ -126,7 +126,7 @@ def test_a_missing_token_is_told(start: Start, token: Path, tmp_path: Path) -> N
     assert len(errors.splitlines()) == 1
 
 
-def test_a_scheduler_ends_a_job_as_ctrl_c_does(tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_a_scheduler_ends_a_job_as_ctrl_c_does(make_ray_folder: Callable[[], Path]) -> None:
     """SIGTERM within a connection becomes KeyboardInterrupt, which an entry point reports in one line."""
     code = (
         "import os, signal, sys\n"
@@ -137,6 +137,6 @@ def test_a_scheduler_ends_a_job_as_ctrl_c_does(tmp_path_factory: pytest.TempPath
         "    os.kill(os.getpid(), signal.SIGTERM)\n"
         "    signal.pause()\n"
     )
-    command = [sys.executable, "-c", code, str(tmp_path_factory.mktemp("ray"))]
+    command = [sys.executable, "-c", code, str(make_ray_folder())]
     job = subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)
     assert (job.returncode, job.stderr) == (1, "hemo: interrupted; run the same command again: finished work is kept\n")

@@ -1,4 +1,4 @@
-"""What curate is told."""
+"""Refused configs of `curate`."""
 
 from typing import Any
 
@@ -12,7 +12,7 @@ def config(**more: Any) -> CurateConfig:
     return CurateConfig(shards="/s", labels="source_class", out="/o", **more)
 
 
-def test_the_name_of_a_split_says_which_fold_it_is():
+def test_the_name_of_a_split_has_the_fold():
     assert config(split="folds", folds=10, fold=3).split_name == "fold 3 of 10 by patient"
     assert config(split="by_image").split_name == "by_image"
 

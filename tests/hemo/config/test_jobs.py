@@ -19,7 +19,7 @@ GRID: dict[str, Any] = {"axes": {"model.backbone": ["a", "b"]}}
 
 
 @pytest.mark.parametrize(
-    ("given", "complaint"),
+    ("given", "message"),
     [
         ({"corpus": "dicom"}, "a dicom corpus may name patients: give --pseudonym_key FILE"),
         ({"public_ids": True, "pseudonym_key": "/key"}, "give one of the two"),
@@ -29,8 +29,8 @@ GRID: dict[str, Any] = {"axes": {"model.backbone": ["a", "b"]}}
         ({"windows": []}, "at least 1 item"),
     ],
 )
-def test_convert_refuses(given: dict[str, Any], complaint: str) -> None:
-    with pytest.raises(ValidationError, match=complaint):
+def test_convert_refuses(given: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValidationError, match=message):
         ConvertConfig.model_validate({**CORPUS, **given})
 
 
@@ -51,13 +51,13 @@ def test_the_name_of_a_trial_decides_nothing() -> None:
 
 
 @pytest.mark.parametrize("both", [{}, {"grid": GRID, "search": {"space": {"a": {"choices": [1]}}}}])
-def test_tune_wants_a_grid_or_a_search(both: dict[str, Any]) -> None:
+def test_tune_needs_a_grid_or_a_search(both: dict[str, Any]) -> None:
     with pytest.raises(ValidationError, match="give either `grid` or `search`"):
         TuneConfig.model_validate({**SWEEP, **both})
 
 
 @pytest.mark.parametrize(
-    ("given", "complaint"),
+    ("given", "message"),
     [
         ({"objectives": ["val_loss"]}, "objectives val_loss must be two or more different ones; for one, metric"),
         ({"objectives": ["val_loss", "val_loss"]}, "two or more different ones"),
@@ -69,9 +69,9 @@ def test_tune_wants_a_grid_or_a_search(both: dict[str, Any]) -> None:
         ({"objectives": ["val_loss", "speed"]}, "latency_ms"),
     ],
 )
-def test_objectives_that_cannot_be_searched_are_refused(given: dict[str, Any], complaint: str) -> None:
+def test_objectives_that_cannot_be_searched_are_refused(given: dict[str, Any], message: str) -> None:
     search = {"space": {"seed": {"choices": [0, 1]}}, **given}
-    with pytest.raises(ValidationError, match=complaint):
+    with pytest.raises(ValidationError, match=message):
         TuneConfig.model_validate({**SWEEP, "search": search})
 
 

@@ -16,7 +16,7 @@ class Model(Config):
     """Nested part."""
 
     backbone: str = "resnet18"
-    dropout: float = Field(0.5, ge=0, lt=1, description="share of units, 50% by default")
+    dropout: float = Field(0.5, ge=0, lt=1, description="fraction of units, 50% by default")
 
 
 class Job(Config):
@@ -125,7 +125,7 @@ def test_a_wrong_command_line_is_one_line(argv: list[str], line: str) -> None:
     [
         (b"a: [1, 2", "job.yaml is no YAML: line 1: expected ',' or ']'"),
         (b"\xff\xfe\x00a", "job.yaml is no YAML"),
-        (b"a: 1\nb: {c: 1, c: 2}\n", "job.yaml is no YAML: line 2: c stands twice$"),
+        (b"a: 1\nb: {c: 1, c: 2}\n", "job.yaml is no YAML: line 2: c is repeated$"),
         (b"- a\n- b\n", "job.yaml must hold `key: value` lines, not list"),
         (b"", "job.yaml must hold `key: value` lines, not NoneType"),
     ],
@@ -147,7 +147,7 @@ def test_help_shows_words_defaults_and_nested_flags(capsys: pytest.CaptureFixtur
     assert "--out TEXT" in shown
     assert "folder (required)" in shown
     assert '(default ["brain"])' in shown
-    assert "share of units, 50% by default (default 0.5)" in shown
+    assert "fraction of units, 50% by default (default 0.5)" in shown
     assert "type:" not in shown
 
 

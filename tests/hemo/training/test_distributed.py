@@ -27,6 +27,7 @@ def test_only_rank_0_leads_and_its_word_counts() -> None:
     assert [Worker(rank=rank, count=3).leads for rank in range(3)] == [True, False, False]
 
 
+@pytest.mark.slow
 def test_two_processes_say_and_compute_the_same(tmp_path: Path) -> None:
     """Gradients of 1 and 3 have a mean of 2; a grey of 255 is 1, which running mean 0 and variance 1 leave as it is."""
     script = str(Path(__file__).with_name("one_of_two.py"))

@@ -169,6 +169,7 @@ def test_mixing_changes_what_is_learned_the_same_way_each_time(splits: Splits, t
     assert abs(_val_losses(first)[-1] - _val_losses(plain)[-1]) > 1e-4
 
 
+@pytest.mark.slow
 def test_two_workers_follow_the_options_as_one_does(splits: Splits, tmp_path: Path) -> None:
     config = _trial(epochs=3, freeze_epochs=1, accumulation=2, clip_norm=0.5, ema_decay=0.5, label_smoothing=0.1)
     config = config.model_copy(update={"augment": AugmentConfig(mixup_alpha=1.0, rotate_degrees=10)})

@@ -99,6 +99,7 @@ def test_a_trial_on_a_bucket_goes_on_after_an_interruption(
     assert load_checkpoint(f"{out}/{digest}/checkpoint")[1].thresholds == resumed.thresholds
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("where", ["step", "state"])
 def test_a_trial_killed_in_mid_epoch_or_while_it_saves_goes_on_from_the_epoch_before(
     make_training_set: Maker, tiny_trial: TrialConfig, tmp_path: Path, where: str

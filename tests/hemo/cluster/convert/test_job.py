@@ -214,7 +214,7 @@ def test_what_a_killed_run_left_half_written_goes_even_if_all_is_done(config, pl
     assert contents(convert_corpus(config())) == whole
 
 
-def test_a_disk_that_is_full_for_the_index_is_told(config, monkeypatch):
+def test_a_disk_that_is_full_for_the_index_is_reported(config, monkeypatch):
     def full(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device")
 
@@ -225,9 +225,9 @@ def test_a_disk_that_is_full_for_the_index_is_told(config, monkeypatch):
     assert read_card(convert_corpus(config())).rows == 10
 
 
-def test_four_workers_write_the_bytes_of_two(config, corpus, tmp_path_factory):
+def test_four_workers_write_the_bytes_of_two(config, corpus, make_ray_folder):
     """And one process alone those of two: see test_units."""
-    out, folder = corpus.parent / "by_four", tmp_path_factory.mktemp("ray")
+    out, folder = corpus.parent / "by_four", make_ray_folder()
     flags = ["--source", str(corpus), "--corpus", "rsna", "--out", str(out), "--side_px", "16", "--unit_files", "1"]
     local = ["--cluster.address", "local", "--cluster.cpus", "4", "--cluster.temp_dir", str(folder)]
     command = [sys.executable, "-m", "ray_jobs.convert", *flags, *local]

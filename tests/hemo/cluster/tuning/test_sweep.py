@@ -46,6 +46,7 @@ def test_a_grid_records_each_cell_and_leaves_finished_ones_alone(make_training_s
     config = sweep(
         make_training_set(),
         tmp_path / "records",
+        concurrent=1,
         grid={
             "cells": [
                 {"name": "works"},
@@ -174,7 +175,7 @@ def test_several_objectives_end_with_a_front_and_one_chosen(make_training_set, t
         "objectives": ["val_accuracy", "latency_ms"],
         **{"metric": "val_accuracy", "scheduler": "none", "trials": 2},
     }
-    records = tune_models(sweep(make_training_set(), tmp_path / "records", search=search))
+    records = tune_models(sweep(make_training_set(), tmp_path / "records", search=search, concurrent=1))
     assert all(record.latency_ms > 0 for record in records)
     (chosen,) = [record for record in records if record.selected_by]
     assert chosen.selected_by == "val_accuracy on the Pareto front of val_accuracy, latency_ms"

@@ -23,10 +23,10 @@ def begin(conf):
 
 
 @pytest.mark.timeout(300)
-def test_a_killed_driver_loses_no_cell_and_repeats_none(make_training_set, tmp_path, tmp_path_factory):
+def test_a_killed_driver_loses_no_cell_and_repeats_none(make_training_set, tmp_path, make_ray_folder):
     folder, out = make_training_set(), tmp_path / "records"
     sweep = {"training_set": folder, "out": str(out), "trial": TINY, "grid": {"axes": {"seed": [0, 1, 2]}}}
-    cluster = {"address": "local", "cpus": 1, "temp_dir": str(tmp_path_factory.mktemp("ray"))}
+    cluster = {"address": "local", "cpus": 1, "temp_dir": str(make_ray_folder())}
     conf = tmp_path / "grid.yaml"
     conf.write_text(yaml.safe_dump({**sweep, "cluster": cluster}))
     killed = begin(conf)
