@@ -16,8 +16,7 @@ from hemo.inference.export import largest_difference, onnx_session, to_onnx
 from hemo.inference.predict import THOROUGH, DeployedModel, measure_speed
 from hemo.models.backbones import SOURCES_BACKBONES
 from hemo.models.checkpoint import CheckpointCard
-from hemo.models.classifier import build_model, parameter_count
-from hemo.models.normalisation import plain_normalisation
+from hemo.models.classifier import build_model, parameter_count, plain_normalisation
 
 CHANNELS = ("brain", "subdural", "soft")
 COLUMNS = ("backbone", "parameters", "MB", "ONNX ms", "torch ms", "ONNX images/s", "torch images/s", "off by")

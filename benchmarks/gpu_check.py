@@ -39,8 +39,7 @@ from hemo.inference.explain import heat_maps
 from hemo.inference.predict import DeployedModel
 from hemo.models.backbones import SOURCES_BACKBONES
 from hemo.models.checkpoint import CheckpointCard, load_checkpoint, write_checkpoint
-from hemo.models.classifier import build_model, mixed_precision
-from hemo.models.normalisation import normalise, to_unit_range
+from hemo.models.classifier import build_model, mixed_precision, normalise, to_unit_range
 from hemo.training.data.dataset import Splits, read_training_set, select_splits
 from hemo.training.distributed import Worker
 from hemo.training.loop import fit, largest_batch_size

@@ -6,13 +6,10 @@ import os
 from dataclasses import dataclass
 
 from hemo.errors import ConfigError
-from hemo.storage import read_bytes
+from hemo.storage import ENVIRONMENT, read_bytes
 
 SHORTEST_KEY_BYTES = 16
 PSEUDONYM_DIGITS = 32
-
-ENVIRONMENT = "env:"
-"""Begins a secret's location that names an environment variable of the process, not a file."""
 
 
 @dataclass(frozen=True)

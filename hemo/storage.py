@@ -26,6 +26,9 @@ _TEMPORARY = re.compile(r"\..+\.[0-9a-f]{16}\.tmp")
 _NUMBERS = re.compile(r"\[\n([-+.\deE,\s]+)\]")
 """A list of numbers in indented JSON: no text in it has a line break."""
 
+ENVIRONMENT = "env:"
+"""Begins a secret's location that names an environment variable of the process, not a file."""
+
 
 def absolute(location: str) -> str:
     """Return a URI unchanged and a path made absolute, `~` expanded, so that it is the same in every process.

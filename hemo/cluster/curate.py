@@ -39,7 +39,7 @@ AUDIT = "audit.parquet"
 """File beside the card that lists every image of equal pixels, see `equal_pixel_table`."""
 
 PART = "part"
-"""Column that tells a task which part its rows are."""
+"""Column with the part that a task's rows belong to."""
 
 _PART_FILE = re.compile(r"part-\d{6}\.parquet")
 

@@ -1,4 +1,4 @@
-"""A training set that all trials share: loaded once into Ray's object store, or streamed by each where it is large."""
+"""Share a training set between trials: loaded once into Ray's object store, or streamed by each where it is large."""
 
 from dataclasses import dataclass
 from typing import Any

@@ -1,4 +1,4 @@
-"""The whole line from one config: phantom, convert, curate, tune, report."""
+"""The `pipeline` job: phantom, convert, curate, tune and report one after the other, from one config."""
 
 import time
 from collections.abc import Callable
@@ -29,7 +29,7 @@ R = TypeVar("R")
 def run_pipeline(config: PipelineConfig) -> str:
     """Run every stage on one Ray; each leaves alone what it finds complete.
 
-    Which stage runs, and how long it took, is told on standard error.
+    Each stage and its duration are printed on standard error.
 
     Returns:
         Where the report's page is.

@@ -198,7 +198,7 @@ def _report_missing_resources(resources: dict[str, float], count: int) -> None:
 
 
 def failure_reason(error: TrainingFailedError) -> str:
-    """Return why a worker group ended: what all failed workers raised, else what Ray Train says of lost ones."""
+    """Return why a worker group ended: what all failed workers raised, else Ray Train's message about lost ones."""
     failures = list(error.worker_failures.values()) if isinstance(error, WorkerGroupError) else []
     raised = [failure._base_exc for failure in failures if isinstance(failure, UserExceptionWithTraceback)]
     if raised and len(raised) == len(failures):

@@ -1,4 +1,4 @@
-"""The Ray connection of a job, its progress bar, and its lines on standard error."""
+"""Connect a job to a Ray cluster, or start a local one."""
 
 import logging
 import os

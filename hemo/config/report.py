@@ -1,13 +1,10 @@
-"""Configs of `report`, `status` and `backbones`, and the names of the metrics in the order in which they are shown."""
+"""Configs of the jobs that read records or list backbones: `report`, `status`, `backbones`."""
 
 from typing import ClassVar, Literal
 
 from pydantic import Field, NonNegativeInt, PositiveInt
 
 from hemo.config.types import Config, Groups, Location
-
-CALIBRATION_BINS = 15
-"""Bins of equal width behind the expected calibration error, as in Guo et al. 2017, arXiv:1706.04599."""
 
 Published = Literal["chest_xray_backbones", "chest_xray_resnet50", "head_ct"]
 """Names of the published tables, each a file in `hemo/reporting/published`."""

@@ -125,7 +125,7 @@ MINIMISED: tuple[Objective, ...] = ("val_loss", "latency_ms")
 
 
 class SearchConfig(Config):
-    """An Optuna search. The best trial is chosen on validation; only that trial is evaluated on test."""
+    """An Optuna search. The best trial is selected on validation; only that trial is evaluated on test."""
 
     space: Annotated[dict[str, Values], Field(min_length=1)] = Field(
         description="dotted field of `trial` and its values: {choices: [...]} or {low, high, log}"
@@ -139,7 +139,7 @@ class SearchConfig(Config):
     objectives: tuple[Objective, ...] = Field(
         (),
         description="several objectives, such as [val_accuracy, latency_ms]: the Pareto front is printed at the end, "
-        "and the trial of it that is best by `metric`, one of the objectives, is chosen; needs `scheduler: none`",
+        "and the trial of it that is best by `metric`, one of the objectives, is selected; needs `scheduler: none`",
     )
     scheduler: Literal["none", "asha", "median"] = Field(
         "asha", description="stop poor trials early; they are recorded as pruned"

@@ -1,11 +1,11 @@
-"""Base of all configs, and the types of their fields: locations, secrets, how to reach Ray."""
+"""Base of all configs and cards, the types of their fields, and reading a card."""
 
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PositiveInt
 
-from hemo.pseudonym import ENVIRONMENT
-from hemo.storage import absolute
+from hemo.errors import SourceError
+from hemo.storage import ENVIRONMENT, absolute, exists, join, read_json
 
 Groups = dict[str, tuple[str, ...]]
 """Heading in `--help` -> names of the fields below it, in this order."""
@@ -55,3 +55,29 @@ class ClusterConfig(Config):
     )
     cpus: PositiveInt | Literal["all"] = Field("all", description="CPUs of a fresh local cluster")
     temp_dir: Location = Field("/tmp/ray", description="where a fresh local cluster keeps its session files")
+
+
+CardT = TypeVar("CardT", bound=Config)
+
+
+def load_card(folder: str, kind: type[CardT], *, stage: str, job: str) -> CardT:
+    """Return the card in an output folder.
+
+    Args:
+        folder: Output of a job.
+        kind: Class of its card, with a default `schema_version`.
+        stage: What the folder holds, for the error.
+        job: What makes such folders, for the error.
+
+    Raises:
+        SourceError: If there is no card, or one of another kind or version.
+    """
+    location, fields = join(folder, "card.json"), kind.model_fields
+    if not exists(location):
+        raise SourceError(f"{folder} is no finished {stage} (it has no card.json); `hemo {job}` makes one")
+    content = read_json(location)
+    version = fields["schema_version"].default
+    required = {name for name, field in fields.items() if field.is_required()}
+    if not isinstance(content, dict) or content.get("schema_version") != version or not required <= content.keys():
+        raise SourceError(f"{location} is no {stage} card of version {version}; run `hemo {job}` again")
+    return kind.model_validate(content)

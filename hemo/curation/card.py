@@ -4,8 +4,7 @@ from typing import Any
 
 from pydantic import Field
 
-from hemo.config.types import Config
-from hemo.shards.card import load_card
+from hemo.config.types import Config, load_card
 
 CARD_SCHEMA_VERSION = 1
 

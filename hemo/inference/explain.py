@@ -1,4 +1,4 @@
-"""Grad-CAM: which images a model gets most wrong, which of their pixels raised its logit, and the pictures of that."""
+"""Grad-CAM heat maps of the images with the highest loss, or of given ones, drawn beside the images."""
 
 import io
 from collections.abc import Sequence
@@ -25,8 +25,7 @@ from hemo.inference.predict import (
 )
 from hemo.models.backbones import positions
 from hemo.models.checkpoint import CheckpointCard, load_checkpoint
-from hemo.models.classifier import ImageClassifier
-from hemo.models.normalisation import normalise, to_unit_range
+from hemo.models.classifier import ImageClassifier, normalise, to_unit_range
 from hemo.models.weight_files import find_checkpoint
 from hemo.output_lock import output_lock
 from hemo.storage import exists, join, read_json, write_bytes, write_json
@@ -243,7 +242,7 @@ def _grid(backbone: nn.Module, features: Tensor, name: str) -> tuple[int, int]:
         return rows, cols
     size = getattr(getattr(backbone, "patch_embed", None), "grid_size", None)
     if size is None or size[0] * size[1] != positions(backbone, features).shape[1]:
-        raise ConfigError(f"checkpoint: the features of {name} have no place in the image: it cannot be explained")
+        raise ConfigError(f"checkpoint: the features of {name} have no position in the image: it cannot be explained")
     return size[0], size[1]
 
 

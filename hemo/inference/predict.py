@@ -16,8 +16,7 @@ from torch import Tensor, nn
 from hemo.digest import differences, digest_of
 from hemo.errors import ConfigError, SourceError
 from hemo.models.checkpoint import CheckpointCard
-from hemo.models.classifier import ImageClassifier, mixed_precision
-from hemo.models.normalisation import normalise, to_unit_range
+from hemo.models.classifier import ImageClassifier, mixed_precision, normalise, to_unit_range
 from hemo.shards.reader import checked_parquet, images_of
 from hemo.shards.schema import IMAGE, ROWS_PER_GROUP
 from hemo.storage import exists, join, list_files, read_bytes, read_json
@@ -77,7 +76,7 @@ class DeployedModel(nn.Module):
         """Return logits and probabilities of any number of images: a `Session`.
 
         Args:
-            images: (images, channels, height_px, width_px), made as the checkpoint's card says.
+            images: (images, channels, height_px, width_px), made as described in the checkpoint's card.
 
         Raises:
             ConfigError: If a batch does not fit into memory.

@@ -12,8 +12,7 @@ from torch import nn
 from hemo.config.trial import ModelConfig
 from hemo.config.types import Config
 from hemo.errors import SourceError
-from hemo.models.classifier import ImageClassifier, build_model
-from hemo.models.normalisation import Normalisation
+from hemo.models.classifier import ImageClassifier, Normalisation, build_model
 from hemo.storage import exists, join, read_bytes, read_json, write_bytes, write_json
 
 CHECKPOINT_SCHEMA_VERSION = 2

@@ -15,8 +15,7 @@ from hemo.config.trial import ModelConfig
 from hemo.errors import ConfigError
 from hemo.models.backbones import NONE, own_backbone, pretrained_settings
 from hemo.models.checkpoint import read_checkpoint_card
-from hemo.models.classifier import ImageClassifier, build_model
-from hemo.models.normalisation import Normalisation, plain_normalisation
+from hemo.models.classifier import ImageClassifier, Normalisation, build_model, plain_normalisation
 from hemo.models.weight_files import find_weights
 from hemo.storage import read_bytes
 

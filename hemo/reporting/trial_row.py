@@ -187,7 +187,7 @@ def _of_format(scores: Scores, pixel_format: str, samples: int, seed: int) -> Fo
 def _of_class(scores: Scores, column: int, name: str, samples: int, seed: int) -> ClassMetrics:
     one = slice(column, column + 1)
     draws, patient = patient_resamples(scores.patients, samples, seed)
-    truth, predicted = scores.labels[:, column].astype(bool), scores.called[:, column]
+    truth, predicted = scores.labels[:, column].astype(bool), scores.predicted[:, column]
     return ClassMetrics(
         name,
         int((~truth & ~predicted).sum()),

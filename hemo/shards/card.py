@@ -4,27 +4,25 @@ import hashlib
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, TypeVar
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 from pydantic import Field
 
-from hemo.config.types import Config
+from hemo.config.types import Config, load_card
 from hemo.digest import digest_of
 from hemo.errors import OutputError, SourceError
 from hemo.shards.manifest import Unit
 from hemo.shards.reader import CONVERT_AGAIN, checked_parquet
 from hemo.shards.schema import INDEX_SCHEMA, REJECT_SCHEMA, SCHEMA_VERSION, SHARD_INDEX_SCHEMA, ShardFooter
 from hemo.shards.writer import write_table
-from hemo.storage import exists, join, read_bytes, read_json, write_json
+from hemo.storage import exists, join, read_bytes, write_json
 
 READ_THREADS = 8
 
 DERIVED = ("card.json", "index.parquet", "rejects.parquet")
 """Files of a conversion that are made from its shards."""
-
-CardT = TypeVar("CardT", bound=Config)
 
 
 class ConversionCard(Config):
@@ -57,29 +55,6 @@ def read_card(shards: str) -> ConversionCard:
         SourceError: If the folder is no finished conversion, or of another version.
     """
     return load_card(shards, ConversionCard, stage="conversion", job="convert")
-
-
-def load_card(folder: str, kind: type[CardT], *, stage: str, job: str) -> CardT:
-    """Return the card in an output folder.
-
-    Args:
-        folder: Output of a job.
-        kind: Class of its card, with a default `schema_version`.
-        stage: What the folder holds, for the error.
-        job: What makes such folders, for the error.
-
-    Raises:
-        SourceError: If there is no card, or one of another kind or version.
-    """
-    location, fields = join(folder, "card.json"), kind.model_fields
-    if not exists(location):
-        raise SourceError(f"{folder} is no finished {stage} (it has no card.json); `hemo {job}` makes one")
-    content = read_json(location)
-    version = fields["schema_version"].default
-    required = {name for name, field in fields.items() if field.is_required()}
-    if not isinstance(content, dict) or content.get("schema_version") != version or not required <= content.keys():
-        raise SourceError(f"{location} is no {stage} card of version {version}; run `hemo {job}` again")
-    return kind.model_validate(content)
 
 
 def read_finished_card(out: str) -> ConversionCard | None:

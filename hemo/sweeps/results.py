@@ -51,7 +51,7 @@ class Search:
 
     @property
     def metric_name(self) -> str:
-        """The metric's name in figures: `validation loss`, `validation AUROC`."""
+        """The metric's name in plots: `validation loss`, `validation AUROC`."""
         return self.metric.replace("val_", "validation ").replace("auroc", "AUROC")
 
     @property

@@ -9,9 +9,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torchmetrics.functional import classification as tm
 
-from hemo.config.report import CALIBRATION_BINS
-from hemo.models.classifier import mixed_precision
-from hemo.models.normalisation import Normalisation, normalise, to_unit_range
+from hemo.models.classifier import Normalisation, mixed_precision, normalise, to_unit_range
+from hemo.stats import CALIBRATION_BINS
 from hemo.training.data.dataset import Examples
 from hemo.training.data.loader import device_batches
 from hemo.training.data.sampling import every_row

@@ -1,4 +1,4 @@
-"""What is minimised, image by image: a weighted log loss, focal or Dice, for classes with or without exclusion."""
+"""Losses of each image: weighted log loss, focal or Dice, for multi-label and multi-class tasks."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -60,8 +60,8 @@ class ImageLoss:
 
     def _dice(self, logits: Tensor, targets: Tensor) -> Tensor:
         """Return 1 - soft Dice coefficient of each image and class, shape (images, classes)."""
-        shares = logits.softmax(dim=1) if self.exclusive else logits.sigmoid()
-        return 1 - (2 * shares * targets + DICE_SMOOTHING) / (shares + targets + DICE_SMOOTHING)
+        probabilities = logits.softmax(dim=1) if self.exclusive else logits.sigmoid()
+        return 1 - (2 * probabilities * targets + DICE_SMOOTHING) / (probabilities + targets + DICE_SMOOTHING)
 
 
 def build_loss(config: TrialConfig, classes: tuple[str, ...], train_labels: Tensor) -> ImageLoss:
@@ -85,19 +85,19 @@ def build_loss(config: TrialConfig, classes: tuple[str, ...], train_labels: Tens
     return ImageLoss(formula, exclusive, columns / columns.sum(), positive, negative)
 
 
-def smoothed(targets: Tensor, share: float, *, exclusive: bool) -> Tensor:
-    """Return labels with `share` of each given to all answers alike: two where classes are told apart, else all.
+def smoothed(targets: Tensor, smoothing: float, *, exclusive: bool) -> Tensor:
+    """Return smoothed labels: a fraction `smoothing` is spread evenly over both values of a class, or over all classes.
 
     Args:
         targets: (images, classes), float32, in 0..1.
-        share: 0..1; with 0 the labels stay as they are.
+        smoothing: 0..1; with 0 the labels stay as they are.
         exclusive: Whether an image has one class only.
 
     Source:
         Szegedy et al. 2016, arXiv:1512.00567, section 7.
     """
-    answers = targets.shape[1] if exclusive else 2
-    return targets * (1 - share) + share / answers
+    values = targets.shape[1] if exclusive else 2
+    return targets * (1 - smoothing) + smoothing / values
 
 
 def _inverse_frequency(labels: Tensor, exclusive: bool) -> tuple[Tensor, Tensor]:

@@ -10,8 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from hemo.errors import HemoError
-from hemo.models.classifier import ImageClassifier
-from hemo.models.normalisation import Normalisation
+from hemo.models.classifier import ImageClassifier, Normalisation
 from hemo.training.results import EpochMetrics, SplitMetrics
 
 Ended = Literal["epochs", "patience", "stopped"]

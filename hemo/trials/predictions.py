@@ -1,4 +1,4 @@
-"""Stored predictions of one split as arrays: who, what was true, what was scored, what was right."""
+"""Stored predictions of one split as arrays: patients, labels, scores, and which predictions are correct."""
 
 from dataclasses import dataclass
 
@@ -18,31 +18,31 @@ class Scores:
     labels: NDArray[np.uint8]  # (rows, classes), 0 or 1
     scores: NDArray[np.float32]  # (rows, classes), higher is more likely positive
     probabilities: NDArray[np.float64]  # (rows, classes), 0 to 1
-    called: NDArray[np.bool_]  # (rows, classes), at the trial's thresholds; of exclusive classes the most probable
+    predicted: NDArray[np.bool_]  # (rows, classes), at the trial's thresholds; of exclusive classes the most probable
     pixel_formats: NDArray[np.str_]  # (rows,)
     exclusive: bool  # whether each row has one class only
 
     @property
     def correct(self) -> NDArray[np.float64]:
-        """Share of the classes predicted rightly in each row, 0 to 1, shape (rows,); of exclusive ones 0 or 1."""
-        right = self.called == self.labels
-        return right.all(axis=1).astype(np.float64) if self.exclusive else np.asarray(right.mean(axis=1))
+        """Fraction of the classes predicted correctly in each row, 0 to 1, shape (rows,); of exclusive ones 0 or 1."""
+        correct = self.predicted == self.labels
+        return correct.all(axis=1).astype(np.float64) if self.exclusive else np.asarray(correct.mean(axis=1))
 
     @property
     def majority_accuracy(self) -> float:
-        """Accuracy, 0 to 1, of always giving the commonest answer of this split."""
-        share = self.labels.mean(axis=0)
-        return float(share.max() if self.exclusive else np.maximum(share, 1 - share).mean())
+        """Accuracy, 0 to 1, of always predicting the most frequent class of this split."""
+        fraction = self.labels.mean(axis=0)
+        return float(fraction.max() if self.exclusive else np.maximum(fraction, 1 - fraction).mean())
 
-    def where(self, chosen: NDArray[np.bool_]) -> "Scores":
-        """Return the rows where `chosen`, shape (rows,), is true."""
+    def where(self, mask: NDArray[np.bool_]) -> "Scores":
+        """Return the rows where `mask`, shape (rows,), is true."""
         return Scores(
-            self.patients[chosen],
-            self.labels[chosen],
-            self.scores[chosen],
-            self.probabilities[chosen],
-            self.called[chosen],
-            self.pixel_formats[chosen],
+            self.patients[mask],
+            self.labels[mask],
+            self.scores[mask],
+            self.probabilities[mask],
+            self.predicted[mask],
+            self.pixel_formats[mask],
             self.exclusive,
         )
 
@@ -53,7 +53,7 @@ def split_scores(predictions: pa.Table, split: str, record: TrialRecord) -> Scor
     Args:
         predictions: Columns of `PREDICTION_SCHEMA`.
         split: `val` or `test`.
-        record: The trial they belong to; its task and thresholds decide what is right.
+        record: The trial they belong to; its task and thresholds decide what is predicted.
     """
     rows = predictions.filter(pc.equal(predictions["split"], pa.scalar(split)))
     if not rows.num_rows:
@@ -66,7 +66,7 @@ def split_scores(predictions: pa.Table, split: str, record: TrialRecord) -> Scor
         labels=labels,
         scores=probabilities.astype(np.float32) if exclusive else logits,
         probabilities=probabilities,
-        called=_largest(logits) if exclusive else probabilities > np.asarray(record.thresholds),
+        predicted=_largest(logits) if exclusive else probabilities > np.asarray(record.thresholds),
         pixel_formats=np.asarray(rows["pixel_format"].to_pylist(), dtype=np.str_),
         exclusive=exclusive,
     )

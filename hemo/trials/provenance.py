@@ -1,4 +1,4 @@
-"""Where a record comes from: versions, commit, time."""
+"""Provenance of a record: library versions, git commit, time."""
 
 import importlib.metadata
 import os
@@ -13,7 +13,7 @@ RECORDED_PACKAGES = ("torch", "timm", "torchmetrics", "numpy", "ray")
 
 
 def versions(*more: str) -> dict[str, str]:
-    """Return the versions of Python, hemo and what results depend on, and of `more` packages."""
+    """Return the versions of Python, hemo and the packages that results depend on, and of `more` packages."""
     packages = {name: importlib.metadata.version(name) for name in (*RECORDED_PACKAGES, *more)}
     return {"python": platform.python_version(), "hemo": hemo.__version__, **packages}
 
@@ -22,7 +22,7 @@ def commit() -> str:
     """Return hemo's git commit, 12 digits, with `-dirty` where files differ from it; empty without a checkout."""
     folder = Path(hemo.__file__).parent
     try:
-        found = subprocess.run(
+        described = subprocess.run(
             ["git", "-C", str(folder), "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"],
             capture_output=True,
             text=True,
@@ -31,7 +31,7 @@ def commit() -> str:
         )
     except FileNotFoundError:
         return ""
-    return found.stdout.strip() if found.returncode == 0 else ""
+    return described.stdout.strip() if described.returncode == 0 else ""
 
 
 def now() -> str:

@@ -102,12 +102,12 @@ def write_record(folder: str, record: TrialRecord, predictions: pa.Table | None)
         record: Of the trial.
         predictions: Columns of `PREDICTION_SCHEMA`; None for a failed trial.
     """
-    place = join(folder, record.digest)
+    trial = join(folder, record.digest)
     if predictions is not None:
         buffer = io.BytesIO()
         pq.write_table(predictions.cast(PREDICTION_SCHEMA), buffer, compression="zstd")
-        write_bytes(join(place, "predictions.parquet"), buffer.getvalue())
-    write_json(join(place, "record.json"), record.model_dump(mode="json"))
+        write_bytes(join(trial, "predictions.parquet"), buffer.getvalue())
+    write_json(join(trial, "record.json"), record.model_dump(mode="json"))
 
 
 def has_record(folder: str, digest: str) -> bool:
@@ -121,18 +121,18 @@ def read_record(folder: str, digest: str) -> TrialRecord:
     Raises:
         SourceError: If there is none, or it is not of this version.
     """
-    place = join(folder, digest, "record.json")
-    content: Any = read_json(place)
+    path = join(folder, digest, "record.json")
+    content: Any = read_json(path)
     if not isinstance(content, dict) or content.get("schema_version") != RECORD_SCHEMA_VERSION:
         raise SourceError(
-            f"{place} is no record of schema version {RECORD_SCHEMA_VERSION}; move it away or run the trial again"
+            f"{path} is no record of schema version {RECORD_SCHEMA_VERSION}; move it away or run the trial again"
         )
     try:
         return TrialRecord.model_validate(content)
     except ValidationError as error:
         fault = error.errors()[0]
         what = f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}"
-        raise SourceError(f"{place} is damaged ({what}); move it away or run the trial again") from error
+        raise SourceError(f"{path} is damaged ({what}); move it away or run the trial again") from error
 
 
 def read_records(folder: str) -> list[TrialRecord]:
@@ -153,11 +153,11 @@ def read_predictions(folder: str, digest: str) -> pa.Table:
     Raises:
         SourceError: If they are missing or no Parquet of that schema.
     """
-    place = join(folder, digest, "predictions.parquet")
+    path = join(folder, digest, "predictions.parquet")
     try:
-        table = pq.read_table(io.BytesIO(read_bytes(place)))
+        table = pq.read_table(io.BytesIO(read_bytes(path)))
     except (FileNotFoundError, pa.ArrowInvalid) as error:
-        raise SourceError(f"{place} is missing or damaged; run the trial again") from error
+        raise SourceError(f"{path} is missing or damaged; run the trial again") from error
     if not table.schema.equals(PREDICTION_SCHEMA):
-        raise SourceError(f"{place} has columns {table.schema.names}, not those of a prediction; run the trial again")
+        raise SourceError(f"{path} has columns {table.schema.names}, not those of a prediction; run the trial again")
     return table

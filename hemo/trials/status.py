@@ -75,11 +75,11 @@ def read_status(folder: str, now: datetime) -> list[SweepStatus]:
     plans = read_plans(folder)
     planned = {trial.digest for plan in plans for trial in plan.trials}
     others = [digest for digest in list_folders(folder) if digest not in planned]
-    found = tuple(status for digest in others if (status := trial_status(folder, digest, now)))
-    if not plans and not found:
+    outside = tuple(status for digest in others if (status := trial_status(folder, digest, now)))
+    if not plans and not outside:
         raise SourceError(f"{folder} holds no trials; `hemo train` and `hemo tune` write them")
     sweeps = [SweepStatus(plan, tuple(planned_status(folder, trial, now) for trial in plan.trials)) for plan in plans]
-    return sweeps + ([SweepStatus(None, found)] if found else [])
+    return sweeps + ([SweepStatus(None, outside)] if outside else [])
 
 
 def planned_status(folder: str, trial: PlannedTrial, now: datetime) -> TrialStatus:

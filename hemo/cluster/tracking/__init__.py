@@ -1,1 +1,1 @@
-"""A running trial shown to W&B or TensorBoard."""
+"""Track running trials in W&B or TensorBoard."""

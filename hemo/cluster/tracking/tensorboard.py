@@ -1,4 +1,4 @@
-"""A trial as TensorBoard shows it: curves, what the process used, and a row of its table of trials."""
+"""Log a trial to TensorBoard: curves, CPU, GPU and memory of the process, hyperparameters and final metrics."""
 
 import resource
 import time
@@ -36,10 +36,10 @@ class TensorBoardTracker:
             self._writer.add_scalar(name, value, epoch, walltime=measured)
 
     def conclude(self, record: TrialRecord, summary: dict[str, float | str]) -> None:
-        """Write the trial's row of the table of trials (HPARAMS): its settings, and its figures as columns."""
-        figures = {name: value for name, value in summary.items() if not isinstance(value, str)}
+        """Write the trial's row of the table of trials (HPARAMS): its settings and metrics as columns."""
+        metrics = {name: value for name, value in summary.items() if not isinstance(value, str)}
         settings = {**self._settings, "status": record.status}
-        self._writer.add_hparams(settings, figures, run_name=".", global_step=record.best_epoch)
+        self._writer.add_hparams(settings, metrics, run_name=".", global_step=record.best_epoch)
 
     def close(self, *, failed: bool) -> None:
         """Flush and close."""
@@ -51,7 +51,7 @@ def _shown(value: Any) -> str | float | bool:
 
 
 class ProcessUsage:
-    """What this process used since it was last asked."""
+    """CPU, GPU and memory use of this process since the last call."""
 
     def __init__(self, device: str) -> None:
         """Begin to measure; `device` as torch names it."""
@@ -59,7 +59,7 @@ class ProcessUsage:
         self._wall_s, self._cpu_s = time.perf_counter(), time.process_time()
 
     def since_last(self) -> dict[str, float]:
-        """Return CPU use (100: one core), the most memory so far, and of a GPU's memory the most since last asked."""
+        """Return CPU use (100: one core), the most memory so far, and the most GPU memory since the last call."""
         wall_s, cpu_s = time.perf_counter(), time.process_time()
         usage = {
             "system/cpu_percent": 100 * (cpu_s - self._cpu_s) / max(wall_s - self._wall_s, 1e-9),

@@ -190,9 +190,9 @@ def summary_of(record: TrialRecord) -> dict[str, float | str]:
         "training_seconds": record.seconds,
         "parameters": record.parameters,
     }
-    for place, splits in (("baseline/", record.baseline), (FINAL, record.metrics)):
+    for prefix, splits in (("baseline/", record.baseline), (FINAL, record.metrics)):
         summary |= {
-            f"{place}{split}_{name}": value for split, values in splits.items() for name, value in values.items()
+            f"{prefix}{split}_{name}": value for split, values in splits.items() for name, value in values.items()
         }
     thresholds = zip(record.classes, record.thresholds, strict=False)  # multi_class has none
     return summary | {f"{FINAL}threshold_{name}": value for name, value in thresholds}

@@ -1,4 +1,4 @@
-"""A trial as a Weights & Biases run: curves, system metrics, and the model with the training set it came from."""
+"""Log a trial to Weights & Biases: curves, system metrics, and the model with the training set it was trained on."""
 
 import json
 import os

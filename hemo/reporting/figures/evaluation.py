@@ -10,9 +10,9 @@ from matplotlib.colors import to_rgba
 from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 
-from hemo.config.report import CALIBRATION_BINS
 from hemo.reporting.comparison import Comparison
 from hemo.reporting.figures.style import BLUE, GREEN, INK, LINES, VERMILION, drawing, label, panels, short, svg
+from hemo.stats import CALIBRATION_BINS
 from hemo.stats.intervals import Interval
 from hemo.stats.metrics import (
     Reliability,

@@ -73,12 +73,12 @@ class ImageSet:
 
 @dataclass(frozen=True)
 class TrialData:
-    """A whole training set: what every trial on it can share."""
+    """A whole training set, which every trial on it can share."""
 
     card: TrainingSetCard
     train: ImageSet
     val: ImageSet
-    test: ImageSet | None  # None: held back, as a search does until it has chosen
+    test: ImageSet | None  # None: held back, as in a search until it has selected
 
 
 def read_training_set(training_set: str, *, streaming: bool = False) -> TrialData:
@@ -107,7 +107,7 @@ def read_split(training_set: str, split: str, card: TrainingSetCard, *, streamin
 
     Raises:
         SourceError: If pixels are not uint8, parts are missing or damaged, or an image has another size than the card
-            says; with `streaming`, an image's bytes are looked at only when they are read.
+            says; with `streaming`, an image's bytes are checked only when they are read.
     """
     parts, rows = read_parts(training_set, split, card)
     streamed = StreamedImages(tuple(parts), (len(card.channels), card.height_px, card.width_px))
@@ -150,7 +150,7 @@ class Examples:
 
 @dataclass(frozen=True)
 class Splits:
-    """What one trial learns from, is chosen on, and is judged by."""
+    """Training, validation and test examples of one trial."""
 
     classes: tuple[str, ...]  # of the task, in order
     train: Examples
@@ -203,7 +203,7 @@ def select_splits(data: TrialData, config: TrialConfig) -> Splits:
     Raises:
         ConfigError: If the target is no class of the set.
         LabelError: If a row of a `multi_class` task has no class or several.
-        SourceError: If the rows that are left cannot be learned from.
+        SourceError: If a split has no labelled rows, or the training split has one class only.
     """
     card = data.card
     train, val = (select_examples(source, config, card) for source in (data.train, data.val))
@@ -212,7 +212,7 @@ def select_splits(data: TrialData, config: TrialConfig) -> Splits:
     for name, examples in splits.by_name.items():
         if not len(examples):
             raise SourceError(f"{name}: no image has a label of {', '.join(splits.classes)}; see card.json for counts")
-    shares = train.labels.mean(axis=0)
-    if not np.any((shares > 0) & (shares < 1)):
+    fractions = train.labels.mean(axis=0)
+    if not np.any((fractions > 0) & (fractions < 1)):
         raise SourceError(f"train: all {len(train)} labelled images are alike in {', '.join(splits.classes)}")
     return splits

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from hemo.config.trial import AugmentConfig
-from hemo.models.normalisation import Normalisation, normalise, to_unit_range
+from hemo.models.classifier import Normalisation, normalise, to_unit_range
 from hemo.training.data.augment import AugmentParameters, Mixing, augment, draw_mixup, draw_parameters, mix
 from hemo.training.data.dataset import Examples
 from hemo.training.data.sampling import Step, derive_seed

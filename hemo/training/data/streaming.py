@@ -68,7 +68,7 @@ def read_parts(training_set: str, split: str, card: TrainingSetCard) -> tuple[li
     rows = sum(part.footer.num_rows for part, _ in read)
     if rows != card.splits[split].rows:
         raise SourceError(
-            f"{folder} holds {rows} rows, its card says {card.splits[split].rows}; run `hemo curate` again"
+            f"{folder} holds {rows} rows, its card has {card.splits[split].rows}; run `hemo curate` again"
         )
     nothing = pa.schema([*((name, pa.string()) for name in IDENTITY_COLUMNS), *((name, pa.uint8()) for name in labels)])
     tables = [columns for _, columns in read] or [nothing.empty_table()]
@@ -89,7 +89,7 @@ def read_pixels(part: Part, group: int, shape: Sequence[int]) -> NDArray[np.uint
     Args:
         part: Of a split.
         group: Row group of the part, 0-based.
-        shape: (channels, height_px, width_px), as the card says.
+        shape: (channels, height_px, width_px), as in the card.
 
     Returns:
         Read-only, shape (rows of the block, *shape).
@@ -164,9 +164,9 @@ class StreamedImages:
             for number, rows in enumerate(wanted):
                 held.open(number)
                 batch = np.empty((len(rows), *self.image_shape), np.uint8)
-                places = rows - begins[blocks[number]]
-                for image, block, place in zip(batch, blocks[number].tolist(), places.tolist(), strict=True):
-                    image[...] = held.pixels(block)[place]
+                in_block = rows - begins[blocks[number]]
+                for image, block, row in zip(batch, blocks[number].tolist(), in_block.tolist(), strict=True):
+                    image[...] = held.pixels(block)[row]
                 held.drop(number)
                 yield batch
         finally:
@@ -181,8 +181,8 @@ class StreamedImages:
         pixels = np.empty(self.shape, np.uint8)
 
         def fill(block: int) -> None:
-            end, found = self.block_ends[block], self._read(block)
-            pixels[end - len(found) : end] = found
+            end, images = self.block_ends[block], self._read(block)
+            pixels[end - len(images) : end] = images
 
         with ThreadPoolExecutor(READ_THREADS, thread_name_prefix="hemo-read") as pool:
             deque(pool.map(fill, range(len(self.block_ends))), maxlen=0)
@@ -199,7 +199,7 @@ def plan_visits(blocks: Sequence[NDArray[np.intp]]) -> Visits:
     Args:
         blocks: For each batch, the block of each of its images.
     """
-    batch = np.repeat(np.arange(len(blocks)), [len(found) for found in blocks])
+    batch = np.repeat(np.arange(len(blocks)), [len(of_batch) for of_batch in blocks])
     block = np.concatenate([*blocks, np.empty(0, np.intp)])
     order = np.lexsort((batch, block))
     batch, block = batch[order], block[order]
@@ -234,7 +234,7 @@ class _HeldBlocks:
         return self._open[block][0]
 
     def drop(self, batch: int) -> None:
-        """Let go of what is not needed after this batch, and read on in its place."""
+        """Evict blocks that are not needed after this batch, and read further ones instead."""
         self._open = {block: held for block, held in self._open.items() if held[1] > batch}
         self._ask(batch)
 

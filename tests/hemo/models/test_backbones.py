@@ -20,8 +20,7 @@ from hemo.models.backbones import (
     smallest_side,
     timm_name,
 )
-from hemo.models.classifier import build_model, parameter_count
-from hemo.models.normalisation import Normalisation
+from hemo.models.classifier import Normalisation, build_model, parameter_count
 from hemo.models.pretrained import check_weights, normalisation_of
 
 KERAS_WEIGHTS = {

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from hemo.config.trial import ModelConfig
-from hemo.models.classifier import build_head, build_model, parameter_count
+from hemo.models.classifier import Normalisation, build_head, build_model, normalise, parameter_count
 
 
 def test_resnet18_of_one_channel_with_a_dense_layer_counted_by_hand() -> None:
@@ -80,3 +80,9 @@ def test_dropout_works_while_training_only() -> None:
     torch.manual_seed(0)
     assert head.train()(features).item() != head(features).item()
     assert head.eval()(features).item() == head(features).item()
+
+
+def test_each_channel_has_its_own_mean_and_std() -> None:
+    images = torch.full((1, 2, 1, 1), 0.5)
+    scaled = normalise(images, Normalisation(mean=(0.1, 0.3), std=(0.2, 0.4)))
+    torch.testing.assert_close(scaled.flatten(), torch.tensor([2.0, 0.5]))

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torchmetrics.functional import classification as tm
 
-from hemo.config.report import CALIBRATION_BINS
+from hemo.stats import CALIBRATION_BINS
 from hemo.stats.metrics import (
     average_precision,
     mean_auroc,

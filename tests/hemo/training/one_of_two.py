@@ -10,7 +10,7 @@ import torch.distributed as dist
 from torch import nn
 
 from hemo.errors import ConfigError
-from hemo.models.normalisation import Normalisation
+from hemo.models.classifier import Normalisation
 from hemo.training.data.dataset import Examples, ImageSet, ResidentImages
 from hemo.training.distributed import Worker, all_reduce_sum, broadcast_flag, raise_together, wrap_distributed
 from hemo.training.evaluate import predict_logits

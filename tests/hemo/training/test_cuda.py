@@ -16,8 +16,7 @@ from hemo.errors import TrialError
 from hemo.inference.explain import heat_maps
 from hemo.inference.predict import DeployedModel
 from hemo.models.checkpoint import CheckpointCard, load_checkpoint, write_checkpoint
-from hemo.models.classifier import build_model
-from hemo.models.normalisation import Normalisation, normalise, to_unit_range
+from hemo.models.classifier import Normalisation, build_model, normalise, to_unit_range
 from hemo.training.data.augment import augment, draw_parameters
 from hemo.training.data.dataset import Splits, read_training_set, select_splits
 from hemo.training.data.loader import device_batches

@@ -10,7 +10,7 @@ from torch import nn
 
 from hemo.config.trial import TrainingConfig, TrialConfig
 from hemo.corpus.labels import RSNA_CLASSES
-from hemo.models.normalisation import plain_normalisation
+from hemo.models.classifier import plain_normalisation
 from hemo.training.data.dataset import Examples, ImageSet, read_training_set, select_splits
 from hemo.training.distributed import Worker
 from hemo.training.evaluate import (

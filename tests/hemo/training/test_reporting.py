@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from hemo.errors import ConfigError, TrialError
-from hemo.models.normalisation import plain_normalisation
+from hemo.models.classifier import plain_normalisation
 from hemo.training.reporting import Epochs, FitResult, epoch_line, observed, report_out_of_memory, run_to_end
 from hemo.training.results import EpochMetrics
 

@@ -16,7 +16,7 @@ from hemo.errors import ConfigError, SourceError, TrialError
 from hemo.inference.predict import DeployedModel
 from hemo.models.backbones import build_backbone
 from hemo.models.checkpoint import load_checkpoint
-from hemo.models.normalisation import normalise, to_unit_range
+from hemo.models.classifier import normalise, to_unit_range
 from hemo.reporting.trial_row import image_of
 from hemo.training.data.dataset import read_training_set
 from hemo.training.distributed import Worker

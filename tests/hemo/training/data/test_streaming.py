@@ -13,7 +13,7 @@ import torch
 from hemo.config.trial import AugmentConfig, TrialConfig
 from hemo.curation.card import read_card
 from hemo.errors import SourceError
-from hemo.models.normalisation import Normalisation
+from hemo.models.classifier import Normalisation
 from hemo.training.data import streaming as streamed
 from hemo.training.data.dataset import ImageSet, read_split, read_training_set, select_splits
 from hemo.training.data.loader import DataWaitTime, TrainingBatches
