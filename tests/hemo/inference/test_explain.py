@@ -79,7 +79,7 @@ def test_tokens_have_their_positions_and_a_coarse_map_is_enlarged() -> None:
 def test_tokens_without_a_grid_are_refused() -> None:
     backbone = Tokens()
     backbone.patch_embed = SimpleNamespace()
-    with pytest.raises(ConfigError, match="features of by hand have no place in the image"):
+    with pytest.raises(ConfigError, match="features of by hand have no position in the image"):
         heat_maps(ImageClassifier(backbone, _head()), _card(4), np.zeros((1, 2, 4, 4), np.uint8), 0)
 
 

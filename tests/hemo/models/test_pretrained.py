@@ -16,7 +16,7 @@ from hemo.models.backbones import build_backbone
 from hemo.models.checkpoint import write_checkpoint
 from hemo.models.classifier import ImageClassifier, build_model
 from hemo.models.pretrained import check_weights, normalisation_of, starting_model
-from hemo.trials.record import weights_fingerprint
+from hemo.trials.key import weights_fingerprint
 from tests.hemo.inference.test_predict import CARD
 
 SHAPE = {"channels": 1, "sides_px": (16, 16), "classes": 1}

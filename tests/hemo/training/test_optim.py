@@ -83,7 +83,7 @@ def test_one_cycle_of_a_single_step_has_the_peak() -> None:
 
 
 def test_one_cycle_with_a_warmup_of_its_own_is_refused() -> None:
-    with pytest.raises(ValidationError, match="one_cycle warms up by itself: leave out warmup_epochs"):
+    with pytest.raises(ValidationError, match="one_cycle includes a warm-up: leave out warmup_epochs"):
         TrainingConfig(schedule="one_cycle", warmup_epochs=1)
 
 

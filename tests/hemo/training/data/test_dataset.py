@@ -52,7 +52,7 @@ def test_an_image_of_another_size_is_refused(make_training_set: Callable[..., st
 def test_a_missing_part_is_refused(make_training_set: Callable[..., str]) -> None:
     folder = Path(make_training_set())
     (folder / "val" / "part-00001.parquet").unlink()
-    with pytest.raises(SourceError, match=r"holds 8 rows, its card says 16; run `hemo curate` again"):
+    with pytest.raises(SourceError, match=r"holds 8 rows, its card has 16; run `hemo curate` again"):
         read_training_set(str(folder))
 
 
