@@ -43,7 +43,7 @@ class Rows:
     matched_keys: int
 
     def label_columns(self, chosen: NDArray[np.int64]) -> dict[str, pa.Array]:
-        """Return `label_NAME` -> uint8, nullable, of the rows whose numbers are `chosen`."""
+        """Return `label_NAME` -> uint8, nullable, of the rows whose indices are `chosen`."""
         labels = self.labels[chosen]
         return {
             f"label_{name}": pa.array(values, pa.uint8(), mask=values == NULL_LABEL)
@@ -51,7 +51,7 @@ class Rows:
         }
 
     def count(self, chosen: NDArray[np.int64]) -> Count:
-        """Count the rows whose numbers are `chosen`."""
+        """Count the rows whose indices are `chosen`."""
         positives = (self.labels[chosen] == 1).sum(axis=0).tolist()
         formats: Any = pc.value_counts(text_column(self.index, "pixel_format").take(chosen))
         return Count(
