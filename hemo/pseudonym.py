@@ -2,12 +2,17 @@
 
 import hashlib
 import hmac
+import os
 from dataclasses import dataclass
 
 from hemo.errors import ConfigError
+from hemo.storage import read_bytes
 
 SHORTEST_KEY_BYTES = 16
 PSEUDONYM_DIGITS = 32
+
+ENVIRONMENT = "env:"
+"""Begins a secret's location that names an environment variable of the process, not a file."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +44,32 @@ class Pseudonymiser:
         if self.keeps_ids:
             return identifier
         return hmac.new(self.key, f"{kind}\0{identifier}".encode(), hashlib.sha256).hexdigest()[:PSEUDONYM_DIGITS]
+
+
+def read_pseudonyms(key: str) -> Pseudonymiser:
+    """Return the pseudonymiser of a configured key.
+
+    Args:
+        key: Where the secret is: a file, or `env:NAME` for a variable of this process; empty: identifiers are kept.
+
+    Raises:
+        ConfigError: If it cannot be read or is too short.
+    """
+    if not key:
+        return Pseudonymiser()
+    if key.startswith(ENVIRONMENT):
+        secret = os.environ.get(key.removeprefix(ENVIRONMENT))
+        if secret is None:
+            raise ConfigError(
+                f"pseudonym_key: {key}: no such variable in the job's environment; export it, or give a file"
+            )
+        return pseudonymiser(os.fsencode(secret))
+    try:
+        return pseudonymiser(read_bytes(key))
+    except OSError as error:
+        raise ConfigError(
+            f"pseudonym_key: {key}: {error.strerror or error}; give a file with a secret in it"
+        ) from error
 
 
 def pseudonymiser(key: bytes) -> Pseudonymiser:

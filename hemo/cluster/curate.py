@@ -1,4 +1,4 @@
-"""Shards and labels to a training set: the choice on the driver, the copy by Ray Data in two passes."""
+"""Shards and labels to a training set: rows and splits on the driver, the copies by Ray Data in two passes."""
 
 import hashlib
 import json
@@ -12,7 +12,6 @@ import pyarrow as pa
 import ray
 from rich.console import Console
 
-from hemo.cluster.convert.job import read_pseudonyms
 from hemo.cluster.ray_data import data_context
 from hemo.cluster.session import progress_bar, say
 from hemo.config.curate import SPLITS, CurateConfig
@@ -26,7 +25,7 @@ from hemo.curation.select import Selection, select, training_set_digest
 from hemo.digest import differences, digest_of
 from hemo.errors import ConfigError, HemoError, OutputError, SourceError
 from hemo.output_lock import output_lock
-from hemo.pseudonym import Pseudonymiser
+from hemo.pseudonym import Pseudonymiser, read_pseudonyms
 from hemo.shards.card import ConversionCard
 from hemo.shards.card import read_card as read_conversion_card
 from hemo.shards.schema import SCHEMA_VERSION
@@ -103,7 +102,7 @@ def read_inputs(config: CurateConfig) -> Inputs:
     conversion = read_conversion_card(config.shards)
     index = read_index(config.shards)
     if len(index) != conversion.rows:
-        counts = f"{len(index)} rows, card.json says {conversion.rows}"
+        counts = f"{len(index)} rows, card.json counts {conversion.rows}"
         raise SourceError(f"{config.shards}: index.parquet has {counts}; run `hemo convert` again")
     pseudonyms = _require_key(config, conversion)
     label_file = b"" if config.labels == "source_class" else _read_label_file(config.labels)
@@ -124,7 +123,7 @@ def draft_training_set(config: CurateConfig, inputs: Inputs) -> Draft:
 
 
 def _show(card: TrainingSetCard) -> None:
-    """Print the counts and what the audit found, on standard error."""
+    """Print the counts and the leak audit on standard error."""
     console = Console(stderr=True, highlight=False)
     console.print(count_tables(card), format_table(card))
     for line in finding_lines(card):
@@ -143,7 +142,7 @@ def _require_key(config: CurateConfig, conversion: ConversionCard) -> Pseudonymi
     """Return what turns the keys of a label table into those of the shards.
 
     Raises:
-        ConfigError: If that takes another pseudonym key than the given one.
+        ConfigError: If they were made with another pseudonym key than the configured one.
     """
     pseudonyms = read_pseudonyms(config.pseudonym_key)
     made_with = conversion.image.get("key_fingerprint", "")
@@ -207,12 +206,12 @@ def _left_over(out: str) -> list[str]:
     Raises:
         OutputError: If a split folder holds files that curate did not write.
     """
-    found = [f"{split}/{name}" for split in SPLITS for name in list_files(join(out, split))]
-    names = [(name, name.split("/", 1)[1]) for name in found]
-    foreign = [name for name, base in names if not (_PART_FILE.fullmatch(base) or is_temporary(base))]
+    paths = [f"{split}/{name}" for split in SPLITS for name in list_files(join(out, split))]
+    names = [(path, path.split("/", 1)[1]) for path in paths]
+    foreign = [path for path, base in names if not (_PART_FILE.fullmatch(base) or is_temporary(base))]
     if foreign:
         raise OutputError(f"out: {out} holds {foreign[0]}, which no training set has; give another folder")
-    return ["card.json", AUDIT, *found, BUCKETS]
+    return ["card.json", AUDIT, *paths, BUCKETS]
 
 
 def _copy(config: CurateConfig, plan: CopyPlan, classes: tuple[str, ...]) -> None:
@@ -265,7 +264,7 @@ def _part_task(rows: pa.Table, *, task: CopyTask, paths: Sequence[str], reads: i
 
 
 def _footer(layout: ImageLayout, classes: tuple[str, ...]) -> str:
-    """Return what each part says about its images: enough to read it without the card."""
+    """Return the metadata of each part: enough to read its images without the card."""
     facts = {
         "schema_version": SCHEMA_VERSION,
         "channels": layout.all_channels,
@@ -279,7 +278,7 @@ def _footer(layout: ImageLayout, classes: tuple[str, ...]) -> str:
 
 def _card(config: CurateConfig, inputs: Inputs, selection: Selection, layout: ImageLayout) -> TrainingSetCard:
     image = {**inputs.conversion.image, "neighbours": config.neighbours}
-    # under a key the folders of the inputs stay unnamed: they may be called after a patient
+    # under a key the folders of the inputs stay unnamed: they may be named after a patient
     unnamed = {"shards", "labels"} if image.get("key_fingerprint") else set()
     rows = selection.rows
     return TrainingSetCard(

@@ -1,4 +1,4 @@
-"""Write a synthetic corpus on all CPUs of a cluster."""
+"""Write a synthetic head CT corpus, DICOM files and labels, on all CPUs of a cluster."""
 
 import json
 import pickle
@@ -123,7 +123,7 @@ def _write_some(row: dict[str, bytes], *, folder: str) -> dict[str, str]:
     """Write the files of some plans; runs on a worker. Returns their subtypes as JSON."""
     set_up_decoding()
     labels: Labels = {}
-    plans: list[SlicePlan] = pickle.loads(row["plans"])  # a column of their dataclasses is none that Arrow knows
+    plans: list[SlicePlan] = pickle.loads(row["plans"])  # Arrow has no type for their dataclasses
     for plan in plans:
         file = make_slice_file(plan)
         write_bytes(join(folder, f"{file.image_id}.dcm"), file.data)

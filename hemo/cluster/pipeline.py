@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable
 from typing import TypeVar
 
-from hemo.cluster.convert.job import convert_corpus, read_pseudonyms
+from hemo.cluster.convert.job import convert_corpus
 from hemo.cluster.curate import curate_corpus
 from hemo.cluster.phantom import make_phantom
 from hemo.cluster.session import connected, say
@@ -16,6 +16,7 @@ from hemo.corpus.sources import media_of
 from hemo.errors import ConfigError, SourceError
 from hemo.imaging.settings import image_settings
 from hemo.models.pretrained import check_weights
+from hemo.pseudonym import read_pseudonyms
 from hemo.reporting.build import write_report
 from hemo.storage import exists, require_writable
 from hemo.sweeps.grid import grid_trials

@@ -12,9 +12,8 @@ import pyarrow.csv
 import ray
 from ray.data import ActorPoolStrategy
 
-from hemo.cluster.convert.job import read_pseudonyms
 from hemo.cluster.ray_data import data_context, set_up_decoding
-from hemo.cluster.session import progress_bar, say
+from hemo.cluster.session import is_local, progress_bar, say
 from hemo.config.inference import PredictConfig
 from hemo.corpus.labels import RSNA_CLASSES
 from hemo.corpus.sources import list_corpus, media_of
@@ -32,6 +31,7 @@ from hemo.inference.predict import (
 from hemo.models.checkpoint import CheckpointCard, load_checkpoint, read_checkpoint_card
 from hemo.models.weight_files import find_checkpoint
 from hemo.output_lock import output_lock
+from hemo.pseudonym import read_pseudonyms
 from hemo.shards.card import read_card
 from hemo.shards.convert_unit import UnitTask, unit_rows
 from hemo.shards.manifest import Manifest, Unit, read_manifest, update_manifest
@@ -187,7 +187,8 @@ def _predict(source: Source, config: PredictConfig) -> tuple[pa.Table, pa.Table]
     """
     gpus = int(ray.cluster_resources().get("GPU", 0))  # type: ignore[no-untyped-call]
     cpus = int(ray.cluster_resources().get("CPU", 1))  # type: ignore[no-untyped-call]
-    most = max(1, min(gpus or cpus, len(source.units)))
+    present = max(1, min(gpus or cpus, len(source.units)))
+    most = present if is_local(config.cluster) else len(source.units)  # another cluster may grow
     batches: dict[tuple[int, int], dict[str, Any]] = {}
     with (
         data_context("predict") as context,
@@ -202,7 +203,7 @@ def _predict(source: Source, config: PredictConfig) -> tuple[pa.Table, pa.Table]
         # one CPU is enough; with one, decoding has all the CPUs
         predicted = decoded.map(
             _predictor_class(config, "cuda" if gpus else "cpu"),
-            compute=ActorPoolStrategy(min_size=1, max_size=most, initial_size=most),
+            compute=ActorPoolStrategy(min_size=1, max_size=most, initial_size=present),
             num_cpus=0 if gpus else 1,
             num_gpus=1 if gpus else 0,
         )
@@ -226,7 +227,7 @@ def decode_unit(
     rejects: list[dict[str, Any]] = []
 
     def batch(files: int, rejects: list[dict[str, Any]]) -> dict[str, Any]:
-        pixels = np.stack([image[IMAGE] for image in images]) if images else None
+        pixels = np.stack([image[IMAGE] for image in images]) if images else np.empty((0,), np.uint8)
         table = pa.Table.from_pylist([{name: image[name] for name in COPIED} for image in images], COPIED_SCHEMA)
         return {
             "unit": unit.number,
@@ -271,10 +272,9 @@ class BatchPredictor:
         """Return a batch of `decode_unit` with `predictions` in the place of the images."""
         images, predictions = pickle.loads(row.pop("images")), pickle.loads(row.pop("copied"))
         card = self._model.card
-        classes = card.classes
-        probabilities = np.empty((0, len(classes)), np.float32) if images is None else self._model.predict(images)[1]
+        _, probabilities = self._model.predict(images)
         predicted = predicted_classes(probabilities, card)
-        for index, name in enumerate(classes):
+        for index, name in enumerate(card.classes):
             column = pa.array(probabilities[:, index], pa.float32())
             predictions = predictions.append_column(f"probability_{name}", column)
             predictions = predictions.append_column(f"predicted_{name}", pa.array(predicted[:, index]))

@@ -1,4 +1,4 @@
-"""How hemo runs Ray Data: quiet, with retries, its errors unwrapped, and processes set up to decode images."""
+"""Settings of Ray Data for all jobs: retries, no progress bars, plain errors; and of processes that decode images."""
 
 import ctypes
 from collections.abc import Iterator
@@ -24,13 +24,13 @@ PASSING_ERRORS = [
 RETRIES = 3
 
 LOST_WORKERS = 8
-"""How often the process that runs a task may die before the job stops; Ray itself would go on for ever."""
+"""How often the process of a task may die before the job stops; Ray itself would retry for ever."""
 
 GOES_ON = ("convert",)
 """Jobs that, run again, do only what is not done yet; others begin anew."""
 
 _RAY_ADVICE = "Failed to apply UDF transform"
-"""Begins the lines on its own retry settings that Ray adds to the text of what a task raised."""
+"""Begins the advice on retry settings that Ray adds to the text of an error."""
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # malloc.h of glibc
 
@@ -40,10 +40,10 @@ LARGEST_KEPT_BYTES = 1 << 25
 
 @contextmanager
 def data_context(job: str) -> Iterator[DataContext]:
-    """Give Ray Data hemo's settings for a while: passing I/O errors are retried, progress is shown by the job itself.
+    """Use these settings of Ray Data: passing I/O errors are retried, the job itself shows progress.
 
     Raises:
-        HemoError: What a task raised on purpose; or that `job` stopped, and why, when a task failed for good.
+        HemoError: That of a task; or that `job` stopped, and why, when a task failed for good.
     """
     context = DataContext.get_current().copy()
     context.enable_progress_bars = False
@@ -56,48 +56,48 @@ def data_context(job: str) -> Iterator[DataContext]:
         except ray.exceptions.RayError as error:
             cause = _innermost(error)
             if isinstance(cause, HemoError):
-                cause.args = (_told(cause),)
+                cause.args = (_one_line(cause),)
                 raise cause from error
-            raise HemoError(stopped(job, _told(cause))) from error
+            raise HemoError(stopped(job, _one_line(cause))) from error
 
 
 def stopped(job: str, why: str) -> str:
-    """Return the line that tells the user that a job stopped in the middle."""
+    """Return the error message of a job that stopped in the middle."""
     kept = ", finished work is kept" if job in GOES_ON else ""
     return f"{job} stopped: {why}; run it again{kept}"
 
 
 def _innermost(error: BaseException) -> BaseException:
-    """Return what a task raised, or what it raised on purpose because of that: Ray wraps it several times over."""
+    """Return what a task raised, or the HemoError it raised because of that: Ray wraps it several times over."""
     while (cause := getattr(error, "cause", None)) or not isinstance(error, HemoError):
         inner = cause or error.__cause__
-        if inner is None or isinstance(inner, SystemException):  # it says only that the fault was not the user's
+        if inner is None or isinstance(inner, SystemException):  # Ray's own, about the cause of another
             break
         error = inner
     return error
 
 
-def _told(error: BaseException) -> str:
-    """Return what an error says of itself, in one line.
+def _one_line(error: BaseException) -> str:
+    """Return class and text of an error in one line.
 
-    Of an OSError only the system's words: Ray puts its advice in the place of the file name.
+    Of an OSError only the system's text: Ray puts its advice in the place of the file name.
     """
     if isinstance(error, MemoryError | OutOfMemoryError):
         return "a worker ran out of memory, use fewer CPUs or nodes with more memory"
     kind = "" if isinstance(error, HemoError) else type(error).__name__
     text = (isinstance(error, OSError) and error.strerror) or str(error.args[0] if len(error.args) == 1 else error)
-    said = text.split(_RAY_ADVICE)[0]
-    return ": ".join(part for part in (kind, " ".join(said.split())) if part)
+    text = text.split(_RAY_ADVICE)[0]
+    return ": ".join(part for part in (kind, " ".join(text.split())) if part)
 
 
 def set_up_decoding() -> None:
-    """Set up this process, which Ray gave one CPU. May be called often."""
+    """Set up this process, which has one CPU, to decode images. May be called often."""
     cv2.setNumThreads(1)
     keep_freed_memory()
 
 
 def keep_freed_memory() -> bool:
-    """Let this process keep small and middling blocks it frees; return whether its C library could.
+    """Make this process keep small and middling blocks that it frees; return whether its C library can.
 
     A slice needs some buffers of a few megabytes. glibc hands such blocks back to the system each time, which has to
     clear them for the next slice: at 224 px that took four fifths of the time (measured, see

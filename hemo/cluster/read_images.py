@@ -1,4 +1,4 @@
-"""Decoded images of a raw corpus as a Ray Dataset, for pipelines of one's own. Nothing is written."""
+"""Decoded images of a raw corpus as a Ray Dataset, for the pipelines of users. Nothing is written."""
 
 import pickle
 from collections import Counter
@@ -12,13 +12,13 @@ import pyarrow as pa
 import ray
 from ray.data.extensions import ArrowTensorArray
 
-from hemo.cluster.convert.job import read_pseudonyms
 from hemo.cluster.ray_data import data_context, set_up_decoding
 from hemo.cluster.session import say
 from hemo.config.convert import ImagesConfig
 from hemo.corpus.sources import list_corpus, media_of
 from hemo.imaging.dicom.read import quiet_pydicom
 from hemo.imaging.settings import image_settings
+from hemo.pseudonym import read_pseudonyms
 from hemo.shards.convert_unit import UnitTask, unit_rows
 from hemo.shards.manifest import Manifest, Unit, update_manifest
 from hemo.shards.schema import IMAGE, INDEX_SCHEMA, REJECT_SCHEMA, ROW_SCHEMA, ROWS_PER_GROUP, ShardReject
@@ -27,14 +27,14 @@ READ_THREADS = 4
 
 Row = dict[str, Any] | ShardReject
 Tables = Callable[[Unit, Iterable[Row]], Iterator[pa.Table]]
-"""Makes blocks of what a unit's files became."""
+"""Makes blocks of the rows of a unit."""
 
 
 def read_images(config: ImagesConfig, *, unit_files: int = 256) -> ray.data.Dataset:
-    """Return the images of a raw corpus, decoded as `convert` does it, when they are asked for.
+    """Return the images of a raw corpus, decoded as `convert` does it, while the dataset is read.
 
-    Call it within `hemo.cluster.session.connected`, or after `ray.init`. What is no image is not among the rows: each
-    task that met some says how many and why on standard error, and `read_rejects` lists them.
+    Call it within `hemo.cluster.session.connected`, or after `ray.init`. Rejects are not among the rows: each task
+    with some prints how many and why on standard error, and `read_rejects` lists them.
 
     Args:
         config: Which corpus, and how its images are made.
@@ -88,8 +88,8 @@ def _images(unit: Unit, rows: Iterable[Row]) -> Iterator[pa.Table]:
     while block := list(islice(images, ROWS_PER_GROUP)):
         yield _table(block)
     if reasons:
-        told = ", ".join(f"{reason} {count}" for reason, count in reasons.most_common())
-        say(f"read_images: unit {unit.number}: {reasons.total()} inputs are no images: {told}")
+        counts = ", ".join(f"{reason} {count}" for reason, count in reasons.most_common())
+        say(f"read_images: unit {unit.number}: {reasons.total()} inputs are no images: {counts}")
 
 
 def _without_rejects(rows: Iterable[Row], reasons: Counter[str]) -> Iterator[dict[str, Any]]:

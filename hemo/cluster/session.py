@@ -1,4 +1,4 @@
-"""One Ray connection a job, and what the job prints on standard error while it runs."""
+"""The Ray connection of a job, its progress bar, and its lines on standard error."""
 
 import logging
 import os
@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import NoReturn
 
 import ray
-import ray.data  # its import sets up the logger that _quiet changes
+import ray.data  # its import sets up the logger that _quiet configures
 from ray.exceptions import AuthenticationError
 from tqdm import tqdm
 
@@ -21,7 +21,7 @@ from hemo.config.types import ClusterConfig
 from hemo.errors import ConfigError, HemoError
 
 CONNECT_TIMEOUT_S = 5.0
-"""Ray itself tries for minutes."""
+"""Of a connection to a head node; Ray itself tries for minutes."""
 
 CHATTER = (
     "ray._private.authentication.authentication_token_setup",  # announces that the token, our default, is on
@@ -38,8 +38,7 @@ def connected(config: ClusterConfig) -> Iterator[None]:
 
     Raises:
         HemoError: If the cluster cannot be reached.
-        ConfigError: If a local cluster cannot keep its session files where `temp_dir` says, or Ray's token is missing
-            or wrong.
+        ConfigError: If a local cluster cannot keep its session files in `temp_dir`, or Ray's token is missing or wrong.
     """
     if ray.is_initialized():
         yield
@@ -67,7 +66,7 @@ def connected(config: ClusterConfig) -> Iterator[None]:
 
 
 def is_local(config: ClusterConfig) -> bool:
-    """Tell whether a job starts a Ray of its own on this machine, which has what the machine has and never more."""
+    """Return whether a job starts a local Ray, which has the CPUs and GPUs of this machine and never more."""
     return _address(config) == "local"
 
 
@@ -76,7 +75,7 @@ def _address(config: ClusterConfig) -> str:
 
 
 def _quiet() -> None:
-    """Keep Ray Data's reports out of the terminal: hemo tells progress and errors itself; Ray's log files keep all."""
+    """Keep Ray Data's log lines out of the terminal: hemo shows progress and errors; Ray's log files keep all."""
     for name in CHATTER:
         logging.getLogger(name).setLevel(logging.ERROR)
     for handler in logging.getLogger("ray.data").handlers:
@@ -96,7 +95,7 @@ def _connect(address: str) -> None:
 
 def _start_local(config: ClusterConfig) -> None:
     cpus = os.cpu_count() if config.cpus == "all" else config.cpus
-    # glibc keeps a heap for each of a worker's many threads, and gives little of them back; cluster.yaml says the same
+    # glibc keeps a heap for each of a worker's many threads, and frees little of them; cluster.yaml sets the same
     os.environ.setdefault("MALLOC_ARENA_MAX", "2")
     try:
         ray.init(

@@ -4,6 +4,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PositiveInt
 
+from hemo.pseudonym import ENVIRONMENT
 from hemo.storage import absolute
 
 Groups = dict[str, tuple[str, ...]]
@@ -30,8 +31,6 @@ Location = Annotated[str, AfterValidator(_absolute_location)]
 
 In a union with words, write the words first, `Literal["none"] | Location`: every text is a location.
 """
-
-ENVIRONMENT = "env:"
 
 
 def _secret_location(location: str) -> str:

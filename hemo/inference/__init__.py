@@ -1,1 +1,1 @@
-"""From a checkpoint to probabilities, heat maps and ONNX."""
+"""A checkpoint to probabilities, heat maps and ONNX."""

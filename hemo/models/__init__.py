@@ -1,1 +1,1 @@
-"""Backbones, classifier, pretrained weights, normalisation, checkpoints."""
+"""Networks: backbones, classifier, pretrained weights, normalisation, checkpoints."""

@@ -1,4 +1,4 @@
-"""Backbones of timm and hemo's own, by name: from an image, shrunk where wanted, to features before pooling."""
+"""Backbones by name, timm's and hemo's: images, downscaled on request, to features before pooling."""
 
 import bisect
 import difflib
@@ -23,19 +23,19 @@ SOURCES_BACKBONES = {
     "ResNet50V2": "resnetv2_50",
     "VGG16": "vgg16",
 }
-"""Names of `keras.applications`, which the sources use, and timm's model of the same architecture."""
+"""Names in `keras.applications`, as published, and timm's model of the same architecture."""
 
 LARGEST_SIDE_TRIED_PX = 512
-"""Up to this side the smallest image a backbone takes is looked for, to name it in an error."""
+"""The smallest image of a backbone is searched up to this side, to name it in an error."""
 
 REFUSALS = (RuntimeError, AssertionError, ValueError, ArithmeticError, LookupError, TypeError, AttributeError)
-"""What timm's models raise, each in its own way, when images are too small or of a size they cannot divide."""
+"""Raised by timm's models when images are too small or of a size they cannot divide."""
 
 NONE = "none"
-"""Name of no backbone: the head learns from the pixels themselves."""
+"""No backbone: the head is trained on the pixels themselves."""
 
 FORMS = "CNN(32,64,128), with a number of filters a layer, and none"
-"""These backbones in words, for errors and lists."""
+"""Names of hemo's own backbones, for errors and lists."""
 
 EXAMPLES = ("CNN(32,64,128)", NONE)
 
@@ -46,7 +46,7 @@ def timm_name(backbone: str) -> str:
     """Return timm's name of a backbone.
 
     Raises:
-        ConfigError: If neither the sources nor timm have it.
+        ConfigError: If neither `SOURCES_BACKBONES` nor timm have it.
     """
     name = SOURCES_BACKBONES.get(backbone, backbone)
     if timm.is_model(name):
@@ -61,10 +61,10 @@ def timm_name(backbone: str) -> str:
 
 
 def pretrained_settings(backbone: str) -> PretrainedCfg:
-    """Return what timm knows of a backbone's weights: where they lie, which size, mean and std they want.
+    """Return timm's settings of a backbone's weights: their location, image size, mean and std.
 
     Raises:
-        ConfigError: If neither the sources nor timm have the backbone.
+        ConfigError: If neither `SOURCES_BACKBONES` nor timm have the backbone.
     """
     return timm.get_pretrained_cfg(timm_name(backbone)) or PretrainedCfg()
 
@@ -73,7 +73,7 @@ def build_backbone(backbone: str, channels: int, sides_px: tuple[int, int], *, p
     """Make a backbone without pooling and classifier.
 
     Args:
-        backbone: A source's name, timm's, or one of hemo's own, see `own_backbone`.
+        backbone: A name in `SOURCES_BACKBONES`, timm's, or one of hemo's own, see `own_backbone`.
         channels: Channels of the images.
         sides_px: Height and width of the images.
         pretrained: With timm's ImageNet weights; the first convolution is adapted to `channels`.
@@ -100,7 +100,7 @@ def build_backbone(backbone: str, channels: int, sides_px: tuple[int, int], *, p
 
 
 def positions(backbone: nn.Module, features: Tensor) -> Tensor:
-    """Bring the layouts of features into one: (images, positions, features). Class tokens are left out.
+    """Bring all layouts of features to (images, positions, features). Class tokens are left out.
 
     Args:
         backbone: The module the features come from.
@@ -118,7 +118,7 @@ def feature_shape(backbone: str, channels: int, sides_px: tuple[int, int]) -> tu
 
     Raises:
         ConfigError: If the backbone is not known, gives no features before pooling, or the images are too small for
-            it; the message says how small they may be.
+            it; the message has the smallest size.
     """
     _require_known(backbone, channels)
     shape = _shape_at(backbone, channels, sides_px)
@@ -158,11 +158,11 @@ def _require_known(backbone: str, channels: int) -> None:
 
 
 def _require_some_size(backbone: str, channels: int) -> None:
-    """Refuse a backbone that takes neither large images nor the size it was made for: it is not for the size then."""
+    """Refuse a backbone that takes neither large images nor those it was made for: the size is not the reason then."""
     large = (LARGEST_SIDE_TRIED_PX, LARGEST_SIDE_TRIED_PX)
-    _, *own = pretrained_settings(backbone).input_size
+    _, height_px, width_px = pretrained_settings(backbone).input_size
     shape = _shape_at(backbone, channels, large)
-    if isinstance(shape, str) and isinstance(_shape_at(backbone, channels, (own[0], own[1])), str):
+    if isinstance(shape, str) and isinstance(_shape_at(backbone, channels, (height_px, width_px)), str):
         raise ConfigError(f"model.backbone: {backbone} cannot be used without its pooling ({shape}); choose another")
 
 
@@ -179,7 +179,7 @@ def _shape_at(backbone: str, channels: int, sides_px: tuple[int, int]) -> tuple[
 
 
 def own_backbone(backbone: str, channels: int) -> nn.Module | None:
-    """Make a backbone of hemo's own by its name; None if it is not one of these.
+    """Make one of hemo's own backbones by its name; None for other names.
 
     Args:
         backbone: `CNN(32,64,128)`, or `none`.
@@ -193,7 +193,7 @@ def own_backbone(backbone: str, channels: int) -> nn.Module | None:
 
 
 def convolutions(channels: int, widths: Sequence[int]) -> nn.Sequential:
-    """Make 3 x 3 convolution -> ReLU -> 2 x 2 maximum for each of `widths`; no padding, as Keras does unless told.
+    """Make 3 x 3 convolution -> ReLU -> 2 x 2 maximum for each of `widths`; no padding, the default of Keras.
 
     Returns:
         Module from (images, channels, height_px, width_px) to (images, widths[-1], rows, cols).
@@ -221,21 +221,21 @@ class Shrink(nn.Module):
     of autocast, whose bfloat16 would move a grey by up to 1.3 of 255 (measured on noise).
     """
 
-    shares: Tensor
+    weights: Tensor
 
     def __init__(self, source_px: int, side_px: int) -> None:
-        """Prepare for images of one side; what it holds is no weight, and in no checkpoint."""
+        """Prepare for images of one side; its buffer is in no checkpoint."""
         super().__init__()
-        self.register_buffer("shares", area_shares(source_px, side_px), persistent=False)
+        self.register_buffer("weights", area_weights(source_px, side_px), persistent=False)
 
     def forward(self, images: Tensor) -> Tensor:
         """Turn (images, channels, source_px, source_px) into (images, channels, side_px, side_px), float32."""
         with torch.autocast(images.device.type, enabled=False):
-            return self.shares @ images @ self.shares.T
+            return self.weights @ images @ self.weights.T
 
 
-def area_shares(source_px: int, side_px: int) -> Tensor:
-    """Return what share of each pixel of the result lies in each of the source, along one side.
+def area_weights(source_px: int, side_px: int) -> Tensor:
+    """Return the fraction of each pixel of the result that lies in each of the source, along one side.
 
     Returns:
         Shape (side_px, source_px), float32; each row sums to 1.
@@ -243,12 +243,12 @@ def area_shares(source_px: int, side_px: int) -> Tensor:
     span = source_px / side_px
     ends = span * torch.arange(side_px + 1, dtype=torch.float64)
     pixels = torch.arange(source_px, dtype=torch.float64)
-    shared = torch.minimum(ends[1:, None], pixels + 1) - torch.maximum(ends[:-1, None], pixels)
-    return (shared.clamp(min=0) / span).to(torch.float32)
+    overlap = torch.minimum(ends[1:, None], pixels + 1) - torch.maximum(ends[:-1, None], pixels)
+    return (overlap.clamp(min=0) / span).to(torch.float32)
 
 
 def build_shrink(sides_px: tuple[int, int], seen_px: tuple[int, int]) -> nn.Module:
-    """Make what brings images of some height and width to those of `seen_sides`: nothing where they are the same."""
+    """Make the layer from the stored images to those of `seen_sides`; the identity where they are the same."""
     return nn.Identity() if seen_px == sides_px else Shrink(sides_px[0], seen_px[0])
 
 

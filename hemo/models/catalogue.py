@@ -1,4 +1,4 @@
-"""What backbones there are: size, the images they are made for, and which weights can be had."""
+"""Lists backbones: parameters, image sizes, and pretrained weights."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ from hemo.models.backbones import (
     timm_name,
 )
 from hemo.models.classifier import parameter_count
-from hemo.models.pretrained import weights_place
+from hemo.models.pretrained import weights_origin
 
 
 @dataclass(frozen=True)
@@ -26,16 +26,16 @@ class BackboneFacts:
     """One backbone."""
 
     name: str  # as `model.backbone` takes it
-    timm_name: str  # empty: it is hemo's own
+    timm_name: str  # empty: one of hemo's own
     parameters: int | None  # without classifier; None: it cannot be used, as timm does not build it without its pooling
     input_px: int | None  # side of the images its weights were trained with; None: there are no such weights
-    smallest_px: int | None  # smallest square side it takes; None where it is bound to sizes of its own
+    smallest_px: int | None  # smallest square side it takes; None where it takes certain sizes only
     weights: tuple[str, ...]  # timm's tags of weights, that of `imagenet` first; empty: none
-    from_where: str  # of the weights of `imagenet`: file and repository, or address; empty: none
+    weights_origin: str  # of the weights of `imagenet`: file and repository, or address; empty: none
 
 
 def listed_backbones(containing: str, channels: int) -> Iterator[BackboneFacts]:
-    """Yield what is known of the sources' backbones and hemo's own, or of timm's whose name has `containing` in it.
+    """Yield the facts of `SOURCES_BACKBONES` and hemo's own, or of timm's backbones with `containing` in their name.
 
     Raises:
         ConfigError: If timm has no such name.
@@ -47,10 +47,10 @@ def listed_backbones(containing: str, channels: int) -> Iterator[BackboneFacts]:
 
 
 def backbone_facts(backbone: str, channels: int) -> BackboneFacts:
-    """Return what is known of one backbone; nothing is downloaded.
+    """Return the facts of one backbone; nothing is downloaded.
 
     Raises:
-        ConfigError: If neither the sources nor timm have it.
+        ConfigError: If neither `SOURCES_BACKBONES` nor timm have it.
     """
     own = own_backbone(backbone, channels)
     if own is not None:
@@ -66,7 +66,7 @@ def backbone_facts(backbone: str, channels: int) -> BackboneFacts:
         input_px=height_px,
         smallest_px=None if parameters is None else smallest_side(backbone, channels),
         weights=tuple(sorted(tags, key=lambda tag: (tag != settings.tag, tag))),
-        from_where=weights_place(settings) if tags else "",
+        weights_origin=weights_origin(settings) if tags else "",
     )
 
 
@@ -82,7 +82,7 @@ HEAD = ("backbone", "timm", "parameters", "made for", "smallest", "weights", "fr
 
 
 def as_lines(backbones: Iterator[BackboneFacts]) -> Iterator[str]:
-    """Yield a Markdown table line by line, each backbone as soon as it is known."""
+    """Yield a Markdown table line by line, each backbone as soon as it is examined."""
     yield _line(HEAD)
     yield _line(("---",) * len(HEAD))
     for facts in backbones:
@@ -90,7 +90,7 @@ def as_lines(backbones: Iterator[BackboneFacts]) -> Iterator[str]:
         parameters = "cannot be used" if facts.parameters is None else f"{facts.parameters:,}"
         numbers = (parameters, "-" if facts.input_px is None else f"{facts.input_px} px", smallest)
         yield _line(
-            (facts.name, facts.timm_name or "-", *numbers, ", ".join(facts.weights) or "-", facts.from_where or "-")
+            (facts.name, facts.timm_name or "-", *numbers, ", ".join(facts.weights) or "-", facts.weights_origin or "-")
         )
 
 

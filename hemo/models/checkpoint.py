@@ -1,4 +1,4 @@
-"""A checkpoint: `weights.safetensors`, `checkpoint.json`, and, while a trial runs, `state.pt` to resume it."""
+"""Reads and writes checkpoints: `weights.safetensors`, `checkpoint.json`, and `state.pt` to resume a trial."""
 
 import io
 from typing import Any
@@ -20,7 +20,7 @@ CHECKPOINT_SCHEMA_VERSION = 2
 
 
 class CheckpointCard(Config):
-    """`checkpoint.json`: all that `predict` needs beside the weights."""
+    """`checkpoint.json`: classes, images, normalisation and thresholds of the weights."""
 
     schema_version: int = CHECKPOINT_SCHEMA_VERSION
     model: ModelConfig
@@ -80,17 +80,17 @@ def read_checkpoint_card(location: str) -> CheckpointCard:
     Raises:
         SourceError: If there is none, it is of another version, or damaged.
     """
-    place = join(location, "checkpoint.json")
-    if not exists(place):
+    card_file = join(location, "checkpoint.json")
+    if not exists(card_file):
         raise SourceError(f"{location} is no checkpoint (it has no checkpoint.json); give a record's checkpoint folder")
-    content = read_json(place)
+    content = read_json(card_file)
     if not isinstance(content, dict) or content.get("schema_version") != CHECKPOINT_SCHEMA_VERSION:
-        raise SourceError(f"{place} is no checkpoint of version {CHECKPOINT_SCHEMA_VERSION}; train again")
+        raise SourceError(f"{card_file} is no checkpoint of version {CHECKPOINT_SCHEMA_VERSION}; train again")
     try:
         return CheckpointCard.model_validate(content)
     except ValidationError as error:
         field = ".".join(map(str, error.errors()[0]["loc"]))
-        raise SourceError(f"{place} is damaged: {field}: {error.errors()[0]['msg']}; train again") from error
+        raise SourceError(f"{card_file} is damaged: {field}: {error.errors()[0]['msg']}; train again") from error
 
 
 def write_state(location: str, state: dict[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""Shrinking, backbone and head as one module: from normalised images to logits."""
+"""The image classifier, normalised images to logits: downscaling, backbone and head as one module."""
 
 from collections import OrderedDict
 
@@ -17,7 +17,7 @@ class ImageClassifier(nn.Module):
         Args:
             backbone: From images to unpooled features.
             head: From (images, positions, features) to logits.
-            shrink: From images as they come to those that the backbone takes; None: they are the same.
+            shrink: From stored images to those that the backbone takes; None: they are the same.
         """
         super().__init__()
         self.shrink = shrink or nn.Identity()
@@ -29,7 +29,7 @@ class ImageClassifier(nn.Module):
         return self.head(positions(self.backbone, self.features(images))).float()  # type: ignore[no-any-return]
 
     def features(self, images: Tensor) -> Tensor:
-        """Return the backbone's features in its own layout, see `positions`."""
+        """Return the features in the layout of the backbone, see `positions`."""
         return self.backbone(self.shrink(images))  # type: ignore[no-any-return]
 
 

@@ -1,4 +1,4 @@
-"""What a model starts from: chance, ImageNet, a file, or a checkpoint of hemo's own."""
+"""Starting weights of a model: random, ImageNet, a file, or a checkpoint; and the normalisation that goes with them."""
 
 import io
 import logging
@@ -33,7 +33,7 @@ def starting_model(config: ModelConfig, *, channels: int, sides_px: tuple[int, i
     """Make the model a trial starts from; what the weights do not cover is drawn from torch's global generator.
 
     Raises:
-        ConfigError: If the weights cannot be had or do not fit.
+        ConfigError: If the weights cannot be loaded or do not fit.
     """
     if config.weights != "imagenet":
         model = build_model(config, channels=channels, sides_px=sides_px, classes=classes)
@@ -47,16 +47,16 @@ def starting_model(config: ModelConfig, *, channels: int, sides_px: tuple[int, i
     except (OSError, RuntimeError, ValueError) as error:
         raise ConfigError(
             f"model.weights: cannot load ImageNet weights of {config.backbone} ({type(error).__name__}) from "
-            f"{weights_place(pretrained_settings(config.backbone))}; where that cannot be reached, give that file as "
+            f"{weights_origin(pretrained_settings(config.backbone))}; where that cannot be reached, give that file as "
             "model.weights, or `none`"
         ) from error
 
 
 def _require_reachable(settings: PretrainedCfg) -> None:
-    """Ask the hub once for weights that are not cached yet: its client tries for a minute, file after file.
+    """Make one request for weights that are not cached yet: the hub's client tries for a minute, file after file.
 
     Raises:
-        ConnectionError: If it does not answer, or not with the file.
+        ConnectionError: If the hub does not respond, or does not have the file.
     """
     if not settings.hf_hub_id:
         return
@@ -66,15 +66,15 @@ def _require_reachable(settings: PretrainedCfg) -> None:
     try:
         get_hf_file_metadata(hf_hub_url(repository, file))
     except EntryNotFoundError:
-        return  # the hub answers, and timm knows more names
-    except Exception as error:  # those of the client's HTTP library have no class of ours or Python's in common
+        return  # the hub responds, and timm tries more names
+    except Exception as error:  # those of the client's HTTP library share no base class
         raise ConnectionError(str(error)) from error
 
 
-def weights_place(settings: PretrainedCfg) -> str:
+def weights_origin(settings: PretrainedCfg) -> str:
     """Return where timm's weights come from: file and repository of the Hugging Face hub, or an address."""
     if not settings.hf_hub_id:
-        return str(settings.url or "an unknown place")
+        return str(settings.url or "an unknown address")
     repository, file = _hub_file(settings.hf_hub_id)
     return f"{file} of {repository}"
 
@@ -87,11 +87,10 @@ def _hub_file(hub: str | tuple[str, str]) -> tuple[str, str]:
 def normalisation_of(config: ModelConfig, channels: int) -> Normalisation:
     """Return how pixels are scaled: as the starting weights were trained with, where that is known.
 
-    A checkpoint of hemo's own says it, for as many channels as now. ImageNet's weights had three, whether timm fetches
-    them or they are given as a file: one without hemo's names for backbone and head counts as that.
+    A checkpoint's card has it, for as many channels as now. ImageNet's weights had three, whether timm fetches them or
+    they are in a file: a file without hemo's names for backbone and head counts as ImageNet's.
 
-    Without a backbone pixels stay within 0..1: what is 0 in nearly all of ten thousand columns must not move the first
-    layer.
+    Without a backbone pixels stay within 0..1: a column that is nearly always 0 must not move the first layer.
 
     Raises:
         ConfigError: If the weights are a file that cannot be read.
@@ -100,8 +99,8 @@ def normalisation_of(config: ModelConfig, channels: int) -> Normalisation:
         return Normalisation((0.0,) * channels, (1.0,) * channels)
     checkpoint = "" if config.weights in ("none", "imagenet") else find_weights(config.weights).checkpoint
     if checkpoint:
-        found = read_checkpoint_card(checkpoint).normalisation
-        return found if len(found.mean) == channels else plain_normalisation(channels)
+        stored = read_checkpoint_card(checkpoint).normalisation
+        return stored if len(stored.mean) == channels else plain_normalisation(channels)
     if channels == 3 and _are_timms(config):
         pretrained = pretrained_settings(config.backbone)
         return Normalisation(tuple(pretrained.mean), tuple(pretrained.std))
@@ -109,15 +108,15 @@ def normalisation_of(config: ModelConfig, channels: int) -> Normalisation:
 
 
 def _are_timms(config: ModelConfig) -> bool:
-    """Tell whether the starting weights are timm's, or a file of a timm backbone without hemo's names."""
+    """Return whether the starting weights are timm's, or a file of a timm backbone without hemo's names."""
     if config.weights in ("none", "imagenet"):
         return config.weights == "imagenet"
     return own_backbone(config.backbone, 3) is None and not _has_own_names(read_weights(config.weights))
 
 
-def _has_own_names(found: dict[str, Tensor]) -> bool:
-    """Tell whether tensors are named as those of `ImageClassifier`."""
-    return any(name.startswith("backbone.") for name in found)
+def _has_own_names(tensors: dict[str, Tensor]) -> bool:
+    """Return whether tensors are named as those of `ImageClassifier`."""
+    return any(name.startswith("backbone.") for name in tensors)
 
 
 def read_weights(location: str) -> dict[str, Tensor]:
@@ -138,17 +137,17 @@ def read_weights(location: str) -> dict[str, Tensor]:
         state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
     except Exception as error:  # an unpickler raises whatever foreign bytes lead it to
         raise ConfigError(f"model.weights: {location} is neither safetensors nor a state dict of tensors") from error
-    found = {name: value for name, value in _unwrapped(state).items() if isinstance(value, Tensor)}
-    if not found:
+    tensors = {name: value for name, value in _unwrapped(state).items() if isinstance(value, Tensor)}
+    if not tensors:
         held = ", ".join(map(str, state))[:200] if isinstance(state, dict) else f"a {type(state).__name__}"
         raise ConfigError(
             f"model.weights: {location} holds {held or 'nothing'}, no state dict of tensors; save model.state_dict()"
         )
-    return found
+    return tensors
 
 
 def _unwrapped(state: Any) -> dict[str, Any]:
-    """Return the state dict of what training scripts save, without the prefixes of DDP and `torch.compile`."""
+    """Return the state dict in what training scripts save, without the prefixes of DDP and `torch.compile`."""
     if not isinstance(state, dict):
         return {}
     inner = next((state[key] for key in WRAPPINGS if isinstance(state.get(key), dict)), state)
@@ -156,7 +155,7 @@ def _unwrapped(state: Any) -> dict[str, Any]:
 
 
 def check_weights(config: ModelConfig, channels: int, sides_px: tuple[int, int]) -> None:
-    """Refuse starting weights that cannot be had or do not fit. ImageNet weights are loaded, and so cached, by this.
+    """Refuse starting weights that cannot be loaded or do not fit. ImageNet weights are cached by this.
 
     Raises:
         ConfigError: What is wrong with them.
@@ -179,42 +178,42 @@ def _load_fitting(model: ImageClassifier, location: str, channels: int) -> None:
         logger.warning("model.weights: %s does not cover %s", location, ", ".join(rest))
 
 
-def _fitting(model: ImageClassifier, found: dict[str, Tensor], location: str, channels: int) -> dict[str, Tensor]:
+def _fitting(model: ImageClassifier, tensors: dict[str, Tensor], location: str, channels: int) -> dict[str, Tensor]:
     """Return the tensors that fit the model by name and shape; names of timm's own files are those of the backbone.
 
     The first convolution is made to fit where it was of other channels than the images'.
     """
     wanted = model.state_dict()
-    if not _has_own_names(found):
-        found = {f"backbone.{name}": value for name, value in found.items()}
-    found = {**found, **_adapted_stem(model, found, channels)}
-    fitting = {name: value for name, value in found.items() if name in wanted and value.shape == wanted[name].shape}
+    if not _has_own_names(tensors):
+        tensors = {f"backbone.{name}": value for name, value in tensors.items()}
+    tensors = {**tensors, **_adapted_stem(model, tensors, channels)}
+    fitting = {name: value for name, value in tensors.items() if name in wanted and value.shape == wanted[name].shape}
     if not any(name.startswith("backbone.") and value.ndim for name, value in fitting.items()):
         name, value = next(iter(wanted.items()))
         raise ConfigError(
-            f"model.weights: none of the {len(found)} tensors in {location} fits the backbone, which has "
+            f"model.weights: none of the {len(tensors)} tensors in {location} fits the backbone, which has "
             f"{name.removeprefix('backbone.')} of shape {tuple(value.shape)}; give weights of the same backbone"
         )
     wrong = [name for name, value in fitting.items() if not torch.isfinite(value).all()]
     if wrong:
-        raise ConfigError(f"model.weights: {wrong[0]} in {location} has values that are no numbers; give other weights")
+        raise ConfigError(f"model.weights: {wrong[0]} in {location} has NaN or infinite values; give other weights")
     return fitting
 
 
-def _adapted_stem(model: ImageClassifier, found: dict[str, Tensor], channels: int) -> dict[str, Tensor]:
+def _adapted_stem(model: ImageClassifier, tensors: dict[str, Tensor], channels: int) -> dict[str, Tensor]:
     """Return the weights of first convolutions that are of other channels, changed to `channels` as timm does.
 
-    One channel gets the sum over the given ones, several get them in turn, scaled so that an image with the same grey
-    in every channel is seen as before.
+    One channel gets the sum over the stored ones, several get them in turn, scaled so that an image with the same grey
+    in every channel gives the same features as before.
     """
     wanted, adapted = model.state_dict(), {}
     first = getattr(model.backbone, "pretrained_cfg", {}).get("first_conv") or ()
     for name in (first,) if isinstance(first, str) else first:
         key = f"backbone.{name}.weight"
-        if key not in found or key not in wanted or found[key].ndim != 4:
+        if key not in tensors or key not in wanted or tensors[key].ndim != 4:
             continue
-        filters, given, *kernel = found[key].shape
-        if given != channels and [filters, channels, *kernel] == list(wanted[key].shape):
-            logger.info("model.weights: %s is changed from %d channels to %d", key, given, channels)
-            adapted[key] = adapt_input_conv(channels, found[key], base_chans=given)
+        filters, stored, *kernel = tensors[key].shape
+        if stored != channels and [filters, channels, *kernel] == list(wanted[key].shape):
+            logger.info("model.weights: %s is changed from %d channels to %d", key, stored, channels)
+            adapted[key] = adapt_input_conv(channels, tensors[key], base_chans=stored)
     return adapted

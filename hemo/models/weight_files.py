@@ -1,4 +1,4 @@
-"""Where weights lie: those a trial starts from, and those of a checkpoint of hemo's own."""
+"""Finds files of weights: those a trial starts from, and those of a checkpoint."""
 
 from dataclasses import dataclass
 
@@ -12,21 +12,21 @@ FOLDER = "checkpoint"
 
 @dataclass(frozen=True)
 class StartingWeights:
-    """What a location given as `model.weights` means."""
+    """What a location in `model.weights` stands for."""
 
     file: str  # safetensors or a state dict
-    checkpoint: str = ""  # folder of a checkpoint of hemo's own, if that is what was given
+    checkpoint: str = ""  # folder of a checkpoint, if the location is one
 
     @property
     def deciding(self) -> tuple[str, ...]:
-        """Files whose content decides what a model starts from: a checkpoint's card says how pixels are scaled."""
+        """Files whose content decides what a model starts from: a checkpoint's card has the normalisation."""
         return (self.file, join(self.checkpoint, CARD)) if self.checkpoint else (self.file,)
 
 
 def find_weights(location: str) -> StartingWeights:
     """Find starting weights: a file, the folder of a checkpoint, or of a record that has one.
 
-    A location where nothing stands counts as a file: whoever reads it says that it is missing.
+    A location where nothing is counts as a file: reading it raises that it is missing.
 
     Args:
         location: Path or URI.
@@ -57,10 +57,10 @@ def find_checkpoint(location: str) -> str:
         if exists(join(folder, CARD)):
             return folder
     record = join(location.rstrip("/").removesuffix(f"/{FOLDER}"), "record.json")
-    told = read_json(record) if exists(record) else None
-    if isinstance(told, dict) and told.get("status") == "failed":
+    content = read_json(record) if exists(record) else None
+    if isinstance(content, dict) and content.get("status") == "failed":
         raise SourceError(
-            f"{location} has no checkpoint, the trial failed: {told.get('reason')}; run it again, or give another "
+            f"{location} has no checkpoint, the trial failed: {content.get('reason')}; run it again, or give another "
             f"record or its {FOLDER} folder"
         )
     raise SourceError(f"{location} is no checkpoint (it has no {CARD}); give a record or its {FOLDER} folder")

@@ -12,7 +12,7 @@ from pydantic import Field
 
 from hemo.config.types import Config
 from hemo.digest import digest_of
-from hemo.errors import SourceError
+from hemo.errors import OutputError, SourceError
 from hemo.shards.manifest import Unit
 from hemo.shards.reader import CONVERT_AGAIN, checked_parquet
 from hemo.shards.schema import INDEX_SCHEMA, REJECT_SCHEMA, SCHEMA_VERSION, SHARD_INDEX_SCHEMA, ShardFooter
@@ -20,6 +20,9 @@ from hemo.shards.writer import write_table
 from hemo.storage import exists, join, read_bytes, read_json, write_json
 
 READ_THREADS = 8
+
+DERIVED = ("card.json", "index.parquet", "rejects.parquet")
+"""Files of a conversion that are made from its shards."""
 
 CardT = TypeVar("CardT", bound=Config)
 
@@ -79,7 +82,23 @@ def load_card(folder: str, kind: type[CardT], *, stage: str, job: str) -> CardT:
     return kind.model_validate(content)
 
 
-def write_derived(out: str, units: Sequence[Unit], footers: Sequence[ShardFooter], *, ignored: int) -> ConversionCard:
+def read_finished_card(out: str) -> ConversionCard | None:
+    """Return the card of an output folder; None if it, or another of the files derived from the shards, is missing.
+
+    Raises:
+        OutputError: If it is the card of another job, which would be overwritten.
+    """
+    exist = [exists(join(out, name)) for name in DERIVED]
+    if not exist[0]:
+        return None
+    try:
+        card = read_card(out)
+    except SourceError as error:
+        raise OutputError(f"out: {out} holds the card.json of another job; give another folder") from error
+    return card if all(exist) else None
+
+
+def write_derived(out: str, units: Sequence[Unit], footers: Sequence[ShardFooter], ignored: int) -> ConversionCard:
     """Write `index.parquet`, `rejects.parquet` and, last, `card.json`.
 
     Args:

@@ -1,7 +1,7 @@
 """The manifest: which file belongs to which unit; stored, and updated by later runs."""
 
 import io
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,8 +11,9 @@ import pyarrow.parquet as pq
 from hemo.corpus.source_file import SourceFile
 from hemo.digest import digest_of
 from hemo.errors import OutputError
+from hemo.imaging.image import CURABLE_REASONS
 from hemo.pseudonym import Pseudonymiser
-from hemo.shards.schema import SCHEMA_VERSION
+from hemo.shards.schema import SCHEMA_VERSION, ShardFooter
 from hemo.shards.writer import write_table
 from hemo.storage import exists, join, read_bytes
 
@@ -119,6 +120,27 @@ def update_manifest(
     manifest = Manifest(tuple(stored[at] for at in order), tuple(units))
     listed = Manifest(tuple(files[at] for at in order), manifest.units)
     return Update(manifest, listed.by_unit(), frozenset(stale), len(kept))
+
+
+def valid_shards(
+    update: Update, footers: Mapping[str, ShardFooter | None], settings: dict[str, Any], pseudonyms: Pseudonymiser
+) -> dict[int, ShardFooter]:
+    """Return the footers of shards that can stay, by unit: of the same files, without rejects to be tried again.
+
+    Args:
+        update: Of the manifest.
+        footers: By path, see `read_footers`.
+        settings: Of the images.
+        pseudonyms: Of the manifest.
+    """
+    return {
+        unit.number: footer
+        for unit in update.units
+        if unit.number not in update.stale
+        and (footer := footers.get(unit.shard)) is not None
+        and footer.digest == unit_digest(unit, settings, pseudonyms)
+        and CURABLE_REASONS.isdisjoint(reject.reason for reject in footer.rejects)
+    }
 
 
 def _as_stored(file: SourceFile, pseudonyms: Pseudonymiser) -> SourceFile:

@@ -1,6 +1,9 @@
 """The columns of a shard and its footer: all that readers of shards rely on."""
 
 import json
+import re
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pyarrow as pa
@@ -8,8 +11,9 @@ import pyarrow.parquet as pq
 from pydantic import Field
 
 from hemo.config.types import Config
+from hemo.digest import differences
 from hemo.errors import OutputError
-from hemo.storage import filesystem
+from hemo.storage import filesystem, join, list_files
 
 SCHEMA_VERSION = 1
 """Raised when columns or their meaning change; part of every unit digest."""
@@ -67,6 +71,9 @@ ROWS_PER_GROUP = 128
 COMPRESSION = "zstd"
 COMPRESSION_LEVEL = 1
 
+SHARD_PATH = re.compile(r"shards/unit-\d{6,}\.parquet")
+FOOTER_THREADS = 16
+
 FOOTER_KEY = b"hemo"
 """Key of the footer JSON in the Parquet metadata of a shard."""
 
@@ -98,6 +105,30 @@ class ShardFooter(Config):
     def encoded(self) -> dict[bytes, bytes]:
         """Return the footer as Parquet metadata."""
         return {FOOTER_KEY: json.dumps(self.model_dump(mode="json"), separators=(",", ":")).encode()}
+
+
+def read_footers(out: str, settings: Mapping[str, Any]) -> dict[str, ShardFooter | None]:
+    """Return the footers of all shards in an output folder, by path relative to it; None: the shard is damaged.
+
+    Args:
+        out: Output folder of a conversion.
+        settings: What the shards must have been made with.
+
+    Raises:
+        OutputError: If a file is no shard, or one was made with other settings.
+    """
+    paths = [join("shards", name) for name in list_files(join(out, "shards"))]
+    foreign = [path for path in paths if not SHARD_PATH.fullmatch(path)]
+    if foreign:
+        raise OutputError(f"out: {join(out, foreign[0])} is no shard of hemo's; give another folder")
+    with ThreadPoolExecutor(FOOTER_THREADS) as pool:
+        footers = dict(zip(paths, pool.map(lambda path: read_footer(join(out, path)), paths), strict=True))
+    for footer in footers.values():
+        if footer and (differing := differences(footer.settings, settings)):
+            raise OutputError(
+                f"out: {out} holds shards made otherwise ({differing}); give another folder or remove this one"
+            )
+    return footers
 
 
 def read_footer(location: str) -> ShardFooter | None:

@@ -4,7 +4,7 @@ import hmac
 import pytest
 
 from hemo.errors import ConfigError
-from hemo.pseudonym import Pseudonymiser, pseudonymiser
+from hemo.pseudonym import Pseudonymiser, pseudonymiser, read_pseudonyms
 
 KEY = b"sixteen bytes at least"
 
@@ -32,3 +32,18 @@ def test_the_key_does_not_show():
 def test_a_short_key_is_refused():
     with pytest.raises(ConfigError, match="it holds 5 bytes, at least 16 are needed"):
         pseudonymiser(b"short\n")
+
+
+def test_a_key_in_the_environment_is_that_of_a_file(tmp_path, monkeypatch):
+    (tmp_path / "hospital.key").write_bytes(KEY + b"\n")
+    monkeypatch.setenv("HEMO_TEST_KEY", KEY.decode())
+    assert read_pseudonyms("env:HEMO_TEST_KEY") == read_pseudonyms(str(tmp_path / "hospital.key"))
+
+
+def test_a_variable_that_is_not_there_or_too_short_is_refused(monkeypatch):
+    monkeypatch.delenv("HEMO_TEST_KEY", raising=False)
+    with pytest.raises(ConfigError, match=r"env:HEMO_TEST_KEY: no such variable .*; export it, or give a file"):
+        read_pseudonyms("env:HEMO_TEST_KEY")
+    monkeypatch.setenv("HEMO_TEST_KEY", "short")
+    with pytest.raises(ConfigError, match="it holds 5 bytes, at least 16 are needed"):
+        read_pseudonyms("env:HEMO_TEST_KEY")

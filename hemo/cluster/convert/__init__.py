@@ -1,1 +1,1 @@
-"""A corpus to shards on Ray: the job, its tasks, and an estimate beforehand."""
+"""A raw corpus to Parquet shards on Ray: the job, its tasks, and an estimate beforehand."""

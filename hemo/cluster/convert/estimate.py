@@ -1,4 +1,4 @@
-"""What a conversion will take: from a short measurement to hours and cost on any number of nodes. Arithmetic only."""
+"""Hours and cost of a conversion on any number of nodes, by arithmetic from a short measurement."""
 
 import math
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ SECONDS_AN_HOUR = 3600
 
 @dataclass(frozen=True)
 class Workload:
-    """What is to be converted."""
+    """Files to convert."""
 
     files: int
     size_bytes: int
@@ -17,7 +17,7 @@ class Workload:
 
 @dataclass(frozen=True)
 class Calibration:
-    """What was measured on a sample of the files, all nodes there were taken together."""
+    """Measured on a sample of the files, all nodes together."""
 
     nodes: int
     cpus: int
@@ -27,13 +27,13 @@ class Calibration:
     files_per_s: float  # reading, decoding and writing at once
     written_bytes_per_file: float
     list_s: float  # listing the whole corpus and cutting it into units
-    start_s: float  # from the first task asked for to the first shard
+    start_s: float  # from the first task submitted to the first shard
     index_s_per_file: float
 
 
 @dataclass(frozen=True)
 class Cluster:
-    """What a conversion may run on."""
+    """Nodes for a conversion."""
 
     nodes: int
     cpus_per_node: int
@@ -43,7 +43,7 @@ class Cluster:
 
 @dataclass(frozen=True)
 class Estimate:
-    """What a conversion will take on a cluster."""
+    """Time and cost of a conversion on a cluster."""
 
     nodes: int
     hours: float
@@ -51,7 +51,7 @@ class Estimate:
     cost: float | None  # in the currency of the price; None without one
     files_per_s: float  # while every CPU has a unit
     bound: str  # `read`, `decode`, `write` or `shared storage`: what is to be made faster
-    busy: float  # 0 to 1: the share of the time that would do if all CPUs had work all along
+    busy: float  # 0 to 1: time that is enough if all CPUs had work all along, over `hours`
 
 
 def node_bounds(workload: Workload, calibration: Calibration, cpus_per_node: int) -> dict[str, float]:
@@ -68,13 +68,13 @@ def node_bounds(workload: Workload, calibration: Calibration, cpus_per_node: int
 
 
 def efficiency(workload: Workload, calibration: Calibration) -> float:
-    """Return the measured rate of the whole path as a share of its narrowest bound: what doing all at once costs."""
+    """Return the measured rate of the whole path over its narrowest bound; 1: the phases do not slow each other."""
     bounds = node_bounds(workload, calibration, calibration.cpus // calibration.nodes)
     return calibration.files_per_s / (calibration.nodes * min(bounds.values()))
 
 
 def estimate(workload: Workload, calibration: Calibration, cluster: Cluster) -> Estimate:
-    """Return what a workload takes on a cluster.
+    """Estimate a workload on a cluster.
 
     Full rounds, in which each CPU has a unit, run at the cluster's rate. In the last one, when fewer units than CPUs
     are left, a unit takes at least what one CPU needs for it. Listing, start and index are done once.

@@ -1,4 +1,4 @@
-"""What a conversion will take on clusters of several sizes, from a sample that is converted and measured here."""
+"""Hours, nodes and cost of a conversion, estimated from a sample that is converted and timed on this cluster."""
 
 import math
 import os
@@ -15,7 +15,6 @@ from rich.console import Console
 from rich.table import Table
 
 from hemo.cluster.convert.estimate import Calibration, Cluster, Estimate, Workload, efficiency, estimate, node_bounds
-from hemo.cluster.convert.job import read_pseudonyms
 from hemo.cluster.convert.tasks import Outcome, UnitFailure, convert_batch, convert_units
 from hemo.cluster.ray_data import data_context
 from hemo.cluster.session import say
@@ -25,6 +24,7 @@ from hemo.corpus.sources import list_corpus, media_of
 from hemo.errors import ConfigError, HemoError, SourceError
 from hemo.imaging.settings import image_settings
 from hemo.output_lock import output_lock
+from hemo.pseudonym import read_pseudonyms
 from hemo.shards.card import write_derived
 from hemo.shards.convert_unit import UnitTask, read_unit
 from hemo.shards.manifest import Manifest, Unit, update_manifest
@@ -48,7 +48,7 @@ RUN_FILES = 8
 """Consecutive files a sample takes together, as a unit does: storage may be faster that way."""
 
 READ_ONLY = 4
-"""Every fourth run of a sample is read and no more. No file is read twice: the second time, memory would answer."""
+"""Every fourth run of a sample is only read. No file is read twice: the second time it would come from the cache."""
 
 UNITS_A_CPU = 4
 """So that writing one unit overlaps with making the next, as in a real run."""
@@ -77,7 +77,7 @@ class Plan:
 
 
 def plan_conversion(config: PlanConfig) -> str:
-    """Tell what a conversion will take on some clusters, from a short run on the corpus itself.
+    """Estimate what a conversion will take on some clusters, from a short run on the corpus itself.
 
     Call it within `connected`. Nothing stays below `out` but `plan.json`, so it may be the folder of the conversion.
 
@@ -85,37 +85,30 @@ def plan_conversion(config: PlanConfig) -> str:
         The file `plan.json` in the output folder.
 
     Raises:
-        UserError: As `convert` does for a wrong source, output, window or key; or if too little is there to measure.
+        UserError: As `convert` does for a wrong source, output, window or key; or if there is too little to measure.
         HemoError: If files could not be read.
     """
     pseudonyms = read_pseudonyms(config.pseudonym_key)
-    task = UnitTask(
-        config.source,
-        image_settings(config, media_of(config.source, config.corpus), pseudonyms),
-        pseudonyms,
-        config.read_threads,
-    )
+    settings = image_settings(config, media_of(config.source, config.corpus), pseudonyms)
+    task = UnitTask(config.source, settings, pseudonyms, config.read_threads)
     started = time.perf_counter()
     files = list_corpus(config.source, config.corpus).files
     units = update_manifest(Manifest((), ()), files, unit_files=config.unit_files, pseudonyms=pseudonyms).units
     list_s = time.perf_counter() - started
-    scratch = join(config.out, SCRATCH)
     with output_lock(config.out):
-        calibration, rejects = calibrate(
-            task, files, files_per_cpu=config.files_per_cpu, scratch=scratch, list_s=list_s
-        )
-    workload = Workload(len(files), sum(file.size_bytes for file in files), len(units))
-    plan = Plan(workload, calibration, rejects, clusters_of(config, calibration))
-    for line in summary(plan):
-        say(f"plan: {line}")
-    Console(stderr=True).print(estimate_table(plan))
-    place = join(config.out, "plan.json")
-    write_json(place, as_json(plan))
-    return place
+        scratch = join(config.out, SCRATCH)
+        calibration, rejects = calibrate(task, files, config.files_per_cpu, scratch, list_s)
+        workload = Workload(len(files), sum(file.size_bytes for file in files), len(units))
+        plan = Plan(workload, calibration, rejects, clusters_of(config, calibration))
+        for line in summary(plan):
+            say(f"plan: {line}")
+        Console(stderr=True).print(estimate_table(plan))
+        write_json(join(config.out, "plan.json"), as_json(plan))
+    return join(config.out, "plan.json")
 
 
 def clusters_of(config: PlanConfig, calibration: Calibration) -> tuple[Cluster, ...]:
-    """Return the clusters a config asks about; nodes are as those measured where it does not say."""
+    """Return the configured clusters; nodes are as those measured unless configured otherwise."""
     as_here = calibration.cpus // calibration.nodes
     limit, price = config.storage_mb_per_s, config.price_per_node_hour
     return tuple(
@@ -130,7 +123,7 @@ def clusters_of(config: PlanConfig, calibration: Calibration) -> tuple[Cluster, 
 
 
 def summary(plan: Plan) -> list[str]:
-    """Return what was found, a line each: the work, the rates measured, rejects, and what is assumed."""
+    """Return the plan but for the table, a line each: the work, the rates measured, rejects, and what is assumed."""
     work, here = plan.workload, plan.calibration
     rates = node_bounds(work, here, here.cpus // here.nodes)
     rejects = ", ".join(f"{reason} {count}" for reason, count in plan.rejects.most_common())
@@ -151,16 +144,16 @@ def estimate_table(plan: Plan) -> Table:
     for heading in HEADINGS:
         table.add_column(heading, justify="left" if heading == "bound" else "right", no_wrap=True)
     read_mb = plan.workload.size_bytes / plan.workload.files / 1e6
-    for found in plan.estimates:
+    for row in plan.estimates:
         table.add_row(
-            f"{found.nodes}",
-            f"{found.hours:,.3g}",
-            f"{found.node_hours:,.3g}",
-            "unknown" if found.cost is None else f"{found.cost:,.2f}",
-            f"{found.files_per_s:,.0f}",
-            f"{found.files_per_s * read_mb:,.0f}",
-            f"{found.busy:.0%}",
-            found.bound,
+            f"{row.nodes}",
+            f"{row.hours:,.3g}",
+            f"{row.node_hours:,.3g}",
+            "unknown" if row.cost is None else f"{row.cost:,.2f}",
+            f"{row.files_per_s:,.0f}",
+            f"{row.files_per_s * read_mb:,.0f}",
+            f"{row.busy:.0%}",
+            row.bound,
         )
     return table
 
@@ -172,8 +165,8 @@ def as_json(plan: Plan) -> dict[str, Any]:
         "calibration": {**asdict(plan.calibration), "efficiency": efficiency(plan.workload, plan.calibration)},
         "rejects": dict(plan.rejects),
         "estimates": [
-            {"cpus_per_node": cluster.cpus_per_node, **asdict(found)}
-            for cluster, found in zip(plan.clusters, plan.estimates, strict=True)
+            {"cpus_per_node": cluster.cpus_per_node, **asdict(row)}
+            for cluster, row in zip(plan.clusters, plan.estimates, strict=True)
         ],
         "assumed": list(ASSUMED),
     }
@@ -181,7 +174,7 @@ def as_json(plan: Plan) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Sample:
-    """Files spread over a corpus, dealt to CPUs."""
+    """Files spread over a corpus, divided among CPUs."""
 
     first: list[Unit]  # of one file each: what starts the workers
     read: list[Files]  # a list a CPU
@@ -189,8 +182,8 @@ class Sample:
 
 
 @dataclass(frozen=True)
-class Share:
-    """What one CPU did while the others did the like."""
+class CpuWork:
+    """What one CPU did, and in which time, while the others did the like."""
 
     files: int
     size_bytes: int
@@ -199,22 +192,10 @@ class Share:
     footers: tuple[ShardFooter, ...] = ()
 
 
-@dataclass(frozen=True)
-class Measured:
-    """What the phases of a calibration took."""
-
-    start_s: float
-    read: list[Share]
-    converted: list[Share]
-    written: list[Share]
-    footers: list[ShardFooter]  # of the sample's shards, by unit
-    index_s_per_file: float
-
-
 def calibrate(
-    task: UnitTask, files: Files, *, files_per_cpu: int, scratch: str, list_s: float
+    task: UnitTask, files: Files, files_per_cpu: int, scratch: str, list_s: float
 ) -> tuple[Calibration, Counter[str]]:
-    """Measure a conversion on the cluster as it is now.
+    """Measure a conversion on the cluster as it is now, one phase after the other: each is alone on the cluster.
 
     Args:
         task: What all units have in common.
@@ -231,34 +212,48 @@ def calibrate(
         SourceError: If the corpus has too few files to measure, or empty ones.
         HemoError: If files could not be read.
     """
-    nodes, cpus = _present()
-    sample = deal_sample(files, cpus=cpus, files_per_cpu=files_per_cpu)
+    cpus_of_nodes = [cpus for node in ray.nodes() if node["Alive"] and (cpus := int(node["Resources"].get("CPU", 0)))]  # type: ignore[no-untyped-call]
+    if not cpus_of_nodes:
+        raise ConfigError(
+            "cluster: it has no CPU yet, so nothing can be measured; start a node of the kind to plan for"
+        )
+    sample = deal_sample(files, cpus=sum(cpus_of_nodes), files_per_cpu=files_per_cpu)
     remove(scratch)
     try:
         with data_context("plan"):
-            measured = _measure(task, sample, scratch)
+            started = time.perf_counter()
+            _footers(convert_units(task, sample.first, join(scratch, "first")))
+            start_s = time.perf_counter() - started
+            read = _on_every_cpu(_read, sample.read, task=task)
+            converted = _on_every_cpu(_convert, sample.converted, task=task, out=scratch)
+            fs, shards = filesystem(join(scratch, "shards"))
+            size_bytes = int(fs.du(shards)) // len(converted)
+            written = _on_every_cpu(_write, range(len(converted)), size_bytes=size_bytes, out=scratch)
+            units = sorted(chain.from_iterable(sample.converted), key=lambda unit: unit.number)
+            footers = sorted(chain.from_iterable(work.footers for work in converted), key=lambda footer: footer.unit)
+            index_s_per_file = _index_s_per_file(scratch, units, footers)
     finally:
         remove(scratch)
-    if not any(share.size_bytes for share in measured.read):
+    if not any(work.size_bytes for work in read):
         raise SourceError("source: the files read for a sample have no bytes at all; is it the right folder?")
-    count = sum(share.files for share in measured.converted)
+    count = sum(work.files for work in converted)
     calibration = Calibration(
-        nodes=nodes,
-        cpus=cpus,
-        read_bytes_per_s=sum(share.size_bytes / share.wall_s for share in measured.read),
-        cpu_s_per_file=sum(share.cpu_s for share in measured.converted) / count,
-        write_bytes_per_s=sum(share.size_bytes / share.wall_s for share in measured.written),
-        files_per_s=sum(share.files / share.wall_s for share in measured.converted),
-        written_bytes_per_file=sum(share.size_bytes for share in measured.written) / count,
+        nodes=len(cpus_of_nodes),
+        cpus=sum(cpus_of_nodes),
+        read_bytes_per_s=sum(work.size_bytes / work.wall_s for work in read),
+        cpu_s_per_file=sum(work.cpu_s for work in converted) / count,
+        write_bytes_per_s=sum(work.size_bytes / work.wall_s for work in written),
+        files_per_s=sum(work.files / work.wall_s for work in converted),
+        written_bytes_per_file=sum(work.size_bytes for work in written) / count,
         list_s=list_s,
-        start_s=measured.start_s,
-        index_s_per_file=measured.index_s_per_file,
+        start_s=start_s,
+        index_s_per_file=index_s_per_file,
     )
-    return calibration, Counter(reject.reason for footer in measured.footers for reject in footer.rejects)
+    return calibration, Counter(reject.reason for footer in footers for reject in footer.rejects)
 
 
 def deal_sample(files: Files, *, cpus: int, files_per_cpu: int) -> Sample:
-    """Take about `cpus` x `files_per_cpu` files in short runs spread evenly over a corpus, and deal them to CPUs.
+    """Take about `cpus` x `files_per_cpu` files in short runs spread evenly over a corpus, and divide them among CPUs.
 
     Raises:
         SourceError: If there are fewer than two files: one to read, one to convert.
@@ -267,47 +262,20 @@ def deal_sample(files: Files, *, cpus: int, files_per_cpu: int) -> Sample:
         raise SourceError("source: holds one file, too few to measure anything; `hemo convert` it")
     length = max(1, min(RUN_FILES, len(files) // (READ_ONLY * UNITS_A_CPU * cpus)))
     starts = range(0, len(files), length)
-    wanted = min(len(starts), -(-cpus * files_per_cpu // length))
+    count = max(2, min(len(starts), -(-cpus * files_per_cpu // length)))
     runs = [
-        files[start : start + length]
-        for start in (starts[number * len(starts) // wanted] for number in range(max(2, wanted)))
+        files[start : start + length] for start in (starts[number * len(starts) // count] for number in range(count))
     ]
+
+    def joined(some: Sequence[Files]) -> tuple[SourceFile, ...]:
+        return tuple(chain.from_iterable(some))
+
     read = [joined(runs[::READ_ONLY][cpu::cpus]) for cpu in range(cpus)]
     rest = [run for number, run in enumerate(runs) if number % READ_ONLY]
-    lanes = cpus * UNITS_A_CPU
-    units = [Unit(number, joined(rest[number::lanes])) for number in range(min(lanes, len(rest)))]
+    lanes = min(cpus * UNITS_A_CPU, len(rest))
+    units = [Unit(number, joined(rest[number :: cpus * UNITS_A_CPU])) for number in range(lanes)]
     first = [Unit(number, unit.files[:1]) for number, unit in enumerate(units[:cpus])]
-    return Sample(first, [share for share in read if share], [units[cpu::cpus] for cpu in range(min(cpus, len(units)))])
-
-
-def joined(runs: Iterable[Files]) -> tuple[SourceFile, ...]:
-    """Return the files of some runs in one row."""
-    return tuple(chain.from_iterable(runs))
-
-
-def _present() -> tuple[int, int]:
-    """Return nodes with CPUs, and their CPUs together."""
-    cpus = [int(node["Resources"].get("CPU", 0)) for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
-    nodes = [count for count in cpus if count]
-    if not nodes:
-        raise ConfigError(
-            "cluster: it has no CPU yet, so nothing can be measured; start a node of the kind to plan for"
-        )
-    return len(nodes), sum(nodes)
-
-
-def _measure(task: UnitTask, sample: Sample, scratch: str) -> Measured:
-    """Go through the phases, one after the other: what is measured is alone on the cluster."""
-    started = time.perf_counter()
-    _footers(convert_units(task, sample.first, join(scratch, "first")))
-    start_s = time.perf_counter() - started
-    read = _on_every_cpu(_read, sample.read, task=task)
-    converted = _on_every_cpu(_convert, sample.converted, task=task, out=scratch)
-    size_bytes = _size_bytes(join(scratch, "shards")) // len(converted)
-    written = _on_every_cpu(_write, range(len(converted)), size_bytes=size_bytes, out=scratch)
-    units = sorted(chain.from_iterable(sample.converted), key=lambda unit: unit.number)
-    footers = sorted(chain.from_iterable(share.footers for share in converted), key=lambda footer: footer.unit)
-    return Measured(start_s, read, converted, written, footers, _index_s_per_file(scratch, units, footers))
+    return Sample(first, [part for part in read if part], [units[cpu::cpus] for cpu in range(min(cpus, len(units)))])
 
 
 def _index_s_per_file(scratch: str, units: Sequence[Unit], footers: Sequence[ShardFooter]) -> float:
@@ -322,27 +290,27 @@ def _index_s_per_file(scratch: str, units: Sequence[Unit], footers: Sequence[Sha
     return max(0.0, seconds[2] - seconds[1]) / more
 
 
-def _on_every_cpu(work: Callable[..., Share], portions: Iterable[Any], **shared: Any) -> list[Share]:
-    """Call `work` with each portion in a task of its own, all at once, one a CPU."""
+def _on_every_cpu(work: Callable[..., CpuWork], parts: Iterable[Any], **shared: Any) -> list[CpuWork]:
+    """Call `work` with each part in a task of its own, all at once, one a CPU."""
     remote = ray.remote(num_cpus=1)(work)
-    shares: list[Share] = ray.get([remote.remote(portion, **shared) for portion in portions])
-    return shares
+    done: list[CpuWork] = ray.get([remote.remote(part, **shared) for part in parts])
+    return done
 
 
-def _read(files: Files, *, task: UnitTask) -> Share:
+def _read(files: Files, *, task: UnitTask) -> CpuWork:
     """Read files as a unit does, and do nothing with them; sizes are those of the listing."""
     started = time.perf_counter()
     for _ in read_unit(task, Unit(0, tuple(files))):
         pass
-    return Share(len(files), sum(file.size_bytes for file in files), time.perf_counter() - started)
+    return CpuWork(len(files), sum(file.size_bytes for file in files), time.perf_counter() - started)
 
 
-def _convert(units: Sequence[Unit], *, task: UnitTask, out: str) -> Share:
+def _convert(units: Sequence[Unit], *, task: UnitTask, out: str) -> CpuWork:
     """Convert units as the job does."""
     started, cpu_started = time.perf_counter(), time.process_time()
     footers = _footers(convert_batch(units, task=task, out=out))
     files = [file for unit in units for file in unit.files]
-    return Share(
+    return CpuWork(
         files=len(files),
         size_bytes=sum(file.size_bytes for file in files),
         wall_s=time.perf_counter() - started,
@@ -351,13 +319,13 @@ def _convert(units: Sequence[Unit], *, task: UnitTask, out: str) -> Share:
     )
 
 
-def _write(cpu: int, *, size_bytes: int, out: str) -> Share:
+def _write(cpu: int, *, size_bytes: int, out: str) -> CpuWork:
     """Write as many bytes as a CPU's shards had, in as many files."""
     data = os.urandom(size_bytes // UNITS_A_CPU + 1)
     started = time.perf_counter()
     for number in range(UNITS_A_CPU):
         write_bytes(join(out, f"written-{cpu}-{number}"), data)
-    return Share(UNITS_A_CPU, UNITS_A_CPU * len(data), time.perf_counter() - started)
+    return CpuWork(UNITS_A_CPU, UNITS_A_CPU * len(data), time.perf_counter() - started)
 
 
 def _footers(outcomes: Iterable[Outcome]) -> tuple[ShardFooter, ...]:
@@ -368,8 +336,3 @@ def _footers(outcomes: Iterable[Outcome]) -> tuple[ShardFooter, ...]:
             raise HemoError(f"plan stopped: a file of the sample cannot be read ({outcome.reason}); mend the source")
         made.append(outcome)
     return tuple(made)
-
-
-def _size_bytes(location: str) -> int:
-    fs, path = filesystem(location)
-    return int(fs.du(path))

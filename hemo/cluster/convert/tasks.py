@@ -1,4 +1,4 @@
-"""Units on the cluster: Ray Data runs them, some to a task; what became of each comes back as it is known."""
+"""Converts units in Ray Data tasks, some to a task, and yields footer or failure of each as it ends."""
 
 import pickle
 from collections.abc import Iterator, Sequence
@@ -18,13 +18,13 @@ from hemo.shards.schema import ShardFooter
 from hemo.storage import join, write_bytes
 
 UNITS_A_TASK = 8
-"""Units of a task at most. Ray Data sees a tenth of a second late that a task ended: little, beside a long one."""
+"""Units of a task at most. Ray Data notices the end of a task a tenth of a second late: little, beside a long one."""
 
 TASKS_A_CPU = 2
-"""Tasks every CPU is to have left when the next is cut, so that all end at about the same time."""
+"""Tasks left for every CPU when the next is cut, so that all end at about the same time."""
 
-LASTING = (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError, SourceChangedError)
-"""What trying again does not mend; of other faults of the storage the whole task is tried again."""
+NOT_RETRIED = (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError, SourceChangedError)
+"""Errors that are not retried; after other errors of the storage the whole task is retried."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ def convert_units(task: UnitTask, units: Sequence[Unit], out: str) -> Iterator[O
         out: Output folder of the conversion.
 
     Raises:
-        HemoError: If the storage or the workers failed more often than retries mend.
+        HemoError: If the storage or the workers failed more often than they are retried.
     """
     if not units:
         return
@@ -62,7 +62,7 @@ def convert_units(task: UnitTask, units: Sequence[Unit], out: str) -> Iterator[O
 
 
 def task_batches(units: Sequence[Unit], *, cpus: int) -> list[Sequence[Unit]]:
-    """Deal consecutive units to tasks: large batches first, single units towards the end, so that no CPU idles there.
+    """Divide consecutive units among tasks: large batches first, single units at the end, so that no CPU idles there.
 
     Args:
         units: Those to do.
@@ -92,7 +92,7 @@ def _convert_row(row: dict[str, Any], *, task: UnitTask, out: str, lost_workers:
 
 
 def _lost_workers() -> int:
-    """Return how many processes died in this task before: Ray has no public name for it."""
+    """Return how many processes died in this task before: Ray has no public API for it."""
     worker: Any = ray._private.worker.global_worker
     return int(worker.core_worker.get_current_task_attempt_number())
 
@@ -108,11 +108,11 @@ def convert_batch(units: Sequence[Unit], *, task: UnitTask, out: str) -> Iterato
         for unit in units:
             try:
                 shard, footer = build_shard(task, unit)
-            except LASTING as error:
+            except NOT_RETRIED as error:
                 yield UnitFailure(unit.number, _reason(error, unit, task))
                 continue
             except Exception as error:
-                raise _nameless(error, unit, task) from None
+                raise _without_names(error, unit, task) from None
             if writing is not None:
                 yield writing.result()
             writing = writer.submit(_commit, join(out, unit.shard), shard, footer)
@@ -129,7 +129,7 @@ def _commit(location: str, shard: pa.Buffer, footer: ShardFooter) -> ShardFooter
     return footer
 
 
-def _nameless(error: Exception, unit: Unit, task: UnitTask) -> Exception:
+def _without_names(error: Exception, unit: Unit, task: UnitTask) -> Exception:
     """Return an error whose text may be shown and logged: it names no file and no patient where ids are not public."""
     if isinstance(error, OSError):
         return OSError(error.errno, _reason(error, unit, task))
@@ -145,7 +145,7 @@ def _reason(error: Exception, unit: Unit, task: UnitTask) -> str:
     """Return what went wrong in one line; the file is named only where names are public."""
     public = task.pseudonyms.keeps_ids
     if isinstance(error, OSError):
-        place = error.filename if public and error.filename else f"a file of unit {unit.number}"
-        said = error.strerror or (str(error) if public else "")
-        return f"{place}: {said or type(error).__name__}"
+        file = error.filename if public and error.filename else f"a file of unit {unit.number}"
+        text = error.strerror or (str(error) if public else "")
+        return f"{file}: {text or type(error).__name__}"
     return str(error) if public else f"a file of unit {unit.number} changed after the corpus was listed"

@@ -51,11 +51,11 @@ def test_gpus_of_a_worker(cluster):
         ({"concurrent": 5}, 0.3333),  # three on one GPU, two on the other; rounded down to what Ray counts
         ({"concurrent": 12}, 0.1666),
         ({}, 1.0),
-        ({"concurrent": 5, "workers": {"gpus": 1}}, 1.0),  # as told
+        ({"concurrent": 5, "workers": {"gpus": 1}}, 1.0),  # as configured
         ({"concurrent": 5, "workers": {"count": 2}}, 1.0),  # workers of one trial never share
     ],
 )
-def test_gpus_are_shared_by_as_many_trials_as_are_asked_for(cluster, fields, expected):
+def test_gpus_are_shared_by_the_configured_number_of_trials(cluster, fields, expected):
     cluster(CPU=8.0, GPU=2.0)
     assert gpus_per_trial_worker(job(**fields)) == expected
 

@@ -190,7 +190,7 @@ def test_a_table_of_true_names_labels_pseudonyms(pseudonymous, named):
 
 
 @pytest.mark.usefixtures("no_ray")
-def test_the_pseudonym_key_is_asked_for_and_must_be_that_of_the_shards(tmp_path, corpus, pseudonymous):
+def test_the_pseudonym_key_is_required_and_must_be_that_of_the_shards(tmp_path, corpus, pseudonymous):
     with pytest.raises(ConfigError, match="holds pseudonyms, which no label table names; give --pseudonym_key FILE"):
         curate_corpus(CurateConfig(**pseudonymous | {"pseudonym_key": ""}))
     (tmp_path / "other").write_text("another secret of tests")

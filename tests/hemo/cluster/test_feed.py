@@ -43,23 +43,23 @@ def test_a_streamed_set_leaves_its_images_where_they_are(make_training_set: Call
 
 @pytest.mark.usefixtures("ray_cluster")
 @pytest.mark.parametrize(
-    ("store_bytes", "kind", "said"), [(25_600, "Resident", "resident"), (25_599, "Streamed", "streaming")]
+    ("store_bytes", "kind", "reported"), [(25_600, "Resident", "resident"), (25_599, "Streamed", "streaming")]
 )
-def test_auto_keeps_what_fits_and_says_so(
+def test_auto_keeps_what_fits_and_reports_it(
     make_training_set: Callable[..., str],
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
     store_bytes: int,
     kind: str,
-    said: str,
+    reported: str,
 ) -> None:
     """20,480 bytes of images are four fifths of 25,600."""
     monkeypatch.setattr(ray, "nodes", lambda: [{"Alive": True, "Resources": {"object_store_memory": store_bytes}}])
     train = get_training_set(put_training_set(make_training_set())).train
     assert type(train.images).__name__ == f"{kind}Images"
-    told = capsys.readouterr().err
-    assert f"feed: {said} (" in told
-    assert "takes 20.5 kB, the largest object store of Ray's nodes has 25.6 kB)" in told
+    printed = capsys.readouterr().err
+    assert f"feed: {reported} (" in printed
+    assert "takes 20.5 kB, the largest object store of Ray's nodes has 25.6 kB)" in printed
 
 
 def test_a_set_larger_than_any_store_is_refused(

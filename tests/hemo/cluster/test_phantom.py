@@ -75,7 +75,7 @@ def test_another_file_of_the_cards_name_is_refused(tmp_path, content):
         make_phantom(config(tmp_path))
 
 
-def test_a_storage_error_in_a_task_is_told(tmp_path):
+def test_a_storage_error_in_a_task_is_reported(tmp_path):
     taken = plan_corpus(slices=30, seed=0, positive_fraction=0.4, faults=True)[0].identity.image
     (tmp_path / "stage_2_train" / f"{taken}.dcm").mkdir(parents=True)
     with pytest.raises(HemoError, match=r"^phantom stopped: IsADirectoryError: Is a directory; run it again"):

@@ -1,3 +1,6 @@
+import pickle
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -7,16 +10,20 @@ import pytest
 import torch
 
 from hemo.cluster.convert.job import convert_corpus
-from hemo.cluster.predict import predict_corpus, submission_csv
+from hemo.cluster.predict import COPIED, Row, decode_unit, predict_corpus, submission_csv
 from hemo.config.convert import ConvertConfig
 from hemo.config.inference import PredictConfig
 from hemo.config.trial import ModelConfig
 from hemo.corpus.labels import RSNA_CLASSES
+from hemo.corpus.source_file import SourceFile
 from hemo.errors import ConfigError, OutputError, SourceError
 from hemo.imaging.settings import IMAGE_PATH_VERSION
 from hemo.models.checkpoint import CheckpointCard, write_checkpoint
 from hemo.models.classifier import build_model
+from hemo.output_lock import output_lock
 from hemo.shards.card import read_card
+from hemo.shards.manifest import Unit
+from hemo.shards.schema import ShardReject
 from tests.dicom_files import head_file
 
 pytestmark = pytest.mark.usefixtures("ray_cluster")
@@ -115,6 +122,36 @@ def test_a_checkpoint_of_neighbours_is_refused(conversion, tmp_path):
     checkpoint = make_checkpoint(tmp_path / "checkpoint", conversion, nine)
     with pytest.raises(ConfigError, match="neighbouring slices"):
         predict_corpus(PredictConfig(source=conversion, checkpoint=checkpoint, out=str(tmp_path / "out")))
+
+
+def test_each_batch_has_images_of_one_unit_in_order_and_the_last_one_the_rejects():
+    """Five images in batches of two: 2, 2, 1; of six 2, 2, 2 and one without images."""
+    reject = ShardReject(source_path="ID_bad.dcm", frame=0, reason="truncated", detail="")
+
+    def read(count: int, _: Unit) -> Iterator[Row]:
+        yield reject
+        for number in range(count):
+            row = {"image_id": f"ID_{number}", "position_mm": 1.0, "image": np.full((3, 2, 2), number, np.uint8)}
+            yield {**dict.fromkeys(COPIED), **row}
+
+    for count, sizes in ((5, [2, 2, 1]), (6, [2, 2, 2, 0])):
+        unit = Unit(7, tuple(SourceFile(f"ID_{number}.dcm", 1, "1") for number in range(count + 1)))
+        row = {"unit": pickle.dumps(unit)}
+        batches = list(decode_unit(row, read=partial(read, count), batch_size=2))
+        assert [(batch["unit"], batch["number"]) for batch in batches] == [(7, number) for number in range(len(sizes))]
+        assert [batch["files"] for batch in batches] == [0] * (len(sizes) - 1) + [count + 1]
+        assert [len(pickle.loads(batch["rejects"])) for batch in batches] == [0] * (len(sizes) - 1) + [1]
+        ids = [pickle.loads(batch["copied"])["image_id"].to_pylist() for batch in batches]
+        assert [len(names) for names in ids] == sizes
+        pixels = [image[0, 0, 0] for batch in batches for image in pickle.loads(batch["images"])]
+        assert pixels == list(range(count))
+
+
+def test_a_second_run_in_a_folder_is_refused(conversion, tmp_path):
+    checkpoint = make_checkpoint(tmp_path / "checkpoint", conversion)
+    out = str(tmp_path / "out")
+    with output_lock(out), pytest.raises(OutputError, match=r"another run is writing in .*/out \(process"):
+        predict_corpus(PredictConfig(source=conversion, checkpoint=checkpoint, out=out))
 
 
 def test_what_is_no_checkpoint_is_refused(conversion, tmp_path):

@@ -14,10 +14,10 @@ import pyarrow.parquet as pq
 import pytest
 from matplotlib import get_cachedir
 
-from hemo.cluster.convert.job import convert_corpus, read_pseudonyms
+from hemo.cluster.convert.job import convert_corpus
 from hemo.config.convert import ConvertConfig
 from hemo.corpus.sources import list_corpus
-from hemo.errors import ConfigError, HemoError
+from hemo.errors import HemoError
 from tests.planted import DATE, MARK, NUMBER, TIME, found_below, mark, needles, planted_corpus
 
 pytestmark = pytest.mark.timeout(300)  # the whole line, on a machine that may be busy
@@ -102,7 +102,7 @@ def test_no_planted_text_is_in_any_byte_that_was_written(written: Written) -> No
     assert found_below(written.folder, PLANTED) == {}
 
 
-def test_no_planted_text_is_in_what_was_said(written: Written) -> None:
+def test_no_planted_text_is_in_the_output(written: Written) -> None:
     assert PLANTED.findall(written.said) == []
     assert b"report: done" in written.said
 
@@ -116,7 +116,7 @@ def test_the_folder_the_user_gave_is_in_no_output(written: Written) -> None:
     assert found_below(written.out, needles(PLACE)) == {}
 
 
-def test_captures_are_not_kept_and_no_text_is_told_as_a_number(written: Written) -> None:
+def test_captures_are_not_kept_and_no_text_is_in_a_number(written: Written) -> None:
     """Of two captures one has a name in its pixels; `DOE^JANE` in the place of a count would be a long number."""
     rejects = pq.read_table(written.converted / "rejects.parquet").to_pylist()
     assert [reject["reason"] for reject in rejects].count("secondary_capture") == 2
@@ -172,18 +172,3 @@ def test_the_search_knows_other_forms(form: Callable[[str], str], tmp_path: Path
     assert set(found_below(tmp_path, PLANTED)) == {"log"}
     (tmp_path / "log").write_text(f"2{DATE}4 is no date")
     assert found_below(tmp_path, PLANTED) == {}
-
-
-def test_a_key_in_the_environment_is_that_of_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "hospital.key").write_text(f"{KEY}\n")
-    monkeypatch.setenv("HEMO_TEST_KEY", KEY)
-    assert read_pseudonyms("env:HEMO_TEST_KEY") == read_pseudonyms(str(tmp_path / "hospital.key"))
-
-
-def test_a_variable_that_is_not_there_or_too_short_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("HEMO_TEST_KEY", raising=False)
-    with pytest.raises(ConfigError, match=r"env:HEMO_TEST_KEY: no such variable .*; export it, or give a file"):
-        read_pseudonyms("env:HEMO_TEST_KEY")
-    monkeypatch.setenv("HEMO_TEST_KEY", "short")
-    with pytest.raises(ConfigError, match="it holds 5 bytes, at least 16 are needed"):
-        read_pseudonyms("env:HEMO_TEST_KEY")

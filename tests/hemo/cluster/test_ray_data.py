@@ -49,7 +49,7 @@ def message_of(error: Exception) -> str:
 
 
 @pytest.mark.parametrize(
-    ("error", "told"),
+    ("error", "message"),
     [
         (
             FileNotFoundError(2, "No such file or directory", "/data/x.dcm"),
@@ -66,11 +66,11 @@ def message_of(error: Exception) -> str:
         (SourceError("/data/a.dcm is gone; restore it"), "/data/a.dcm is gone; restore it"),
     ],
 )
-def test_an_error_in_a_task_is_told_without_rays_advice(error: Exception, told: str) -> None:
-    assert message_of(error) == told
+def test_an_error_in_a_task_is_reported_without_rays_advice(error: Exception, message: str) -> None:
+    assert message_of(error) == message
 
 
-def test_a_worker_that_ray_kills_for_its_memory_is_told_and_not_started_again_for_ever() -> None:
+def test_a_worker_that_ray_kills_for_its_memory_is_reported_and_not_started_again_for_ever() -> None:
     """Ray ends such a task with an error that has one of its own without a text as its cause."""
     with (
         pytest.raises(HemoError, match="phantom stopped: a worker ran out of memory, use fewer"),

@@ -109,7 +109,7 @@ def test_a_local_cluster_is_quiet_beside_another_and_gone_after_ctrl_c(
         ("local", "x" * 100, 2, "hemo: cluster.temp_dir: "),
     ],
 )
-def test_a_cluster_that_cannot_be_is_told_at_once(
+def test_a_cluster_that_cannot_be_is_refused_at_once(
     start: Start, tmp_path: Path, address: str, folder: str, code: int, line: str
 ) -> None:
     job = start(address, tmp_path / folder)
@@ -120,7 +120,7 @@ def test_a_cluster_that_cannot_be_is_told_at_once(
 
 
 @pytest.mark.ray
-def test_a_missing_token_is_told(start: Start, token: Path, tmp_path: Path) -> None:
+def test_a_missing_token_is_reported(start: Start, token: Path, tmp_path: Path) -> None:
     token.unlink()
     shown, errors = start("local", tmp_path / "ray").communicate(timeout=60)
     assert shown == ""

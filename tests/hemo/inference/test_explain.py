@@ -69,7 +69,7 @@ class Tokens(nn.Module):
         return torch.cat([100 * torch.ones_like(quarters[:, :1]), quarters], dim=1)
 
 
-def test_tokens_have_their_places_and_a_coarse_map_is_enlarged() -> None:
+def test_tokens_have_their_positions_and_a_coarse_map_is_enlarged() -> None:
     image = np.kron(IMAGE, np.ones((1, 2, 2), np.uint8))
     (found,) = heat_maps(ImageClassifier(Tokens(), _head()).eval(), _card(4), image[None], 0)
     np.testing.assert_allclose(found[[0, 0, 3, 3], [0, 3, 0, 3]], [0.25, 0, 0, 0.025], atol=1e-7)
@@ -84,7 +84,7 @@ def test_tokens_without_a_grid_are_refused() -> None:
 
 
 @pytest.mark.parametrize("backbone", ["test_resnet", "test_vit", "test_convnext"])
-def test_of_a_real_backbone_each_place_speaks_for_a_class_or_for_its_opposite(backbone: str) -> None:
+def test_of_a_real_backbone_each_position_raises_the_logit_of_a_class_or_of_its_opposite(backbone: str) -> None:
     torch.manual_seed(0)
     card = _card(64, backbone)
     model = build_model(card.model, channels=2, sides_px=(64, 64), classes=2).eval()
@@ -169,7 +169,7 @@ def test_the_highest_losses_come_first_and_what_nobody_labelled_not_at_all(
     assert hardest_ids(_stored(folder), model, 0, 99, batch_size) == wanted
 
 
-def test_cases_come_in_the_order_asked_for(make_training_set: Callable[..., str]) -> None:
+def test_cases_come_in_the_order_of_their_ids(make_training_set: Callable[..., str]) -> None:
     stored, model = _stored(make_training_set()), BrightnessModel()
     late, early = pick_cases(stored, model, 0, ["test-011", "test-002"])
     assert (late.image_id, late.label, early.image_id, early.label) == ("test-011", 1, "test-002", 0)

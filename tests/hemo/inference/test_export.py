@@ -1,4 +1,4 @@
-"""ONNX and torch give the same answers."""
+"""ONNX and torch give the same logits and probabilities."""
 
 import importlib.util
 import json
@@ -63,9 +63,9 @@ def test_stored_pixels_become_logits_and_probabilities(exported: bytes) -> None:
     assert probabilities[0, 0] == pytest.approx(1 / (1 + math.exp(40 - 96 * 106 / 255)), abs=1e-5)
 
 
-def test_the_model_carries_what_the_card_says(model: ImageClassifier) -> None:
-    told = {entry.key: json.loads(entry.value) for entry in to_onnx(model, CARD).metadata_props}
-    assert (told["classes"], told["thresholds"], told["image"]) == (["any"], [0.375], {"side_px": 4})
+def test_the_card_is_in_the_metadata_of_the_model(model: ImageClassifier) -> None:
+    metadata = {entry.key: json.loads(entry.value) for entry in to_onnx(model, CARD).metadata_props}
+    assert (metadata["classes"], metadata["thresholds"], metadata["image"]) == (["any"], [0.375], {"side_px": 4})
 
 
 def test_a_difference_is_measured_and_one_too_large_refused(model: ImageClassifier, exported: bytes) -> None:

@@ -127,7 +127,7 @@ def test_out_of_memory_is_an_error_with_the_batch_size(checkpoint, monkeypatch):
         model.predict(np.zeros((1, 3, 16, 16), np.uint8))
 
 
-def test_exclusive_classes_share_one_probability():
+def test_probabilities_of_exclusive_classes_sum_to_one():
     """exp(1) / (exp(1) + exp(0)) = 0.7311, which is also the sigmoid of 1."""
     logits = torch.tensor([[1.0, 0.0]])
     assert to_probabilities(logits, card("multi_class"))[0].tolist() == pytest.approx([0.7311, 0.2689], abs=1e-4)

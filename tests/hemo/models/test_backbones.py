@@ -10,7 +10,7 @@ from hemo.errors import ConfigError
 from hemo.imaging.resize import to_square
 from hemo.models.backbones import (
     Shrink,
-    area_shares,
+    area_weights,
     build_backbone,
     build_shrink,
     feature_shape,
@@ -72,7 +72,7 @@ def test_an_unknown_backbone_is_refused_with_the_one_probably_meant() -> None:
         timm_name("qqqq")
 
 
-def test_a_backbone_that_cannot_do_without_its_pooling_is_not_said_to_be_a_matter_of_size() -> None:
+def test_the_error_of_a_backbone_that_needs_its_pooling_does_not_blame_the_size() -> None:
     with pytest.raises(ConfigError, match=r"efficientvit_b0 cannot be used without its pooling \(.+\); choose another"):
         feature_shape("efficientvit_b0", 3, (224, 224))
 
@@ -154,10 +154,10 @@ def _model(side_px: int, backbone: str = "test_resnet") -> ModelConfig:
     return ModelConfig(backbone=backbone, side_px=side_px)
 
 
-def test_shares_of_three_pixels_in_four() -> None:
+def test_weights_of_three_pixels_in_four() -> None:
     """A pixel of the result is 4/3 of the source's wide: one whole and a third of the next, or two halves."""
     torch.testing.assert_close(
-        area_shares(4, 3), torch.tensor([[0.75, 0.25, 0, 0], [0, 0.5, 0.5, 0], [0, 0, 0.25, 0.75]])
+        area_weights(4, 3), torch.tensor([[0.75, 0.25, 0, 0], [0, 0.5, 0.5, 0], [0, 0, 0.25, 0.75]])
     )
 
 
@@ -199,7 +199,7 @@ def test_what_it_holds_is_no_weight() -> None:
 
 
 @pytest.mark.parametrize(("side_px", "seen_px"), [(0, (24, 24)), (24, (24, 24)), (16, (16, 16))])
-def test_the_backbone_sees_the_side_asked_for(side_px: int, seen_px: tuple[int, int]) -> None:
+def test_the_backbone_sees_the_configured_side(side_px: int, seen_px: tuple[int, int]) -> None:
     assert seen_sides(_model(side_px), (24, 24)) == seen_px
     kind = Shrink if side_px == 16 else nn.Identity
     assert isinstance(build_shrink((24, 24), seen_px), kind)

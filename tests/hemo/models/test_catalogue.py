@@ -16,14 +16,14 @@ def test_vgg16_of_one_channel() -> None:
         input_px=224,
         smallest_px=32,
         weights=("tv_in1k",),
-        from_where="model.safetensors of timm/vgg16.tv_in1k",
+        weights_origin="model.safetensors of timm/vgg16.tv_in1k",
     )
 
 
 def test_the_weights_of_imagenet_come_first() -> None:
     facts = backbone_facts("resnet18", 3)
     assert facts.weights[0] == "a1_in1k"
-    assert facts.from_where == "model.safetensors of timm/resnet18.a1_in1k"
+    assert facts.weights_origin == "model.safetensors of timm/resnet18.a1_in1k"
     assert len(facts.weights) > 3
     assert facts.weights[1:] == tuple(sorted(facts.weights[1:]))
 
@@ -34,9 +34,9 @@ def test_a_backbone_bound_to_its_pooling_is_listed_as_of_no_use() -> None:
     assert list(as_lines(iter([facts])))[-1].startswith("| crossvit_tiny_240 | crossvit_tiny_240 | cannot be used | ")
 
 
-def test_a_backbone_without_weights_says_so() -> None:
+def test_a_backbone_without_weights() -> None:
     facts = backbone_facts("test_mambaout", 3)
-    assert (facts.weights, facts.from_where) == ((), "")
+    assert (facts.weights, facts.weights_origin) == ((), "")
 
 
 def test_a_backbone_that_divides_by_nothing_when_images_are_tiny_is_listed() -> None:

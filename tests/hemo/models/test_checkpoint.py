@@ -87,7 +87,7 @@ def test_a_state_comes_back_as_it_was(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("keep", [0, 100, -1])
-def test_a_damaged_state_says_how_to_begin_anew(tmp_path: Path, keep: int) -> None:
+def test_the_error_of_a_damaged_state_has_the_way_out(tmp_path: Path, keep: int) -> None:
     place = tmp_path / "state.pt"
     write_state(str(place), {"weights": torch.arange(300.0)})
     place.write_bytes(place.read_bytes()[:keep] + b"junk" * (keep >= 0))

@@ -77,7 +77,7 @@ def test_what_training_scripts_save_is_unwrapped(tmp_path: Path, key: str, prefi
     assert all(torch.equal(found[name], value) for name, value in given.items())
 
 
-def test_a_file_without_tensors_says_what_it_holds(tmp_path: Path) -> None:
+def test_a_file_without_tensors_is_refused_with_its_content(tmp_path: Path) -> None:
     torch.save({"epoch": 3, "args": {"lr": 0.1}}, tmp_path / "model.pt")
     with pytest.raises(ConfigError, match=r"model\.pt holds epoch, args, no state dict of tensors"):
         check_weights(_tiny(str(tmp_path / "model.pt")), 1, (16, 16))
@@ -87,7 +87,7 @@ def test_weights_that_are_no_numbers_are_refused(tmp_path: Path) -> None:
     given = build_backbone("test_resnet", 1, (16, 16)).state_dict()
     given["conv1.0.weight"][0] = torch.nan
     torch.save(given, tmp_path / "model.pt")
-    with pytest.raises(ConfigError, match=r"backbone\.conv1\.0\.weight in .* has values that are no numbers"):
+    with pytest.raises(ConfigError, match=r"backbone\.conv1\.0\.weight in .* has NaN or infinite values"):
         check_weights(_tiny(str(tmp_path / "model.pt")), 1, (16, 16))
 
 
@@ -170,7 +170,7 @@ def test_imagenet_weights_out_of_reach_name_the_file_to_provide(monkeypatch: pyt
         check_weights(xception, 1, (32, 32))
 
 
-def test_a_hub_that_does_not_answer_is_asked_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_hub_that_does_not_respond_gets_one_request(monkeypatch: pytest.MonkeyPatch) -> None:
     asked = []
 
     def silent(url: str) -> None:
@@ -185,7 +185,7 @@ def test_a_hub_that_does_not_answer_is_asked_once(monkeypatch: pytest.MonkeyPatc
     assert [url.split("timm/")[1] for url in asked] == ["test_resnet.r160_in1k/resolve/main/model.safetensors"]
 
 
-def test_weights_at_hand_are_not_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_cached_weights_are_not_requested(monkeypatch: pytest.MonkeyPatch) -> None:
     create = timm.create_model
     monkeypatch.setattr(timm, "create_model", lambda *a, **k: create(*a, **{**k, "pretrained": False}))
     monkeypatch.setattr("hemo.models.pretrained.get_hf_file_metadata", lambda _: pytest.fail("the hub was asked"))

@@ -18,13 +18,13 @@ def test_a_checkpoint_is_found_by_its_folder_or_its_record(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("given", ["", "/checkpoint", "/checkpoint/"])
-def test_a_failed_trial_has_none_and_why_is_said(tmp_path: Path, given: str) -> None:
+def test_a_failed_trial_has_none_and_the_error_has_its_reason(tmp_path: Path, given: str) -> None:
     (tmp_path / "checkpoint").mkdir()
     (tmp_path / "record.json").write_text(json.dumps({"status": "failed", "reason": "the loss is nan"}))
-    told = "has no checkpoint, the trial failed: the loss is nan; run it again, or give another record"
-    with pytest.raises(SourceError, match=told):
+    reason = "has no checkpoint, the trial failed: the loss is nan; run it again, or give another record"
+    with pytest.raises(SourceError, match=reason):
         find_checkpoint(f"{tmp_path}{given}")
-    with pytest.raises(ConfigError, match=f"^model.weights: .*{told}"):
+    with pytest.raises(ConfigError, match=f"^model.weights: .*{reason}"):
         find_weights(f"{tmp_path}{given}")
 
 

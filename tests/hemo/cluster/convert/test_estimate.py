@@ -26,7 +26,7 @@ def test_the_bounds_of_a_node_are_files_a_second():
     assert node_bounds(WORK, MEASURED, 8) == {"read": 2000, "decode": 4000, "write": 1500}
 
 
-def test_what_was_measured_on_two_nodes_is_told_of_one():
+def test_what_was_measured_on_two_nodes_is_divided_for_one():
     assert node_bounds(WORK, replace(MEASURED, nodes=2, cpus=4), 2) == {"read": 1000, "decode": 1000, "write": 750}
 
 

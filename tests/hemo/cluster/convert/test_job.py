@@ -214,7 +214,7 @@ def test_what_a_killed_run_left_half_written_goes_even_if_all_is_done(config, pl
     assert contents(convert_corpus(config())) == whole
 
 
-def test_a_disk_that_is_full_for_the_index_is_told(config, monkeypatch):
+def test_a_disk_that_is_full_for_the_index_is_reported(config, monkeypatch):
     def full(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device")
 

@@ -23,15 +23,15 @@ def config(**changes) -> PlanConfig:
     return PlanConfig.model_validate({"source": "/in", "corpus": "rsna", "out": "/out", **changes})
 
 
-def test_a_node_is_as_here_unless_told():
+def test_a_node_is_as_here_unless_configured():
     here = replace(MEASURED, nodes=3, cpus=24)
     assert clusters_of(config(nodes=[1, 5]), here) == (Cluster(1, 8), Cluster(5, 8))
-    told = config(nodes=[2], cpus_per_node=16, price_per_node_hour=0.5, storage_mb_per_s=800)
-    assert clusters_of(told, here) == (Cluster(2, 16, 0.5, 800e6),)
+    configured = config(nodes=[2], cpus_per_node=16, price_per_node_hour=0.5, storage_mb_per_s=800)
+    assert clusters_of(configured, here) == (Cluster(2, 16, 0.5, 800e6),)
     assert clusters_of(config(nodes=[1]), here)[0].storage_bytes_per_s == math.inf
 
 
-def test_what_is_told_is_what_was_measured():
+def test_the_plan_has_what_was_measured():
     """10,000 files of 40 kB written: 0.4 GB; 1,000 files/s by decoding alone, 900 all at once."""
     lines = summary(PLAN)
     assert lines[0] == "10,000 files in 10 units, 5.0 GB to read, about 400.0 MB to write"

@@ -1,4 +1,4 @@
-"""Faults of storage and workers: tried again, or told in one line; never a wrong row, never for ever."""
+"""Faults of storage and workers: retried, or reported in one line; never a wrong row, never for ever."""
 
 import re
 from collections.abc import Callable

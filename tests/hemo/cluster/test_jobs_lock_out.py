@@ -1,0 +1,81 @@
+"""Every job that writes a folder refuses one in which another run is writing, before it needs Ray."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from hemo.cluster.convert.job import convert_corpus
+from hemo.cluster.convert.plan import plan_conversion
+from hemo.cluster.curate import curate_corpus
+from hemo.cluster.export import export_checkpoint
+from hemo.cluster.phantom import make_phantom
+from hemo.config.convert import ConvertConfig, PhantomConfig, PlanConfig
+from hemo.config.curate import CurateConfig
+from hemo.config.inference import ExplainConfig, ExportConfig
+from hemo.errors import OutputError
+from hemo.inference.explain import explain_cases
+from hemo.models.checkpoint import write_checkpoint
+from hemo.models.classifier import build_model
+from hemo.output_lock import LOCK_FILE, output_lock
+from ray_jobs import report
+from tests.dicom_files import head_file
+from tests.hemo.inference.test_predict import CARD
+from tests.made_shards import write_conversion
+
+
+@pytest.fixture
+def inputs(tmp_path: Path, make_training_set: Callable[..., str]) -> dict[str, str]:
+    """A raw corpus, a conversion with labels, a training set, and a checkpoint that takes both's images."""
+    (tmp_path / "corpus").mkdir()
+    for number in range(2):
+        (tmp_path / "corpus" / f"ID_{number}.dcm").write_bytes(head_file())
+    rows = [{"patient": f"P{number}", "series": "S", "position_mm": float(number)} for number in range(12)]
+    write_conversion(tmp_path / "shards", rows, unit_rows=6)
+    labels = "".join(f"ID_{number:03d},{number % 2}\n" for number in range(12))
+    (tmp_path / "labels.csv").write_text(f"Image,any\n{labels}")
+    torch.manual_seed(0)
+    model = build_model(CARD.model, channels=1, sides_px=(16, 16), classes=1)
+    write_checkpoint(str(tmp_path / "checkpoint"), model, CARD)
+    return {
+        "corpus": str(tmp_path / "corpus"),
+        "shards": str(tmp_path / "shards"),
+        "labels": str(tmp_path / "labels.csv"),
+        "training_set": make_training_set(),
+        "checkpoint": str(tmp_path / "checkpoint"),
+    }
+
+
+JOBS: dict[str, Callable[[dict[str, str], str], Any]] = {
+    "phantom": lambda _, out: make_phantom(PhantomConfig(out=out, slices=2, faults=False)),
+    "convert": lambda i, out: convert_corpus(ConvertConfig(source=i["corpus"], corpus="rsna", out=out)),
+    "plan": lambda i, out: plan_conversion(PlanConfig(source=i["corpus"], corpus="rsna", out=out)),
+    "curate": lambda i, out: curate_corpus(CurateConfig(shards=i["shards"], labels=i["labels"], out=out)),
+    "explain": lambda i, out: explain_cases(
+        ExplainConfig(checkpoint=i["checkpoint"], images=i["training_set"], out=out)
+    ),
+    "export": lambda i, out: export_checkpoint(ExportConfig(checkpoint=i["checkpoint"], out=out)),
+}
+
+
+@pytest.mark.parametrize("job", JOBS)
+def test_a_second_run_in_a_folder_is_refused(job: str, inputs: dict[str, str], tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    with output_lock(str(out)):
+        with pytest.raises(OutputError, match=r"another run is writing in .*/out \(process \d+ on .*since .*\); wait"):
+            JOBS[job](inputs, str(out))
+        assert [path.name for path in out.iterdir()] == [LOCK_FILE]
+
+
+def test_the_exit_code_is_that_of_a_wrong_input(
+    make_record: Callable[..., Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    records = str(tmp_path / "records")
+    make_record({})
+    with output_lock(str(tmp_path / "out")), pytest.raises(SystemExit) as ended:
+        report.main(["--records", records, "--out", str(tmp_path / "out")])
+    assert ended.value.code == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("hemo: out: another run is writing in")
