@@ -16,7 +16,7 @@ def digest_of(value: Any) -> str:
 
 
 def differences(there: Mapping[str, Any], now: Mapping[str, Any]) -> str:
-    """Return how the settings `now` differ from those found `there`, such as `side_px 16 there, 32 now; seed ...`.
+    """Return how the settings `now` differ from the stored ones, `there`, such as `side_px 16 there, 32 now; seed ...`.
 
     Both are JSON content. Keys that only `there` has are left out; the text is empty where nothing differs.
     """

@@ -172,7 +172,7 @@ def read_json(location: str) -> Any:
 
 
 def write_json(location: str, value: Any) -> None:
-    """Write `value` as indented JSON with a final newline, whole or not at all. NaN and infinity are refused.
+    """Write `value` as indented JSON with a final newline, completely or not at all. NaN and infinity are refused.
 
     A list of numbers has one line, so that a matrix has one a row.
     """

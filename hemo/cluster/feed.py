@@ -18,7 +18,7 @@ SHARE_OF_STORE = 0.8
 
 @dataclass(frozen=True)
 class SharedTrainingSet:
-    """References to a training set's splits, small enough to travel to every trial; valid while this process lives.
+    """References to a training set's splits, small enough to be sent to every trial; valid while this process lives.
 
     Labels and identities are resident always, pixels only where they are not streamed.
     """
@@ -34,7 +34,7 @@ def put_training_set(training_set: str, feed: Feed = "auto") -> SharedTrainingSe
 
     Args:
         training_set: Output folder of `curate`. Where it is streamed every node must see it.
-        feed: Whether with its pixels; `auto` says on standard error what it chose.
+        feed: Whether with its pixels; `auto` prints its choice on standard error.
 
     Raises:
         SourceError: If the folder is no finished training set or a part does not fit its card.
@@ -42,7 +42,7 @@ def put_training_set(training_set: str, feed: Feed = "auto") -> SharedTrainingSe
     """
     card = read_card(training_set)
     streaming = feed == "streaming" or not _is_resident(training_set, card, feed)
-    anywhere = _read_split.options(scheduling_strategy="DEFAULT")  # not within the caller's own placement group
+    anywhere = _read_split.options(scheduling_strategy="DEFAULT")  # not in the placement group of the caller
     read: list[Any] = [anywhere.remote(training_set, split, card, streaming) for split in ("train", "val", "test")]
     for problem in ray.get([problem for _, problem in read]):
         if problem is not None:
@@ -63,7 +63,7 @@ def stored_bytes(card: TrainingSetCard) -> int:
 
 
 def _is_resident(training_set: str, card: TrainingSetCard, feed: Feed) -> bool:
-    """Tell whether images go into the object store: if they are told to, or fit."""
+    """Return whether images go into the object store: if configured so, or if they fit."""
     needed, capacity = stored_bytes(card), _largest_store_bytes()
     sizes = (
         f"{training_set} takes {size_text(needed)}, the largest object store of Ray's nodes has {size_text(capacity)}"
@@ -88,7 +88,7 @@ def _largest_store_bytes() -> int:
 def _read_split(
     training_set: str, split: str, card: TrainingSetCard, streaming: bool
 ) -> tuple[ImageSet | None, UserError | None]:
-    """Return a split, or what the user must mend: raised, it would come as Ray's error with a traceback in its text."""
+    """Return a split, or the user's error: raised, it would come as Ray's error with a traceback in its text."""
     try:
         return read_split(training_set, split, card, streaming=streaming), None
     except UserError as error:

@@ -201,8 +201,15 @@ def _predict(source: Source, config: PredictConfig) -> tuple[pa.Table, pa.Table]
         )
         # without a GPU Ray runs both stages in one process, as they take the same resources: no image is copied, and
         # one CPU is enough; with one, decoding has all the CPUs
+        predictor: Any = BatchPredictor  # Ray's annotations leave out callable classes
         predicted = decoded.map(
-            _predictor_class(config, "cuda" if gpus else "cpu"),
+            predictor,
+            fn_constructor_kwargs={
+                "checkpoint": config.checkpoint,
+                "device": "cuda" if gpus else "cpu",
+                "batch_size": config.batch_size,
+                "flip": config.test_time_augmentation == "flip",
+            },
             compute=ActorPoolStrategy(min_size=1, max_size=most, initial_size=present),
             num_cpus=0 if gpus else 1,
             num_gpus=1 if gpus else 0,
@@ -249,24 +256,13 @@ def decode_unit(
     yield batch(len(unit.files), rejects)
 
 
-def _predictor_class(config: PredictConfig, device: str) -> Any:
-    """Return `BatchPredictor` without arguments: Ray would keep them in its object store, and warn of it."""
-    flip = config.test_time_augmentation == "flip"
-
-    class ConfiguredPredictor(BatchPredictor):
-        def __init__(self) -> None:
-            model, card = load_checkpoint(config.checkpoint)
-            super().__init__(DeployedModel(model, card, device=device, batch_size=config.batch_size, flip=flip))
-
-    return ConfiguredPredictor
-
-
 class BatchPredictor:
     """A worker's model: turns one decoded batch after the other into a table of predictions."""
 
-    def __init__(self, model: DeployedModel) -> None:
-        """Keep the model on its device."""
-        self._model = model
+    def __init__(self, *, checkpoint: str, device: str, batch_size: int, flip: bool) -> None:
+        """Load the model once."""
+        model, card = load_checkpoint(checkpoint)
+        self._model = DeployedModel(model, card, device=device, batch_size=batch_size, flip=flip)
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
         """Return a batch of `decode_unit` with `predictions` in the place of the images."""

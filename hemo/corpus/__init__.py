@@ -1,1 +1,1 @@
-"""Which inputs exist: sources, labels, the synthetic corpus."""
+"""List and read the files of a corpus and its labels."""

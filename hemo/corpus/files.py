@@ -1,4 +1,4 @@
-"""Folders and buckets as a corpus: list their files, read them."""
+"""List and read the files of a folder or a bucket."""
 
 import errno
 import os

@@ -85,6 +85,17 @@ def labels_of_classes(image_ids: pa.StringArray, source_class: pa.StringArray) -
     return LabelTable(tuple(classes), image_ids, np.eye(len(classes), dtype=np.uint8)[codes], repeated=0)
 
 
+def read_csv_as_text(content: bytes) -> pa.Table:
+    """Return all columns of a CSV file as strings, empty cells as empty strings.
+
+    Raises:
+        pa.ArrowException: If it is no CSV.
+    """
+    header = pacsv.open_csv(io.BytesIO(content)).schema.names
+    types = pacsv.ConvertOptions(column_types=dict.fromkeys(header, pa.string()))
+    return pacsv.read_csv(io.BytesIO(content), convert_options=types)
+
+
 def _in_order(name: str) -> tuple[bool, int, str]:
     number = name.isdecimal()
     return not number, int(name) if number else 0, name
@@ -98,17 +109,6 @@ def _parsed(data: bytes, location: str) -> LabelTable:
     if [name.lower() for name in table.column_names] == ["id", "label"]:
         return _from_long(table, location)
     return _from_wide(table, location)
-
-
-def read_csv_as_text(content: bytes) -> pa.Table:
-    """Return all columns of a CSV file as strings, empty cells as empty strings.
-
-    Raises:
-        pa.ArrowException: If it is no CSV.
-    """
-    header = pacsv.open_csv(io.BytesIO(content)).schema.names
-    types = pacsv.ConvertOptions(column_types=dict.fromkeys(header, pa.string()))
-    return pacsv.read_csv(io.BytesIO(content), convert_options=types)
 
 
 def _read_csv(data: bytes, location: str) -> pa.Table:

@@ -1,4 +1,4 @@
-"""A listed file of a corpus: path, size and change mark; class, split, patient and image id from its path."""
+"""A file in the listing of a corpus, and the class, split, patient and image id that follow from its path."""
 
 import re
 from collections.abc import Iterable

@@ -1,4 +1,4 @@
-"""A user's manifest as a corpus: a CSV or Parquet table of paths, with ids, classes and splits."""
+"""List the files of a user's manifest: a CSV or Parquet table of paths, with ids, classes and splits."""
 
 import io
 import os.path
@@ -87,8 +87,8 @@ def _read(source: str) -> pa.Table:
     names = table.column_names
     twice = [name for name in COLUMNS if names.count(name) > 1]
     if PATH not in names or twice:
-        wanted = f"{twice[0]} once" if twice else "one called path: a file a row"
-        raise SourceError(f"source: {source} has the columns {', '.join(names)}; wanted {wanted}")
+        needed = f"{twice[0]} once" if twice else "one called path: a file a row"
+        raise SourceError(f"source: {source} has the columns {', '.join(names)}; needed: {needed}")
     if not table.num_rows:
         raise SourceError(f"source: {source} has a header but no rows")
     return _as_strings(source, table)

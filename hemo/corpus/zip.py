@@ -1,4 +1,4 @@
-"""Zip archives read in place, on a disk or by range reads: list the members, read and check their bytes.
+"""List and read the members of a zip in place, on a disk or by range reads.
 
 Only the central directory at the end of a zip is read to list it; a member costs one range read. The standard library
 reads the directory at three times the time and memory, and gives up on a zip for one bad entry. Section numbers are

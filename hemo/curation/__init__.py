@@ -1,1 +1,1 @@
-"""Which rows are trained on: audit, split, balance, clean."""
+"""Make a training set: audit, clean, split, balance and copy rows."""

@@ -41,7 +41,7 @@ class CopyTask:
 
 
 def write_buckets(task: CopyTask, copies: pa.Table) -> None:
-    """Read a piece of a shard once, in order, and write the images needed of it to one file, record batches by part.
+    """Read a piece of a shard once, in order, and write its images that are needed to one file, record batches by part.
 
     In memory at once: the images that are read, `READ_BYTES` at most, what is written of them, and a row group.
 

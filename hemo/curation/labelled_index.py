@@ -1,4 +1,4 @@
-"""The index of a conversion joined with its labels, as arrays."""
+"""Join the index of a conversion with its labels, as arrays."""
 
 import io
 from collections.abc import Collection

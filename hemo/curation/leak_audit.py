@@ -1,4 +1,4 @@
-"""Audit of leaks between splits: equal pixels, patients linked by them, conflicting labels."""
+"""Audit leaks between splits: equal pixels, patients linked by them, conflicting labels."""
 
 from collections.abc import Iterable
 from typing import Any

@@ -1,4 +1,4 @@
-"""The copy plan of a training set: which image goes to which part and row. Tables of numbers and ids, no pixels."""
+"""Plan the copy of images to a training set: the part and row of each, with neighbouring slices as channels."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass

@@ -76,7 +76,7 @@ def official_splits(index: pa.Table) -> NDArray[np.int8]:
     """Return `TRAIN` or `TEST` of each row, by the folders of the corpus; shape (rows,).
 
     Raises:
-        SourceError: If a row lies in no folder of `OFFICIAL_SPLITS`.
+        SourceError: If a row is in no folder of `OFFICIAL_SPLITS`.
     """
     folders = text_column(index, "source_split")
     codes = pc.index_in(folders, value_set=pa.array(list(OFFICIAL_SPLITS)))
@@ -179,7 +179,7 @@ def stratified_folds(
 def fold_counts(fraction: float) -> tuple[int, int]:
     """Return how many folds of how many come close to `fraction`, as few as possible: 0.15 is 1 of 7, 0.4 is 2 of 5.
 
-    Close is within 0.01, and within a tenth of a small fraction. `fraction` lies between 0 and 1, both excluded.
+    Close is within 0.01, and within a tenth of a small fraction. `fraction` is between 0 and 1, both excluded.
     """
     for folds in count(2):  # ends at 5 / fraction at the latest: k / folds is never further away than 0.5 / folds
         taken = round(fraction * folds)

@@ -1,1 +1,1 @@
-"""One file in, one image out."""
+"""Decode one source file to images or rejects."""

@@ -1,4 +1,4 @@
-"""Stored values to Hounsfield units, and Hounsfield units to 8-bit channels by intensity windows."""
+"""Convert stored values to Hounsfield units, and these to 8-bit channels by intensity windows."""
 
 from collections.abc import Sequence
 from functools import lru_cache

@@ -1,4 +1,4 @@
-"""IDX files to square images: tens of thousands of small grey pictures in one file, as MNIST is published.
+"""Decode IDX files, such as MNIST: tens of thousands of small grey pictures in one file.
 
 The format: two zero bytes, the type of a value (0x08: unsigned byte), the number of dimensions, each dimension as four
 bytes, high byte first, then the values in C order. Source: LeCun, Cortes and Burges, "The MNIST database of handwritten

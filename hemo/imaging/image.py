@@ -1,4 +1,4 @@
-"""The result of decoding one frame: an image with its flags, or a reject with its reason code."""
+"""The result of decoding one frame: an image with flags, or a reject with a reason code."""
 
 from dataclasses import dataclass
 from typing import Any, Self

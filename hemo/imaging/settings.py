@@ -1,4 +1,4 @@
-"""The settings that decide what a stored image looks like, and the table of named intensity windows."""
+"""Settings of the stored images, and the table of named intensity windows."""
 
 from collections.abc import Sequence
 from typing import Any, Literal

@@ -1,4 +1,4 @@
-"""One frame of stored values to a square image: flags, crop to the head, windows, resize."""
+"""Convert one frame of stored values to a square image: flags, crop to the head, windows, resize."""
 
 from functools import lru_cache
 from math import ceil

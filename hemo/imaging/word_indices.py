@@ -1,4 +1,4 @@
-"""Texts as lists of word indices (Keras' `reuters.npz`) to multi-hot rows, stored as images one pixel high.
+"""Decode texts as lists of word indices (Keras' `reuters.npz`) to multi-hot rows, stored as images one pixel high.
 
 The NPZ holds an array `x` of Python lists, a text each, of word indices from 1, the commonest word; and an array `y` of
 whole numbers, the class of each text. An NPZ is a zip of NPY files (NEP 1, `numpy.lib.format`). An NPY file of Python

@@ -1,1 +1,1 @@
-"""Images to Parquet and back."""
+"""Write images to Parquet shards and read them back."""

@@ -1,4 +1,4 @@
-"""The manifest: which file belongs to which unit; stored, and updated by later runs."""
+"""Assign the files of a corpus to units, store that as the manifest, and update it in later runs."""
 
 import io
 from collections.abc import Iterable, Mapping

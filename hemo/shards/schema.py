@@ -1,4 +1,4 @@
-"""The columns of a shard and its footer: all that readers of shards rely on."""
+"""The Parquet schema of a shard, and the footer in its metadata."""
 
 import json
 import re

@@ -1,4 +1,4 @@
-"""A patient's head, and a section through it without blood or noise: tissues, and their density in HU."""
+"""Draw a patient's head and paint sections of it, without blood or noise, as densities in HU."""
 
 import math
 from dataclasses import dataclass

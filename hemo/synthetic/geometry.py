@@ -1,4 +1,4 @@
-"""Smooth fields and signed distances in the plane of a slice, on a coarse grid and enlarged to full size.
+"""Compute smooth fields and signed distances in the plane of a slice, on a coarse grid and enlarged to full size.
 
 A signed distance is smooth, so a coarse grid holds it exactly enough, and the edge cut from its enlargement is sharp.
 Lengths are in mm. In head coordinates x points to the image's right and y backwards, from the centre of the skull.

@@ -1,4 +1,4 @@
-"""Hemorrhages: the five subtypes at their typical sites and in their typical shapes, over adjacent slices."""
+"""Draw and paint hemorrhages: the five subtypes at typical sites and in typical shapes, over adjacent slices."""
 
 import math
 from dataclasses import dataclass
@@ -71,12 +71,12 @@ def draw_lesion(rng: np.random.Generator, subtype: Subtype, levels: tuple[float,
     )
 
 
-def paint_hemorrhage(hu: Field, room: Mask, section: Section, lesions: tuple[Lesion, ...]) -> dict[Subtype, int]:
+def paint_hemorrhage(hu: Field, allowed: Mask, section: Section, lesions: tuple[Lesion, ...]) -> dict[Subtype, int]:
     """Paint blood into `hu` in place, and count what can be seen of it.
 
     Args:
         hu: Density of the section without blood, float32 (512, 512), edges still sharp.
-        room: Where blood may be: brain and fluid, bool (512, 512).
+        allowed: Where blood may be: brain and fluid, bool (512, 512).
         section: The same section.
         lesions: The study's lesions; a later one covers an earlier.
 
@@ -84,7 +84,7 @@ def paint_hemorrhage(hu: Field, room: Mask, section: Section, lesions: tuple[Les
         Visible pixels by subtype, only of those painted: each lesion has at least `MIN_VISIBLE_PX`.
     """
     visible: dict[Subtype, int] = {}
-    free = room.copy()
+    free = allowed.copy()
     clots: list[tuple[Lesion, Field, Mask]] = []
     for lesion in reversed(lesions):
         size = lesion.relative_size(section.level)

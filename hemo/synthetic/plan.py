@@ -54,7 +54,7 @@ class SlicePlan:
 
 @dataclass(frozen=True)
 class _Study:
-    """One examination before it is cut. `positives` is the run of slices with blood, `first` its subtype."""
+    """One examination. `positives` is the run of slices with blood, `first` its subtype."""
 
     patient: int
     levels: tuple[float, ...]
@@ -104,25 +104,25 @@ def _draw_studies(rng: np.random.Generator, slices: int) -> Iterator[_Study]:
 
 
 def _place_blood(rng: np.random.Generator, studies: Iterator[_Study], positive_fraction: float) -> Iterator[_Study]:
-    """Give some studies a run of positive slices, correcting as it goes, so that the fraction is right over all."""
+    """Give some studies a run of positive slices, so that their fraction is right over the whole corpus."""
     affected = math.sqrt(positive_fraction)
-    owed, turn = 0.0, int(rng.integers(len(SUBTYPES)))
+    missing, turn = 0.0, int(rng.integers(len(SUBTYPES)))
     low, high = LEVELS["subdural"]
     for study in studies:
         fits = [index for index, level in enumerate(study.levels) if low <= level <= high]
-        owed += positive_fraction * len(study.levels)
-        hit = rng.random() < affected or owed > len(fits)
-        length = min(round(owed * rng.uniform(0.85, 1.15)), len(fits)) if hit else 0
+        missing += positive_fraction * len(study.levels)
+        is_affected = rng.random() < affected or missing > len(fits)
+        length = min(round(missing * rng.uniform(0.85, 1.15)), len(fits)) if is_affected else 0
         centre = int(rng.integers(len(fits))) if fits else 0
         run = fits[max(0, centre - length // 2) : max(0, centre - length // 2 + length)]
-        owed -= len(run)
+        missing -= len(run)
         turn += len(run) > 0
         positives = range(run[0], run[-1] + 1) if run else range(0)
         yield replace(study, positives=positives, first=SUBTYPES[turn % len(SUBTYPES)])
 
 
 def _draw_patients(rng: np.random.Generator, count: int, *, faults: bool) -> list[tuple[Head, Scanner]]:
-    """Draw heads and scanners; each format serves about as many patients."""
+    """Draw heads and scanners; each format has about as many patients."""
     formats: list[PixelFormat] = [FORMATS[index % len(FORMATS)] for index in rng.permutation(count)]
     if faults:
         for index in rng.permutation(count)[: math.ceil(count / PATIENTS_A_WRAPPED_FORMAT)]:
@@ -187,7 +187,7 @@ def _covers(subtype: Subtype, low: float, high: float) -> bool:
 
 
 def _set_faults(rng: np.random.Generator, plans: tuple[SlicePlan, ...]) -> tuple[SlicePlan, ...]:
-    """Spoil a few files chosen without regard to their label."""
+    """Put each fault into a few files, chosen independently of their label."""
     order = [int(index) for index in rng.permutation(len(plans))]
     changed = list(plans)
     for _ in range(math.ceil(len(plans) / SLICES_A_FAULT)):
@@ -204,10 +204,10 @@ def _set_faults(rng: np.random.Generator, plans: tuple[SlicePlan, ...]) -> tuple
 
 
 def _corrupt(rng: np.random.Generator, plans: tuple[SlicePlan, ...], fraction: float) -> tuple[SlicePlan, ...]:
-    """Spoil a share of the sound slices, twins apart; what blood they had stays in their label."""
+    """Replace the pixels of a fraction of the slices; labels stay. Slices with a fault or shown twice are left out."""
     shown = Counter(plan.scene.noise_seed for plan in plans)
-    sound = [at for at, plan in enumerate(plans) if plan.fault is None and shown[plan.scene.noise_seed] == 1]
-    drawn = rng.permutation(sound)[: round(fraction * len(plans))]
+    intact = [at for at, plan in enumerate(plans) if plan.fault is None and shown[plan.scene.noise_seed] == 1]
+    drawn = rng.permutation(intact)[: round(fraction * len(plans))]
     faults = dict(zip(drawn.tolist(), itertools.cycle(CORRUPTING), strict=False))
     return tuple(replace(plan, fault=faults.get(index, plan.fault)) for index, plan in enumerate(plans))
 
@@ -222,6 +222,6 @@ def _two_patients(order: list[int], plans: tuple[SlicePlan, ...]) -> tuple[int, 
 
 
 def _twin(plan: SlicePlan, source: SlicePlan) -> SlicePlan:
-    """Show another patient's slice under this one's ids."""
+    """Return a plan with another patient's scene under its own ids."""
     identity = replace(plan.identity, tilt_rad=source.identity.tilt_rad, spacing_mm=source.identity.spacing_mm)
     return replace(plan, identity=identity, scene=source.scene)

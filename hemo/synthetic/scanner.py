@@ -1,4 +1,4 @@
-"""From a painted section to a DICOM file: noise, streaks, blur and padding of a scanner, stored values, header."""
+"""Convert a painted section to a DICOM file: noise, streaks, blur, padding, stored values, header."""
 
 import hashlib
 import math

@@ -1,4 +1,4 @@
-"""A planned slice to the bytes of its file and its rows of the label table: a pure function of the plan."""
+"""Render a planned slice to the bytes of its file and its rows of the label table: a pure function of the plan."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -49,8 +49,8 @@ def make_slice_file(plan: SlicePlan) -> SliceFile:
 def render(scene: Scene) -> tuple[NDArray[np.int16], dict[Subtype, int]]:
     """Return the slice in HU, int16 (512, 512), and how many pixels of blood of each subtype can be seen in it."""
     section = cut(scene.head, scene.pose, scene.level)
-    hu, room = paint_anatomy(scene.head, section)
-    visible_px = paint_hemorrhage(hu, room, section, scene.lesions)
+    hu, allowed = paint_anatomy(scene.head, section)
+    visible_px = paint_hemorrhage(hu, allowed, section, scene.lesions)
     paint_holder(hu, scene.scanner, scene.pose.spacing_mm)
     return scan(hu, scene.scanner, scene.level, np.random.default_rng(scene.noise_seed)), visible_px
 

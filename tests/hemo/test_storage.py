@@ -107,7 +107,7 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path, mon
     assert storage.list_files(str(tmp_path)) == ["shard.parquet"]
 
 
-def test_files_are_readable_as_the_users_mask_says(tmp_path: Path) -> None:
+def test_files_have_the_permissions_of_the_umask(tmp_path: Path) -> None:
     """Mask 027 leaves rw-r-----: other users of a cluster in the group can read."""
     old = os.umask(0o027)
     try:
@@ -129,7 +129,7 @@ def test_local_means_mounted() -> None:
     assert not storage.is_local("memory://data")
 
 
-def test_an_unknown_scheme_is_told() -> None:
+def test_an_unknown_scheme_is_an_error() -> None:
     with pytest.raises(
         SourceError, match=r"^nfs4://x/y: Protocol not known: nfs4; give a folder or a URI that fsspec supports"
     ):
@@ -169,7 +169,7 @@ def test_only_the_names_of_unfinished_writes_are_temporary(tmp_path: Path, monke
     assert not any(map(storage.is_temporary, ["ID_1.dcm", ".ID_1.dcm", "scratch.tmp", f"{left}.dcm", left[1:]]))
 
 
-def test_a_folder_that_cannot_be_made_is_told_as_such() -> None:
+def test_a_folder_that_cannot_be_created_is_an_error() -> None:
     with pytest.raises(OutputError, match=r"cannot write in /proc/x \(the folder may not be created\); give"):
         storage.require_writable("/proc/x")
 
@@ -195,7 +195,7 @@ def test_a_member_of_a_zip_is_a_location_like_another(tmp_path: Path, monkeypatc
         lambda: storage.remove("memory://set"),
     ],
 )
-def test_what_only_one_storage_raises_is_told_in_one_line(use, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_exceptions_of_one_storage_become_one_line(use, monkeypatch: pytest.MonkeyPatch) -> None:
     class NoCredentialsError(Exception): ...
 
     def fail(*_: object, **__: object) -> None:
@@ -234,5 +234,5 @@ def test_many_may_ask_at_once_whether_they_may_write(tmp_path):
         (4_500_000_000_000_000, "4,500.0 TB"),
     ],
 )
-def test_a_size_is_told_in_a_unit_that_fits(size_bytes: int, text: str) -> None:
+def test_a_size_has_a_unit_that_fits(size_bytes: int, text: str) -> None:
     assert storage.size_text(size_bytes) == text

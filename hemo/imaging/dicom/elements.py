@@ -1,4 +1,4 @@
-"""The data elements of a DICOM file that a CT image needs, read in one pass where the file allows it, else by pydicom.
+"""Read the data elements of a DICOM file that a CT image needs: in one pass if the file is plain, else by pydicom.
 
 Most files of a CT archive are little endian, uncompressed and without sequences of undefined length. Their elements are
 sliced out of the bytes in a tenth of the time that pydicom takes. Both readers return the same `Elements`. Tags and

@@ -1,4 +1,4 @@
-"""The checked header of a CT file, and the functional groups of the frames of a multi-frame file."""
+"""Check the header of a CT file, and read the functional groups of a multi-frame one."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

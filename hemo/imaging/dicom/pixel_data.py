@@ -1,4 +1,4 @@
-"""Stored values of every frame, from the pixel data element; compressed frames are checked before they are decoded."""
+"""Decode the pixel data to the stored values of each frame; compressed frames are checked before."""
 
 import struct
 from collections.abc import Iterator, Mapping, Sequence

@@ -114,7 +114,7 @@ def test_a_missing_bucket_is_a_source_error(s3_environment):  # noqa: F811
         list_corpus("s3://nosuch/data.zip", "rsna")
 
 
-def test_objects_are_requested_at_once_and_asked_for_once(slow_s3):  # noqa: F811
+def test_objects_are_requested_concurrently_and_once(slow_s3):  # noqa: F811
     files = [SourceFile(f"ID_{number}.dcm", 10, "etag") for number in range(24)]
     assert read_files("s3://slow", files) == [b"0123456789"] * 24
     assert slow_s3.most_at_once > 10  # botocore's own limit; a busy machine may not manage all 24

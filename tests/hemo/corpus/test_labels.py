@@ -22,7 +22,7 @@ def as_dict(table: LabelTable) -> dict[str, list[int]]:
     return dict(zip(table.keys.to_pylist(), table.values.tolist(), strict=True))
 
 
-def test_the_form_of_a_table_in_a_zip_is_told_by_its_own_name():
+def test_the_form_of_a_table_in_a_zip_follows_from_its_name():
     table = pa.table({"image_id": ["a"], "sick": [1]})
     buffer = io.BytesIO()
     pq.write_table(table, buffer)
@@ -38,7 +38,7 @@ def test_long_csv_has_a_row_an_image_with_any_first():
     assert table.repeated == 0
 
 
-def test_rows_said_twice_are_merged_and_counted():
+def test_repeated_rows_are_merged_and_counted():
     again = "".join(line + "\n" for line in LONG.splitlines()[1:7])
     table = parse_labels((LONG + again).encode(), "x.csv")
     assert as_dict(table) == as_dict(parse_labels(LONG.encode(), "x.csv"))
@@ -88,7 +88,7 @@ def test_gzip_bom_and_windows_line_ends_change_nothing():
     assert odd.classes == plain.classes
 
 
-def test_parquet_is_keyed_by_image_id_wherever_that_stands():
+def test_parquet_is_keyed_by_image_id_in_any_column():
     sink = io.BytesIO()
     columns = {"any": pa.array([1, None, 0], pa.int8()), "image_id": ["a", "b", "c"], "sdh": [True, False, False]}
     pq.write_table(pa.table(columns), sink)

@@ -61,7 +61,7 @@ def test_names_of_idx_files_tell_the_split(path, split):
     ],
 )
 def test_chest_xray_names_hold_the_patient(name, patient):
-    """Nobody knows whether NORMAL2-IM-0115 and IM-0115 are one person: they are kept together, to be safe."""
+    """NORMAL2-IM-0115 and IM-0115 may be one person: they are kept together, to be safe."""
     assert patient_in_name(f"train/X/{name}", PATTERN) == patient
 
 

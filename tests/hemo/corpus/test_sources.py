@@ -77,7 +77,7 @@ def test_a_member_that_a_zip_holds_twice_is_refused_by_name(tmp_path):
         list_corpus(str(tmp_path / "data.zip"), "dicom")
 
 
-def test_a_refused_member_stays_in_the_listing_and_takes_nobodys_id(tmp_path):
+def test_a_refused_member_stays_in_the_listing_and_clashes_with_no_id(tmp_path):
     (tmp_path / "data.zip").write_bytes(zip_of([("ID_a.dcm", b"good"), (link("x/ID_a.dcm"), b"/etc/passwd")]))
     source = str(tmp_path / "data.zip")
     files = list_corpus(source, "rsna").files

@@ -35,7 +35,7 @@ def test_files_are_named_relative_to_the_table_absolute_or_by_uri(folder):
     assert read_files(source, files) == [b"a.dcm", b"far away", b"sub/b.dcm"]
 
 
-def test_what_the_table_gives_stands_beside_the_file_and_blanks_say_nothing(folder):
+def test_columns_of_the_manifest_are_kept_with_the_file_and_blanks_are_none(folder):
     source = table(folder, "patient,path,image_id,age,source_split\np1,a.dcm,first,70,train\n,sub/b.dcm,,81,\n")
     listing = list_corpus(source, "manifest")
     assert [file.manifest_row for file in listing.files] == [
@@ -59,7 +59,7 @@ def test_endings_tell_pictures_from_dicom(folder):
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ("path\na.dcm\nc.png\n", r"lists a picture, c\.png, and DICOM, a\.dcm; make a table for each"),
         (
@@ -74,18 +74,18 @@ def test_endings_tell_pictures_from_dicom(folder):
             r"a\.dcm and sub/b\.dcm would both be image x; give each its image_id",
         ),
         ("path\n", "has a header but no rows"),
-        ("file\na.dcm\n", "has the columns file; wanted one called path"),
+        ("file\na.dcm\n", "has the columns file; needed: one called path"),
         ("path\na.dcm\n./a.dcm\n", r"lists \./a\.dcm in rows 1 and 2; keep one"),
-        ("path,path\na.dcm,b\n", "has the columns path, path; wanted path once"),
-        ("path,patient,patient\na.dcm,b,c\n", "has the columns path, patient, patient; wanted patient once"),
+        ("path,path\na.dcm,b\n", "has the columns path, path; needed: path once"),
+        ("path,patient,patient\na.dcm,b,c\n", "has the columns path, patient, patient; needed: patient once"),
         ("path\na\0.dcm\n", "has a zero byte in it"),
         ("path,patient\na.dcm,p\n,q\n", "row 2: the path is blank"),
         ("", "is no readable table"),
         ("path\nsub\n", "is a folder, device or pipe, not a file"),
     ],
 )
-def test_each_fault_of_a_table_has_its_error(folder, text, said):
-    with pytest.raises(SourceError, match=said):
+def test_each_fault_of_a_table_has_its_error(folder, text, message):
+    with pytest.raises(SourceError, match=message):
         list_corpus(table(folder, text), "manifest")
 
 

@@ -47,7 +47,7 @@ def test_members_are_listed_with_size_and_checksum(tmp_path):
 )
 def test_names_that_lead_elsewhere_are_refused(tmp_path, name):
     info = zipfile.ZipInfo("x")
-    info.filename = name  # the constructor would mend it
+    info.filename = name  # the constructor would change it
     assert refusals(tmp_path, zip_of([(info, b""), ("good.dcm", b"")])) == ["unsafe_member", ""]
 
 
@@ -186,8 +186,8 @@ def test_a_flipped_compressed_byte_is_no_crash(tmp_path):
 def test_inflation_stops_at_the_declared_size(tmp_path):
     """One byte more than declared is made, which shows that there would be more."""
     data = zip_of([("a.dcm", bytes(10 << 20))])
-    said = damaged(tmp_path, changed_entry(data, 24, (9000).to_bytes(4, "little")))
-    assert said == "9001 bytes, the zip's directory declares 9000"
+    detail = damaged(tmp_path, changed_entry(data, 24, (9000).to_bytes(4, "little")))
+    assert detail == "9001 bytes, the zip's directory declares 9000"
 
 
 def test_a_member_shorter_than_declared_is_damaged(tmp_path):
@@ -298,7 +298,7 @@ def test_an_empty_zip_has_no_members():
     assert directory_entries(zip_of([])) == []
 
 
-def test_names_are_utf8_where_the_zip_says_so_and_cp437_else():
+def test_names_are_utf8_where_the_flag_is_set_and_cp437_else():
     data = zip_of([("Müller.dcm", b"")])
     assert directory_entries(data)[0].name == "Müller.dcm"
     assert directory_entries(changed_entry(data, 8, b"\0\0"))[0].name == "M\u251c\u255dller.dcm"
@@ -318,7 +318,7 @@ def test_names_are_utf8_where_the_zip_says_so_and_cp437_else():
         (lambda data: changed_entry(data, 28, b"\xff\xff"), "declares 2 members and has 1"),  # a name over the others
     ],
 )
-def test_a_damaged_zip_says_so(damage, reason):
+def test_a_damaged_zip_is_an_error_with_the_reason(damage, reason):
     data = zip_of([("a.dcm", b"first" * 50), ("b.dcm", b"second")], method=zipfile.ZIP_STORED)
     with pytest.raises(ValueError, match=reason):
         directory_entries(damage(data))

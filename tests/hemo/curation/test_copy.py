@@ -133,7 +133,7 @@ def test_a_part_is_not_written_without_all_its_images(tmp_path):
     assert not (Path(task.out) / plan.parts[0]).exists()
 
 
-def test_a_shard_of_other_images_than_the_index_says_is_refused(tmp_path):
+def test_a_shard_that_does_not_match_the_index_is_refused(tmp_path):
     task, plan = planned(tmp_path, slots=1)
     shard = Path(task.shards, "shards", "unit-000001.parquet")
     table = pq.read_table(shard)

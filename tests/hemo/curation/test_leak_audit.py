@@ -187,8 +187,8 @@ def test_a_corpus_without_equal_images_gives_an_empty_table_of_the_same_columns(
     assert empty.schema == full.schema
 
 
-def test_values_in_two_splits_are_found_and_nothing_is_never_torn():
-    """0 stands in train and test, 1 in val twice, and -1 in train and test is no value."""
+def test_values_in_two_splits_are_found_and_minus_one_is_ignored():
+    """0 is in train and test, 1 in val twice, and -1 in train and test is no value."""
     assert in_two_splits(np.array([0, 0, 1, 1, -1, -1]), SPLITS).tolist() == [0]
     assert in_two_splits(np.array([0, 1, 2, 2, 3, 4]), SPLITS).tolist() == []
 
@@ -200,7 +200,7 @@ def test_the_evidence_is_an_image_of_each_split():
     ]
 
 
-def test_a_torn_group_is_an_error_with_the_evidence():
+def test_a_group_in_two_splits_is_an_error_with_examples():
     with pytest.raises(
         SplitError, match="2 linked patients in two splits, such as a in train and b in test; e in train and f in test"
     ):

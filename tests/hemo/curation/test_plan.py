@@ -28,7 +28,7 @@ def selected() -> Selection:
     return select(CurateConfig(shards="s", labels="l", out="o"), index_of(images), table)
 
 
-def test_a_layout_knows_its_bytes_and_channels():
+def test_bytes_and_channels_of_a_layout():
     assert ImageLayout(("hu",), "int16", 4, 8, slots=1).image_bytes == 64
     assert WITH_NEIGHBOURS.all_channels == (
         "brain_previous",
@@ -95,7 +95,7 @@ def test_a_unit_of_more_pixels_than_a_read_may_hold_is_read_in_pieces():
     assert [set(table["read"].to_pylist()) for table in reads] == [{number} for number in range(40)]
 
 
-def test_every_row_stands_in_one_part_and_parts_are_of_equal_size():
+def test_every_row_is_in_one_part_and_parts_are_of_equal_size():
     parts = shuffled_parts(IDS, 1500, seed=0)
     assert [len(part) for part in parts] == [1334, 1333, 1333]
     assert sorted(np.concatenate(parts).tolist()) == list(range(4000))
@@ -151,7 +151,7 @@ def test_slices_of_different_patients_are_no_neighbours():
 
 
 def test_slices_at_one_position_are_no_neighbours_of_each_other():
-    """Two scans at 5 mm, two at 10 mm, one at 15 mm: the first by name stands for both, whatever the order of rows."""
+    """Two scans at 5 mm, two at 10 mm, one at 15 mm: the first by name counts for both, in any order of rows."""
     places = [("d", 10.0), ("b", 5.0), ("a", 5.0), ("e", 15.0), ("c", 10.0)]
     index = index_of([{"series": "A", "position_mm": at, "image_id": name} for name, at in places])
     before, after = adjacent(index, ONE_PATIENT)

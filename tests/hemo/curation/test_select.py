@@ -37,7 +37,7 @@ def hundred(**more: Any) -> Selection:
     return select(config(**more), index_of(images), labels_of(100, set(range(0, 100, 5))))
 
 
-def test_every_step_says_what_it_took_and_what_it_left():
+def test_every_step_has_the_removed_and_remaining_counts():
     selection = hundred(drop_flags=("blank",), balance={"mode": "undersample"}, subset={"train": 10, "val": 2})
     assert [step.name for step in selection.steps] == ["converted", "labelled", "clean", "balance", "subset"]
     rows = [step.left.rows for step in selection.steps]
@@ -78,12 +78,12 @@ def test_linked_patients_share_a_split_and_images_do_not():
     assert (linked.splits.reshape(10, 10) == linked.splits.reshape(10, 10)[:, :1]).all()
     assert linked.audit["linked_groups"] == 10
     assert linked.audit["linked_patients_in_two_splits"] == 0
-    torn = select(config(split="by_image"), index_of(images), labels_of(100, set(range(0, 100, 3))))
-    assert torn.audit["linked_patients_in_two_splits"] > 5
-    assert torn.audit["equal_pixels_in_two_splits"] > 5
+    leaky = select(config(split="by_image"), index_of(images), labels_of(100, set(range(0, 100, 3))))
+    assert leaky.audit["linked_patients_in_two_splits"] > 5
+    assert leaky.audit["equal_pixels_in_two_splits"] > 5
 
 
-def torn_by_hand(config: CurateConfig, rows: Rows, kept: np.ndarray, groups: Any) -> np.ndarray:
+def leaky_split(config: CurateConfig, rows: Rows, kept: np.ndarray, groups: Any) -> np.ndarray:
     """A splitter that went wrong: patient P0's two images and the equal images 2 and 7 stand apart."""
     splits = np.arange(len(kept)) % 3
     splits[:8] = [TRAIN, TEST, VAL, VAL, TRAIN, TRAIN, TEST, TEST]
@@ -92,7 +92,7 @@ def torn_by_hand(config: CurateConfig, rows: Rows, kept: np.ndarray, groups: Any
 
 @pytest.mark.parametrize("name", ["by_patient", "by_patient_stratified", "folds"])
 def test_a_split_of_hemo_s_own_that_leaks_is_refused_with_both_images_and_splits(monkeypatch, name):
-    monkeypatch.setitem(split._SPLITTERS, name, torn_by_hand)
+    monkeypatch.setitem(split._SPLITTERS, name, leaky_split)
     images = [{"patient": f"P{n // 2}"} for n in range(8)] + [{} for _ in range(30)]
     with pytest.raises(SplitError, match="1 linked patients in two splits, such as ID_000 in train and ID_001 in test"):
         select(config(split=name), index_of(images), labels_of(38, set(range(0, 38, 3))))
@@ -100,7 +100,7 @@ def test_a_split_of_hemo_s_own_that_leaks_is_refused_with_both_images_and_splits
 
 def test_equal_pixels_that_no_link_kept_together_are_refused(monkeypatch):
     """Were patients not linked, the equal images 2 in val and 7 in test would be found all the same."""
-    monkeypatch.setitem(split._SPLITTERS, "by_patient", torn_by_hand)
+    monkeypatch.setitem(split._SPLITTERS, "by_patient", leaky_split)
     monkeypatch.setattr(select_module, "link_patients", lambda patient, pixels: patient)
     images = [{"pixel_digest": b"x" * 16} if n in (2, 7) else {} for n in range(38)]
     with pytest.raises(SplitError, match="1 groups of equal pixels in two splits, such as ID_002 in val and ID_007 in"):

@@ -118,7 +118,7 @@ def test_as_few_folds_as_come_close(fraction, counts):
 
 
 @pytest.mark.parametrize(("val", "test"), [(0.15, 0.4), (0.15, 0.7), (0.5, 0.3)])
-def test_stratified_shares_are_those_asked_for(val, test):
+def test_stratified_fractions_are_the_configured_ones(val, test):
     rows = joined([{"patient": f"P{number // 2}"} for number in range(400)])
     splits = split_rows(config("by_patient_stratified", val_fraction=val, test_fraction=test), rows)
     assert np.mean(splits == VAL) == pytest.approx(val, abs=0.03)

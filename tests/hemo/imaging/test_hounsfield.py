@@ -60,7 +60,7 @@ def test_the_table_covers_every_bit_pattern():
 @pytest.mark.parametrize("bits", [8, 12, 16])
 @pytest.mark.parametrize("signed", [False, True])
 @pytest.mark.parametrize("intercept", [-1024.0, 0.0, 1.0, 30000.0, -40000.0])
-def test_every_pattern_is_what_the_table_says(bits, signed, intercept):
+def test_every_pattern_has_the_value_of_the_table(bits, signed, intercept):
     """However a slice is turned into HU, each of its values must come out as the table has it."""
     rescale = Rescale(1.0, intercept, bits, signed)
     table = np.clip(np.rint(hounsfield_table(rescale)), -32768, 32767)

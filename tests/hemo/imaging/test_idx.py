@@ -73,7 +73,7 @@ PLAIN = idx_file(TWO)
         (gzip.compress(PLAIN + b"\0", mtime=0), "not_idx", "more than the 2 x 2 x 2 values"),
     ],
 )
-def test_a_file_that_is_not_what_its_header_says_is_one_reject(data, code, detail):
+def test_a_file_that_differs_from_its_header_is_one_reject(data, code, detail):
     (reject,) = decoded(data)
     assert isinstance(reject, Reject)
     assert reject.code == code
@@ -112,7 +112,7 @@ def test_no_memory_is_taken_on_the_word_of_a_header(data):
     assert peak_bytes < 1 << 20
 
 
-def test_images_are_decoded_as_they_are_asked_for():
+def test_images_are_decoded_lazily():
     """One at a time: of 1,000 images at 256 px, 64 MiB, only the first two are made."""
     small = np.zeros((1000, 2, 2), np.uint8)
     tracemalloc.start()

@@ -38,7 +38,7 @@ def test_grey_is_the_luminance_of_a_colour_image():
     assert image.flags == ("blank",)
 
 
-def test_the_digest_tells_equal_pixels_whatever_the_file():
+def test_equal_pixels_have_the_same_digest_in_any_file():
     pixels = np.arange(12, dtype=np.uint8).reshape(2, 2, 3)
     png = images_of_picture(encoded(pixels, "PNG"), settings("rgb"))[0]
     other = images_of_picture(encoded(pixels[::-1], "PNG"), settings("rgb"))[0]

@@ -44,7 +44,7 @@ def test_digits_are_grey_squares_and_texts_one_row_of_words():
     assert texts == settings(corpus="word_indices", words=500) != settings(corpus="word_indices")
 
 
-def test_what_is_stored_of_other_corpora_says_nothing_of_words():
+def test_stored_settings_of_other_corpora_have_no_words():
     assert "words" not in settings().model_dump(mode="json")
     assert settings(corpus="word_indices").model_dump(mode="json")["words"] == 10_000
 

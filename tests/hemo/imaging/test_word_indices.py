@@ -192,7 +192,7 @@ def test_more_numbers_than_fit_are_refused(monkeypatch):
         read_arrays(texts_npz(TEXTS, LABELS))
 
 
-def test_one_list_that_stands_many_times_counts_each_time(monkeypatch):
+def test_a_list_that_is_referred_to_often_counts_each_time(monkeypatch):
     """A few hundred bytes would else be hours of work: 50 texts that are the same list of 40 numbers, 2,000 in all."""
     shared = [1] * 40
     data = npz(x=npy(pickle.dumps(objects([shared] * 50)), 50), y=plain(np.zeros(50, int)))

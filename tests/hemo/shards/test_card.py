@@ -47,7 +47,7 @@ def test_index_rejects_and_card_account_for_every_file(tmp_path):
     assert read_card(str(tmp_path)) == card
 
 
-def test_the_digest_tells_changed_pixels_of_the_same_paths(tmp_path):
+def test_the_digest_differs_for_changed_pixels_of_the_same_paths(tmp_path):
     wanted = {0: ("a.dcm",)}
     units, footers = converted(tmp_path, {"a.dcm": head_file()}, wanted)
     before = write_derived(str(tmp_path), units, footers, ignored=0)

@@ -93,7 +93,7 @@ def test_the_digest_covers_paths_and_settings(corpus):
     assert len(digests) == 3
 
 
-def test_under_a_key_nobody_can_check_a_guess_at_the_paths_by_the_digest(corpus):
+def test_under_a_key_the_digest_does_not_verify_guessed_paths(corpus):
     pseudonyms = pseudonymiser(b"a secret of sixteen bytes")
     _, footer = build_shard(task(corpus, pseudonyms), unit_of(corpus, 3, *NAMES))
     guess = unit_digest(unit_of(corpus, 3, *NAMES), footer.settings)

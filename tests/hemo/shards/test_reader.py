@@ -40,7 +40,7 @@ def test_no_rows_give_an_empty_array_of_the_right_shape():
     assert images_of(pa.chunked_array([], pa.binary()), (3, 4, 4)).shape == (0, 3, 4, 4)
 
 
-def test_bytes_that_changed_on_disk_are_told_not_trusted(tmp_path):
+def test_bytes_that_changed_on_disk_are_an_error(tmp_path):
     """A bit of the pixels flips: without checksums the page would be read as another image."""
     shard = tmp_path / "unit-000000.parquet"
     builder = ShardBuilder()
@@ -79,17 +79,17 @@ def table(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 
 
 def test_it_is_read_by_one_request_for_its_own_bytes(table: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked = []
+    requested = []
 
     def read_range(location: str, start: int, stop: int) -> bytes:
-        asked.append((location, stop - start))
+        requested.append((location, stop - start))
         return Path(location).read_bytes()[start:stop]
 
     monkeypatch.setattr(row_group, "read_range", read_range)
     footer = pq.read_metadata(table)
     found = read_column(table, footer, 1, "text", CURE)
     assert found.to_pylist() == [f"row {number % 7}" for number in range(10, 20)]
-    assert asked == [(table, footer.row_group(1).column(1).total_compressed_size)]
+    assert requested == [(table, footer.row_group(1).column(1).total_compressed_size)]
 
 
 def test_other_bytes_than_were_written_are_refused(table: str) -> None:

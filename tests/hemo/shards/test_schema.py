@@ -22,7 +22,7 @@ def test_a_damaged_shard_counts_as_not_there(kept: slice, tmp_path: Path) -> Non
 
 
 def test_a_garbled_footer_counts_as_not_there(tmp_path: Path) -> None:
-    """Arrow tells this by an OSError of its own."""
+    """Arrow raises an OSError without errno for this."""
     place = shard(tmp_path)
     data = place.read_bytes()
     place.write_bytes(data[:-60] + b"\xff" * 52 + data[-8:])

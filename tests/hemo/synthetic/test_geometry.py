@@ -78,7 +78,7 @@ def test_enlarging_a_ramp_keeps_its_slope():
     np.testing.assert_allclose(np.diff(row[2:-2]), 1.0, atol=1e-4)
 
 
-def test_one_wave_is_the_cosine_it_says():
+def test_one_wave_is_the_expected_cosine():
     wave = Waves(np.array([[0.1, 0.0, 0.05]]), np.array([0.3]))
     expected = math.sqrt(2) * np.cos(0.1 * coarse_axis_mm(0.5) + 0.05 * 20 + 0.3)
     np.testing.assert_allclose(wave.at(Pose(0, 0, 0, 0.5), 20.0)[64], expected, atol=1e-5)

@@ -20,9 +20,9 @@ CASES = {
 def bleed(head, pose, *lesions, level=0.55):
     """Return HU without and with blood, the mask of blood, the section, and what is visible."""
     section = cut(head, pose, level)
-    before, room = paint_anatomy(head, section)
+    before, allowed = paint_anatomy(head, section)
     after = before.copy()
-    visible = paint_hemorrhage(after, room, section, lesions)
+    visible = paint_hemorrhage(after, allowed, section, lesions)
     return before, after, (after != before) & (after >= 50), section, visible
 
 

@@ -27,7 +27,7 @@ def test_the_same_seed_plans_the_same_corpus_and_another_does_not():
 
 
 @pytest.mark.parametrize("slices", [20, 21, 200, 600])
-def test_every_slice_is_planned_once_and_every_trap_is_there(slices):
+def test_every_slice_is_planned_once_and_every_fault_occurs(slices):
     plans = planned(slices)
     assert len({plan.identity.image for plan in plans}) == len(plans) == slices
     assert Counter(plan.fault for plan in plans if plan.fault) == dict.fromkeys(FAULTS, 1)
@@ -44,7 +44,7 @@ def test_one_slice_is_shown_under_two_patients():
     assert len({identity.patient for identity in twins[0]}) == len({identity.study for identity in twins[0]}) == 2
 
 
-def test_without_traps_there_are_none():
+def test_without_faults_there_are_none():
     plans = planned(faults=False)
     assert not any(plan.fault or plan.labelled_twice for plan in plans)
     assert {plan.scene.scanner.pixel_format for plan in plans} == set(FORMATS)
@@ -93,7 +93,7 @@ def test_all_subtypes_are_well_represented_and_some_slices_mix_them():
     assert 0.1 < np.mean([len(mixture) > 1 for mixture in mixtures]) < 0.5
 
 
-def test_nothing_but_the_lesions_knows_how_many_positives_there_are():
+def test_only_the_lesions_depend_on_the_number_of_positives():
     """The strongest form of `no artefact`: header, noise, scanner, pose and anatomy are drawn without the label."""
     none, many = planned(positive_fraction=0.0), planned(positive_fraction=0.6)
     assert [visible(plan) for plan in none] == [visible(plan) for plan in many]
@@ -120,7 +120,7 @@ def test_no_blood_where_a_fault_would_hide_it():
             assert plan.fault in (None, "truncated") or plan.scene.lesions == ()
 
 
-def test_the_level_alone_tells_little():
+def test_the_level_alone_predicts_little():
     """Blood is rarer at base and vertex, as in patients; a model that only sees the level must not look good."""
     plans = planned(6_000, faults=False)
     from_middle = np.array([abs(plan.scene.level - 0.48) for plan in plans])

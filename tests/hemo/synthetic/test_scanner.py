@@ -37,7 +37,7 @@ def test_stored_words_by_hand(pixel_format, stored):
     np.testing.assert_array_equal(to_stored(HU, pixel_format)[SEEN], stored)
 
 
-def test_the_known_repair_mends_the_wrapped_format():
+def test_the_known_repair_restores_the_wrapped_format():
     air = np.minimum(HU, 3000)
     air[0, 0] = -1024  # below what the format can say
     repaired = (to_stored(air, WRAPPED_FORMAT).astype(np.int32) + 1000) % 4096 - 1000
@@ -128,7 +128,7 @@ def test_oddities_of_the_corpus():
     assert dataset.StudyID == ""
 
 
-def test_writing_says_nothing_about_ids_that_are_no_uids(recwarn):
+def test_writing_ids_that_are_no_uids_does_not_warn(recwarn):
     ct_file(RAMP_HU.astype(np.int16), WHO, FORMATS[0])
     assert [str(warning.message) for warning in recwarn] == []
 

@@ -47,7 +47,7 @@ def test_without_meta_elements_the_byte_order_is_that_of_the_data_set(syntax, ta
     np.testing.assert_array_equal(image.pixels[0], head_hu())
 
 
-def test_the_lowest_bit_is_0_unless_the_high_bit_says_otherwise():
+def test_the_lowest_bit_follows_from_high_bit_and_bits_stored():
     assert header_of(head_file()).low_bit == 0
     assert header_of(head_file(HighBit=None, BitsStored=12)).low_bit == 0
     assert header_of(head_file(HighBit=15, BitsStored=12)).low_bit == 4
@@ -149,7 +149,7 @@ def test_position_and_spacing_are_those_of_the_frame():
     assert [position_of_frame(elements, header, frame) for frame in (0, 1)] == [(10, 0.25), (15.5, 0.25)]
 
 
-def test_what_is_said_nowhere_is_not_known():
+def test_without_functional_groups_values_are_none():
     elements = enhanced([Dataset(), Dataset()])
     header = read_header(elements)
     assert position_of_frame(elements, header, 0) == (None, None)

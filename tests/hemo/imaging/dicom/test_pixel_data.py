@@ -135,7 +135,7 @@ def test_a_damaged_frame_costs_no_other():
         (b"no codestream at all", "no frame header"),
     ],
 )
-def test_a_codestream_that_is_not_what_its_file_says_reaches_no_decoder(codestream, refusal):
+def test_a_codestream_that_differs_from_the_header_is_not_decoded(codestream, refusal):
     plain = dicom_bytes(np.zeros((9, 8), np.uint16), **UNSIGNED)
     (result,) = frames_of(with_codestreams(plain, "1.2.840.10008.1.2.4.70", [codestream]))
     assert isinstance(result, SliceError)
@@ -149,7 +149,7 @@ def test_fewer_encoded_frames_than_promised_are_truncated():
         frames_of(with_codestreams(plain, "1.2.840.10008.1.2.4.70", [codestream]))
 
 
-def test_an_unknown_transfer_syntax_is_said_without_its_text():
+def test_an_unknown_transfer_syntax_is_not_repeated_in_the_detail():
     data = dicom_bytes(ODD, **UNSIGNED).replace(b"1.2.840.10008.1.2.1\0", b"1.2.840.999.77.55.4\0")
     with pytest.raises(SliceError, match="transfer syntax unknown"):
         frames_of(data)
@@ -215,7 +215,7 @@ def jp2_file(codestream: bytes, *, rows: int, cols: int) -> bytes:
     return start + box(b"jp2h", header + colour) + box(b"jp2c", codestream)
 
 
-def test_the_size_of_a_jpeg_stands_in_its_frame_header():
+def test_the_size_of_a_jpeg_is_in_its_frame_header():
     buffer = io.BytesIO()
     PIL.Image.new("RGB", (40, 24)).save(buffer, "JPEG", comment=b"a comment before the frame header")
     assert encoded_size(buffer.getvalue()) == FrameSize(rows=24, cols=40, samples=3)
@@ -234,7 +234,7 @@ def test_the_size_of_jpeg_2000_is_the_reference_grid_without_its_offset():
     assert encoded_size(box + b"\0\0\0\x09free!" + b"\0\0\0\0jp2c" + siz + b"\0\x01") == FrameSize(40, 90, 1)
 
 
-def test_boxes_without_length_hold_nobody_up():
+def test_boxes_without_length_cause_no_loop():
     """Going on by a length of 0 would never end."""
     assert encoded_size(b"\0\0\0\x0cjP  \r\n\x87\n" + b"\0\0\0\0free" * 9) is None
 

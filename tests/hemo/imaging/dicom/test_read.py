@@ -164,7 +164,7 @@ def test_an_id_with_a_backslash_stays_whole():
     assert only(head_file(PatientID="A\\1")).patient == "A\\1"
 
 
-def test_no_frames_said_is_one_frame():
+def test_without_number_of_frames_there_is_one_frame():
     assert only(head_file(NumberOfFrames="0")).frames == 1
 
 
@@ -173,7 +173,7 @@ def test_a_localizer_is_flagged():
 
 
 def test_inverted_display_changes_no_hounsfield_unit():
-    """MONOCHROME1 says how to show values, not what they are (PS3.3 C.7.6.3.1.2)."""
+    """MONOCHROME1 is about display, not about the values (PS3.3 C.7.6.3.1.2)."""
     image = only(head_file(PhotometricInterpretation="MONOCHROME1"))
     assert image.flags == ("monochrome1",)
     np.testing.assert_array_equal(image.pixels, only(head_file()).pixels)
@@ -231,7 +231,7 @@ def test_padding_outside_the_field_of_view_is_black_and_flagged(padding_hu):
 
 
 @pytest.mark.parametrize(("rows", "cols"), [(31, 33), (1, 1), (5, 640), (768, 768)])
-def test_any_size_becomes_the_square_asked_for(rows, cols):
+def test_any_size_becomes_the_configured_square(rows, cols):
     image = only(dicom_bytes(np.full((rows, cols), 1064, np.int16)))
     assert image.pixels.shape == (3, 16, 16)
     assert (image.source_rows, image.source_cols) == (rows, cols)
@@ -273,7 +273,7 @@ def test_series_and_order_need_none_of_the_tags_the_corpus_lacks():
     assert image.position_mm == pytest.approx(47.25)
 
 
-def test_hounsfield_units_are_stored_where_asked_for():
+def test_hounsfield_units_are_stored_with_hu16():
     settings = ImageSettings(corpus="dicom", pixels="hu16", side_px=32)
     image = only(head_file(), settings=settings)
     np.testing.assert_array_equal(image.pixels, head_hu()[np.newaxis])
