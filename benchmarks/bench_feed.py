@@ -50,10 +50,9 @@ from hemo.config.curate import CurateConfig
 from hemo.config.types import ClusterConfig
 from hemo.curation.card import read_card
 from hemo.shards.reader import images_of
-from hemo.training.data.dataset import ImageSet, read_split, read_training_set
+from hemo.training.data.dataset import Examples, ImageSet, read_split, read_training_set
 from hemo.training.data.loader import device_batches
 from hemo.training.data.sampling import epoch_rows
-from hemo.training.data.task_rows import Examples
 
 BATCH_SIZE = 64
 CPU = torch.device("cpu")

@@ -28,12 +28,11 @@ from torch import Tensor, nn
 
 from hemo.config.trial import AugmentConfig, ModelConfig, TrainingConfig, TrialConfig
 from hemo.models.backbones import SOURCES_BACKBONES
+from hemo.models.classifier import mixed_precision
 from hemo.models.pretrained import normalisation_of, starting_model
-from hemo.training.data.dataset import read_training_set
-from hemo.training.data.loader import TrainingBatches, WaitingTime
+from hemo.training.data.dataset import Examples, read_training_set, select_splits
+from hemo.training.data.loader import DataWaitTime, TrainingBatches
 from hemo.training.data.sampling import epoch_rows
-from hemo.training.data.task_rows import Examples, select_splits
-from hemo.training.evaluate import mixed_precision
 from hemo.training.loss import ImageLoss, build_loss
 from hemo.training.optim import build_optimizer
 
@@ -124,7 +123,7 @@ class Bench:
         rows = self.batches.examples.block_of
         size = self.config.training.batch_size
         order = epoch_rows(rows, seed=0, epoch=epoch, rank=0, workers=1, batch_size=size)
-        return self.batches.of_epoch(order, epoch, WaitingTime())
+        return self.batches.epoch_batches(order, epoch, DataWaitTime())
 
     def images_per_second(self, batches: Callable[[], Iterable[Batch]]) -> float:
         """Take one step a batch."""

@@ -32,7 +32,8 @@ from hemo.config.tune import GridConfig, TuneConfig
 from hemo.sweeps.grid import grid_trials
 from hemo.training.data.dataset import read_training_set
 from hemo.training.distributed import Worker
-from hemo.training.reporting import QuietReporter
+from hemo.training.reporting import run_to_end
+from hemo.trials.key import TrialKeys
 from hemo.trials.record import TrialRecord
 from hemo.trials.run import run_trial
 
@@ -99,8 +100,9 @@ def by_loop(config: TuneConfig, out: str) -> list[TrialRecord]:
     """Run the trials one by one, without Ray."""
     assert config.grid is not None
     data = read_training_set(config.training_set)
+    keys = TrialKeys(out, data.card.digest)
     return [
-        run_trial(trial, config.training_set, out, reporter=QuietReporter(), worker=Worker(), data=data)
+        run_to_end(run_trial(keys.key(trial), config.training_set, worker=Worker(), data=data))
         for trial in grid_trials(config.trial, config.grid)
     ]
 

@@ -39,14 +39,12 @@ from hemo.inference.explain import heat_maps
 from hemo.inference.predict import DeployedModel
 from hemo.models.backbones import SOURCES_BACKBONES
 from hemo.models.checkpoint import CheckpointCard, load_checkpoint, write_checkpoint
-from hemo.models.classifier import build_model
+from hemo.models.classifier import build_model, mixed_precision
 from hemo.models.normalisation import normalise, to_unit_range
-from hemo.training.data.dataset import read_training_set
-from hemo.training.data.task_rows import Splits, select_splits
+from hemo.training.data.dataset import Splits, read_training_set, select_splits
 from hemo.training.distributed import Worker
-from hemo.training.evaluate import mixed_precision
 from hemo.training.loop import fit, largest_batch_size
-from hemo.training.reporting import QuietReporter
+from hemo.training.reporting import run_to_end
 
 CUDA = Worker(device="cuda", threads=4)
 Row = dict[str, Any]
@@ -160,9 +158,7 @@ def step(scratch: Path, given: argparse.Namespace) -> list[Row]:
             bench = Bench.begun(config, splits.train, torch.device("cuda"))
             synthetic, fed, ratio = (float(cell.replace(",", "")) for cell in measured(bench, given.rounds).split("|"))
             begun = time.perf_counter() - began
-            result = fit(
-                config, splits, reporter=QuietReporter(), worker=CUDA, state_at=str(scratch / f"{time.time()}")
-            )
+            result = run_to_end(fit(config, splits, worker=CUDA, state_path=str(scratch / f"{time.time()}")))
             last = result.epochs[-1]
             rows.append(
                 {
@@ -173,7 +169,7 @@ def step(scratch: Path, given: argparse.Namespace) -> list[Row]:
                     "fed / synthetic": ratio,
                     "fit img/s": last.images_per_second,
                     "fit: first batch s": last.first_batch_seconds,
-                    "fit: waiting s": last.waiting_seconds,
+                    "fit: waiting s": last.data_wait_seconds,
                     "bench s": begun,
                 }
             )
@@ -405,12 +401,12 @@ def memory(scratch: Path, given: argparse.Namespace) -> list[Row]:
     config = trial("ResNet50", 2_048)
     splits = splits_of(training_set, config)
     try:
-        fit(config, splits, reporter=QuietReporter(), worker=CUDA, state_at=str(scratch / "state-large.pt"))
+        run_to_end(fit(config, splits, worker=CUDA, state_path=str(scratch / "state-large.pt")))
     except TrialError as error:
         message = str(error)
     named = int(message.split("try batch_size ")[1].split(",")[0])
     smaller = config.model_copy(update={"training": TrainingConfig(batch_size=named, epochs=1)})
-    result = fit(smaller, splits, reporter=QuietReporter(), worker=CUDA, state_at=str(scratch / "state-small.pt"))
+    result = run_to_end(fit(smaller, splits, worker=CUDA, state_path=str(scratch / "state-small.pt")))
     return [{"message": message, "named": named, "img/s with it": result.epochs[-1].images_per_second}]
 
 

@@ -9,7 +9,9 @@ import pytest
 
 from hemo.config.trial import TrialConfig
 from hemo.sweeps.trial_changes import changed
-from hemo.trials.record import PREDICTION_SCHEMA, EpochRecord, TrialRecord, record_digest, write_record
+from hemo.training.results import EpochMetrics
+from hemo.trials.key import trial_digest
+from hemo.trials.record import PREDICTION_SCHEMA, TrialRecord, write_record
 
 TRAINING_SET = "00112233aabbccdd"
 TEST_LABELS = [1, 1, 0, 0, 0, 1, 0, 0, 0, 0]
@@ -45,7 +47,7 @@ def make_record(tmp_path) -> Callable[..., TrialRecord]:
         training_set, formats = fields.pop("training_set", TRAINING_SET), fields.pop("formats", "a" * 10)
         learned = _learned(quality, test) if status != "failed" else {}
         record = TrialRecord(
-            digest=record_digest(config, training_set),
+            digest=trial_digest(config, training_set),
             status=status,
             config=config,
             classes=("any",),
@@ -74,7 +76,7 @@ def _learned(quality: float, test: bool) -> dict[str, Any]:
         }
 
     epochs = tuple(
-        EpochRecord(
+        EpochMetrics(
             epoch=epoch,
             train=at(epoch, 0),
             val=at(epoch, 0.02 + 0.004 * max(0, epoch - 7) ** 2),

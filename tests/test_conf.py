@@ -17,7 +17,7 @@ from hemo.config.tune import TrainConfig, TuneConfig
 from hemo.config.types import Config
 from hemo.corpus.labels import RSNA_CLASSES
 from hemo.curation.card import read_card
-from hemo.trials.run import check_trial
+from hemo.trials.run import check_trials
 
 ROOT = Path(__file__).parents[1]
 FILES = sorted(str(file.relative_to(ROOT)) for file in (ROOT / "conf").rglob("*.yaml"))
@@ -57,5 +57,5 @@ def test_a_recipe_suits_a_set_like_its_own(make_training_set: Callable[..., str]
     card = read_card(make_training_set(classes=RSNA_CLASSES, channels=("brain", "subdural", "soft")))
     model = config.trial.model.model_copy(update={"weights": "none"})
     sized = card.model_copy(update={"height_px": 64, "width_px": 64})
-    check_trial(config.trial.model_copy(update={"model": model}), sized)
+    check_trials({"": config.trial.model_copy(update={"model": model})}, sized)
     assert config.trial.training.loss == loss

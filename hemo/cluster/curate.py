@@ -13,8 +13,8 @@ import ray
 from rich.console import Console
 
 from hemo.cluster.ray_data import data_context
-from hemo.cluster.session import progress_bar, say
 from hemo.config.curate import SPLITS, CurateConfig
+from hemo.console import print_line, progress_bar
 from hemo.corpus.labels import LabelTable, labels_of_classes, parse_labels
 from hemo.curation.card import CARD_SCHEMA_VERSION, TrainingSetCard, read_card
 from hemo.curation.copy import CopyTask, write_buckets, write_part
@@ -59,7 +59,7 @@ def curate_corpus(config: CurateConfig) -> str:
     """
     inputs = read_inputs(config)
     if _is_complete(config, inputs.digest):
-        say(f"curate: {config.out} is complete")
+        print_line(f"curate: {config.out} is complete")
         return config.out
     with output_lock(config.out):
         outdated = _left_over(config.out)

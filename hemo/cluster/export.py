@@ -7,6 +7,7 @@ from pydantic import Field
 
 from hemo.config.inference import ExportConfig
 from hemo.config.types import Config
+from hemo.console import print_line
 from hemo.inference.export import LOGIT_TOLERANCE, largest_difference, onnx_session, to_onnx
 from hemo.inference.predict import THOROUGH, DeployedModel, Session, first_images, measure_speed
 from hemo.models.checkpoint import CheckpointCard, load_checkpoint
@@ -15,7 +16,6 @@ from hemo.models.weight_files import find_checkpoint
 from hemo.output_lock import output_lock
 from hemo.storage import join, write_bytes, write_json
 from hemo.training.distributed import Worker, hardware
-from hemo.training.reporting import to_stderr
 from hemo.trials.provenance import now, versions
 
 EXPORT_SCHEMA_VERSION = 1
@@ -62,7 +62,7 @@ def export_checkpoint(config: ExportConfig) -> ExportCard:
     model, card = load_checkpoint(find_checkpoint(config.checkpoint))
     images = _images(config, card)
     with output_lock(config.out):
-        to_stderr(f"export: {card.model.backbone}, {len(card.channels)} x {card.height_px} x {card.width_px}")
+        print_line(f"export: {card.model.backbone}, {len(card.channels)} x {card.height_px} x {card.width_px}")
         content, export = _exported(config, model, card, images)
         write_bytes(join(config.out, MODEL), content)
         write_json(join(config.out, CARD), export.model_dump(mode="json"))

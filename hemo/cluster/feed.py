@@ -6,11 +6,11 @@ from typing import Any
 import ray
 
 from hemo.config.tune import Feed
+from hemo.console import print_line
 from hemo.curation.card import TrainingSetCard, read_card
 from hemo.errors import HemoError, UserError
 from hemo.storage import size_text
 from hemo.training.data.dataset import ImageSet, TrialData, read_split
-from hemo.training.reporting import to_stderr
 
 SHARE_OF_STORE = 0.8
 """Of an object store, what `auto` fills with images at most: Ray moves what is over to disk, and keeps more in it."""
@@ -70,7 +70,7 @@ def _is_resident(training_set: str, card: TrainingSetCard, feed: Feed) -> bool:
     )
     if feed == "auto":
         fits = needed <= SHARE_OF_STORE * capacity
-        to_stderr(f"feed: {'resident' if fits else 'streaming'} ({sizes})")
+        print_line(f"feed: {'resident' if fits else 'streaming'} ({sizes})")
         return fits
     if needed > capacity:
         raise HemoError(

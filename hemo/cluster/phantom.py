@@ -10,8 +10,8 @@ from typing import Any
 import ray
 
 from hemo.cluster.ray_data import data_context, set_up_decoding
-from hemo.cluster.session import progress_bar, say
 from hemo.config.convert import PhantomConfig
+from hemo.console import print_line, progress_bar
 from hemo.digest import differences, digest_of
 from hemo.errors import OutputError
 from hemo.output_lock import output_lock
@@ -43,7 +43,7 @@ def make_phantom(config: PhantomConfig) -> str:
     """
     deciding = _deciding(config)
     if _is_complete(config.out, deciding):
-        say(f"phantom: {config.out} is complete")
+        print_line(f"phantom: {config.out} is complete")
         return config.out
     plans = plan_corpus(
         slices=config.slices,

@@ -7,21 +7,21 @@ from typing import TypeVar
 from hemo.cluster.convert.job import convert_corpus
 from hemo.cluster.curate import curate_corpus
 from hemo.cluster.phantom import make_phantom
-from hemo.cluster.session import connected, say
+from hemo.cluster.session import connected
 from hemo.cluster.tuning.sweep import tune_models
 from hemo.config.pipeline import PipelineConfig
 from hemo.config.trial import TrialConfig
 from hemo.config.tune import TuneConfig
+from hemo.console import print_line
 from hemo.corpus.sources import media_of
 from hemo.errors import ConfigError, SourceError
 from hemo.imaging.settings import image_settings
-from hemo.models.pretrained import check_weights
 from hemo.pseudonym import read_pseudonyms
 from hemo.reporting.build import write_report
 from hemo.storage import exists, require_writable
 from hemo.sweeps.grid import grid_trials
 from hemo.sweeps.space import search_space, searched_trials
-from hemo.training.option_checks import check_options, check_size
+from hemo.training.option_checks import check_models
 
 R = TypeVar("R")
 
@@ -61,7 +61,7 @@ def check_inputs(config: PipelineConfig) -> None:
         OutputError: If `out` cannot be written.
         SourceError: If there is no source or no label file.
         ConfigError: On an unknown window or backbone, Hounsfield units, a bad pseudonym key, a cell or space that is
-            no trial, images too small for a backbone, weights that cannot be had, or options that suit no trial.
+            no trial, images too small for a backbone, weights that cannot be read, or options that suit no trial.
     """
     require_writable(config.out)
     if config.phantom is None:
@@ -74,13 +74,7 @@ def check_inputs(config: PipelineConfig) -> None:
     if settings.dtype != "uint8":
         raise ConfigError("convert.pixels: hu16 stores Hounsfield units, which training does not take; use windows")
     channels = len(settings.channels) * (1 + 2 * config.curate.neighbours)
-    trials = _trials(config.tune)
-    models = {(trial.model.backbone, trial.model.side_px, trial.model.weights): trial.model for trial in trials}
-    for model in models.values():
-        check_size(model, channels, settings.sides_px)
-        check_weights(model, channels, settings.sides_px)
-    for trial in trials:
-        check_options(trial, channels, settings.sides_px)
+    check_models(_trials(config.tune), channels, settings.sides_px)
 
 
 def _require_source(config: PipelineConfig) -> None:
@@ -91,18 +85,18 @@ def _require_source(config: PipelineConfig) -> None:
         raise SourceError(f"curate.labels: {labels} does not exist; give a CSV or Parquet file, or source_class")
 
 
-def _trials(config: TuneConfig) -> list[TrialConfig]:
-    """Return the cells of a grid; of a search, trials that have every choice of its space between them."""
+def _trials(config: TuneConfig) -> dict[str, TrialConfig]:
+    """Return the cells of a grid; of a search, trials that together have every choice of its space."""
     if config.grid is not None:
-        return grid_trials(config.trial, config.grid)
+        return {f"grid: {trial.name}": trial for trial in grid_trials(config.trial, config.grid)}
     assert config.search is not None  # TuneConfig has one of the two
     search_space(config.trial, config.search)
-    return [trial for _, trial in searched_trials(config.trial, config.search)]
+    return dict(searched_trials(config.trial, config.search))
 
 
 def _timed(title: str, run: Callable[[], R]) -> R:
-    say(title)
+    print_line(title)
     started = time.monotonic()
     result = run()
-    say(f"{title}: done in {time.monotonic() - started:.1f} s")
+    print_line(f"{title}: done in {time.monotonic() - started:.1f} s")
     return result

@@ -13,8 +13,9 @@ import ray
 from ray.data import ActorPoolStrategy
 
 from hemo.cluster.ray_data import data_context, set_up_decoding
-from hemo.cluster.session import is_local, progress_bar, say
+from hemo.cluster.session import is_local
 from hemo.config.inference import PredictConfig
+from hemo.console import print_line, progress_bar
 from hemo.corpus.labels import RSNA_CLASSES
 from hemo.corpus.sources import list_corpus, media_of
 from hemo.digest import digest_of
@@ -91,7 +92,7 @@ def predict_corpus(config: PredictConfig) -> str:
     }
     with output_lock(config.out):
         if _is_complete(config.out, inputs):
-            say(f"predict: {config.out} is complete")
+            print_line(f"predict: {config.out} is complete")
             return config.out
         predictions, rejects = _predict(source, config)
         studies = study_probabilities(predictions, card.classes)
@@ -106,7 +107,7 @@ def predict_corpus(config: PredictConfig) -> str:
             join(config.out, "card.json"),
             {"inputs": inputs, "classes": card.classes, "thresholds": card.thresholds, **counts},
         )
-    say(f"predict: {len(predictions)} images of {len(studies)} studies, {len(rejects)} rejects")
+    print_line(f"predict: {len(predictions)} images of {len(studies)} studies, {len(rejects)} rejects")
     return config.out
 
 

@@ -13,8 +13,8 @@ import ray
 from ray.data.extensions import ArrowTensorArray
 
 from hemo.cluster.ray_data import data_context, set_up_decoding
-from hemo.cluster.session import say
 from hemo.config.convert import ImagesConfig
+from hemo.console import print_line
 from hemo.corpus.sources import list_corpus, media_of
 from hemo.imaging.dicom.read import quiet_pydicom
 from hemo.imaging.settings import image_settings
@@ -89,7 +89,7 @@ def _images(unit: Unit, rows: Iterable[Row]) -> Iterator[pa.Table]:
         yield _table(block)
     if reasons:
         counts = ", ".join(f"{reason} {count}" for reason, count in reasons.most_common())
-        say(f"read_images: unit {unit.number}: {reasons.total()} inputs are no images: {counts}")
+        print_line(f"read_images: unit {unit.number}: {reasons.total()} inputs are no images: {counts}")
 
 
 def _without_rejects(rows: Iterable[Row], reasons: Counter[str]) -> Iterator[dict[str, Any]]:

@@ -4,17 +4,14 @@ import logging
 import os
 import signal
 import socket
-import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NoReturn
 
 import ray
 import ray.data  # its import sets up the logger that _quiet configures
 from ray.exceptions import AuthenticationError
-from tqdm import tqdm
 
 from hemo.cluster.ray_data import LOST_WORKERS
 from hemo.config.types import ClusterConfig
@@ -26,8 +23,6 @@ CONNECT_TIMEOUT_S = 5.0
 CHATTER = (
     "ray._private.authentication.authentication_token_setup",  # announces that the token, our default, is on
 )
-
-TERMINAL_SECONDS, LOG_SECONDS = 0.5, 15.0
 
 
 @contextmanager
@@ -113,14 +108,3 @@ def _start_local(config: ClusterConfig) -> None:
     token = Path(os.environ.get("RAY_AUTH_TOKEN_PATH", "~/.ray/auth_token")).expanduser()
     if token.exists():
         token.chmod(0o600)  # Ray writes it readable by everyone
-
-
-def say(line: str) -> None:
-    """Print one line on standard error."""
-    tqdm.write(line, file=sys.stderr)
-
-
-def progress_bar(label: str, *, total: int, unit: str) -> "tqdm[NoReturn]":
-    """Return a bar with rate and time left: redrawn on a terminal, a line every quarter of a minute in a log."""
-    seconds = TERMINAL_SECONDS if sys.stderr.isatty() else LOG_SECONDS
-    return tqdm(total=total, unit=unit, desc=label, file=sys.stderr, mininterval=seconds, maxinterval=seconds)

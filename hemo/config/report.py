@@ -6,21 +6,6 @@ from pydantic import Field, NonNegativeInt, PositiveInt
 
 from hemo.config.types import Config, Groups, Location
 
-BY_CLASS = (
-    "accuracy",
-    "precision",
-    "recall",
-    "specificity",
-    "f1",
-    "false_negative_rate",
-    "auroc",
-    "average_precision",
-    "calibration_error",
-)
-"""Metrics of one class; of several classes, their means."""
-
-METRICS = ("loss", "log_loss", *BY_CLASS)
-
 CALIBRATION_BINS = 15
 """Bins of equal width behind the expected calibration error, as in Guo et al. 2017, arXiv:1706.04599."""
 

@@ -1,23 +1,11 @@
 """Config of one trial: model, training, augmentation, seed. All but the name is in the record's digest."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
 from hemo.config.types import Config, Groups, Location
-
-
-@dataclass(frozen=True)
-class Later:
-    """Marks an option that joined after the first records: at its default it does not enter a digest.
-
-    So a trial without the option keeps its digest, and what is recorded of it is not run again.
-    """
-
-
-LATER = Later()
 
 HEADS: dict[str, dict[str, Any]] = {
     "F-D(8)": {"pooling": "flatten", "hidden_layers": 1, "dense_width": 8},
@@ -41,10 +29,10 @@ class ModelConfig(Config):
         description="initial weights: `none` (random), `imagenet`, or a path or URI of safetensors, a state dict, a "
         "record or its checkpoint; with a file of timm's, pixels of three channels are scaled as with `imagenet`",
     )
-    head: Annotated[Literal["", "F-D(8)", "F-D(16)-D", "GAP-dropout-sigmoid"], LATER] = Field(
+    head: Literal["", "F-D(8)", "F-D(16)-D", "GAP-dropout-sigmoid"] = Field(
         "", description="head by its name in the published tables; sets pooling, hidden_layers and dense_width"
     )
-    side_px: Annotated[NonNegativeInt, LATER] = Field(
+    side_px: NonNegativeInt = Field(
         0,
         description="height and width of the network's input in pixels: images are reduced to it on the device, after "
         "augmentation; 0: as stored in the training set",
@@ -98,30 +86,30 @@ class TrainingConfig(Config):
         "weighted by inverse class frequency; `rsna`: binary cross entropy with columns weighted [2,1,1,1,1,1]/7; "
         "`focal`: focal loss; `dice`: soft Dice loss of each image",
     )
-    label_smoothing: Annotated[float, LATER] = Field(
+    label_smoothing: float = Field(
         0.0, ge=0, lt=1, description="label smoothing in training: fraction of a label spread evenly over all classes"
     )
-    clip_norm: Annotated[NonNegativeFloat, LATER] = Field(
+    clip_norm: NonNegativeFloat = Field(
         0.0, description="clip the norm of the gradient of all weights to this; 0: no clipping"
     )
-    accumulation: Annotated[PositiveInt, LATER] = Field(
+    accumulation: PositiveInt = Field(
         1,
         description="gradient accumulation: number of parts of a batch that pass the model one by one, to save memory; "
         "batch normalisation uses one part, the optimiser step all",
     )
-    freeze_epochs: Annotated[NonNegativeInt, LATER] = Field(
+    freeze_epochs: NonNegativeInt = Field(
         0,
         description="first epochs in which only the head is trained; `epochs` or more: the backbone is never trained "
         "(a linear probe)",
     )
-    layer_decay: Annotated[float, LATER] = Field(
+    layer_decay: float = Field(
         1.0,
         gt=0,
         le=1,
         description="layer-wise decay: learning rate of a stage of the backbone as a fraction of that of the next "
         "stage",
     )
-    ema_decay: Annotated[float, LATER] = Field(
+    ema_decay: float = Field(
         0.0,
         ge=0,
         lt=1,
@@ -129,7 +117,7 @@ class TrainingConfig(Config):
     )
     patience: PositiveInt = Field(5, description="early stopping: epochs without a lower validation loss")
     compile: bool = Field(False, description="torch.compile the model")
-    sync_batch_norm: Annotated[bool, LATER] = Field(
+    sync_batch_norm: bool = Field(
         True,
         description="GPUs: batch normalisation uses the images of all workers; false, and always on CPUs: those of one "
         "worker",
@@ -156,29 +144,27 @@ class AugmentConfig(Config):
         0.0, ge=0, lt=1, description="shift in both directions, uniform in +- this fraction of the side"
     )
     scale_fraction: float = Field(0.0, ge=0, lt=1, description="zoom factor, uniform in 1 +- this")
-    erase: Annotated[float, LATER] = Field(
+    erase: float = Field(
         0.0,
         ge=0,
         le=1,
         description="random erasing: probability that a rectangle of 2 to 40 % of the image is made black",
     )
-    window_level: Annotated[float, LATER] = Field(
+    window_level: float = Field(
         0.0, ge=0, lt=1, description="shift of the window level, uniform in +- this fraction of the width"
     )
-    window_width: Annotated[float, LATER] = Field(
-        0.0, ge=0, lt=1, description="factor of the window width, uniform in 1 +- this"
-    )
-    aspect_fraction: Annotated[float, LATER] = Field(
+    window_width: float = Field(0.0, ge=0, lt=1, description="factor of the window width, uniform in 1 +- this")
+    aspect_fraction: float = Field(
         0.0,
         ge=0,
         lt=1,
         description="aspect ratio (width to height), uniform in 1 +- this at constant area, for images resized to a "
         "square",
     )
-    mixup_alpha: Annotated[NonNegativeFloat, LATER] = Field(
+    mixup_alpha: NonNegativeFloat = Field(
         0.0, description="mixup: images and labels mixed by weights from Beta(alpha, alpha); 0: off"
     )
-    strength: Annotated[NonNegativeFloat, LATER] = Field(
+    strength: NonNegativeFloat = Field(
         1.0,
         description="factor of all ranges (rotation, shift, scale, aspect, window level and width), not of "
         "probabilities; 0: none of these changes",
@@ -216,19 +202,5 @@ class TrialConfig(Config):
     seed: NonNegativeInt = Field(0, description="random seed of initial weights, order and augmentation")
 
     def deciding(self) -> dict[str, Any]:
-        """Return what decides the result: all but the name."""
+        """Return all that decides the result, which a digest covers: all but the name."""
         return self.model_dump(mode="json", exclude={"name"})
-
-    def digested(self) -> dict[str, Any]:
-        """Return what a digest covers: what decides, without the options marked `LATER` that are at their default."""
-        return _without_later_defaults(self, self.deciding())
-
-
-def _without_later_defaults(config: Config, dumped: dict[str, Any]) -> dict[str, Any]:
-    """Return `dumped`, the JSON content of `config`, without its fields marked `LATER` that are at their default."""
-    kept = {}
-    for name, value in dumped.items():
-        field, here = type(config).model_fields[name], getattr(config, name)
-        if LATER not in field.metadata or here != field.get_default():
-            kept[name] = _without_later_defaults(here, value) if isinstance(here, Config) else value
-    return kept

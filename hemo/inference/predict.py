@@ -16,13 +16,12 @@ from torch import Tensor, nn
 from hemo.digest import differences, digest_of
 from hemo.errors import ConfigError, SourceError
 from hemo.models.checkpoint import CheckpointCard
-from hemo.models.classifier import ImageClassifier
+from hemo.models.classifier import ImageClassifier, mixed_precision
 from hemo.models.normalisation import normalise, to_unit_range
 from hemo.shards.reader import checked_parquet, images_of
 from hemo.shards.schema import IMAGE, ROWS_PER_GROUP
 from hemo.storage import exists, join, list_files, read_bytes, read_json
-from hemo.training.evaluate import mixed_precision
-from hemo.training.reporting import memory_told
+from hemo.training.reporting import report_out_of_memory
 
 Session = Callable[[NDArray[np.uint8]], tuple[NDArray[np.float32], NDArray[np.float32]]]
 """From images (images, channels, height_px, width_px) to logits and probabilities, each (images, classes)."""
@@ -85,7 +84,7 @@ class DeployedModel(nn.Module):
         """
         none = np.empty((0, len(self.card.classes)), np.float32)
         batches = [(none, none)]
-        with memory_told(self._batch_size, ConfigError), torch.inference_mode(), mixed_precision(self._device):
+        with report_out_of_memory(self._batch_size, ConfigError), torch.inference_mode(), mixed_precision(self._device):
             for start in range(0, len(images), self._batch_size):
                 pixels = torch.tensor(images[start : start + self._batch_size]).to(self._device)
                 logits, probabilities = self(pixels)

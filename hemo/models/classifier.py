@@ -2,6 +2,7 @@
 
 from collections import OrderedDict
 
+import torch
 from torch import Tensor, nn
 
 from hemo.config.trial import ModelConfig
@@ -89,3 +90,8 @@ class GlobalAveragePooling(nn.Module):
     def forward(self, features: Tensor) -> Tensor:
         """Return the mean over axis 1."""
         return features.mean(dim=1)
+
+
+def mixed_precision(device: torch.device) -> torch.autocast:
+    """Return bf16 autocast on CUDA; on the CPU everything stays float32."""
+    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=device.type == "cuda")

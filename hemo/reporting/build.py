@@ -5,7 +5,7 @@ import io
 from collections.abc import Sequence
 from typing import Any
 
-from hemo.config.report import METRICS, ReportConfig
+from hemo.config.report import ReportConfig
 from hemo.output_lock import output_lock
 from hemo.reporting.comparison import Comparison, compare_trials
 from hemo.reporting.metric_tables import metric_tables
@@ -18,6 +18,7 @@ from hemo.reporting.trial_table import grid_table, heading, subject
 from hemo.stats.intervals import Interval
 from hemo.storage import join, write_bytes
 from hemo.sweeps.trial_changes import flattened
+from hemo.training.results import METRICS
 from hemo.trials.record import TrialRecord, read_records
 
 TABLE, GRID, LATEX, PUBLISHED, PAGE = "grid.md", "grid.csv", "grid.tex", "published.csv", "index.html"

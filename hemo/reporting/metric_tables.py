@@ -1,10 +1,10 @@
 """Tables below the grid: paired tests, metrics of each split, confusion matrix, metrics by class and pixel format."""
 
-from hemo.config.report import METRICS
 from hemo.reporting.cells import TEST_NAME
 from hemo.reporting.comparison import Comparison
 from hemo.reporting.table_format import MISSING, Table, number
 from hemo.reporting.trial_row import SPLITS, ClassMetrics, metrics_of, span
+from hemo.training.results import METRICS
 from hemo.trials.record import title_of
 
 HEADS = {

@@ -30,7 +30,7 @@ def _lines(sweep: SweepStatus) -> Iterator[str]:
 def heading(sweep: SweepStatus) -> str:
     """Return `grid of 5 trials, 2 concurrent: 2 complete, 2 running, 1 waiting; about 0:12:00 left`."""
     plan, left = sweep.plan, sweep.left_seconds
-    what = f"{plan.kind} of {plan.count} trials, {plan.at_once} concurrent" if plan else "trials outside sweeps"
+    what = f"{plan.kind} of {plan.count} trials, {plan.concurrent} concurrent" if plan else "trials outside sweeps"
     return f"{what}: {counts_text(sweep.counts)}" + ("" if left is None else f"; about {hours(left)} left")
 
 

@@ -29,6 +29,16 @@ HEADS = {
 IN_TITLE = ("task", "target")
 """Settings that are in a comparison's title."""
 DEFAULTS = dict(flattened(TrialConfig().deciding()))
+NEUTRAL = (
+    "model.head",
+    "model.side_px",
+    "training.accumulation",
+    "training.freeze_epochs",
+    "training.layer_decay",
+    "training.sync_batch_norm",
+    "augment.strength",
+)
+"""Settings whose default changes nothing, though it is not 0."""
 
 COLUMNS: dict[str, Text] = {
     "train loss / acc": lambda row: _loss_and_accuracy(row, "train"),
@@ -131,15 +141,16 @@ def _best(best: Row, comparison: Comparison) -> str:
 def common_settings(comparison: Comparison) -> str:
     """Return the settings that all trials share, as one line; what is off by default is listed only where it is on."""
     elsewhere = (*IN_TITLE, *_varying(comparison))
-    values = {key: value for key, value in flattened(comparison.first.config.digested()) if key not in elsewhere}
+    values = {key: value for key, value in flattened(comparison.first.config.deciding()) if key not in elsewhere}
     return ", ".join(
         f"{setting_name(key)} {setting_text(value)}" for key, value in values.items() if not _is_off(key, value)
     )
 
 
 def _is_off(key: str, value: Any) -> bool:
-    """Tell whether a setting is one that is off by default, such as an augmentation, and still is."""
-    return isinstance(value, float | bool) and not value and value == DEFAULTS[key]
+    """Return whether a setting is one that is off by default, such as an augmentation, and still is."""
+    off = key in NEUTRAL or (isinstance(value, float | bool) and not value)
+    return off and value == DEFAULTS[key]
 
 
 def _varying(comparison: Comparison) -> list[str]:

@@ -1,11 +1,12 @@
-"""Objectives of a sweep: their values from a record, and the Pareto front of trials.
+"""Objectives of a search: each trial's values, the Pareto front, and the trial that is selected.
 
 Imported by trial processes, hence without Optuna.
 """
 
 from collections.abc import Sequence
 
-from hemo.config.tune import MINIMISED, Objective
+from hemo.config.tune import MINIMISED, Objective, SearchConfig
+from hemo.errors import HemoError
 from hemo.trials.record import TrialRecord
 
 
@@ -43,5 +44,40 @@ def _costs(record: TrialRecord, objectives: Sequence[Objective]) -> list[float]:
 
 
 def _dominates(other: Sequence[float], own: Sequence[float]) -> bool:
-    """Tell whether no cost of `other` is higher than that of `own`, and at least one is lower."""
+    """Return whether no cost of `other` is higher than that of `own`, and at least one is lower."""
     return list(other) != list(own) and all(a <= b for a, b in zip(other, own, strict=True))
+
+
+def selected_record(records: Sequence[TrialRecord], search: SearchConfig) -> TrialRecord:
+    """Return the complete trial that a search selects, marked as selected; of equal ones the first.
+
+    It is the one with the best `metric`; of several objectives, the best on the Pareto front.
+
+    Raises:
+        HemoError: If no complete trial has these values.
+    """
+    front = pareto_front(records, search.optimised)
+    if not front:
+        wanted = " and ".join(search.optimised)
+        raise HemoError(f"no complete trial has {wanted}: none can be selected; search on val_loss")
+    best = min(front, key=lambda record: cost(objective_values(record)[search.metric], search.metric))
+    return best.model_copy(update={"selected_by": selection_rule(search), "selected_among": len(records)})
+
+
+def selection_rule(search: SearchConfig) -> str:
+    """Return what a search selects by: `val_loss`, or `val_auroc on the Pareto front of val_auroc, latency_ms`."""
+    front = f" on the Pareto front of {', '.join(search.objectives)}" if search.objectives else ""
+    return search.metric + front
+
+
+def front_lines(records: Sequence[TrialRecord], search: SearchConfig) -> list[str]:
+    """Return a heading and a line for each trial on the Pareto front; nothing for a single objective."""
+    if not search.objectives:
+        return []
+    front = pareto_front(records, search.objectives)
+    lines = [f"Pareto front of {', '.join(search.objectives)}: {len(front)} of {len(records)} trials"]
+    for record in front:
+        values = objective_values(record)
+        shown = ", ".join(f"{objective} {values[objective]:.4g}" for objective in search.objectives)
+        lines.append(f"  {record.config.name}: {shown}")
+    return lines

@@ -100,9 +100,9 @@ def group_by_search(records: Sequence[TrialRecord], plans: Sequence[SweepPlan]) 
 def _of_plan(plan: SweepPlan, records: Sequence[TrialRecord]) -> SearchedTrials:
     digests = {trial.digest for trial in plan.trials}
     members = [record for record in records if record.digest in digests]
-    if not plan.chosen:
+    if not plan.selected:
         return SearchedTrials(tuple(members), _last_selected(members), plan)
-    selected = next((record for record in members if record.digest == plan.chosen), None)
+    selected = next((record for record in members if record.digest == plan.selected), None)
     return SearchedTrials(tuple(members), selected, plan)
 
 

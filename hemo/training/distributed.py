@@ -1,4 +1,4 @@
-"""One of several processes that train one model together, and what they tell each other."""
+"""Data-parallel workers: rank, device and hardware, reductions and broadcasts, DDP and synchronised batch norm."""
 
 import platform
 from collections.abc import Iterator
@@ -17,7 +17,7 @@ from hemo.errors import UserError
 
 @dataclass(frozen=True)
 class Worker:
-    """This process's place among its equals. With more than one, `torch.distributed` is already initialised."""
+    """One of the processes that train a model together. With several, `torch.distributed` is already initialised."""
 
     rank: int = 0
     count: int = 1
@@ -25,15 +25,15 @@ class Worker:
     threads: int = 1
 
     @property
-    def leads(self) -> bool:
-        """Whether this is the one that writes and reports."""
+    def is_rank_zero(self) -> bool:
+        """Whether this is the process that writes and reports."""
         return self.rank == 0
 
 
 def hardware(worker: Worker) -> str:
     """Return processor and number of workers, such as `1 x NVIDIA H200` or `2 x CPU (1 thread, AMD EPYC 7763)`.
 
-    A GPU is named only by a process that has one: the one that records a lost trial may have none.
+    A process without a GPU, such as one that records a lost trial, cannot name it.
     """
     if worker.device.startswith("cuda"):
         if not torch.cuda.is_available():
@@ -44,60 +44,60 @@ def hardware(worker: Worker) -> str:
 
 
 def _processor() -> str:
-    """Return the processor's name where Linux tells it, else its architecture."""
+    """Return the processor's name where Linux reports it, else its architecture."""
     cpuinfo = Path("/proc/cpuinfo")
     lines = cpuinfo.read_text(encoding="utf-8").splitlines() if cpuinfo.exists() else []
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     return names[0] if names else platform.machine()
 
 
-def summed(values: Tensor, worker: Worker) -> Tensor:
+def all_reduce_sum(values: Tensor, worker: Worker) -> Tensor:
     """Return the sum over all workers, the same on each."""
     if worker.count > 1:
         dist.all_reduce(values)
     return values
 
 
-def agreed(flag: bool, worker: Worker) -> bool:
+def broadcast_flag(flag: bool, worker: Worker) -> bool:
     """Return rank 0's flag on every worker."""
-    return bool(summed(torch.tensor(int(flag and worker.leads), device=worker.device), worker))
+    return bool(all_reduce_sum(torch.tensor(int(flag and worker.is_rank_zero), device=worker.device), worker))
 
 
 @contextmanager
-def all_or_none(worker: Worker) -> Iterator[None]:
-    """Let every worker do the same piece of work, or none go on: alone, the others would wait for one that is gone.
+def raise_together(worker: Worker) -> Iterator[None]:
+    """Raise a worker's error on every worker: the others would wait for the one that is gone.
 
     Raises:
         UserError: On every worker, if any raised one: that of the lowest rank.
     """
-    problem: UserError | None = None
+    own: UserError | None = None
     try:
         yield
     except UserError as error:
-        problem = error
-    problems = [problem] * worker.count
+        own = error
+    errors = [own] * worker.count
     if worker.count > 1:
-        dist.all_gather_object(problems, problem)
-    for found in problems:
-        if found is not None:
-            raise found
+        dist.all_gather_object(errors, own)
+    for first in errors:
+        if first is not None:
+            raise first
 
 
-def align_buffers(module: nn.Module, worker: Worker) -> None:
+def broadcast_buffers(module: nn.Module, worker: Worker) -> None:
     """Give every worker rank 0's buffers: running statistics of batch normalisation differ after a step."""
     if worker.count > 1:
         for buffer in module.buffers():
             dist.broadcast(buffer, src=0)
 
 
-def shared_model(module: nn.Module, worker: Worker, *, sync_batch_norm: bool) -> nn.Module:
+def wrap_distributed(module: nn.Module, worker: Worker, *, sync_batch_norm: bool) -> nn.Module:
     """Wrap a model so that gradients are averaged over the workers; alone it is returned as it is.
 
     Args:
         module: On the worker's device; it may have been wrapped before.
         worker: This process.
-        sync_batch_norm: On CUDA, let batch normalisation, in the model itself, see the images of all workers; on the
-            CPU, where torch has no such layer, it sees its own worker's all the same.
+        sync_batch_norm: On CUDA, compute batch statistics over the images of all workers (the model is converted); on
+            the CPU torch has no such layer, and statistics are those of the worker's own images.
     """
     if worker.count == 1:
         return module
@@ -107,5 +107,5 @@ def shared_model(module: nn.Module, worker: Worker, *, sync_batch_norm: bool) ->
 
 
 def _is_converted(module: nn.Module) -> bool:
-    """Tell whether batch normalisation is synchronised already: done twice, timm's layers lose their activations."""
+    """Return whether batch norm is synchronised already: converted twice, timm's layers lose their activations."""
     return any(isinstance(layer, nn.SyncBatchNorm) for layer in module.modules())

@@ -1,12 +1,13 @@
-"""The training loop: the same alone, in a Ray Train worker and in a Tune trial.
+"""The training loop, a generator of epochs: alone, in a Ray Train worker or in a Tune trial.
 
 All randomness is a function of the trial's seed, the epoch and the step (order and augmentation) or the rank (dropout),
-so that a resumed fit needs no generator's state and goes on as if it had never been interrupted.
+so an interrupted fit resumes without a generator's state and ends as an undisturbed one.
 """
 
 import time
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Generator, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -16,26 +17,31 @@ from torch import Tensor, nn
 from hemo.config.trial import TrialConfig
 from hemo.errors import SourceError, TrialError
 from hemo.models.checkpoint import read_state, write_state
-from hemo.models.classifier import ImageClassifier
-from hemo.models.normalisation import Normalisation, normalise, to_unit_range
+from hemo.models.classifier import ImageClassifier, mixed_precision
 from hemo.models.pretrained import normalisation_of, starting_model
-from hemo.training.data.loader import TrainingBatches, WaitingTime
-from hemo.training.data.sampling import Step, epoch_rows, mixed_seed
-from hemo.training.data.task_rows import Examples, Splits
-from hemo.training.distributed import Worker, agreed, all_or_none, shared_model, summed
-from hemo.training.evaluate import evaluate, mixed_precision
+from hemo.training.data.dataset import Examples, Splits
+from hemo.training.data.loader import DataWaitTime, TrainingBatches
+from hemo.training.data.sampling import Step, derive_seed, epoch_rows
+from hemo.training.distributed import Worker, all_reduce_sum, broadcast_flag, raise_together, wrap_distributed
+from hemo.training.evaluate import (
+    DEFAULT_THRESHOLD,
+    choose_thresholds,
+    compute_metrics,
+    predict_logits,
+    split_metrics,
+)
 from hemo.training.loss import ImageLoss, build_loss, smoothed
-from hemo.training.metrics import DEFAULT_THRESHOLD, choose_thresholds, judge, measure
 from hemo.training.optim import build_optimizer, learning_rate_at, set_learning_rate
-from hemo.training.reporting import Ended, EpochFigures, FitResult, Reporter, is_out_of_memory, out_of_memory_message
-
-STEPS_BETWEEN_CHECKS = 50
-"""Reading a loss waits for the device: it is looked at every so many steps."""
-
-CURE = "try a lower learning_rate, or warmup_epochs"
+from hemo.training.reporting import Ended, FitResult, is_out_of_memory, out_of_memory_message
+from hemo.training.results import EpochMetrics
 
 AVERAGE_WARMUP_POWER = 0.75
-"""How fast the average grows long at first: timm's advice for runs of well below a million steps."""
+"""How fast the running average of the weights lengthens at first: timm's advice for far below a million steps."""
+
+STEPS_BETWEEN_CHECKS = 50
+"""Reading a loss waits for the device: losses are checked every so many steps."""
+
+REMEDY = "try a lower learning_rate, or warmup_epochs"
 
 
 @dataclass(frozen=True)
@@ -46,184 +52,182 @@ class Fit:
     splits: Splits
     worker: Worker
     module: ImageClassifier  # the weights
-    forward: nn.Module  # the same, wrapped for several workers and compiled if asked for
+    forward: nn.Module  # the same, wrapped for several workers and compiled if configured
     optimizer: torch.optim.Optimizer
     loss: ImageLoss
-    normalisation: Normalisation
-    average: ModelEmaV3 | None  # running average of the weights, if asked for
-    frozen: bool  # only the head learns
+    batches: TrainingBatches
+    average: ModelEmaV3 | None  # running average of the weights, if configured
+    frozen: bool  # only the head is trained
 
     @property
-    def judged(self) -> nn.Module:
+    def evaluated(self) -> nn.Module:
         """The model that is validated and kept."""
         return self.module if self.average is None else self.average.module
 
 
 @dataclass(frozen=True)
 class Progress:
-    """What changes from epoch to epoch; together with weights and optimiser it is the state a fit resumes from."""
+    """What changes from epoch to epoch; with weights and optimiser it is the state from which a fit resumes."""
 
     baseline: dict[str, dict[str, float]]
-    epochs: tuple[EpochFigures, ...] = ()
+    epochs: tuple[EpochMetrics, ...] = ()
     best_epoch: int = 0
     best_weights: dict[str, Tensor] = field(default_factory=dict)  # on the CPU
-    stopped: bool = False  # by the reporter
+    stopped: bool = False  # by the caller
 
 
-def fit(config: TrialConfig, splits: Splits, *, reporter: Reporter, worker: Worker, state_at: str) -> FitResult:
-    """Train one model, choose its best epoch and thresholds on validation, and measure it on every split.
+def fit(
+    config: TrialConfig, splits: Splits, *, worker: Worker, state_path: str
+) -> Generator[EpochMetrics, bool | None, FitResult]:
+    """Train one model, epoch by epoch, then evaluate its best epoch on every split.
+
+    With `epochs = fit(...)`, `next(epochs)` trains an epoch and returns its metrics; `epochs.send(True)` stops the fit,
+    which is then not evaluated. The result is the generator's return value, see `hemo.training.reporting.run_to_end`.
+    The state is saved before an epoch's metrics are yielded: a fit that is closed or killed resumes after them.
 
     Args:
         config: Of the trial.
         splits: Its examples, the same on each worker.
-        reporter: Told of each epoch.
-        worker: This process.
-        state_at: Where the state lies that a killed fit resumes from; all workers must be able to read it.
+        worker: This process. Of several, rank 0 decides whether to stop.
+        state_path: Where the state is saved; every worker must be able to read it.
+
+    Yields:
+        The metrics of each epoch that was left to train.
+
+    Returns:
+        The best epoch's weights, the thresholds chosen on validation, and the metrics of each split.
 
     Raises:
-        TrialError: If the loss or a logit is no number, or there is not enough memory.
+        TrialError: If the loss or a logit is NaN or infinite, or there is not enough memory.
         SourceError: If the state to resume from is damaged.
-        ConfigError: If the starting weights cannot be had.
+        ConfigError: If the starting weights cannot be read.
     """
-    devices = [torch.device(worker.device)] if worker.device.startswith("cuda") else []
     try:
-        with torch.random.fork_rng(devices=devices):
-            run = _prepare(config, splits, worker)
-            progress = _resume(run, state_at)
-            progress, ended = _train(run, progress, reporter, state_at)
-            return _judge(run, progress, ended)
+        return (yield from _train(config, splits, worker, state_path))
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise
         out_of_memory = error.with_traceback(None)  # its frames would keep the model and the batch in memory
-    run = None  # type: ignore[assignment]
-    batch_size, alone = config.training.batch_size, bool(devices) and worker.count == 1
+    batch_size, alone = config.training.batch_size, worker.count == 1 and worker.device.startswith("cuda")
     smaller = largest_batch_size(config, splits, worker, at_most=batch_size // 2) if alone else batch_size // 2
     raise TrialError(out_of_memory_message(batch_size, smaller, tried=alone)) from out_of_memory
 
 
-def largest_batch_size(config: TrialConfig, splits: Splits, worker: Worker, *, at_most: int) -> int:
-    """Return the first of `at_most`, its half, its quarter and so on whose training steps fit into the memory; 0: none.
+def _train(
+    config: TrialConfig, splits: Splits, worker: Worker, state_path: str
+) -> Generator[EpochMetrics, bool | None, FitResult]:
+    """Build or resume, train the epochs that are left, evaluate."""
+    with _forked_random_state(worker):
+        run = _prepare(config, splits, worker)
+        progress = _resume(run, state_path)
+    while (ended := _ended(config, progress)) is None:
+        with _forked_random_state(worker):
+            run = _unfrozen_in_time(run, len(progress.epochs) + 1)
+            metrics = _train_and_validate(run, progress)
+        progress = _with_epoch(run, progress, metrics)
+        _save(run, progress, state_path)
+        if broadcast_flag(bool((yield metrics)), worker):
+            progress = replace(progress, stopped=True)
+            _save(run, progress, state_path)
+    with _forked_random_state(worker):
+        return _evaluate(run, progress, ended)
 
-    Two steps are tried of each, with images that are all black: the optimiser's own memory is there from the second on.
-    """
-    size = at_most
-    while size and not _fits(config, splits, worker, size):
-        size //= 2
-    return size
 
-
-def _fits(config: TrialConfig, splits: Splits, worker: Worker, batch_size: int) -> bool:
-    """Tell whether two training steps of this many images fit into the device's memory."""
-    device = torch.device(worker.device)
-    changes = {
-        "model": config.model.model_copy(update={"weights": "none"}),
-        "training": config.training.model_copy(update={"batch_size": batch_size, "freeze_epochs": 0}),
-    }
-    rows = np.zeros(batch_size, np.intp)
-    step = Step(batch_size, slice(0, batch_size), rows, rows)
-    try:
-        with torch.random.fork_rng(devices=[device]):
-            run = _prepare(config.model_copy(update=changes), splits, worker)
-            images = torch.zeros(batch_size, *splits.train.source.images.shape[1:], dtype=torch.uint8, device=device)
-            targets = torch.zeros(batch_size, splits.train.labels.shape[1], device=device)
-            for _ in range(2):
-                _take_step(run, step, normalise(to_unit_range(images), run.normalisation), targets)
-    except torch.OutOfMemoryError:
-        return False
-    finally:
-        run = images = targets = None  # type: ignore[assignment]
-        torch.cuda.empty_cache()
-    return True
+@contextmanager
+def _forked_random_state(worker: Worker) -> Iterator[None]:
+    """Leave torch's global generators, between epochs too, as the caller had them."""
+    devices = [torch.device(worker.device)] if worker.device.startswith("cuda") else []
+    with torch.random.fork_rng(devices=devices):
+        yield
 
 
 def _prepare(config: TrialConfig, splits: Splits, worker: Worker) -> Fit:
     """Build model, optimiser and loss on the worker's device, from the trial's seed."""
-    device = torch.device(worker.device)
-    _, channels, *sides_px = splits.train.source.images.shape
-    torch.manual_seed(mixed_seed(config.seed))
-    height_px, width_px = sides_px
+    device, training = torch.device(worker.device), config.training
+    _, channels, height_px, width_px = splits.train.source.images.shape
+    torch.manual_seed(derive_seed(config.seed))
     classes = splits.train.labels.shape[1]
-    with all_or_none(worker):
+    with raise_together(worker):
         module = starting_model(config.model, channels=channels, sides_px=(height_px, width_px), classes=classes)
     module = module.to(device)
     if device.type == "cuda":
         module = module.to(memory_format=torch.channels_last)
-    training = config.training
-    if training.freeze_epochs:
-        freeze(module)
-    forward = _forward(config, module, worker)
+    set_trainable_parts(module, frozen=training.freeze_epochs > 0)
+    targets = _targets(splits.train, device)
+    normalisation = normalisation_of(config.model, channels)
     return Fit(
         config=config,
         splits=splits,
         worker=worker,
         module=module,
-        forward=forward,
+        forward=_forward(config, module, worker),
         optimizer=build_optimizer(module, training, device),
-        loss=build_loss(config, splits.classes, _targets(splits.train, device)),
-        normalisation=normalisation_of(config.model, channels),
+        loss=build_loss(config, splits.classes, targets),
+        batches=TrainingBatches(splits.train, targets, config.augment, config.seed, normalisation),
         average=running_average(module, training.ema_decay) if training.ema_decay else None,
         frozen=training.freeze_epochs > 0,
     )
 
 
 def _forward(config: TrialConfig, module: nn.Module, worker: Worker) -> nn.Module:
-    """Return the model as a step calls it: wrapped for several workers, and compiled if asked for."""
-    forward = shared_model(module, worker, sync_batch_norm=config.training.sync_batch_norm)
+    """Return the model as a step calls it: wrapped for several workers, and compiled if configured.
+
+    Compiled once for each batch size (two that differ by one image): kernels of any size would be slower.
+    """
+    forward = wrap_distributed(module, worker, sync_batch_norm=config.training.sync_batch_norm)
     return torch.compile(forward, dynamic=False) if config.training.compile else forward  # type: ignore[return-value]
 
 
-def _resume(run: Fit, state_at: str) -> Progress:
-    """Put the state back where there is one; else measure the untrained model."""
-    state = read_state(state_at)
+def set_trainable_parts(model: ImageClassifier, *, frozen: bool) -> None:
+    """Train all weights, or the head alone: no gradients are computed for a frozen backbone."""
+    model.backbone.requires_grad_(not frozen)
+
+
+def set_training_mode(model: ImageClassifier, *, frozen: bool) -> None:
+    """Put a model into training mode; a frozen backbone keeps its running statistics and has no dropout."""
+    model.train()
+    if frozen:
+        model.backbone.eval()
+
+
+def running_average(module: nn.Module, decay: float) -> ModelEmaV3:
+    """Return an exponential moving average of the weights and buffers of `module`, which starts as a copy.
+
+    After step number s (1-based), `update(module, step=s)` keeps min(decay, 1 - s ** -0.75) of the average, so that
+    the untrained weights soon count no more.
+    """
+    return ModelEmaV3(module, decay=decay, use_warmup=True, warmup_power=AVERAGE_WARMUP_POWER)
+
+
+def _resume(run: Fit, state_path: str) -> Progress:
+    """Restore the saved state where there is one; else measure the untrained model."""
+    state = read_state(state_path)
     if state is None:
-        learned_from = {"train": run.splits.train, "val": run.splits.val}
-        return Progress({name: _measure(run, examples, "before epoch 1") for name, examples in learned_from.items()})
+        measured = {"train": run.splits.train, "val": run.splits.val}
+        return Progress({name: _measure(run, examples, "before epoch 1") for name, examples in measured.items()})
     try:
         run.module.load_state_dict(state["model"])
         run.optimizer.load_state_dict(state["optimizer"])
         if run.average is not None:
             run.average.module.load_state_dict(state["average"])
         progress = state["progress"]
-        epochs = tuple(EpochFigures(**figures) for figures in progress.pop("epochs"))
+        epochs = tuple(EpochMetrics(**metrics) for metrics in progress.pop("epochs"))
         return Progress(epochs=epochs, **progress)
     except torch.OutOfMemoryError:
         raise
     except (KeyError, TypeError, RuntimeError, ValueError) as error:
-        raise SourceError(f"{state_at} is of another version of hemo; remove it, and the trial begins anew") from error
+        raise SourceError(
+            f"{state_path} is of another version of hemo; remove it, and the trial starts from its first epoch"
+        ) from error
 
 
-def _save(run: Fit, progress: Progress, state_at: str) -> None:
-    if run.worker.leads:
-        plain = {**vars(progress), "epochs": [asdict(figures) for figures in progress.epochs]}
+def _save(run: Fit, progress: Progress, state_path: str) -> None:
+    if run.worker.is_rank_zero:
+        plain = {**vars(progress), "epochs": [metrics.model_dump() for metrics in progress.epochs]}
         state = {"model": run.module.state_dict(), "optimizer": run.optimizer.state_dict(), "progress": plain}
         if run.average is not None:
             state["average"] = run.average.module.state_dict()
-        write_state(state_at, state)
-
-
-def _train(run: Fit, progress: Progress, reporter: Reporter, state_at: str) -> tuple[Progress, Ended]:
-    """Go through the epochs that are left.
-
-    An epoch is saved before its reporter is asked, who may take long to answer.
-    """
-    while (ended := _ended(run.config, progress)) is None:
-        run = _thawed_in_time(run, len(progress.epochs) + 1)
-        figures = _one_epoch(run, progress)
-        progress = _with_epoch(run, progress, figures)
-        _save(run, progress, state_at)
-        if not agreed(reporter.epoch(figures), run.worker):
-            progress = replace(progress, stopped=True)
-            _save(run, progress, state_at)
-    return progress, ended
-
-
-def _thawed_in_time(run: Fit, epoch: int) -> Fit:
-    """Let the backbone learn from its first epoch on. Several workers must be told anew which gradients there are."""
-    if not run.frozen or epoch <= run.config.training.freeze_epochs:
-        return run
-    thaw(run.module)
-    return replace(run, forward=_forward(run.config, run.module, run.worker), frozen=False)
+        write_state(state_path, state)
 
 
 def _ended(config: TrialConfig, progress: Progress) -> Ended | None:
@@ -236,114 +240,115 @@ def _ended(config: TrialConfig, progress: Progress) -> Ended | None:
     return "patience" if done - progress.best_epoch >= config.training.patience else None
 
 
-def _with_epoch(run: Fit, progress: Progress, figures: EpochFigures) -> Progress:
-    epochs = (*progress.epochs, figures)
+def _unfrozen_in_time(run: Fit, epoch: int) -> Fit:
+    """Train the backbone from its first epoch on; DDP must be wrapped anew for the gradients that are added."""
+    if not run.frozen or epoch <= run.config.training.freeze_epochs:
+        return run
+    set_trainable_parts(run.module, frozen=False)
+    return replace(run, forward=_forward(run.config, run.module, run.worker), frozen=False)
+
+
+def _with_epoch(run: Fit, progress: Progress, metrics: EpochMetrics) -> Progress:
+    epochs = (*progress.epochs, metrics)
     lowest = min((earlier.val["loss"] for earlier in progress.epochs), default=float("inf"))
-    if figures.val["loss"] >= lowest:
+    if metrics.val["loss"] >= lowest:
         return replace(progress, epochs=epochs)
-    best = {name: value.detach().cpu().clone() for name, value in run.judged.state_dict().items()}
-    return replace(progress, epochs=epochs, best_epoch=figures.epoch, best_weights=best)
+    best = {name: value.detach().cpu().clone() for name, value in run.evaluated.state_dict().items()}
+    return replace(progress, epochs=epochs, best_epoch=metrics.epoch, best_weights=best)
 
 
-def _one_epoch(run: Fit, progress: Progress) -> EpochFigures:
+def _train_and_validate(run: Fit, progress: Progress) -> EpochMetrics:
     """Train on every image once, then validate."""
     began = time.perf_counter()
-    epoch = len(progress.epochs) + 1
-    waiting = WaitingTime()
+    epoch, data_wait = len(progress.epochs) + 1, DataWaitTime()
     val_losses = [earlier.val["loss"] for earlier in progress.epochs]
-    logits, learning_rate = _train_epoch(run, epoch, val_losses, waiting)
-    targets = _targets(run.splits.train, logits.device)
-    train = measure(run.config.task, run.splits.classes, logits, targets, run.loss, DEFAULT_THRESHOLD)
+    logits, learning_rate = _train_epoch(run, epoch, val_losses, data_wait)
+    targets = run.batches.targets
+    train = compute_metrics(run.config.task, run.splits.classes, logits, targets, run.loss, DEFAULT_THRESHOLD)
     trained = time.perf_counter() - began
     val = _measure(run, run.splits.val, f"after epoch {epoch}")
     seconds = time.perf_counter() - began
-    return EpochFigures(
+    return EpochMetrics(
         epoch=epoch,
         train=train,
         val=val,
         learning_rate=learning_rate,
         seconds=seconds,
         images_per_second=len(run.splits.train) / trained,
-        first_batch_seconds=waiting.first_batch_seconds,
-        waiting_seconds=waiting.seconds,
+        first_batch_seconds=data_wait.first_batch_seconds,
+        data_wait_seconds=data_wait.seconds,
         timestamp=time.time(),
         runtime_seconds=sum(earlier.seconds for earlier in progress.epochs) + seconds,
     )
 
 
-def _train_epoch(run: Fit, epoch: int, val_losses: list[float], waiting: WaitingTime) -> tuple[Tensor, float]:
-    """Take one epoch's steps; `val_losses` are those of the epochs before, `waiting` counts the time without images.
+def _train_epoch(run: Fit, epoch: int, val_losses: list[float], data_wait: DataWaitTime) -> tuple[Tensor, float]:
+    """Take one epoch's steps; `val_losses` are those of the epochs before.
 
     Returns:
         The logits each training image had at its step, (examples, classes), and the last step's learning rate.
     """
-    targets = _targets(run.splits.train, torch.device(run.worker.device))
-    logits, learning_rate = torch.zeros_like(targets), 0.0
-    order = _order(run, epoch)
-    config = run.config
-    batches = TrainingBatches(run.splits.train, targets, config.augment, config.seed, run.normalisation)
-    losses = torch.zeros(len(order), device=targets.device)
-    torch.manual_seed(mixed_seed(config.seed, epoch, run.worker.rank))  # dropout
-    training_mode(run.module, frozen=run.frozen)
-    for number, (step, (images, labels)) in enumerate(zip(order, batches.of_epoch(order, epoch, waiting), strict=True)):
-        done = (epoch - 1) * len(order) + number
-        learning_rate = learning_rate_at(done, steps_an_epoch=len(order), config=config.training, val_losses=val_losses)
-        set_learning_rate(run.optimizer, learning_rate)
-        at = torch.from_numpy(step.rows).to(targets.device, non_blocking=True)
-        logits[at], losses[number] = _take_step(run, step, images, labels)
-        if run.average is not None:
-            run.average.update(run.module, step=done + 1)
-        if number % STEPS_BETWEEN_CHECKS == STEPS_BETWEEN_CHECKS - 1 or number == len(order) - 1:
-            _require_finite(summed(losses[: number + 1].clone(), run.worker), epoch)
-    return summed(logits, run.worker), learning_rate
-
-
-def _order(run: Fit, epoch: int) -> list[Step]:
-    return epoch_rows(
+    config, targets = run.config, run.batches.targets
+    order = epoch_rows(
         run.splits.train.block_of,
-        seed=run.config.seed,
+        seed=config.seed,
         epoch=epoch,
         rank=run.worker.rank,
         workers=run.worker.count,
-        batch_size=run.config.training.batch_size,
+        batch_size=config.training.batch_size,
     )
+    logits, losses, learning_rate = torch.zeros_like(targets), torch.zeros(len(order), device=targets.device), 0.0
+    torch.manual_seed(derive_seed(config.seed, epoch, run.worker.rank))  # dropout
+    set_training_mode(run.module, frozen=run.frozen)
+    batches = run.batches.epoch_batches(order, epoch, data_wait)
+    for number, (step, (images, labels)) in enumerate(zip(order, batches, strict=True)):
+        done = (epoch - 1) * len(order) + number
+        learning_rate = learning_rate_at(done, steps_an_epoch=len(order), config=config.training, val_losses=val_losses)
+        set_learning_rate(run.optimizer, learning_rate)
+        rows = torch.from_numpy(step.rows).to(targets.device, non_blocking=True)
+        logits[rows], losses[number] = _take_step(run, step, images, labels)
+        if run.average is not None:
+            run.average.update(run.module, step=done + 1)
+        if number % STEPS_BETWEEN_CHECKS == STEPS_BETWEEN_CHECKS - 1 or number == len(order) - 1:
+            _require_finite(all_reduce_sum(losses[: number + 1].clone(), run.worker), epoch)
+    return all_reduce_sum(logits, run.worker), learning_rate
 
 
 def _take_step(run: Fit, step: Step, images: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
     """Update the weights once.
 
     Returns:
-        Logits of the worker's images, and its share of the step's loss, which is a mean over all workers' images.
+        Logits of this worker's images, and its part of the step's loss, which is a mean over the images of all workers.
     """
     training = run.config.training
-    learned = smoothed(targets, training.label_smoothing, exclusive=run.loss.exclusive)
+    smooth = smoothed(targets, training.label_smoothing, exclusive=run.loss.exclusive)
     run.optimizer.zero_grad(set_to_none=True)
-    parts = zip(images.tensor_split(training.accumulation), learned.tensor_split(training.accumulation), strict=True)
-    found = []
+    parts = zip(images.tensor_split(training.accumulation), smooth.tensor_split(training.accumulation), strict=True)
+    computed = []
     for number, (part, labels) in enumerate(parts, start=1):
-        with _exchanged(run.forward, last=number == training.accumulation):
+        with _gradient_exchange(run.forward, last=number == training.accumulation):
             with mixed_precision(images.device):
                 logits = run.forward(part)
             loss = run.loss(logits, labels).sum() / step.images
             (loss * run.worker.count).backward()  # type: ignore[no-untyped-call]  # DDP divides the sum by count
-        found.append((logits.detach(), loss.detach()))
+        computed.append((logits.detach(), loss.detach()))
     if training.clip_norm:
         nn.utils.clip_grad_norm_(run.module.parameters(), training.clip_norm)
     run.optimizer.step()
-    return torch.cat([logits for logits, _ in found]), torch.stack([loss for _, loss in found]).sum()
+    return torch.cat([logits for logits, _ in computed]), torch.stack([loss for _, loss in computed]).sum()
 
 
-def _exchanged(forward: nn.Module, *, last: bool) -> AbstractContextManager[None]:
-    """Let workers exchange gradients with the last part of a batch only: before it they add up on each."""
+def _gradient_exchange(forward: nn.Module, *, last: bool) -> AbstractContextManager[None]:
+    """Exchange gradients between workers with the last part of a batch only: before it they add up on each."""
     return nullcontext() if last or not hasattr(forward, "no_sync") else forward.no_sync()  # type: ignore[operator]
 
 
 def _require_finite(losses: Tensor, epoch: int) -> None:
-    """Refuse losses of an epoch's steps that are no numbers."""
+    """Refuse losses of an epoch's steps that are NaN or infinite."""
     wrong = torch.nonzero(~torch.isfinite(losses)).flatten()
     if len(wrong):
         step = int(wrong[0])
-        raise TrialError(f"loss is {float(losses[step])} in epoch {epoch}, step {step + 1}; {CURE}")
+        raise TrialError(f"loss is {float(losses[step])} in epoch {epoch}, step {step + 1}; {REMEDY}")
 
 
 def _targets(examples: Examples, device: torch.device) -> Tensor:
@@ -351,27 +356,28 @@ def _targets(examples: Examples, device: torch.device) -> Tensor:
 
 
 def _measure(run: Fit, examples: Examples, when: str) -> dict[str, float]:
-    logits = _logits(run, examples, when)
+    logits = _finite_logits(run, examples, when)
     targets = _targets(examples, logits.device)
-    return measure(run.config.task, run.splits.classes, logits, targets, run.loss, DEFAULT_THRESHOLD)
+    return compute_metrics(run.config.task, run.splits.classes, logits, targets, run.loss, DEFAULT_THRESHOLD)
 
 
-def _logits(run: Fit, examples: Examples, when: str) -> Tensor:
-    """Return a split's logits; one that is no number ends the trial, and is told by `when`."""
-    logits = evaluate(run.judged, examples, run.normalisation, run.config.training.batch_size, run.worker)
+def _finite_logits(run: Fit, examples: Examples, when: str) -> Tensor:
+    """Return a split's logits; one that is NaN or infinite ends the trial with an error that states `when`."""
+    batch_size = run.config.training.batch_size
+    logits = predict_logits(run.evaluated, examples, run.batches.normalisation, batch_size, run.worker)
     wrong = int((~torch.isfinite(logits)).any(dim=1).sum())
     if wrong:
-        raise TrialError(f"{wrong} of {len(logits)} images have a logit that is no number {when}; {CURE}")
+        raise TrialError(f"{wrong} of {len(logits)} images have a NaN or infinite logit {when}; {REMEDY}")
     return logits
 
 
-def _judge(run: Fit, progress: Progress, ended: Ended) -> FitResult:
-    """Measure the best epoch's weights on every split, at the thresholds that validation chooses."""
+def _evaluate(run: Fit, progress: Progress, ended: Ended) -> FitResult:
+    """Evaluate the best epoch's weights on every split, at the thresholds that validation chooses."""
     run = replace(run, average=None)
     run.module.load_state_dict(progress.best_weights)
     result = FitResult(
         model=run.module,
-        normalisation=run.normalisation,
+        normalisation=run.batches.normalisation,
         baseline=progress.baseline,
         epochs=progress.epochs,
         best_epoch=progress.best_epoch,
@@ -379,39 +385,47 @@ def _judge(run: Fit, progress: Progress, ended: Ended) -> FitResult:
     )
     if ended == "stopped":
         return result
-    splits = run.splits.by_name
+    task, classes, splits = run.config.task, run.splits.classes, run.splits.by_name
     when = f"with the weights of epoch {progress.best_epoch}"
-    logits = {name: _logits(run, examples, when) for name, examples in splits.items()}
-    thresholds = choose_thresholds(run.config.task, logits["val"], run.splits.val.labels)
-    judged = {
-        name: judge(run.config.task, run.splits.classes, logits[name], examples, run.loss, thresholds)
+    logits = {name: _finite_logits(run, examples, when) for name, examples in splits.items()}
+    thresholds = choose_thresholds(task, logits["val"], run.splits.val.labels)
+    evaluated = {
+        name: split_metrics(task, classes, logits[name], examples, run.loss, thresholds)
         for name, examples in splits.items()
     }
     kept = {name: values.cpu().numpy() for name, values in logits.items() if name != "train"}
-    return replace(result, thresholds=thresholds, judged=judged, logits=kept)
+    return replace(result, thresholds=thresholds, evaluated=evaluated, logits=kept)
 
 
-def freeze(model: nn.Module) -> None:
-    """Take the backbone of a model out of learning: no gradients are computed for it."""
-    model.get_submodule("backbone").requires_grad_(False)
+def largest_batch_size(config: TrialConfig, splits: Splits, worker: Worker, *, at_most: int) -> int:
+    """Return the first of `at_most`, its half, its quarter and so on whose training steps fit into memory; 0: none.
 
-
-def thaw(model: nn.Module) -> None:
-    """Let the backbone of a model learn."""
-    model.get_submodule("backbone").requires_grad_(True)
-
-
-def training_mode(model: nn.Module, *, frozen: bool) -> None:
-    """Put a model into training mode; a frozen backbone keeps its running statistics and drops nothing."""
-    model.train()
-    if frozen:
-        model.get_submodule("backbone").eval()
-
-
-def running_average(module: nn.Module, decay: float) -> ModelEmaV3:
-    """Return an exponential moving average of the weights and buffers of `module`, which starts as a copy.
-
-    After step number s (1-based), `update(module, step=s)` keeps min(decay, 1 - s ** -0.75) of the average, so that
-    the untrained weights are soon forgotten.
+    Two steps of each are tried, with black images: the optimiser's own memory is allocated from the second on.
     """
-    return ModelEmaV3(module, decay=decay, use_warmup=True, warmup_power=AVERAGE_WARMUP_POWER)
+    size = at_most
+    while size and not _fits(config, splits, worker, size):
+        size //= 2
+    return size
+
+
+def _fits(config: TrialConfig, splits: Splits, worker: Worker, batch_size: int) -> bool:
+    """Return whether two training steps of this many images fit into the device's memory."""
+    device = torch.device(worker.device)
+    changes = {
+        "model": config.model.model_copy(update={"weights": "none"}),
+        "training": config.training.model_copy(update={"batch_size": batch_size, "freeze_epochs": 0}),
+    }
+    rows = np.zeros(batch_size, np.intp)
+    step = Step(batch_size, slice(0, batch_size), rows, rows)
+    try:
+        with _forked_random_state(worker):
+            run = _prepare(config.model_copy(update=changes), splits, worker)
+            images = torch.zeros(batch_size, *splits.train.source.images.shape[1:], dtype=torch.uint8, device=device)
+            for _ in range(2):
+                _take_step(run, step, run.batches.scaled(images), run.batches.targets[rows])
+    except torch.OutOfMemoryError:
+        return False
+    finally:
+        run = images = None  # type: ignore[assignment]
+        torch.cuda.empty_cache()
+    return True

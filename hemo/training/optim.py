@@ -13,15 +13,15 @@ from hemo.errors import ConfigError
 
 SGD_MOMENTUM = 0.9
 
-SHARE = "learning_rate_share"
-"""Key of a parameter group: what part of the learning rate it has."""
+LR_SCALE = "lr_scale"
+"""Key of a parameter group: factor of the learning rate."""
 
 ONE_CYCLE_RISE = 0.3
-"""Share of the steps in which the rate rises; this and the next two as in torch's `OneCycleLR`."""
+"""Fraction of the steps in which the rate rises; this and the next two as in torch's `OneCycleLR`."""
 ONE_CYCLE_START = 1 / 25
-"""First learning rate, as a share of the peak."""
+"""First learning rate, as a fraction of the peak."""
 ONE_CYCLE_END = ONE_CYCLE_START / 1e4
-"""Last learning rate, as a share of the peak."""
+"""Last learning rate, as a fraction of the peak."""
 
 PLATEAU_FACTOR = 0.1
 """What the rate is multiplied by on a plateau, as in Keras' and torch's `ReduceLROnPlateau`."""
@@ -30,19 +30,19 @@ PLATEAU_EPOCHS = 2
 
 
 def build_optimizer(module: nn.Module, config: TrainingConfig, device: torch.device) -> torch.optim.Optimizer:
-    """Make the optimiser; fused on CUDA, where one kernel updates all weights.
+    """Build the optimiser; fused on CUDA, where one kernel updates all weights.
 
-    Weight decay is for the matrices and kernels: see `spared`.
+    Weight decay applies to matrices and kernels only: see `no_weight_decay`.
 
     Raises:
-        ConfigError: If `layer_decay` is asked for and timm does not know the stages of the backbone.
+        ConfigError: If `layer_decay` is set and timm has no stages of the backbone.
     """
     fused = device.type == "cuda"
     rate = config.learning_rate
     groups: list[dict[str, Any]] = [{"params": list(module.parameters())}]
     if config.layer_decay < 1:
         groups = layer_groups(module, config.layer_decay)
-    without = spared(module)
+    without = no_weight_decay(module)
     groups = [part for group in groups for part in _by_decay(group, config.weight_decay, without)]
     if config.optimizer == "adam":
         return torch.optim.Adam(groups, lr=rate, fused=fused)
@@ -52,13 +52,13 @@ def build_optimizer(module: nn.Module, config: TrainingConfig, device: torch.dev
     return torch.optim.SGD(groups, lr=rate, momentum=SGD_MOMENTUM, nesterov=nesterov, fused=fused)
 
 
-def spared(module: nn.Module) -> set[nn.Parameter]:
-    """Return the parameters that weight decay leaves alone: biases, those of normalisation, and what timm names.
+def no_weight_decay(module: nn.Module) -> set[nn.Parameter]:
+    """Return the parameters without weight decay: biases, those of normalisation, and what timm lists.
 
     Decay of a factor that normalisation undoes, or of an offset, regularises nothing.
 
     Source:
-        He et al. 2019, arXiv:1812.01187, section 3.1. timm names position embeddings and the like.
+        He et al. 2019, arXiv:1812.01187, section 3.1. timm lists position embeddings and the like.
     """
     named: set[str] = getattr(getattr(module, "backbone", None), "no_weight_decay", set)()
     return {
@@ -78,16 +78,16 @@ def _by_decay(group: dict[str, Any], decay: float, without: set[nn.Parameter]) -
 
 
 def layer_groups(module: nn.Module, layer_decay: float) -> list[dict[str, Any]]:
-    """Return the parameters by depth, the stem first and the head last, each with its share of the learning rate.
+    """Return the parameters by depth, the stem first and the head last, each with its factor of the learning rate.
 
-    The head has all of it, the last stage of the backbone `layer_decay` of it, the one before the square of that.
+    The head has 1, the last stage of the backbone `layer_decay`, the one before the square of that.
 
     Args:
         module: With the submodules `backbone`, a timm model, and `head`.
-        layer_decay: Share of a stage's learning rate that the stage before it has.
+        layer_decay: Learning rate of a stage over that of the next one.
 
     Raises:
-        ConfigError: If timm does not know the stages of the backbone.
+        ConfigError: If timm has no stages of the backbone.
 
     Source:
         Howard and Ruder 2018, arXiv:1801.06146 (discriminative fine-tuning); stages as timm groups them.
@@ -96,10 +96,10 @@ def layer_groups(module: nn.Module, layer_decay: float) -> list[dict[str, Any]]:
     require_stages(backbone, "this backbone")
     stages = group_parameters(backbone, backbone.group_matcher(coarse=False))  # type: ignore[operator]
     groups: list[dict[str, Any]] = [
-        {"params": [backbone.get_parameter(name) for name in names], SHARE: layer_decay ** (len(stages) - place)}
-        for place, (_, names) in enumerate(sorted(stages.items()))
+        {"params": [backbone.get_parameter(name) for name in names], LR_SCALE: layer_decay ** (len(stages) - depth)}
+        for depth, (_, names) in enumerate(sorted(stages.items()))
     ]
-    return [*groups, {"params": list(head.parameters()), SHARE: 1.0}]
+    return [*groups, {"params": list(head.parameters()), LR_SCALE: 1.0}]
 
 
 def require_stages(backbone: nn.Module, name: str) -> None:
@@ -117,14 +117,14 @@ def learning_rate_at(
 ) -> float:
     """Return the learning rate of one step.
 
-    Linear from near 0 to the peak over `warmup_epochs`, then as the schedule says: constant, falling to near 0 by half
+    Linear from near 0 to the peak over `warmup_epochs`, then by the schedule: constant, falling to near 0 by half
     a cosine, or lower after every plateau of the validation loss. One-cycle rises and falls by half cosines.
 
     Args:
         step: 0-based, counted from the first epoch.
         steps_an_epoch: Steps in an epoch.
         config: Of the training.
-        val_losses: Validation losses of the epochs before; `plateau` goes by them.
+        val_losses: Validation losses of the epochs before; `plateau` depends on them.
 
     Source:
         Cosine: Loshchilov and Hutter 2017, arXiv:1608.03983, without restarts. One-cycle: Smith and Topin 2018,
@@ -145,7 +145,7 @@ def learning_rate_at(
 
 
 def _one_cycle(step: int, steps: int) -> float:
-    """Return the learning rate of a step as a share of the peak."""
+    """Return the learning rate of a step as a fraction of the peak."""
     peak_step = max(0.0, ONE_CYCLE_RISE * steps - 1)
     if step < peak_step:
         return _half_cosine(ONE_CYCLE_START, 1.0, step / peak_step)
@@ -167,6 +167,6 @@ def _plateaus(val_losses: Sequence[float]) -> int:
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, learning_rate: float) -> None:
-    """Give every parameter group its share of this learning rate: all of it where none is said."""
+    """Set the learning rate of every parameter group, times its `lr_scale` where it has one."""
     for group in optimizer.param_groups:
-        group["lr"] = learning_rate * group.get(SHARE, 1.0)
+        group["lr"] = learning_rate * group.get(LR_SCALE, 1.0)

@@ -1,28 +1,57 @@
-"""Which options of training suit a model: what would do nothing, or other than it says, is refused before work."""
+"""Checks of trials before any work: image size and weights of each model, options that suit model and loss."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 
 import torch
 from torch import nn
 
-from hemo.config.trial import ModelConfig, TrialConfig
-from hemo.errors import ConfigError
+from hemo.config.trial import TrialConfig
+from hemo.errors import ConfigError, HemoError
 from hemo.models.backbones import NONE, build_backbone, feature_shape, seen_sides
+from hemo.models.pretrained import check_weights
 from hemo.training.optim import require_stages
 
 
-def check_size(config: ModelConfig, channels: int, sides_px: tuple[int, int]) -> None:
-    """Refuse a backbone that cannot take the images, as they are stored or shrunk to the side it is to see.
+def check_models(trials: Mapping[str, TrialConfig], channels: int, sides_px: tuple[int, int]) -> None:
+    """Refuse trials whose model cannot work; each distinct model is built, and its weights read, once.
+
+    Args:
+        trials: Where each is configured -> trial; errors name it.
+        channels: Channels of the images.
+        sides_px: Height and width of the images, as they are stored.
 
     Raises:
-        ConfigError: If the backbone is not known or cannot take the size, or images cannot be shrunk to `side_px`.
+        ConfigError: If a backbone is unknown or cannot take the size, images cannot be shrunk to `side_px`, weights
+            cannot be read or do not fit, or an option does not suit the backbone or the loss.
     """
-    feature_shape(config.backbone, channels, seen_sides(config, sides_px))
+    checked = set()
+    for where, trial in trials.items():
+        model = trial.model
+        with where_in_notes(where):
+            if (model.backbone, model.side_px, model.weights) not in checked:
+                feature_shape(model.backbone, channels, seen_sides(model, sides_px))
+                check_weights(model, channels, sides_px)
+                checked.add((model.backbone, model.side_px, model.weights))
+            check_options(trial, channels, sides_px)
+
+
+@contextmanager
+def where_in_notes(where: str) -> Iterator[None]:
+    """Add to an error where the trial is configured."""
+    try:
+        yield
+    except HemoError as error:
+        if where:
+            error.add_note(f"in {where}")
+        raise
 
 
 def check_options(config: TrialConfig, channels: int, sides_px: tuple[int, int]) -> None:
     """Refuse options that do not suit the backbone or the loss of a trial.
 
     Args:
-        config: The trial; its backbone takes images of this size, see `check_size`.
+        config: The trial; its backbone takes images of this size, see `check_models`.
         channels: Channels of the images.
         sides_px: Height and width of the images.
 
@@ -34,7 +63,7 @@ def check_options(config: TrialConfig, channels: int, sides_px: tuple[int, int])
     if training.warmup_epochs > training.epochs:
         raise ConfigError(
             f"trial.training.warmup_epochs: {training.warmup_epochs:g} of {training.epochs} epochs, the learning rate "
-            "never comes to its peak; give fewer warmup_epochs or more epochs"
+            "never reaches its peak; give fewer warmup_epochs or more epochs"
         )
     if backbone == NONE and training.freeze_epochs:
         raise ConfigError(f"trial.training.freeze_epochs: backbone {NONE} has nothing to freeze; leave it at 0")
@@ -43,7 +72,7 @@ def check_options(config: TrialConfig, channels: int, sides_px: tuple[int, int])
 
 
 def _check_soft_labels(config: TrialConfig) -> None:
-    """Refuse labels between 0 and 1 where the loss does not lead to them.
+    """Refuse labels between 0 and 1 where the loss has no minimum there.
 
     The Dice loss of a label t falls with the probability p wherever t > 0.366, and rises elsewhere, whatever p is: it
     is least at 0 or 1, never at t.

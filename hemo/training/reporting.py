@@ -1,10 +1,9 @@
-"""What training reports: metrics epoch by epoch, its result, and too little memory, with the batch size."""
+"""What training reports: an epoch as a line, the result of a fit, and out of memory with a batch size that fits."""
 
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from typing import Literal, TypeVar
 
 import numpy as np
 import torch
@@ -13,108 +12,86 @@ from numpy.typing import NDArray
 from hemo.errors import HemoError
 from hemo.models.classifier import ImageClassifier
 from hemo.models.normalisation import Normalisation
-from hemo.training.metrics import SplitFigures
+from hemo.training.results import EpochMetrics, SplitMetrics
 
 Ended = Literal["epochs", "patience", "stopped"]
 
-NOTABLE_WAITING = 0.05
-"""Share of an epoch without images above which its line says so."""
+R = TypeVar("R")
+Epochs = Generator[EpochMetrics, bool | None, R]
+"""Yields each epoch's metrics; `send(True)` stops it; returns what came of it. A generator of one trial's epochs."""
+
+NOTABLE_DATA_WAIT = 0.05
+"""Fraction of an epoch without images from which its line shows the data wait time."""
 
 OUT_OF_MEMORY_WORDS = ("can't allocate memory", "ALLOC_FAILED")
-"""What torch's plain RuntimeErrors say where the CPU, or a library of the GPU, could not set memory aside."""
-
-
-def to_stderr(line: str) -> None:
-    """Write one line to standard error."""
-    sys.stderr.write(line + "\n")
-
-
-@dataclass(frozen=True)
-class EpochFigures:
-    """One epoch. Losses are means over images; `train` is measured while learning, dropout and augmentation on."""
-
-    epoch: int  # 1-based
-    train: dict[str, float]
-    val: dict[str, float]
-    learning_rate: float  # of the last step
-    seconds: float
-    images_per_second: float  # training images over the time spent training
-    first_batch_seconds: float = 0.0  # from the beginning of the epoch until its first batch was there
-    waiting_seconds: float = 0.0  # of the time spent training, without images
-    timestamp: float = 0.0  # when it ended, seconds since 1970 (UTC)
-    runtime_seconds: float = 0.0  # of this epoch and those before, whatever interrupted them
+"""In torch's plain RuntimeErrors where the CPU, or a library of the GPU, could not allocate memory."""
 
 
 @dataclass(frozen=True)
 class FitResult:
-    """What `fit` returns. A fit that its reporter stopped is not judged: it has no `judged` and no `logits`."""
+    """What `fit` returns. A fit that was stopped is not evaluated: its `evaluated` and `logits` are empty."""
 
     model: ImageClassifier  # with the best epoch's weights
     normalisation: Normalisation
     baseline: dict[str, dict[str, float]]  # split -> metric, before the first epoch
-    epochs: tuple[EpochFigures, ...]
+    epochs: tuple[EpochMetrics, ...]
     best_epoch: int
     ended: Ended
-    thresholds: tuple[float, ...] = ()  # one a class, of validation; empty for `multi_class`
-    judged: dict[str, SplitFigures] = field(default_factory=dict)  # train, val, test; at `thresholds`
+    thresholds: tuple[float, ...] = ()  # one a class, chosen on validation; empty for `multi_class`
+    evaluated: dict[str, SplitMetrics] = field(default_factory=dict)  # train, val, test; at `thresholds`
     logits: dict[str, NDArray[np.float32]] = field(default_factory=dict)  # val, test -> (examples, classes)
 
     @property
     def metrics(self) -> dict[str, dict[str, float]]:
         """Split -> metric."""
-        return {split: figures.metrics for split, figures in self.judged.items()}
+        return {split: metrics.metrics for split, metrics in self.evaluated.items()}
 
     @property
     def seconds(self) -> float:
-        """Learning time: training and validation of all epochs, without loading."""
-        return sum(figures.seconds for figures in self.epochs)
+        """Training time: training and validation of all epochs, without loading."""
+        return sum(epoch.seconds for epoch in self.epochs)
 
 
-class Reporter(Protocol):
-    """Who is told of each epoch, on every worker, and may stop the trial. Tune, Ray Train and trackers plug in here."""
-
-    def epoch(self, figures: EpochFigures) -> bool:
-        """Take one epoch's figures; False stops the trial, which is then pruned. Rank 0's answer counts."""
-        ...
-
-
-@dataclass(frozen=True)
-class LineReporter:
-    """Says one line an epoch, to standard error unless told otherwise, and never stops."""
-
-    say: Callable[[str], object] = to_stderr
-
-    def epoch(self, figures: EpochFigures) -> bool:
-        """Say the line and go on."""
-        self.say(epoch_line(figures))
-        return True
+def run_to_end(epochs: Epochs[R]) -> R:
+    """Train all epochs and return the result."""
+    while True:
+        try:
+            next(epochs)
+        except StopIteration as end:
+            result: R = end.value
+            return result
 
 
-class QuietReporter:
-    """Says nothing and never stops: for workers other than the first."""
+def observed(epochs: Epochs[R], observe: Callable[[EpochMetrics], object]) -> Epochs[R]:
+    """Pass epochs on, calling `observe` with the metrics of each before the caller gets them."""
+    stop: bool | None = None
+    while True:
+        try:
+            metrics = epochs.send(stop)
+        except StopIteration as end:
+            result: R = end.value
+            return result
+        observe(metrics)
+        stop = yield metrics
 
-    def epoch(self, figures: EpochFigures) -> bool:
-        """Go on."""
-        return True
 
-
-def epoch_line(figures: EpochFigures) -> str:
+def epoch_line(metrics: EpochMetrics) -> str:
     """Return one epoch as a line of text."""
     shown = [
         f"{split} {name} {values[name]:.4f}"
-        for split, values in (("train", figures.train), ("val", figures.val))
+        for split, values in (("train", metrics.train), ("val", metrics.val))
         for name in ("loss", "accuracy", "auroc")
         if name in values
     ]
-    times = [f"{figures.seconds:.1f} s", f"{figures.images_per_second:.0f} images/s"]
-    if figures.waiting_seconds > NOTABLE_WAITING * figures.seconds:
-        times.append(f"{figures.waiting_seconds:.1f} s waiting for images")
-    return f"epoch {figures.epoch}: {', '.join(shown)} ({', '.join(times)})"
+    times = [f"{metrics.seconds:.1f} s", f"{metrics.images_per_second:.0f} images/s"]
+    if metrics.data_wait_seconds > NOTABLE_DATA_WAIT * metrics.seconds:
+        times.append(f"{metrics.data_wait_seconds:.1f} s waiting for images")
+    return f"epoch {metrics.epoch}: {', '.join(shown)} ({', '.join(times)})"
 
 
 @contextmanager
-def memory_told(batch_size: int, error_type: type[HemoError]) -> Iterator[None]:
-    """Turn whatever means too little memory into an error that names the batch size and proposes half of it.
+def report_out_of_memory(batch_size: int, error_type: type[HemoError]) -> Iterator[None]:
+    """Turn every kind of out-of-memory error into one that names the batch size and proposes half of it.
 
     Args:
         batch_size: Images at once.
@@ -144,7 +121,7 @@ def out_of_memory_message(batch_size: int, smaller: int, *, tried: bool = False)
 
 
 def is_out_of_memory(error: RuntimeError | MemoryError) -> bool:
-    """Tell whether an error means too little memory; torch has a class for that on a GPU only."""
+    """Return whether an error means too little memory; torch has a class for that on a GPU only."""
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return True
     return any(words in str(error) for words in OUT_OF_MEMORY_WORDS)

@@ -1,4 +1,4 @@
-"""What a sweep leaves while it runs: which trials it wants, and how far each running one is; `hemo status` reads it."""
+"""Progress files of running trials and plans of sweeps, in the folder of records; `hemo status` reads them."""
 
 from typing import Literal, TypeVar
 
@@ -26,12 +26,12 @@ class TrialProgress(Config):
     epoch: int = Field(0, description="whole epochs done")
     val: dict[str, float] = Field({}, description="metric -> value, of the last epoch")
     best_val_loss: float | None = None
-    seconds: float = Field(0.0, description="learning time so far")
+    seconds: float = Field(0.0, description="training time so far")
     updated: str = Field(description="UTC, ISO 8601")
 
 
 class PlannedTrial(Config):
-    """A trial that a grid wants."""
+    """A trial of a grid, or one that a search has started."""
 
     digest: str
     name: str
@@ -39,60 +39,62 @@ class PlannedTrial(Config):
 
 
 class SweepPlan(Config):
-    """`OUT/sweeps/NAME.json`: what a grid or a search wants of its folder."""
+    """`OUT/sweeps/NAME.json`: the trials of a grid or a search."""
 
-    name: str = Field(description="the same for the same grid or search, however many trials it wants")
+    name: str = Field(description="the same for the same grid or search, whatever its number of trials")
     kind: Literal["grid", "search"]
-    trials: tuple[PlannedTrial, ...] = Field(description="of a grid all; of a search those it asked for so far")
-    count: int = Field(description="trials wanted; a point that a search draws again is none")
-    at_once: int
+    trials: tuple[PlannedTrial, ...] = Field(description="of a grid all; of a search those started so far")
+    count: int = Field(
+        description="number of trials in the end; a point that a search draws again is not counted twice"
+    )
+    concurrent: int
     began: str = Field(description="UTC, ISO 8601, of the last run")
     space: dict[str, Values] = Field({}, description="of a search: dotted setting -> what it is drawn from")
-    metric: str = Field("", description="of a search: what it chooses by")
-    chosen: str = Field("", description="of a search: digest of the trial it chose last")
+    metric: str = Field("", description="of a search: the metric it selects by")
+    selected: str = Field("", description="of a search: digest of the trial it selected last")
 
 
 def write_progress(folder: str, digest: str, progress: TrialProgress) -> None:
-    """Say how far a trial below `folder`, the folder of records, is."""
+    """Write how far a trial below `folder`, the folder of records, is."""
     write_json(join(folder, digest, PROGRESS), progress.model_dump(mode="json"))
 
 
 def read_progress(folder: str, digest: str) -> TrialProgress | None:
-    """Return how far a trial is; None where none runs or ran unfinished."""
-    place = join(folder, digest, PROGRESS)
-    return _read(place, TrialProgress) if exists(place) else None
+    """Return the progress of a trial; None where none runs or ended without a record."""
+    path = join(folder, digest, PROGRESS)
+    return _read(path, TrialProgress) if exists(path) else None
 
 
 def clear_progress(folder: str, digest: str) -> None:
-    """Say that a trial runs no more."""
+    """Remove the progress of a trial that ended."""
     remove(join(folder, digest, PROGRESS))
 
 
 def write_plan(folder: str, plan: SweepPlan) -> None:
-    """Say what a sweep wants, in a file of its own: several sweeps may share a folder of records."""
+    """Write the plan of a sweep, in a file of its own: several sweeps may share a folder of records."""
     write_json(join(folder, PLANS, f"{plan.name}.json"), plan.model_dump(mode="json"))
 
 
-def write_choice(folder: str, name: str, digest: str) -> None:
-    """Say in a search's plan which trial it chose; where the plan was removed, the record alone says it."""
-    place = join(folder, PLANS, f"{name}.json")
-    if exists(place):
-        write_plan(folder, _read(place, SweepPlan).model_copy(update={"chosen": digest}))
+def write_selection(folder: str, name: str, digest: str) -> None:
+    """Write the selected trial into a search's plan; where the plan was removed, the record alone has it."""
+    path = join(folder, PLANS, f"{name}.json")
+    if exists(path):
+        write_plan(folder, _read(path, SweepPlan).model_copy(update={"selected": digest}))
 
 
 def read_plans(folder: str) -> list[SweepPlan]:
-    """Return what each sweep of a folder of records wanted, the one that began last at the end."""
-    places = [join(folder, PLANS, name) for name in list_files(join(folder, PLANS)) if name.endswith(".json")]
-    return sorted((_read(place, SweepPlan) for place in places), key=lambda plan: plan.began)
+    """Return the plan of each sweep of a folder of records, by the time it began."""
+    paths = [join(folder, PLANS, name) for name in list_files(join(folder, PLANS)) if name.endswith(".json")]
+    return sorted((_read(path, SweepPlan) for path in paths), key=lambda plan: plan.began)
 
 
-def _read(place: str, kind: type[C]) -> C:
-    """Read a file back.
+def _read(path: str, kind: type[C]) -> C:
+    """Read one file.
 
     Raises:
         SourceError: If it is damaged.
     """
     try:
-        return kind.model_validate(read_json(place))
+        return kind.model_validate(read_json(path))
     except ValidationError as error:
-        raise SourceError(f"{place} is damaged; remove it: the next run writes it again") from error
+        raise SourceError(f"{path} is damaged; remove it: the next run writes it again") from error

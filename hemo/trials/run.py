@@ -1,6 +1,6 @@
-"""One trial from config to record, without Ray: what a Tune trial, a Ray Train worker and a plain call share."""
+"""Run one trial from its config to its record, without Ray: in a Tune trial, a Ray Train worker or a plain call."""
 
-from dataclasses import asdict
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -12,48 +12,45 @@ from hemo.config.trial import TrainingConfig, TrialConfig
 from hemo.curation.card import TrainingSetCard, read_card
 from hemo.errors import ConfigError, SourceError, TrialError, UserError, first_names
 from hemo.inference.predict import DeployedModel, megabytes, quick_speed
-from hemo.models.checkpoint import CheckpointCard, write_checkpoint
+from hemo.models.checkpoint import CheckpointCard, load_checkpoint, write_checkpoint
 from hemo.models.classifier import parameter_count
-from hemo.models.pretrained import check_weights
 from hemo.storage import is_temporary, join, list_files, remove
-from hemo.training.data.dataset import TrialData, read_training_set
-from hemo.training.data.sampling import smallest_share
-from hemo.training.data.task_rows import Examples, Splits, select_splits, task_classes
-from hemo.training.distributed import Worker, all_or_none, hardware
+from hemo.training.data.dataset import Examples, Splits, TrialData, read_training_set, select_splits, task_classes
+from hemo.training.data.sampling import smallest_step
+from hemo.training.distributed import Worker, hardware, raise_together
+from hemo.training.evaluate import predict_logits, split_metrics
 from hemo.training.loop import fit
-from hemo.training.loss import ANY_CLASS
-from hemo.training.metrics import SplitFigures
-from hemo.training.option_checks import check_options, check_size
-from hemo.training.reporting import EpochFigures, FitResult, Reporter
+from hemo.training.loss import ANY_CLASS, build_loss
+from hemo.training.option_checks import check_models, where_in_notes
+from hemo.training.reporting import Epochs, FitResult, observed, report_out_of_memory
+from hemo.training.results import EpochMetrics, SplitMetrics
+from hemo.trials.key import TrialKey
 from hemo.trials.progress import TrialProgress, clear_progress, read_progress, write_progress
 from hemo.trials.provenance import commit, now, versions
-from hemo.trials.record import (
-    PREDICTION_SCHEMA,
-    EpochRecord,
-    GroupRecord,
-    TrialRecord,
-    is_finished,
-    read_record,
-    record_digest,
-    write_record,
-)
-
-STATE = "state.pt"
-"""Beside the checkpoint while a trial runs: what a killed trial resumes from."""
-
-"""Classes named in a sentence at most."""
+from hemo.trials.record import PREDICTION_SCHEMA, TrialRecord, read_predictions, write_record
 
 
-def check_trial(config: TrialConfig, card: TrainingSetCard) -> None:
-    """Refuse a trial that cannot work before any image is read: from the card and the starting weights.
+def check_trials(trials: Mapping[str, TrialConfig], card: TrainingSetCard) -> None:
+    """Refuse trials that cannot work before any image is read: from the training set's card and the starting weights.
 
-    Weights are read for that, those from ImageNet also kept: whatever runs the trial must be able to get them anyway.
+    Weights are read for that, once for each model, and ImageNet's cached: whatever runs the trials must have them.
+
+    Args:
+        trials: Where each is configured, such as `grid: ResNet50` -> trial; errors name it.
+        card: Of the training set.
 
     Raises:
         ConfigError: Unknown backbone or target, images too small for the backbone or for `side_px`, weights that cannot
-            be had, a loss that does not suit the task, options of training that suit neither backbone nor loss.
-        SourceError: Images that are no 8-bit channels, a split without rows, or a training split with one class only.
+            be read, a loss that does not suit the task, training options that suit neither backbone nor loss.
+        SourceError: Images that are not uint8, a split without rows, or a training split with one class only.
     """
+    for where, trial in trials.items():
+        with where_in_notes(where):
+            _check_labels(trial, card)
+    check_models(trials, len(card.channels), (card.height_px, card.width_px))
+
+
+def _check_labels(config: TrialConfig, card: TrainingSetCard) -> None:
     if card.dtype != "uint8":
         raise SourceError(
             f"training set {card.digest}: its pixels are {card.dtype} Hounsfield units, training takes windows of "
@@ -67,33 +64,24 @@ def check_trial(config: TrialConfig, card: TrainingSetCard) -> None:
             raise SourceError(
                 f"training set {card.digest}: {split} has no rows; run `hemo curate` with other fractions"
             )
-    _require_two_classes(config, card, classes)
-    sides_px = (card.height_px, card.width_px)
-    check_size(config.model, len(card.channels), sides_px)
-    check_options(config, len(card.channels), sides_px)
-    check_weights(config.model, len(card.channels), sides_px)
-
-
-def _require_two_classes(config: TrialConfig, card: TrainingSetCard, classes: tuple[str, ...]) -> None:
     train = card.splits["train"]
     positives = {name: train.positives.get(name, 0) for name in classes}
-    if any(0 < count < train.rows for count in positives.values()):
-        return
-    counts = ", ".join(f"{name} {count}" for name, count in positives.items())
-    raise SourceError(
-        f"training set {card.digest}: train has one class only ({counts} of {train.rows} rows are positive): "
-        "nothing can be learned; check the labels, or curate with another target, split or subset"
-    )
+    if not any(0 < count < train.rows for count in positives.values()):
+        counts = ", ".join(f"{name} {count}" for name, count in positives.items())
+        raise SourceError(
+            f"training set {card.digest}: train has one class only ({counts} of {train.rows} rows are positive): "
+            "nothing can be learned; check the labels, or curate with another target, split or subset"
+        )
 
 
-def check_shares(rows: int, *, workers: int, training: TrainingConfig) -> None:
-    """Refuse steps in which a worker has less than the two images at once that batch normalisation needs.
+def check_batch_size(rows: int, *, workers: int, training: TrainingConfig) -> None:
+    """Refuse steps in which a worker has fewer than the two images at once that batch normalisation needs.
 
     Raises:
         ConfigError: With all numbers.
     """
     parts = training.accumulation
-    images = smallest_share(rows, workers=workers * parts, batch_size=training.batch_size)
+    images = smallest_step(rows, workers=workers * parts, batch_size=training.batch_size)
     if images < 2:
         at_once = f" in one of {parts} parts (accumulation)" if parts > 1 else ""
         raise ConfigError(
@@ -103,80 +91,53 @@ def check_shares(rows: int, *, workers: int, training: TrainingConfig) -> None:
         )
 
 
-def checkpoint_folder(out: str, digest: str) -> str:
-    """Return where a trial's checkpoint lies."""
-    return join(out, digest, "checkpoint")
-
-
-def finished_record(config: TrialConfig, digest: str, out: str) -> TrialRecord | None:
-    """Return the record of a trial that need not run again, None of one that must.
-
-    The name is not part of a trial's digest: a record from before the trial was renamed is written anew.
-    """
-    if not is_finished(out, digest):
-        return None
-    record = read_record(out, digest)
-    if record.config.name != config.name:
-        record = record.model_copy(update={"config": config})
-        write_record(out, record, None)
-    return record
-
-
 def run_trial(
-    config: TrialConfig,
-    training_set: str,
-    out: str,
-    *,
-    reporter: Reporter,
-    worker: Worker,
-    data: TrialData | None = None,
-) -> TrialRecord:
-    """Run one trial to its record, or return the record it already has.
+    key: TrialKey, training_set: str, *, worker: Worker, data: TrialData | None = None
+) -> Epochs[TrialRecord]:
+    """Run one trial to its record, epoch by epoch; a finished one returns the record it has.
 
-    A trial's own failure does not raise: it is recorded as failed, with the reason. A killed trial that is run again
-    goes on after its last whole epoch. With several workers, each calls this and rank 0 writes, but for a failure,
-    which any worker may meet alone; only a `TrialError` is one, or an unreadable part of a streamed training set: other
-    errors may come of a lost worker and are raised.
+    Drive it as `hemo.training.loop.fit`: `run_to_end(run_trial(...))`, or epoch by epoch; stopped by `send(True)` it
+    is recorded as pruned. A trial's own failure does not raise: it is recorded as failed, with the reason. A killed
+    trial resumes after its last whole epoch. Of several workers each runs this and rank 0 writes, except for a failure,
+    which one worker alone may meet: only a `TrialError`, or an unreadable part of a streamed training set, is one;
+    other errors may come from a lost worker and are raised.
 
     Args:
-        config: Of the trial.
+        key: Of the trial; `check_trials` has accepted its config.
         training_set: Output folder of `curate`.
-        out: Folder of records: this one's lies in `OUT/DIGEST`, its checkpoint in `OUT/DIGEST/checkpoint`.
-        reporter: Told of each epoch.
         worker: This process.
         data: The training set, where it is shared or streamed; else it is read into memory.
 
     Raises:
-        UserError: If the trial cannot work, see `check_trial`, or the set cannot be read; on every worker.
+        UserError: If the trial cannot work with these rows, or the set cannot be read; on every worker.
     """
     card = data.card if data else read_card(training_set)
-    with all_or_none(worker):
-        digest = record_digest(config, card.digest)
-    if finished := finished_record(config, digest, out):
-        return finished
-    with all_or_none(worker):
-        check_trial(config, card)
-        splits = select_splits(data or read_training_set(training_set), config)
-        check_shares(len(splits.train), workers=worker.count, training=config.training)
+    if record := key.finished_record():
+        return record
+    with raise_together(worker):
+        splits = select_splits(data or read_training_set(training_set), key.config)
+        check_batch_size(len(splits.train), workers=worker.count, training=key.config.training)
     torch.set_num_threads(worker.threads)
-    state_at = join(checkpoint_folder(out, digest), STATE)
-    told = _noted(reporter, worker, out, digest, config)
+    epochs = fit(key.config, splits, worker=worker, state_path=key.state_path)
+    if worker.is_rank_zero:
+        epochs = observed(epochs, ProgressWriter(key).write)
     try:
-        result = fit(config, splits, reporter=told, worker=worker, state_at=state_at)
-    except Exception as error:  # whatever a trial dies of is part of the comparison
+        result = yield from epochs
+    except Exception as error:  # whatever ends a trial is part of the comparison
         if not _is_failure(error, worker):
             raise
-        record = failed_record(config, card, worker, _reason(error))
-        write_record(out, record, None)
-        clear_progress(out, digest)
+        record = failed_record(key, card, worker, _reason(error))
+        write_record(key.records, record, None)
+        clear_progress(key.records, key.digest)
         return record
-    return _finish(out, result, splits, _record(config, card, splits, result, worker), card, worker)
+    record = _record(key, card, splits, result, worker)
+    return _write(key, card, splits, result, record, worker) if worker.is_rank_zero else record
 
 
 def _is_failure(error: Exception, worker: Worker) -> bool:
-    """Tell whether what ended a fit is the trial's own failure, to be recorded; else it is raised.
+    """Return whether an error is the trial's own failure, to be recorded; else it is raised.
 
-    Of several workers one alone may meet a part it cannot read, while the others wait for it: they must be told.
+    Of several workers one alone may fail to read a part while the others wait for it: they must be ended.
     """
     if worker.count > 1:
         return isinstance(error, TrialError | SourceError)
@@ -184,28 +145,42 @@ def _is_failure(error: Exception, worker: Worker) -> bool:
 
 
 def _reason(error: Exception) -> str:
-    """Return why a trial failed in a line, for a table; libraries write paragraphs."""
+    """Return why a trial failed as one line for a table; libraries write paragraphs."""
     known = isinstance(error, TrialError | SourceError)
     return " ".join((str(error) if known else f"{type(error).__name__}: {error}").split())
 
 
-def _noted(reporter: Reporter, worker: Worker, out: str, digest: str, config: TrialConfig) -> Reporter:
-    """Let the first worker note how far the trial is; it says so before the first epoch has ended."""
-    if not worker.leads:
-        return reporter
-    noted = NotedReporter(reporter, out, digest, config)
-    noted.begin()
-    return noted
+class ProgressWriter:
+    """Writes the progress of a running trial after each epoch, and once before the first."""
+
+    def __init__(self, key: TrialKey) -> None:
+        """Continue the progress of an interrupted run of the same trial."""
+        self._key = key
+        self._fresh = TrialProgress(name=key.config.name, epochs=key.config.training.epochs, updated=now())
+        self._progress = read_progress(key.records, key.digest) or self._fresh
+        self._write()
+
+    def write(self, metrics: EpochMetrics) -> None:
+        """Write one more epoch."""
+        before = self._progress if metrics.epoch > self._progress.epoch else self._fresh
+        losses = [loss for loss in (before.best_val_loss, metrics.val["loss"]) if loss is not None]
+        done = {"epoch": metrics.epoch, "val": metrics.val, "best_val_loss": min(losses)}
+        self._progress = before.model_copy(update={**done, "seconds": before.seconds + metrics.seconds})
+        self._write()
+
+    def _write(self) -> None:
+        updated = self._progress.model_copy(update={"updated": now()})
+        write_progress(self._key.records, self._key.digest, updated)
 
 
-def failed_record(config: TrialConfig, card: TrainingSetCard, worker: Worker, reason: str) -> TrialRecord:
-    """Return the record of a trial that could not go on."""
+def failed_record(key: TrialKey, card: TrainingSetCard, worker: Worker, reason: str) -> TrialRecord:
+    """Return the record of a trial that failed."""
     return TrialRecord(
-        digest=record_digest(config, card.digest),
+        digest=key.digest,
         status="failed",
         reason=reason,
-        config=config,
-        classes=task_classes(config, card),
+        config=key.config,
+        classes=task_classes(key.config, card),
         training_set=card.digest,
         image=f"{len(card.channels)} x {card.height_px} x {card.width_px}",
         split=card.split,
@@ -218,73 +193,63 @@ def failed_record(config: TrialConfig, card: TrainingSetCard, worker: Worker, re
     )
 
 
-def _record(
-    config: TrialConfig, card: TrainingSetCard, splits: Splits, result: FitResult, worker: Worker
-) -> TrialRecord:
-    """Return the record of a trial that ran; a stopped one has the best epoch's validation figures and no others."""
+def _record(key: TrialKey, card: TrainingSetCard, splits: Splits, result: FitResult, worker: Worker) -> TrialRecord:
+    """Return the record of a trial that ran; a stopped one has the best epoch's validation metrics and no others."""
     stopped = result.ended == "stopped"
-    provenance = failed_record(config, card, worker, "").model_dump()
-    known = {
+    notes = (*_unlabelled_notes(splits), *single_class_notes(splits, key.config.task), *_small_set_notes(splits, key))
+    known: dict[str, Any] = {
         "status": "pruned" if stopped else "complete",
         "reason": f"stopped by the scheduler after epoch {len(result.epochs)}" if stopped else "",
         "baseline": result.baseline,
-        "epochs": [EpochRecord(**asdict(figures)) for figures in result.epochs],
+        "epochs": result.epochs,
         "best_epoch": result.best_epoch,
         "thresholds": result.thresholds,
-        **judged_fields(result.judged),
-        "reductions": [
-            *card.reductions,
-            *_left_out(splits),
-            *one_sided(splits, config.task),
-            *_whole_set(len(splits.train), config.training.batch_size),
-        ],
+        **metric_fields(result.evaluated),
+        "reductions": (*card.reductions, *notes),
         "rows": {name: len(examples) for name, examples in splits.by_name.items()},
         "seconds": result.seconds,
         "parameters": parameter_count(result.model),
     }
     if stopped:
         known["metrics"] = {"val": result.epochs[result.best_epoch - 1].val}
-    return TrialRecord.model_validate({**provenance, **known})
+    return failed_record(key, card, worker, "").model_copy(update=known)
 
 
-def judged_fields(judged: dict[str, SplitFigures]) -> dict[str, dict[str, Any]]:
-    """Return the fields of a record that tell how its splits did, each by split."""
+def metric_fields(evaluated: Mapping[str, SplitMetrics]) -> dict[str, dict[str, Any]]:
+    """Return the fields of a record with the metrics of its splits, each by split."""
     return {
-        "metrics": {split: figures.metrics for split, figures in judged.items()},
-        "confusion": {split: figures.confusion for split, figures in judged.items()},
-        "by_pixel_format": {
-            split: {name: GroupRecord(**vars(group)) for name, group in figures.by_pixel_format.items()}
-            for split, figures in judged.items()
-        },
+        name: {split: getattr(metrics, name) for split, metrics in evaluated.items()}
+        for name in ("metrics", "confusion", "by_pixel_format")
     }
 
 
-def _left_out(splits: Splits) -> list[str]:
+def _unlabelled_notes(splits: Splits) -> list[str]:
     """Return a sentence for each split with images that have no label of the task."""
     return [
-        f"{_images(examples.left_out)} of {name} left out: no label of {', '.join(splits.classes)}"
+        f"{_images(examples.unlabelled)} of {name} left out: no label of {', '.join(splits.classes)}"
         for name, examples in splits.by_name.items()
-        if examples.left_out
+        if examples.unlabelled
     ]
 
 
-def one_sided(splits: Splits, task: str) -> list[str]:
+def single_class_notes(splits: Splits, task: str) -> list[str]:
     """Return a sentence for each split with classes that all of its images have, or none has."""
     sentences = []
     for name, examples in splits.by_name.items():
-        shares = examples.labels.mean(axis=0)
-        alike = [label for label, share in zip(splits.classes, shares, strict=True) if share in (0, 1)]
-        unchosen = ", the threshold stays 0.5" if name == "val" and task != "multi_class" else ""
+        fractions = examples.labels.mean(axis=0)
+        alike = [label for label, fraction in zip(splits.classes, fractions, strict=True) if fraction in (0, 1)]
+        threshold = ", the threshold stays 0.5" if name == "val" and task != "multi_class" else ""
         if alike:
             sentences.append(
                 f"all images of {name} are alike in {first_names(alike)}: "
-                f"AUROC and average precision leave that out{unchosen}"
+                f"AUROC and average precision leave that out{threshold}"
             )
     return sentences
 
 
-def _whole_set(rows: int, batch_size: int) -> list[str]:
+def _small_set_notes(splits: Splits, key: TrialKey) -> list[str]:
     """Return a sentence where a batch holds more images than there are: every step was of all of them."""
+    rows, batch_size = len(splits.train), key.config.training.batch_size
     return [f"each step is of all {_images(rows)} of train, fewer than batch_size {batch_size}"] * (rows < batch_size)
 
 
@@ -292,33 +257,28 @@ def _images(count: int) -> str:
     return "1 image" if count == 1 else f"{count} images"
 
 
-def _finish(
-    out: str, result: FitResult, splits: Splits, record: TrialRecord, card: TrainingSetCard, worker: Worker
+def _write(
+    key: TrialKey, card: TrainingSetCard, splits: Splits, result: FitResult, record: TrialRecord, worker: Worker
 ) -> TrialRecord:
-    """Write checkpoint, predictions and record, in this order; then the state to resume from is not needed any more."""
-    folder = checkpoint_folder(out, record.digest)
-    if worker.leads:
-        told = _checkpoint_card(record, card, result)
-        if record.status == "complete":
-            record = record.model_copy(update=_cost_of_use(result, told, worker, record.config.training.batch_size))
-        write_checkpoint(folder, result.model, told)
-        write_record(out, record, predictions_table(result, splits))
-        _remove_leftovers(folder)
-        clear_progress(out, record.digest)
+    """Write checkpoint, predictions and record, in this order; then remove the state to resume from."""
+    checkpoint_card = _checkpoint_card(record, card, result)
+    if record.status == "complete":
+        record = record.model_copy(update=_inference_cost(result, checkpoint_card, worker, key.config))
+    write_checkpoint(key.checkpoint, result.model, checkpoint_card)
+    write_record(key.records, record, _predictions_table(result, splits))
+    for name in list_files(key.checkpoint):
+        path = join(key.checkpoint, name)
+        if path == key.state_path or is_temporary(name):  # temporary: of a process that was killed while it wrote
+            remove(path)
+    clear_progress(key.records, key.digest)
     return record
 
 
-def _remove_leftovers(folder: str) -> None:
-    """Remove the state to resume from, and what processes that were killed while they wrote left of it."""
-    for name in list_files(folder):
-        if name == STATE or is_temporary(name):
-            remove(join(folder, name))
-
-
-def _cost_of_use(result: FitResult, card: CheckpointCard, worker: Worker, largest_batch: int) -> dict[str, Any]:
-    """Return the fields of a record that tell how large a model is and how fast it answers."""
-    deployed = DeployedModel(result.model, card, device=worker.device, batch_size=largest_batch)
-    speed = quick_speed(deployed.predict, (len(card.channels), card.height_px, card.width_px), largest_batch)
+def _inference_cost(result: FitResult, card: CheckpointCard, worker: Worker, config: TrialConfig) -> dict[str, Any]:
+    """Return the fields of a record with the size, latency and throughput of its model."""
+    batch_size = config.training.batch_size
+    deployed = DeployedModel(result.model, card, device=worker.device, batch_size=batch_size)
+    speed = quick_speed(deployed.predict, (len(card.channels), card.height_px, card.width_px), batch_size)
     return {
         "megabytes": megabytes(result.model),
         "latency_ms": speed.latency_ms,
@@ -343,13 +303,13 @@ def _checkpoint_card(record: TrialRecord, card: TrainingSetCard, result: FitResu
     )
 
 
-def predictions_table(result: FitResult, splits: Splits) -> pa.Table | None:
-    """Return labels and logits of validation and test, columns of `PREDICTION_SCHEMA`; None if nothing was judged."""
-    tables = [split_predictions(name, splits.by_name[name], logits) for name, logits in result.logits.items()]
+def _predictions_table(result: FitResult, splits: Splits) -> pa.Table | None:
+    """Return labels and logits of validation and test, columns of `PREDICTION_SCHEMA`; None if not evaluated."""
+    tables = [_split_predictions(name, splits.by_name[name], logits) for name, logits in result.logits.items()]
     return pa.concat_tables(tables) if tables else None
 
 
-def split_predictions(split: str, examples: Examples, logits: NDArray[np.float32]) -> pa.Table:
+def _split_predictions(split: str, examples: Examples, logits: NDArray[np.float32]) -> pa.Table:
     """Return labels and logits of one split, columns of `PREDICTION_SCHEMA`."""
     source, rows = examples.source, examples.rows
     columns = {
@@ -363,34 +323,35 @@ def split_predictions(split: str, examples: Examples, logits: NDArray[np.float32
     return pa.table(columns, schema=PREDICTION_SCHEMA)
 
 
-class NotedReporter:
-    """Notes each epoch, then passes it on. Of several workers only the first has one."""
+def evaluate_on_test(key: TrialKey, record: TrialRecord, data: TrialData, worker: Worker) -> TrialRecord:
+    """Evaluate a complete trial's checkpoint on the test split, and write that into its record.
 
-    def __init__(self, reporter: Reporter, out: str, digest: str, trial: TrialConfig) -> None:
-        """Go on from what an interrupted run of the same trial noted.
+    Args:
+        key: Of the trial.
+        record: Its record, of a search that held the test split back.
+        data: The training set, with its test split.
+        worker: This process.
 
-        Args:
-            reporter: Who is told besides.
-            out: Folder of records.
-            digest: Of the trial.
-            trial: Its config.
-        """
-        self._reporter, self._out, self._digest = reporter, out, digest
-        self._fresh = TrialProgress(name=trial.name, epochs=trial.training.epochs, updated=now())
-        self._progress = read_progress(out, digest) or self._fresh
-
-    def begin(self) -> None:
-        """Note that the trial runs, before its first epoch has ended."""
-        self._note()
-
-    def epoch(self, figures: EpochFigures) -> bool:
-        """Note, then ask the reporter whether to go on."""
-        before = self._progress if figures.epoch > self._progress.epoch else self._fresh
-        best = [loss for loss in (before.best_val_loss, figures.val["loss"]) if loss is not None]
-        done = {"epoch": figures.epoch, "val": figures.val, "best_val_loss": min(best)}
-        self._progress = before.model_copy(update={**done, "seconds": before.seconds + figures.seconds})
-        self._note()
-        return self._reporter.epoch(figures)
-
-    def _note(self) -> None:
-        write_progress(self._out, self._digest, self._progress.model_copy(update={"updated": now()}))
+    Raises:
+        SourceError: If the set's test split is held back, or the checkpoint is gone.
+        TrialError: If a batch does not fit into memory.
+    """
+    splits = select_splits(data, record.config)
+    if splits.test is None:
+        raise SourceError(f"record {record.digest} cannot be tested: the test split is held back")
+    module, card = load_checkpoint(key.checkpoint)
+    device, batch_size = torch.device(worker.device), record.config.training.batch_size
+    with report_out_of_memory(batch_size, TrialError):
+        logits = predict_logits(module.to(device), splits.test, card.normalisation, batch_size, worker)
+    loss = build_loss(record.config, splits.classes, torch.from_numpy(splits.train.labels).to(device, torch.float32))
+    metrics = split_metrics(record.config.task, splits.classes, logits, splits.test, loss, record.thresholds)
+    fields = {
+        name: {**getattr(record, name), **by_split} for name, by_split in metric_fields({"test": metrics}).items()
+    }
+    new = [note for note in single_class_notes(splits, record.config.task) if note not in record.reductions]
+    rows, reductions = {**record.rows, "test": len(splits.test)}, (*record.reductions, *new)
+    tested = record.model_copy(update={**fields, "rows": rows, "reductions": reductions})
+    predictions = _split_predictions("test", splits.test, logits.cpu().numpy())
+    known = read_predictions(key.records, record.digest)
+    write_record(key.records, tested, pa.concat_tables([known, predictions]))
+    return tested

@@ -1,4 +1,4 @@
-"""How far the trials of a folder of records are, from its files alone: while a sweep runs, after it, from anywhere."""
+"""Status of the trials in a folder of records, from its files alone, while sweeps run or after."""
 
 from collections import Counter
 from dataclasses import dataclass
@@ -6,11 +6,12 @@ from datetime import datetime
 
 from hemo.errors import SourceError
 from hemo.storage import list_folders
+from hemo.trials.key import trial_state
 from hemo.trials.progress import PlannedTrial, SweepPlan, TrialProgress, read_plans, read_progress
 from hemo.trials.record import TrialRecord, has_record, read_record
 
 SILENT_AFTER_S = 600.0
-"""A trial that said nothing for this long may be lost; slower ones, for five of their epochs."""
+"""A trial that wrote no progress for this long may be lost; slower ones, for five of their epochs."""
 
 ENDED = ("complete", "pruned", "failed")
 
@@ -25,12 +26,12 @@ class TrialStatus:
     epoch: int = 0  # whole ones done
     val_loss: float | None = None  # of the last epoch
     best_val_loss: float | None = None
-    seconds: float = 0.0  # learning time so far
+    seconds: float = 0.0  # training time so far
     reason: str = ""  # why it failed or was pruned
 
     @property
     def left_seconds(self) -> float | None:
-        """What it takes at most, at the pace so far; None where that is not known."""
+        """Time left at most, at the pace so far; None where that is not known."""
         if self.status not in ("running", "silent") or not self.epoch:
             return None
         return self.seconds / self.epoch * (self.epochs - self.epoch)
@@ -38,38 +39,38 @@ class TrialStatus:
 
 @dataclass(frozen=True)
 class SweepStatus:
-    """A grid or a search, and its trials; without a plan, those that no sweep of the folder asked for."""
+    """A grid or a search and its trials; without a plan, the trials of no sweep."""
 
     plan: SweepPlan | None
     trials: tuple[TrialStatus, ...]
 
     @property
     def counts(self) -> dict[str, int]:
-        """Status -> trials; those a search has not asked for yet wait."""
+        """Status -> number of trials; those a search has not started yet are waiting."""
         counts = Counter(trial.status for trial in self.trials)
-        unasked = max(0, self.plan.count - len(self.trials)) if self.plan else 0
-        return dict(counts + Counter(waiting=unasked))
+        not_started = max(0, self.plan.count - len(self.trials)) if self.plan else 0
+        return dict(counts + Counter(waiting=not_started))
 
     @property
     def left_seconds(self) -> float | None:
-        """What the sweep takes, if trials that wait take what those that ended took; None before one has."""
+        """Estimated time left, if waiting trials take as long as ended ones; None before one has ended."""
         took = [trial.seconds for trial in self.trials if trial.status in ENDED and trial.seconds]
         running = [trial.left_seconds for trial in self.trials if trial.left_seconds is not None]
         waiting = self.counts.get("waiting", 0)
         if self.plan is None or (waiting and not took) or not (waiting or running):
             return None
-        return (sum(running) + (waiting * sum(took) / len(took) if waiting else 0.0)) / self.plan.at_once
+        return (sum(running) + (waiting * sum(took) / len(took) if waiting else 0.0)) / self.plan.concurrent
 
 
 def read_status(folder: str, now: datetime) -> list[SweepStatus]:
-    """Return each sweep of a folder of records, and the trials of none.
+    """Return each sweep of a folder of records, and the trials of no sweep.
 
     Args:
         folder: The folder of records, a path or URI.
         now: With a time zone.
 
     Raises:
-        SourceError: If nothing ran there, or a file is damaged.
+        SourceError: If there are no trials, or a file is damaged.
     """
     plans = read_plans(folder)
     planned = {trial.digest for plan in plans for trial in plan.trials}
@@ -82,17 +83,17 @@ def read_status(folder: str, now: datetime) -> list[SweepStatus]:
 
 
 def planned_status(folder: str, trial: PlannedTrial, now: datetime) -> TrialStatus:
-    """Return how far a trial of a plan is; it waits if nothing of it is there."""
+    """Return the status of a planned trial; it is waiting if it has no files."""
     return trial_status(folder, trial.digest, now) or TrialStatus(trial.name, "waiting", trial.epochs)
 
 
 def trial_status(folder: str, digest: str, now: datetime) -> TrialStatus | None:
-    """Return how far a trial is: what was written last counts. None for a folder that is no trial's."""
+    """Return the status of a trial, None for a folder that is no trial's."""
     progress = read_progress(folder, digest)
     record = read_record(folder, digest) if has_record(folder, digest) else None
-    if record and (progress is None or record.status == "complete" or record.finished >= progress.updated):
-        return _recorded(record)
-    return _running(progress, now) if progress else None
+    if trial_state(record, progress) == "running":
+        return _running(progress, now) if progress else None
+    return _recorded(record) if record else None
 
 
 def _recorded(record: TrialRecord) -> TrialStatus:

@@ -12,10 +12,8 @@ from hemo.config.trial import TrialConfig
 from hemo.inference.export import LOGIT_TOLERANCE
 from hemo.inference.predict import QUICK, DeployedModel, first_images
 from hemo.models.checkpoint import load_checkpoint
-from hemo.training.distributed import Worker
-from hemo.training.reporting import QuietReporter
-from hemo.trials.run import checkpoint_folder, run_trial
 from ray_jobs import export
+from tests.trial_runs import run_to_record
 
 
 def test_a_trained_model_runs_without_torch(
@@ -27,8 +25,8 @@ def test_a_trained_model_runs_without_torch(
 ) -> None:
     monkeypatch.setattr("hemo.cluster.export.THOROUGH", QUICK)
     folder = make_training_set()
-    record = run_trial(tiny_trial, folder, str(tmp_path), reporter=QuietReporter(), worker=Worker())
-    checkpoint = checkpoint_folder(str(tmp_path), record.digest)
+    record = run_to_record(tiny_trial, folder, tmp_path)
+    checkpoint = f"{tmp_path}/{record.digest}/checkpoint"
     out = tmp_path / "onnx"
     conf = ["--config", "conf/export/phantom.yaml"]
     export.main(

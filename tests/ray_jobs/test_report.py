@@ -3,13 +3,14 @@
 import pytest
 
 from hemo.config.trial import TrialConfig
-from hemo.trials.record import TrialRecord, record_digest, write_record
+from hemo.trials.key import trial_digest
+from hemo.trials.record import TrialRecord, write_record
 from ray_jobs.report import main
 
 
 def test_the_table_and_then_the_page(tmp_path, capsys):
     config = TrialConfig(name="mine")
-    digest = record_digest(config, "set")
+    digest = trial_digest(config, "set")
     record = TrialRecord(
         digest=digest,
         status="failed",

@@ -5,8 +5,8 @@ from collections.abc import Mapping, Sequence
 
 from hemo.cluster.convert.tasks import UnitFailure, convert_units
 from hemo.cluster.ray_data import stopped
-from hemo.cluster.session import progress_bar, say
 from hemo.config.convert import ConvertConfig
+from hemo.console import print_line, progress_bar
 from hemo.corpus.source_file import Listing
 from hemo.corpus.sources import list_corpus, media_of
 from hemo.errors import HemoError, OutputError, RejectLimitError
@@ -65,9 +65,9 @@ def _convert(task: UnitTask, listing: Listing, unit_files: int, out: str, max_re
     done = valid_shards(update, footers, settings, task.pseudonyms)
     todo = [unit for unit in update.units if unit.number not in done]
     others = f" ({listing.ignored} others beside them left out)" if listing.ignored else ""
-    say(f"convert: {len(listing.files)} files{others} in {len(update.units)} units, {len(done)} of them done")
+    print_line(f"convert: {len(listing.files)} files{others} in {len(update.units)} units, {len(done)} of them done")
     if listing.unused_columns:
-        say(f"convert: columns of the table that are not used: {', '.join(listing.unused_columns)}")
+        print_line(f"convert: columns of the table that are not used: {', '.join(listing.unused_columns)}")
     if todo or update.manifest != manifest:
         card = None
         for path in [*DERIVED, *(footers.keys() - {shard_path(number) for number in done})]:
@@ -76,7 +76,7 @@ def _convert(task: UnitTask, listing: Listing, unit_files: int, out: str, max_re
         done |= _convert_units(task, todo, list(done.values()), out, max_reject_fraction)
     if card is None:
         card = write_derived(out, update.units, [done[unit.number] for unit in update.units], listing.ignored)
-    say(f"convert: {card.rows} rows, {card.rejects} rejects")
+    print_line(f"convert: {card.rows} rows, {card.rejects} rejects")
     listed = f"{join(out, 'rejects.parquet')} lists them"
     _require_few_rejects(card.reject_reasons, card.rows + card.rejects, max_reject_fraction, listed)
 

@@ -17,8 +17,8 @@ from rich.table import Table
 from hemo.cluster.convert.estimate import Calibration, Cluster, Estimate, Workload, efficiency, estimate, node_bounds
 from hemo.cluster.convert.tasks import Outcome, UnitFailure, convert_batch, convert_units
 from hemo.cluster.ray_data import data_context
-from hemo.cluster.session import say
 from hemo.config.convert import PlanConfig
+from hemo.console import print_line
 from hemo.corpus.source_file import SourceFile
 from hemo.corpus.sources import list_corpus, media_of
 from hemo.errors import ConfigError, HemoError, SourceError
@@ -101,7 +101,7 @@ def plan_conversion(config: PlanConfig) -> str:
         workload = Workload(len(files), sum(file.size_bytes for file in files), len(units))
         plan = Plan(workload, calibration, rejects, clusters_of(config, calibration))
         for line in summary(plan):
-            say(f"plan: {line}")
+            print_line(f"plan: {line}")
         Console(stderr=True).print(estimate_table(plan))
         write_json(join(config.out, "plan.json"), as_json(plan))
     return join(config.out, "plan.json")

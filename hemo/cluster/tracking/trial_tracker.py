@@ -1,4 +1,4 @@
-"""Metrics to TensorBoard or Weights & Biases while a trial runs. Settings and figures only: never patient data."""
+"""Metrics of a running trial to TensorBoard or Weights & Biases. Settings and metrics only: never patient data."""
 
 import re
 from collections.abc import Callable
@@ -7,37 +7,39 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from hemo.cluster.tracking.tensorboard import TensorBoardTracker
-from hemo.cluster.tracking.wandb import WandbTracker, check_wandb, unplaced_weights
-from hemo.config.trial import TrialConfig
+from hemo.cluster.tracking.wandb import WandbTracker, check_wandb
 from hemo.config.tune import TrackingConfig
+from hemo.console import print_line
 from hemo.curation.card import TrainingSetCard
 from hemo.errors import ConfigError
 from hemo.storage import is_local
 from hemo.training.distributed import Worker, hardware
-from hemo.training.reporting import EpochFigures, Reporter, to_stderr
+from hemo.training.reporting import Epochs, observed
+from hemo.training.results import EpochMetrics
+from hemo.trials.key import TrialKey
 from hemo.trials.provenance import commit, versions
 from hemo.trials.record import TrialRecord
 
 FINAL = "final/"
-"""Stands before the figures of the best epoch's weights, at the chosen thresholds."""
+"""Prefix of the metrics of the best epoch's weights, at the chosen thresholds."""
 
 
 TENSORBOARD = "tensorboard"
 """Below the folder of records: a folder a trial."""
 
 DIGEST_SHOWN = 6
-"""Digits of a trial's digest behind its name, which other trials may share."""
+"""Digits of a trial's digest after its name, which other trials may share."""
 
 
 class Tracker(Protocol):
-    """Takes what a trial says of itself."""
+    """Where a trial's metrics are logged."""
 
     def log(self, values: dict[str, float], epoch: int) -> None:
-        """Keep one epoch's values."""
+        """Log one epoch's values."""
         ...
 
     def conclude(self, record: TrialRecord, summary: dict[str, float | str]) -> None:
-        """Keep how the trial ended."""
+        """Log how the trial ended."""
         ...
 
     def close(self, *, failed: bool) -> None:
@@ -47,25 +49,24 @@ class Tracker(Protocol):
 
 @dataclass(frozen=True)
 class TrackedTrial:
-    """A trial, where it is tracked, and what its figures depend on."""
+    """A trial, where it is tracked, and what its metrics depend on."""
 
     tracking: TrackingConfig
-    out: str  # folder of records; W&B writes below `OUT/DIGEST`, TensorBoard below `OUT/tensorboard`
-    digest: str  # of the trial; the same trial run again continues its W&B run
-    trial: TrialConfig
+    key: TrialKey  # W&B writes below the trial's folder, TensorBoard below `tensorboard` beside it
     card: TrainingSetCard
     worker: Worker
-    say: Callable[[str], object] = to_stderr
+    print_line: Callable[[str], object] = print_line
 
     @property
     def settings(self) -> dict[str, Any]:
-        """What a tracker shows as the trial's settings, by dotted names: no path, no data."""
-        trial = flat_settings(self.trial.model_dump(mode="json"))
-        trial["model.weights"] = unplaced_weights(self.trial.model.weights)
+        """The trial's settings by dotted names: no path, no data."""
+        config = self.key.config
+        trial = flat_settings(config.model_dump(mode="json"))
+        trial["model.weights"] = self.key.weights
         card = self.card
         return {
             **trial,
-            "digest": self.digest,
+            "digest": self.key.digest,
             "training_set": card.digest,
             "split": card.split,
             "image": f"{len(card.channels)} x {card.height_px} x {card.width_px}",
@@ -78,7 +79,7 @@ class TrackedTrial:
 
 
 def check_tracking(tracking: TrackingConfig, out: str) -> None:
-    """Refuse a tracker that cannot work, as far as that is known without a network; say where W&B will write.
+    """Refuse a tracker that cannot work, as far as that is known without a network; print where W&B will write.
 
     Raises:
         ConfigError: If `out` is not on a mounted disk, or W&B's key has not a key's form.
@@ -93,20 +94,13 @@ def check_tracking(tracking: TrackingConfig, out: str) -> None:
         check_wandb()
 
 
-def track_trial(tracked: TrackedTrial, reporter: Reporter, run: Callable[[Reporter], TrialRecord]) -> TrialRecord:
-    """Run a trial that is tracked from its first epoch to its record. Only rank 0 calls this.
-
-    Args:
-        tracked: The trial.
-        reporter: Who is told of each epoch besides, and may stop the trial.
-        run: Runs the trial with the reporter it is given.
-    """
-    if tracked.tracking.backend == "none":
-        return run(reporter)
-    tracker = ForgivenTracker(lambda: open_tracker(tracked), tracked.say)
-    failed = True
+def tracked(trial: TrackedTrial, epochs: Epochs[TrialRecord]) -> Epochs[TrialRecord]:
+    """Log each epoch of a trial, and in the end its record, and pass them on. Of several workers rank 0 does this."""
+    if trial.tracking.backend == "none":
+        return (yield from epochs)
+    tracker, failed = TolerantTracker(trial), True
     try:
-        record = run(TrackedReporter(tracker, reporter))
+        record = yield from observed(epochs, lambda metrics: tracker.log(flat_metrics(metrics), metrics.epoch))
         tracker.conclude(record, summary_of(record))
         failed = record.status == "failed"
         return record
@@ -114,101 +108,86 @@ def track_trial(tracked: TrackedTrial, reporter: Reporter, run: Callable[[Report
         tracker.close(failed=failed)
 
 
-def track_test(tracked: TrackedTrial, record: TrialRecord) -> None:
-    """Add to a trial's run what was measured of it after it had ended: the test figures of a search's choice."""
-    if tracked.tracking.backend == "none":
-        return
-    tracker = ForgivenTracker(lambda: open_tracker(tracked), tracked.say)
-    tracker.conclude(record, summary_of(record))
-    tracker.close(failed=False)
+def track_test(trial: TrackedTrial, record: TrialRecord) -> None:
+    """Add to a trial's run what was measured after it had ended: the test metrics of the trial a search selected."""
+    if trial.tracking.backend != "none":
+        tracker = TolerantTracker(trial)
+        tracker.conclude(record, summary_of(record))
+        tracker.close(failed=False)
 
 
-def open_tracker(tracked: TrackedTrial) -> Tracker:
+def open_tracker(trial: TrackedTrial) -> Tracker:
     """Start or continue the trial's run."""
-    if tracked.tracking.backend == "tensorboard":
-        return TensorBoardTracker(tensorboard_folder(tracked), tracked.settings, tracked.worker.device)
-    folder = Path(tracked.out, tracked.digest)
+    if trial.tracking.backend == "tensorboard":
+        return TensorBoardTracker(tensorboard_folder(trial.key), trial.settings, trial.worker.device)
+    folder = Path(trial.key.folder)
     folder.mkdir(parents=True, exist_ok=True)
-    return WandbTracker(tracked.tracking, folder, tracked.settings, tracked.card, tracked.say)
+    return WandbTracker(trial.tracking, folder, trial.settings, trial.card, trial.print_line)
 
 
-def tensorboard_folder(tracked: TrackedTrial) -> Path:
-    """Return where a trial's event files lie: TensorBoard shows a folder's path as the name of the run.
+def tensorboard_folder(key: TrialKey) -> Path:
+    """Return the folder of a trial's event files: TensorBoard shows a folder's path as the name of the run.
 
-    A trial that was renamed since goes on in the folder it had.
+    A trial that was renamed since continues in the folder it had.
     """
-    runs, digest = Path(tracked.out, TENSORBOARD), tracked.digest[:DIGEST_SHOWN]
-    name = re.sub(r"[^\w ,.()=+-]", "_", tracked.trial.name or tracked.trial.model.backbone)
+    runs, digest = Path(key.records, TENSORBOARD), key.digest[:DIGEST_SHOWN]
+    name = re.sub(r"[^\w ,.()=+-]", "_", key.config.name or key.config.model.backbone)
     return next(runs.glob(f"* {digest}"), runs / f"{name} {digest}")
 
 
-class ForgivenTracker:
-    """A tracker whose faults end the tracking and never the trial, whose record has all figures anyway."""
+class TolerantTracker:
+    """A tracker whose errors end the tracking and never the trial, whose record has all metrics anyway."""
 
-    def __init__(self, begin: Callable[[], Tracker], say: Callable[[str], object]) -> None:
-        """Begin; the first fault is told to `say`, in a line."""
-        self._say = say
+    def __init__(self, trial: TrackedTrial) -> None:
+        """Open the trial's tracker; the first error is printed as a line."""
+        self._print_line = trial.print_line
         self._works = True
         self._tracker: Tracker | None = None
-        self._attempt("could not begin", lambda: setattr(self, "_tracker", begin()))
+        self._attempt("could not start", lambda: setattr(self, "_tracker", open_tracker(trial)))
 
     def log(self, values: dict[str, float], epoch: int) -> None:
-        """Keep one epoch's values."""
+        """Log one epoch's values."""
         if self._works and (tracker := self._tracker):
             self._attempt(f"ended at epoch {epoch}", lambda: tracker.log(values, epoch))
 
     def conclude(self, record: TrialRecord, summary: dict[str, float | str]) -> None:
-        """Keep how the trial ended."""
+        """Log how the trial ended."""
         if self._works and (tracker := self._tracker):
             self._attempt("lacks the trial's end", lambda: tracker.conclude(record, summary))
 
     def close(self, *, failed: bool) -> None:
-        """Write what is left; a tracker at fault is closed as well."""
+        """Write what is left, also after an error."""
         if tracker := self._tracker:
             self._attempt("could not write all", lambda: tracker.close(failed=failed))
 
     def _attempt(self, what: str, call: Callable[[], object]) -> None:
         try:
             call()
-        except Exception as error:  # of whatever kind: hours of learning are worth more than their curves
+        except Exception as error:  # of whatever kind: hours of training are worth more than their curves
             reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-            self._say(f"tracking {what} ({reason}); the trial goes on, and its record has all figures")
+            self._print_line(f"tracking {what} ({reason}); the trial goes on, and its record has all metrics")
             self._works = False
 
 
-class TrackedReporter:
-    """Logs each epoch to a tracker, then passes it on."""
-
-    def __init__(self, tracker: Tracker, reporter: Reporter) -> None:
-        """Stand between a fit and its reporter."""
-        self._tracker = tracker
-        self._reporter = reporter
-
-    def epoch(self, figures: EpochFigures) -> bool:
-        """Log, then ask the reporter whether to go on."""
-        self._tracker.log(flat_figures(figures), figures.epoch)
-        return self._reporter.epoch(figures)
-
-
-def flat_figures(figures: EpochFigures) -> dict[str, float]:
+def flat_metrics(metrics: EpochMetrics) -> dict[str, float]:
     """Return one epoch's numbers by name: `train_loss`, `val_auroc`, `learning_rate`, `epoch_seconds` and so on."""
     renamed = {"seconds": "epoch_seconds", "timestamp": "_timestamp", "runtime_seconds": "_runtime"}
-    told = vars(figures).items()
-    values = {renamed.get(name, name): float(value) for name, value in told if name not in ("train", "val")}
-    for split, metrics in (("train", figures.train), ("val", figures.val)):
-        values |= {f"{split}_{name}": value for name, value in metrics.items()}
-    return values
+    values = metrics.model_dump(exclude={"train", "val"})
+    flat = {renamed.get(name, name): float(value) for name, value in values.items()}
+    for split, by_name in (("train", metrics.train), ("val", metrics.val)):
+        flat |= {f"{split}_{name}": value for name, value in by_name.items()}
+    return flat
 
 
 def summary_of(record: TrialRecord) -> dict[str, float | str]:
     """Return how a trial ended by name: `status`, `best_epoch`, `final/test_auroc`, `baseline/val_loss` and so on.
 
-    The reason of a failure is left to the record: an exception's words may name files.
+    The reason of a failure is in the record only: an exception's message may name files.
     """
     summary: dict[str, float | str] = {
         "status": record.status,
         "best_epoch": record.best_epoch,
-        "learning_seconds": record.seconds,
+        "training_seconds": record.seconds,
         "parameters": record.parameters,
     }
     for place, splits in (("baseline/", record.baseline), (FINAL, record.metrics)):

@@ -12,13 +12,13 @@ from wandb.errors import AuthenticationError
 from wandb.sdk.lib import wbauth
 
 from hemo.config.tune import TrackingConfig
+from hemo.console import print_line
 from hemo.curation.card import TrainingSetCard
 from hemo.errors import ConfigError
 from hemo.inference.export import to_onnx
 from hemo.models.checkpoint import CheckpointCard, load_checkpoint, read_checkpoint_card
-from hemo.training.reporting import to_stderr
-from hemo.trials.record import TrialRecord, read_records, weights_fingerprint
-from hemo.trials.run import checkpoint_folder
+from hemo.trials.key import checkpoint_folder, weights_fingerprint
+from hemo.trials.record import TrialRecord, read_records
 
 SERVER = "https://api.wandb.ai"
 
@@ -44,7 +44,7 @@ CARD_FIELDS = {
     "splits": True,
     "reductions": True,
 }
-"""What leaves the house of a training set's card; its config names folders, its audit names patients."""
+"""Fields of a training set's card that are sent; its config names folders, its audit names patients."""
 
 
 class WandbTracker:
@@ -56,20 +56,20 @@ class WandbTracker:
         folder: Path,
         settings: dict[str, Any],
         card: TrainingSetCard,
-        say: Callable[[str], object],
+        print_line: Callable[[str], object],
     ) -> None:
-        """Start the run, or continue that of the same trial, and tell W&B which training set it uses.
+        """Start the run, or continue that of the same trial, and log which training set it uses.
 
         Args:
             tracking: Project and group.
             folder: Of the trial.
             settings: Its settings by dotted names; `digest` is the run's id.
             card: Of the training set.
-            say: Told if W&B does not answer.
+            print_line: Called if W&B does not answer.
         """
         self._tracking, self._folder, self._settings = tracking, folder, settings
         try:
-            self._run = self._begin(say)
+            self._run = self._begin(print_line)
             used = training_set_artifact(card, folder / "wandb")
             # what `use_artifact` does with a new artifact; itself it refuses to work offline and waits for the server
             self._run._log_artifact(used, aliases=[card.digest], is_user_created=True, use_after_commit=True)
@@ -87,7 +87,7 @@ class WandbTracker:
         if record.status != "complete":
             return
         out = str(self._folder.parent)
-        aliases = [record.digest, *best_of(out, record), *(["chosen"] if record.selected_by else [])]
+        aliases = [record.digest, *best_of(out, record), *(["selected"] if record.selected_by else [])]
         artifact = model_artifact(out, record, self._folder / "wandb", onnx=self._tracking.onnx)
         self._run.log_artifact(artifact, aliases=aliases)
 
@@ -98,8 +98,8 @@ class WandbTracker:
         finally:
             wandb.teardown()
 
-    def _begin(self, say: Callable[[str], object]) -> wandb.Run:
-        """Start a run, offline if W&B does not answer or takes no key it is shown."""
+    def _begin(self, print_line: Callable[[str], object]) -> wandb.Run:
+        """Start a run, offline if W&B does not answer or refuses the key."""
         mode = wandb_mode()
         try:
             return self._init(mode)
@@ -107,7 +107,9 @@ class WandbTracker:
             if mode == "offline":
                 raise
             reason = str(error).strip().splitlines()[0]
-            say(f"tracking: W&B cannot be used online ({reason}); the run is kept offline in {self._folder / 'wandb'}")
+            print_line(
+                f"tracking: W&B cannot be used online ({reason}); the run is kept offline in {self._folder / 'wandb'}"
+            )
             wandb.teardown()  # its process holds the run's id
             return self._init("offline")
 
@@ -144,7 +146,7 @@ def private_settings() -> wandb.Settings:
 
 
 def check_wandb() -> None:
-    """Refuse a key that cannot be one, and say if runs will be offline. Nothing is sent.
+    """Refuse a malformed key, and print if runs will be offline. Nothing is sent.
 
     Raises:
         ConfigError: Without the key.
@@ -155,11 +157,11 @@ def check_wandb() -> None:
             wbauth.AuthApiKey(host=_server(), api_key=key)
     except AuthenticationError as error:
         raise ConfigError(
-            f"tracking.backend: W&B's key (WANDB_API_KEY or ~/.netrc) is none: {str(error).rstrip('.')}; set the one "
-            "that wandb.ai/authorize shows, or WANDB_MODE=offline"
+            f"tracking.backend: W&B's key (WANDB_API_KEY or ~/.netrc) is malformed: {str(error).rstrip('.')}; set the "
+            "one that wandb.ai/authorize shows, or WANDB_MODE=offline"
         ) from error
     if mode == "offline":
-        to_stderr("tracking: W&B, offline; `wandb sync` sends the runs later")
+        print_line("tracking: W&B, offline; `wandb sync` sends the runs later")
 
 
 def wandb_mode() -> Mode:
@@ -169,11 +171,13 @@ def wandb_mode() -> Mode:
         AuthenticationError: If ~/.netrc has something else than a key.
         ConfigError: If WANDB_MODE is neither of the two.
     """
-    asked = os.environ.get("WANDB_MODE", "")
-    if asked in MODES:
-        return MODES[asked]
-    if asked:
-        raise ConfigError(f"WANDB_MODE: {asked!r} is neither online nor offline; to track nowhere use backend `none`")
+    configured = os.environ.get("WANDB_MODE", "")
+    if configured in MODES:
+        return MODES[configured]
+    if configured:
+        raise ConfigError(
+            f"WANDB_MODE: {configured!r} is neither online nor offline; to track nowhere use backend `none`"
+        )
     key = os.environ.get("WANDB_API_KEY") or wbauth.read_netrc_auth(host=_server())
     return "online" if key else "offline"
 
@@ -189,10 +193,10 @@ def training_set_artifact(card: TrainingSetCard, folder: Path) -> wandb.Artifact
         card: Of the training set.
         folder: Where the file is written, which must stay until the run is sent.
     """
-    told = card.model_dump(mode="json", include=CARD_FIELDS)
+    content = card.model_dump(mode="json", include=CARD_FIELDS)
     metadata = {"digest": card.digest, "split": card.split, "rows": {name: it.rows for name, it in card.splits.items()}}
     artifact = wandb.Artifact(f"training-set-{card.digest}", type="dataset", metadata=metadata)
-    _add(artifact, _written(folder / "training-set.json", told), "card.json")
+    _add(artifact, _written(folder / "training-set.json", content), "card.json")
     return artifact
 
 
@@ -206,8 +210,8 @@ def model_artifact(out: str, record: TrialRecord, folder: Path, *, onnx: bool) -
         onnx: Whether `model.onnx` goes with it.
     """
     checkpoint = checkpoint_folder(out, record.digest)
-    told = record.model_dump(include={"digest", "classes", "thresholds", "best_epoch", "metrics", "parameters"})
-    metadata = {**told, "training_set": record.training_set, "backbone": record.config.model.backbone}
+    fields = record.model_dump(include={"digest", "classes", "thresholds", "best_epoch", "metrics", "parameters"})
+    metadata = {**fields, "training_set": record.training_set, "backbone": record.config.model.backbone}
     artifact = wandb.Artifact(model_name(record), type="model", metadata=metadata)
     card = _unplaced(read_checkpoint_card(checkpoint))
     _add(artifact, Path(checkpoint, "weights.safetensors"))
@@ -220,7 +224,7 @@ def model_artifact(out: str, record: TrialRecord, folder: Path, *, onnx: bool) -
 
 
 def model_name(record: TrialRecord) -> str:
-    """Return the name all models share that answer the same question from the same training set."""
+    """Return the name that all models of the same target and training set share."""
     question = record.config.target if record.config.task == "binary" else record.config.task
     return f"{re.sub(r'[^A-Za-z0-9_.-]', '-', question)[:80]}-{record.training_set}"
 

@@ -1,8 +1,8 @@
-"""Who Tune asks for the next trial: an Optuna study, or the cells of a grid.
+"""Searchers for Ray Tune: the points of an Optuna study, or the cells of a grid.
 
-The study is the memory of a search: a killed one goes on from it. Ray's own `OptunaSearch` stores trials that a
-scheduler stopped as complete, enqueues the first points again on each start, and leaves trials without a metric running
-for ever. Tune's `Searcher` and Optuna's ask and tell are enough.
+The study stores a search: a killed one resumes from it. Ray's own `OptunaSearch` stores trials that a scheduler stopped
+as complete, enqueues the first points again on each start, and leaves trials without a metric running for ever. Tune's
+`Searcher` and Optuna's ask and tell are enough.
 """
 
 import json
@@ -28,6 +28,7 @@ from hemo.digest import digest_of
 from hemo.errors import ConfigError
 from hemo.storage import is_local, join
 from hemo.sweeps.space import point_trial
+from hemo.trials.key import TrialKey, TrialKeys
 
 JOURNAL = "optuna-journal.log"
 DIRECTIONS = {"min": StudyDirection.MINIMIZE, "max": StudyDirection.MAXIMIZE}
@@ -36,16 +37,21 @@ LOST = "hemo:lost"
 """Study attribute: numbers of trials that ended in the study but have no record, and were queued again."""
 
 
-class Budget:
-    """A span of time that begins when it is first asked about, with a sweep's first trial."""
+class TimeLimit:
+    """A time limit that starts when it is first checked, with a sweep's first trial."""
 
     def __init__(self, seconds: float = math.inf) -> None:
-        """Take the length of the span."""
+        """Take the length of time."""
         self._seconds = seconds
         self._began = math.nan
 
+    @classmethod
+    def of(cls, config: TuneConfig) -> "TimeLimit":
+        """Return how long trials of a sweep may begin."""
+        return cls() if config.hours == "unlimited" else cls(3600 * config.hours)
+
     def is_over(self) -> bool:
-        """Tell whether the span has passed."""
+        """Return whether the time has passed."""
         now = time.monotonic()
         if math.isnan(self._began):
             self._began = now
@@ -53,14 +59,14 @@ class Budget:
 
 
 def open_study(config: TuneConfig, search: SearchConfig, training_set_digest: str) -> optuna.Study:
-    """Create the study, or load it to go on: named by all that decides what is searched, and for what.
+    """Create the study, or load it to resume: named by a digest of all that decides the search.
 
     In a database, which searches may share, it is named by `out` as well: where its records lie.
 
     Raises:
         ConfigError: If its storage cannot be used.
     """
-    named = {"search": search.deciding(), "trial": config.trial.digested(), "training_set": training_set_digest}
+    named = {"search": search.deciding(), "trial": config.trial.deciding(), "training_set": training_set_digest}
     name = digest_of(named if search.storage == "journal" else {**named, "out": config.out})
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     storage = _storage(config, search)
@@ -78,11 +84,11 @@ def open_study(config: TuneConfig, search: SearchConfig, training_set_digest: st
 
 
 def mode_of(objective: Objective) -> Literal["min", "max"]:
-    """Return which figures of an objective are better, in Tune's words."""
+    """Return which values of an objective are better, as Tune names it."""
     return "min" if objective in MINIMISED else "max"
 
 
-def plan_points(study: optuna.Study, search: SearchConfig, recorded: Callable[[Mapping[str, Any]], bool]) -> int:
+def queue_points(study: optuna.Study, search: SearchConfig, recorded: Callable[[Mapping[str, Any]], bool]) -> int:
     """Queue the first points and those that were interrupted, failed or lost; return how many trials are left to run.
 
     A lost one ended in the study, but the process was killed before its record was written, or the record was removed.
@@ -116,12 +122,12 @@ def ended_trials(study: optuna.Study, base: TrialConfig) -> list[TrialConfig]:
 
 
 def _point(trial: FrozenTrial) -> dict[str, Any]:
-    """Return a trial's point; one that waits has it among what it is fixed to."""
+    """Return a trial's point; a waiting one has it among its fixed parameters."""
     return trial.params or dict(trial.system_attrs.get("fixed_params", {}))
 
 
 def _sampler(seed: int) -> optuna.samplers.BaseSampler:
-    """Return TPE over all fields together, which also learns from trials that still run."""
+    """Return TPE over all fields together, which takes running trials into account."""
     return optuna.samplers.TPESampler(seed=seed, multivariate=True, constant_liar=True)
 
 
@@ -144,100 +150,112 @@ def _storage(config: TuneConfig, search: SearchConfig) -> BaseStorage:
         ) from error
 
 
+def tune_point(key: TrialKey) -> dict[str, Any]:
+    """Return what Tune hands to a trial, as plain data; `key_of` reads it."""
+    return {"trial": key.config.model_dump(mode="json"), "digest": key.digest, "weights": key.weights}
+
+
+def key_of(point: Mapping[str, Any], records: str) -> TrialKey:
+    """Return the key of the trial that Tune was handed."""
+    return TrialKey(TrialConfig.model_validate(point["trial"]), records, point["digest"], point["weights"])
+
+
 class StudySearcher(Searcher):
-    """Asks an Optuna study for points, and tells it how they did."""
+    """Draws points from an Optuna study, and reports their results to it."""
 
     def __init__(
         self,
         study: optuna.Study,
         space: Mapping[str, BaseDistribution],
         base: TrialConfig,
+        keys: TrialKeys,
         optimised: Sequence[Objective],
-        budget: Budget,
+        limit: TimeLimit,
     ) -> None:
-        """Stand between Tune and a study.
+        """Connect Tune and a study.
 
         Args:
             study: Of the search.
             space: Dotted field -> distribution.
             base: What every trial starts from.
-            optimised: What the study is told of a trial, such as `val_loss`.
-            budget: When it is over, no trial is begun any more.
+            keys: Makes the trials' keys.
+            optimised: Objectives that are reported to the study, such as `val_loss`.
+            limit: When it is over, no trial is begun any more.
         """
         super().__init__()
-        self._study, self._space, self._base = study, dict(space), base
-        self._optimised, self._budget = tuple(optimised), budget
-        self._asked: dict[str, optuna.Trial] = {}
+        self._study, self._space, self._base, self._keys = study, dict(space), base, keys
+        self._optimised, self._limit = tuple(optimised), limit
+        self._running: dict[str, optuna.Trial] = {}
         self._held: optuna.Trial | None = None
         self.begun = 0
 
     def suggest(self, trial_id: str) -> Any:
-        """Return the next point as a trial's config; Tune's own word for the end once the time is over.
+        """Return the next point for Tune; `FINISHED` once the time is over.
 
-        None: not now. A point that runs already is held until that has ended, for two trials in one folder would write
-        over each other; then its record is found.
+        None: not now. A point that is running already is held until that has ended, since two trials in one folder
+        would overwrite each other; then its record is found.
         """
-        if self._budget.is_over():
+        if self._limit.is_over():
             return Searcher.FINISHED
-        asked = self._held or self._study.ask(fixed_distributions=self._space)
-        self._held = asked if any(running.params == asked.params for running in self._asked.values()) else None
+        drawn = self._held or self._study.ask(fixed_distributions=self._space)
+        self._held = drawn if any(running.params == drawn.params for running in self._running.values()) else None
         if self._held:
             return None
-        self._asked[trial_id] = asked
+        self._running[trial_id] = drawn
         self.begun += 1
-        return {"trial": point_trial(self._base, asked.params).model_dump(mode="json")}
+        return tune_point(self._keys.key(point_trial(self._base, drawn.params)))
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
-        """Tell the study an epoch's figure; one that is not defined, such as AUROC of one label only, is none.
+        """Report an epoch's value to the study where it is defined: AUROC of one class only is not.
 
-        Of several objectives Optuna takes no figures on the way.
+        Of several objectives Optuna takes no intermediate values.
         """
         first, *others = self._optimised
         if not others and "status" not in result and first in result:
-            self._asked[trial_id].report(result[first], step=result["epoch"])
+            self._running[trial_id].report(result[first], step=result["epoch"])
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
-        """Tell the study how a trial ended; one without a status was stopped by the scheduler.
+        """Report to the study how a trial ended; one without a status was stopped by the scheduler.
 
-        A complete one that lacks an objective tells the study nothing: it counts as failed.
+        A complete one that lacks an objective counts as failed.
         """
         status = "failed" if error or result is None else result.get("status", "pruned")
-        asked = self._asked.pop(trial_id)
+        ended = self._running.pop(trial_id)
         if status == "complete" and result is not None and all(objective in result for objective in self._optimised):
-            self._study.tell(asked, [result[objective] for objective in self._optimised])
+            self._study.tell(ended, [result[objective] for objective in self._optimised])
         else:
-            self._study.tell(asked, state=TrialState.PRUNED if status == "pruned" else TrialState.FAIL)
+            self._study.tell(ended, state=TrialState.PRUNED if status == "pruned" else TrialState.FAIL)
 
     def save(self, checkpoint_path: str) -> None:
-        """Note which study it is; all else the study remembers."""
+        """Write which study it is; all else is in the study."""
         Path(checkpoint_path).write_text(json.dumps({"study": self._study.study_name}), encoding="utf-8")
 
 
 class CellSearcher(Searcher):
     """Gives Tune each cell once, in the order of the grid."""
 
-    def __init__(self, cells: Sequence[TrialConfig], budget: Budget) -> None:
-        """Begin at the first.
+    def __init__(self, cells: Sequence[TrialKey], limit: TimeLimit) -> None:
+        """Start at the first.
 
         Args:
             cells: Trials to run.
-            budget: When it is over, no trial is begun any more.
+            limit: When it is over, no trial is begun any more.
         """
         super().__init__()
-        self._left, self._budget = deque(cells), budget
+        self._left, self._limit = deque(cells), limit
         self.begun = 0
 
     def suggest(self, trial_id: str) -> Any:
-        """Return the next cell as a trial's config; Tune's own word for the end once all are begun, or time is over."""
-        if not self._left or self._budget.is_over():
+        """Return the next cell for Tune; `FINISHED` once all are begun, or the time is over."""
+        if not self._left or self._limit.is_over():
             return Searcher.FINISHED
         self.begun += 1
-        return {"trial": self._left.popleft().model_dump(mode="json")}
+        return tune_point(self._left.popleft())
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
-        """Learn nothing: the records say how a cell ended."""
+        """Do nothing: the records have the results."""
 
     def save(self, checkpoint_path: str) -> None:
-        """Note what is left; nothing reads it, for a sweep goes on from its records."""
-        names = [cell.name for cell in self._left]
+        """Write what is left; nothing reads it, since a sweep resumes from its records."""
+        names = [cell.config.name for cell in self._left]
         Path(checkpoint_path).write_text(json.dumps({"left": names}), encoding="utf-8")

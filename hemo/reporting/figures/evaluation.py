@@ -22,8 +22,9 @@ from hemo.stats.metrics import (
     reliability,
     roc_points,
 )
+from hemo.training.results import ConfusionMatrix
 from hemo.trials.predictions import Scores
-from hemo.trials.record import Matrix, title_of
+from hemo.trials.record import title_of
 
 PANELS_PER_ROW = 3
 CURVE_CHARACTERS = 40
@@ -138,7 +139,7 @@ def confusion_matrices(comparison: Comparison) -> str | None:
     return _small_matrices([(title_of(record), record.confusion["test"][0]) for record in records])
 
 
-def _small_matrices(matrices: Sequence[tuple[str, Matrix]]) -> str:
+def _small_matrices(matrices: Sequence[tuple[str, ConfusionMatrix]]) -> str:
     columns = min(PANELS_PER_ROW, len(matrices))
     rows = math.ceil(len(matrices) / columns)
     with drawing(2.7 * max(columns, 2), 2.5 * rows) as figure:
@@ -155,7 +156,7 @@ def _small_matrices(matrices: Sequence[tuple[str, Matrix]]) -> str:
         return svg(figure)
 
 
-def _large_matrix(name: str, matrix: Matrix, classes: Sequence[str]) -> str:
+def _large_matrix(name: str, matrix: ConfusionMatrix, classes: Sequence[str]) -> str:
     side = min(9.0, 2.5 + 0.45 * len(classes))
     with drawing(side, side) as figure:
         panel = figure.subplots()
@@ -167,7 +168,7 @@ def _large_matrix(name: str, matrix: Matrix, classes: Sequence[str]) -> str:
         return svg(figure)
 
 
-def _draw_matrix(panel: Axes, matrix: Matrix, classes: Sequence[str]) -> None:
+def _draw_matrix(panel: Axes, matrix: ConfusionMatrix, classes: Sequence[str]) -> None:
     """Draw the cells that are not empty, first class at the upper left."""
     for row, counts in enumerate(matrix):
         total = sum(counts)

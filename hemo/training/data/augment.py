@@ -1,4 +1,4 @@
-"""Augmentation and mixup in batch on the device; what is done is drawn apart from doing it."""
+"""Augmentation and mixup in batch on the device; random parameters are drawn apart from applying them."""
 
 import math
 from dataclasses import dataclass
@@ -12,38 +12,38 @@ from torch.nn import functional
 from hemo.config.trial import AugmentConfig
 
 ERASED_AREA = (0.02, 0.4)
-"""Share of the image that is erased, from and to; this and the next as in Zhong et al. 2020, arXiv:1708.04896."""
+"""Erased fraction of the image, minimum and maximum; this and the next as in Zhong et al. 2020, arXiv:1708.04896."""
 ERASED_ASPECT = (0.3, 1 / 0.3)
-"""Height over width of what is erased, as shares of the image's."""
+"""Height over width of the erased rectangle, as fractions of the image's."""
 
 
 @dataclass(frozen=True)
 class AugmentParameters:
-    """What is done to each image of a batch; each tensor of shape (images,), on the CPU."""
+    """How each image of a batch is changed; each tensor of shape (images,), on the CPU."""
 
     horizontal_flip: Tensor  # bool
     vertical_flip: Tensor  # bool
     rotate_degrees: Tensor  # counter-clockwise
-    shift_x: Tensor  # share of the width, to the right
-    shift_y: Tensor  # share of the height, down
+    shift_x: Tensor  # fraction of the width, to the right
+    shift_y: Tensor  # fraction of the height, down
     scale: Tensor  # above 1 the content grows
     aspect: Tensor  # above 1 the content grows wider and less tall; its area stays
-    window_level: Tensor  # shift of the window's level, as a share of its width
+    window_level: Tensor  # shift of the window's level, as a fraction of its width
     window_width: Tensor  # new width over old
-    erased_height: Tensor  # share of the height; 0: nothing is erased
-    erased_width: Tensor  # share of the width
-    erased_top: Tensor  # share of the height above it
-    erased_left: Tensor  # share of the width left of it
+    erased_height: Tensor  # fraction of the height; 0: nothing is erased
+    erased_width: Tensor  # fraction of the width
+    erased_top: Tensor  # fraction of the height above it
+    erased_left: Tensor  # fraction of the width left of it
 
-    def part(self, place: slice | Tensor) -> "AugmentParameters":
-        """Return the parameters of some of the images: a slice of them, or their places."""
-        return AugmentParameters(*(value[place] for value in vars(self).values()))
+    def part(self, index: slice | Tensor) -> "AugmentParameters":
+        """Return the parameters of some of the images."""
+        return AugmentParameters(*(value[index] for value in vars(self).values()))
 
 
 def draw_parameters(config: AugmentConfig, images: int, generator: torch.Generator) -> AugmentParameters:
-    """Draw what is done to each of `images`. All is always drawn, so that one option does not shift another's draws."""
+    """Draw the parameters of `images` images. All are always drawn: one option must not shift the draws of another."""
     unit = torch.rand(6, images, generator=generator)
-    more = torch.rand(7, images, generator=generator)  # apart, so that these options leave the draws above alone
+    more = torch.rand(7, images, generator=generator)  # apart, so that these options do not shift the draws above
     stretch = torch.rand(images, generator=generator)
     signed, more_signed, stretch_signed = (config.strength * (2 * drawn - 1) for drawn in (unit, more, stretch))
     height, width = _erased_sides(more[3], more[4])
@@ -65,7 +65,7 @@ def draw_parameters(config: AugmentConfig, images: int, generator: torch.Generat
 
 
 def _erased_sides(area_draw: Tensor, aspect_draw: Tensor) -> tuple[Tensor, Tensor]:
-    """Return height and width of rectangles, as shares of the image's, from numbers in 0..1.
+    """Return height and width of rectangles, as fractions of the image's, from numbers in 0..1.
 
     The area is uniform, the aspect in its logarithm. A side longer than the image's is cut to it.
     """
@@ -76,7 +76,7 @@ def _erased_sides(area_draw: Tensor, aspect_draw: Tensor) -> tuple[Tensor, Tenso
 
 
 def augment(images: Tensor, parameters: AugmentParameters) -> Tensor:
-    """Flip, move, look through another window, erase; each only where it was drawn.
+    """Flip, move, change the window, erase; each only where it was drawn.
 
     Args:
         images: (images, channels, height_px, width_px), float in 0..1, before normalisation.
@@ -88,10 +88,10 @@ def augment(images: Tensor, parameters: AugmentParameters) -> Tensor:
 
 
 def _move(images: Tensor, parameters: AugmentParameters) -> Tensor:
-    """Rotate, scale, stretch and shift by one bilinear resampling; what comes from outside repeats the edge.
+    """Rotate, scale, stretch and shift by one bilinear resampling; pixels from outside repeat the edge.
 
     That is black where the edge is air, as around a head. Where the body reaches the edge, zeros would frame training
-    images in black, and those without a frame would be strange to the model: measured on chest X-rays,
+    images, but not validation images, in black: measured on chest X-rays,
     benchmarks/results/2026-11-20-chest-xray.md.
     """
     still = not (parameters.rotate_degrees.any() or parameters.shift_x.any() or parameters.shift_y.any())
@@ -103,9 +103,9 @@ def _move(images: Tensor, parameters: AugmentParameters) -> Tensor:
 
 
 def _rewindow(images: Tensor, parameters: AugmentParameters) -> Tensor:
-    """Return greys as another window would give them, the same change in each channel.
+    """Return grey values as another window would give them, the same change in each channel.
 
-    With level c and width w a value v has the grey (v - c) / w + 0.5. What the first window cut off stays cut off.
+    With level c and width w a value v becomes (v - c) / w + 0.5. What the first window clipped stays clipped.
     """
     if not parameters.window_level.any() and torch.all(parameters.window_width == 1):
         return images
@@ -130,10 +130,10 @@ def _within(start: Tensor, length: Tensor, side_px: int) -> Tensor:
     return (centres >= start[:, None]) & (centres < (start + length)[:, None])
 
 
-def _flip(images: Tensor, chosen: Tensor, axis: int) -> Tensor:
-    if not chosen.any():
+def _flip(images: Tensor, flipped: Tensor, axis: int) -> Tensor:
+    if not flipped.any():
         return images
-    return torch.where(chosen.to(images.device, non_blocking=True)[:, None, None, None], images.flip(axis), images)
+    return torch.where(flipped.to(images.device, non_blocking=True)[:, None, None, None], images.flip(axis), images)
 
 
 def _inverse_affine(parameters: AugmentParameters, *, aspect: float) -> Tensor:
@@ -152,34 +152,34 @@ def _inverse_affine(parameters: AugmentParameters, *, aspect: float) -> Tensor:
 class Mixing:
     """What each image of a batch is mixed with."""
 
-    partner: NDArray[np.intp]  # (images,): place in the batch of the image mixed in
-    share: Tensor  # (images,), float32, 0.5..1: of the image itself
+    partner: NDArray[np.intp]  # (images,): index in the batch of the image mixed in
+    weight: Tensor  # (images,), float32, 0.5..1: of the image itself
 
-    def part(self, place: slice) -> "Mixing":
-        """Return what some of the images are mixed with; partners are still places in the whole batch."""
-        return Mixing(self.partner[place], self.share[place])
+    def part(self, index: slice) -> "Mixing":
+        """Return what some of the images are mixed with; partners are still indices into the whole batch."""
+        return Mixing(self.partner[index], self.weight[index])
 
 
-def draw_mixing(alpha: float, images: int, seed: int) -> Mixing:
-    """Draw partners and shares for a batch.
+def draw_mixup(alpha: float, images: int, seed: int) -> Mixing:
+    """Draw partners and weights for a batch.
 
-    An image has at least half of what comes of it, so that its own label is the larger part.
+    An image has a weight of at least 0.5, so that its own label dominates.
 
     Args:
-        alpha: Of the Beta distribution of shares, above 0: small ones hardly mix, 1 mixes evenly.
-        images: In the batch.
-        seed: The same draws the same.
+        alpha: Of the Beta distribution of weights, above 0: small ones hardly mix, 1 mixes evenly.
+        images: Number in the batch.
+        seed: Of the random generator.
 
     Source:
-        Zhang et al. 2018, arXiv:1710.09412, with a share for each image.
+        Zhang et al. 2018, arXiv:1710.09412, with a weight for each image.
     """
     generator = np.random.default_rng(seed)
     partner = generator.permutation(images)
-    share = generator.beta(alpha, alpha, images)
-    return Mixing(partner, torch.from_numpy(np.maximum(share, 1 - share)).float())
+    weight = generator.beta(alpha, alpha, images)
+    return Mixing(partner, torch.from_numpy(np.maximum(weight, 1 - weight)).float())
 
 
-def mixed(own: Tensor, others: Tensor, share: Tensor) -> Tensor:
-    """Return `share` of each of `own` and the rest of `others`; images or labels, (images, ...), float32."""
-    weight = share.to(own.device, non_blocking=True).reshape(-1, *(1,) * (own.ndim - 1))
+def mix(own: Tensor, others: Tensor, weight: Tensor) -> Tensor:
+    """Return weight * own + (1 - weight) * others; images or labels, (images, ...), float32."""
+    weight = weight.to(own.device, non_blocking=True).reshape(-1, *(1,) * (own.ndim - 1))
     return weight * own + (1 - weight) * others

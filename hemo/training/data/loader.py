@@ -1,4 +1,4 @@
-"""Batches of a split on the device: gathered, copied ahead, and for training augmented, normalised and mixed."""
+"""Batches of a split on the device: gathered and copied ahead; for training also augmented, normalised and mixed."""
 
 import time
 from collections import deque
@@ -14,42 +14,43 @@ from torch import Tensor
 
 from hemo.config.trial import AugmentConfig
 from hemo.models.normalisation import Normalisation, normalise, to_unit_range
-from hemo.training.data.augment import AugmentParameters, Mixing, augment, draw_mixing, draw_parameters, mixed
-from hemo.training.data.sampling import Step, mixed_seed
-from hemo.training.data.task_rows import Examples
+from hemo.training.data.augment import AugmentParameters, Mixing, augment, draw_mixup, draw_parameters, mix
+from hemo.training.data.dataset import Examples
+from hemo.training.data.sampling import Step, derive_seed
 
 T = TypeVar("T")
+Batch = tuple[Tensor, Tensor]  # images and labels
 
 PINNED_AHEAD = 3
 """Batches that wait in page-locked memory for their copy to a CUDA device."""
 
 COPIED_AHEAD = 2
-"""Batches on a CUDA device, or on their way there, before they are asked for."""
+"""Batches on a CUDA device, or being copied there, before they are used."""
 
 
-class WaitingTime:
-    """A stopwatch of one epoch, begun when it is made."""
+class DataWaitTime:
+    """A stopwatch of one epoch, started when it is created."""
 
     def __init__(self) -> None:
-        """Begin."""
+        """Start."""
         self._began = time.perf_counter()
         self.first_batch_seconds = 0.0  # from the beginning until the first batch was there
         self.seconds = 0.0  # waited for all batches together
 
     def timed(self, batches: Iterator[T]) -> Iterator[T]:
-        """Pass batches on, and count how long each one took to come."""
-        asked = time.perf_counter()
+        """Pass batches on, and measure how long each one took."""
+        requested = time.perf_counter()
         for number, batch in enumerate(batches):
             now = time.perf_counter()
-            self.seconds += now - asked
+            self.seconds += now - requested
             if number == 0:
                 self.first_batch_seconds = now - self._began
             yield batch
-            asked = time.perf_counter()
+            requested = time.perf_counter()
 
 
 @dataclass(frozen=True)
-class Loaded:
+class LoadedImages:
     """Images of a step on the device."""
 
     images: Tensor  # (images, channels, height_px, width_px), uint8
@@ -60,15 +61,15 @@ class Loaded:
         if rows is self.rows:
             return self.images
         by_row = np.argsort(self.rows)
-        places = by_row[np.searchsorted(self.rows, rows, sorter=by_row)]
-        return self.images[torch.from_numpy(places).to(self.images.device, non_blocking=True)]
+        index = by_row[np.searchsorted(self.rows, rows, sorter=by_row)]
+        return self.images[torch.from_numpy(index).to(self.images.device, non_blocking=True)]
 
 
 @dataclass(frozen=True)
 class TrainingBatches:
-    """Batches of one split, replayed by seed, epoch and step.
+    """Batches of one split, determined by seed, epoch and step.
 
-    All is drawn for the images of all workers, so that what happens to an image does not depend on how many there are.
+    Random changes are drawn for the images of all workers together, so they do not depend on the number of workers.
     """
 
     examples: Examples
@@ -77,50 +78,54 @@ class TrainingBatches:
     seed: int  # of the trial
     normalisation: Normalisation
 
-    def of_epoch(self, order: Sequence[Step], epoch: int, waiting: WaitingTime) -> Iterator[tuple[Tensor, Tensor]]:
+    def epoch_batches(self, order: Sequence[Step], epoch: int, data_wait: DataWaitTime) -> Iterator[Batch]:
         """Yield the worker's images of each step, augmented, normalised and mixed, and their labels.
 
-        Where images are streamed and mixed, a worker also reads those of others that its own are mixed with: several
-        workers then read more than their shares, each nearly all blocks.
+        With mixup of streamed images a worker also reads those of others that its own are mixed with: each of several
+        workers then reads nearly all blocks.
 
         Args:
             order: Which images, step by step.
             epoch: 1-based.
-            waiting: Counts the time until images came.
+            data_wait: Measures the time without images.
 
         Yields:
             Tensors (images, channels, height_px, width_px) and (images, classes), float32, on the device.
 
         Raises:
-            SourceError: If images that are read only now are gone or damaged.
+            SourceError: If streamed images are missing or damaged.
         """
         mixings = [self._mixing(step, epoch, number) for number, step in enumerate(order)]
         wanted = [_rows_needed(step, mixing) for step, mixing in zip(order, mixings, strict=True)]
-        loaded = waiting.timed(device_batches(self.examples, wanted, self.targets.device))
+        loaded = data_wait.timed(device_batches(self.examples, wanted, self.targets.device))
         for number, (images, rows) in enumerate(zip(loaded, wanted, strict=True)):
             yield self._batch(
-                Loaded(images, rows), order[number], mixings[number], mixed_seed(self.seed, epoch, number, 0)
+                LoadedImages(images, rows), order[number], mixings[number], derive_seed(self.seed, epoch, number, 0)
             )
 
+    def scaled(self, images: Tensor) -> Tensor:
+        """Return uint8 images as the model takes them: float32, normalised."""
+        return normalise(to_unit_range(images), self.normalisation)
+
     def _mixing(self, step: Step, epoch: int, number: int) -> Mixing | None:
-        """Return what the worker's images of a step are mixed with, None if with nothing."""
+        """Return what the worker's images of a step are mixed with, None without mixup."""
         if not self.config.mixup_alpha:
             return None
-        seed = mixed_seed(self.seed, epoch, number, 1)
-        return draw_mixing(self.config.mixup_alpha, step.images, seed).part(step.place)
+        seed = derive_seed(self.seed, epoch, number, 1)
+        return draw_mixup(self.config.mixup_alpha, step.images, seed).part(step.worker_slice)
 
-    def _batch(self, loaded: Loaded, step: Step, mixing: Mixing | None, seed: int) -> tuple[Tensor, Tensor]:
-        """Return images and labels of a step; `seed` decides how images are changed."""
+    def _batch(self, loaded: LoadedImages, step: Step, mixing: Mixing | None, seed: int) -> Batch:
+        """Return images and labels of a step; `seed` determines how images are changed."""
         drawn = draw_parameters(self.config, step.images, torch.Generator().manual_seed(seed))
-        images, labels = self._changed(loaded, step.rows, drawn.part(step.place))
+        images, labels = self._augmented(loaded, step.rows, drawn.part(step.worker_slice))
         if mixing is None:
             return images, labels
         partners = drawn.part(torch.from_numpy(mixing.partner))
-        others, other_labels = self._changed(loaded, step.batch[mixing.partner], partners)
-        return mixed(images, others, mixing.share), mixed(labels, other_labels, mixing.share)
+        others, other_labels = self._augmented(loaded, step.batch[mixing.partner], partners)
+        return mix(images, others, mixing.weight), mix(labels, other_labels, mixing.weight)
 
-    def _changed(self, loaded: Loaded, rows: NDArray[np.intp], parameters: AugmentParameters) -> tuple[Tensor, Tensor]:
-        """Return images changed by their parameters and normalised, and their labels."""
+    def _augmented(self, loaded: LoadedImages, rows: NDArray[np.intp], parameters: AugmentParameters) -> Batch:
+        """Return images augmented by their parameters and normalised, and their labels."""
         images = to_unit_range(loaded.of(rows))
         labels = self.targets[torch.from_numpy(rows).to(self.targets.device, non_blocking=True)]
         return normalise(augment(images, parameters), self.normalisation), labels
@@ -133,24 +138,24 @@ def _rows_needed(step: Step, mixing: Mixing | None) -> NDArray[np.intp]:
     return np.concatenate([step.rows, np.setdiff1d(step.batch[mixing.partner], step.rows)])
 
 
-def device_batches(examples: Examples, wanted: Sequence[NDArray[np.intp]], device: torch.device) -> Iterator[Tensor]:
+def device_batches(examples: Examples, batches: Sequence[NDArray[np.intp]], device: torch.device) -> Iterator[Tensor]:
     """Yield the images of these examples on the device as uint8, a quarter of what floats would move.
 
-    For a CUDA device batches are gathered in a thread and copied beside what the device computes, so that it need not
-    wait for them. Elsewhere a batch is gathered when it is asked for.
+    For a CUDA device batches are gathered in a thread and copied while the device computes. On the CPU a batch is
+    gathered when it is requested.
 
     Args:
         examples: Of a split.
-        wanted: For each batch places in `examples`, shape (images,).
-        device: Where to.
+        batches: Of each batch the indices into `examples`, shape (images,).
+        device: Destination.
 
     Yields:
         Tensor (images, channels, height_px, width_px), uint8.
 
     Raises:
-        SourceError: If images that are read only now are gone or damaged.
+        SourceError: If streamed images are missing or damaged.
     """
-    arrays = examples.source.images.batches([examples.rows[places] for places in wanted])
+    arrays = examples.source.images.batches([examples.rows[indices] for indices in batches])
     host = (torch.from_numpy(images) for images in arrays)
     return _copied(_pinned(host), device) if device.type == "cuda" else host
 
@@ -159,14 +164,14 @@ def _pinned(batches: Iterator[Tensor]) -> Iterator[Tensor]:
     """Gather batches in a thread, into page-locked memory."""
     pinned = (images.pin_memory() for images in batches)
     with ThreadPoolExecutor(1, thread_name_prefix="hemo-pin") as thread:
-        coming = deque(thread.submit(next, pinned, None) for _ in range(PINNED_AHEAD))
-        while (images := coming.popleft().result()) is not None:
-            coming.append(thread.submit(next, pinned, None))
+        pending = deque(thread.submit(next, pinned, None) for _ in range(PINNED_AHEAD))
+        while (images := pending.popleft().result()) is not None:
+            pending.append(thread.submit(next, pinned, None))
             yield images
 
 
 def _copied(batches: Iterator[Tensor], device: torch.device) -> Iterator[Tensor]:
-    """Copy batches to a CUDA device on a stream of their own, some before they are asked for."""
+    """Copy batches to a CUDA device on a stream of their own, some before they are used."""
     copying = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
     ahead: deque[tuple[Tensor, torch.cuda.Event]] = deque()
     for images in batches:
@@ -179,7 +184,7 @@ def _copied(batches: Iterator[Tensor], device: torch.device) -> Iterator[Tensor]
 
 
 def _arrived(images: Tensor, copied: torch.cuda.Event) -> Tensor:
-    """Let the computing stream wait for the copy, and keep the memory from the copying one until it is done with."""
+    """Make the computing stream wait for the copy; the copying stream must not reuse the memory before it is done."""
     computing = torch.cuda.current_stream(images.device)
     computing.wait_event(copied)
     images.record_stream(computing)

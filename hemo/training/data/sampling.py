@@ -1,4 +1,4 @@
-"""Which image goes where: pure functions of seed, epoch and rank."""
+"""Which images each worker trains on at each step, and evaluates: pure functions of seed, epoch and rank."""
 
 from dataclasses import dataclass
 
@@ -11,10 +11,10 @@ LANES = 16
 
 @dataclass(frozen=True)
 class Step:
-    """One worker's share of one optimiser step."""
+    """One worker's part of one optimiser step."""
 
     images: int  # of all workers together
-    place: slice  # of this worker's images among them
+    worker_slice: slice  # of this worker's images among them
     rows: NDArray[np.intp]  # this worker's, shape (images of this worker,)
     batch: NDArray[np.intp]  # rows of all workers together, shape (images,)
 
@@ -22,12 +22,12 @@ class Step:
 def epoch_rows(
     block_of: NDArray[np.intp], *, seed: int, epoch: int, rank: int, workers: int, batch_size: int
 ) -> list[Step]:
-    """Return what one worker trains on in one epoch, step by step.
+    """Return the rows one worker trains on in one epoch, step by step.
 
-    Every row is seen exactly once by all workers together. The order is a function of `seed`, `epoch` and the blocks;
-    what the workers see together in a step does not depend on how many they are. Steps differ by one image at most, so
-    that the last is not a remainder; see `smallest_share` for what batch normalisation needs. Within a step rows stand
-    by lane, see `mixed_order`, and a worker has neighbouring ones: it reads little more than its share of the blocks.
+    All workers together train on every row exactly once. The order is a function of `seed`, `epoch` and the blocks; the
+    images of a step do not depend on the number of workers. Steps differ by one image at most, so that the last is no
+    remainder; see `smallest_step` for what batch normalisation needs. Within a step rows are sorted by lane, see
+    `shuffled_order`, and a worker has neighbouring ones: it reads little more than its fraction of the blocks.
 
     Args:
         block_of: Block each row is read with, ascending, shape (rows,).
@@ -38,41 +38,41 @@ def epoch_rows(
         batch_size: Images a step at most, over all workers together.
 
     Returns:
-        The worker's share of each step.
+        The worker's part of each step.
     """
-    order, lane_of = mixed_order(block_of, np.random.default_rng([seed, epoch]))
+    order, lane_of = shuffled_order(block_of, np.random.default_rng([seed, epoch]))
     steps = []
     for part in np.array_split(np.arange(len(order)), steps_an_epoch(len(order), batch_size)):
         batch = order[part[np.argsort(lane_of[part], kind="stable")]]
-        place = slice(*share(len(batch), rank, workers))
-        steps.append(Step(len(batch), place, batch[place], batch))
+        worker_slice = slice(*rank_range(len(batch), rank, workers))
+        steps.append(Step(len(batch), worker_slice, batch[worker_slice], batch))
     return steps
 
 
-def mixed_order(
+def shuffled_order(
     block_of: NDArray[np.intp], generator: np.random.Generator
 ) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """Return all rows in a new order that mixes blocks without opening many at a time.
+    """Return all rows in a random order that mixes blocks while few are open at a time.
 
     Blocks are shuffled, and rows within their block. The list is cut into `LANES` runs of equal length, and one row is
-    taken of each in turn: neighbours in the order come of as many blocks as there are lanes, and no more are needed at
-    a time, but for those that begin and end. The parts of a training set are fair samples of it, so its blocks are too.
+    taken of each in turn: neighbours in the order are from as many blocks as there are lanes, and few more are open at
+    a time. The parts of a training set are random samples of it, so its blocks are too.
 
     Args:
         block_of: Block each row is read with, ascending, shape (rows,).
-        generator: Decides the order.
+        generator: Determines the order.
 
     Returns:
         Rows in order, and the lane of each; both of shape (rows,).
     """
     rows = len(block_of)
-    place_of_block = generator.permutation(int(block_of[-1]) + 1 if rows else 0)
-    by_block = np.lexsort((generator.random(rows), place_of_block[block_of]))
+    rank_of_block = generator.permutation(int(block_of[-1]) + 1 if rows else 0)
+    by_block = np.lexsort((generator.random(rows), rank_of_block[block_of]))
     lanes = np.array_split(np.arange(rows), LANES)
     lane_of = np.repeat(np.arange(LANES), [len(lane) for lane in lanes])
     turn = np.concatenate([np.arange(len(lane)) for lane in lanes])
-    taken = np.lexsort((lane_of, turn))
-    return by_block[taken], lane_of[taken]
+    interleaved = np.lexsort((lane_of, turn))
+    return by_block[interleaved], lane_of[interleaved]
 
 
 def steps_an_epoch(rows: int, batch_size: int) -> int:
@@ -80,22 +80,22 @@ def steps_an_epoch(rows: int, batch_size: int) -> int:
     return -(-rows // batch_size)
 
 
-def smallest_share(rows: int, *, workers: int, batch_size: int) -> int:
-    """Return the fewest images any worker has in any step. Batch normalisation cannot take a single one."""
+def smallest_step(rows: int, *, workers: int, batch_size: int) -> int:
+    """Return the fewest images any worker has in any step; batch normalisation needs two."""
     return rows // steps_an_epoch(rows, batch_size) // workers
 
 
 def every_row(rows: int, *, rank: int, workers: int, batch_size: int) -> list[NDArray[np.intp]]:
     """Return the rows one worker evaluates, in batches: all workers together see every row exactly once, in order."""
-    own = np.arange(*share(rows, rank, workers), dtype=np.intp)
+    own = np.arange(*rank_range(rows, rank, workers), dtype=np.intp)
     return [own[start : start + batch_size] for start in range(0, len(own), batch_size)]
 
 
-def share(images: int, rank: int, workers: int) -> tuple[int, int]:
-    """Return first and end of one worker's share; shares differ by one image at most."""
+def rank_range(images: int, rank: int, workers: int) -> tuple[int, int]:
+    """Return start and end of one worker's range; ranges differ by one image at most."""
     return images * rank // workers, images * (rank + 1) // workers
 
 
-def mixed_seed(*parts: int) -> int:
+def derive_seed(*parts: int) -> int:
     """Return one seed of 63 bits that depends on each part: `(trial's seed, epoch, step)` and the like."""
     return int(np.random.SeedSequence(parts).generate_state(1, np.uint64)[0] >> np.uint64(1))

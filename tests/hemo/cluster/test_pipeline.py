@@ -100,7 +100,7 @@ def test_what_a_stage_raises_ends_the_line(calls: Calls, tmp_path: Path, monkeyp
         (
             {"tune": {"grid": {"axes": {"training.warmup_epochs": [1, 4]}}, "trial": {"training": {"epochs": 3}}}},
             ConfigError,
-            "warmup_epochs: 4 of 3 epochs, the learning rate never comes to its peak",
+            "warmup_epochs: 4 of 3 epochs, the learning rate never reaches its peak",
         ),
         (
             {"tune": {"grid": None, "search": {"space": {"model.weights": {"choices": ["none", "/nowhere.pt"]}}}}},

@@ -5,6 +5,7 @@ import signal
 from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from ray.train.v2._internal.exceptions import UserExceptionWithTraceback
@@ -12,15 +13,14 @@ from ray.train.v2.api.exceptions import WorkerGroupError
 
 from hemo.cluster import ray_train as fit
 from hemo.cluster.feed import put_training_set
-from hemo.cluster.ray_train import check_workers, failure_reason, interruption_raised, train_model
+from hemo.cluster.ray_train import check_workers, failure_reason, interruption_raised, train_in_workers, train_model
 from hemo.config.trial import TrialConfig
 from hemo.config.tune import TrackingConfig, TrainConfig, WorkersConfig
 from hemo.curation.card import read_card
 from hemo.errors import ConfigError, LabelError, SourceError, TrialError
-from hemo.training.distributed import Worker
-from hemo.training.reporting import QuietReporter
-from hemo.trials.record import read_record, record_digest
-from hemo.trials.run import run_trial
+from hemo.trials.key import trial_digest
+from hemo.trials.record import read_record
+from tests.trial_runs import run_to_record, trial_key
 
 Maker = Callable[..., str]
 
@@ -56,7 +56,7 @@ def test_two_workers_give_the_curve_of_one(
         tracking=TrackingConfig(backend="tensorboard"),
     )
     two = train_model(config)
-    one = run_trial(exact_trial, folder, str(tmp_path / "one"), reporter=QuietReporter(), worker=Worker())
+    one = run_to_record(exact_trial, folder, tmp_path / "one")
     assert two.status == one.status == "complete"
     for figures, expected in zip(two.epochs, one.epochs, strict=True):
         assert figures.train == pytest.approx(expected.train, abs=1e-4)
@@ -78,7 +78,7 @@ def test_a_failed_trial_ends_the_job_and_names_its_record(
     config = TrainConfig(training_set=make_training_set(), out=str(tmp_path), trial=content, workers=NO_GPU)
 
     def run_here(config: TrainConfig, *_: object) -> None:
-        run_trial(config.trial, config.training_set, config.out, reporter=QuietReporter(), worker=Worker())
+        run_to_record(config.trial, config.training_set, config.out)
 
     monkeypatch.setattr(fit, "_run_workers", run_here)
     monkeypatch.setattr(fit, "put_training_set", lambda *_: None)
@@ -94,13 +94,13 @@ def test_lost_workers_leave_a_failed_record(
         raise WorkerGroupError("rank 1:\nThe actor died", {1: RuntimeError("The actor died")})
 
     monkeypatch.setattr(fit, "_run_workers", lose)
-    monkeypatch.setattr(fit, "put_training_set", lambda *_: None)
+    monkeypatch.setattr(fit, "put_training_set", lambda folder, _: SimpleNamespace(card=read_card(folder)))
     monkeypatch.setattr(fit, "connected", lambda _: nullcontext())
     workers = WorkersConfig(count=2, gpus=1.0)
     config = TrainConfig(training_set=make_training_set(), out=str(tmp_path), trial=tiny_trial, workers=workers)
     with pytest.raises(TrialError, match="the trial failed: the workers were lost: The actor died"):
         train_model(config)
-    record = read_record(str(tmp_path), record_digest(tiny_trial, "feedfacefeedface"))
+    record = read_record(str(tmp_path), trial_digest(tiny_trial, "feedfacefeedface"))
     assert (record.status, record.workers) == ("failed", 2)
     assert re.match(r"2 x (GPU|NVIDIA)", record.hardware)
 
@@ -128,9 +128,8 @@ def test_several_workers_run_a_failing_trial_once(
         tracking=TrackingConfig(backend="tensorboard"),
     )
     shared = put_training_set(folder)
-    monkeypatch.setattr(fit, "put_training_set", lambda *_: pytest.fail("it is in the object store already"))
     with pytest.raises(TrialError, match=r"the trial failed: loss is .* in epoch 1, step"):
-        train_model(config, shared)
+        train_in_workers(config, trial_key(config.trial, folder, config.out), shared)
     assert len(list((tmp_path / "out").glob("tensorboard/*/*.0"))) == 1  # the second has the row of the table
 
 
@@ -149,7 +148,7 @@ def test_a_finished_trial_is_returned_without_ray(
 ) -> None:
     monkeypatch.setattr(fit, "connected", lambda _: pytest.fail("Ray was connected to"))
     folder, out = make_training_set(), str(tmp_path)
-    finished = run_trial(tiny_trial, folder, out, reporter=QuietReporter(), worker=Worker())
+    finished = run_to_record(tiny_trial, folder, out)
     assert train_model(TrainConfig(training_set=folder, out=out, trial=tiny_trial)) == finished
 
 

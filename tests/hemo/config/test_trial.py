@@ -4,13 +4,13 @@ from typing import Any, get_args
 
 import pytest
 
-from hemo.config.trial import HEADS, LATER, AugmentConfig, ModelConfig, TrainingConfig, TrialConfig
+from hemo.config.trial import HEADS, ModelConfig, TrialConfig
 from hemo.config.validation import validated
 from hemo.errors import ConfigError
 from hemo.sweeps.trial_changes import changed
-from hemo.trials.record import record_digest
+from hemo.trials.key import trial_digest
 
-LATER_OPTIONS: list[tuple[str, str, Any]] = [
+OPTIONS: list[tuple[str, str, Any]] = [
     ("model", "side_px", 64),
     ("training", "label_smoothing", 0.1),
     ("training", "clip_norm", 1.0),
@@ -26,11 +26,7 @@ LATER_OPTIONS: list[tuple[str, str, Any]] = [
     ("augment", "strength", 0.5),
     ("augment", "aspect_fraction", 0.3),
 ]
-"""Section, name and a value other than the default of every option that joined after the first records."""
-
-
-def test_a_plain_trial_keeps_its_digest() -> None:
-    assert record_digest(TrialConfig(), "feedfacefeedface") == "383e8497b99223df"
+"""Section, name and a value other than the default of some options."""
 
 
 @pytest.mark.parametrize(
@@ -61,26 +57,10 @@ def test_an_unknown_head_is_refused() -> None:
         validated(TrialConfig, {"model": {"head": "F-D(7)"}})
 
 
-def test_every_later_option_is_in_the_list() -> None:
-    sections = {"model": ModelConfig, "training": TrainingConfig, "augment": AugmentConfig}
-    later = {
-        (section, name)
-        for section, config in sections.items()
-        for name, field in config.model_fields.items()
-        if LATER in field.metadata
-    }
-    spelled_out = {("model", "head")}  # never in a digest: it is replaced by what it stands for
-    assert later == {(section, name) for section, name, _ in LATER_OPTIONS} | spelled_out
-
-
-@pytest.mark.parametrize(("section", "name", "value"), LATER_OPTIONS, ids=[option[1] for option in LATER_OPTIONS])
-def test_a_later_option_enters_the_digest_once_it_is_used(section: str, name: str, value: Any) -> None:
+@pytest.mark.parametrize(("section", "name", "value"), OPTIONS, ids=[option[1] for option in OPTIONS])
+def test_every_option_is_in_the_digest(section: str, name: str, value: Any) -> None:
     used = TrialConfig.model_validate({section: {name: value}})
-    assert used.digested() == {
-        **TrialConfig().digested(),
-        section: {**TrialConfig().digested()[section], name: used.deciding()[section][name]},
-    }
-    assert record_digest(used, "feedfacefeedface") != "383e8497b99223df"
+    assert trial_digest(used, "feedfacefeedface") != trial_digest(TrialConfig(), "feedfacefeedface")
 
 
 def test_a_negative_side_is_refused() -> None:

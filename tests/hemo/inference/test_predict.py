@@ -23,7 +23,7 @@ from hemo.inference.predict import (
 from hemo.models.checkpoint import CheckpointCard, load_checkpoint, write_checkpoint
 from hemo.models.classifier import build_model
 from hemo.training.data.dataset import read_training_set
-from hemo.training.metrics import choose_thresholds, confusion
+from hemo.training.evaluate import choose_thresholds, confusion
 
 CARD = CheckpointCard(
     model=ModelConfig(backbone="test_resnet"),

@@ -5,11 +5,12 @@ import io
 
 import pytest
 
-from hemo.config.report import METRICS, ReportConfig
+from hemo.config.report import ReportConfig
 from hemo.errors import OutputError, SourceError
 from hemo.reporting.build import csv_text, latex, markdown, write_report
 from hemo.reporting.comparison import compare_trials
 from hemo.reporting.page import page_html
+from hemo.training.results import METRICS
 from hemo.trials.record import read_records
 
 

@@ -9,7 +9,7 @@ from hemo.reporting.comparison import compare_trials
 from hemo.reporting.page import plot_figures
 from hemo.reporting.trial_table import heading, notes
 from hemo.sweeps.results import compute_used, importance, searches_of
-from hemo.trials.progress import PlannedTrial, SweepPlan, read_plans, write_choice, write_plan
+from hemo.trials.progress import PlannedTrial, SweepPlan, read_plans, write_plan, write_selection
 from hemo.trials.record import read_records
 
 RATES = {"training.learning_rate": Range(low=1e-5, high=1e-2, log=True)}
@@ -107,7 +107,7 @@ def test_a_grid_is_no_search(make_record, tmp_path):
 def write_sweep(folder, name, records, kind="search", **fields):
     planned = [PlannedTrial(digest=record.digest, name=record.config.name, epochs=30) for record in records]
     began = "2026-11-20T10:00:00+00:00"
-    plan = {"kind": kind, "trials": tuple(planned), "count": len(planned), "at_once": 2, "began": began, **fields}
+    plan = {"kind": kind, "trials": tuple(planned), "count": len(planned), "concurrent": 2, "began": began, **fields}
     write_plan(folder, SweepPlan(name=name, **plan))
 
 
@@ -133,8 +133,8 @@ def comparison(make_record, tmp_path):
     second = [made(3, 0.5, selected_by="val_auroc", selected_among=3), made(4, 0.4, test=False)]
     both = made(5, 0.6, test=False)
     cell = make_record({"name": "cell", "model.hidden_layers": 2}, quality=0.9, finished=ended(30))
-    write_sweep(folder, "b", [*second, both], space=WIDTHS, metric="val_auroc", chosen=second[0].digest)
-    write_sweep(folder, "a", [*first, both], space=RATES, metric="val_loss", chosen=first[1].digest)
+    write_sweep(folder, "b", [*second, both], space=WIDTHS, metric="val_auroc", selected=second[0].digest)
+    write_sweep(folder, "a", [*first, both], space=RATES, metric="val_loss", selected=first[1].digest)
     write_sweep(folder, "grid-c", [cell], kind="grid")
     (found,) = compare_trials(read_records(folder), folder, samples=20, seed=0)
     return found
@@ -193,6 +193,6 @@ def test_a_selected_trial_is_written_to_the_plan_of_its_search(make_record, tmp_
     record = make_record({})
     for name in ("a", "b"):
         write_sweep(folder, name, [record], space=RATES, metric="val_loss")
-    write_choice(folder, "b", record.digest)
-    assert {plan.name: plan.chosen for plan in read_plans(folder)} == {"a": "", "b": record.digest}
+    write_selection(folder, "b", record.digest)
+    assert {plan.name: plan.selected for plan in read_plans(folder)} == {"a": "", "b": record.digest}
     assert read_plans(folder)[1].space == RATES

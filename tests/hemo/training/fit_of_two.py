@@ -9,11 +9,10 @@ import torch
 import torch.distributed as dist
 
 from hemo.config.trial import TrialConfig
-from hemo.training.data.dataset import read_training_set
-from hemo.training.data.task_rows import select_splits
+from hemo.training.data.dataset import read_training_set, select_splits
 from hemo.training.distributed import Worker
 from hemo.training.loop import fit
-from hemo.training.reporting import QuietReporter
+from hemo.training.reporting import run_to_end
 
 
 def main(folder: Path, trial: str, rank: int, device: str) -> None:
@@ -24,7 +23,7 @@ def main(folder: Path, trial: str, rank: int, device: str) -> None:
     config = TrialConfig.model_validate_json(trial)
     splits = select_splits(read_training_set(str(folder / "set")), config)
     worker, state = Worker(rank=rank, count=2, device=device), str(folder / "state-of-two.pt")
-    result = fit(config, splits, reporter=QuietReporter(), worker=worker, state_at=state)
+    result = run_to_end(fit(config, splits, worker=worker, state_path=state))
     sys.stdout.write(json.dumps([figures.val["loss"] for figures in result.epochs]) + "\n")
     dist.destroy_process_group()
 

@@ -11,10 +11,9 @@ from torch import nn
 
 from hemo.errors import ConfigError
 from hemo.models.normalisation import Normalisation
-from hemo.training.data.dataset import ImageSet, ResidentImages
-from hemo.training.data.task_rows import Examples
-from hemo.training.distributed import Worker, agreed, all_or_none, shared_model, summed
-from hemo.training.evaluate import evaluate
+from hemo.training.data.dataset import Examples, ImageSet, ResidentImages
+from hemo.training.distributed import Worker, all_reduce_sum, broadcast_flag, raise_together, wrap_distributed
+from hemo.training.evaluate import predict_logits
 
 ROWS = 5
 
@@ -24,8 +23,8 @@ def main(rank: int, store: str) -> None:
     dist.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=2)
     worker = Worker(rank=rank, count=2)
     seen = {
-        "summed": summed(torch.tensor([1.0, 10.0 * rank]), worker).tolist(),
-        "agreed": [agreed(rank == speaker, worker) for speaker in (0, 1)],
+        "summed": all_reduce_sum(torch.tensor([1.0, 10.0 * rank]), worker).tolist(),
+        "agreed": [broadcast_flag(rank == speaker, worker) for speaker in (0, 1)],
         "together": attempt(worker, lambda: None),
         "second cannot": attempt(worker, lambda: refuse("no weights here") if rank == 1 else None),
         "gradient": gradient(worker),
@@ -36,9 +35,9 @@ def main(rank: int, store: str) -> None:
 
 
 def attempt(worker: Worker, work: Callable[[], None]) -> str:
-    """Return what `all_or_none` raised here, empty if nothing."""
+    """Return what `raise_together` raised here, empty if nothing."""
     try:
-        with all_or_none(worker):
+        with raise_together(worker):
             work()
     except ConfigError as error:
         return str(error)
@@ -52,7 +51,7 @@ def refuse(reason: str) -> None:
 
 def gradient(worker: Worker) -> float:
     """Return the gradient of a weight whose worker's own is 1 and 3: torch gives every worker their mean."""
-    module = shared_model(nn.Linear(1, 1, bias=False), worker, sync_batch_norm=True)
+    module = wrap_distributed(nn.Linear(1, 1, bias=False), worker, sync_batch_norm=True)
     module(torch.tensor([[1.0 + 2 * worker.rank]])).sum().backward()
     return float(next(module.parameters()).grad)
 
@@ -65,7 +64,7 @@ def logits(worker: Worker) -> list[float]:
     images = ResidentImages(np.full((ROWS, 1, 1, 1), 255, np.uint8), np.array([ROWS]))
     source = ImageSet(images=images, labels=np.zeros((ROWS, 1), np.uint8), **dict.fromkeys(TEXTS, texts))
     examples = Examples(source, np.arange(ROWS), source.labels, 0)
-    return evaluate(module, examples, Normalisation((0.0,), (1.0,)), 2, worker)[:, 0].tolist()
+    return predict_logits(module, examples, Normalisation((0.0,), (1.0,)), 2, worker)[:, 0].tolist()
 
 
 TEXTS = ("image_id", "patient", "pixel_format")

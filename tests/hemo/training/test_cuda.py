@@ -19,13 +19,12 @@ from hemo.models.checkpoint import CheckpointCard, load_checkpoint, write_checkp
 from hemo.models.classifier import build_model
 from hemo.models.normalisation import Normalisation, normalise, to_unit_range
 from hemo.training.data.augment import augment, draw_parameters
-from hemo.training.data.dataset import read_training_set
+from hemo.training.data.dataset import Splits, read_training_set, select_splits
 from hemo.training.data.loader import device_batches
-from hemo.training.data.task_rows import Splits, select_splits
 from hemo.training.distributed import Worker
 from hemo.training.loop import fit, largest_batch_size
 from hemo.training.loss import build_loss
-from hemo.training.reporting import EpochFigures, FitResult, QuietReporter, Reporter
+from hemo.training.reporting import Epochs, FitResult, run_to_end
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")
 
@@ -65,10 +64,12 @@ def _trial(**changes: object) -> TrialConfig:
     return TrialConfig.model_validate({**sections, **whole})
 
 
-def _fit(
-    config: TrialConfig, splits: Splits, place: Path, worker: Worker, reporter: Reporter | None = None
-) -> FitResult:
-    return fit(config, splits, reporter=reporter or QuietReporter(), worker=worker, state_at=str(place / "state.pt"))
+def _epochs(config: TrialConfig, splits: Splits, place: Path, worker: Worker) -> Epochs[FitResult]:
+    return fit(config, splits, worker=worker, state_path=str(place / "state.pt"))
+
+
+def _fit(config: TrialConfig, splits: Splits, place: Path, worker: Worker) -> FitResult:
+    return run_to_end(_epochs(config, splits, place, worker))
 
 
 def _losses(result: FitResult) -> list[float]:
@@ -193,13 +194,6 @@ def test_batches_arrive_whole_and_in_order(splits_of: Callable[..., Splits], *, 
     np.testing.assert_array_equal(np.stack(arrived), np.stack(host))
 
 
-class Killed:
-    """A reporter that is killed at its first epoch."""
-
-    def epoch(self, figures: EpochFigures) -> bool:
-        raise KeyboardInterrupt(figures.epoch)
-
-
 @pytest.mark.parametrize("backbone", ["test_vit", "test_resnet"])
 def test_a_resumed_fit_equals_an_undisturbed_one_bit_for_bit(
     splits_of: Callable[..., Splits], tmp_path: Path, backbone: str
@@ -214,8 +208,9 @@ def test_a_resumed_fit_equals_an_undisturbed_one_bit_for_bit(
     torch.use_deterministic_algorithms(True)
     try:
         whole = _fit(config, splits, tmp_path / "whole", CUDA)
-        with pytest.raises(KeyboardInterrupt):
-            _fit(config, splits, tmp_path / "cut", CUDA, Killed())
+        killed = _epochs(config, splits, tmp_path / "cut", CUDA)
+        next(killed)
+        killed.close()
         resumed = _fit(config, splits, tmp_path / "cut", CUDA)
     finally:
         torch.use_deterministic_algorithms(False)

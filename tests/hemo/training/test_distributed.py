@@ -12,19 +12,26 @@ from timm.layers.norm_act import BatchNormAct2d, SyncBatchNormAct
 from torch import nn
 
 from hemo.training import distributed as workers
-from hemo.training.distributed import Worker, agreed, align_buffers, hardware, shared_model, summed
+from hemo.training.distributed import (
+    Worker,
+    all_reduce_sum,
+    broadcast_buffers,
+    broadcast_flag,
+    hardware,
+    wrap_distributed,
+)
 
 
 def test_alone_nothing_is_changed() -> None:
     module, values = nn.BatchNorm1d(2), torch.tensor([1.0, 2.0])
-    align_buffers(module, Worker())
-    assert summed(values, Worker()).tolist() == [1.0, 2.0]
-    assert [agreed(flag, Worker()) for flag in (True, False)] == [True, False]
-    assert shared_model(module, Worker(), sync_batch_norm=True) is module
+    broadcast_buffers(module, Worker())
+    assert all_reduce_sum(values, Worker()).tolist() == [1.0, 2.0]
+    assert [broadcast_flag(flag, Worker()) for flag in (True, False)] == [True, False]
+    assert wrap_distributed(module, Worker(), sync_batch_norm=True) is module
 
 
 def test_only_rank_0_leads_and_its_word_counts() -> None:
-    assert [Worker(rank=rank, count=3).leads for rank in range(3)] == [True, False, False]
+    assert [Worker(rank=rank, count=3).is_rank_zero for rank in range(3)] == [True, False, False]
 
 
 @pytest.mark.slow
@@ -59,7 +66,7 @@ def test_batch_normalisation_sees_all_workers_images_on_gpus_unless_told_otherwi
     ]:
         module = nn.Sequential(nn.BatchNorm2d(2), BatchNormAct2d(2))
         names = list(module.state_dict())
-        shared = shared_model(module, Worker(count=2, device=device), sync_batch_norm=sync)
+        shared = wrap_distributed(module, Worker(count=2, device=device), sync_batch_norm=sync)
         assert [type(layer) for layer in module] == [plain, acting]
         assert (shared is module, list(shared.state_dict())) == (True, names)
 
@@ -69,7 +76,7 @@ def test_a_model_that_is_wrapped_again_keeps_its_activations(monkeypatch: pytest
     monkeypatch.setattr(workers, "DistributedDataParallel", lambda module: module)
     module = nn.Sequential(BatchNormAct2d(1, eps=0.0))
     for _ in range(2):
-        module = shared_model(module, Worker(count=2, device="cuda"), sync_batch_norm=True)
+        module = wrap_distributed(module, Worker(count=2, device="cuda"), sync_batch_norm=True)
     assert isinstance(module[0], SyncBatchNormAct)
     assert module.eval()(torch.tensor([[[[-1.0, 2.0]]]])).flatten().tolist() == [0.0, 2.0]
 

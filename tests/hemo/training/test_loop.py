@@ -14,27 +14,32 @@ from torch import nn
 from hemo.config.trial import AugmentConfig, ModelConfig, TrainingConfig, TrialConfig
 from hemo.errors import TrialError
 from hemo.models.classifier import ImageClassifier, build_model
-from hemo.training.data.dataset import read_training_set
-from hemo.training.data.task_rows import Examples, Splits, select_splits
+from hemo.training.data.dataset import Examples, Splits, read_training_set, select_splits
 from hemo.training.distributed import Worker
-from hemo.training.loop import fit, freeze, running_average, thaw, training_mode
-from hemo.training.metrics import choose_threshold
-from hemo.training.reporting import EpochFigures, FitResult, QuietReporter, Reporter
+from hemo.training.evaluate import choose_threshold
+from hemo.training.loop import fit, running_average, set_trainable_parts, set_training_mode
+from hemo.training.reporting import Epochs, FitResult, run_to_end
 
 
 @dataclass
 class Interruption:
-    """A reporter to whom something happens at one epoch."""
+    """Stops a fit at one epoch, or throws an error into it."""
 
     at: int
     error: BaseException | None = None
     seen: list[int] = field(default_factory=list)
 
-    def epoch(self, figures: EpochFigures) -> bool:
-        self.seen.append(figures.epoch)
-        if figures.epoch == self.at and self.error:
-            raise self.error
-        return figures.epoch != self.at
+    def drive(self, epochs: Epochs[FitResult]) -> FitResult:
+        stop: bool | None = None
+        while True:
+            try:
+                metrics = epochs.send(stop)
+            except StopIteration as end:
+                return end.value
+            self.seen.append(metrics.epoch)
+            stop = metrics.epoch == self.at
+            if stop and self.error:
+                epochs.throw(self.error)
 
 
 @pytest.fixture
@@ -42,8 +47,9 @@ def splits(make_training_set: Callable[..., str]) -> Splits:
     return select_splits(read_training_set(make_training_set()), TrialConfig())
 
 
-def _fit(config: TrialConfig, splits: Splits, place: Path, reporter: Reporter | None = None) -> FitResult:
-    return fit(config, splits, reporter=reporter or QuietReporter(), worker=Worker(), state_at=str(place / "state.pt"))
+def _fit(config: TrialConfig, splits: Splits, place: Path, caller: Interruption | None = None) -> FitResult:
+    epochs = fit(config, splits, worker=Worker(), state_path=str(place / "state.pt"))
+    return caller.drive(epochs) if caller else run_to_end(epochs)
 
 
 def _training(config: TrialConfig, **changed: object) -> TrialConfig:
@@ -92,9 +98,9 @@ def test_a_killed_fit_goes_on_as_if_undisturbed(tiny_trial: TrialConfig, splits:
     undisturbed = _fit(config, splits, tmp_path / "whole")
     with pytest.raises(KeyboardInterrupt):
         _fit(config, splits, tmp_path / "cut", Interruption(3, KeyboardInterrupt()))
-    reporter = Interruption(0)
-    resumed = _fit(config, splits, tmp_path / "cut", reporter)
-    assert reporter.seen == [4]  # epoch 3 was saved before its reporter was asked
+    caller = Interruption(0)
+    resumed = _fit(config, splits, tmp_path / "cut", caller)
+    assert caller.seen == [4]  # epoch 3 was saved before its metrics were yielded
     assert _curve(resumed) == _curve(undisturbed)
     assert resumed.metrics == undisturbed.metrics
     for name, value in undisturbed.model.state_dict().items():
@@ -180,7 +186,7 @@ def test_a_logit_that_is_no_number_is_noticed_where_images_are_judged(
         return logits / (~dark)[:, None] if trained["times"] >= at and not model.training else logits
 
     monkeypatch.setattr(ImageClassifier, "forward", broken)
-    with pytest.raises(TrialError, match=f"1 of 16 images have a logit that is no number {when}; try a lower"):
+    with pytest.raises(TrialError, match=f"1 of 16 images have a NaN or infinite logit {when}; try a lower"):
         _fit(tiny_trial, splits, tmp_path)
 
 
@@ -257,23 +263,23 @@ def test_dropout_differs_from_epoch_to_epoch(tiny_trial: TrialConfig, splits: Sp
 def _stepped(model: ImageClassifier, *, frozen: bool) -> set[str]:
     """Return which parts of the model one step of SGD changes, weights and running statistics alike."""
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    training_mode(model, frozen=frozen)
+    set_training_mode(model, frozen=frozen)
     model(torch.rand(4, 1, 16, 16, generator=torch.Generator().manual_seed(0))).sum().backward()
     torch.optim.SGD(model.parameters(), lr=0.1, weight_decay=0.1).step()
     return {name.split(".")[0] for name, value in model.state_dict().items() if not torch.equal(value, before[name])}
 
 
-def test_only_the_head_of_a_frozen_model_learns_until_it_is_thawed() -> None:
+def test_only_the_head_of_a_frozen_model_is_trained_until_it_is_unfrozen() -> None:
     model = build_model(ModelConfig(backbone="test_resnet"), channels=1, sides_px=(16, 16), classes=1)
-    freeze(model)
+    set_trainable_parts(model, frozen=True)
     assert _stepped(model, frozen=True) == {"head"}
-    thaw(model)
+    set_trainable_parts(model, frozen=False)
     assert _stepped(model, frozen=False) == {"backbone", "head"}
 
 
 def test_dropout_of_the_head_stays_on() -> None:
     model = build_model(ModelConfig(backbone="test_resnet"), channels=1, sides_px=(16, 16), classes=1)
-    training_mode(model, frozen=True)
+    set_training_mode(model, frozen=True)
     assert (model.backbone.training, model.head.training) == (False, True)
 
 

@@ -12,23 +12,15 @@ import torch
 
 from hemo.config.trial import AugmentConfig, ModelConfig, TrainingConfig, TrialConfig
 from hemo.models.classifier import ImageClassifier
-from hemo.training.data.dataset import read_training_set
-from hemo.training.data.task_rows import Splits, select_splits
+from hemo.training.data.dataset import Splits, read_training_set, select_splits
 from hemo.training.distributed import Worker
 from hemo.training.loop import fit
-from hemo.training.reporting import EpochFigures, FitResult, QuietReporter, Reporter
+from hemo.training.reporting import Epochs, FitResult, run_to_end
 
 
 @pytest.fixture
 def splits(make_training_set: Callable[..., str]) -> Splits:
     return select_splits(read_training_set(make_training_set()), TrialConfig())
-
-
-class Killed:
-    """A reporter that is killed at its first epoch."""
-
-    def epoch(self, figures: EpochFigures) -> bool:
-        raise KeyboardInterrupt(figures.epoch)
 
 
 def _trial(**training: object) -> TrialConfig:
@@ -38,9 +30,12 @@ def _trial(**training: object) -> TrialConfig:
     return TrialConfig(model=model, training=TrainingConfig.model_validate(settings))
 
 
-def _fit(splits: Splits, place: Path, reporter: Reporter | None = None, **training: object) -> FitResult:
-    reporter = reporter or QuietReporter()
-    return fit(_trial(**training), splits, reporter=reporter, worker=Worker(), state_at=str(place / "state.pt"))
+def _epochs(splits: Splits, place: Path, **training: object) -> Epochs[FitResult]:
+    return fit(_trial(**training), splits, worker=Worker(), state_path=str(place / "state.pt"))
+
+
+def _fit(splits: Splits, place: Path, **training: object) -> FitResult:
+    return run_to_end(_epochs(splits, place, **training))
 
 
 def _val_losses(result: FitResult) -> list[float]:
@@ -49,8 +44,9 @@ def _val_losses(result: FitResult) -> list[float]:
 
 def _resumed(splits: Splits, place: Path, **training: object) -> FitResult:
     """Return a fit that was killed after its first epoch and went on."""
-    with pytest.raises(KeyboardInterrupt):
-        _fit(splits, place, Killed(), **training)
+    killed = _epochs(splits, place, **training)
+    next(killed)
+    killed.close()
     return _fit(splits, place, **training)
 
 
@@ -156,12 +152,13 @@ def test_a_small_layer_decay_leaves_the_stem_next_to_where_it_was(splits: Splits
 
 def test_mixing_changes_what_is_learned_the_same_way_each_time(splits: Splits, tmp_path: Path) -> None:
     plain, first, again = (
-        fit(
-            _trial(epochs=2).model_copy(update={"augment": AugmentConfig(mixup_alpha=alpha)}),
-            splits,
-            reporter=QuietReporter(),
-            worker=Worker(),
-            state_at=str(tmp_path / name / "state.pt"),
+        run_to_end(
+            fit(
+                _trial(epochs=2).model_copy(update={"augment": AugmentConfig(mixup_alpha=alpha)}),
+                splits,
+                worker=Worker(),
+                state_path=str(tmp_path / name / "state.pt"),
+            )
         )
         for name, alpha in (("plain", 0.0), ("first", 1.0), ("again", 1.0))
     )
@@ -173,7 +170,7 @@ def test_mixing_changes_what_is_learned_the_same_way_each_time(splits: Splits, t
 def test_two_workers_follow_the_options_as_one_does(splits: Splits, tmp_path: Path) -> None:
     config = _trial(epochs=3, freeze_epochs=1, accumulation=2, clip_norm=0.5, ema_decay=0.5, label_smoothing=0.1)
     config = config.model_copy(update={"augment": AugmentConfig(mixup_alpha=1.0, rotate_degrees=10)})
-    alone = fit(config, splits, reporter=QuietReporter(), worker=Worker(), state_at=str(tmp_path / "state.pt"))
+    alone = run_to_end(fit(config, splits, worker=Worker(), state_path=str(tmp_path / "state.pt")))
     command = [sys.executable, str(Path(__file__).with_name("fit_of_two.py")), str(tmp_path), config.model_dump_json()]
     processes = [subprocess.Popen([*command, str(rank)], stdout=subprocess.PIPE, text=True) for rank in range(2)]
     said = [json.loads(process.communicate(timeout=100)[0].splitlines()[-1]) for process in processes]

@@ -8,7 +8,7 @@ from torch import nn
 from hemo.config.trial import ModelConfig, TrainingConfig
 from hemo.errors import ConfigError
 from hemo.models.classifier import ImageClassifier, build_model
-from hemo.training.optim import build_optimizer, layer_groups, learning_rate_at, set_learning_rate, spared
+from hemo.training.optim import build_optimizer, layer_groups, learning_rate_at, no_weight_decay, set_learning_rate
 
 
 @pytest.mark.parametrize(
@@ -44,8 +44,8 @@ def test_biases_and_normalisation_are_not_decayed(layer_decay: float) -> None:
 
 def test_position_embeddings_are_not_decayed() -> None:
     module = build_model(ModelConfig(backbone="test_vit"), channels=3, sides_px=(160, 160), classes=1)
-    assert module.backbone.pos_embed in spared(module)
-    assert module.head[-1].weight not in spared(module)
+    assert module.backbone.pos_embed in no_weight_decay(module)
+    assert module.head[-1].weight not in no_weight_decay(module)
 
 
 def test_constant_rate_without_warmup() -> None:

@@ -5,8 +5,9 @@ import torch
 
 from hemo.config.trial import ModelConfig, TrialConfig
 from hemo.errors import ConfigError
+from hemo.training import option_checks
 from hemo.training.loss import build_loss
-from hemo.training.option_checks import check_options, check_size
+from hemo.training.option_checks import check_models, check_options
 
 
 def _check(backbone: str = "test_resnet", **sections: dict[str, object]) -> None:
@@ -28,7 +29,7 @@ def test_what_is_not_there_cannot_be_frozen() -> None:
 
 def test_a_warm_up_that_never_ends_is_refused() -> None:
     _check(training={"epochs": 2, "warmup_epochs": 2})  # the last step has the peak
-    with pytest.raises(ConfigError, match=r"^trial.training.warmup_epochs: 3 of 2 epochs, .* never comes to its peak"):
+    with pytest.raises(ConfigError, match=r"^trial.training.warmup_epochs: 3 of 2 epochs, .* never reaches its peak"):
         _check(training={"epochs": 2, "warmup_epochs": 3})
 
 
@@ -57,7 +58,7 @@ def test_where_a_label_of_seven_tenths_leads(loss: str, best: float) -> None:
 
 @pytest.mark.parametrize(("backbone", "side_px"), [("test_resnet", 48), ("CNN(4,8)", 0), ("CNN(4,8)", 10)])
 def test_a_backbone_takes_images_as_it_sees_them(backbone: str, side_px: int) -> None:
-    check_size(ModelConfig(backbone=backbone, side_px=side_px), 1, (96, 96))
+    check_models({"": TrialConfig(model=ModelConfig(backbone=backbone, side_px=side_px))}, 1, (96, 96))
 
 
 @pytest.mark.parametrize(
@@ -69,10 +70,22 @@ def test_a_backbone_takes_images_as_it_sees_them(backbone: str, side_px: int) ->
 )
 def test_images_too_small_once_they_are_shrunk_are_refused(backbone: str, side_px: int, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        check_size(ModelConfig(backbone=backbone, side_px=side_px), 1, (96, 96))
+        check_models({"": TrialConfig(model=ModelConfig(backbone=backbone, side_px=side_px))}, 1, (96, 96))
 
 
 def test_stages_are_those_of_the_backbone_at_the_smaller_side() -> None:
     """A transformer for 224 px in patches of 16 is made for 32 px here, not for 250, which 16 does not divide."""
     config = {"model": {"backbone": "test_vit", "side_px": 32}, "training": {"layer_decay": 0.5}}
     check_options(TrialConfig.model_validate(config), 1, (250, 250))
+
+
+def test_each_distinct_model_is_checked_once_and_errors_name_where(monkeypatch: pytest.MonkeyPatch) -> None:
+    checked = []
+    monkeypatch.setattr(option_checks, "check_weights", lambda model, *_: checked.append(model.backbone))
+    trials = {f"grid: {seed}": TrialConfig(model=ModelConfig(backbone="test_resnet"), seed=seed) for seed in range(3)}
+    check_models(trials, 1, (16, 16))
+    assert checked == ["test_resnet"]
+    wrong = {**trials, "grid: wrong": TrialConfig(model=ModelConfig(backbone="VGG16"))}
+    with pytest.raises(ConfigError, match="it wants at least 32 px") as error:
+        check_models(wrong, 1, (16, 16))
+    assert error.value.__notes__ == ["in grid: wrong"]

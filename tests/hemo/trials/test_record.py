@@ -4,15 +4,9 @@ import json
 
 import pytest
 
-from hemo.config.trial import TrialConfig
 from hemo.errors import SourceError
-from hemo.trials.record import GroupRecord, is_finished, read_predictions, read_record, read_records, record_digest
-
-
-def test_the_digest_covers_what_decides_and_not_the_name():
-    one, named, other = TrialConfig(), TrialConfig(name="x"), TrialConfig(seed=1)
-    assert record_digest(one, "set") == record_digest(named, "set")
-    assert len({record_digest(one, "set"), record_digest(other, "set"), record_digest(one, "set2")}) == 3
+from hemo.training.results import SubgroupMetrics
+from hemo.trials.record import read_predictions, read_record, read_records
 
 
 def test_a_record_comes_back_as_it_was(make_record, tmp_path):
@@ -23,18 +17,6 @@ def test_a_record_comes_back_as_it_was(make_record, tmp_path):
     (tmp_path / "records" / ".ray" / "deep").mkdir(parents=True)
     (tmp_path / "records" / ".ray" / "deep" / "record.json").write_text("{}")
     assert read_records(folder) == [record]
-
-
-@pytest.mark.parametrize(
-    ("status", "finished", "to_a_search"),
-    [("complete", True, True), ("pruned", False, True), ("failed", False, False)],
-)
-def test_a_stopped_trial_is_finished_only_to_a_search(make_record, tmp_path, status, finished, to_a_search):
-    record = make_record({}, status=status)
-    folder = str(tmp_path / "records")
-    assert is_finished(folder, record.digest) is finished
-    assert is_finished(folder, record.digest, pruned_counts=True) is to_a_search
-    assert not is_finished(str(tmp_path / "records"), "0" * 16)
 
 
 def test_the_best_epochs_own_figures(make_record):
@@ -54,7 +36,7 @@ def test_a_record_from_before_a_field_was_added_is_still_read(make_record, tmp_p
 
 
 def test_what_is_not_defined_for_a_pixel_format_is_null(make_record, tmp_path):
-    u12 = GroupRecord(images=1, metrics={"accuracy": 1.0, "auroc": None}, confusion=(((0, 0), (0, 1)),))
+    u12 = SubgroupMetrics(images=1, metrics={"accuracy": 1.0, "auroc": None}, confusion=(((0, 0), (0, 1)),))
     record = make_record({}, by_pixel_format={"test": {"u12": u12}})
     stored = json.loads((tmp_path / "records" / record.digest / "record.json").read_text())
     assert stored["by_pixel_format"]["test"]["u12"]["metrics"] == {"accuracy": 1.0, "auroc": None}
@@ -71,7 +53,7 @@ def test_damage_is_named(make_record, tmp_path):
     ):
         read_records(str(tmp_path / "records"))
     (place / "record.json").write_text(json.dumps({**content, "schema_version": 99}))
-    with pytest.raises(SourceError, match="is no record of schema version 2"):
+    with pytest.raises(SourceError, match="is no record of schema version 3"):
         read_record(str(tmp_path / "records"), record.digest)
     (place / "predictions.parquet").write_bytes(b"PAR1")
     with pytest.raises(SourceError, match=r"predictions\.parquet is missing or damaged"):

@@ -1,15 +1,15 @@
 """One trial from config to record."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import safetensors.torch
 import torch
 
-from hemo.config.report import METRICS
 from hemo.config.trial import TrainingConfig, TrialConfig
 from hemo.curation.card import read_card
 from hemo.errors import ConfigError, SourceError, TrialError
@@ -20,31 +20,30 @@ from hemo.models.normalisation import normalise, to_unit_range
 from hemo.reporting.trial_row import image_of
 from hemo.training.data.dataset import read_training_set
 from hemo.training.distributed import Worker
-from hemo.training.reporting import EpochFigures, QuietReporter, Reporter
+from hemo.training.reporting import Epochs
+from hemo.training.results import METRICS, EpochMetrics
 from hemo.trials import run as trial
+from hemo.trials.key import TrialKey, trial_digest
 from hemo.trials.progress import clear_progress, read_progress
-from hemo.trials.record import TrialRecord, is_finished, read_predictions, read_record, record_digest
-from hemo.trials.run import NotedReporter, _is_failure, _whole_set, check_trial, checkpoint_folder, run_trial
+from hemo.trials.record import TrialRecord, read_predictions, read_record
+from hemo.trials.run import ProgressWriter, _is_failure, _small_set_notes, check_trials, run_trial
+from tests.trial_runs import run_to_record, trial_key
 
 Maker = Callable[..., str]
 
 TRIAL = TrialConfig(name="mine", training=TrainingConfig(epochs=7))
 
 
-class Stopper:
-    """Stops a trial at its first epoch, or breaks there."""
-
-    def __init__(self, error: BaseException | None = None) -> None:
-        self.error = error
-
-    def epoch(self, figures: EpochFigures) -> bool:
-        if self.error:
-            raise self.error
-        return False
+def _epochs(config: TrialConfig, folder: str, out: Path) -> Epochs[TrialRecord]:
+    return run_trial(trial_key(config, folder, out), folder, worker=Worker())
 
 
-def _run(config: TrialConfig, folder: str, out: Path, reporter: Reporter | None = None) -> TrialRecord:
-    return run_trial(config, folder, str(out), reporter=reporter or QuietReporter(), worker=Worker())
+def _stopped(epochs: Epochs[TrialRecord]) -> TrialRecord:
+    """Return the record of a trial that is stopped after its first epoch."""
+    next(epochs)
+    with pytest.raises(StopIteration) as end:
+        epochs.send(True)
+    return end.value.value
 
 
 def _changed(config: TrialConfig, **changed: dict[str, object]) -> TrialConfig:
@@ -58,9 +57,9 @@ def test_a_trial_leaves_record_predictions_and_checkpoint(
     make_training_set: Maker, tiny_trial: TrialConfig, tmp_path: Path
 ) -> None:
     folder = make_training_set()
-    record = _run(tiny_trial, folder, tmp_path)
+    record = run_to_record(tiny_trial, folder, tmp_path)
     assert record == read_record(str(tmp_path), record.digest)
-    assert record.digest == record_digest(tiny_trial, "feedfacefeedface")
+    assert record.digest == trial_digest(tiny_trial, "feedfacefeedface")
     assert (record.status, record.classes, record.split) == ("complete", ("any",), "by_patient")
     assert record.rows == {"train": 48, "val": 16, "test": 16}
     assert record.image == "1 x 16 x 16"
@@ -84,10 +83,9 @@ def test_a_streamed_set_gives_the_same_record(
     make_training_set: Maker, tiny_trial: TrialConfig, tmp_path: Path
 ) -> None:
     folder = make_training_set()
-    resident = _run(tiny_trial, folder, tmp_path / "resident")
+    resident = run_to_record(tiny_trial, folder, tmp_path / "resident")
     data = read_training_set(folder, streaming=True)
-    told = {"reporter": QuietReporter(), "worker": Worker(), "data": data}
-    from_disk = run_trial(tiny_trial, folder, str(tmp_path / "streamed"), **told)
+    from_disk = run_to_record(tiny_trial, folder, tmp_path / "streamed", data=data)
     timed = {"epochs", "seconds", "latency_ms", "inference_images_per_second", "inference_batch_size", "finished"}
     assert from_disk.model_dump(exclude=timed) == resident.model_dump(exclude=timed)
     assert [epoch.val for epoch in from_disk.epochs] == [epoch.val for epoch in resident.epochs]
@@ -108,19 +106,21 @@ def _weights_bytes(out: Path, record: TrialRecord) -> int:
 
 @pytest.mark.parametrize(("rows", "told"), [(8, []), (7, ["each step is of all 7 images of train, fewer than"])])
 def test_a_batch_larger_than_the_set_is_told(rows: int, told: list[str]) -> None:
-    assert [sentence.removesuffix(" batch_size 8") for sentence in _whole_set(rows, 8)] == told
+    key = TrialKey(TrialConfig(training=TrainingConfig(batch_size=8)), "records", "digest")
+    splits = SimpleNamespace(train=range(rows))
+    assert [sentence.removesuffix(" batch_size 8") for sentence in _small_set_notes(splits, key)] == told
 
 
 def test_predictions_are_those_of_the_checkpoint(
     make_training_set: Maker, tiny_trial: TrialConfig, tmp_path: Path
 ) -> None:
     folder = make_training_set()
-    record = _run(tiny_trial, folder, tmp_path)
+    record = run_to_record(tiny_trial, folder, tmp_path)
     rows = read_predictions(str(tmp_path), record.digest).to_pylist()
     assert [row["image_id"] for row in rows] == [f"{split}-{n:03d}" for split in ("val", "test") for n in range(16)]
     assert [row["labels"] for row in rows[:4]] == [[0], [1], [0], [1]]
     stored = torch.tensor([row["logits"] for row in rows if row["split"] == "val"])
-    model, card = load_checkpoint(checkpoint_folder(str(tmp_path), record.digest))
+    model, card = load_checkpoint(f"{tmp_path}/{record.digest}/checkpoint")
     val = read_training_set(folder).val
     logits = model(normalise(to_unit_range(torch.from_numpy(val.images.pixels)), card.normalisation))
     torch.testing.assert_close(logits.detach(), stored, atol=1e-5, rtol=0)
@@ -129,11 +129,12 @@ def test_predictions_are_those_of_the_checkpoint(
 
 def test_a_finished_trial_is_not_run_again(make_training_set: Maker, tiny_trial: TrialConfig, tmp_path: Path) -> None:
     folder = make_training_set()
-    record = _run(tiny_trial, folder, tmp_path)
-    unasked = Stopper(RuntimeError("must not be asked"))
-    assert _run(tiny_trial, folder, tmp_path, unasked) == record
+    record = run_to_record(tiny_trial, folder, tmp_path)
+    with pytest.raises(StopIteration) as end:  # no epoch is left
+        next(_epochs(tiny_trial, folder, tmp_path))
+    assert end.value.value == record
     renamed = tiny_trial.model_copy(update={"name": "another name"})
-    again = _run(renamed, folder, tmp_path, unasked)
+    again = run_to_record(renamed, folder, tmp_path)
     assert again == record.model_copy(update={"config": renamed}) == read_record(str(tmp_path), record.digest)
     assert read_predictions(str(tmp_path), record.digest).num_rows == 32
 
@@ -142,31 +143,41 @@ def test_a_loss_that_is_no_number_is_recorded_as_failed(
     make_training_set: Maker, tiny_trial: TrialConfig, tmp_path: Path
 ) -> None:
     config = _changed(tiny_trial, training={"optimizer": "sgd", "learning_rate": 1e30})
-    record = _run(config, make_training_set(), tmp_path)
+    folder = make_training_set()
+    record = run_to_record(config, folder, tmp_path)
     assert record.status == "failed"
     assert "in epoch 1, step" in record.reason
     assert read_record(str(tmp_path), record.digest) == record
-    assert not is_finished(str(tmp_path), record.digest)
+    assert trial_key(config, folder, tmp_path).state() == "failed"
+    assert trial_key(config, folder, tmp_path).finished_record() is None
 
 
 def test_an_unexpected_error_is_recorded_with_its_type_and_the_trial_goes_on_when_run_again(
     make_training_set: Maker, tiny_trial: TrialConfig, tmp_path: Path
 ) -> None:
     folder = make_training_set()
-    failed = _run(tiny_trial, folder, tmp_path, Stopper(ZeroDivisionError("by nought")))
+    epochs = _epochs(tiny_trial, folder, tmp_path)
+    next(epochs)
+    with pytest.raises(StopIteration) as end:
+        epochs.throw(ZeroDivisionError("by nought"))
+    failed = end.value.value
     assert (failed.status, failed.reason) == ("failed", "ZeroDivisionError: by nought")
-    assert _run(tiny_trial, folder, tmp_path).status == "complete"
+    assert run_to_record(tiny_trial, folder, tmp_path).status == "complete"
 
 
 def test_an_interruption_passes(make_training_set: Maker, tiny_trial: TrialConfig, tmp_path: Path) -> None:
+    folder = make_training_set()
+    epochs = _epochs(tiny_trial, folder, tmp_path)
+    next(epochs)
     with pytest.raises(KeyboardInterrupt):
-        _run(tiny_trial, make_training_set(), tmp_path, Stopper(KeyboardInterrupt()))
+        epochs.throw(KeyboardInterrupt())
+    assert trial_key(tiny_trial, folder, tmp_path).state() == "running"
 
 
 def test_a_stopped_trial_is_pruned_and_not_tested(
     make_training_set: Maker, tiny_trial: TrialConfig, tmp_path: Path
 ) -> None:
-    record = _run(tiny_trial, make_training_set(), tmp_path, Stopper())
+    record = _stopped(_epochs(tiny_trial, make_training_set(), tmp_path))
     assert (record.status, record.reason) == ("pruned", "stopped by the scheduler after epoch 1")
     assert record.metrics == {"val": record.epochs[0].val}  # none of train with the best epoch's weights is known
     assert not (tmp_path / record.digest / "predictions.parquet").exists()
@@ -176,7 +187,7 @@ def test_rows_without_label_are_said_to_be_left_out(
     make_training_set: Maker, tiny_trial: TrialConfig, tmp_path: Path
 ) -> None:
     folder = make_training_set(label=lambda number, _: None if number == 1 else number % 2)
-    record = _run(_changed(tiny_trial, training={"epochs": 1}), folder, tmp_path)
+    record = run_to_record(_changed(tiny_trial, training={"epochs": 1}), folder, tmp_path)
     assert record.rows["val"] == 15
     assert "1 image of val left out: no label of any" in record.reductions
 
@@ -185,7 +196,7 @@ def test_a_split_of_one_class_is_said_to_have_no_auroc_and_no_threshold(
     make_training_set: Maker, tiny_trial: TrialConfig, tmp_path: Path
 ) -> None:
     folder = make_training_set(label=lambda number, _: number % 2 if number >= 16 else 0)  # val and test have 16 rows
-    record = _run(_changed(tiny_trial, training={"epochs": 1}), folder, tmp_path)
+    record = run_to_record(_changed(tiny_trial, training={"epochs": 1}), folder, tmp_path)
     assert record.thresholds == (0.5,)
     assert "auroc" not in record.metrics["val"]
     assert [sentence for sentence in record.reductions if "alike" in sentence] == [
@@ -202,13 +213,15 @@ def test_starting_weights_are_known_by_their_content(
     weights = build_backbone("test_resnet", 1, (16, 16)).state_dict()
     safetensors.torch.save_file(weights, first)
     start = _changed(tiny_trial, model={"weights": str(first)}, training={"epochs": 1})
-    record = _run(start, folder, tmp_path)
-    assert record_digest(start, "feedfacefeedface") == record.digest
+    record = run_to_record(start, folder, tmp_path)
+    assert trial_digest(start, "feedfacefeedface") == record.digest
     first.rename(second)
     moved = _changed(start, model={"weights": str(second)})
-    assert _run(moved, folder, tmp_path, Stopper(RuntimeError("must not be asked"))) == record
+    with pytest.raises(StopIteration) as end:
+        next(_epochs(moved, folder, tmp_path))
+    assert end.value.value == record.model_copy(update={"config": record.config})
     safetensors.torch.save_file({name: value + 1 for name, value in weights.items()}, second)
-    assert record_digest(moved, "feedfacefeedface") != record.digest
+    assert trial_digest(moved, "feedfacefeedface") != record.digest
 
 
 def test_a_step_with_a_single_image_is_refused(
@@ -216,7 +229,7 @@ def test_a_step_with_a_single_image_is_refused(
 ) -> None:
     folder = make_training_set(rows={"train": 3, "val": 4, "test": 4})
     with pytest.raises(ConfigError, match=r"2 images a step, of 3 to train on, leave one of 1 workers .* with 1 in"):
-        _run(_changed(tiny_trial, training={"batch_size": 2}), folder, tmp_path)
+        run_to_record(_changed(tiny_trial, training={"batch_size": 2}), folder, tmp_path)
 
 
 def test_with_others_only_a_trials_own_failure_is_final(
@@ -226,12 +239,13 @@ def test_with_others_only_a_trials_own_failure_is_final(
 
     def die_of(error: Exception) -> TrialRecord:
         monkeypatch.setattr(trial, "fit", lambda *_, **__: throw(error))
-        monkeypatch.setattr(trial, "all_or_none", lambda _: nullcontext())
+        monkeypatch.setattr(trial, "raise_together", lambda _: nullcontext())
         second = Worker(rank=1, count=2, device="cuda")
-        return run_trial(tiny_trial, folder, str(tmp_path), reporter=QuietReporter(), worker=second)
+        return run_to_record(tiny_trial, folder, tmp_path, worker=second)
 
-    def throw(error: Exception) -> None:
+    def throw(error: Exception) -> Iterator[EpochMetrics]:
         raise error
+        yield
 
     folder = make_training_set()
     with pytest.raises(RuntimeError, match="Connection closed by peer"):
@@ -247,17 +261,18 @@ def test_a_trial_that_shrinks_its_images_is_told_and_asked_as_any_other(
     """Its checkpoint answers stored images as the trial did; stopped and run again it ends with the same weights."""
     folder = make_training_set(side_px=24)
     shrunk = _changed(tiny_trial, model={"side_px": 16})
-    record = _run(shrunk, folder, tmp_path / "one")
+    record = run_to_record(shrunk, folder, tmp_path / "one")
     assert (record.status, image_of(record)) == ("complete", "1 x 16 x 16 (resized from 1 x 24 x 24)")
-    assert record.digest != record_digest(tiny_trial, "feedfacefeedface")
-    deployed = DeployedModel(*load_checkpoint(checkpoint_folder(str(tmp_path / "one"), record.digest)), batch_size=5)
+    assert record.digest != trial_digest(tiny_trial, "feedfacefeedface")
+    deployed = DeployedModel(*load_checkpoint(f"{tmp_path}/one/{record.digest}/checkpoint"), batch_size=5)
     _, found = deployed.predict(read_training_set(folder).test.images.pixels)
     told = read_predictions(str(tmp_path / "one"), record.digest).to_pydict()
     wanted = [logits for split, logits in zip(told["split"], told["logits"], strict=True) if split == "test"]
     torch.testing.assert_close(torch.from_numpy(found), torch.tensor(wanted).sigmoid())
-    with pytest.raises(KeyboardInterrupt):
-        _run(shrunk, folder, tmp_path / "two", Stopper(KeyboardInterrupt()))
-    assert _run(shrunk, folder, tmp_path / "two").metrics == record.metrics
+    killed = _epochs(shrunk, folder, tmp_path / "two")
+    next(killed)
+    killed.close()
+    assert run_to_record(shrunk, folder, tmp_path / "two").metrics == record.metrics
 
 
 @pytest.mark.parametrize(
@@ -280,13 +295,13 @@ def test_what_cannot_work_is_refused_before_work(
     message: str,
 ) -> None:
     with pytest.raises(ConfigError, match=message):
-        _run(_changed(tiny_trial, **changed), make_training_set(), tmp_path / "out")
+        run_to_record(_changed(tiny_trial, **changed), make_training_set(), tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
 def test_an_unknown_target_is_refused(make_training_set: Maker, tiny_trial: TrialConfig) -> None:
     with pytest.raises(ConfigError, match=r"trial.target: 'sdh' is no class of the training set; it has any"):
-        check_trial(tiny_trial.model_copy(update={"target": "sdh"}), read_card(make_training_set()))
+        check_trials({"": tiny_trial.model_copy(update={"target": "sdh"})}, read_card(make_training_set()))
 
 
 def test_hounsfield_units_are_refused_until_they_are_windowed(
@@ -294,14 +309,14 @@ def test_hounsfield_units_are_refused_until_they_are_windowed(
 ) -> None:
     card = read_card(make_training_set()).model_copy(update={"dtype": "int16", "channels": ("hu",)})
     with pytest.raises(SourceError, match=r"pixels are int16 .*--pixels windows"):
-        check_trial(tiny_trial, card)
+        check_trials({"": tiny_trial}, card)
 
 
 @pytest.mark.parametrize("value", [0, 1])
 def test_a_set_with_one_class_only_is_refused(make_training_set: Maker, tiny_trial: TrialConfig, value: int) -> None:
     card = read_card(make_training_set(label=lambda number, _: value))
     with pytest.raises(SourceError, match=rf"one class only \(any {48 * value} of 48 rows are positive\)"):
-        check_trial(tiny_trial, card)
+        check_trials({"": tiny_trial}, card)
 
 
 def test_a_split_without_rows_is_refused(make_training_set: Maker, tiny_trial: TrialConfig) -> None:
@@ -310,7 +325,7 @@ def test_a_split_without_rows_is_refused(make_training_set: Maker, tiny_trial: T
     card["splits"]["val"]["rows"] = 0
     (folder / "card.json").write_text(json.dumps(card))
     with pytest.raises(SourceError, match="val has no rows"):
-        check_trial(tiny_trial, read_card(str(folder)))
+        check_trials({"": tiny_trial}, read_card(str(folder)))
 
 
 def test_parts_of_a_batch_with_a_single_image_are_refused(
@@ -319,41 +334,41 @@ def test_parts_of_a_batch_with_a_single_image_are_refused(
     """Five images in three parts are 2, 2 and 1."""
     folder = make_training_set(rows={"train": 10, "val": 4, "test": 4})
     with pytest.raises(ConfigError, match=r"5 images a step, .* with 1 in one of 3 parts .* fewer workers or parts"):
-        _run(_changed(tiny_trial, training={"batch_size": 5, "accumulation": 3}), folder, tmp_path)
+        run_to_record(_changed(tiny_trial, training={"batch_size": 5, "accumulation": 3}), folder, tmp_path)
 
 
-class Judge:
-    """Stops a trial after its second epoch."""
-
-    def epoch(self, figures):
-        return figures.epoch < 2
-
-
-def figures(epoch, loss):
-    return EpochFigures(epoch, {"loss": 0.5}, {"loss": loss, "auroc": 0.75}, 1e-4, 2.0, 10.0)
-
-
-def noted(out):
-    return NotedReporter(Judge(), str(out), "d", TRIAL)
+def metrics(epoch: int, loss: float) -> EpochMetrics:
+    return EpochMetrics(
+        epoch=epoch,
+        train={"loss": 0.5},
+        val={"loss": loss, "auroc": 0.75},
+        learning_rate=1e-4,
+        seconds=2.0,
+        images_per_second=10.0,
+    )
 
 
-def test_each_epoch_is_noted_and_passed_on(tmp_path):
-    reporter = noted(tmp_path)
-    reporter.begin()
+def progress_writer(out: Path) -> ProgressWriter:
+    return ProgressWriter(TrialKey(TRIAL, str(out), "d"))
+
+
+def test_progress_is_written_before_the_first_epoch_and_after_each(tmp_path: Path) -> None:
+    writer = progress_writer(tmp_path)
     begun = read_progress(str(tmp_path), "d")
     assert (begun.name, begun.epoch, begun.epochs, begun.best_val_loss) == ("mine", 0, 7, None)
-    assert [reporter.epoch(figures(1, 0.25)), reporter.epoch(figures(2, 0.5))] == [True, False]
+    writer.write(metrics(1, 0.25))
+    writer.write(metrics(2, 0.5))
     found = read_progress(str(tmp_path), "d")
     assert (found.epoch, found.val, found.best_val_loss, found.seconds) == (2, {"loss": 0.5, "auroc": 0.75}, 0.25, 4.0)
     clear_progress(str(tmp_path), "d")
     assert read_progress(str(tmp_path), "d") is None
 
 
-def test_a_resumed_trial_goes_on_and_one_that_begins_anew_does_not(tmp_path):
-    noted(tmp_path).epoch(figures(1, 0.25))
-    noted(tmp_path).epoch(figures(2, 0.5))
+def test_a_resumed_trial_continues_its_progress_and_one_that_starts_anew_does_not(tmp_path: Path) -> None:
+    progress_writer(tmp_path).write(metrics(1, 0.25))
+    progress_writer(tmp_path).write(metrics(2, 0.5))
     found = read_progress(str(tmp_path), "d")
     assert (found.best_val_loss, found.seconds) == (0.25, 4.0)
-    noted(tmp_path).epoch(figures(1, 0.75))  # its state was lost
+    progress_writer(tmp_path).write(metrics(1, 0.75))  # its state was lost
     found = read_progress(str(tmp_path), "d")
     assert (found.epoch, found.best_val_loss, found.seconds) == (1, 0.75, 2.0)

@@ -9,12 +9,11 @@ import pytest
 
 from hemo.config.trial import TrialConfig
 from hemo.errors import ConfigError
-from hemo.training.data.dataset import TrialData, read_training_set
-from hemo.training.data.task_rows import select_splits
+from hemo.training.data.dataset import TrialData, read_training_set, select_splits
 from hemo.training.distributed import Worker
 from hemo.training.loop import fit
-from hemo.training.reporting import QuietReporter
-from hemo.trials.run import check_trial
+from hemo.training.reporting import run_to_end
+from hemo.trials.run import check_trials
 from tests.training_sets import training_set_maker
 
 BACKBONES = ("test_resnet", "test_vit", "test_mambaout", "CNN(4,8)", "none")
@@ -69,13 +68,13 @@ def _config(backbone: str, task: str, loss: str, changed: dict[str, Any]) -> Tri
 
 
 def _loss_or_refusal(config: TrialConfig, data: TrialData, folder: Path) -> float | str:
-    """Return the validation loss after an epoch, or what `check_trial` says."""
+    """Return the validation loss after an epoch, or the message of `check_trials`."""
     try:
-        check_trial(config, data.card)
+        check_trials({"": config}, data.card)
     except ConfigError as error:
         return str(error)
     splits = select_splits(data, config)
-    result = fit(config, splits, reporter=QuietReporter(), worker=Worker(), state_at=str(folder / "state.pt"))
+    result = run_to_end(fit(config, splits, worker=Worker(), state_path=str(folder / "state.pt")))
     return result.epochs[0].val["loss"]
 
 
@@ -107,4 +106,4 @@ def test_a_backbone_whose_stages_timm_does_not_know(sets: dict[str, TrialData], 
     config = _config("pit_ti_224", "binary", "default", OPTIONS["layer_decay"])
     card = sets["binary"].card.model_copy(update={"height_px": 224, "width_px": 224})
     with pytest.raises(ConfigError, match=r"^trial.training.layer_decay: timm does not know the stages of pit_ti_224"):
-        check_trial(config, card)
+        check_trials({"": config}, card)

@@ -13,10 +13,11 @@ from hemo.config.trial import TrialConfig
 from hemo.models.checkpoint import load_checkpoint, read_state
 from hemo.storage import list_files
 from hemo.training.distributed import Worker
-from hemo.training.reporting import EpochFigures, QuietReporter, Reporter
-from hemo.trials.record import TrialRecord, read_predictions, record_digest
+from hemo.trials.key import trial_digest
+from hemo.trials.record import TrialRecord, read_predictions
 from hemo.trials.run import run_trial
 from tests.s3 import s3_environment  # noqa: F401 (a fixture)
+from tests.trial_runs import run_to_record, trial_key
 
 Maker = Callable[..., str]
 
@@ -30,8 +31,9 @@ from hemo import storage
 from hemo.trials.run import run_trial
 from hemo.config.trial import TrialConfig
 from hemo.training import loop
-from hemo.training.reporting import QuietReporter
+from hemo.training.reporting import run_to_end
 from hemo.training.distributed import Worker
+from hemo.trials.key import TrialKeys
 
 def dying(function, *, call):
     calls = iter(range(1, call))
@@ -52,21 +54,8 @@ else:
     calls = iter((write_state, half_written))
     loop.write_state = lambda *given: next(calls)(*given)
 trial = TrialConfig.model_validate_json(config)
-run_trial(trial, folder, out, reporter=QuietReporter(), worker=Worker())
+run_to_end(run_trial(TrialKeys(out, "feedfacefeedface").key(trial), folder, worker=Worker()))
 """
-
-
-class Interruption:
-    """Someone presses Ctrl+C after the second epoch."""
-
-    def epoch(self, figures: EpochFigures) -> bool:
-        if figures.epoch == 2:
-            raise KeyboardInterrupt
-        return True
-
-
-def _run(config: TrialConfig, folder: str, out: str, reporter: Reporter | None = None) -> TrialRecord:
-    return run_trial(config, folder, out, reporter=reporter or QuietReporter(), worker=Worker())
 
 
 def _files(out: str, digest: str) -> set[str]:
@@ -89,13 +78,15 @@ def test_a_trial_on_a_bucket_goes_on_after_an_interruption(
 ) -> None:
     folder, out = make_training_set(), "s3://trial-records/records"
     fsspec.filesystem("s3").mkdir("trial-records")
-    with pytest.raises(KeyboardInterrupt):
-        _run(tiny_trial, folder, out, Interruption())
-    digest = record_digest(tiny_trial, "feedfacefeedface")
+    killed = run_trial(trial_key(tiny_trial, folder, out), folder, worker=Worker())
+    for _ in range(2):
+        next(killed)
+    killed.close()
+    digest = trial_digest(tiny_trial, "feedfacefeedface")
     assert _files(out, digest) == RUNNING
     assert read_state(f"{out}/{digest}/checkpoint/state.pt")["progress"]["best_epoch"] in (1, 2)
-    resumed = _run(tiny_trial, folder, out)
-    _require_alike(resumed, out, _run(tiny_trial, folder, str(tmp_path)), str(tmp_path))
+    resumed = run_to_record(tiny_trial, folder, out)
+    _require_alike(resumed, out, run_to_record(tiny_trial, folder, str(tmp_path)), str(tmp_path))
     assert load_checkpoint(f"{out}/{digest}/checkpoint")[1].thresholds == resumed.thresholds
 
 
@@ -107,10 +98,10 @@ def test_a_trial_killed_in_mid_epoch_or_while_it_saves_goes_on_from_the_epoch_be
     folder, out = make_training_set(), str(tmp_path / "killed")
     command = [sys.executable, "-c", KILLED, tiny_trial.model_dump_json(), folder, out, where]
     assert subprocess.run(command, check=False, timeout=120).returncode == -signal.SIGKILL
-    digest = record_digest(tiny_trial, "feedfacefeedface")
+    digest = trial_digest(tiny_trial, "feedfacefeedface")
     left = _files(out, digest)
     assert left >= RUNNING
     assert len(left - RUNNING) == (1 if where == "state" else 0)  # the file that was being written
     assert len(read_state(f"{out}/{digest}/checkpoint/state.pt")["progress"]["epochs"]) == 1
-    resumed = _run(tiny_trial, folder, out)
-    _require_alike(resumed, out, _run(tiny_trial, folder, str(tmp_path / "whole")), str(tmp_path / "whole"))
+    resumed = run_to_record(tiny_trial, folder, out)
+    _require_alike(resumed, out, run_to_record(tiny_trial, folder, str(tmp_path / "whole")), str(tmp_path / "whole"))

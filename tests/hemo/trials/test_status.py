@@ -25,7 +25,7 @@ def progress(name, *, ago_s=1.0, epoch=2, seconds=20.0):
 def plan(*digests, kind="grid", count=0):
     trials = tuple(PlannedTrial(digest=digest, name=f"cell {digest}", epochs=8) for digest in digests)
     return SweepPlan(
-        name=kind, kind=kind, trials=trials, count=count or len(trials), at_once=2, began="2026-11-20T10:00:00+00:00"
+        name=kind, kind=kind, trials=trials, count=count or len(trials), concurrent=2, began="2026-11-20T10:00:00+00:00"
     )
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from hemo.cluster.tuning.sweep import grouped, tune_models
+from hemo.cluster.tuning.sweep import tune_models, with_group
 from hemo.config.trial import TrialConfig
 from hemo.config.tune import GridConfig, TuneConfig
 from tests.training_sets import Maker
@@ -40,7 +40,7 @@ def test_trials_at_once_have_runs_of_their_own_and_the_chosen_ones_test_figures_
         assert (logged.run.run_id, logged.summary["status"], logged.exit_code) == (record.digest, "complete", 0)
         assert [row["val_loss"] for row in logged.history] == pytest.approx([it.val["loss"] for it in record.epochs])
         assert "final/test_loss" not in logged.summary
-    assert {logged.run.run_group for logged in trials} == {grouped(config, "feedfacefeedface").tracking.group}
+    assert {logged.run.run_group for logged in trials} == {with_group(config, "feedfacefeedface").tracking.group}
 
     (chosen,) = (record for record in records if record.selected_by)
     (other,) = (record for record in records if not record.selected_by)
@@ -56,7 +56,7 @@ def test_a_grid_that_grows_keeps_its_group_and_another_target_has_another(tmp_pa
     def group(digest: str = "feed", target: str = "any", **grid: Any) -> str:
         trial = TrialConfig(target=target)
         config = TuneConfig(training_set="set", out=str(tmp_path), trial=trial, grid=GridConfig(**grid))
-        return grouped(config, digest).tracking.group
+        return with_group(config, digest).tracking.group
 
     first = group(axes={"training.learning_rate": (1e-3,)})
     assert first.startswith("grid-")
@@ -68,11 +68,11 @@ def test_a_grid_that_grows_keeps_its_group_and_another_target_has_another(tmp_pa
 
 def test_a_search_that_grows_keeps_its_group_and_another_has_another(tmp_path: Path) -> None:
     config = search("set", tmp_path)
-    group = grouped(config, "feed").tracking.group
+    group = with_group(config, "feed").tracking.group
     assert group.startswith("search-")
     assert config.search is not None
     grown = config.model_copy(update={"search": config.search.model_copy(update={"trials": 40})})
-    assert grouped(grown, "feed").tracking.group == group
-    assert grouped(config, "beef").tracking.group != group
+    assert with_group(grown, "feed").tracking.group == group
+    assert with_group(config, "beef").tracking.group != group
     mine = config.model_copy(update={"tracking": config.tracking.model_copy(update={"group": "mine"})})
-    assert grouped(mine, "feed").tracking.group == "mine"
+    assert with_group(mine, "feed").tracking.group == "mine"

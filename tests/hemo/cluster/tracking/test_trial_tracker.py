@@ -1,4 +1,4 @@
-"""What trackers are told, and that none of their faults harms a trial."""
+"""What trackers log, and that none of their errors harms a trial."""
 
 import time
 from dataclasses import replace
@@ -10,49 +10,43 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from hemo.cluster.tracking.trial_tracker import (
     TrackedTrial,
     check_tracking,
-    flat_figures,
+    flat_metrics,
     flat_settings,
     summary_of,
     tensorboard_folder,
-    track_trial,
+    tracked,
 )
 from hemo.config.trial import ModelConfig, TrialConfig
 from hemo.config.tune import TrackingConfig
 from hemo.curation.card import read_card
 from hemo.errors import ConfigError
 from hemo.training.distributed import Worker
-from hemo.training.reporting import EpochFigures, Reporter
-from hemo.trials.record import TrialRecord, record_digest
+from hemo.training.reporting import Epochs, run_to_end
+from hemo.training.results import EpochMetrics
+from hemo.trials.record import TrialRecord
 from hemo.trials.run import run_trial
 from tests.training_sets import Maker
+from tests.trial_runs import trial_key
 
 
-class Listener:
-    """A reporter that remembers."""
-
-    def __init__(self) -> None:
-        self.seen: list[int] = []
-
-    def epoch(self, figures: EpochFigures) -> bool:
-        self.seen.append(figures.epoch)
-        return True
-
-
-def figures(epoch: int) -> EpochFigures:
-    return EpochFigures(epoch, {"loss": 0.5 / epoch}, {"loss": 0.25, "auroc": 0.75}, 1e-3, 2.0, 100.0)
-
-
-def tracked_trial(tracking: TrackingConfig, out: Path, training_set: str, trial: TrialConfig, said: list[str]):
-    card = read_card(training_set)
-    return TrackedTrial(tracking, str(out), record_digest(trial, card.digest), trial, card, Worker(), said.append)
-
-
-def run(tracked: TrackedTrial, training_set: str, reporter: Reporter) -> TrialRecord:
-    return track_trial(
-        tracked,
-        reporter,
-        lambda told: run_trial(tracked.trial, training_set, tracked.out, reporter=told, worker=tracked.worker),
+def metrics(epoch: int) -> EpochMetrics:
+    return EpochMetrics(
+        epoch=epoch,
+        train={"loss": 0.5 / epoch},
+        val={"loss": 0.25, "auroc": 0.75},
+        learning_rate=1e-3,
+        seconds=2.0,
+        images_per_second=100.0,
     )
+
+
+def tracked_trial(tracking: TrackingConfig, out: Path, training_set: str, trial: TrialConfig, printed: list[str]):
+    key = trial_key(trial, training_set, out)
+    return TrackedTrial(tracking, key, read_card(training_set), Worker(), printed.append)
+
+
+def run(trial: TrackedTrial, training_set: str) -> TrialRecord:
+    return run_to_end(tracked(trial, run_trial(trial.key, training_set, worker=trial.worker)))
 
 
 def scalars(folder: Path) -> dict[str, list[tuple[int, float]]]:
@@ -69,26 +63,39 @@ def walltimes(folder: Path) -> list[float]:
     return [event.wall_time for event in events.Scalars("val_loss")]
 
 
-def test_without_tracker_the_reporter_is_the_same(
+def test_without_a_tracker_epochs_stops_and_the_result_pass(
     tmp_path: Path, make_training_set: Maker, tiny_trial: TrialConfig
 ) -> None:
-    listener, said = Listener(), list[str]()
-    tracked = tracked_trial(TrackingConfig(), tmp_path / "out", make_training_set(), tiny_trial, said)
-    told = []
-    with pytest.raises(ZeroDivisionError):
-        track_trial(tracked, listener, lambda reporter: told.append(reporter) or 1 / 0)
-    assert told == [listener]
+    def epochs() -> Epochs[str]:
+        stop = yield metrics(1)
+        return f"stop {stop}"
+
+    passed = tracked(tracked_trial(TrackingConfig(), tmp_path / "out", make_training_set(), tiny_trial, []), epochs())
+    assert next(passed) == metrics(1)
+    with pytest.raises(StopIteration, match="stop True"):
+        passed.send(True)
     assert not (tmp_path / "out").exists()
+
+
+def test_a_stop_reaches_a_tracked_trial(tmp_path: Path, make_training_set: Maker, tiny_trial: TrialConfig) -> None:
+    folder = make_training_set()
+    trial = tracked_trial(TrackingConfig(backend="tensorboard"), tmp_path, folder, tiny_trial, [])
+    epochs = tracked(trial, run_trial(trial.key, folder, worker=trial.worker))
+    next(epochs)
+    with pytest.raises(StopIteration) as end:
+        epochs.send(True)
+    assert end.value.value.status == "pruned"
+    assert scalars(tensorboard_folder(trial.key))["val_loss"][0][0] == 1
 
 
 def test_tensorboard_holds_each_epochs_figures_and_the_trials_end(
     tmp_path: Path, make_training_set: Maker, tiny_trial: TrialConfig
 ) -> None:
-    listener, said, training_set = Listener(), list[str](), make_training_set()
-    tracked = tracked_trial(TrackingConfig(backend="tensorboard"), tmp_path / "out", training_set, tiny_trial, said)
+    printed, training_set = list[str](), make_training_set()
+    trial = tracked_trial(TrackingConfig(backend="tensorboard"), tmp_path / "out", training_set, tiny_trial, printed)
     began = time.time()
-    record = run(tracked, training_set, listener)
-    assert listener.seen == [1, 2, 3]
+    record = run(trial, training_set)
+    assert [epoch.epoch for epoch in record.epochs] == [1, 2, 3]
     (folder,) = (tmp_path / "out" / "tensorboard").iterdir()
     assert folder.name == f"{tiny_trial.model.backbone} {record.digest[:6]}"  # it has no name
     shown = scalars(folder)
@@ -102,31 +109,31 @@ def test_tensorboard_holds_each_epochs_figures_and_the_trials_end(
     assert all(value > 1 for _, value in shown["system/cpu_percent"])
     assert all(100 < value < 100_000 for _, value in shown["system/peak_memory_mb"])
     assert shown["final/test_accuracy"] == [(record.best_epoch, pytest.approx(record.metrics["test"]["accuracy"]))]
-    assert said == []
+    assert printed == []
 
 
 def test_a_renamed_trial_goes_on_in_the_folder_it_had_and_names_fit_a_folder(
     tmp_path: Path, make_training_set: Maker, tiny_trial: TrialConfig
 ) -> None:
-    tracked = tracked_trial(TrackingConfig(), tmp_path, make_training_set(), tiny_trial, [])
-    renamed = replace(tracked, trial=tiny_trial.model_copy(update={"name": "../lr 1e-05, F-D(8)"}))
-    assert tensorboard_folder(renamed) == tmp_path / "tensorboard" / f".._lr 1e-05, F-D(8) {tracked.digest[:6]}"
+    key = trial_key(tiny_trial, make_training_set(), tmp_path)
+    renamed = replace(key, config=tiny_trial.model_copy(update={"name": "../lr 1e-05, F-D(8)"}))
+    assert tensorboard_folder(renamed) == tmp_path / "tensorboard" / f".._lr 1e-05, F-D(8) {key.digest[:6]}"
     tensorboard_folder(renamed).mkdir(parents=True)
-    assert tensorboard_folder(tracked) == tensorboard_folder(renamed)
+    assert tensorboard_folder(key) == tensorboard_folder(renamed)
 
 
 def test_a_tracker_that_fails_is_told_of_once_and_the_trial_goes_on(
     tmp_path: Path, make_training_set: Maker, tiny_trial: TrialConfig
 ) -> None:
-    listener, said, training_set = Listener(), list[str](), make_training_set()
-    tracked = tracked_trial(TrackingConfig(backend="tensorboard"), tmp_path / "out", training_set, tiny_trial, said)
+    printed, training_set = list[str](), make_training_set()
+    trial = tracked_trial(TrackingConfig(backend="tensorboard"), tmp_path / "out", training_set, tiny_trial, printed)
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "tensorboard").write_text("in the way")
-    record = run(tracked, training_set, listener)
-    assert (record.status, listener.seen) == ("complete", [1, 2, 3])
-    (line,) = said
-    assert line.startswith("tracking could not begin (")
-    assert line.endswith("); the trial goes on, and its record has all figures")
+    record = run(trial, training_set)
+    assert (record.status, len(record.epochs)) == ("complete", 3)
+    (line,) = printed
+    assert line.startswith("tracking could not start (")
+    assert line.endswith("); the trial goes on, and its record has all metrics")
 
 
 def test_trackers_want_a_mounted_disk() -> None:
@@ -152,7 +159,7 @@ def test_a_path_of_weights_becomes_a_hash(tmp_path: Path, make_training_set: Mak
 
 
 def test_figures_and_settings_become_flat() -> None:
-    assert flat_figures(figures(2)).items() >= {
+    assert flat_metrics(metrics(2)).items() >= {
         ("epoch", 2.0),
         ("learning_rate", 1e-3),
         ("epoch_seconds", 2.0),
@@ -183,7 +190,7 @@ def test_a_summary_has_every_split_and_no_reason() -> None:
     assert summary_of(record) == {
         "status": "failed",
         "best_epoch": 2,
-        "learning_seconds": 12.5,
+        "training_seconds": 12.5,
         "parameters": 7,
         "baseline/val_loss": 0.7,
         "final/val_loss": 0.5,

@@ -10,15 +10,15 @@ import pytest
 import safetensors.numpy
 from pydantic import ValidationError
 
-from hemo.cluster.tracking.trial_tracker import check_tracking, track_test
+from hemo.cluster.tracking.trial_tracker import check_tracking, track_test, tracked
 from hemo.cluster.tracking.wandb import best_of, model_name, unplaced_weights, wandb_mode
 from hemo.config.trial import TrialConfig
 from hemo.config.tune import TrackingConfig
 from hemo.errors import ConfigError
-from hemo.training.reporting import EpochFigures
-from hemo.trials.record import EpochRecord, TrialRecord, write_record
-from hemo.trials.run import checkpoint_folder
-from tests.hemo.cluster.tracking.test_trial_tracker import Listener, run, tracked_trial
+from hemo.training.results import EpochMetrics
+from hemo.trials.record import TrialRecord, write_record
+from hemo.trials.run import run_trial
+from tests.hemo.cluster.tracking.test_trial_tracker import run, tracked_trial
 from tests.planted import found_below, needles
 from tests.training_sets import Maker
 from tests.wandb_runs import LoggedRun, files_of, read_runs
@@ -50,7 +50,7 @@ def test_an_offline_run_holds_settings_every_epoch_and_the_end(
     out, training_set = tmp_path / "out", make_training_set()
     trial = tiny_trial.model_copy(update={"name": "first"})
     began = time.time()
-    record = run(tracked_trial(WANDB, out, training_set, trial, []), training_set, Listener())
+    record = run(tracked_trial(WANDB, out, training_set, trial, []), training_set)
     logged = the_run(out, record)
 
     assert (logged.run.run_id, logged.run.display_name) == (record.digest, "first")
@@ -77,7 +77,7 @@ def test_a_model_names_the_training_set_it_came_from(
 ) -> None:
     out, training_set = tmp_path / "out", make_training_set()
     with_onnx = WANDB.model_copy(update={"onnx": True})
-    record = run(tracked_trial(with_onnx, out, training_set, tiny_trial, []), training_set, Listener())
+    record = run(tracked_trial(with_onnx, out, training_set, tiny_trial, []), training_set)
     artifacts = the_run(out, record).artifacts
 
     used = artifacts["training-set-feedfacefeedface"]
@@ -94,7 +94,7 @@ def test_a_model_names_the_training_set_it_came_from(
     assert json.loads(model.metadata)["thresholds"] == list(record.thresholds)
     files = files_of(model)
     assert set(files) == {"weights.safetensors", "checkpoint.json", "model.onnx"}
-    assert files["weights.safetensors"].parent == Path(checkpoint_folder(str(out), record.digest))
+    assert files["weights.safetensors"].parent == out / record.digest / "checkpoint"
     assert safetensors.numpy.load_file(files["weights.safetensors"])
     assert json.loads(files["checkpoint.json"].read_text())["training_set"] == "feedfacefeedface"
 
@@ -106,9 +106,9 @@ def test_nobody_is_told_the_key_a_patient_or_a_path_and_no_process_stays(
     processes_in: Callable[[Path], list[int]],
     capfd: pytest.CaptureFixture[str],
 ) -> None:
-    out, training_set, said = tmp_path / "out", make_training_set(), list[str]()
-    record = run(tracked_trial(WANDB, out, training_set, tiny_trial, said), training_set, Listener())
-    assert said == []
+    out, training_set, printed = tmp_path / "out", make_training_set(), list[str]()
+    record = run(tracked_trial(WANDB, out, training_set, tiny_trial, printed), training_set)
+    assert printed == []
     assert processes_in(tmp_path) == []
     heard = capfd.readouterr()
     assert KEY not in heard.out + heard.err
@@ -126,18 +126,15 @@ def test_nobody_is_told_the_key_a_patient_or_a_path_and_no_process_stays(
 def test_the_same_trial_goes_on_in_the_same_run_and_a_killed_one_is_told_as_failed(
     tmp_path: Path, make_training_set: Maker, tiny_trial: TrialConfig
 ) -> None:
-    class Killed(Listener):
-        def epoch(self, figures: EpochFigures) -> bool:
-            if figures.epoch == 2:
-                raise KeyboardInterrupt
-            return True
-
     out, training_set = tmp_path / "out", make_training_set()
-    tracked = tracked_trial(WANDB, out, training_set, tiny_trial, [])
+    trial = tracked_trial(WANDB, out, training_set, tiny_trial, [])
+    killed = tracked(trial, run_trial(trial.key, training_set, worker=trial.worker))
+    for _ in range(2):
+        next(killed)
     with pytest.raises(KeyboardInterrupt):
-        run(tracked, training_set, Killed())
+        killed.throw(KeyboardInterrupt())
     time.sleep(1)  # W&B names folders by the second
-    record = run(tracked, training_set, Listener())
+    record = run(trial, training_set)
     first, second = read_runs(out / record.digest / "wandb")
     assert first.run.run_id == second.run.run_id == record.digest
     assert second.run.resume
@@ -152,13 +149,13 @@ def test_what_was_measured_later_joins_the_run_and_marks_the_model(
     tmp_path: Path, make_training_set: Maker, tiny_trial: TrialConfig
 ) -> None:
     out, training_set = tmp_path / "out", make_training_set()
-    tracked = tracked_trial(TrackingConfig(backend="wandb"), out, training_set, tiny_trial, [])
-    record = run(replace(tracked, tracking=TrackingConfig()), training_set, Listener())
-    chosen = record.model_copy(update={"metrics": {"test": {"auroc": 0.875}}, "selected_by": "val_loss"})
-    track_test(tracked, chosen)
+    trial = tracked_trial(TrackingConfig(backend="wandb"), out, training_set, tiny_trial, [])
+    record = run(replace(trial, tracking=TrackingConfig()), training_set)
+    selected = record.model_copy(update={"metrics": {"test": {"auroc": 0.875}}, "selected_by": "val_loss"})
+    track_test(trial, selected)
     logged = the_run(out, record)
     assert logged.summary["final/test_auroc"] == 0.875
-    assert set(logged.artifacts["any-feedfacefeedface"].aliases) == {"latest", "best", "chosen", record.digest}
+    assert set(logged.artifacts["any-feedfacefeedface"].aliases) == {"latest", "best", "selected", record.digest}
     assert logged.history == []
 
 
@@ -169,13 +166,13 @@ def test_without_an_answer_the_run_is_kept_offline(
     monkeypatch.setenv("WANDB_MODE", "online")
     monkeypatch.setenv("WANDB_BASE_URL", "http://127.0.0.1:9")
     monkeypatch.setattr("hemo.cluster.tracking.wandb.BEGIN_TIMEOUT_S", 1.0)
-    out, training_set, said = tmp_path / "out", make_training_set(), list[str]()
-    tracked = tracked_trial(TrackingConfig(backend="wandb"), out, training_set, tiny_trial, said)
-    record = run(tracked, training_set, Listener())
+    out, training_set, printed = tmp_path / "out", make_training_set(), list[str]()
+    trial = tracked_trial(TrackingConfig(backend="wandb"), out, training_set, tiny_trial, printed)
+    record = run(trial, training_set)
     (folder,) = (out / record.digest / "wandb").glob("offline-run-*")
     (logged,) = read_runs(folder)
     assert len(logged.history) == 3
-    (line,) = said
+    (line,) = printed
     assert line.startswith("tracking: W&B cannot be used online (")
     assert line.endswith(f"; the run is kept offline in {out / record.digest / 'wandb'}")
     assert KEY not in line
@@ -203,13 +200,13 @@ def test_a_key_that_is_none_is_refused_before_work_starts_and_not_shown(
     assert capsys.readouterr().err == "tracking: W&B, offline; `wandb sync` sends the runs later\n"
     monkeypatch.delenv("WANDB_MODE")
     with pytest.raises(
-        ConfigError, match=r"WANDB_API_KEY or ~/.netrc\) is none: .*40\+ characters, has 6; set"
+        ConfigError, match=r"WANDB_API_KEY or ~/.netrc\) is malformed: .*40\+ characters, has 6; set"
     ) as refused:
         check_tracking(TrackingConfig(backend="wandb"), str(tmp_path))
     assert "sesame" not in str(refused.value)
     monkeypatch.delenv("WANDB_API_KEY")
     (tmp_path / "netrc").write_text("machine api.wandb.ai login user password sesame")
-    with pytest.raises(ConfigError, match=r"is none: .*40\+ characters"):
+    with pytest.raises(ConfigError, match=r"is malformed: .*40\+ characters"):
         check_tracking(TrackingConfig(backend="wandb"), str(tmp_path))
 
 
@@ -220,7 +217,7 @@ def test_a_project_has_a_name_that_wandb_takes(project: str) -> None:
 
 
 def record(digest: str, loss: float, **fields) -> TrialRecord:
-    epoch = EpochRecord(
+    epoch = EpochMetrics(
         epoch=1, train={"loss": 1.0}, val={"loss": loss}, learning_rate=0.1, seconds=1.0, images_per_second=1.0
     )
     known = {"digest": digest, "status": "complete", "config": TrialConfig(), "classes": ("any",), "best_epoch": 1}

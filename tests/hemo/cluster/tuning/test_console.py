@@ -1,30 +1,37 @@
-"""What a sweep says while it runs."""
+"""Console output of a running sweep."""
 
 from datetime import UTC, datetime
 
 import pytest
 
 from hemo.cluster.tuning import console as lines
-from hemo.cluster.tuning.console import TrialLines
+from hemo.cluster.tuning.console import SweepConsole
+from hemo.cluster.tuning.searchers import tune_point
 from hemo.config.trial import TrialConfig
+from hemo.trials.key import TrialKey, TrialKeys, trial_digest
 from hemo.trials.progress import PlannedTrial, SweepPlan, TrialProgress, read_plans, write_progress
-from hemo.trials.record import record_digest
 
 
 class EndedTrial:
     """What Tune hands to a callback."""
 
     def __init__(self, name, error=None, **result):
-        self.config, self.last_result, self._error = {"trial": {"name": name}}, result, error
+        self.config, self.last_result, self._error = (
+            {**tune_point(TrialKey(TrialConfig(name=name), "", "d"))},
+            result,
+            error,
+        )
 
     def get_error(self):
         return self._error
 
 
 def board(out, *trials, metric="val_accuracy", count=4):
-    planned = tuple(PlannedTrial(digest=record_digest(trial, "set"), name=trial.name, epochs=30) for trial in trials)
-    plan = SweepPlan(name="s", kind="search", trials=planned, count=count, at_once=2, began="2026-11-20T10:00:00+00:00")
-    return TrialLines(plan, metric, left=4, out=str(out), training_set_digest="set")
+    planned = tuple(PlannedTrial(digest=trial_digest(trial, "set"), name=trial.name, epochs=30) for trial in trials)
+    plan = SweepPlan(
+        name="s", kind="search", trials=planned, count=count, concurrent=2, began="2026-11-20T10:00:00+00:00"
+    )
+    return SweepConsole(plan, metric, left=4, records=str(out))
 
 
 def test_a_line_for_each_trial_that_ends(capsys, tmp_path):
@@ -39,7 +46,7 @@ def test_a_line_for_each_trial_that_ends(capsys, tmp_path):
         "3/4 trials: c: pruned after 1 epochs, val_loss 0.7000; best val_accuracy 0.7500: a",
         "4/4 trials: d: failed: the worker died; best val_accuracy 0.7500: a",
     ]
-    assert said.lost == [({"name": "d"}, "the worker died")]
+    assert [(key.config.name, reason) for key, reason in said.lost] == [("d", "the worker died")]
 
 
 def test_a_trial_without_the_metric_is_no_best_one(capsys, tmp_path):
@@ -50,7 +57,7 @@ def test_a_trial_without_the_metric_is_no_best_one(capsys, tmp_path):
 
 def begin(said, trial, trial_id):
     begun = EndedTrial("")
-    begun.config, begun.trial_id = {"trial": trial.model_dump(mode="json")}, trial_id
+    begun.config, begun.trial_id = tune_point(TrialKeys("", "set").key(trial)), trial_id
     said.on_trial_start(1, [], begun)
 
 
@@ -62,7 +69,7 @@ def test_what_a_search_asks_for_joins_its_plan(tmp_path):
         begin(said, trial, trial_id)
     (plan,) = read_plans(str(tmp_path))
     assert [trial.name for trial in plan.trials] == ["known", "asked"]
-    assert plan.trials[1].digest == record_digest(asked, "set")
+    assert plan.trials[1].digest == trial_digest(asked, "set")
     assert plan.count == 4
 
 
@@ -84,7 +91,7 @@ def test_the_table_shows_what_runs_and_only_when_it_is_time(capsys, tmp_path, mo
     progress = TrialProgress(
         name="runs", epochs=30, epoch=10, val={"loss": 0.5}, best_val_loss=0.25, seconds=20, updated=now
     )
-    write_progress(str(tmp_path), record_digest(trials[0], "set"), progress)
+    write_progress(str(tmp_path), trial_digest(trials[0], "set"), progress)
     said.on_step_end(1, [])
     assert capsys.readouterr().err == ""
     monkeypatch.setattr(lines, "TABLE_EVERY_S", 0.0)

@@ -1,4 +1,4 @@
-"""The study behind a search: what it is told, and how it goes on."""
+"""The study of a search: what is reported to it, and how it resumes."""
 
 import json
 import time
@@ -11,21 +11,24 @@ from ray.tune.search import Searcher
 
 from hemo.cluster.tuning.searchers import (
     JOURNAL,
-    Budget,
     CellSearcher,
     StudySearcher,
+    TimeLimit,
     ended_trials,
     open_study,
-    plan_points,
+    queue_points,
+    tune_point,
 )
 from hemo.config.trial import TrialConfig
 from hemo.config.tune import TuneConfig
 from hemo.errors import ConfigError
 from hemo.sweeps.space import search_space
+from hemo.trials.key import TrialKeys
 
 SEARCH = {"space": {"model.dense_width": {"low": 8, "high": 64}}, "trials": 4, "seed": 1}
 
-CELLS = [TrialConfig(name=name) for name in "ab"]
+KEYS = TrialKeys("records", "feed")
+CELLS = [KEYS.key(TrialConfig(name=name)) for name in "ab"]
 
 
 def job(tmp_path, **search):
@@ -35,7 +38,7 @@ def job(tmp_path, **search):
 def begin(config, digest="feed"):
     study = open_study(config, config.search, digest)
     space = search_space(config.trial, config.search)
-    return study, StudySearcher(study, space, config.trial, config.search.optimised, Budget())
+    return study, StudySearcher(study, space, config.trial, KEYS, config.search.optimised, TimeLimit())
 
 
 def recorded(point):
@@ -76,12 +79,12 @@ def test_what_ended_without_a_record_is_queued_again(tmp_path):
     points = [searcher.suggest(name)["trial"]["model"]["dense_width"] for name in "abcd"]
     for name in "abcd":
         searcher.on_trial_complete(name, {"epoch": 1, "val_loss": 0.5, "status": "complete"})
-    assert plan_points(study, config.search, recorded) == 0
-    assert plan_points(study, config.search, lambda point: point["model.dense_width"] != points[2]) == 1
+    assert queue_points(study, config.search, recorded) == 0
+    assert queue_points(study, config.search, lambda point: point["model.dense_width"] != points[2]) == 1
     study, searcher = begin(config)
     assert searcher.suggest("e")["trial"]["model"]["dense_width"] == points[2]
     searcher.on_trial_complete("e", {"epoch": 1, "val_loss": 0.5, "status": "complete"})
-    assert plan_points(study, config.search, recorded) == 0
+    assert queue_points(study, config.search, recorded) == 0
 
 
 def test_a_shared_database_keeps_searches_of_other_folders_apart(tmp_path):
@@ -106,10 +109,10 @@ def test_several_objectives_are_told_together(tmp_path):
 
 def test_no_point_is_asked_for_when_the_time_is_over(tmp_path):
     study, searcher = begin(job(tmp_path))
-    late = StudySearcher(study, searcher._space, searcher._base, ["val_loss"], Budget(0))
+    late = StudySearcher(study, searcher._space, searcher._base, KEYS, ["val_loss"], TimeLimit(0))
     assert late.suggest("a") == Searcher.FINISHED
     assert (late.begun, states(study)) == (0, [])
-    early = StudySearcher(study, searcher._space, searcher._base, ["val_loss"], Budget(60))
+    early = StudySearcher(study, searcher._space, searcher._base, KEYS, ["val_loss"], TimeLimit(60))
     early.suggest("b")
     assert (early.begun, len(study.trials)) == (1, 1)
 
@@ -128,14 +131,14 @@ def test_a_point_that_runs_is_not_begun_beside_itself(tmp_path):
 
 
 def test_a_search_of_one_metric_keeps_its_study(tmp_path):
-    """The name was given before a search could have several objectives."""
+    """Objectives, which joined later, are in the name only where there are several."""
     study, _ = begin(job(tmp_path))
-    assert study.study_name == "hemo-98d0d426d62ddb10"
+    assert study.study_name == "hemo-b1c8d4db2e4c9ecf"
 
 
 def test_a_suggestion_is_a_whole_trial(tmp_path):
     _, searcher = begin(job(tmp_path, first=[{"model.dense_width": 24}]))
-    plan_points(searcher._study, job(tmp_path, first=[{"model.dense_width": 24}]).search, recorded)
+    queue_points(searcher._study, job(tmp_path, first=[{"model.dense_width": 24}]).search, recorded)
     trial = searcher.suggest("a")["trial"]
     assert (trial["model"]["dense_width"], trial["model"]["backbone"], trial["name"]) == (24, "resnet18", "dense 24")
 
@@ -148,10 +151,10 @@ def test_a_killed_search_goes_on(tmp_path):
     searcher.on_trial_complete("a", {"epoch": 3, "val_loss": 0.25, "status": "complete"})
     searcher.on_trial_complete("b", error=True)
     study, searcher = begin(config)
-    assert plan_points(study, config.search, recorded) == 3
+    assert queue_points(study, config.search, recorded) == 3
     assert [searcher.suggest(name)["trial"]["model"]["dense_width"] for name in "de"] == points[1:]
     study, searcher = begin(config)
-    assert plan_points(study, config.search, recorded) == 3
+    assert queue_points(study, config.search, recorded) == 3
     assert [searcher.suggest(name)["trial"]["model"]["dense_width"] for name in "fg"] == points[1:]
 
 
@@ -159,7 +162,7 @@ def test_first_points_are_queued_once(tmp_path):
     config = job(tmp_path, first=[{"model.dense_width": 9}, {"model.dense_width": 10}])
     for _ in range(2):
         study, _searcher = begin(config)
-        plan_points(study, config.search, recorded)
+        queue_points(study, config.search, recorded)
     assert states(study) == [TrialState.WAITING] * 2
 
 
@@ -205,8 +208,8 @@ def test_storage_by_url_and_refusals(tmp_path):
 
 
 def test_each_cell_once_in_order(tmp_path):
-    searcher = CellSearcher(CELLS, Budget(60))
-    assert searcher.suggest("1") == {"trial": CELLS[0].model_dump(mode="json")}
+    searcher = CellSearcher(CELLS, TimeLimit(60))
+    assert searcher.suggest("1") == tune_point(CELLS[0])
     searcher.on_trial_complete("1")
     searcher.save(str(tmp_path / "note"))
     assert json.loads((tmp_path / "note").read_text()) == {"left": ["b"]}
@@ -215,21 +218,21 @@ def test_each_cell_once_in_order(tmp_path):
 
 
 def test_no_cell_begins_when_the_time_is_over():
-    searcher = CellSearcher(CELLS, Budget(0))
+    searcher = CellSearcher(CELLS, TimeLimit(0))
     assert (searcher.suggest("1"), searcher.begun) == (Searcher.FINISHED, 0)
 
 
 def test_the_span_begins_with_the_first_question(monkeypatch):
     clock = [100.0]
     monkeypatch.setattr(time, "monotonic", lambda: clock[0])
-    budget = Budget(60)
+    limit = TimeLimit(60)
     clock[0] = 500.0  # the training set was loaded meanwhile
-    assert not budget.is_over()
+    assert not limit.is_over()
     clock[0] = 559.0
-    assert not budget.is_over()
+    assert not limit.is_over()
     clock[0] = 560.0
-    assert budget.is_over()
+    assert limit.is_over()
 
 
 def test_without_a_limit_it_is_never_over():
-    assert not Budget().is_over()
+    assert not TimeLimit().is_over()

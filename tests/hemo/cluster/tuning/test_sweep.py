@@ -3,7 +3,6 @@
 import json
 import shutil
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, MedianStoppingRule
@@ -13,23 +12,20 @@ from hemo.cluster.ray_train import RAY_FOLDER
 from hemo.cluster.tuning import sweep as sweep_module
 from hemo.cluster.tuning import sweep as tuning
 from hemo.cluster.tuning.sweep import (
-    chosen_record,
-    front_lines,
     most_epochs,
-    record_losses,
+    record_lost_trials,
     trial_resources,
     trial_scheduler,
     tune_models,
 )
 from hemo.config.trial import TrialConfig
-from hemo.config.tune import SearchConfig, TuneConfig
+from hemo.config.tune import TuneConfig
 from hemo.errors import ConfigError, HemoError, OutputError
 from hemo.sweeps.grid import grid_trials
-from hemo.training.distributed import Worker
-from hemo.training.reporting import QuietReporter
+from hemo.trials.key import TrialKeys
 from hemo.trials.progress import read_plans
-from hemo.trials.record import EpochRecord, TrialRecord, read_predictions
-from hemo.trials.run import run_trial
+from hemo.trials.record import read_predictions
+from tests.trial_runs import run_to_record
 
 pytestmark = pytest.mark.usefixtures("ray_cluster")
 
@@ -86,7 +82,7 @@ def test_a_search_prunes_reads_test_once_and_goes_on_from_its_study(make_trainin
     assert (best.selected_by, best.selected_among) == ("val_loss", 3)
     assert set(best.confusion) == set(best.by_pixel_format) == {"train", "val", "test"}
     (plan,) = read_plans(config.out)
-    assert (plan.chosen, plan.metric, plan.space) == (best.digest, "val_loss", config.search.space)
+    assert (plan.selected, plan.metric, plan.space) == (best.digest, "val_loss", config.search.space)
     assert {trial.digest for trial in plan.trials} == {record.digest for record in records}
     more = tune_models(config.model_copy(update={"search": config.search.model_copy(update={"trials": 4})}))
     assert [record.digest for record in more[:3]] == [record.digest for record in records]
@@ -97,7 +93,7 @@ def test_a_finished_grid_is_returned_without_ray_and_a_wrong_one_refused(make_tr
     monkeypatch.setattr(sweep_module, "connected", lambda _: pytest.fail("Ray was connected to"))
     config = sweep(make_training_set(), tmp_path, grid={"cells": [{"name": "one"}]})
     (trial,) = grid_trials(config.trial, config.grid)
-    record = run_trial(trial, config.training_set, config.out, reporter=QuietReporter(), worker=Worker())
+    record = run_to_record(trial, config.training_set, config.out)
     assert tune_models(config) == [record]
     wrong = sweep(config.training_set, tmp_path, grid={"cells": [{"name": "two", "target": "sdh"}]})
     with pytest.raises(ConfigError, match="'sdh' is no class"):
@@ -140,7 +136,7 @@ def test_more_trials_than_cores_share_one_copy_of_the_set(make_training_set, tmp
     assert [(record.config.seed, record.status) for record in records] == [(seed, "complete") for seed in range(5)]
     assert [told[0] for told in loads] == [config.training_set]
     (plan,) = read_plans(config.out)
-    assert (plan.kind, plan.count, plan.at_once) == ("grid", 5, 2)
+    assert (plan.kind, plan.count, plan.concurrent) == ("grid", 5, 2)
     assert [trial.digest for trial in plan.trials] == [record.digest for record in records]
     assert not list((tmp_path / "records").glob("*/progress.json"))
 
@@ -278,59 +274,9 @@ def test_one_loss_that_cannot_be_recorded_does_not_hide_the_others(monkeypatch, 
         written.append(record)
 
     monkeypatch.setattr(tuning, "write_record", write)
-    monkeypatch.setattr(tuning, "failed_record", lambda trial, card, worker, reason: trial.name)
-    lost = [(TrialConfig(name=name).model_dump(mode="json"), "killed") for name in "abc"]
-    shared = SimpleNamespace(card=SimpleNamespace(digest="feed"))
+    monkeypatch.setattr(tuning, "failed_record", lambda key, card, worker, reason: key.config.name)
+    lost = [(TrialKeys(str(tmp_path), "feed").key(TrialConfig(name=name)), "killed") for name in "abc"]
     with pytest.raises(OutputError, match="disk full") as fault:
-        record_losses(lost, job(out=str(tmp_path)), shared, 0.0)
+        record_lost_trials(lost, job(out=str(tmp_path)), None, 0.0)
     assert written == ["b", "c"]
     assert fault.value.__notes__ == ["a failed (killed) and could not be recorded"]
-
-
-def search(**fields):
-    return SearchConfig(space={"seed": {"choices": [0, 1]}}, **fields)
-
-
-def record(digest, status="complete", **val):
-    fields = {"config": TrialConfig(name=digest), "classes": ("any",), "training_set": "set", "split": "by_patient"}
-    epochs = [EpochRecord(epoch=1, train={}, val=val, learning_rate=0.1, seconds=1.0, images_per_second=1.0)]
-    fields |= {"epochs": epochs, "best_epoch": 1, "metrics": {"val": {"loss": 0.5, "accuracy": 0.5, "auroc": 0.5}}}
-    return TrialRecord(digest=digest, status=status, **fields)
-
-
-@pytest.mark.parametrize(("metric", "digest"), [("val_loss", "b"), ("val_accuracy", "a"), ("val_auroc", "c")])
-def test_the_best_on_validation_among_complete_trials(metric, digest):
-    records = [
-        record("p", "pruned", loss=0.0, accuracy=1.0, auroc=1.0),
-        record("a", loss=0.3, accuracy=0.9, auroc=0.8),
-        record("b", loss=0.2, accuracy=0.8, auroc=0.8),
-        record("c", loss=0.4, accuracy=0.9, auroc=0.85),
-    ]
-    chosen = chosen_record(records, search(metric=metric))
-    assert (chosen.digest, chosen.selected_by, chosen.selected_among) == (digest, metric, 4)
-
-
-def test_nothing_is_chosen_by_a_figure_no_trial_has():
-    with pytest.raises(HemoError, match="no complete trial has val_auroc"):
-        chosen_record([record("a", loss=0.5), record("b", "pruned", loss=0.5, auroc=1.0)], search(metric="val_auroc"))
-
-
-def test_of_several_objectives_one_of_the_front_is_chosen():
-    """`c` has the best accuracy, as `d` has, which `c` beats in AUROC; `b` is beaten by `a` in both."""
-    records = [
-        record("a", loss=0.3, accuracy=0.8, auroc=0.9),
-        record("b", loss=0.2, accuracy=0.7, auroc=0.8),
-        record("d", loss=0.1, accuracy=0.9, auroc=0.6),
-        record("c", loss=0.4, accuracy=0.9, auroc=0.7),
-        record("e", "failed"),
-    ]
-    both = search(objectives=("val_auroc", "val_accuracy"), metric="val_accuracy", scheduler="none")
-    chosen = chosen_record(records, both)
-    rule = "val_accuracy on the Pareto front of val_auroc, val_accuracy"
-    assert (chosen.digest, chosen.selected_by, chosen.selected_among) == ("c", rule, 5)
-    assert front_lines(records, both) == [
-        "Pareto front of val_auroc, val_accuracy: 2 of 5 trials",
-        "  a: val_auroc 0.9, val_accuracy 0.8",
-        "  c: val_auroc 0.7, val_accuracy 0.9",
-    ]
-    assert front_lines(records, search()) == []

@@ -1,78 +1,115 @@
-"""A trial that stands still after each epoch."""
+"""One trial, an epoch a step."""
 
 from types import SimpleNamespace
 
 import pytest
 
 from hemo.cluster.tuning import trainable
-from hemo.cluster.tuning.trainable import Steps, TrialRun, epoch_result, record_result, trial_worker
-from hemo.config.trial import TrialConfig
+from hemo.cluster.tuning.searchers import tune_point
+from hemo.cluster.tuning.trainable import TrialRun, epoch_result, record_result, trial_worker
+from hemo.config.trial import TrainingConfig, TrialConfig
 from hemo.config.tune import TuneConfig
 from hemo.errors import ConfigError, TrialError
 from hemo.training.data.dataset import TrialData
-from hemo.training.reporting import EpochFigures
-from hemo.trials.record import TrialRecord, record_digest, write_record
+from hemo.training.reporting import run_to_end
+from hemo.training.results import EpochMetrics
+from hemo.trials.key import TrialKeys
+from hemo.trials.record import TrialRecord, write_record
 
 
-def figures(epoch):
-    return EpochFigures(epoch, {"loss": 0.5}, {"loss": 1 / epoch, "auroc": 0.75}, 1e-4, 1.0, 10.0)
+def metrics(epoch):
+    return EpochMetrics(
+        epoch=epoch,
+        train={"loss": 0.5},
+        val={"loss": 1 / epoch, "auroc": 0.75},
+        learning_rate=1e-4,
+        seconds=1.0,
+        images_per_second=10.0,
+    )
 
 
 def record(status, epochs):
-    done = [vars(figures(epoch)) for epoch in range(1, epochs + 1)]
+    done = tuple(metrics(epoch) for epoch in range(1, epochs + 1))
     fields = {"config": TrialConfig(), "classes": ("any",), "training_set": "set", "split": "by_patient"}
     fields |= {"epochs": done, "best_epoch": epochs, "metrics": {"val": {"loss": 0.25, "auroc": 0.75}}}
     return TrialRecord(digest="d", status=status, **fields)
 
 
-def trial(epochs, log):
-    """Return a trial that notes how far it came."""
+def trial_run(out, *, epochs=30, **kind):
+    """Return a trainable that began no trial; `_key` is that of a trial of this many epochs."""
+    run = TrialRun.__new__(TrialRun)
+    run._job = TuneConfig(training_set="/set", out=str(out), **kind)
+    run._shared, run._gpus = SimpleNamespace(card=SimpleNamespace(digest="set")), 0.0
+    run._key = TrialKeys(str(out), "set").key(TrialConfig(training=TrainingConfig(epochs=epochs)))
+    return run
 
-    def body(reporter):
+
+def stepping(tmp_path, log, *, epochs=3, error=None):
+    """Return a trainable whose trial logs its epochs, or raises in the second."""
+
+    def body():
         for epoch in range(1, epochs + 1):
+            if error and epoch == 2:
+                raise error
             log.append(epoch)
-            if not reporter.epoch(figures(epoch)):
+            if (yield metrics(epoch)):
+                log.append("stopped")
                 return record("pruned", epoch)
         return record("complete", epochs)
 
-    return body
+    run = trial_run(tmp_path, epochs=epochs, grid={"axes": {"seed": [1]}})
+    run._epochs = body()
+    return run
 
 
-def test_epochs_come_one_by_one_and_the_record_last():
+def test_epochs_come_one_by_one_and_the_record_with_the_last(tmp_path):
+    """No scheduler may stop the trial between its last epoch and its evaluation."""
     log = []
-    steps = Steps(trial(3, log), epochs=3)
-    assert (steps.next().epoch, log) == (1, [1])
-    assert (steps.next().epoch, log) == (2, [1, 2])
-    last = steps.next()  # nobody may stop the trial after its last epoch
-    assert (last.status, log) == ("complete", [1, 2, 3])
-    steps.stop()
+    run = stepping(tmp_path, log)
+    assert ([run.step()["epoch"], run.step()["epoch"]], log) == ([1, 2], [1, 2])
+    last = run.step()
+    assert (last["status"], last["done"], log) == ("complete", True, [1, 2, 3])
+    run.cleanup()
+    assert log == [1, 2, 3]
 
 
-def test_a_stopped_trial_writes_its_record_before_stop_returns():
+def test_a_trial_that_ends_before_its_last_epoch_is_done_at_the_next_step(tmp_path):
+    run = stepping(tmp_path, [], epochs=1)
+    run._key = trial_run(tmp_path, epochs=9, grid={"axes": {"seed": [1]}})._key  # its patience ends it after one
+    assert run.step()["epoch"] == 1
+    assert run.step()["status"] == "complete"
+
+
+def test_a_trial_that_the_scheduler_stops_writes_its_record(tmp_path):
     log = []
-    ended = []
-
-    def body(reporter):
-        ended.append(trial(3, log)(reporter))
-        return ended[0]
-
-    steps = Steps(body, epochs=3)
-    steps.next()
-    steps.stop()
-    assert (ended[0].status, log) == ("pruned", [1])
+    run = stepping(tmp_path, log)
+    run.cleanup()  # not begun: there is nothing to stop
+    run.step()
+    run.cleanup()
+    run.cleanup()
+    assert log == [1, "stopped"]
 
 
-def test_what_a_trial_dies_of_is_raised_where_it_is_asked():
-    def body(reporter):
-        raise RuntimeError("no such device")
+def test_the_next_trial_of_a_process_begins_after_the_last_was_stopped(tmp_path, monkeypatch):
+    log = []
+    run = stepping(tmp_path, log)
+    run.step()
+    monkeypatch.setattr(TrialRun, "_run", lambda self: iter(["next"]))
+    key = TrialKeys(str(tmp_path), "set").key(TrialConfig(seed=7))
+    assert run.reset_config(tune_point(key))
+    assert (log, run._key, next(run._epochs)) == ([1, "stopped"], key, "next")
 
+
+def test_the_error_of_a_trial_is_raised_by_its_step(tmp_path):
+    run = stepping(tmp_path, [], error=RuntimeError("no such device"))
+    run.step()
     with pytest.raises(RuntimeError, match="no such device"):
-        Steps(body, epochs=3).next()
+        run.step()
 
 
-def test_what_tune_is_told():
-    """In the end the best epoch's own figures, not those at the threshold that validation chose: 1/3, not 0.25."""
-    assert epoch_result(figures(2)) == {"epoch": 2, "val_loss": 0.5, "val_auroc": 0.75}
+def test_results_for_tune():
+    """In the end the best epoch's own metrics, not those at the threshold that validation chose: 1/3, not 0.25."""
+    assert epoch_result(metrics(2)) == {"epoch": 2, "val_loss": 0.5, "val_auroc": 0.75}
     ended = record("complete", 3).model_copy(update={"latency_ms": 4.5})
     assert record_result(ended) == {
         "latency_ms": 4.5,
@@ -85,21 +122,13 @@ def test_what_tune_is_told():
     }
 
 
-def test_a_trial_gets_its_share_of_the_machine():
+def test_a_trial_gets_its_part_of_the_machine():
     job = TuneConfig(training_set="/set", out="/out", grid={"axes": {"seed": [1]}}, workers={"cpus": 3.5})
     assert (trial_worker(job, 0.0).threads, trial_worker(job, 0.0).device, trial_worker(job, 0.5).device) == (
         3,
         "cpu",
         "cuda",
     )
-
-
-def trial_run(out, **kind):
-    """Return a trainable that began no trial."""
-    run = TrialRun.__new__(TrialRun)
-    run._job = TuneConfig(training_set="/set", out=str(out), **kind)
-    run._shared, run._gpus = SimpleNamespace(card=SimpleNamespace(digest="set")), 0.0
-    return run
 
 
 def test_a_failure_that_is_recorded_is_left_as_it_is(monkeypatch, tmp_path):
@@ -109,10 +138,10 @@ def test_a_failure_that_is_recorded_is_left_as_it_is(monkeypatch, tmp_path):
         raise RuntimeError("no GPU here")
 
     monkeypatch.setattr(trainable, "failed_record", build)
-    known = record("failed", 0).model_copy(update={"digest": record_digest(TrialConfig(), "set"), "reason": "diverged"})
-    write_record(str(tmp_path), known, None)
     run = trial_run(tmp_path, grid={"axes": {"seed": [1]}})
-    assert run._failed(TrialConfig(), TrialError("the trial failed: diverged")).reason == "diverged"
+    known = record("failed", 0).model_copy(update={"digest": run._key.digest, "reason": "diverged"})
+    write_record(str(tmp_path), known, None)
+    assert run._failed(TrialError("the trial failed: diverged")).reason == "diverged"
 
 
 @pytest.mark.parametrize(
@@ -133,19 +162,25 @@ def test_a_failed_trial_is_run_again_as_often_as_configured(monkeypatch, tmp_pat
         end = left.pop(0)
         if isinstance(end, Exception):
             raise end
+        yield metrics(1)
         return record(end, 1)
 
     monkeypatch.setattr(trainable, "failed_record", lambda *_: record("failed", 0))
     run = trial_run(tmp_path, grid={"axes": {"seed": [1]}}, retries=retries)
-    assert (run._retried(TrialConfig(), attempt).status, len(ends) - len(left)) == (status, runs)
+    assert (run_to_end(run._retried(attempt)).status, len(ends) - len(left)) == (status, runs)
 
 
 @pytest.mark.parametrize(("scheduler", "expected"), [("asha", "pruned"), ("none", "run again")])
 def test_a_stopped_trial_is_over_only_where_trials_are_stopped(monkeypatch, tmp_path, scheduler, expected):
-    pruned = record("pruned", 1).model_copy(update={"digest": record_digest(TrialConfig(), "set")})
-    write_record(str(tmp_path), pruned, None)
     run = trial_run(tmp_path, search={"space": {"seed": {"choices": [0, 1]}}, "scheduler": scheduler})
+    pruned = record("pruned", 1).model_copy(update={"digest": run._key.digest})
+    write_record(str(tmp_path), pruned, None)
     data = TrialData(run._shared.card, None, None, None)
+
+    def run_again(*_, **__):
+        yield metrics(1)
+        return SimpleNamespace(status="run again")
+
     monkeypatch.setattr(trainable, "get_training_set", lambda _: data)
-    monkeypatch.setattr(trainable, "run_trial", lambda *_, **__: SimpleNamespace(status="run again"))
-    assert run._alone(TrialConfig(), None).status == expected
+    monkeypatch.setattr(trainable, "run_trial", run_again)
+    assert run_to_end(run._run()).status == expected

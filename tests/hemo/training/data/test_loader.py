@@ -9,11 +9,10 @@ import torch
 
 from hemo.config.trial import AugmentConfig, TrialConfig
 from hemo.models.normalisation import Normalisation, normalise, plain_normalisation, to_unit_range
-from hemo.training.data.augment import draw_mixing
-from hemo.training.data.dataset import ImageSet, ResidentImages, read_training_set
-from hemo.training.data.loader import TrainingBatches, WaitingTime, _pinned, device_batches
-from hemo.training.data.sampling import Step, epoch_rows, mixed_seed
-from hemo.training.data.task_rows import Examples, select_splits
+from hemo.training.data.augment import draw_mixup
+from hemo.training.data.dataset import Examples, ImageSet, ResidentImages, read_training_set, select_splits
+from hemo.training.data.loader import DataWaitTime, TrainingBatches, _pinned, device_batches
+from hemo.training.data.sampling import Step, derive_seed, epoch_rows
 
 
 def test_examples_become_floats_at_hand_computed_values() -> None:
@@ -78,7 +77,7 @@ def _step(train: Examples, rank: int = 0, workers: int = 1):
 
 def _batch(batches: TrainingBatches, step: Step, epoch: int = 2, number: int = 1):
     """Return what comes of a step that is the `number`th of its epoch."""
-    return list(batches.of_epoch([step] * (number + 1), epoch, WaitingTime()))[number]
+    return list(batches.epoch_batches([step] * (number + 1), epoch, DataWaitTime()))[number]
 
 
 def test_plain_images_are_those_of_the_rows_and_normalised(train: Examples) -> None:
@@ -93,8 +92,8 @@ def test_each_is_mixed_with_its_partner_as_that_was_changed(train: Examples) -> 
     step = _step(train)
     plain_images, plain_labels = _batch(_batches(train, rotate_degrees=20), step)
     images, labels = _batch(_batches(train, rotate_degrees=20, mixup_alpha=1.0), step)
-    drawn = draw_mixing(1.0, 8, mixed_seed(5, 2, 1, 1))
-    for place, (partner, share) in enumerate(zip(drawn.partner, drawn.share, strict=True)):
+    drawn = draw_mixup(1.0, 8, derive_seed(5, 2, 1, 1))
+    for place, (partner, share) in enumerate(zip(drawn.partner, drawn.weight, strict=True)):
         torch.testing.assert_close(images[place], share * plain_images[place] + (1 - share) * plain_images[partner])
         torch.testing.assert_close(labels[place], share * plain_labels[place] + (1 - share) * plain_labels[partner])
 
@@ -124,7 +123,7 @@ def test_only_the_time_without_batches_counts() -> None:
             time.sleep(0.02)
             yield number
 
-    waiting = WaitingTime()
+    waiting = DataWaitTime()
     time.sleep(0.01)
     began, worked = time.perf_counter(), 0.0
     seen = []

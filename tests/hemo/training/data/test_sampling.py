@@ -5,12 +5,12 @@ import pytest
 
 from hemo.training.data.sampling import (
     LANES,
+    derive_seed,
     epoch_rows,
     every_row,
-    mixed_order,
-    mixed_seed,
-    share,
-    smallest_share,
+    rank_range,
+    shuffled_order,
+    smallest_step,
     steps_an_epoch,
 )
 
@@ -35,7 +35,7 @@ def _together(rows: int, workers: int, batch_size: int, epoch: int = 1) -> list[
 
 def test_neighbours_in_the_order_come_from_every_lane_in_turn() -> None:
     """64 rows in blocks of 4 are 16 lanes of a block each: the order takes a row of every block, then again."""
-    order, lane_of = mixed_order(_blocks(64), np.random.default_rng(0))
+    order, lane_of = shuffled_order(_blocks(64), np.random.default_rng(0))
     assert lane_of.tolist() == list(range(LANES)) * 4
     rounds = (order // 4).reshape(4, LANES)
     assert sorted(rounds[0].tolist()) == list(range(16)) != rounds[0].tolist()
@@ -85,8 +85,8 @@ def test_epochs_differ_and_repeat_themselves() -> None:
 
 def test_a_worker_knows_its_place_in_the_step() -> None:
     step = epoch_rows(_blocks(10), seed=0, epoch=1, rank=1, workers=3, batch_size=10)[0]
-    assert (step.images, step.place) == (10, slice(3, 6))
-    assert step.batch[step.place].tolist() == step.rows.tolist()
+    assert (step.images, step.worker_slice) == (10, slice(3, 6))
+    assert step.batch[step.worker_slice].tolist() == step.rows.tolist()
     assert sorted(step.batch) == list(range(10))
 
 
@@ -97,21 +97,21 @@ def test_evaluation_sees_every_row_once_in_order() -> None:
 
 
 def test_shares_of_fewer_images_than_workers() -> None:
-    assert [share(2, rank, 3) for rank in range(3)] == [(0, 0), (0, 1), (1, 2)]
+    assert [rank_range(2, rank, 3) for rank in range(3)] == [(0, 0), (0, 1), (1, 2)]
 
 
 def test_the_smallest_share_of_any_worker_in_any_step() -> None:
     """3 rows in twos are steps of 2 and 1; 10 rows in fours are 4, 3 and 3, of which four workers get 1, 1, 1, 0."""
-    assert smallest_share(3, workers=1, batch_size=2) == 1
-    assert smallest_share(10, workers=4, batch_size=4) == 0
-    assert smallest_share(41, workers=3, batch_size=8) == 2  # steps of 7 and one of 6
+    assert smallest_step(3, workers=1, batch_size=2) == 1
+    assert smallest_step(10, workers=4, batch_size=4) == 0
+    assert smallest_step(41, workers=3, batch_size=8) == 2  # steps of 7 and one of 6
     for rows, workers, batch_size in [(3, 1, 2), (10, 4, 4), (41, 3, 8), (17, 2, 5)]:
         shares = [
             len(step.rows)
             for rank in range(workers)
             for step in epoch_rows(_blocks(rows), seed=0, epoch=1, rank=rank, workers=workers, batch_size=batch_size)
         ]
-        assert min(shares) == smallest_share(rows, workers=workers, batch_size=batch_size)
+        assert min(shares) == smallest_step(rows, workers=workers, batch_size=batch_size)
 
 
 def test_steps_an_epoch() -> None:
@@ -119,6 +119,6 @@ def test_steps_an_epoch() -> None:
 
 
 def test_mixed_seeds_depend_on_each_part() -> None:
-    seeds = [mixed_seed(1, 2, 3), mixed_seed(1, 2, 4), mixed_seed(1, 3, 2), mixed_seed(0, 2, 3)]
+    seeds = [derive_seed(1, 2, 3), derive_seed(1, 2, 4), derive_seed(1, 3, 2), derive_seed(0, 2, 3)]
     assert len(set(seeds)) == 4
     assert all(0 <= seed < 2**63 for seed in seeds)

@@ -15,14 +15,13 @@ from hemo.curation.card import read_card
 from hemo.errors import SourceError
 from hemo.models.normalisation import Normalisation
 from hemo.training.data import streaming as streamed
-from hemo.training.data.dataset import ImageSet, read_split, read_training_set
-from hemo.training.data.loader import TrainingBatches, WaitingTime
+from hemo.training.data.dataset import ImageSet, read_split, read_training_set, select_splits
+from hemo.training.data.loader import DataWaitTime, TrainingBatches
 from hemo.training.data.sampling import epoch_rows
 from hemo.training.data.streaming import plan_visits
-from hemo.training.data.task_rows import select_splits
 from hemo.training.distributed import Worker
 from hemo.training.loop import fit
-from hemo.training.reporting import QuietReporter
+from hemo.training.reporting import run_to_end
 from tests.s3 import s3_environment  # noqa: F401 (a fixture)
 
 Maker = Callable[..., str]
@@ -47,7 +46,7 @@ def test_streamed_batches_are_those_of_memory(make_training_set: Maker, workers:
         options = AugmentConfig(mixup_alpha=alpha, rotate_degrees=20)
         made = TrainingBatches(train, torch.from_numpy(train.labels).float(), options, 5, Normalisation((0.0,), (1.0,)))
         order = epoch_rows(train.block_of, seed=5, epoch=2, rank=workers - 1, workers=workers, batch_size=12)
-        batches.append(list(made.of_epoch(order, 2, WaitingTime())))
+        batches.append(list(made.epoch_batches(order, 2, DataWaitTime())))
     resident, from_disk = batches
     assert len(resident) == len(from_disk) == 12  # 137 labelled images in twelves
     assert all(torch.equal(*pair) for two in zip(resident, from_disk, strict=True) for pair in zip(*two, strict=True))
@@ -59,13 +58,13 @@ def test_a_fit_comes_out_the_same_to_the_bit(make_training_set: Maker, tiny_tria
     for streaming in (False, True):
         splits = select_splits(read_training_set(folder, streaming=streaming), tiny_trial)
         state = str(tmp_path / f"{streaming}.pt")
-        results.append(fit(tiny_trial, splits, reporter=QuietReporter(), worker=Worker(), state_at=state))
+        results.append(run_to_end(fit(tiny_trial, splits, worker=Worker(), state_path=state)))
     resident, from_disk = results
     assert [epoch.train for epoch in resident.epochs] == [epoch.train for epoch in from_disk.epochs]
     assert resident.metrics == from_disk.metrics
     for figures in from_disk.epochs:
         assert figures.first_batch_seconds > 0
-        assert 0 < figures.waiting_seconds < figures.seconds
+        assert 0 < figures.data_wait_seconds < figures.seconds
 
 
 def test_blocks_are_read_once_and_few_are_held_at_a_time(

@@ -1,0 +1,59 @@
+"""Metrics of a trial by epoch, by split and by pixel format, as its record stores them; imports no torch."""
+
+from pydantic import Field
+
+from hemo.config.types import Config
+
+BY_CLASS = (
+    "accuracy",
+    "precision",
+    "recall",
+    "specificity",
+    "f1",
+    "false_negative_rate",
+    "auroc",
+    "average_precision",
+    "calibration_error",
+)
+"""Metrics of one class; of several classes, their means."""
+
+METRICS = ("loss", "log_loss", *BY_CLASS)
+
+ConfusionMatrix = tuple[tuple[int, ...], ...]
+"""Counts of images, rows by label and columns by prediction."""
+
+
+class EpochMetrics(Config):
+    """One epoch.
+
+    Losses are means over images; `train` is measured during training, with dropout and augmentation.
+    """
+
+    epoch: int = Field(description="1-based")
+    train: dict[str, float]
+    val: dict[str, float]
+    learning_rate: float = Field(description="of the last step")
+    seconds: float
+    images_per_second: float = Field(description="training images over the time spent training")
+    first_batch_seconds: float = Field(0.0, description="from the beginning of the epoch until its first batch")
+    data_wait_seconds: float = Field(0.0, description="of the time spent training, without images")
+    timestamp: float = Field(0.0, description="when it ended, seconds since 1970 (UTC)")
+    runtime_seconds: float = Field(0.0, description="of this epoch and those before, whatever interrupted them")
+
+
+class SubgroupMetrics(Config):
+    """Metrics of the images of one pixel format: where format and label correlate, a model may use the format."""
+
+    images: int
+    metrics: dict[str, float | None] = Field(description="all metrics; null where one is not defined: one class only")
+    confusion: tuple[ConfusionMatrix, ...]
+
+
+class SplitMetrics(Config):
+    """Metrics of one split at the chosen thresholds."""
+
+    metrics: dict[str, float] = Field(description="those that are defined")
+    confusion: tuple[ConfusionMatrix, ...] = Field(
+        description="counts at the thresholds: a matrix a class, [[TN, FP], [FN, TP]]; multi_class: one, by class"
+    )
+    by_pixel_format: dict[str, SubgroupMetrics]

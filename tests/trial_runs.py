@@ -1,0 +1,24 @@
+"""Trials run to their record in the test's own process."""
+
+from pathlib import Path
+from typing import Any
+
+from hemo.config.trial import TrialConfig
+from hemo.curation.card import read_card
+from hemo.training.distributed import Worker
+from hemo.training.reporting import run_to_end
+from hemo.trials.key import TrialKey, TrialKeys
+from hemo.trials.record import TrialRecord
+from hemo.trials.run import check_trials, run_trial
+
+
+def trial_key(config: TrialConfig, training_set: str, out: str | Path) -> TrialKey:
+    """Return the key of a trial on a training set, recorded below `out`."""
+    return TrialKeys(str(out), read_card(training_set).digest).key(config)
+
+
+def run_to_record(config: TrialConfig, training_set: str, out: str | Path, **options: Any) -> TrialRecord:
+    """Check a trial and run it to its record; `options` are those of `run_trial`."""
+    key = trial_key(config, training_set, out)
+    check_trials({"": config}, read_card(training_set))
+    return run_to_end(run_trial(key, training_set, **{"worker": Worker(), **options}))
