@@ -112,6 +112,7 @@ def test_what_all_failed_workers_raised_is_the_reason() -> None:
     assert failure_reason(with_a_lost_one) == "the workers were lost: text"
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("ray_cluster")
 def test_several_workers_run_a_failing_trial_once(
     make_training_set: Maker, exact_trial: TrialConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -141,6 +141,7 @@ def test_more_trials_than_cores_share_one_copy_of_the_set(make_training_set, tmp
     assert not list((tmp_path / "records").glob("*/progress.json"))
 
 
+@pytest.mark.slow
 def test_trials_of_several_workers_wait_for_each_other(make_training_set, tmp_path):
     """Two trials at once, each of which takes both CPUs."""
     short = {**TINY, "training": {"epochs": 1, "batch_size": 48}}
