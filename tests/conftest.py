@@ -45,6 +45,7 @@ def environment() -> None:
     os.environ["WANDB_MODE"] = "offline"  # whatever key a developer has
     os.environ["OMP_NUM_THREADS"] = "1"  # on several threads small models wait longer than they compute
     os.environ["RAY_worker_niceness"] = "0"  # noqa: SIM112 (by default 15: hardly any time beside tests that compute)
+    os.environ["RAY_TRAIN_HEALTH_CHECK_INTERVAL_S"] = "0.2"  # by default 2
     if "torch" in sys.modules:
         sys.modules["torch"].set_num_threads(1)
 

@@ -4,6 +4,7 @@ import bisect
 import difflib
 import re
 from collections.abc import Sequence
+from functools import cache
 from typing import Any
 
 import timm
@@ -165,6 +166,7 @@ def _require_some_size(backbone: str, channels: int) -> None:
         raise ConfigError(f"model.backbone: {backbone} cannot be used without its pooling ({shape}); choose another")
 
 
+@cache
 def _shape_at(backbone: str, channels: int, sides_px: tuple[int, int]) -> tuple[int, int] | str:
     """Return (positions, features), or why the backbone cannot take this size."""
     try:

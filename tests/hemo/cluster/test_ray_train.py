@@ -45,10 +45,8 @@ def test_two_workers_give_the_curve_of_one(
     make_training_set: Maker,
     exact_trial: TrialConfig,
     tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setenv("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.2")
     folder = make_training_set(rows={"train": 45, "val": 17, "test": 15})  # shares differ in size
     config = TrainConfig(
         training_set=folder,
@@ -114,12 +112,12 @@ def test_what_all_failed_workers_raised_is_the_reason() -> None:
     assert failure_reason(with_a_lost_one) == "the workers were lost: text"
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("ray_cluster")
 def test_several_workers_run_a_failing_trial_once(
     make_training_set: Maker, exact_trial: TrialConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Of the tracker's first files, one a try, there is one: the group that Ray Train starts next finds the record."""
-    monkeypatch.setenv("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.2")
     content = exact_trial.model_dump()
     content["training"] |= {"optimizer": "sgd", "learning_rate": 1e30}
     folder = make_training_set()
@@ -138,9 +136,8 @@ def test_several_workers_run_a_failing_trial_once(
 
 @pytest.mark.usefixtures("ray_cluster")
 def test_a_users_error_met_in_a_worker_comes_back_as_it_is(
-    make_training_set: Maker, tiny_trial: TrialConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    make_training_set: Maker, tiny_trial: TrialConfig, tmp_path: Path
 ) -> None:
-    monkeypatch.setenv("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.2")
     folder = make_training_set(classes=("a", "b"), label=lambda number, name: number % 2)
     config = tiny_trial.model_copy(update={"task": "multi_class"})
     with pytest.raises(LabelError, match="has none or several; use multi_label"):

@@ -96,6 +96,7 @@ def test_a_local_cluster_is_quiet_beside_another_and_gone_after_ctrl_c(
     assert processes_in(place) == []
 
 
+@pytest.mark.ray
 @pytest.mark.parametrize(
     ("address", "folder", "code", "line"),
     [
@@ -118,6 +119,7 @@ def test_a_cluster_that_cannot_be_is_refused_at_once(
     assert len(errors.splitlines()) == 1
 
 
+@pytest.mark.ray
 def test_a_missing_token_is_reported(start: Start, token: Path, tmp_path: Path) -> None:
     token.unlink()
     shown, errors = start("local", tmp_path / "ray").communicate(timeout=60)

@@ -141,9 +141,9 @@ def test_more_trials_than_cores_share_one_copy_of_the_set(make_training_set, tmp
     assert not list((tmp_path / "records").glob("*/progress.json"))
 
 
-def test_trials_of_several_workers_wait_for_each_other(make_training_set, tmp_path, monkeypatch):
+@pytest.mark.slow
+def test_trials_of_several_workers_wait_for_each_other(make_training_set, tmp_path):
     """Two trials at once, each of which takes both CPUs."""
-    monkeypatch.setenv("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.2")
     short = {**TINY, "training": {"epochs": 1, "batch_size": 48}}
     fields = {"trial": short, "grid": {"axes": {"seed": [0, 1]}}, "workers": {"count": 2}, "concurrent": 2}
     records = tune_models(sweep(make_training_set(), tmp_path / "records", **fields))
