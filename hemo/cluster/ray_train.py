@@ -21,7 +21,8 @@ from hemo.config.tune import TrainConfig, WorkersConfig
 from hemo.console import print_line
 from hemo.curation.card import TrainingSetCard, read_card
 from hemo.errors import TrialError, UserError
-from hemo.storage import join, remove, require_writable
+from hemo.output_lock import output_lock
+from hemo.storage import join, remove
 from hemo.training.distributed import Worker
 from hemo.training.reporting import epoch_line, observed, run_to_end
 from hemo.trials.key import TrialKey, TrialKeys
@@ -44,18 +45,18 @@ def train_model(config: TrainConfig) -> TrialRecord:
         config: Training set, trial, workers and where the record goes.
 
     Raises:
-        UserError: If the trial cannot work, see `check_trials`, `check_workers` and `check_tracking`.
+        UserError: If the trial cannot work, see `check_trials`, `check_workers` and `check_tracking`; or if another
+            process trains it.
         TrialError: If the trial failed; it is recorded too.
     """
     card = read_card(config.training_set)
     check_tracking(config.tracking, config.out)
     check_workers(config, card)
     check_trials({"": config.trial}, card)
-    require_writable(config.out)
     key = TrialKeys(config.out, card.digest).key(config.trial)
     if record := key.finished_record():
         return record
-    with connected(config.cluster):
+    with output_lock(key.folder), connected(config.cluster):
         return train_in_workers(config, key, put_training_set(config.training_set, config.feed))
 
 

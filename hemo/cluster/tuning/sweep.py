@@ -33,7 +33,8 @@ from hemo.console import print_line
 from hemo.curation.card import TrainingSetCard, read_card
 from hemo.digest import digest_of
 from hemo.errors import ConfigError, HemoError
-from hemo.storage import join, remove, require_writable
+from hemo.output_lock import output_lock
+from hemo.storage import join, remove
 from hemo.sweeps.grid import grid_trials
 from hemo.sweeps.objectives import front_lines, selected_record
 from hemo.sweeps.space import point_trial, search_space, searched_trials
@@ -69,7 +70,7 @@ def tune_models(config: TuneConfig) -> list[TrialRecord]:
         config: Training set, where records go, and a grid or a search.
 
     Raises:
-        UserError: If a cell or the space cannot work, before any trial runs.
+        UserError: If a cell or the space cannot work, or another sweep writes in `out`, before any trial runs.
         HemoError: If all trials failed.
     """
     check_tracking(config.tracking, config.out)
@@ -91,10 +92,9 @@ def _run_grid(config: TuneConfig, grid: GridConfig, card: TrainingSetCard, keys:
     """Run the cells that have no finished record; every cell's test is read, as its source did."""
     trials = grid_trials(config.trial, grid)
     _check(config, {f"grid: {trial.name}": trial for trial in trials}, card)
-    require_writable(config.out)
     cells = [keys.key(trial) for trial in trials]
     missing = [cell for cell in cells if not cell.finished_record()]
-    with connected(config.cluster) if missing else nullcontext():
+    with output_lock(config.out), connected(config.cluster) if missing else nullcontext():
         _print_plan(config, len(cells), len(missing))
         if missing:
             plan = _plan(config, _grid_name(config, card.digest), cells, len(missing))
@@ -106,20 +106,20 @@ def _run_search(config: TuneConfig, search: SearchConfig, card: TrainingSetCard,
     """Run the trials the study still lacks, then read test for the selected one."""
     space = search_space(config.trial, search)
     _check_search(config, search, card)
-    require_writable(config.out)
-    study = open_study(config, search, card.digest)
 
     def recorded(point: Mapping[str, Any]) -> bool:
         return keys.key(point_trial(config.trial, point)).record() is not None
 
-    left = queue_points(study, search, recorded)
-    with connected(config.cluster) if left else nullcontext():
-        _print_plan(config, search.trials, left)
-        if left:
-            plan = _plan(config, study.study_name, _distinct(study, config, keys), left)
-            searcher = StudySearcher(study, space, config.trial, keys, search.optimised, TimeLimit.of(config))
-            _run_trials(config, card, searcher, plan, left)
-        return _select(config, search, study, keys)
+    with output_lock(config.out):
+        study = open_study(config, search, card.digest)
+        left = queue_points(study, search, recorded)
+        with connected(config.cluster) if left else nullcontext():
+            _print_plan(config, search.trials, left)
+            if left:
+                plan = _plan(config, study.study_name, _distinct(study, config, keys), left)
+                searcher = StudySearcher(study, space, config.trial, keys, search.optimised, TimeLimit.of(config))
+                _run_trials(config, card, searcher, plan, left)
+            return _select(config, search, study, keys)
 
 
 def _distinct(study: Study, config: TuneConfig, keys: TrialKeys) -> list[TrialKey]:

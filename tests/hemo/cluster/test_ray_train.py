@@ -17,7 +17,8 @@ from hemo.cluster.ray_train import check_workers, failure_reason, interruption_r
 from hemo.config.trial import TrialConfig
 from hemo.config.tune import TrackingConfig, TrainConfig, WorkersConfig
 from hemo.curation.card import read_card
-from hemo.errors import ConfigError, LabelError, SourceError, TrialError
+from hemo.errors import ConfigError, LabelError, OutputError, SourceError, TrialError
+from hemo.output_lock import output_lock
 from hemo.trials.key import trial_digest
 from hemo.trials.record import read_record
 from tests.trial_runs import run_to_record, trial_key
@@ -151,6 +152,17 @@ def test_a_finished_trial_is_returned_without_ray(
     folder, out = make_training_set(), str(tmp_path)
     finished = run_to_record(tiny_trial, folder, out)
     assert train_model(TrainConfig(training_set=folder, out=out, trial=tiny_trial)) == finished
+
+
+def test_a_trial_that_another_process_trains_is_refused(
+    make_training_set: Maker, tiny_trial: TrialConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fit, "connected", lambda _: pytest.fail("Ray was connected to"))
+    folder = make_training_set()
+    config = TrainConfig(training_set=folder, out=str(tmp_path), trial=tiny_trial)
+    trial = trial_key(tiny_trial, folder, tmp_path).folder
+    with output_lock(trial), pytest.raises(OutputError, match="another run is writing in"):
+        train_model(config)
 
 
 def test_what_cannot_work_is_refused_without_ray(

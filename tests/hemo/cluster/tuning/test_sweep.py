@@ -21,6 +21,7 @@ from hemo.cluster.tuning.sweep import (
 from hemo.config.trial import TrialConfig
 from hemo.config.tune import TuneConfig
 from hemo.errors import ConfigError, HemoError, OutputError
+from hemo.output_lock import output_lock
 from hemo.sweeps.grid import grid_trials
 from hemo.trials.key import TrialKeys
 from hemo.trials.progress import read_plans
@@ -98,6 +99,14 @@ def test_a_finished_grid_is_returned_without_ray_and_a_wrong_one_refused(make_tr
     wrong = sweep(config.training_set, tmp_path, grid={"cells": [{"name": "two", "target": "sdh"}]})
     with pytest.raises(ConfigError, match="'sdh' is no class"):
         tune_models(wrong)
+
+
+def test_a_second_sweep_in_the_same_folder_is_refused_while_one_writes(make_training_set, tmp_path, monkeypatch):
+    monkeypatch.setattr(sweep_module, "connected", lambda _: pytest.fail("Ray was connected to"))
+    folder, out = make_training_set(), tmp_path / "records"
+    for kind in ({"grid": {"axes": {"seed": [0]}}}, {"search": {"space": SPACE, "trials": 1}}):
+        with output_lock(str(out)), pytest.raises(OutputError, match=r"another run is writing in .*records"):
+            tune_models(sweep(folder, out, **kind))
 
 
 def test_a_search_holds_test_back_from_all_but_the_chosen(make_training_set, tmp_path, monkeypatch):
