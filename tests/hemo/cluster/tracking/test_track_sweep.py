@@ -48,7 +48,7 @@ def test_trials_at_once_have_runs_of_their_own_and_the_chosen_ones_test_figures_
     later = runs[chosen.digest][1]
     assert later.run.run_id == chosen.digest
     assert later.summary["final/test_loss"] == pytest.approx(chosen.metrics["test"]["loss"])
-    assert {"best", "chosen"} <= set(later.artifacts["any-feedfacefeedface"].aliases)
+    assert {"best", "selected"} <= set(later.artifacts["any-feedfacefeedface"].aliases)
     assert processes_in(out) == []
 
 
