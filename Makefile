@@ -22,7 +22,7 @@ $(STAMP): pyproject.toml constraints.txt
 test: setup ## all tests but the slow ones: under 6 minutes on 2 cores (WORKERS=4 where there are more)
 	$(PYTEST) -m 'not slow'
 
-test-fast: setup ## tests without Ray, for everyday work: under a minute on 2 cores
+test-fast: setup ## tests without Ray, for everyday work: about a minute on 2 cores
 	$(PYTEST) -m 'not slow and not ray'
 
 test-slow: setup ## tests that start a cluster or several processes that load torch: under 6 minutes on 2 cores

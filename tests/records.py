@@ -10,12 +10,17 @@ import pytest
 from hemo.config.trial import TrialConfig
 from hemo.sweeps.trial_changes import changed
 from hemo.training.results import EpochMetrics
-from hemo.trials.key import trial_digest
+from hemo.trials.key import TrialKeys
 from hemo.trials.record import PREDICTION_SCHEMA, TrialRecord, write_record
 
 TRAINING_SET = "00112233aabbccdd"
 TEST_LABELS = [1, 1, 0, 0, 0, 1, 0, 0, 0, 0]
 TEST_PATIENTS = ["p1", "p1", "p2", "p3", "p4", "p5", "p6", "p7", "p8", "p8"]
+
+
+def trial_digest(config: TrialConfig, training_set: str) -> str:
+    """Return the digest of a trial on the training set with this digest."""
+    return TrialKeys("", training_set).key(config).digest
 
 
 def predictions(logits: list[float], labels: list[int] | None = None, formats: str = "a" * 10) -> pa.Table:

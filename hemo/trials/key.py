@@ -86,11 +86,6 @@ class TrialKeys:
         return TrialKey(config, self._records, _digest(config, self._training_set, weights), weights)
 
 
-def trial_digest(config: TrialConfig, training_set: str) -> str:
-    """Return the digest of one trial on the training set with this digest, see `TrialKeys`."""
-    return TrialKeys("", training_set).key(config).digest
-
-
 def _digest(config: TrialConfig, training_set: str, weights: str) -> str:
     """Return the name of a trial's folder: it covers all that decides the result, and nothing else.
 

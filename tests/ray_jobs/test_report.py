@@ -3,9 +3,9 @@
 import pytest
 
 from hemo.config.trial import TrialConfig
-from hemo.trials.key import trial_digest
 from hemo.trials.record import TrialRecord, write_record
 from ray_jobs.report import main
+from tests.records import trial_digest
 
 
 def test_the_table_and_then_the_page(tmp_path, capsys):

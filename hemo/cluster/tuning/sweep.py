@@ -47,7 +47,7 @@ from hemo.trials.record import TrialRecord, write_record
 from hemo.trials.run import check_trials, evaluate_on_test, failed_record
 
 TUNE_FOLDER = "tune"
-"""Below `OUT/.ray`: Tune's own files of a sweep, which nothing reads."""
+"""Below `OUT/ray`: Tune's own files of a sweep, which nothing reads afterwards."""
 
 NEVER = float("inf")
 """Epochs after which the median rule pauses a trial to let others catch up: paused trials would have to be saved."""
@@ -81,7 +81,6 @@ def tune_models(config: TuneConfig) -> list[TrialRecord]:
         records = _run_grid(config, config.grid, card, keys)
     elif config.search is not None:
         records = _run_search(config, config.search, card, keys)
-    remove(join(config.out, RAY_FOLDER))
     if all(record.status == "failed" for record in records):
         first = records[0].reason
         raise HemoError(f"all {len(records)} trials failed; the first: {first} (records in {config.out})")
@@ -240,6 +239,7 @@ def _run_trials(
             failure_config=tune.FailureConfig(max_failures=config.retries),
         ),
     ).fit()
+    remove(join(config.out, RAY_FOLDER))
     record_lost_trials(console.lost, config, card, gpus)
     if searcher.begun < left and config.hours != "unlimited":
         print_line(

@@ -19,8 +19,8 @@ from hemo.config.tune import TrackingConfig, TrainConfig, WorkersConfig
 from hemo.curation.card import read_card
 from hemo.errors import ConfigError, LabelError, OutputError, SourceError, TrialError
 from hemo.output_lock import output_lock
-from hemo.trials.key import trial_digest
 from hemo.trials.record import read_record
+from tests.records import trial_digest
 from tests.trial_runs import run_to_record, trial_key
 
 Maker = Callable[..., str]

@@ -8,7 +8,7 @@ from hemo.config.trial import HEADS, ModelConfig, TrialConfig
 from hemo.config.validation import validated
 from hemo.errors import ConfigError
 from hemo.sweeps.trial_changes import changed
-from hemo.trials.key import trial_digest
+from tests.records import trial_digest
 
 OPTIONS: list[tuple[str, str, Any]] = [
     ("model", "side_px", 64),

@@ -8,8 +8,9 @@ from hemo.config.trial import ModelConfig, TrialConfig
 from hemo.errors import ConfigError
 from hemo.models import weight_files
 from hemo.trials import key as keys
-from hemo.trials.key import TrialKey, TrialKeys, trial_digest
+from hemo.trials.key import TrialKey, TrialKeys
 from hemo.trials.progress import TrialProgress, write_progress
+from tests.records import trial_digest
 
 
 def test_the_digest_covers_what_decides_and_not_the_name():

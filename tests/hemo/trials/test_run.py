@@ -23,10 +23,11 @@ from hemo.training.distributed import Worker
 from hemo.training.reporting import Epochs
 from hemo.training.results import METRICS, EpochMetrics
 from hemo.trials import run as trial
-from hemo.trials.key import TrialKey, trial_digest
+from hemo.trials.key import TrialKey
 from hemo.trials.progress import clear_progress, read_progress
 from hemo.trials.record import TrialRecord, read_predictions, read_record
 from hemo.trials.run import ProgressWriter, _is_failure, _small_set_notes, check_trials, run_trial
+from tests.records import trial_digest
 from tests.trial_runs import run_to_record, trial_key
 
 Maker = Callable[..., str]

@@ -13,9 +13,9 @@ from hemo.config.trial import TrialConfig
 from hemo.models.checkpoint import load_checkpoint, read_state
 from hemo.storage import list_files
 from hemo.training.distributed import Worker
-from hemo.trials.key import trial_digest
 from hemo.trials.record import TrialRecord, read_predictions
 from hemo.trials.run import run_trial
+from tests.records import trial_digest
 from tests.s3 import s3_environment  # noqa: F401 (a fixture)
 from tests.trial_runs import run_to_record, trial_key
 

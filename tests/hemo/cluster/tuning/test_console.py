@@ -8,8 +8,9 @@ from hemo.cluster.tuning import console as lines
 from hemo.cluster.tuning.console import SweepConsole
 from hemo.cluster.tuning.searchers import tune_point
 from hemo.config.trial import TrialConfig
-from hemo.trials.key import TrialKey, TrialKeys, trial_digest
+from hemo.trials.key import TrialKey, TrialKeys
 from hemo.trials.progress import PlannedTrial, SweepPlan, TrialProgress, read_plans, write_progress
+from tests.records import trial_digest
 
 
 class EndedTrial:
