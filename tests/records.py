@@ -8,7 +8,7 @@ import pyarrow as pa
 import pytest
 
 from hemo.config.trial import TrialConfig
-from hemo.sweeps.trial_changes import changed
+from hemo.config.tune import changed
 from hemo.training.results import EpochMetrics
 from hemo.trials.key import TrialKeys
 from hemo.trials.record import PREDICTION_SCHEMA, TrialRecord, write_record

@@ -16,7 +16,7 @@ from hemo.models.weight_files import find_checkpoint
 from hemo.output_lock import output_lock
 from hemo.storage import join, write_bytes, write_json
 from hemo.training.distributed import Worker, hardware
-from hemo.trials.provenance import now, versions
+from hemo.trials.record import now, versions
 
 EXPORT_SCHEMA_VERSION = 1
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from hemo.config.report import ReportConfig
+from hemo.config.tune import flattened
 from hemo.output_lock import output_lock
 from hemo.reporting.comparison import Comparison, compare_trials
 from hemo.reporting.metric_tables import metric_tables
@@ -17,7 +18,6 @@ from hemo.reporting.trial_row import SPLITS, Row, metrics_of
 from hemo.reporting.trial_table import grid_table, heading, subject
 from hemo.stats.intervals import Interval
 from hemo.storage import join, write_bytes
-from hemo.sweeps.trial_changes import flattened
 from hemo.training.results import METRICS
 from hemo.trials.record import TrialRecord, read_records
 

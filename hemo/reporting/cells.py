@@ -8,13 +8,13 @@ from statistics import fmean
 import numpy as np
 from numpy.typing import NDArray
 
+from hemo.config.tune import settings_name, varying
 from hemo.digest import digest_of
 from hemo.errors import SourceError
 from hemo.reporting.table_format import number
 from hemo.reporting.trial_row import PatientResults, Row, metrics_of
 from hemo.stats.intervals import CONFIDENCE, Interval, patient_resamples
 from hemo.stats.paired_tests import difference_interval, holm, sign_flip_p
-from hemo.sweeps.trial_changes import settings_name, varying
 from hemo.trials.record import title_of
 
 SIGNIFICANCE = 1 - CONFIDENCE

@@ -6,12 +6,12 @@ from statistics import fmean, stdev
 from typing import Any
 
 from hemo.config.trial import TrialConfig
+from hemo.config.tune import flattened, varying
 from hemo.reporting.cells import Cell, describe_difference
 from hemo.reporting.comparison import Comparison
 from hemo.reporting.table_format import MISSING, Table, hours, markdown_table, number
 from hemo.reporting.trial_row import Row, image_of, join_with_counts, metrics_of, span, split_name
 from hemo.sweeps.results import search_lines
-from hemo.sweeps.trial_changes import flattened, varying
 from hemo.trials.record import TrialRecord, title_of
 
 NAME = "trial"

@@ -6,10 +6,9 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from hemo.config.trial import TrialConfig
-from hemo.config.tune import GridConfig
+from hemo.config.tune import GridConfig, changed, flattened, nested, settings_name, varying
 from hemo.digest import digest_of
 from hemo.errors import ConfigError
-from hemo.sweeps.trial_changes import changed, flattened, nested, settings_name, varying
 
 
 def grid_trials(base: TrialConfig, grid: GridConfig) -> list[TrialConfig]:

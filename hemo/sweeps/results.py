@@ -10,8 +10,7 @@ import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.importance import FanovaImportanceEvaluator, get_param_importances
 
-from hemo.config.tune import Choices, Range
-from hemo.sweeps.trial_changes import flattened, varying
+from hemo.config.tune import Choices, Range, flattened, varying
 from hemo.trials.progress import SweepPlan
 from hemo.trials.record import TrialRecord, title_of
 

@@ -8,9 +8,8 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 from pydantic import BaseModel
 
 from hemo.config.trial import RANGES, ModelConfig, TrialConfig
-from hemo.config.tune import Choices, Range, SearchConfig
+from hemo.config.tune import Choices, Range, SearchConfig, changed, flattened, settings_name
 from hemo.errors import ConfigError
-from hemo.sweeps.trial_changes import changed, flattened, settings_name
 
 PAIRED = ("model.backbone", "model.side_px")
 """Fields that depend on each other: a backbone has a smallest side."""

@@ -1,12 +1,19 @@
-"""The record of a trial: a folder named by its digest, with `record.json` and `predictions.parquet`."""
+"""The record of a trial: a folder named by its digest, with `record.json` and `predictions.parquet`; provenance."""
 
+import importlib.metadata
 import io
+import os
+import platform
+import subprocess
+from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any, Literal
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import Field, ValidationError
 
+import hemo
 from hemo.config.trial import TrialConfig
 from hemo.config.types import Config
 from hemo.errors import SourceError
@@ -14,6 +21,9 @@ from hemo.storage import exists, join, list_folders, read_bytes, read_json, writ
 from hemo.training.results import ConfusionMatrix, EpochMetrics, SubgroupMetrics
 
 RECORD_SCHEMA_VERSION = 3
+
+RECORDED_PACKAGES = ("torch", "timm", "torchmetrics", "numpy", "ray")
+"""Their versions stand in each record, with those of Python and hemo."""
 
 PREDICTION_SCHEMA = pa.schema(
     [
@@ -161,3 +171,30 @@ def read_predictions(folder: str, digest: str) -> pa.Table:
     if not table.schema.equals(PREDICTION_SCHEMA):
         raise SourceError(f"{path} has columns {table.schema.names}, not those of a prediction; run the trial again")
     return table
+
+
+def versions(*more: str) -> dict[str, str]:
+    """Return the versions of Python, hemo and the packages that results depend on, and of `more` packages."""
+    packages = {name: importlib.metadata.version(name) for name in (*RECORDED_PACKAGES, *more)}
+    return {"python": platform.python_version(), "hemo": hemo.__version__, **packages}
+
+
+def commit() -> str:
+    """Return hemo's git commit, 12 digits, with `-dirty` where files differ from it; empty without a checkout."""
+    folder = Path(hemo.__file__).parent
+    try:
+        described = subprocess.run(
+            ["git", "-C", str(folder), "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"],
+            capture_output=True,
+            text=True,
+            check=False,
+            env={**os.environ, "GIT_CEILING_DIRECTORIES": str(folder.parents[1]), "GIT_OPTIONAL_LOCKS": "0"},
+        )
+    except FileNotFoundError:
+        return ""
+    return described.stdout.strip() if described.returncode == 0 else ""
+
+
+def now() -> str:
+    """Return the time in UTC, ISO 8601, whole seconds."""
+    return datetime.now(UTC).isoformat(timespec="seconds")

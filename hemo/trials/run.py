@@ -26,8 +26,7 @@ from hemo.training.reporting import Epochs, FitResult, observed, report_out_of_m
 from hemo.training.results import EpochMetrics, SplitMetrics
 from hemo.trials.key import TrialKey
 from hemo.trials.progress import TrialProgress, clear_progress, read_progress, write_progress
-from hemo.trials.provenance import commit, now, versions
-from hemo.trials.record import PREDICTION_SCHEMA, TrialRecord, read_predictions, write_record
+from hemo.trials.record import PREDICTION_SCHEMA, TrialRecord, commit, now, read_predictions, versions, write_record
 
 
 def check_trials(trials: Mapping[str, TrialConfig], card: TrainingSetCard) -> None:

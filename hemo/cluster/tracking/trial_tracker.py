@@ -17,8 +17,7 @@ from hemo.training.distributed import Worker, hardware
 from hemo.training.reporting import Epochs, observed
 from hemo.training.results import EpochMetrics
 from hemo.trials.key import TrialKey
-from hemo.trials.provenance import commit, versions
-from hemo.trials.record import TrialRecord
+from hemo.trials.record import TrialRecord, commit, versions
 
 FINAL = "final/"
 """Prefix of the metrics of the best epoch's weights, at the chosen thresholds."""

@@ -42,8 +42,7 @@ from hemo.training.data.dataset import read_training_set, task_classes
 from hemo.training.option_checks import where_in_notes
 from hemo.trials.key import TrialKey, TrialKeys
 from hemo.trials.progress import PlannedTrial, SweepPlan, write_plan, write_selection
-from hemo.trials.provenance import now
-from hemo.trials.record import TrialRecord, write_record
+from hemo.trials.record import TrialRecord, now, write_record
 from hemo.trials.run import check_trials, evaluate_on_test, failed_record
 
 TUNE_FOLDER = "tune"

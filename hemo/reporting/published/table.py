@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
 
+from hemo.config.tune import flattened
 from hemo.reporting.cells import Cell, cells_of
 from hemo.reporting.published.source import (
     Column,
@@ -18,7 +19,6 @@ from hemo.reporting.published.source import (
 )
 from hemo.reporting.table_format import MISSING, Table, hours, number
 from hemo.reporting.trial_row import Row, image_of, join_with_counts, split_name
-from hemo.sweeps.trial_changes import flattened
 from hemo.trials.record import title_of
 
 REDUCIBLE = ("model.weights", "training.epochs")

@@ -5,9 +5,9 @@ from typing import Any, get_args
 import pytest
 
 from hemo.config.trial import HEADS, ModelConfig, TrialConfig
+from hemo.config.tune import changed
 from hemo.config.validation import validated
 from hemo.errors import ConfigError
-from hemo.sweeps.trial_changes import changed
 from tests.records import trial_digest
 
 OPTIONS: list[tuple[str, str, Any]] = [

@@ -10,13 +10,12 @@ import pytest
 from hemo.config.load import read_yaml
 from hemo.config.report import Published
 from hemo.config.trial import TrialConfig
-from hemo.config.tune import TuneConfig
+from hemo.config.tune import TuneConfig, flattened
 from hemo.config.validation import validated
 from hemo.reporting.published.source import published_table
 from hemo.reporting.published.table import compare_with_published
 from hemo.reporting.trial_row import PatientResults, Row
 from hemo.sweeps.grid import grid_trials
-from hemo.sweeps.trial_changes import flattened
 
 BACKBONES_TABLE = published_table("chest_xray_backbones")
 BACKBONES = {"target": "PNEUMONIA", "model.head": "F-D(16)-D", "training.learning_rate": 1e-5}

@@ -3,8 +3,8 @@
 import pytest
 
 from hemo.config.trial import TrialConfig
+from hemo.config.tune import changed, flattened, nested, settings_name, varying
 from hemo.errors import ConfigError
-from hemo.sweeps.trial_changes import changed, flattened, nested, settings_name, varying
 
 
 def test_dotted_and_nested_keys_meet():
