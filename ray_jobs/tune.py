@@ -16,7 +16,7 @@ from ray_jobs.entry_point import entry_point
 def main(config: TuneConfig) -> None:
     """Print a summary of the trials, then the folder of records."""
     from hemo.cluster.tuning.sweep import tune_models
-    from hemo.reporting.trial_table import summary
+    from hemo.reporting.status_table import summary
 
     records = tune_models(config)
     print(summary(records))

@@ -20,10 +20,10 @@ from hemo.training.data.sampling import smallest_step
 from hemo.training.distributed import Worker, hardware, raise_together
 from hemo.training.evaluate import predict_logits, split_metrics
 from hemo.training.loop import fit
-from hemo.training.loss import ANY_CLASS, build_loss
+from hemo.training.loss import build_loss
 from hemo.training.option_checks import check_models, where_in_notes
 from hemo.training.reporting import Epochs, FitResult, observed, report_out_of_memory
-from hemo.training.results import EpochMetrics, SplitMetrics
+from hemo.training.results import ANY_CLASS, EpochMetrics, SplitMetrics
 from hemo.trials.key import TrialKey
 from hemo.trials.progress import TrialProgress, clear_progress, read_progress, write_progress
 from hemo.trials.record import PREDICTION_SCHEMA, TrialRecord, commit, now, read_predictions, versions, write_record
@@ -206,6 +206,10 @@ def _record(key: TrialKey, card: TrainingSetCard, splits: Splits, result: FitRes
         **metric_fields(result.evaluated),
         "reductions": (*card.reductions, *notes),
         "rows": {name: len(examples) for name, examples in splits.by_name.items()},
+        "patients": {
+            name: len(np.unique(examples.source.patient[examples.rows])) for name, examples in splits.by_name.items()
+        },
+        "positives": {name: tuple(examples.labels.sum(axis=0).tolist()) for name, examples in splits.by_name.items()},
         "seconds": result.seconds,
         "parameters": parameter_count(result.model),
     }
