@@ -11,7 +11,15 @@ from numpy.typing import NDArray
 
 from hemo.config.convert import WindowConfig
 from hemo.errors import SliceError
-from hemo.imaging.hounsfield import WINDOWS_A_TABLE, Rescale, hounsfield_table, packed_lookup, repaired, to_hounsfield
+from hemo.imaging.hounsfield import (
+    HU_LIMITS,
+    WINDOWS_A_TABLE,
+    Rescale,
+    hounsfield_table,
+    packed_lookup,
+    repaired,
+    to_hounsfield,
+)
 from hemo.imaging.image import FLAGS, pixel_digest
 from hemo.imaging.resize import AIR_HU, hu_to_square, to_square
 from hemo.imaging.settings import ImageSettings
@@ -96,10 +104,11 @@ def without_padding(hu: NDArray[np.int16], padding_hu: NDArray[np.int16] | None 
     Source:
         DICOM PS3.3 C.7.5.1.1.2 (the range includes both limits).
     """
-    padded = hu < PADDING_BELOW_HU
+    kept = cv2.inRange(hu, PADDING_BELOW_HU, HU_LIMITS[1])
     if padding_hu is not None:
-        padded |= (hu >= padding_hu.min()) & (hu <= padding_hu.max()) & (hu < AIR_HU)
-    return np.where(padded, np.int16(AIR_HU), hu)
+        declared = cv2.inRange(hu, int(padding_hu.min()), min(int(padding_hu.max()), AIR_HU - 1))
+        kept = cv2.bitwise_and(kept, cv2.bitwise_not(declared))
+    return np.asarray(cv2.copyTo(hu, kept, np.full_like(hu, AIR_HU)), np.int16)
 
 
 def render_picture(stored: NDArray[Any], *, bits_stored: int, inverted: bool, settings: ImageSettings) -> Rendered:

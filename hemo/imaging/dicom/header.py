@@ -51,7 +51,7 @@ class Geometry(NamedTuple):
     """Where a slice lies, and its size; None: not known."""
 
     position_mm: float | None  # along the normal of its plane
-    orientation: tuple[float, ...] | None  # 6 direction cosines, of a row and of a column
+    orientation: tuple[float, ...] | None  # 6 direction cosines, of a row and of a column; None without a position
     spacing_mm: float | None  # between rows
     slice_thickness_mm: float | None
 
@@ -205,12 +205,16 @@ def _geometry(elements: Elements) -> Geometry:
         thickness_mm = length(decimals(elements, dicom.SLICE_THICKNESS))
     except ValueError:  # no image is lost for it: it only helps to tell gaps
         thickness_mm = None
-    return Geometry(
-        position_along_normal(decimals(elements, dicom.IMAGE_POSITION), cosines),
-        plane_orientation(cosines),
-        length(decimals(elements, dicom.PIXEL_SPACING)),
-        thickness_mm,
+    return _placed(
+        decimals(elements, dicom.IMAGE_POSITION), cosines, length(decimals(elements, dicom.PIXEL_SPACING)), thickness_mm
     )
+
+
+def _placed(
+    origin: list[float], cosines: list[float], spacing_mm: float | None, thickness_mm: float | None
+) -> Geometry:
+    position_mm = position_along_normal(origin, cosines)
+    return Geometry(position_mm, None if position_mm is None else tuple(cosines), spacing_mm, thickness_mm)
 
 
 def _require_sane(header: CtHeader) -> None:
@@ -243,33 +247,27 @@ def length(values_mm: list[float]) -> float | None:
     return values_mm[0] if values_mm and 0 < values_mm[0] <= LARGEST_MM else None
 
 
-def plane_orientation(cosines: list[float]) -> tuple[float, ...] | None:
-    """Return Image Orientation (Patient), None if it is absent or spans no plane, as six zeros do.
-
-    Args:
-        cosines: Direction cosines of a row and of a column; both are unit vectors at a right angle (PS3.3 C.7.6.2.1.1).
-    """
-    if len(cosines) != 6 or not all(abs(cosine) <= 1 + UNIT_TOLERANCE for cosine in cosines):
-        return None
-    x, y, z = _normal(cosines)
-    return tuple(cosines) if abs(sqrt(x * x + y * y + z * z) - 1) <= UNIT_TOLERANCE else None
-
-
-def _normal(cosines: list[float]) -> tuple[float, float, float]:
-    a, b, c, d, e, f = cosines
-    return b * f - c * e, c * d - a * f, a * e - b * d
-
-
 def position_along_normal(origin: list[float], cosines: list[float]) -> float | None:
-    """Return the slice's position in mm along the normal of its plane (PS3.3 C.7.6.2.1.1), or None if it is absent.
+    """Return the slice's position in mm along the normal of its plane, or None if it is absent.
+
+    Direction cosines that span no plane, such as six zeros, give none: those of a row and of a column are unit vectors
+    at a right angle.
 
     Args:
         origin: Image Position (Patient), 3 numbers, mm.
-        cosines: Image Orientation (Patient), 6 direction cosines, as `plane_orientation` checks them.
+        cosines: Image Orientation (Patient), 6 direction cosines.
+
+    Source:
+        DICOM PS3.3 C.7.6.2.1.1.
     """
-    if len(origin) != 3 or plane_orientation(cosines) is None:
+    if len(origin) != 3 or len(cosines) != 6 or not max(map(abs, cosines)) <= 1 + UNIT_TOLERANCE:
         return None
-    position = sum(at * along for at, along in zip(origin, _normal(cosines), strict=True))
+    x, y, z = origin
+    a, b, c, d, e, f = cosines
+    normal_x, normal_y, normal_z = b * f - c * e, c * d - a * f, a * e - b * d
+    if not abs(sqrt(normal_x**2 + normal_y**2 + normal_z**2) - 1) <= UNIT_TOLERANCE:
+        return None
+    position = x * normal_x + y * normal_y + z * normal_z
     return position if abs(position) <= LARGEST_MM else None
 
 
@@ -292,13 +290,13 @@ def rescale_of_frame(elements: Elements, header: CtHeader, frame: int) -> tuple[
             slope, intercept = float(values.RescaleSlope), float(values.RescaleIntercept)
             rescale_type = str(values.get("RescaleType") or "").strip()
     slope = 1.0 if slope is None else slope
-    if rescale_type not in HU_TYPES | UNCERTAIN_TYPES:
+    is_uncertain = rescale_type in UNCERTAIN_TYPES
+    if not is_uncertain and rescale_type not in HU_TYPES:
         named = rescale_type if rescale_type in RESCALE_TYPES else "another than the standard's"
         raise SliceError("not_hu", f"rescale type (0028,1054): {named}")
     if slope == 0 or not (abs(slope) <= LARGEST_RESCALE and abs(intercept) <= LARGEST_RESCALE):
         raise SliceError("bad_header", f"rescale slope {slope}, intercept {intercept}")
-    flags = ["uncertain_units"] if rescale_type in UNCERTAIN_TYPES else []
-    return Rescale(slope, intercept, header.bits_stored, header.signed), flags
+    return Rescale(slope, intercept, header.bits_stored, header.signed), ["uncertain_units"] if is_uncertain else []
 
 
 def geometry_of_frame(elements: Elements, header: CtHeader, frame: int) -> Geometry:
@@ -315,7 +313,7 @@ def geometry_of_frame(elements: Elements, header: CtHeader, frame: int) -> Geome
         axes = _values(_group(elements, header, "PlaneOrientationSequence", frame), "ImageOrientationPatient")
         measures = _group(elements, header, "PixelMeasuresSequence", frame)
         spacing_mm, thickness_mm = (length(_values(measures, name)) for name in ("PixelSpacing", "SliceThickness"))
-    of_frame = Geometry(position_along_normal(plane, axes), plane_orientation(axes), spacing_mm, thickness_mm)
+    of_frame = _placed(plane, axes, spacing_mm, thickness_mm)
     if own.position_mm is not None:  # position and orientation belong together
         of_frame = of_frame._replace(position_mm=own.position_mm, orientation=own.orientation)
     return of_frame._replace(

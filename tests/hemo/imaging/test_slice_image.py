@@ -141,6 +141,14 @@ def test_declared_padding_counts_below_air(padding_hu, wanted):
     np.testing.assert_array_equal(hu, before)
 
 
+@pytest.mark.parametrize("shape", [(1, 1), (4, 1), (1, 4), (2, 4), (4, 3), (3, 1)])
+def test_padding_of_any_shape_becomes_air(shape):
+    """OpenCV takes four numbers for a colour."""
+    hu = np.resize(np.array([-2000, 40, -1050], np.int16), shape)
+    wanted = np.where(hu < -1020, -1000, hu)
+    np.testing.assert_array_equal(without_padding(hu, np.array([[-1050]], np.int16)), wanted)
+
+
 def test_padding_is_part_of_what_is_measured_and_windowed():
     """Flags and digest are of the slice as it came; black is black in a window."""
     hu = head()

@@ -11,7 +11,6 @@ from hemo.imaging.dicom.header import (
     CAPTURE_CLASS,
     geometry_of_frame,
     length,
-    plane_orientation,
     position_along_normal,
     read_header,
     rescale_of_frame,
@@ -124,9 +123,9 @@ def test_a_position_that_is_none_is_not_known(origin, axes):
 
 
 def test_cosines_with_few_decimals_still_span_a_plane():
-    """A tilt of 18 degrees as (0.9, -0.3): the normal's length is 0.949."""
-    assert plane_orientation([1, 0, 0, 0, 0.9, -0.3]) == (1, 0, 0, 0, 0.9, -0.3)
-    assert plane_orientation([0.5, 0, 0, 0, 0.5, 0]) is None
+    """A tilt of 18 degrees as (0.9, -0.3): the normal, (0, 0.3, 0.9), is 0.949 long."""
+    assert position_along_normal([0, 0, 10], [1, 0, 0, 0, 0.9, -0.3]) == 9
+    assert position_along_normal([0, 0, 10], [0.5, 0, 0, 0, 0.5, 0]) is None
 
 
 def test_spacing_is_that_of_the_rows():
