@@ -294,6 +294,7 @@ def _card(config: CurateConfig, inputs: Inputs, selection: Selection, layout: Im
         split=config.split_name,
         splits={name: rows.count(selection.chosen[selection.splits == number]) for number, name in enumerate(SPLITS)},
         steps=selection.steps,
+        findings=selection.findings,
         audit=selection.audit,
         reductions=selection.reductions,
     )

@@ -14,7 +14,6 @@ from hemo.curation.labelled_index import Rows, has_flag, hash_texts, text_column
 from hemo.curation.select import Selection
 from hemo.errors import ConfigError
 from hemo.shards.card import ConversionCard
-from hemo.shards.schema import INDEX_SCHEMA
 from hemo.shards.writer import rows_per_group
 
 PART_BYTES = 1 << 29
@@ -119,10 +118,8 @@ def plan_copies(selection: Selection, layout: ImageLayout, *, part_rows: int, se
         for part, order in enumerate(shuffled_parts(image_ids.take(chosen), rows_at_most, seed)):
             parts.append(f"{split}/part-{part:06d}.parquet")
             members.append(chosen[order])
-    labelled = index.select(INDEX_SCHEMA.names)
-    for name, column in selection.rows.label_columns(np.arange(len(index))).items():
-        labelled = labelled.append_column(name, column)
-    rows = tuple(labelled.take(numbers) for numbers in members)
+    columns = selection.rows.training_set_columns()
+    rows = tuple(columns.take(numbers) for numbers in members)
     return CopyPlan(layout, tuple(parts), rows, _copies(selection.rows, members, layout))
 
 

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from sklearn.model_selection import StratifiedGroupKFold
 
 from hemo.config.curate import SPLITS, CurateConfig
+from hemo.corpus.labels import RSNA_CLASSES
 from hemo.curation.labelled_index import Rows, hash_texts, text_column
 from hemo.errors import ConfigError, SourceError
 
@@ -22,6 +23,9 @@ OFFICIAL_SPLITS = {
     **dict.fromkeys(("test", "testing"), TEST),
 }
 """Split folder -> split. The `val` of a corpus joins train before the split: the chest X-rays' holds 16 images."""
+
+ANY_CLASS = RSNA_CLASSES[0]
+"""The class by which a set of several is balanced by default: it summarises the others."""
 
 Groups = tuple[NDArray[np.int64], pa.StringArray]
 """Group of each row, shape (rows,), and the name of each group, shape (groups,)."""
@@ -48,9 +52,11 @@ def assign_splits(config: CurateConfig, rows: Rows, kept: NDArray[np.int64], gro
     empty = [SPLITS[number] for number in np.flatnonzero(rows_of == 0)]
     if empty:
         groups_left = len(np.unique(groups[0][kept]))
+        shared = " (patients who share a study or series count as one: both must be unique in the corpus)"
         raise ConfigError(
             f"split: {config.split_name} leaves nothing in {' and '.join(empty)} of {len(kept)} images in "
-            f"{groups_left} groups; use larger fractions or another seed, by_patient_stratified, or fewer folds"
+            f"{groups_left} groups{shared if rows.joined_ids else ''}; "
+            "use larger fractions or another seed, by_patient_stratified, or fewer folds"
         )
     return splits
 
@@ -100,14 +106,14 @@ def cut(drawn: NDArray[np.float64], val_fraction: float, test_fraction: float) -
 
 
 def _stratified(config: CurateConfig, rows: Rows, kept: NDArray[np.int64], groups: Groups) -> NDArray[np.int8]:
-    """Cut test, then val from the rest, each of whole folds of scikit-learn's `StratifiedGroupKFold` on the target."""
-    labels = rows.labels[kept, target_column(rows.classes, config.balance.target)]
+    """Cut test, then val from the rest, each of whole folds of scikit-learn's `StratifiedGroupKFold`."""
+    strata = strata_of(rows.classes, rows.labels[kept], config.balance.target)
     group = groups[0][kept]
     splits = np.full(len(kept), TRAIN, np.int8)
-    splits[whole_folds(labels, group, config.test_fraction, config.seed)] = TEST
+    splits[whole_folds(strata, group, config.test_fraction, config.seed)] = TEST
     rest = np.flatnonzero(splits == TRAIN)
     fraction = config.val_fraction / (1 - config.test_fraction)
-    splits[rest[whole_folds(labels[rest], group[rest], fraction, config.seed)]] = VAL
+    splits[rest[whole_folds(strata[rest], group[rest], fraction, config.seed)]] = VAL
     return splits
 
 
@@ -118,60 +124,80 @@ def _folds(config: CurateConfig, rows: Rows, kept: NDArray[np.int64], groups: Gr
     kept or not, so that sets cleaned differently can be compared fold by fold.
     """
     labelled = np.flatnonzero(rows.labelled)
-    labels = rows.labels[labelled, target_column(rows.classes, config.balance.target)]
-    folds = stratified_folds(labels, groups[0][labelled], config.folds, config.seed)
+    strata = strata_of(rows.classes, rows.labels[labelled], config.balance.target)
+    folds = stratified_folds(strata, groups[0][labelled], config.folds, config.seed)
     splits = np.full(len(rows.labelled), TRAIN, np.int8)
     splits[labelled[folds[config.fold % config.folds]]] = VAL
     splits[labelled[folds[config.fold - 1]]] = TEST
     return splits[kept]
 
 
-def target_column(classes: tuple[str, ...], target: str) -> int:
-    """Return the column of the target class.
+def strata_of(classes: tuple[str, ...], labels: NDArray[np.uint8], target: str) -> NDArray[np.int64]:
+    """Return what is spread evenly over the splits: labels of the target, else each combination of labels, numbered.
+
+    Args:
+        classes: Name of each column.
+        labels: Shape (rows, classes), 0, 1 or `NULL_LABEL`.
+        target: Class to stratify by; empty: all of them.
+
+    Returns:
+        Stratum of each row, shape (rows,).
 
     Raises:
         ConfigError: If there is no such class.
     """
-    if target not in classes:
-        raise ConfigError(f"balance.target: {target!r} is no class of the labels; they are {', '.join(classes)}")
-    return classes.index(target)
+    columns = [target_column(classes, target)] if target else list(range(len(classes)))
+    return np.unique(labels[:, columns], axis=0, return_inverse=True)[1].astype(np.int64)
 
 
-def whole_folds(labels: NDArray[np.uint8], group: NDArray[np.int64], fraction: float, seed: int) -> NDArray[np.int64]:
-    """Return the rows of as many folds as make up `fraction`, with whole groups and labels in proportion.
+def target_column(classes: tuple[str, ...], target: str) -> int:
+    """Return the column of the target class, without one that of the only class, else that of `any`.
+
+    Raises:
+        ConfigError: If there is no such class.
+    """
+    named = target or (classes[0] if len(classes) == 1 else ANY_CLASS)
+    if named in classes:
+        return classes.index(named)
+    wrong = f"{target!r} is no class of the labels; they are" if target else "is needed to balance; the classes are"
+    raise ConfigError(f"balance.target: {wrong} {', '.join(classes)}")
+
+
+def whole_folds(strata: NDArray[np.int64], group: NDArray[np.int64], fraction: float, seed: int) -> NDArray[np.int64]:
+    """Return the rows of as many folds as make up `fraction`, with whole groups and strata in proportion.
 
     Args:
-        labels: Shape (rows,).
+        strata: Shape (rows,), any integers.
         group: Shape (rows,).
         fraction: Of the rows, below 1.
         seed: Of the folds' shuffle.
 
     Raises:
-        ConfigError: If there are too few groups or rows of a label.
+        ConfigError: If there are too few groups, or rows of each stratum.
     """
     taken, folds = fold_counts(fraction)
-    return np.concatenate(stratified_folds(labels, group, folds, seed)[:taken])
+    return np.concatenate(stratified_folds(strata, group, folds, seed)[:taken])
 
 
 def stratified_folds(
-    labels: NDArray[np.uint8], group: NDArray[np.int64], folds: int, seed: int
+    strata: NDArray[np.int64], group: NDArray[np.int64], folds: int, seed: int
 ) -> list[NDArray[np.int64]]:
-    """Return the rows of each fold of scikit-learn's `StratifiedGroupKFold`: whole groups, labels in proportion.
+    """Return the rows of each fold of scikit-learn's `StratifiedGroupKFold`: whole groups, strata in proportion.
 
     Args:
-        labels: Shape (rows,).
+        strata: Shape (rows,), any integers.
         group: Shape (rows,).
         folds: How many.
         seed: Of the shuffle of the groups.
 
     Raises:
-        ConfigError: If there are too few groups or rows of a label.
+        ConfigError: If there are too few groups, or rows of each stratum.
     """
     splitter = StratifiedGroupKFold(n_splits=folds, shuffle=True, random_state=seed)
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="The least populated class", category=UserWarning)
-            return [fold.astype(np.int64) for _, fold in splitter.split(np.empty(len(labels)), labels, group)]
+            return [fold.astype(np.int64) for _, fold in splitter.split(np.empty(len(strata)), strata, group)]
     except ValueError as error:
         raise ConfigError(f"split: cannot make {folds} stratified folds of these rows: {error}") from error
 
