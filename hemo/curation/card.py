@@ -34,6 +34,14 @@ class Count(Config):
     )
     pixel_formats: dict[str, int] = Field({}, description="pixel format -> rows")
 
+    def labelled(self, name: str) -> int:
+        """Return the rows with a label of a class."""
+        return self.rows - self.blanks[name]
+
+    def varies(self, name: str) -> bool:
+        """Return whether a class has positive and negative rows."""
+        return 0 < self.positives[name] < self.labelled(name)
+
 
 class SplitFinding(Config):
     """Why a split supports no conclusion: too few patients, or a class that too few of them show or do not show."""
@@ -123,6 +131,10 @@ class TrainingSetCard(Config):
         """Level of `LEVELS` -> images of all splits whose patient it gave."""
         counts = [count.grouped_by for count in self.splits.values()]
         return {level: sum(count.get(level, 0) for count in counts) for level in LEVELS}
+
+    def findings_of(self, classes: Collection[str]) -> list[SplitFinding]:
+        """Return the findings that concern these classes."""
+        return [found for finding in self.findings if (found := finding.of_classes(classes))]
 
 
 def read_card(training_set: str) -> TrainingSetCard:

@@ -110,7 +110,7 @@ def positives_by_format(rows: Rows) -> dict[str, dict[str, dict[str, int]]]:
     for number, name in enumerate(codes.dictionary.to_pylist()):
         count = rows.count(np.flatnonzero(numbers == number))
         table[str(name)] = {
-            label: {"positive": positive, "labelled": count.rows - count.blanks[label]}
+            label: {"positive": positive, "labelled": count.labelled(label)}
             for label, positive in count.positives.items()
         }
     return dict(sorted(table.items()))
