@@ -60,8 +60,8 @@ def test_a_threshold_that_validation_cannot_choose_is_no_number() -> None:
     assert lines[0] == "best epoch 0 of 0; thresholds: any undefined: all images of val are alike in it, 0.5 is applied"
     assert lines[2].split() == ["val", "0.5000", "-", "-", "-", "1.0000", "-", "-"]
     assert lines[3] == (
-        "accuracy, threshold and best epoch of val mean nothing: val has too few patients to choose an epoch, a threshold "
-        "or a model by: 3 (at least 10 needed), with any 0 (at least 5 needed), without any 3 (at least 5 needed)"
+        "accuracy, threshold and best epoch of val mean nothing: val has too few patients to choose an epoch, "
+        "a threshold or a model by: 3 (at least 10 needed), with any 0 (at least 5 needed), without any 3 (at least 5 needed)"
     )
 
 
