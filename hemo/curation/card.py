@@ -62,11 +62,11 @@ class SplitFinding(Config):
         """The finding as a sentence."""
         if self.split == "train":
             return f"train: all images are alike in {first_names(self.one_sided)}: that cannot be learned"
-        few = [] if self.patients is None else [f"{self.patients} (at least {MIN_PATIENTS} needed)"]
+        few = [] if self.patients is None else [f"{self.patients} (of at least {MIN_PATIENTS})"]
         for word, counts in (("with", self.patients_with), ("without", self.patients_without)):
             if counts:
                 listed = first_names([f"{name} {count}" for name, count in counts.items()])
-                few.append(f"{word} {listed} (at least {MIN_PATIENTS_EACH} needed)")
+                few.append(f"{word} {listed} (of at least {MIN_PATIENTS_EACH})")
         use = "choose an epoch, a threshold or a model by" if self.split == "val" else "tell models apart by"
         return f"{self.split} has too few patients to {use}: {', '.join(few)}"
 

@@ -107,13 +107,13 @@ def cut(drawn: NDArray[np.float64], val_fraction: float, test_fraction: float) -
 
 def _stratified(config: CurateConfig, rows: Rows, kept: NDArray[np.int64], groups: Groups) -> NDArray[np.int8]:
     """Cut test, then val from the rest, each of whole folds of scikit-learn's `StratifiedGroupKFold`."""
-    strata = strata_of(rows.classes, rows.labels[kept], config.balance.target)
+    labels = labels_to_stratify(rows.classes, rows.labels[kept], config.balance.target)
     group = groups[0][kept]
     splits = np.full(len(kept), TRAIN, np.int8)
-    splits[whole_folds(strata, group, config.test_fraction, config.seed)] = TEST
+    splits[whole_folds(labels, group, config.test_fraction, config.seed)] = TEST
     rest = np.flatnonzero(splits == TRAIN)
     fraction = config.val_fraction / (1 - config.test_fraction)
-    splits[rest[whole_folds(strata[rest], group[rest], fraction, config.seed)]] = VAL
+    splits[rest[whole_folds(labels[rest], group[rest], fraction, config.seed)]] = VAL
     return splits
 
 
@@ -124,16 +124,17 @@ def _folds(config: CurateConfig, rows: Rows, kept: NDArray[np.int64], groups: Gr
     kept or not, so that sets cleaned differently can be compared fold by fold.
     """
     labelled = np.flatnonzero(rows.labelled)
-    strata = strata_of(rows.classes, rows.labels[labelled], config.balance.target)
-    folds = stratified_folds(strata, groups[0][labelled], config.folds, config.seed)
+    labels, group = rows.labels[labelled], groups[0][labelled]
+    stratum = strata(labels_to_stratify(rows.classes, labels, config.balance.target), group, config.folds)
+    folds = stratified_folds(stratum, group, config.folds, config.seed)
     splits = np.full(len(rows.labelled), TRAIN, np.int8)
     splits[labelled[folds[config.fold % config.folds]]] = VAL
     splits[labelled[folds[config.fold - 1]]] = TEST
     return splits[kept]
 
 
-def strata_of(classes: tuple[str, ...], labels: NDArray[np.uint8], target: str) -> NDArray[np.int64]:
-    """Return what is spread evenly over the splits: labels of the target, else each combination of labels, numbered.
+def labels_to_stratify(classes: tuple[str, ...], labels: NDArray[np.uint8], target: str) -> NDArray[np.uint8]:
+    """Return the labels to spread evenly over the splits: those of the target if there is one, else of all classes.
 
     Args:
         classes: Name of each column.
@@ -141,13 +142,12 @@ def strata_of(classes: tuple[str, ...], labels: NDArray[np.uint8], target: str) 
         target: Class to stratify by; empty: all of them.
 
     Returns:
-        Stratum of each row, shape (rows,).
+        Shape (rows, 1) or (rows, classes).
 
     Raises:
         ConfigError: If there is no such class.
     """
-    columns = [target_column(classes, target)] if target else list(range(len(classes)))
-    return np.unique(labels[:, columns], axis=0, return_inverse=True)[1].astype(np.int64)
+    return labels[:, [target_column(classes, target)]] if target else labels
 
 
 def target_column(classes: tuple[str, ...], target: str) -> int:
@@ -163,41 +163,71 @@ def target_column(classes: tuple[str, ...], target: str) -> int:
     raise ConfigError(f"balance.target: {wrong} {', '.join(classes)}")
 
 
-def whole_folds(strata: NDArray[np.int64], group: NDArray[np.int64], fraction: float, seed: int) -> NDArray[np.int64]:
-    """Return the rows of as many folds as make up `fraction`, with whole groups and strata in proportion.
+def whole_folds(labels: NDArray[np.uint8], group: NDArray[np.int64], fraction: float, seed: int) -> NDArray[np.int64]:
+    """Return the rows of as many folds as make up `fraction`, with whole groups and labels in proportion.
+
+    Folds with most strata are taken first, of these the ones nearest to the proportions: of seven folds of four
+    positives, one with a positive.
 
     Args:
-        strata: Shape (rows,), any integers.
+        labels: Shape (rows, columns), see `labels_to_stratify`.
         group: Shape (rows,).
         fraction: Of the rows, below 1.
         seed: Of the folds' shuffle.
 
     Raises:
-        ConfigError: If there are too few groups, or rows of each stratum.
+        ConfigError: If there are too few groups, or rows of every stratum.
     """
     taken, folds = fold_counts(fraction)
-    return np.concatenate(stratified_folds(strata, group, folds, seed)[:taken])
+    stratum = strata(labels, group, folds)
+    rows_of = np.bincount(stratum)
+    members = stratified_folds(stratum, group, folds, seed)
+    parts = np.stack([np.bincount(stratum[fold], minlength=len(rows_of)) for fold in members]) / rows_of
+    distance = np.round(np.abs(parts - 1 / folds).sum(axis=1), 9)
+    best = np.lexsort((distance, -(parts > 0).sum(axis=1)))
+    return np.concatenate([members[fold] for fold in best[:taken]])
+
+
+def strata(labels: NDArray[np.uint8], group: NDArray[np.int64], folds: int) -> NDArray[np.int64]:
+    """Return the stratum of each row: its combination of labels.
+
+    Combinations of fewer groups than there are folds cannot be in each of them. They are one stratum if they have a
+    positive label, and one if they have none, so that at least the positives are spread.
+
+    Args:
+        labels: Shape (rows, columns).
+        group: Shape (rows,).
+        folds: How many.
+
+    Returns:
+        Shape (rows,), from 0 without gaps.
+    """
+    combinations, code = np.unique(labels, axis=0, return_inverse=True)
+    groups_of = np.bincount(np.unique(np.stack([code, group]), axis=1)[0])
+    positive = (combinations == 1).any(axis=1)
+    merged = np.where(groups_of < folds, len(combinations) + positive, np.arange(len(combinations)))
+    return np.unique(merged[code], return_inverse=True)[1].astype(np.int64)
 
 
 def stratified_folds(
-    strata: NDArray[np.int64], group: NDArray[np.int64], folds: int, seed: int
+    stratum: NDArray[np.int64], group: NDArray[np.int64], folds: int, seed: int
 ) -> list[NDArray[np.int64]]:
     """Return the rows of each fold of scikit-learn's `StratifiedGroupKFold`: whole groups, strata in proportion.
 
     Args:
-        strata: Shape (rows,), any integers.
+        stratum: Shape (rows,).
         group: Shape (rows,).
         folds: How many.
         seed: Of the shuffle of the groups.
 
     Raises:
-        ConfigError: If there are too few groups, or rows of each stratum.
+        ConfigError: If there are too few groups, or rows of every stratum.
     """
     splitter = StratifiedGroupKFold(n_splits=folds, shuffle=True, random_state=seed)
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="The least populated class", category=UserWarning)
-            return [fold.astype(np.int64) for _, fold in splitter.split(np.empty(len(strata)), strata, group)]
+            return [fold.astype(np.int64) for _, fold in splitter.split(np.empty(len(stratum)), stratum, group)]
     except ValueError as error:
         raise ConfigError(f"split: cannot make {folds} stratified folds of these rows: {error}") from error
 

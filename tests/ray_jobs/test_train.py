@@ -61,7 +61,7 @@ def test_a_threshold_that_validation_cannot_choose_is_no_number() -> None:
     assert lines[2].split() == ["val", "0.5000", "-", "-", "-", "1.0000", "-", "-"]
     assert lines[3] == (
         "accuracy, threshold and best epoch of val mean nothing: val has too few patients to choose an epoch, "
-        "a threshold or a model by: 3 (at least 10 needed), with any 0 (at least 5 needed), without any 3 (at least 5 needed)"
+        "a threshold or a model by: 3 (of at least 10), with any 0 (of at least 5), without any 3 (of at least 5)"
     )
 
 

@@ -183,7 +183,7 @@ def test_a_split_with_too_few_patients_or_labels_is_a_finding():
     assert all(finding.patients < 10 and finding.patients_with["any"] < 5 for finding in found)
     assert found[0].text == (
         "val has too few patients to choose an epoch, a threshold or a model by: "
-        "6 (at least 10 needed), with any 1 (at least 5 needed)"
+        "6 (of at least 10), with any 1 (of at least 5)"
     )
 
 
