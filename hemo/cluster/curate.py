@@ -128,7 +128,7 @@ def _show(card: TrainingSetCard) -> None:
     console = Console(stderr=True, highlight=False)
     console.print(count_tables(card), format_table(card))
     for line in finding_lines(card):
-        console.print(f"- {line}", markup=False)
+        console.print(f"- {line}", markup=False, soft_wrap=True)
 
 
 def _read_label_file(location: str) -> bytes:

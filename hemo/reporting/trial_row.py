@@ -123,7 +123,7 @@ def image_of(record: TrialRecord) -> str:
 
 def split_name(record: TrialRecord) -> str:
     """Return how a training set was split, with a warning if the split is leaky."""
-    leaky = " (leaky: images of one patient are in several splits)" if record.split == "by_image" else ""
+    leaky = " (leaky: images of one patient may be in several splits)" if record.split == "by_image" else ""
     return record.split + leaky
 
 
