@@ -137,7 +137,7 @@ def test_a_set_of_an_earlier_version_is_refused_with_the_cure(corpus):
     out = curate_corpus(CurateConfig(**corpus))
     card = Path(out, "card.json")
     card.write_text(card.read_text().replace('"schema_version": 2', '"schema_version": 1'))
-    with pytest.raises(SourceError, match=r"card\.json is no training set card of version 2; run `hemo curate` again"):
+    with pytest.raises(SourceError, match=r"is of schema version 1, this hemo reads 2; run `hemo curate` again"):
         read_card(out)
 
 
