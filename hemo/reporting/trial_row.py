@@ -35,8 +35,8 @@ class Evaluation:
     images: str  # digest of the images, their patients and labels
     image_count: int
     patient_count: int
-    accuracy: Interval
-    balanced_accuracy: Interval | None  # None where classes exclude each other, or all images have one label
+    accuracy: Interval | None  # None where all images have the same labels
+    balanced_accuracy: Interval | None  # None where classes exclude each other as well
     recall: Interval | None  # of a binary task; None without positives
     specificity: Interval | None  # of a binary task; None without negatives
     majority_accuracy: float
@@ -65,7 +65,7 @@ class FormatMetrics:
     pixel_format: str
     images: int
     prevalence: float  # fraction of labels that are 1, 0 to 1
-    accuracy: Interval
+    accuracy: Interval | None  # None where all images have the same labels
     auroc: Interval | None  # None where no class has both labels
 
 
@@ -137,8 +137,10 @@ def _rank(test: Scores, patients: int, samples: int, seed: int) -> Ranking | Non
     return Ranking(area, float(precision[0]), *resampled_ranking(*arrays, patient_draws(patients, samples, seed)))
 
 
-def _accuracy(scores: Scores) -> Interval:
-    """Return the accuracy, of several classes over all of them."""
+def _accuracy(scores: Scores) -> Interval | None:
+    """Return the accuracy, of several classes over all of them; None where all images have the same labels."""
+    if (scores.labels == scores.labels[0]).all():
+        return None
     return proportion_interval(scores.hits.ravel(), scores.patients.repeat(scores.hits.shape[1]))
 
 
@@ -163,7 +165,7 @@ def image_of(record: TrialRecord) -> str:
 
 def split_name(record: TrialRecord) -> str:
     """Return how a training set was split, with a warning if the split is leaky."""
-    leaky = " (leaky: images of one patient are in several splits)" if record.split == "by_image" else ""
+    leaky = " (leaky: images of one patient may be in several splits)" if record.split == "by_image" else ""
     return record.split + leaky
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from hemo.config.trial import TrialConfig
 from hemo.config.tune import flattened, varying
+from hemo.curation.card import grouping_text
 from hemo.reporting.cells import Cell, describe_difference
 from hemo.reporting.comparison import Comparison
 from hemo.reporting.selection import describe_choice
@@ -88,7 +89,16 @@ def heading(comparison: Comparison) -> list[tuple[str, str]]:
     return list(_heading(comparison))
 
 
+def findings(comparison: Comparison) -> list[str]:
+    """Return which splits have too few patients to choose or compare by, and how patients were found."""
+    texts = [finding.text for record in comparison.ran for finding in record.findings]
+    grouping = [grouping_text(record.grouped_by) for record in comparison.ran]
+    return list(dict.fromkeys(text for text in [*texts, *grouping] if text))
+
+
 def _heading(comparison: Comparison) -> Iterator[tuple[str, str]]:
+    if found := findings(comparison):
+        yield "Findings", "; ".join(found)
     statuses = Counter(row.record.status for row in comparison.rows)
     counts = ", ".join(f"{count} {status}" for status, count in statuses.items())
     yield "Trials", f"{len(comparison.rows)} ({counts})"
@@ -155,10 +165,10 @@ def _on_test(best: Row, comparison: Comparison) -> str:
     test = best.test
     if test is None:
         return "not evaluated"
+    if test.auroc is None:
+        return "neither AUROC nor accuracy is defined: all images have the same label"
     accuracy = f"accuracy {estimate(test.accuracy)}"
     majority = f"always predicting the most frequent class reaches {metric(test.majority_accuracy, test.image_count)}"
-    if test.auroc is None:
-        return f"AUROC is not defined, as all images have one label; {accuracy}, {majority}"
     relation = _above_chance(test.auroc)
     balanced = f"balanced accuracy {estimate(test.balanced_accuracy)}; " if test.balanced_accuracy else ""
     tested = sum(row.test is not None for row in comparison.rows)

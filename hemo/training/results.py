@@ -26,6 +26,9 @@ ANY_WEIGHT = 2.0
 """The RSNA 2019 metric counts `any` twice: columns weighted [2,1,1,1,1,1]/7 (Flanders et al. 2020,
 doi:10.1148/ryai.2020190211)."""
 
+DEFAULT_THRESHOLD = 0.5
+"""Probability above which a class is predicted where validation could not choose a threshold."""
+
 ConfusionMatrix = tuple[tuple[int, ...], ...]
 """Counts of images, rows by label and columns by prediction."""
 
@@ -33,6 +36,11 @@ ConfusionMatrix = tuple[tuple[int, ...], ...]
 def column_weights(classes: Sequence[str]) -> list[float]:
     """Return how often each class counts in the log loss, as in the RSNA competition."""
     return [ANY_WEIGHT if name == ANY_CLASS else 1.0 for name in classes]
+
+
+def applied_thresholds(chosen: Sequence[float | None]) -> tuple[float, ...]:
+    """Return the thresholds that are applied: those that validation chose, `DEFAULT_THRESHOLD` where it could not."""
+    return tuple(DEFAULT_THRESHOLD if threshold is None else threshold for threshold in chosen)
 
 
 class EpochMetrics(Config):
@@ -62,7 +70,7 @@ class SubgroupMetrics(Config):
 
 
 class SplitMetrics(Config):
-    """Metrics of one split at the chosen thresholds."""
+    """Metrics of one split at the applied thresholds."""
 
     metrics: dict[str, float] = Field(description="those that are defined")
     confusion: tuple[ConfusionMatrix, ...] = Field(

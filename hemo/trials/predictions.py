@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from hemo.training.results import column_weights
+from hemo.training.results import applied_thresholds, column_weights
 from hemo.trials.record import TrialRecord
 
 
@@ -20,7 +20,7 @@ class Scores:
     labels: NDArray[np.uint8]  # (rows, classes), 0 or 1
     scores: NDArray[np.float32]  # (rows, classes), higher is more likely positive
     probabilities: NDArray[np.float64]  # (rows, classes), 0 to 1
-    predicted: NDArray[np.bool_]  # (rows, classes), at the trial's thresholds; of exclusive classes the most probable
+    predicted: NDArray[np.bool_]  # (rows, classes), at the applied thresholds; of exclusive classes the most probable
     log_losses: NDArray[np.float64]  # (rows, classes), natural logarithm; of exclusive classes (rows, 1)
     pixel_formats: NDArray[np.str_]  # (rows,)
     exclusive: bool  # whether each row has one class only
@@ -72,7 +72,7 @@ def split_scores(predictions: pa.Table, split: str, record: TrialRecord) -> Scor
         labels=labels,
         scores=probabilities.astype(np.float32) if exclusive else logits,
         probabilities=probabilities,
-        predicted=_largest(logits) if exclusive else probabilities > np.asarray(record.thresholds),
+        predicted=_largest(logits) if exclusive else probabilities > np.asarray(applied_thresholds(record.thresholds)),
         log_losses=_log_losses(logits.astype(np.float64), labels == 1, exclusive),
         pixel_formats=np.asarray(rows["pixel_format"].to_pylist(), dtype=np.str_),
         exclusive=exclusive,

@@ -86,7 +86,7 @@ def _test_images_note(sets: Sequence[Sequence[Row]]) -> str:
     if None in first:
         return "Not all of these training sets were evaluated on test: their rows cannot be compared with the others"
     if len({test.images for test in first if test}) == 1:
-        return "All rows were tested on the same images of the same patients"
+        return "All rows were tested on the same images"
     return "These training sets were tested on different images: compare a row only with its published metrics"
 
 

@@ -256,7 +256,7 @@ def _notes(target: PublishedRow, rows: Sequence[Row]) -> Iterator[str]:
             yield f"{target.name}: ours is {title_of(record)}, which has the same settings"
         if record.status != "complete":
             yield f"{title_of(record)} {record.status}: {record.reason or 'no reason recorded'}"
-        elif row.test and row.test.accuracy.ends and "test.accuracy" in target.metrics:
+        elif row.test and row.test.accuracy and row.test.accuracy.ends and "test.accuracy" in target.metrics:
             (low, high), published = row.test.accuracy.ends, target.metrics["test.accuracy"]
             relation = "inside" if low <= published <= high else "outside"
             ours = estimate(row.test.accuracy)

@@ -1,11 +1,12 @@
 """The grid of trials, the heading above it and the notes below."""
 
+import pyarrow as pa
 import pytest
 
 from hemo.reporting.comparison import compare_trials
 from hemo.reporting.status_table import summary
 from hemo.reporting.trial_table import common_settings, grid_table, heading, notes, subject
-from hemo.trials.record import read_records, write_record
+from hemo.trials.record import PREDICTION_SCHEMA, read_records, write_record
 
 COUNTS = {
     "rows": {"train": 600, "val": 120, "test": 40},
@@ -280,3 +281,14 @@ def test_trials_that_differ_by_seed_alone_have_a_mean_and_ends(make_record, tmp_
 def test_there_is_no_spread_without_two_seeds(make_record, tmp_path):
     make_record({}, status="failed")
     assert spreads(tmp_path) == []
+
+
+def test_a_test_split_with_one_label_has_neither_auroc_nor_accuracy(make_record, tmp_path):
+    record = make_record({"name": "one"}, many=True)
+    images = [f"i{row:02d}" for row in range(40)]
+    columns = (["test"] * 40, images, images, ["u12"] * 40, [[0]] * 40, [[-1.0]] * 40)
+    table = pa.table(dict(zip(PREDICTION_SCHEMA.names, columns, strict=True)), schema=PREDICTION_SCHEMA)
+    write_record(str(tmp_path / "records"), record, table)
+    assert lines(tmp_path)[1]["Highlighted row on test"] == (
+        "neither AUROC nor accuracy is defined: all images have the same label"
+    )

@@ -17,7 +17,7 @@ def test_a_record_comes_back_as_it_was(make_record, tmp_path):
     record = make_record({"name": "one"}, status="complete")
     folder = str(tmp_path / "records")
     assert read_record(folder, record.digest) == record
-    assert read_predictions(folder, record.digest).num_rows == 10
+    assert read_predictions(folder, record.digest).num_rows == 20  # ten of validation, ten of test
     (tmp_path / "records" / ".ray" / "deep").mkdir(parents=True)
     (tmp_path / "records" / ".ray" / "deep" / "record.json").write_text("{}")
     assert read_records(folder) == [record]
@@ -57,7 +57,7 @@ def test_damage_is_named(make_record, tmp_path):
     ):
         read_records(str(tmp_path / "records"))
     (place / "record.json").write_text(json.dumps({**content, "schema_version": 99}))
-    with pytest.raises(SourceError, match="is no record of schema version 3"):
+    with pytest.raises(SourceError, match="is no record of schema version 4"):
         read_record(str(tmp_path / "records"), record.digest)
     (place / "predictions.parquet").write_bytes(b"PAR1")
     with pytest.raises(SourceError, match=r"predictions\.parquet is missing or damaged"):

@@ -150,7 +150,7 @@ def test_a_row_of_larger_images_is_in_the_same_table(make_record):
     assert found.table.notes[-3:] == (
         "MobileNet, VGG16: training set aaaa, split by_patient, images of 3 x 64 x 64: train 600, val 120, test 10",
         "InceptionV3: training set bbbb, split by_patient, images of 3 x 96 x 96: train 600, val 120, test 10",
-        "All rows were tested on the same images of the same patients",
+        "All rows were tested on the same images",
     )
     assert {pair.row: pair.training_set for pair in found.pairs if pair.ours}["InceptionV3"] == "bbbb"
 
