@@ -190,7 +190,7 @@ def test_rows_without_label_are_said_to_be_left_out(
     folder = make_training_set(label=lambda number, _: None if number == 1 else number % 2)
     record = run_to_record(_changed(tiny_trial, training={"epochs": 1}), folder, tmp_path)
     assert record.rows["val"] == 15
-    assert "1 image of val left out: no label of any" in record.reductions
+    assert "1 image of val left out: blank label of any (1)" in record.reductions
 
 
 def test_a_split_of_one_class_has_neither_accuracy_nor_auroc_nor_threshold(
