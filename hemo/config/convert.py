@@ -78,7 +78,7 @@ class ImagesConfig(Config):
     patient_pattern: str = Field(
         r"(person\d+)_|(IM-\d+)-",
         description="image_folder: regular expression searched in the file name; its first matching group is the "
-        "patient. No match: the image is a patient of its own",
+        "patient. Where it matches most names not, `curate` splits by image only",
     )
     public_ids: bool | Literal["by_corpus"] = Field(
         "by_corpus",
