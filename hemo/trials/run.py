@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import torch
 from numpy.typing import NDArray
 
@@ -350,5 +351,8 @@ def evaluate_on_test(key: TrialKey, record: TrialRecord, data: TrialData, worker
     tested = record.model_copy(update={**fields, "rows": rows, "findings": split_findings(splits)})
     predictions = _split_predictions("test", splits.test, logits.cpu().numpy())
     known = read_predictions(key.records, record.digest)
+    known = known.filter(
+        pc.not_equal(known["split"], "test")
+    )  # of a process that was killed before it wrote the record
     write_record(key.records, tested, pa.concat_tables([known, predictions]))
     return tested
