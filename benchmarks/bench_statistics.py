@@ -3,7 +3,7 @@
     python benchmarks/bench_statistics.py
 
 Prints tables in Markdown: coverage of 95 % intervals, false wins among pairs of equal models, the optimism of a chosen
-trial before and after correction, and the time for the records of a large grid. About 20 minutes on one core.
+trial before and after correction, and the time for the records of a large grid. About 25 minutes on one core.
 
 The simulation: a patient has 1 + Poisson(mean - 1) images. Labels are beta-binomial: each patient has a prevalence of
 its own from a beta distribution whose mean is the prevalence and whose parameters add up to 1/correlation - 1, so that
@@ -277,14 +277,14 @@ def optimism(patients: int, trials: int, rounds: int, seed: int) -> tuple[float,
 
 
 def seconds_of_report(trials: int, images: int, patients: int) -> float:
-    """Return the time to read and compare the records of a grid of binary trials."""
+    """Return the CPU time to read and compare the records of a grid of binary trials."""
     cell = Cell(0.9, patients, 0.1, 0.3, images // patients)
     with tempfile.TemporaryDirectory(prefix="hemo-bench-") as folder:
         split = simulate(cell, np.random.default_rng(0), models=trials)
         records = [_write_trial(folder, split, number) for number in range(trials)]
-        began = time.perf_counter()
+        began = time.process_time()
         compare_trials(records, folder, samples=1000, seed=0)
-        return time.perf_counter() - began
+        return time.process_time() - began
 
 
 def _write_trial(folder: str, images: Images, number: int) -> TrialRecord:
@@ -339,7 +339,7 @@ def main() -> None:
         values = optimism(patients, trials, given.pairs // 10, 0)
         print(f"| {patients} | {trials} | {' | '.join(f'{value:.3f}' for value in values)} |")
     seconds = seconds_of_report(given.trials, 20_000, 1000)
-    print(f"\n{given.trials} trials, 20,000 images of 1,000 patients: {seconds:.0f} s")
+    print(f"\n{given.trials} trials, 20,000 images of 1,000 patients: {seconds:.0f} s of one core")
 
 
 def print_coverage(

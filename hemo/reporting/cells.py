@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from hemo.config.tune import settings_name, varying
 from hemo.digest import digest_of
 from hemo.errors import SourceError
-from hemo.reporting.trial_row import Evaluation, Row, estimate
+from hemo.reporting.trial_row import Evaluation, Row, estimate, p_text
 from hemo.stats import SIGNIFICANCE
 from hemo.stats.auroc import Auroc, mean_over_seeds
 from hemo.stats.bootstrap import resampled_variance
@@ -181,14 +181,10 @@ def describe_difference(first: Difference) -> str:
     start = f"{first.best.name} and {first.other.name} have the lowest validation losses of the cells evaluated on test"
     if first.p is None or first.p_holm is None or interval.ends is None:
         return f"{start}; {result} {where}; {first.verdict}."
-    adjusted = "" if first.comparisons == 1 else f", p (Holm, {first.comparisons} comparisons) {_p(first.p_holm)}"
+    adjusted = "" if first.comparisons == 1 else f", p (Holm, {first.comparisons} comparisons) {p_text(first.p_holm)}"
     seeds = min(len(first.best.rows), len(first.other.rows))
     scope = f"mean of {seeds} seeds each" if seeds > 1 else "one seed only: another may change the order"
     return (
-        f"{start}; {result} {where} (95 % interval {ends[:-1]}; {first.test}: p {_p(first.p)}{adjusted}). "
+        f"{start}; {result} {where} (95 % interval {ends[:-1]}; {first.test}: p {p_text(first.p)}{adjusted}). "
         f"The difference is {first.verdict}; {scope}."
     )
-
-
-def _p(value: float) -> str:
-    return "< 0.001" if value < 0.001 else f"= {value:.3f}"

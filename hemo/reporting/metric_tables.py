@@ -2,7 +2,7 @@
 
 from hemo.reporting.comparison import Comparison
 from hemo.reporting.table_format import Table, metric, number
-from hemo.reporting.trial_row import SPLITS, ClassMetrics, estimate
+from hemo.reporting.trial_row import SPLITS, ClassMetrics, estimate, p_text
 from hemo.training.results import METRICS
 from hemo.trials.record import metrics_of, title_of
 
@@ -41,8 +41,8 @@ def differences_table(comparison: Comparison) -> Table | None:
             each.other.name,
             str(len(each.other.rows)),
             estimate(each.auroc, signed=True),
-            number(each.p, 3),
-            number(each.p_holm, 3),
+            p_text(each.p),
+            p_text(each.p_holm),
             each.verdict,
             estimate(each.average_precision, signed=True),
             estimate(each.log_loss, signed=True),

@@ -96,12 +96,12 @@ def _weighted_metric(scores: Scores, record: TrialRecord, by: str, weights: NDAr
 
 def describe_choice(choice: Choice, samples: int) -> str:
     """Return a sentence with the validation metric of the chosen trial before and after correction."""
-    what = f"validation {NAMES[choice.metric]}"
+    name = title_of(choice.record)
     if choice.value is None or choice.corrected is None:
-        return f"{what} of {title_of(choice.record)} is not corrected for the choice: {choice.reason or 'not defined'}"
+        return f"validation {NAMES[choice.metric]} of {name} not corrected: {choice.reason or 'not defined'}"
+    value, corrected = (metric(each, choice.images) for each in (choice.value, choice.corrected))
     return (
-        f"{what} of {title_of(choice.record)} {metric(choice.value, choice.images)}; corrected for being the best of "
-        f"{choice.trials} trials on these {choice.patients} patients {metric(choice.corrected, choice.images)} "
-        f"(bootstrap bias-corrected, Tsamardinos 2018, {samples:,} resamples of patients; the choice of the epoch is "
-        "not corrected)"
+        f"validation {NAMES[choice.metric]} {corrected} instead of {value}, for {name} is the best of {choice.trials} "
+        f"trials on these {choice.patients} patients (bootstrap bias-corrected, Tsamardinos 2018, {samples:,} "
+        "resamples of patients; the choice of the epoch is not corrected)"
     )

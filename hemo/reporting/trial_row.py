@@ -188,6 +188,11 @@ def estimate(interval: Interval | None, *, signed: bool = False) -> str:
     return f"{value} ({(' to ' if signed else '-').join(ends)})"
 
 
+def p_text(p: float | None) -> str:
+    """Return a p-value with three decimals, `< 0.001` below; `MISSING` for None."""
+    return "< 0.001" if p is not None and p < 0.001 else number(p, 3)
+
+
 def join_with_counts(texts: Sequence[Sequence[str]]) -> str:
     """Return the texts of all trials joined, each once, with its count where not all trials have it.
 

@@ -18,6 +18,7 @@ from hemo.sweeps.results import search_lines
 from hemo.trials.record import title_of
 
 NAME = "trial"
+SPLIT_NAMES = {"train": "Train", "val": "Validation", "test": "Test"}
 
 Text = Callable[[Row], str]
 
@@ -104,7 +105,7 @@ def _heading(comparison: Comparison) -> Iterator[tuple[str, str]]:
     yield "Images", _images(comparison)
     for split in SPLITS:
         if counts := _split_counts(comparison, split):
-            yield split.capitalize(), counts
+            yield SPLIT_NAMES[split], counts
     if comparison.best is not None:
         untrained, images = comparison.best.record.baseline.get("val", {}), comparison.best.record.rows.get("val", 0)
         if "loss" in untrained:
@@ -155,7 +156,8 @@ def _highlighted(best: Row, comparison: Comparison) -> str:
     choice = f"the lowest validation loss of {complete} complete trials" if complete > 1 else "the only complete trial"
     if record.selected_by:
         choice = f"selected by {record.selected_by} among {record.selected_among} trials of a search"
-    return f"{title_of(record)}: {choice}. Test had no part in the choice"
+    basis = f", on {_split_counts(comparison, 'val')}" if "val" in record.rows else ""
+    return f"{title_of(record)}: {choice}{basis}. Test had no part in the choice"
 
 
 def _on_test(best: Row, comparison: Comparison) -> str:

@@ -35,9 +35,9 @@ def test_the_best_of_many_like_trials_is_corrected_away_from_its_metric(trials, 
     assert choice.corrected > choice.value + 0.05
     text = describe_choice(choice, 300)
     assert text.startswith(
-        f"validation loss of {best.config.name} {choice.value:.2f}; corrected for being the best of 11"
+        f"validation loss {choice.corrected:.2f} instead of {choice.value:.2f}, for {best.config.name} is the best of "
+        "11 trials on these 20 patients (bootstrap bias-corrected"
     )
-    assert f"on these 20 patients {choice.corrected:.2f} (bootstrap bias-corrected" in text
 
 
 def test_a_clear_winner_stays_as_it_is(trials, tmp_path):
@@ -61,7 +61,7 @@ def test_searches_may_select_by_other_metrics(trials, tmp_path, by, name):
     """Quality 2 is right everywhere, and so it is in every resample."""
     choice = choose(trials(2.0, 0.0), tmp_path, by)
     assert (choice.value, choice.corrected) == (1.0, 1.0)
-    assert describe_choice(choice, 300).startswith(f"validation {name} of t0 1.00; corrected")
+    assert describe_choice(choice, 300).startswith(f"validation {name} 1.00 instead of 1.00, for t0")
 
 
 def test_one_trial_is_no_choice(trials, tmp_path):
@@ -87,7 +87,7 @@ def test_what_cannot_be_corrected_has_its_reason(make_record, tmp_path, fields, 
     ]
     choice = choose(records, tmp_path)
     assert (choice.value, choice.corrected) == (None, None)
-    assert describe_choice(choice, 300) == f"validation loss of a is not corrected for the choice: {reason}"
+    assert describe_choice(choice, 300) == f"validation loss of a not corrected: {reason}"
 
 
 def test_trials_of_different_images_are_not_compared(make_record, tmp_path):

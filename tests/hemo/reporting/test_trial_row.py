@@ -2,7 +2,7 @@
 
 import pytest
 
-from hemo.reporting.trial_row import estimate, image_of
+from hemo.reporting.trial_row import estimate, image_of, p_text
 from hemo.stats.intervals import Interval
 
 
@@ -32,3 +32,8 @@ def test_images_have_the_size_that_the_network_received(make_record, side_px, im
 )
 def test_decimals_follow_the_interval(interval, signed, text):
     assert estimate(interval, signed=signed) == text
+
+
+@pytest.mark.parametrize(("p", "text"), [(0.0312, "0.031"), (0.0004, "< 0.001"), (1.0, "1.000"), (None, "-")])
+def test_small_p_values_are_never_zero(p, text):
+    assert p_text(p) == text

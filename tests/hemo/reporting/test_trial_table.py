@@ -34,9 +34,11 @@ def test_heading_in_full(make_record, tmp_path):
     assert heads["Split"] == "by_patient"
     assert heads["Images"] == "3 x 64 x 64"
     assert heads["Train"] == "600 images of 90 patients, 250 positive"
-    assert heads["Val"] == "120 images of 12 patients, 50 positive"
+    assert heads["Validation"] == "120 images of 12 patients, 50 positive"
     assert heads["Test"] == "40 images of 20 patients, 20 positive"
-    assert heads["Highlighted row"] == "good: the only complete trial. Test had no part in the choice"
+    assert heads["Highlighted row"] == (
+        "good: the only complete trial, on 120 images of 12 patients, 50 positive. Test had no part in the choice"
+    )
     assert heads["Highlighted row on test"] == (
         "AUROC 1.000 (0.899-1.000), above 0.5, the AUROC of always predicting the majority class; balanced accuracy "
         "1.000 (0.873-1.000); accuracy 1.000 (0.820-1.000), always predicting the most frequent class reaches 0.50"
@@ -60,7 +62,7 @@ def test_the_trial_that_a_search_selected_is_named_and_not_the_lowest_loss(make_
     make_record({"name": "chosen", "seed": 3}, quality=2.0, selected_by="val_auroc", selected_among=3)
     heads = lines(tmp_path)[1]
     assert heads["Highlighted row"] == (
-        "chosen: selected by val_auroc among 3 trials of a search. Test had no part in the choice"
+        "chosen: selected by val_auroc among 3 trials of a search, on 120 images. Test had no part in the choice"
     )
 
 
@@ -109,8 +111,8 @@ def test_the_choice_among_trials_is_corrected_in_the_heading(make_record, tmp_pa
     make_record({"name": "a"}, quality=0.3, many=True)
     make_record({"name": "b", "model.dense_width": 8}, quality=0.25, many=True)
     text = lines(tmp_path)[1]["Corrected for the choice"]
-    assert text.startswith("validation loss of a ")
-    assert "corrected for being the best of 2 trials on these 20 patients" in text
+    assert text.startswith("validation loss 0.")
+    assert ", for a is the best of 2 trials on these 20 patients (bootstrap bias-corrected" in text
     assert "200 resamples of patients" in text
 
 
