@@ -71,6 +71,7 @@ class Cell(NamedTuple):
 
 CELLS = [Cell(*cell) for cell in itertools.product((0.8, 0.95), (30, 100, 300), (0.1, 0.5), (0.0, 0.3))]
 CELLS += [Cell(0.95, patients, prevalence, 0.3, 30) for patients in (30, 100) for prevalence in (0.1, 0.5)]
+CELLS += [Cell(0.8, patients, prevalence, 0.3, 10) for patients in (10, 20) for prevalence in (0.1, 0.5)]
 
 
 @dataclass(frozen=True, eq=False)

@@ -143,7 +143,7 @@ def _seed_means(cell: Cell) -> SeedMeans:
 def _difference(best: Cell, first: SeedMeans, other: Cell, test: Evaluation, comparisons: int) -> Difference:
     """Return the difference of two cells, its p not yet adjusted.
 
-    The variance of the difference in AUROC is Obuchowski's; for the mean of several classes that of the resamples.
+    The variance of the difference in AUROC is its own; for the mean of several classes that of the resamples.
     """
     second = _seed_means(other)
     area = first.auroc.minus(second.auroc)

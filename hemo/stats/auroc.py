@@ -47,12 +47,22 @@ class Auroc:
         return too_few(self.contributions.shape[1], int(positive), int(negative))
 
     @property
+    def left_out(self) -> NDArray[np.float64]:
+        """By how much the value changes, near enough, if each patient is left out, shape (patients,)."""
+        return np.asarray((self.contributions / (1 - self.fractions)).sum(axis=0))
+
+    @property
     def variance(self) -> float:
-        """Obuchowski's variance: `S10 / M + S01 / N + 2 S11 / (M N)`; of several classes that of their mean."""
-        patients, each = self.contributions.shape[1], self.patients_each
-        total, squares = self.contributions.sum(axis=0), (self.contributions**2).sum(axis=1)
-        own = each / (each - 1) - patients / (patients - 1)  # a row's squares are corrected for its own patients
-        return float(patients / (patients - 1) * (total @ total) + own @ squares) + self.perfect_variance
+        """Obuchowski's variance `S10 / M + S01 / N + 2 S11 / (M N)` with each patient left out in turn.
+
+        Leaving out makes it larger where few patients have many of the positives: they carry the value as well.
+
+        Source:
+            Mancl and DeRouen, A covariance estimator for GEE with improved small-sample properties, Biometrics 57
+            (2001).
+        """
+        squares, patients = self.left_out**2, self.contributions.shape[1]
+        return float((patients - 1) / patients * squares.sum()) + self.perfect_variance
 
     @property
     def degrees(self) -> float:
@@ -67,21 +77,17 @@ class Auroc:
     def interval(self) -> Interval:
         """Return the value with its interval on the scale of the logit, which does not pass 0 and 1.
 
-        Few patients carry the variance where AUROC is high or positives are rare. The variance is therefore that of
-        leaving each patient out, which is Obuchowski's where all have as many images, and larger where they have not;
-        and the degrees of freedom are those of `squares_degrees`, if fewer. At 0 and 1 see `perfect_limit`.
+        Few patients carry the variance where AUROC is high or positives are rare. The degrees of freedom are therefore
+        those of `squares_degrees`, if fewer. At 0 and 1 see `perfect_limit`.
 
         Source:
-            Pepe, The Statistical Evaluation of Medical Tests (2003), section 5.2: logit. Mancl and DeRouen, A
-            covariance estimator for GEE with improved small-sample properties, Biometrics 57 (2001): variance.
+            Pepe, The Statistical Evaluation of Medical Tests (2003), section 5.2: the logit.
         """
-        value, patients = self.value, self.contributions.shape[1]
+        value = self.value
         if self.reason:
             return Interval(value, None, self.reason)
-        squares = (self.contributions / (1 - self.fractions)).sum(axis=0) ** 2
-        degrees = min(self.degrees, squares_degrees(squares))
-        variance = (patients - 1) / patients * float(squares.sum()) + self.perfect_variance
-        half = t_quantile(degrees) * float(np.sqrt(variance))
+        degrees = min(self.degrees, squares_degrees(self.left_out**2))
+        half = t_quantile(degrees) * float(np.sqrt(self.variance))
         if value in (0, 1):
             return Interval(value, (max(0.0, value - half), min(1.0, value + half)))
         odds, factor = value / (1 - value), float(np.exp(half / (value * (1 - value))))
@@ -97,7 +103,7 @@ class Auroc:
         )
 
     def difference_interval(self, variance: float | None = None) -> Interval:
-        """Return a difference with its interval, `variance` in place of Obuchowski's where it is given."""
+        """Return a difference with its interval, `variance` in place of its own where it is given."""
         known = self.variance if variance is None else variance
         return difference_interval(self.value, known, self.degrees, self.reason)
 

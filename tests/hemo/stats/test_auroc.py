@@ -35,28 +35,43 @@ def test_the_value_is_that_of_scikit_learn(digits):
     assert auroc(rounded, labels, column).value == pytest.approx(roc_auc_score(labels, rounded))
 
 
-def test_obuchowskis_variance_by_hand():
+def test_the_variance_by_hand():
     """Three patients; positives a: 3, 1, b: 4; negatives a: 2, b: 1, c: 0. AUROC = (3 + 1.5 + 3) / 9 = 5/6.
 
     V10 (of a positive): 3 -> 1, 1 -> (0 + 1/2 + 1) / 3 = 1/2, 4 -> 1. V01 (of a negative): 2 -> 2/3, 1 -> 5/6, 0 -> 1.
     By patient, less their number times 5/6: positives a 3/2 - 10/6 = -1/6, b 1/6; negatives a -1/6, b 0, c 1/6.
-    S10 = 2/1 x (2/36) / 3 = 1/27; S01 = 3/2 x (2/36) / 3 = 1/36; S11 = 3/2 x (1/36) = 1/24.
-    Var = S10/3 + S01/3 + 2 x S11 / 9 = 1/81 + 1/108 + 1/108 = 10/324.
+    Of three images each, a has 2/3 of the positives, b 1/3, and each has 1/3 of the negatives. Left out:
+    a -1/18 / (1/3) - 1/18 / (2/3) = -1/4, b 1/18 / (2/3) = 1/12, c 1/12. Var = 2/3 x (9 + 1 + 1) / 144 = 11/216.
+    Obuchowski's own: S10 = 2/1 x (2/36) / 3, S01 = 3/2 x (2/36) / 3, S11 = 3/2 x (1/36): Var = 10/324.
     """
-    found = one_class([3, 1, 4, 2, 1, 0], [1, 1, 1, 0, 0, 0], [0, 0, 1, 0, 1, 2])
+    scores, labels, patients = [3, 1, 4, 2, 1, 0], [1, 1, 1, 0, 0, 0], [0, 0, 1, 0, 1, 2]
+    found = one_class(scores, labels, patients)
     assert found.value == pytest.approx(5 / 6)
-    assert found.variance == pytest.approx(10 / 324)
+    assert found.variance == pytest.approx(11 / 216)
     assert found.patients_each.tolist() == [2, 3]
+    assert obuchowski(np.array(scores), np.array(labels), np.array(patients)) == pytest.approx(10 / 324)
 
 
-def test_with_one_image_a_patient_it_is_delongs_variance():
-    """var(V10) / M + var(V01) / N with the components of all pairs, which numpy counts one by one."""
-    generator = np.random.default_rng(1)
-    labels = generator.integers(0, 2, 80)
-    scores = (labels + generator.normal(size=80)).round(1)
+def obuchowski(scores, labels, patients):
+    """Return the variance by the formulas of the paper, pair by pair."""
     pairs = np.array([[(x > y) + (x == y) / 2 for y in scores[labels == 0]] for x in scores[labels == 1]])
-    expected = pairs.mean(axis=1).var(ddof=1) / len(pairs) + pairs.mean(axis=0).var(ddof=1) / len(pairs.T)
-    assert one_class(scores, labels, range(80)).variance == pytest.approx(expected, rel=1e-9)
+    area, (m, n), count = pairs.mean(), pairs.shape, patients.max() + 1
+    of_positives, of_negatives = np.zeros(count), np.zeros(count)
+    np.add.at(of_positives, patients[labels == 1], pairs.mean(axis=1) - area)
+    np.add.at(of_negatives, patients[labels == 0], pairs.mean(axis=0) - area)
+    i10, i01 = len(np.unique(patients[labels == 1])), len(np.unique(patients[labels == 0]))
+    s10 = i10 / ((i10 - 1) * m) * (of_positives**2).sum()
+    s01 = i01 / ((i01 - 1) * n) * (of_negatives**2).sum()
+    s11 = count / (count - 1) * (of_positives * of_negatives).sum()
+    return s10 / m + s01 / n + 2 * s11 / (m * n)
+
+
+@pytest.mark.parametrize("images", [1, 5])
+def test_with_many_patients_it_is_obuchowskis_variance(images):
+    """With one image a patient that is DeLong's. Of 200 patients none matters alone: within 3 %, and not smaller."""
+    column, labels, scores = clustered(1, patients=200, images=images)
+    reference = obuchowski(scores[:, 0], labels[:, 0], column)
+    assert 1 <= auroc(scores[:, :1], labels, column).variance / reference < 1.03
 
 
 @pytest.mark.parametrize("seed", [0, 1, 2])
