@@ -267,9 +267,7 @@ class Trials(Sequence[Trial]):
         complete = frame[frame["status"] == "complete"]
         if metric not in complete or complete[metric].isna().all():
             metrics = [name for name in map(str, frame) if name.startswith(("train_", "val_", "test_"))]
-            raise ConfigError(
-                f"metric: no complete trial of {self.path} has {metric!r}; they have {', '.join(metrics)}"
-            )
+            raise ConfigError(f"metric: no complete trial has {metric!r}; {self.path} has {', '.join(metrics)}")
         values = complete[metric]
         lowest = metric.partition("_")[2] in LOWER_IS_BETTER
         trial: Trial = self[str(values.idxmin() if lowest else values.idxmax())]
