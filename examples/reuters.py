@@ -45,7 +45,7 @@ def main(source: Path, out: Path) -> None:
     training_set = hemo.curate(
         shards=str(out / "shards"),
         labels="source_class",
-        split="by_image",
+        split="by_patient",
         val_fraction=0.1,
         test_fraction=0.2,
         out=str(out / "set"),
@@ -64,13 +64,17 @@ def main(source: Path, out: Path) -> None:
 
 
 def write_shards(source: Path, out: str) -> None:
-    """Write each document as a row of `WORDS` columns, 255 where it has the word, of the most frequent words."""
+    """Write each document as a row of `WORDS` columns, 255 where it has the word, of the most frequent words.
+
+    What is held out together is a patient in hemo: here a document, with those of the same words.
+    """
     documents = read_documents(source)
     frequency = Counter(word for document in documents for word in document.words)
     columns = {word: column for column, (word, _) in enumerate(frequency.most_common(WORDS))}
     with hemo.ShardWriter(out, channels=("words",), side_px=(1, WORDS), unit_rows=4096) as writer:
         for document in documents:
-            writer.write(multi_hot(document, columns), image_id=document.number, source_class=document.topic)
+            row = multi_hot(document, columns)
+            writer.write(row, image_id=document.number, patient=document.number, source_class=document.topic)
 
 
 def read_documents(source: Path) -> list[Document]:
