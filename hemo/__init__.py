@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from hemo.library.images import read_image as read_image
     from hemo.library.images import read_images as read_images
     from hemo.library.jobs import backbones as backbones
+    from hemo.library.jobs import connect as connect
     from hemo.library.jobs import convert as convert
     from hemo.library.jobs import curate as curate
     from hemo.library.jobs import explain as explain
@@ -35,6 +36,7 @@ _MODULES = {
     "images": ("ReadImage", "read_image", "read_images"),
     "jobs": (
         "backbones",
+        "connect",
         "convert",
         "curate",
         "explain",

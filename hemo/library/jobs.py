@@ -18,7 +18,7 @@ from hemo.config.load import read_yaml
 from hemo.config.pipeline import PipelineConfig
 from hemo.config.report import BackbonesConfig, ReportConfig, StatusConfig
 from hemo.config.tune import TrainConfig, TuneConfig
-from hemo.config.types import Config
+from hemo.config.types import ClusterConfig, Config
 from hemo.config.validation import merge, validated
 
 if TYPE_CHECKING:
@@ -78,6 +78,17 @@ def _documented(function: Callable[..., Any], config_type: type[Config]) -> str:
 def job(config_type: Callable[P, C]) -> Callable[[Callable[[C], R]], Job[P, C, R]]:
     """Make a function of a config into a job with the config's fields as arguments."""
     return lambda function: Job(config_type, function)
+
+
+@job(ClusterConfig)
+def connect(config: ClusterConfig) -> None:
+    """Connect to Ray, or start it on this machine, and stay connected: later calls share the connection.
+
+    Without it each call connects and disconnects for itself, which takes some seconds.
+    """
+    from hemo.cluster.session import connect as stay_connected
+
+    stay_connected(config)
 
 
 @job(PhantomConfig)
