@@ -106,7 +106,8 @@ def read_inputs(config: CurateConfig) -> Inputs:
         raise SourceError(f"{config.shards}: index.parquet has {counts}; run `hemo convert` again")
     pseudonyms = _require_key(config, conversion)
     label_file = b"" if config.labels == "source_class" else _read_label_file(config.labels)
-    return Inputs(conversion, index, label_file, pseudonyms, _inputs_digest(config, conversion, label_file))
+    digest = _inputs_digest(config, conversion, label_file, pseudonyms)
+    return Inputs(conversion, index, label_file, pseudonyms, digest)
 
 
 def draft_training_set(config: CurateConfig, inputs: Inputs) -> Draft:
@@ -165,17 +166,21 @@ def _label_table(config: CurateConfig, inputs: Inputs) -> LabelTable:
     return table if inputs.pseudonyms.keeps_ids else pseudonymise_keys(table, index, inputs.pseudonyms)
 
 
-def _inputs_digest(config: CurateConfig, conversion: ConversionCard, label_file: bytes) -> str:
-    """Return what a finished card must carry. The index counts as well: a file may have changed under its name."""
+def _inputs_digest(
+    config: CurateConfig, conversion: ConversionCard, label_file: bytes, pseudonyms: Pseudonymiser
+) -> str:
+    """Return what a finished card must carry. The index counts as well: a file may have changed under its name.
+
+    Under a key it is a pseudonym itself: else a guess at the names in the label file could be verified by it.
+    """
     files = [label_file, read_bytes(join(config.shards, "index.parquet"))]
-    return digest_of(
-        {
-            "schema": CARD_SCHEMA_VERSION,
-            "config": _deciding(config),
-            "conversion": conversion.digest,
-            "files": [hashlib.sha256(file).hexdigest() for file in files],
-        }
-    )
+    content = {
+        "schema": CARD_SCHEMA_VERSION,
+        "config": _deciding(config),
+        "conversion": conversion.digest,
+        "files": [hashlib.sha256(file).hexdigest() for file in files],
+    }
+    return pseudonyms("inputs", digest_of(content))[:16]
 
 
 def _deciding(config: CurateConfig) -> dict[str, Any]:

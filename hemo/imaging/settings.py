@@ -46,6 +46,11 @@ class ImageSettings(Config):
         "", description="image folder: regular expression whose first group is the patient in a file name"
     )
     key_fingerprint: str = Field("", description="of the pseudonym key; empty: ids are public")
+    public_classes: tuple[str, ...] = Field(
+        (),
+        description="classes whose names are kept under a key, sorted",
+        exclude_if=lambda names: not names,  # what is stored without a key is as it was before there was one
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -92,7 +97,8 @@ def image_settings(config: ImagesConfig, media: Media, pseudonyms: Pseudonymiser
     elif config.pixels == "windows":
         fields["windows"] = resolve_windows(config.windows)
     fields = {"side_px": config.side_px, "key_fingerprint": pseudonyms.fingerprint, **fields}
-    return ImageSettings(corpus=config.corpus, media=media, **fields)
+    public_classes = tuple(sorted(set(config.public_classes)))
+    return ImageSettings(corpus=config.corpus, media=media, public_classes=public_classes, **fields)
 
 
 def _without_hounsfield_units(config: ImagesConfig, media: Media) -> dict[str, Any]:

@@ -124,7 +124,7 @@ def read_footers(out: str, settings: Mapping[str, Any]) -> dict[str, ShardFooter
     with ThreadPoolExecutor(FOOTER_THREADS) as pool:
         footers = dict(zip(paths, pool.map(lambda path: read_footer(join(out, path)), paths), strict=True))
     for footer in footers.values():
-        if footer and (differing := differences(footer.settings, settings)):
+        if footer and (differing := differences(footer.settings, {**dict.fromkeys(footer.settings), **settings})):
             raise OutputError(
                 f"out: {out} holds shards made otherwise ({differing}); give another folder or remove this one"
             )

@@ -11,9 +11,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from hemo.cluster import curate
-from hemo.cluster.curate import curate_corpus
+from hemo.cluster.curate import curate_corpus, read_inputs
 from hemo.config.curate import CurateConfig
 from hemo.curation.card import read_card
+from hemo.digest import digest_of
 from hemo.errors import ConfigError, LabelError, OutputError, SourceError
 from hemo.pseudonym import pseudonymiser
 from hemo.shards.schema import FOOTER_KEY
@@ -187,6 +188,15 @@ def test_a_table_of_true_names_labels_pseudonyms(pseudonymous, named):
     rows = [row for split in SPLITS for row in pq.read_table(f"{out}/{split}").to_pylist()]
     assert sorted((row["image"][0], row["label_any"]) for row in rows) == [(n, int(n % 3 == 0)) for n in range(40)]
     assert KEY not in Path(out, "card.json").read_text()
+
+
+def test_under_a_key_the_digest_of_the_inputs_does_not_verify_a_guessed_label_file(pseudonymous, monkeypatch):
+    """It is the HMAC of the digest that anybody could compute who has the shards and guesses the labels."""
+    config = CurateConfig(**pseudonymous)
+    keyed, plain = read_inputs(config).digest, []
+    monkeypatch.setattr("hemo.cluster.curate.digest_of", lambda content: plain.append(digest_of(content)) or plain[0])
+    read_inputs(config)
+    assert keyed == pseudonymiser(KEY.encode())("inputs", plain[0])[:16]
 
 
 @pytest.mark.usefixtures("no_ray")

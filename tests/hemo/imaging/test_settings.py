@@ -49,6 +49,13 @@ def test_stored_settings_of_other_corpora_have_no_words():
     assert settings(corpus="word_indices").model_dump(mode="json")["words"] == 10_000
 
 
+def test_public_classes_are_stored_sorted_where_there_are_some():
+    keyed = {"corpus": "image_folder", "pseudonym_key": "/key"}
+    made = settings(**keyed, public_classes=["PNEUMONIA", "NORMAL", "NORMAL"])
+    assert made.model_dump(mode="json")["public_classes"] == ["NORMAL", "PNEUMONIA"]
+    assert "public_classes" not in settings(**keyed).model_dump(mode="json")
+
+
 @pytest.mark.parametrize("corpus", ["idx", "word_indices"])
 def test_what_neither_digits_nor_texts_have_is_refused(corpus):
     with pytest.raises(ConfigError, match=r"holds (pictures|texts), which have no Hounsfield units"):

@@ -14,6 +14,7 @@ from hemo.errors import ConfigError, HemoError, OutputError, RejectLimitError, S
 from hemo.output_lock import LOCK_FILE, output_lock
 from hemo.shards.card import read_card
 from tests.dicom_files import head_file, write_slices
+from tests.photographs import write_photographs
 from tests.zips import zip_folder
 
 pytestmark = pytest.mark.usefixtures("ray_cluster")
@@ -108,6 +109,45 @@ def test_new_and_changed_files_cost_their_own_units_only(config, corpus):
     assert "ID_other" in index["patient"].to_pylist()
     assert "ID_9" not in index["image_id"].to_pylist()
     assert read_card(out).rows == 10
+
+
+def test_under_a_key_a_later_run_finds_what_changed(config, corpus, tmp_path):
+    """The manifest has neither sizes nor marks, but keyed marks that can be compared."""
+    (tmp_path / "hospital.key").write_text("a secret of sixteen bytes")
+    keyed = config(pseudonym_key=str(tmp_path / "hospital.key"))
+    before = times(convert_corpus(keyed))
+    assert times(convert_corpus(keyed)) == before
+    (corpus / "ID_4.dcm").write_bytes(head_file(PatientID="ID_other"))
+    after = times(convert_corpus(keyed))
+    assert [name for name in before if before[name] != after[name]] == ["unit-000001.parquet"]
+
+
+def test_classes_that_become_pseudonyms_are_counted_and_a_misspelt_one_is_named(tmp_path, capsys):
+    write_photographs(tmp_path / "corpus", ("NORMAL", "Doe_John_1950"), 2)
+    (tmp_path / "hospital.key").write_text("a secret of sixteen bytes")
+
+    def printed(*public_classes: str) -> str:
+        out = tmp_path / "-".join(["out", *public_classes])
+        convert_corpus(
+            ConvertConfig(
+                source=str(tmp_path / "corpus"), corpus="image_folder", out=str(out), side_px=16,
+                pseudonym_key=str(tmp_path / "hospital.key"), public_classes=public_classes,
+            )
+        )  # fmt: skip
+        return capsys.readouterr().err
+
+    assert "convert: 0 of 2 classes keep their names, the others become pseudonyms; --public_classes" in printed()
+    misspelt = printed("NORMALL")
+    assert "convert: no file is of the public_classes NORMALL\n" in misspelt
+    assert "Doe" not in misspelt
+    assert "classes" not in printed("NORMAL", "Doe_John_1950")
+    with pytest.raises(OutputError, match=r"made otherwise \(public_classes \['NORMALL'\] there, None now\)"):
+        convert_corpus(
+            ConvertConfig(
+                source=str(tmp_path / "corpus"), corpus="image_folder", out=str(tmp_path / "out-NORMALL"), side_px=16,
+                pseudonym_key=str(tmp_path / "hospital.key"),
+            )
+        )  # fmt: skip
 
 
 def test_a_file_that_only_changes_leaves_no_old_index(config, corpus):
