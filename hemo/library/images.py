@@ -57,7 +57,7 @@ def read_image(file: str | Path | bytes, *, corpus: Corpus | None = None, frame:
     config = validated(ImagesConfig, {"source": name, "corpus": corpus, "public_ids": True, **settings})
     image_path = image_settings(config, MEDIA[corpus], Pseudonymiser())
     with quiet_pydicom():
-        frames = {image.frame: image for image in decode(data, None, image_path, Pseudonymiser())}
+        frames = {image.frame: image for image in decode(data, image_path, Pseudonymiser())}
     image = frames.get(frame)
     if image is None:
         raise SourceError(f"{name}: there is no frame {frame}; the file has {len(frames)}")
