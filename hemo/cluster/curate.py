@@ -120,7 +120,7 @@ def draft_training_set(config: CurateConfig, inputs: Inputs) -> Draft:
     selection = select(config, inputs.index, _label_table(config, inputs))
     layout = layout_of(inputs.conversion, config.neighbours)
     plan = plan_copies(selection, layout, part_rows=config.part_rows, seed=config.seed)
-    return Draft(plan, _card(config, inputs, selection, layout), selection.evidence)
+    return Draft(plan, _card(config, inputs, selection, plan), selection.evidence)
 
 
 def _show(card: TrainingSetCard) -> None:
@@ -281,11 +281,11 @@ def _footer(layout: ImageLayout, classes: tuple[str, ...]) -> str:
     return json.dumps(facts, separators=(",", ":"))
 
 
-def _card(config: CurateConfig, inputs: Inputs, selection: Selection, layout: ImageLayout) -> TrainingSetCard:
+def _card(config: CurateConfig, inputs: Inputs, selection: Selection, plan: CopyPlan) -> TrainingSetCard:
     image = {**inputs.conversion.image, "neighbours": config.neighbours}
     # under a key the folders of the inputs stay unnamed: they may be named after a patient
     unnamed = {"shards", "labels"} if image.get("key_fingerprint") else set()
-    rows = selection.rows
+    rows, layout = selection.rows, plan.layout
     return TrainingSetCard(
         digest=training_set_digest(selection, image),
         inputs_digest=inputs.digest,
@@ -299,6 +299,6 @@ def _card(config: CurateConfig, inputs: Inputs, selection: Selection, layout: Im
         split=config.split_name,
         splits={name: rows.count(selection.chosen[selection.splits == number]) for number, name in enumerate(SPLITS)},
         steps=selection.steps,
-        audit=selection.audit,
+        audit={**selection.audit, **({"stacks": plan.stacks} if plan.stacks else {})},
         reductions=selection.reductions,
     )

@@ -81,5 +81,10 @@ def finding_lines(card: TrainingSetCard) -> Iterator[str]:
         yield f"{audit['images_without_labels']:,} images have no label and are left out"
     if audit["labels_without_images"]:
         yield f"{audit['labels_without_images']:,} labels have no image"
+    if stacks := audit.get("stacks"):
+        yield (
+            f"neighbours: {stacks['stacks']:,} stacks of slices without gaps in {stacks['series']:,} series; "
+            f"{stacks['without_neighbour']:,} images have no neighbour"
+        )
     if constant := audit["constant_in_train"]:
         yield f"in train, {', '.join(constant)} never varies: it cannot be learned"

@@ -15,7 +15,7 @@ from hemo.digest import differences
 from hemo.errors import OutputError
 from hemo.storage import filesystem, join, list_files
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 """Raised when columns or their meaning change; part of every unit digest."""
 
 IMAGE = "image"
@@ -34,9 +34,11 @@ _ROW_FIELDS: "list[pa.Field[Any]]" = [
     pa.field("study", pa.string()),
     pa.field("series", pa.string()),
     pa.field("position_mm", pa.float32()),  # along the normal of the image plane
+    pa.field("orientation", pa.list_(pa.float32(), 6)),  # direction cosines of a row and of a column, (0020,0037)
     pa.field("source_rows", pa.int32(), nullable=False),
     pa.field("source_cols", pa.int32(), nullable=False),
     pa.field("spacing_mm", pa.float32()),  # between pixel centres of a column, (0028,0030) first value
+    pa.field("slice_thickness_mm", pa.float32()),  # (0018,0050)
     pa.field("brain_fraction", pa.float32()),  # part of the pixels with 0 < HU < 80; null for photographs
     pa.field("flags", pa.list_(pa.string()), nullable=False),  # decodable but suspect, see hemo.imaging.image.FLAGS
     pa.field("pixel_digest", pa.binary(16)),  # xxh3-128 of the HU as int16 (of the stored pixels for photographs)

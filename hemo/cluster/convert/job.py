@@ -56,9 +56,9 @@ def convert_corpus(config: ConvertConfig) -> str:
 
 def _convert(task: UnitTask, listing: Listing, unit_files: int, out: str, max_reject_fraction: float) -> None:
     """Bring an output folder up to date. A run that ends in between leaves one without a card: it is unfinished."""
-    card = read_finished_card(out)
     settings = task.settings.model_dump(mode="json")
     footers, manifest = read_footers(out, settings), read_manifest(out)
+    card = read_finished_card(out)  # after the footers, which tell shards of another version
     update = update_manifest(manifest, listing.files, unit_files=unit_files, pseudonyms=task.pseudonyms)
     if manifest.files and not update.kept:
         raise OutputError(f"out: {out} holds the conversion of another source; give an empty folder")

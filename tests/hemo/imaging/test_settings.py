@@ -3,7 +3,7 @@ import pytest
 from hemo.config.convert import ConvertConfig
 from hemo.corpus.sources import media_of
 from hemo.errors import ConfigError
-from hemo.imaging.settings import IMAGE_PATH_VERSION, ImageSettings, image_settings
+from hemo.imaging.settings import ImageSettings, image_settings
 from hemo.pseudonym import Pseudonymiser
 
 
@@ -14,13 +14,19 @@ def settings(**given: object) -> ImageSettings:
 
 def test_windows_are_channels_of_8_bits():
     made = settings(windows=["bone", "brain"])
-    assert (made.channels, made.dtype, made.version) == (("bone", "brain"), "uint8", IMAGE_PATH_VERSION)
+    assert (made.channels, made.dtype, made.version) == (("bone", "brain"), "uint8", 2)
 
 
 def test_hounsfield_units_are_one_channel_of_16_bits_whatever_the_windows():
     made = settings(pixels="hu16", windows=["no such window"])
-    assert (made.channels, made.dtype, made.windows) == (("hu",), "int16", ())
+    assert (made.channels, made.dtype, made.windows, made.version) == (("hu",), "int16", (), 3)
     assert made == settings(pixels="hu16")
+
+
+def test_stored_settings_keep_their_version():
+    older = {**settings(pixels="hu16").model_dump(mode="json"), "version": 2}
+    assert ImageSettings.model_validate(older).version == 2
+    assert settings(corpus="idx").version == 2
 
 
 def test_what_shapes_pixels_makes_other_settings():

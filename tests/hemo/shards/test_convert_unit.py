@@ -61,6 +61,18 @@ def test_every_file_is_a_row_or_a_reject(corpus):
     assert (footer.files, footer.rows, footer.unit) == (3, 2, 3)
 
 
+def test_where_a_slice_lies_is_part_of_its_row(corpus):
+    (corpus / "ID_d.dcm").write_bytes(head_file(SliceThickness="4.0", ImageOrientationPatient=[0, 1, 0, 0, 0, -1]))
+    (corpus / "ID_e.dcm").write_bytes(head_file(ImageOrientationPatient=None))
+    buffer, _ = build_shard(task(corpus), unit_of(corpus, 0, "ID_a.dcm", "ID_d.dcm", "ID_e.dcm"))
+    rows = pq.read_table(buffer, columns=["position_mm", "orientation", "slice_thickness_mm"]).to_pylist()
+    assert [list(row.values()) for row in rows] == [
+        [47.25, [1, 0, 0, 0, 1, 0], None],
+        [125.0, [0, 1, 0, 0, 0, -1], 4.0],
+        [None, None, None],
+    ]
+
+
 def test_hounsfield_units_are_stored_as_16_bits(corpus):
     """Stored as HU + 1024: the middle of the head has 30 to 37 HU, the mean of 30 and 31 goes up."""
     given = task(corpus)
