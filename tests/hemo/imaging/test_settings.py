@@ -26,7 +26,7 @@ def test_hounsfield_units_are_one_channel_of_16_bits_whatever_the_windows():
 def test_stored_settings_keep_their_version():
     older = {**settings(pixels="hu16").model_dump(mode="json"), "version": 2}
     assert ImageSettings.model_validate(older).version == 2
-    assert settings(corpus="idx").version == 2
+    assert settings(corpus="image_folder").version == 2
 
 
 def test_what_shapes_pixels_makes_other_settings():
