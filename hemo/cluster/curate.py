@@ -128,7 +128,7 @@ def _show(card: TrainingSetCard) -> None:
     console = Console(stderr=True, highlight=False)
     console.print(count_tables(card), format_table(card))
     for line in finding_lines(card):
-        console.print(f"- {line}", markup=False)
+        console.print(f"- {line}", markup=False, soft_wrap=True)
 
 
 def _read_label_file(location: str) -> bytes:
@@ -299,6 +299,7 @@ def _card(config: CurateConfig, inputs: Inputs, selection: Selection, plan: Copy
         split=config.split_name,
         splits={name: rows.count(selection.chosen[selection.splits == number]) for number, name in enumerate(SPLITS)},
         steps=selection.steps,
+        findings=selection.findings,
         audit={**selection.audit, **({"stacks": plan.stacks} if plan.stacks else {})},
         reductions=selection.reductions,
     )

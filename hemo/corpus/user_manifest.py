@@ -87,7 +87,7 @@ def _read(source: str) -> pa.Table:
     names = table.column_names
     twice = [name for name in COLUMNS if names.count(name) > 1]
     if PATH not in names or twice:
-        needed = f"{twice[0]} once" if twice else "one called path: a file a row"
+        needed = f"{twice[0]} once" if twice else "one called path, with one file per row"
         raise SourceError(f"source: {source} has the columns {', '.join(names)}; needed: {needed}")
     if not table.num_rows:
         raise SourceError(f"source: {source} has a header but no rows")
@@ -98,7 +98,8 @@ def _as_strings(source: str, table: pa.Table) -> pa.Table:
     for position, name in enumerate(table.column_names):
         if name in COLUMNS:
             column = _as_string(source, name, table[name])
-            table = table.set_column(position, name, pc.if_else(pc.equal(column, ""), None, column))
+            empty = pc.equal(pc.utf8_trim_whitespace(column), "")  # spaces too: they would be a patient's pseudonym
+            table = table.set_column(position, name, pc.if_else(empty, None, column))
     blank = pc.index(pc.is_null(table[PATH]), pa.scalar(True)).as_py()
     if blank >= 0:
         raise SourceError(f"source: {source} row {blank + 1}: the path is blank; name a file or remove the row")

@@ -14,7 +14,6 @@ from hemo.curation.labelled_index import has_flag, hash_texts, text_column
 from hemo.curation.select import Selection
 from hemo.errors import ConfigError
 from hemo.shards.card import ConversionCard
-from hemo.shards.schema import INDEX_SCHEMA
 from hemo.shards.writer import rows_per_group
 
 PART_BYTES = 1 << 29
@@ -127,10 +126,8 @@ def plan_copies(selection: Selection, layout: ImageLayout, *, part_rows: int, se
         for part, order in enumerate(shuffled_parts(image_ids.take(chosen), rows_at_most, seed)):
             parts.append(f"{split}/part-{part:06d}.parquet")
             members.append(chosen[order])
-    labelled = index.select(INDEX_SCHEMA.names)
-    for name, column in selection.rows.label_columns(np.arange(len(index))).items():
-        labelled = labelled.append_column(name, column)
-    rows = tuple(labelled.take(numbers) for numbers in members)
+    columns = selection.rows.training_set_columns()
+    rows = tuple(columns.take(numbers) for numbers in members)
     beside = adjacent(index, selection.rows.patient) if layout.slots > 1 else None
     copies = _copies(index, members, beside, layout.image_bytes)
     return CopyPlan(layout, tuple(parts), rows, copies, _count_stacks(index, *beside) if beside else {})
@@ -203,7 +200,7 @@ def adjacent(index: pa.Table, patient: NDArray[np.int64]) -> tuple[NDArray[np.in
     """Return the row of the slice before and of the slice after each slice, by position along the normal.
 
     A stack holds the slices of one series and one orientation, without a gap. At its ends, and for images without
-    patient, series or position, the neighbour is the image itself: one of another patient could be in another split.
+    series or position, the neighbour is the image itself: one of another patient could be in another split.
     Slices at one position, as of a repeated scan, are no neighbours of each other: the first of them by image_id is
     what the slices before and after see.
 

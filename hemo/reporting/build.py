@@ -15,7 +15,7 @@ from hemo.reporting.published.source import published_table
 from hemo.reporting.published.table import PublishedComparison, compare_with_published
 from hemo.reporting.table_format import Table, inline, latex_table, markdown_table
 from hemo.reporting.trial_row import SPLITS, Row, metrics_of
-from hemo.reporting.trial_table import grid_table, heading, subject
+from hemo.reporting.trial_table import findings, grid_table, heading, subject
 from hemo.stats.intervals import Interval
 from hemo.storage import join, write_bytes
 from hemo.training.results import METRICS
@@ -60,6 +60,7 @@ def _contents(config: ReportConfig, records: Sequence[TrialRecord]) -> dict[str,
 def markdown(title: str, comparisons: Sequence[Comparison], published: Sequence[PublishedComparison]) -> str:
     """Return published tables and comparisons as one Markdown page."""
     parts = [f"# {inline(title)}"]
+    parts += [f"**{inline(text)}** ({inline(subject(each))})" for each in comparisons for text in findings(each)]
     for each in published:
         parts += [f"## {inline(each.table.caption)}", _terms(each.heading), *_table_parts(each.table)]
     for comparison in comparisons:

@@ -30,7 +30,7 @@ _ROW_FIELDS: "list[pa.Field[Any]]" = [
     pa.field("frame", pa.int32(), nullable=False),  # 0 for single-frame files
     pa.field("source_class", pa.string()),  # image folder: the class folder
     pa.field("source_split", pa.string()),  # image folder: the split folder
-    pa.field("patient", pa.string()),  # null: every image is its own group
+    pa.field("patient", pa.string()),  # null: unknown
     pa.field("study", pa.string()),
     pa.field("series", pa.string()),
     pa.field("position_mm", pa.float32()),  # along the normal of the image plane

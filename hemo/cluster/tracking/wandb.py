@@ -42,6 +42,7 @@ CARD_FIELDS = {
     "width_px": True,
     "split": True,
     "splits": True,
+    "findings": True,
     "reductions": True,
 }
 """Fields of a training set's card that are sent; its config names folders, its audit names patients."""
