@@ -62,7 +62,7 @@ def test_pickles_without_images(make_training_set) -> None:
 
 def test_counts_and_pictures(make_training_set) -> None:
     opened = TrainingSet(make_training_set())
-    assert opened.counts.loc["train"].to_dict() == {"images": 48, "patients": 48, "any": 24}
+    assert opened.counts.loc["train"].to_dict() == {"images": 48, "patients": 25, "any": 24}
     sheet = opened.show(2)
     (first, second) = (opened.train[row][0][0] for row in (0, 1))
     assert np.asarray(sheet)[:16, :16, 0].tolist() == first.tolist()
