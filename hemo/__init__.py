@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from hemo.library.images import ReadImage as ReadImage
     from hemo.library.images import read_image as read_image
     from hemo.library.images import read_images as read_images
+    from hemo.library.images import read_rejects as read_rejects
     from hemo.library.jobs import backbones as backbones
     from hemo.library.jobs import connect as connect
     from hemo.library.jobs import convert as convert
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _MODULES = {
-    "images": ("ReadImage", "read_image", "read_images"),
+    "images": ("ReadImage", "read_image", "read_images", "read_rejects"),
     "jobs": (
         "backbones",
         "connect",

@@ -1,5 +1,6 @@
 """Decode images without writing anything: one file, or a whole corpus as a Ray Dataset."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -54,7 +55,9 @@ def read_image(file: str | Path | bytes, *, corpus: Corpus | None = None, frame:
 
     name, data = ("bytes", file) if isinstance(file, bytes) else (str(file), _bytes_of(str(file)))
     corpus = corpus or ("image_folder" if data.startswith(PICTURE_SIGNATURES) else "dicom")
-    config = validated(ImagesConfig, {"source": name, "corpus": corpus, "public_ids": True, **settings})
+    config = validated(
+        ImagesConfig, {"source": name, "corpus": corpus, "public_ids": True, **settings}, origin="read_image"
+    )
     image_path = image_settings(config, MEDIA[corpus], Pseudonymiser())
     with quiet_pydicom():
         frames = {image.frame: image for image in decode(data, image_path, Pseudonymiser())}
@@ -93,10 +96,27 @@ def read_images(source: str | Path, *, corpus: Corpus, **settings: Any) -> "ray.
         SourceError: If the source is missing or empty, or two files would share an `image_id`.
         ConfigError: On an unknown setting.
     """
-    from hemo.cluster.read_images import read_images as dataset_of
+    from hemo.cluster.read_images import read_images as read
+
+    return _dataset(read, source, corpus, settings)
+
+
+def read_rejects(source: str | Path, *, corpus: Corpus, **settings: Any) -> "ray.data.Dataset":
+    """Return what `read_images` leaves out: `source_path`, `frame`, `reason`, `detail`. Decodes all the files again.
+
+    Args and errors are those of `read_images`.
+    """
+    from hemo.cluster.read_images import read_rejects as read
+
+    return _dataset(read, source, corpus, settings)
+
+
+def _dataset(
+    read: "Callable[..., ray.data.Dataset]", source: str | Path, corpus: Corpus, settings: dict[str, Any]
+) -> "ray.data.Dataset":
     from hemo.cluster.session import connect
 
     unit_files = settings.pop("unit_files", 256)
-    config = validated(ImagesConfig, {"source": str(source), "corpus": corpus, **settings})
+    config = validated(ImagesConfig, {"source": str(source), "corpus": corpus, **settings}, origin="read_images")
     connect(ClusterConfig())
-    return dataset_of(config, unit_files=unit_files)
+    return read(config, unit_files=unit_files)
