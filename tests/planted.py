@@ -19,7 +19,7 @@ from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.sequence import Sequence
 from pydicom.tag import Tag
-from pydicom.uid import ExplicitVRLittleEndian, JPEG2000Lossless
+from pydicom.uid import ExplicitVRLittleEndian, JPEG2000Lossless, SecondaryCaptureImageStorage
 
 from hemo.imaging.image import pixel_digest
 from tests.dicom_files import DEFAULTS, head_hu
@@ -35,12 +35,13 @@ FIXED = {"DS": NUMBER, "IS": NUMBER, "DA": DATE, "TM": TIME, "DT": DATE + TIME}
 FREE = ("AE", "CS", "LO", "LT", "PN", "SH", "ST", "UC", "UI", "UR", "UT")
 
 CAPTURES = ("ConversionType", "BurnedInAnnotation")
-MEANT = {*DEFAULTS, *CAPTURES, "SpecificCharacterSet", "NumberOfFrames", "PixelAspectRatio"}
+MEANT = {*DEFAULTS, *CAPTURES, "SpecificCharacterSet", "NumberOfFrames", "PixelAspectRatio", "RescaleType"}
 """Elements that say what the pixels are: not planted where images are to come of it."""
 
 SPOILT = (
     "BitsStored", "ImageOrientationPatient", "ImagePositionPatient", "ImageType", "Modality", "NumberOfFrames",
-    "PhotometricInterpretation", "PixelSpacing", "RescaleIntercept", "RescaleSlope", "Rows", "SOPClassUID",
+    "PhotometricInterpretation", "PixelSpacing", "RescaleIntercept", "RescaleSlope", "RescaleType", "Rows",
+    "SOPClassUID",
 )  # fmt: skip
 """Elements that say what the pixels are: each has a damaged file in which it is a text."""
 
@@ -95,7 +96,7 @@ def planted_file(change: Callable[[Dataset], object] = lambda _: None, *, everyw
         for keyword, value in {**DEFAULTS, "Rows": pixels.shape[0], "Columns": pixels.shape[1]}.items():
             setattr(dataset, keyword, value)
         dataset.PatientName, dataset.PatientID, dataset.AccessionNumber = mark(), mark(), mark()
-        dataset.StudyInstanceUID, dataset.SeriesInstanceUID = mark(), f"1.2.840.{NUMBER}.1"
+        dataset.StudyInstanceUID, dataset.SeriesInstanceUID = mark(), f"1.2.840.{NUMBER}.{next(_numbers)}"
         if everywhere:
             plant(dataset)
         pixels[0, 0] = int(dataset.PatientID[-5:]) % 30_000  # no two alike: equal pixels would link their patients
@@ -134,6 +135,7 @@ def captured(dataset: Dataset) -> None:
     screen, name = np.zeros((64, 256), np.uint8), mark()
     cv2.putText(screen, name, (2, 40), cv2.FONT_HERSHEY_SIMPLEX, 0.6, 255)
     dataset.Rows, dataset.Columns, dataset.ConversionType = 64, 256, "WSD"
+    dataset.SOPClassUID = SecondaryCaptureImageStorage
     dataset.PixelData = name.encode().ljust(16) + screen.astype(np.uint16).tobytes()[16:]
 
 
