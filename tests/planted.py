@@ -19,7 +19,7 @@ from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.sequence import Sequence
 from pydicom.tag import Tag
-from pydicom.uid import ExplicitVRLittleEndian, JPEG2000Lossless, SecondaryCaptureImageStorage
+from pydicom.uid import ExplicitVRLittleEndian, JPEG2000Lossless
 
 from hemo.imaging.image import pixel_digest
 from tests.dicom_files import DEFAULTS, head_hu
@@ -35,13 +35,13 @@ FIXED = {"DS": NUMBER, "IS": NUMBER, "DA": DATE, "TM": TIME, "DT": DATE + TIME}
 FREE = ("AE", "CS", "LO", "LT", "PN", "SH", "ST", "UC", "UI", "UR", "UT")
 
 CAPTURES = ("ConversionType", "BurnedInAnnotation")
-MEANT = {*DEFAULTS, *CAPTURES, "SpecificCharacterSet", "NumberOfFrames", "PixelAspectRatio", "RescaleType"}
+MEANT = {*DEFAULTS, *CAPTURES, "RescaleType", "SpecificCharacterSet", "NumberOfFrames", "PixelAspectRatio"}
 """Elements that say what the pixels are: not planted where images are to come of it."""
 
 SPOILT = (
     "BitsStored", "ImageOrientationPatient", "ImagePositionPatient", "ImageType", "Modality", "NumberOfFrames",
     "PhotometricInterpretation", "PixelSpacing", "RescaleIntercept", "RescaleSlope", "RescaleType", "Rows",
-    "SOPClassUID",
+    "SliceThickness", "SOPClassUID",
 )  # fmt: skip
 """Elements that say what the pixels are: each has a damaged file in which it is a text."""
 
@@ -135,7 +135,6 @@ def captured(dataset: Dataset) -> None:
     screen, name = np.zeros((64, 256), np.uint8), mark()
     cv2.putText(screen, name, (2, 40), cv2.FONT_HERSHEY_SIMPLEX, 0.6, 255)
     dataset.Rows, dataset.Columns, dataset.ConversionType = 64, 256, "WSD"
-    dataset.SOPClassUID = SecondaryCaptureImageStorage
     dataset.PixelData = name.encode().ljust(16) + screen.astype(np.uint16).tobytes()[16:]
 
 
