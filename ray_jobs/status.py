@@ -7,8 +7,6 @@ Example:
     hemo status --records runs/chest_xray/records
 """
 
-from datetime import UTC, datetime
-
 from hemo.config.report import StatusConfig
 from ray_jobs.entry_point import entry_point
 
@@ -16,10 +14,9 @@ from ray_jobs.entry_point import entry_point
 @entry_point(StatusConfig)
 def main(config: StatusConfig) -> None:
     """Print a table of the trials, then the folder."""
-    from hemo.reporting.status_table import status_text
-    from hemo.trials.status import read_status
+    import hemo
 
-    print(status_text(read_status(config.records, datetime.now(UTC))))
+    print(hemo.status.run(config))
     print(config.records)
 
 

@@ -27,9 +27,7 @@ CHATTER = (
 
 @contextmanager
 def connected(config: ClusterConfig) -> Iterator[None]:
-    """Connect to the cluster, or start a local one, for the length of a job.
-
-    Inside another job's connection do nothing.
+    """Connect to the cluster, or start a local one, for the length of a job; inside another connection do nothing.
 
     Raises:
         HemoError: If the cluster cannot be reached.
@@ -37,6 +35,19 @@ def connected(config: ClusterConfig) -> Iterator[None]:
     """
     if ray.is_initialized():
         yield
+        return
+    connect(config)
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, signal.default_int_handler)  # schedulers end jobs by it: the same as Ctrl-C
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def connect(config: ClusterConfig) -> None:
+    """Connect to the cluster, or start a local one, and stay connected; raises what `connected` raises."""
+    if ray.is_initialized():
         return
     _quiet()
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
@@ -52,12 +63,6 @@ def connected(config: ClusterConfig) -> Iterator[None]:
         raise ConfigError(f"Ray's token: {' '.join(str(error).split())}") from error
     # an error raised on purpose in a map task reaches the driver as itself
     ray.data.DataContext.get_current().raise_original_map_exception = True
-    if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, signal.default_int_handler)  # schedulers end jobs by it: the same as Ctrl-C
-    try:
-        yield
-    finally:
-        ray.shutdown()
 
 
 def is_local(config: ClusterConfig) -> bool:
