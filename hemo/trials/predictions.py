@@ -52,6 +52,11 @@ class Scores:
         )
 
 
+def split_rows(predictions: pa.Table, split: str) -> pa.Table:
+    """Return the rows of one split, sorted by image: the order of `Scores`."""
+    return predictions.filter(pc.equal(predictions["split"], pa.scalar(split))).sort_by("image_id")
+
+
 def split_scores(predictions: pa.Table, split: str, record: TrialRecord) -> Scores | None:
     """Return the predictions of one split; None if it was not predicted.
 
@@ -60,7 +65,7 @@ def split_scores(predictions: pa.Table, split: str, record: TrialRecord) -> Scor
         split: `val` or `test`.
         record: The trial they belong to; its task and thresholds decide what is predicted.
     """
-    rows = predictions.filter(pc.equal(predictions["split"], pa.scalar(split))).sort_by("image_id")
+    rows = split_rows(predictions, split)
     if not rows.num_rows:
         return None
     logits, labels = _matrix(rows, "logits").astype(np.float32), _matrix(rows, "labels").astype(np.uint8)
