@@ -162,7 +162,9 @@ def _label_table(config: CurateConfig, inputs: Inputs) -> LabelTable:
     index = inputs.index
     if config.labels == "source_class":
         return labels_of_classes(text_column(index, "image_id"), text_column(index, "source_class"))
-    table = parse_labels(inputs.label_file, config.labels)
+    table = parse_labels(inputs.label_file, config.labels, key=config.label_key, columns=config.label_columns)
+    if table.unused_columns:
+        print_line(f"curate: columns of the labels that are not used: {', '.join(table.unused_columns)}")
     return table if inputs.pseudonyms.keeps_ids else pseudonymise_keys(table, index, inputs.pseudonyms)
 
 

@@ -37,7 +37,7 @@ class CurateConfig(Config):
     """Configuration of the `curate` job."""
 
     GROUPS: ClassVar[Groups] = {
-        "input": ("shards", "labels", "pseudonym_key"),
+        "input": ("shards", "labels", "label_key", "label_columns", "pseudonym_key"),
         "output": ("out", "part_rows"),
         "split": ("split", "folds", "fold", "val_fraction", "test_fraction", "seed"),
         "selection": ("drop_flags", "balance", "subset", "neighbours"),
@@ -46,8 +46,18 @@ class CurateConfig(Config):
 
     shards: Location = Field(description="output folder of `convert`")
     labels: Literal["source_class"] | Location = Field(
-        description="table of labels: RSNA's long CSV, or a CSV or Parquet with a column image_id or path and a "
-        "column a class; or `source_class`: the class folders of an image folder"
+        description="table of labels: RSNA's long CSV, or a CSV or Parquet with a column of image ids or paths and a "
+        "column a class, also the table of `corpus: manifest`; or `source_class`: the class folders of an image folder"
+    )
+    label_key: str = Field(
+        "",
+        description="column of `labels` with image ids or paths, with or without folder and ending; by default "
+        "image_id, source_path or path, or a CSV's first column",
+    )
+    label_columns: tuple[str, ...] = Field(
+        (),
+        description="columns of `labels` that are classes, the others are ignored; or one column with the names of "
+        "exclusive classes; by default all that are neither key nor a column of `corpus: manifest`",
     )
     pseudonym_key: Literal[""] | SecretLocation = Field(
         "",
@@ -82,6 +92,12 @@ class CurateConfig(Config):
     part_rows: PositiveInt = Field(4096, description="approximate number of rows of a part file")
     seed: NonNegativeInt = Field(0, description="random seed of split, balance and shuffle")
     cluster: ClusterConfig = ClusterConfig()
+
+    @model_validator(mode="after")
+    def _names_columns_of_a_table(self) -> Self:
+        if self.labels == "source_class" and (self.label_key or self.label_columns):
+            raise ValueError("label_key and label_columns name columns of a table; labels is source_class")
+        return self
 
     @model_validator(mode="after")
     def _leaves_training_rows(self) -> Self:

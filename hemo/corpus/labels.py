@@ -4,7 +4,7 @@ import gzip
 import io
 import zlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, cast
 
 import numpy as np
@@ -14,6 +14,8 @@ import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from hemo.config.validation import meant
+from hemo.corpus.source_file import ManifestRow
 from hemo.errors import LabelError, SourceError, first_names
 
 RSNA_CLASSES = ("any", "epidural", "intraparenchymal", "intraventricular", "subarachnoid", "subdural")
@@ -23,9 +25,20 @@ NULL_LABEL = 255
 """An unknown label in arrays of uint8; in Parquet it is null."""
 
 KEY_COLUMNS = ("image_id", "source_path", "path")
-"""Columns that may key a Parquet table, best first; the others are left out. In a CSV the first column is the key."""
+"""Columns that key a table unless one is named, best first. A CSV without any of them is keyed by its first column."""
 
-_MEANING = {"0": 0, "1": 1, "0.0": 0, "1.0": 1, "false": 0, "true": 1, "": NULL_LABEL}
+DESCRIPTIVE = frozenset({*KEY_COLUMNS, *ManifestRow._fields})
+"""Columns that are no classes unless they are named: keys, and what a table of files says of patients and splits."""
+
+MOST_CLASSES = 1000
+"""Different values of a column of class names at most: beyond, it is a number or an identifier."""
+
+WORDS = (("no", "yes"), ("false", "true"), ("negative", "positive"))
+"""What a label may be, in any case, beside 0 and 1."""
+
+_MEANING = {"0": 0, "1": 1, "0.0": 0, "1.0": 1, "": NULL_LABEL} | {
+    word: value for pair in WORDS for value, word in enumerate(pair)
+}
 
 
 @dataclass(frozen=True)
@@ -37,30 +50,35 @@ class LabelTable:
         keys: image_id or source_path of each row, unique, shape (rows,).
         values: Shape (rows, classes), uint8: 0, 1 or `NULL_LABEL`.
         repeated: Rows of the file that repeat another row.
+        unused_columns: Columns of the file that are neither key nor class.
     """
 
     classes: tuple[str, ...]
     keys: pa.StringArray
     values: NDArray[np.uint8]
     repeated: int
+    unused_columns: tuple[str, ...] = ()
 
 
-def parse_labels(data: bytes, location: str) -> LabelTable:
+def parse_labels(data: bytes, location: str, *, key: str = "", columns: Sequence[str] = ()) -> LabelTable:
     """Read a label table from the content of its file.
 
-    Three forms are known: RSNA's long CSV (`ID,Label`, a row a class, `ID_000012eaf_any`), a wide CSV (the first
-    column is the key, each other a class), and Parquet (a key column of `KEY_COLUMNS`, each other a class).
-    An image that lacks the row of a class has a null label there.
+    Two forms are known: RSNA's long CSV (`ID,Label`, a row a class, `ID_000012eaf_any`), and a wide table, CSV or
+    Parquet, with a key column and a column a class, each label 0, 1, a word of `WORDS` or blank. One column alone,
+    named by `columns`, may hold the names of exclusive classes instead. An image that lacks the row of a class has a
+    null label there. Headers and cells are stripped of spaces; a CSV may have semicolons or tabs.
 
     Args:
         data: The whole file.
         location: Its name; `.gz` and `.parquet` endings decide the form, and errors name it.
+        key: Column with image ids or paths; by default see `KEY_COLUMNS`.
+        columns: Columns that are classes; by default all but the key and `DESCRIPTIVE`.
 
     Raises:
-        LabelError: If the file cannot be parsed, a label is not 0, 1 or blank, or rows contradict each other.
+        LabelError: If the file cannot be parsed, lacks a column, holds no labels there, or rows contradict each other.
     """
     try:
-        return _parsed(data, location)
+        return _parsed(data, location, key, tuple(columns))
     except (pa.ArrowException, gzip.BadGzipFile, zlib.error, EOFError) as error:
         raise LabelError(f"labels: {location} is no readable table: {' '.join(str(error).split())}") from error
 
@@ -86,14 +104,20 @@ def labels_of_classes(image_ids: pa.StringArray, source_class: pa.StringArray) -
 
 
 def read_csv_as_text(content: bytes) -> pa.Table:
-    """Return all columns of a CSV file as strings, empty cells as empty strings.
+    """Return all columns of a CSV file as strings, empty cells as empty strings; headers are stripped of spaces.
+
+    Cells are separated by what occurs most in the first line: commas, semicolons or tabs.
 
     Raises:
         pa.ArrowException: If it is no CSV.
     """
-    header = pacsv.open_csv(io.BytesIO(content)).schema.names
+    first_line = content.partition(b"\n")[0]
+    separator = max(",;\t", key=lambda one: first_line.count(one.encode()))
+    parsing = pacsv.ParseOptions(delimiter=separator)
+    header = pacsv.open_csv(io.BytesIO(content), parse_options=parsing).schema.names
     types = pacsv.ConvertOptions(column_types=dict.fromkeys(header, pa.string()))
-    return pacsv.read_csv(io.BytesIO(content), convert_options=types)
+    table = pacsv.read_csv(io.BytesIO(content), parse_options=parsing, convert_options=types)
+    return table.rename_columns([name.strip() for name in header])
 
 
 def _in_order(name: str) -> tuple[bool, int, str]:
@@ -101,40 +125,79 @@ def _in_order(name: str) -> tuple[bool, int, str]:
     return not number, int(name) if number else 0, name
 
 
-def _parsed(data: bytes, location: str) -> LabelTable:
+def _parsed(data: bytes, location: str, key: str, columns: tuple[str, ...]) -> LabelTable:
+    table = _read(data, location)
+    if not (key or columns) and [name.lower() for name in table.column_names] == ["id", "label"]:
+        return _from_long(table, location)
+    key = key or _default_key(table, location)
+    classes = columns or tuple(name for name in table.column_names if name not in {key, *DESCRIPTIVE})
+    _check_columns(table.column_names, key, classes, location)
+    unused = tuple(name for name in table.column_names if name not in {key, *classes})
+    text = _class_names(table[columns[0]], location) if len(columns) == 1 else ()
+    read = _from_class_names(table, key, columns[0], text, location) if text else None
+    return replace(read or _from_wide(table, key, classes, location), unused_columns=unused)
+
+
+def _read(data: bytes, location: str) -> pa.Table:
     name = location.partition("::")[0]  # of `zip://labels.parquet::data.zip` the first link
-    table = _read_parquet(data, location) if name.endswith(".parquet") else _read_csv(data, location)
+    if name.endswith(".parquet"):
+        table = pq.read_table(io.BytesIO(data))
+    else:
+        content = gzip.decompress(data) if name.endswith(".gz") else data
+        if not content.strip():
+            raise LabelError(f"labels: {location} is empty; give a table with a header, a key and at least one class")
+        table = read_csv_as_text(content)
     if not table.num_rows:
         raise LabelError(f"labels: {location} has a header but no rows")
-    if [name.lower() for name in table.column_names] == ["id", "label"]:
-        return _from_long(table, location)
-    return _from_wide(table, location)
-
-
-def _read_csv(data: bytes, location: str) -> pa.Table:
-    table = read_csv_as_text(gzip.decompress(data) if location.partition("::")[0].endswith(".gz") else data)
-    _check_header(table.column_names, location)
     return table
 
 
-def _read_parquet(data: bytes, location: str) -> pa.Table:
-    table = pq.read_table(io.BytesIO(data))
-    key = next((name for name in KEY_COLUMNS if name in table.column_names), None)
-    if key is None:
-        known = ", ".join(KEY_COLUMNS)
-        raise LabelError(f"labels: {location} has the columns {', '.join(table.column_names)}; one must be of {known}")
-    columns = [key, *(name for name in table.column_names if name not in KEY_COLUMNS)]
-    _check_header(columns, location)
-    return table.select(columns)
+def _default_key(table: pa.Table, location: str) -> str:
+    """Return the first of `KEY_COLUMNS` that is complete, else the first that exists, else a CSV's first column."""
+    names = [name for name in KEY_COLUMNS if name in table.column_names]
+    if not names and location.partition("::")[0].endswith(".parquet"):
+        known, has = ", ".join(KEY_COLUMNS), ", ".join(table.column_names)
+        raise LabelError(f"labels: {location} has the columns {has}; one must be of {known}, or give --label_key")
+    complete = [name for name in names if not _blank(_strings(table[name])).any()]
+    return [*complete, *names, str(table.column_names[0])][0]
 
 
-def _check_header(columns: Sequence[str], location: str) -> None:
-    if len(columns) < 2:
+def _check_columns(known: Sequence[str], key: str, classes: Sequence[str], location: str) -> None:
+    """Require that key and classes occur once each, and have a name."""
+    if wrong := next((name for name in (key, *classes) if name not in known), None):
+        has = ", ".join(known)
+        raise LabelError(f"labels: {location} has no column {wrong!r}{meant(wrong, known)}; it has {has}")
+    if not classes or key in classes:
+        header = ",".join(known)
+        raise LabelError(f"labels: {location} has the header {header!r}; needed are a key and at least one class")
+    if "" in classes or any(list(known).count(name) > 1 for name in (key, *classes)):
+        raise LabelError(f"labels: {location} has a column twice or without a name: {','.join(known)}")
+
+
+def _class_names(column: "pa.ChunkedArray[Any]", location: str) -> tuple[str, ...]:
+    """Return the names of classes in a column, sorted; none if it holds labels, or both words of a pair and another.
+
+    `no`, `yes` and `ye` are labels with a mistake; `negative`, `typical` and `atypical` are classes.
+    """
+    names = sorted({str(name).strip() for name in _strings(column).unique().to_pylist() if name is not None} - {""})
+    words = {name.lower() for name in names}
+    if words <= _MEANING.keys() or any(words.issuperset(pair) for pair in WORDS):
+        return ()
+    if len(names) > MOST_CLASSES:
         raise LabelError(
-            f"labels: {location} has the header {','.join(columns)!r}; needed are a key and at least one class"
+            f"labels: {location} has {len(names):,} different values such as {names[0]!r} in the column of class "
+            f"names; at most {MOST_CLASSES:,} can be classes; name another column"
         )
-    if len(set(columns)) < len(columns) or "" in columns[1:]:
-        raise LabelError(f"labels: {location} has a column twice or without a name: {','.join(columns)}")
+    return tuple(sorted(names, key=_in_order))
+
+
+def _from_class_names(table: pa.Table, key: str, column: str, names: tuple[str, ...], location: str) -> LabelTable:
+    """Return one-hot labels of a column of class names; rows with a blank are left out."""
+    cells = pc.utf8_trim_whitespace(_strings(table[column]).fill_null(""))
+    rows = np.flatnonzero(pc.not_equal(cells, "").to_numpy(zero_copy_only=False))
+    codes = pc.index_in(cells.take(pa.array(rows)), value_set=pa.array(names)).to_numpy()
+    ids = _keys(table, key, location).take(pa.array(rows))
+    return _merged(ids, names, np.eye(len(names), dtype=np.uint8)[codes], location)
 
 
 def _from_long(table: pa.Table, location: str) -> LabelTable:
@@ -164,31 +227,44 @@ def _cut_ids(ids: pa.StringArray, location: str) -> tuple[pa.StringArray, pa.Int
     if wrong.any():
         raise LabelError(
             f"labels: {location} line {_line(wrong)}: ID {ids[int(wrong.argmax())].as_py()!r} ends with no class "
-            f"(_{', _'.join(RSNA_CLASSES)})"
+            f"(_{', _'.join(RSNA_CLASSES)}); for a row an image give --label_columns '[Label]'"
         )
     return image, column
 
 
-def _from_wide(table: pa.Table, location: str) -> LabelTable:
-    """Return the table whose first column is the key and whose others are classes."""
-    ids = _strings(table.column(0))
-    blank = pc.equal(ids.fill_null(""), pa.scalar("")).to_numpy(zero_copy_only=False)
-    if blank.any():
-        raise LabelError(f"labels: {location} line {_line(blank)}: the key in {table.column_names[0]!r} is blank")
-    names = table.column_names[1:]
-    names = list(RSNA_CLASSES) if set(names) == set(RSNA_CLASSES) else names
-    values = np.column_stack([_column_values(_strings(table.column(name)), ids, location, name) for name in names])
+def _from_wide(table: pa.Table, key: str, names: Sequence[str], location: str) -> LabelTable:
+    """Return the table with a column a class."""
+    ids = _keys(table, key, location)
+    names = RSNA_CLASSES if set(names) == set(RSNA_CLASSES) else tuple(names)
+    values = np.column_stack([_column_values(_strings(table[name]), ids, location, name) for name in names])
+    return _merged(ids, names, values, location)
+
+
+def _keys(table: pa.Table, key: str, location: str) -> pa.StringArray:
+    ids = cast(pa.StringArray, pc.utf8_trim_whitespace(_strings(table[key])))
+    if (blank := _blank(ids)).any():
+        raise LabelError(f"labels: {location} line {_line(blank)}: the key in {key!r} is blank")
+    return ids
+
+
+def _blank(ids: pa.StringArray) -> NDArray[np.bool_]:
+    trimmed: Any = pc.utf8_trim_whitespace(ids.fill_null(""))
+    return np.asarray(pc.equal(trimmed, pa.scalar("")).to_numpy(zero_copy_only=False), bool)
+
+
+def _merged(ids: pa.StringArray, names: tuple[str, ...], values: NDArray[np.uint8], location: str) -> LabelTable:
+    """Return the table of rows with one key each, equal rows merged."""
     images = ids.dictionary_encode()
     keys = _strings(images.dictionary)
     merged, repeated, clashing = _merge(images.indices.to_numpy(), values, len(keys))
     _refuse_conflicts(ids, clashing, location)
-    return LabelTable(tuple(names), keys, merged, repeated)
+    return LabelTable(names, keys, merged, repeated)
 
 
 def _column_values(
     column: pa.StringArray, ids: pa.StringArray, location: str, name: str = "Label"
 ) -> NDArray[np.uint8]:
-    """Return a column of 0, 1 or blank as uint8, blank as `NULL_LABEL`; any other value is refused."""
+    """Return a column of labels as uint8, blank as `NULL_LABEL`; any other value is refused."""
     encoded = column.fill_null("").dictionary_encode()
     words = [str(word).strip().lower() for word in encoded.dictionary.to_pylist()]
     codes = encoded.indices.to_numpy()
@@ -196,7 +272,10 @@ def _column_values(
     if wrong.any():
         at = int(wrong.argmax())
         cell = f"{name} is {encoded[at].as_py()!r} for {ids[at].as_py()!r}"
-        raise LabelError(f"labels: {location} line {_line(wrong)}: {cell}; a label is 0, 1 or blank")
+        raise LabelError(
+            f"labels: {location} line {_line(wrong)}: {cell}; a label is 0, 1, yes, no, true, false, positive, "
+            "negative or blank; --label_columns names the columns that are labels, or one column of class names"
+        )
     meanings: NDArray[np.uint8] = np.array([_MEANING[word] for word in words], np.uint8)[codes]
     return meanings
 

@@ -1,6 +1,7 @@
 """Join the index of a conversion with its labels, as arrays."""
 
 import io
+import re
 from collections.abc import Collection
 from dataclasses import dataclass, replace
 from itertools import combinations
@@ -16,8 +17,9 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from hemo.corpus.labels import NULL_LABEL, LabelTable
+from hemo.corpus.source_file import image_stem
 from hemo.curation.card import LEVELS, Count, label_counts
-from hemo.errors import LabelError, SourceError
+from hemo.errors import LabelError, SourceError, first_names
 from hemo.pseudonym import Pseudonymiser
 from hemo.shards.schema import INDEX_SCHEMA, SHARD_INDEX_SCHEMA
 from hemo.storage import exists, join, read_bytes
@@ -107,7 +109,10 @@ def read_index(shards: str) -> pa.Table:
 
 
 def join_labels(index: pa.Table, table: LabelTable, *, within: pa.StringArray | None = None) -> Rows:
-    """Look up the labels of the images, each by its image_id or, where that does not occur in the table, by its path.
+    """Look up the labels of the images, each by its image_id, else by its path, else by its name.
+
+    A name fits with or without ending, and with or without folders: `a.png`, `x/a` and `/data/x/a.jpg` are image `x/a`,
+    `y/a` is not.
 
     Args:
         index: As `read_index` returns it.
@@ -115,23 +120,111 @@ def join_labels(index: pa.Table, table: LabelTable, *, within: pa.StringArray | 
         within: Shape (rows,), null-free: patients with different values here are different, even with the same name.
 
     Raises:
-        LabelError: If no image has a label.
+        LabelError: If no image has a label, a name fits several, or leading zeros are missing.
     """
     by_id, by_path = (
         pc.index_in(text_column(index, name), value_set=table.keys) for name in ("image_id", "source_path")
     )
     positions = pc.coalesce(by_id, by_path)
+    if positions.null_count:
+        positions = pc.coalesce(positions, _by_name(index, table.keys, positions))
+    if positions.null_count:
+        _refuse_lost_zeros(index, table.keys, positions)
     if positions.null_count == len(positions):
-        ours, theirs = index["image_id"][0].as_py(), table.keys[0].as_py()
         raise LabelError(
-            f"labels: none matches an image: image ids are like {ours!r}, label keys like {theirs!r}; give a table "
-            "keyed by image_id or by the path below the source"
+            f"labels: none matches an image: image ids are like {_examples(text_column(index, 'image_id'))}, label "
+            f"keys like {_examples(table.keys)}; give a table keyed by image id or path, or name its key by --label_key"
         )
     labelled = positions.is_valid().to_numpy(zero_copy_only=False)
     labels = table.values[positions.fill_null(0).to_numpy()]
     labels[~labelled] = NULL_LABEL
     matched_keys = pc.count_distinct(positions).as_py()
     return Rows(index, table.classes, labels, labelled, *number_patients(index, within), matched_keys)
+
+
+def _by_name(index: pa.Table, keys: pa.StringArray, matched: pa.Int32Array) -> pa.Int32Array:
+    """Return for each image without a key the one that is the end of its path, or whose end is its path.
+
+    Args:
+        index: As `read_index` returns it.
+        keys: Of the label table.
+        matched: Position in `keys` for each image, null where it has none yet.
+
+    Raises:
+        LabelError: If several fit.
+    """
+    free, left = _unmatched(keys, matched)
+    by_stem: dict[str, list[int]] = {}
+    named = {int(at): _without_ending(str(keys[int(at)].as_py())) for at in free}
+    for at, name in named.items():
+        by_stem.setdefault(_stem(name), []).append(at)
+    paths = text_column(index, "source_path").take(pa.array(left)).to_pylist()
+    found: dict[int, int | None] = {}
+    path_of_key: dict[int, str] = {}
+    for row, path in zip(left.tolist(), paths, strict=True):
+        name = _without_ending(str(path))
+        fitting = [at for at in by_stem.get(_stem(name), ()) if _one_ends_with_other(named[at], name)]
+        if len(fitting) > 1:
+            several = " and ".join(repr(keys[at].as_py()) for at in fitting[:2])
+            raise LabelError(f"labels: {several} both fit image {path}; give paths below the source")
+        for at in fitting:
+            if (other := path_of_key.setdefault(at, str(path))) != path:
+                raise LabelError(
+                    f"labels: {keys[at].as_py()!r} fits {other} and {path}; give paths below the source, with folders"
+                )
+            found[row] = at
+    return pa.array([found.get(row) for row in range(len(index))], pa.int32())
+
+
+def _unmatched(keys: pa.StringArray, matched: pa.Int32Array) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return the positions of the keys without image, and of the images without key."""
+    free = np.ones(len(keys), bool)
+    free[matched.drop_null().to_numpy()] = False
+    return np.flatnonzero(free), np.flatnonzero(matched.is_null().to_numpy(zero_copy_only=False))
+
+
+def _without_ending(path: str) -> str:
+    """Return a path with slashes and without the ending of an image."""
+    return image_stem(path.replace("\\", "/").removeprefix("./"), "manifest")
+
+
+def _stem(name: str) -> str:
+    return name[name.rfind("/") + 1 :]
+
+
+def _one_ends_with_other(one: str, other: str) -> bool:
+    short, long = sorted((one, other), key=len)
+    return f"/{long}".endswith(f"/{short.removeprefix('/')}")
+
+
+def _refuse_lost_zeros(index: pa.Table, keys: pa.StringArray, matched: pa.Int32Array) -> None:
+    """Refuse keys that differ from image ids by leading zeros only, as a spreadsheet leaves them: `0` for `000`."""
+    free, left = _unmatched(keys, matched)
+    if not len(free):
+        return
+    ids = text_column(index, "image_id").take(pa.array(left)).to_pylist()
+    image_of = {_without_zeros(_stem(str(name))): str(name) for name in ids}
+    pairs = []
+    for name in keys.take(pa.array(free)).to_pylist():
+        stem = _stem(_without_ending(str(name)))
+        image = image_of.get(_without_zeros(stem))
+        if image is not None and _stem(image) != stem:
+            pairs.append((name, image))
+    if pairs:
+        listed = first_names([f"{name!r} for image {image!r}" for name, image in pairs], 3)
+        raise LabelError(
+            f"labels: {len(pairs)} of {len(keys)} keys fit an image but for leading zeros: {listed}; write the keys "
+            "with all their digits, in a spreadsheet as text"
+        )
+
+
+def _without_zeros(name: str) -> str:
+    """Return a name whose runs of digits begin with no zero."""
+    return re.sub(r"(?<!\d)0+(?=\d)", "", name)
+
+
+def _examples(names: pa.StringArray) -> str:
+    return ", ".join(repr(name) for name in names[:3].to_pylist())
 
 
 def pseudonymise_keys(table: LabelTable, index: pa.Table, pseudonyms: Pseudonymiser) -> LabelTable:

@@ -62,9 +62,9 @@ def test_an_id_without_image_or_class_is_named_with_its_line(wrong):
         parse_labels(f"ID,Label\nID_a_any,0\n{wrong},0\n".encode(), "x.csv")
 
 
-@pytest.mark.parametrize("word", ["2", "0.5", "yes", "-1"])
+@pytest.mark.parametrize("word", ["2", "0.5", "maybe", "-1"])
 def test_a_label_that_is_no_label_is_named_with_its_line(word):
-    with pytest.raises(LabelError, match=rf"line 3: any is '{word}' for 'b'; a label is 0, 1 or blank"):
+    with pytest.raises(LabelError, match=rf"line 3: any is '{word}' for 'b'; a label is 0, 1, yes, no, .* or blank"):
         parse_labels(f"Image,any\na,1\nb,{word}\n".encode(), "x.csv")
 
 
@@ -107,7 +107,8 @@ def test_parquet_without_a_key_column_is_refused():
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"", "is no readable table: Empty CSV file"),
+        (b"", "is empty; give a table with a header, a key and at least one class"),
+        (b" \n\n", "is empty; give a table with a header, a key and at least one class"),
         (b"Image\na\n", "needed are a key and at least one class"),
         (b"Image,any\n", "has a header but no rows"),
         (b"Image,any,any\na,1,1\n", "has a column twice"),
@@ -180,3 +181,86 @@ def test_a_second_key_column_is_no_class():
 def test_a_file_that_holds_no_table_of_labels_is_named(data, name):
     with pytest.raises(LabelError, match=f"^labels: {name} is no readable table: "):
         parse_labels(data, name)
+
+
+@pytest.mark.parametrize(("no", "yes"), [("no", "YES"), ("False", "true"), ("negative", " Positive"), ("0", "1")])
+def test_labels_are_words_of_any_case(no, yes):
+    table = parse_labels(f"image,sick\na,{yes}\nb,{no}\nc,\n".encode(), "x.csv")
+    assert as_dict(table) == {"a": [1], "b": [0], "c": [NULL_LABEL]}
+
+
+@pytest.mark.parametrize("separator", [",", ";", "\t"])
+def test_headers_and_cells_are_stripped_whatever_separates_them(separator):
+    text = "id, hemorrhage ,edema\n a.png ,1,no\nb.png, 0,yes\n".replace(",", separator)
+    table = parse_labels(text.encode(), "x.csv")
+    assert table.classes == ("hemorrhage", "edema")
+    assert as_dict(table) == {"a.png": [1, 0], "b.png": [0, 1]}
+
+
+PATIENTS = b"nr,image,age,hemorrhage,edema\n1,a,61,yes,no\n2,b,48,no,yes\n"
+
+
+def test_named_columns_are_read_and_the_others_listed():
+    table = parse_labels(PATIENTS, "x.csv", key="image", columns=["hemorrhage"])
+    assert (table.classes, as_dict(table)) == (("hemorrhage",), {"a": [1], "b": [0]})
+    assert table.unused_columns == ("nr", "age", "edema")
+    both = parse_labels(PATIENTS, "x.csv", key="image", columns=["edema", "hemorrhage"])
+    assert as_dict(both) == {"a": [0, 1], "b": [1, 0]}
+
+
+@pytest.mark.parametrize(
+    ("columns", "message"),
+    [
+        ({"key": "imge"}, r"has no column 'imge' \(did you mean image\?\); it has nr, image, age, hemorrhage, edema"),
+        ({"key": "image", "columns": ["bleed"]}, "has no column 'bleed'; it has nr, image"),
+        ({"key": "image", "columns": ["image"]}, "needed are a key and at least one class"),
+        ({"key": "image"}, "line 3: nr is '2' for 'b'; .*--label_columns names the columns that are labels"),
+        ({"key": "image", "columns": ["age", "edema"]}, "line 2: age is '61' for 'a'; a label is 0, 1, yes"),
+    ],
+)
+def test_columns_that_are_not_there_or_hold_no_labels_are_named(columns, message):
+    with pytest.raises(LabelError, match=rf"^labels: x\.csv.*({message})"):
+        parse_labels(PATIENTS, "x.csv", **columns)
+
+
+def test_one_column_of_class_names_gives_exclusive_classes():
+    text = b"image,finding\na,typical\nb,negative\nc, typical \nd,\ne,atypical\n"
+    table = parse_labels(text, "x.csv", columns=["finding"])
+    assert table.classes == ("atypical", "negative", "typical")
+    assert as_dict(table) == {"a": [0, 0, 1], "b": [0, 1, 0], "c": [0, 0, 1], "e": [1, 0, 0]}
+    digits = parse_labels(b"image,digit\na,10\nb,0\nc,1\nd,9\n", "x.csv", columns=["digit"])
+    assert digits.classes == ("0", "1", "9", "10")
+    with pytest.raises(LabelError, match=r"line 2: finding is 'typical' for 'a'; .* or one column of class names"):
+        parse_labels(text, "x.csv")
+
+
+def test_a_misspelt_word_is_no_class():
+    with pytest.raises(LabelError, match="line 4: sick is 'ye' for 'c'"):
+        parse_labels(b"image,sick\na,yes\nb,no\nc,ye\n", "x.csv", columns=["sick"])
+
+
+def test_two_classes_for_one_image_are_refused():
+    with pytest.raises(LabelError, match="conflicting rows for a; keep one"):
+        parse_labels(b"image,finding\na,cat\na,dog\n", "x.csv", columns=["finding"])
+
+
+def test_a_column_of_numbers_is_no_column_of_classes():
+    rows = "".join(f"{number},{number * 7}\n" for number in range(1001))
+    with pytest.raises(LabelError, match="1,001 different values such as '0' in the column of class names"):
+        parse_labels(f"image,dose\n{rows}".encode(), "x.csv", columns=["dose"])
+
+
+def test_a_table_of_files_is_a_table_of_labels():
+    """Of `--corpus manifest`: its path is the key, and what it says of patients is no class."""
+    text = b"patient,path,hemorrhage,source_split,image_id\nP1,x/a.png,yes,train,\nP2,x/b.png,no,train,b\n"
+    table = parse_labels(text, "x.csv")
+    assert (table.classes, as_dict(table)) == (("hemorrhage",), {"x/a.png": [1], "x/b.png": [0]})
+    assert table.unused_columns == ("patient", "source_split", "image_id")
+
+
+def test_a_header_of_id_and_label_is_rsnas_unless_columns_are_named():
+    text = b"ID,Label\na.png,1\nb.png,0\n"
+    with pytest.raises(LabelError, match=r"ends with no class .*; for a row an image give --label_columns '\[Label\]'"):
+        parse_labels(text, "x.csv")
+    table = parse_labels(text, "x.csv", columns=["Label"])
+    assert (table.classes, as_dict(table)) == (("Label",), {"a.png": [1], "b.png": [0]})

@@ -61,8 +61,45 @@ def test_frames_keep_their_numbers_under_a_pseudonym():
 
 
 def test_labels_that_fit_no_image_are_refused_with_a_sample_of_both():
-    with pytest.raises(LabelError, match="image ids are like 'ID_000', label keys like 'x'"):
-        join_labels(index_of([{}]), labels(["x"], [1]))
+    with pytest.raises(LabelError, match="image ids are like 'ID_000', 'ID_001', label keys like 'x', 'y', 'z'; give"):
+        join_labels(index_of([{}, {}]), labels(["x", "y", "z", "w"], [1, 1, 1, 1]))
+
+
+IN_FOLDERS = [{"image_id": name, "source_path": f"{name}.png"} for name in ("x/a", "y/b", "x/c")]
+
+
+@pytest.mark.parametrize("key", ["a", "a.png", "a.JPG", "x/a", "/data/x/a.png", "./x/a.png", "data\\x\\a.png"])
+def test_a_name_fits_with_or_without_folders_and_ending(key):
+    rows = join_labels(index_of(IN_FOLDERS), labels(["x/c", key, "b.png"], [1, 1, 0]))
+    assert rows.labels[:, 0].tolist() == [1, 0, 1]
+    assert rows.matched_keys == 3
+
+
+def test_a_name_in_another_folder_does_not_fit():
+    rows = join_labels(index_of(IN_FOLDERS), labels(["y/a.png", "b", "xx/c"], [1, 1, 0]))
+    assert rows.labels[:, 0].tolist() == [NULL_LABEL, 1, NULL_LABEL]
+
+
+def test_a_name_fits_every_frame_of_its_file():
+    frames = [{"image_id": f"x/a#{frame}", "source_path": "x/a.dcm"} for frame in range(3)]
+    assert join_labels(index_of(frames), labels(["a"], [1])).labels[:, 0].tolist() == [1, 1, 1]
+
+
+def test_a_name_that_fits_two_images_is_refused():
+    images = [{"image_id": name, "source_path": f"{name}.png"} for name in ("x/a", "y/a")]
+    with pytest.raises(LabelError, match=r"'a\.png' fits x/a\.png and y/a\.png; give paths below the source"):
+        join_labels(index_of(images), labels(["a.png"], [1]))
+    with pytest.raises(LabelError, match=r"'p/x/a' and 'q/x/a' both fit image x/a\.png"):
+        join_labels(index_of(images), labels(["p/x/a", "q/x/a"], [1, 1]))
+
+
+def test_keys_without_their_leading_zeros_are_named_with_their_images():
+    """Of 0, 1 and 10 for 000, 001 and 010; 100 fits as it is."""
+    images = [{"image_id": f"x/{n:03d}", "source_path": f"x/{n:03d}.png"} for n in (0, 1, 10, 100)]
+    with pytest.raises(
+        LabelError, match=r"3 of 4 keys .* but for leading zeros: '0' for image 'x/000', '1' for .*'10'"
+    ):
+        join_labels(index_of(images), labels(["0", "1", "10", "100"], [1, 0, 1, 0]))
 
 
 def test_without_patient_study_and_series_an_image_is_a_patient_of_its_own():
