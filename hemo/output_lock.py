@@ -11,7 +11,7 @@ import json
 import os
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -29,7 +29,8 @@ UNSUPPORTED = (errno.EBADF, errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS)
 def output_lock(folder: str, subfolders: tuple[str, ...] = ()) -> Iterator[None]:
     """Lock an output folder while this process writes there; remove unfinished files of killed writers.
 
-    The folder is made if it does not exist. Threads of one process exclude each other too.
+    The folder is made if it does not exist, and removed again if it is still empty after an error. Threads of one
+    process exclude each other too.
 
     Args:
         folder: Path or URI.
@@ -44,6 +45,7 @@ def output_lock(folder: str, subfolders: tuple[str, ...] = ()) -> Iterator[None]
         return
     path = Path(filesystem(folder)[1])
     try:
+        made = [place for place in (path, *path.parents) if not place.exists()]
         path.mkdir(parents=True, exist_ok=True)
         lock = _locked(path)
     except OSError as error:
@@ -51,10 +53,14 @@ def output_lock(folder: str, subfolders: tuple[str, ...] = ()) -> Iterator[None]
     try:
         _remove_unfinished(path, subfolders)
         yield
+        made = []
         _remove_unfinished(path, subfolders)  # a worker may outlive its driver by a moment
     finally:
         (path / LOCK_FILE).unlink(missing_ok=True)  # while it is locked: nobody else can have made it
         os.close(lock)
+        with suppress(OSError):  # not empty: something was made
+            for place in made:
+                place.rmdir()
 
 
 def _locked(folder: Path) -> int:

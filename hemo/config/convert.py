@@ -167,7 +167,7 @@ class PlanConfig(ConvertConfig):
         "as_here", description="CPUs of a node; `as_here`: as many as the nodes of this measurement"
     )
     price_per_node_hour: NonNegativeFloat | Literal["unknown"] = Field(
-        "unknown", description="price of a node and hour, in any currency"
+        "unknown", description="price of a node and hour, in your currency: that of the cost"
     )
     storage_mb_per_s: PositiveFloat | Literal["unlimited"] = Field(
         "unlimited", description="read rate of the source's storage for all nodes together, in 10^6 bytes/s"

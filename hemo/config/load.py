@@ -168,18 +168,24 @@ def _metavar(annotation: Any) -> str:
 
 
 def _help(key: str, field: FieldInfo) -> str:
-    """Return description and default as written in YAML; fields without default are needed only if their section is."""
+    """Return description and default as written in YAML; without default a field is required, once its section is."""
     if field.is_required():
-        return f"{field.description} ({'no default' if '.' in key else 'required'})"
+        section = key.rpartition(".")[0]
+        return f"{field.description} ({f'required with {section}' if section else 'required'})"
     default = field.get_default()
     return f"{field.description} (default {default if default and isinstance(default, str) else json.dumps(default)})"
 
 
 def _unknown_argument(argument: str, config_type: type[Config], job: str) -> str:
-    """Return the error line of an argument that is no flag, with the flag that was probably meant."""
+    """Return the error line of an argument that is no flag, with the flag that was probably meant.
+
+    The last part of a flag, `--epochs` for `--trial.training.epochs`, means that flag where no other ends so.
+    """
     name = argument.split("=")[0]
     hint = f"`hemo {job} --help` lists the flags"
     if not name.startswith("--"):
         return f"{name!r} belongs to no flag; write --FLAG VALUE, and lists as '[a, b]'; {hint}"
     known = [f"--{key}" for _, key, _ in _fields(config_type)]
-    return f"{name} is no flag of `hemo {job}`{meant(name, known)}; {hint}"
+    ends_so = [flag for flag in known if flag.rpartition(".")[2] == name.removeprefix("--")]
+    probably = f" (did you mean {ends_so[0]}?)" if len(ends_so) == 1 else meant(name, known)
+    return f"{name} is no flag of `hemo {job}`{probably}; {hint}"

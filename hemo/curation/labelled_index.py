@@ -1,6 +1,5 @@
 """Join the index of a conversion with its labels, as arrays."""
 
-import io
 import re
 from collections.abc import Collection
 from dataclasses import dataclass, replace
@@ -10,7 +9,6 @@ from typing import Any, cast
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 import xxhash
 from numpy.typing import NDArray
 from scipy.sparse import coo_array
@@ -21,8 +19,9 @@ from hemo.corpus.source_file import image_stem
 from hemo.curation.card import LEVELS, Count, label_counts
 from hemo.errors import LabelError, SourceError, first_names
 from hemo.pseudonym import Pseudonymiser
+from hemo.shards.reader import CONVERT_AGAIN, checked_parquet
 from hemo.shards.schema import INDEX_SCHEMA, SHARD_INDEX_SCHEMA
-from hemo.storage import exists, join, read_bytes
+from hemo.storage import exists, join
 
 PATIENT_PREFIX = r"^((train|val|test) )?(patient )?"
 """Of a patient's name: what is no part of the id as the shards have it."""
@@ -94,12 +93,13 @@ def read_index(shards: str) -> pa.Table:
         shards: Output folder of `convert`.
 
     Raises:
-        SourceError: If it is missing, empty, or lacks a column.
+        SourceError: If it is missing, damaged, empty, or lacks a column.
     """
     location = join(shards, "index.parquet")
     if not exists(location):
         raise SourceError(f"{location} does not exist; run `hemo convert` again, it rebuilds the index from the shards")
-    table = pq.read_table(io.BytesIO(read_bytes(location)))
+    with checked_parquet(location, CONVERT_AGAIN) as file:
+        table = file.read()
     missing = [name for name in SHARD_INDEX_SCHEMA.names if name not in table.column_names]
     if missing:
         raise SourceError(f"{location} lacks the columns {', '.join(missing)}; run `hemo convert` again")

@@ -39,6 +39,8 @@ PANEL_INCHES = 3.6
 DOTS_PER_INCH = 110
 STRONGEST_OPACITY = 0.65
 
+NO_EVIDENCE = "no evidence: no part of the image raised the probability"
+
 
 @dataclass(frozen=True)
 class Case:
@@ -105,7 +107,7 @@ def _explained(case: Case, file: str, deployed: DeployedModel, class_index: int,
     label = "no label" if case.label is None else f"label {case.label}"
     predicted = "predicted" if case.predicted else "not predicted"
     title = f"{case.image_id}\n{target}: {label}, {predicted} (probability {case.probability:.3f})"
-    write_bytes(join(out, file), case_png(case.image, heat, title if evidence else f"{title}, no evidence"))
+    write_bytes(join(out, file), case_png(case.image, heat, title))
     return {
         "file": file,
         "image_id": case.image_id,
@@ -247,7 +249,7 @@ def _grid(backbone: nn.Module, features: Tensor, name: str) -> tuple[int, int]:
 
 
 def case_png(image: NDArray[np.uint8], heat: NDArray[np.float32], title: str) -> bytes:
-    """Draw image and heat map side by side.
+    """Draw image and heat map side by side; an empty heat map is a line below the title instead.
 
     Args:
         image: (channels, height_px, width_px).
@@ -258,14 +260,17 @@ def case_png(image: NDArray[np.uint8], heat: NDArray[np.float32], title: str) ->
         PNG.
     """
     height_px, width_px = heat.shape
-    figure = Figure(figsize=(2 * PANEL_INCHES * width_px / height_px, PANEL_INCHES + 0.7), dpi=DOTS_PER_INCH)
+    opacity = relative(heat)
+    panels = 2 if np.any(opacity > 0) else 1
+    title = title if panels == 2 else f"{title}\n{NO_EVIDENCE}"
+    figure = Figure(figsize=(panels * PANEL_INCHES * width_px / height_px, PANEL_INCHES + 0.7), dpi=DOTS_PER_INCH)
     figure.suptitle(title, fontsize=9, parse_math=False)
-    left, right = figure.subplots(1, 2)
-    picture, opacity = displayed(image), relative(heat)
-    for axes in (left, right):
-        axes.imshow(picture, cmap="gray", vmin=0, vmax=255)
-        axes.set_axis_off()
-    right.imshow(opacity, cmap="inferno", vmin=0, vmax=1, alpha=STRONGEST_OPACITY * opacity)
+    axes = figure.subplots(1, panels, squeeze=False)[0]
+    for each in axes:
+        each.imshow(displayed(image), cmap="gray", vmin=0, vmax=255)
+        each.set_axis_off()
+    if panels == 2:
+        axes[1].imshow(opacity, cmap="inferno", vmin=0, vmax=1, alpha=STRONGEST_OPACITY * opacity)
     figure.tight_layout(pad=0.4)
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", metadata={"Software": None})

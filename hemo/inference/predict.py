@@ -281,12 +281,13 @@ def image_differences(stored: Mapping[str, Any], card: CheckpointCard) -> str:
         stored: Content of their card: `channels`, `height_px`, `width_px` and `image`.
         card: Of the checkpoint.
     """
-    there, trained_on = (
+    source, trained_on = (
         {name: value for name, value in image.items() if name not in NOT_PIXELS}
         for image in (stored["image"], card.image)
     )
     shape = card.model_dump(mode="json", include={"channels", "height_px", "width_px"})
-    return differences(there, trained_on) or differences(stored, shape)
+    where = ("in the source", "in the checkpoint")
+    return differences(source, trained_on, where) or differences(stored, shape, where)
 
 
 def study_probabilities(predictions: pa.Table, classes: Sequence[str]) -> pa.Table:

@@ -145,11 +145,13 @@ def train(config: TrainConfig) -> "Trial":
 
 @job(TuneConfig)
 def tune(config: TuneConfig) -> "Trials":
-    """Train the trials of a grid or a search; return its trials."""
+    """Train the trials of a grid or a search; return its trials, those of a search with the best first."""
     from hemo.cluster.tuning.sweep import tune_models
     from hemo.library.trials import Trials
+    from hemo.sweeps.objectives import ranked
 
-    return Trials(config.out, tune_models(config))
+    records = tune_models(config)
+    return Trials(config.out, ranked(records, config.search) if config.search else records)
 
 
 @job(PredictConfig)

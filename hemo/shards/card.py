@@ -58,19 +58,26 @@ def read_card(shards: str) -> ConversionCard:
 
 
 def read_finished_card(out: str) -> ConversionCard | None:
-    """Return the card of an output folder; None if it, or another of the files derived from the shards, is missing.
+    """Return the card of an output folder; None if it, or a file derived from the shards, is missing or has no footer.
 
     Raises:
         OutputError: If it is the card of another job, which would be overwritten.
     """
-    exist = [exists(join(out, name)) for name in DERIVED]
-    if not exist[0]:
+    if not exists(join(out, "card.json")):
         return None
     try:
         card = read_card(out)
     except SourceError as error:
         raise OutputError(f"out: {out} holds the card.json of another job; give another folder") from error
-    return card if all(exist) else None
+    return card if all(_has_footer(join(out, name)) for name in DERIVED[1:]) else None
+
+
+def _has_footer(location: str) -> bool:
+    try:
+        with checked_parquet(location, CONVERT_AGAIN):
+            return True
+    except (FileNotFoundError, SourceError):
+        return False
 
 
 def write_derived(out: str, units: Sequence[Unit], footers: Sequence[ShardFooter], ignored: int) -> ConversionCard:

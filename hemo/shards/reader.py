@@ -16,6 +16,9 @@ from hemo.storage import filesystem, read_range
 CONVERT_AGAIN = "remove it and run `hemo convert` again: it makes that one again"
 CURATE_AGAIN = "remove the training set and run `hemo curate` again"
 
+FOUND_BY_ITSELF = {CONVERT_AGAIN: CONVERT_AGAIN.removeprefix("remove it and ")}
+"""Remedy -> that of a file without a readable footer: `convert` reads the footers, and makes such a file again."""
+
 
 @contextmanager
 def checked_parquet(location: str, remedy: str) -> Iterator[pq.ParquetFile]:
@@ -30,8 +33,11 @@ def checked_parquet(location: str, remedy: str) -> Iterator[pq.ParquetFile]:
         OSError: As the storage raises it.
     """
     fs, path = filesystem(location)
-    with fs.open(path, "rb") as file, damage_as_source_error(location, remedy):
-        yield pq.ParquetFile(file, page_checksum_verification=True)
+    with fs.open(path, "rb") as file:
+        with damage_as_source_error(location, FOUND_BY_ITSELF.get(remedy, remedy)):
+            opened = pq.ParquetFile(file, page_checksum_verification=True)
+        with damage_as_source_error(location, remedy):
+            yield opened
 
 
 @contextmanager

@@ -64,6 +64,17 @@ def selected_record(records: Sequence[TrialRecord], search: SearchConfig) -> Tri
     return best.model_copy(update={"selected_by": selection_rule(search), "selected_among": len(records)})
 
 
+def ranked(records: Sequence[TrialRecord], search: SearchConfig) -> list[TrialRecord]:
+    """Return the trials of a search, the best by its metric first; those that are not complete last, as they were."""
+
+    def rank(record: TrialRecord) -> tuple[bool, float]:
+        value = objective_values(record).get(search.metric)
+        known = record.status == "complete" and value is not None
+        return not known, cost(value, search.metric) if known and value is not None else 0.0
+
+    return sorted(records, key=rank)
+
+
 def selection_rule(search: SearchConfig) -> str:
     """Return what a search selects by: `val_loss`, or `val_auroc on the Pareto front of val_auroc, latency_ms`."""
     front = f" on the Pareto front of {', '.join(search.objectives)}" if search.objectives else ""

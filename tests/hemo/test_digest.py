@@ -24,6 +24,15 @@ def test_nan_has_no_digest() -> None:
 def test_differences_name_both_values_in_the_order_of_the_settings_now() -> None:
     there = {"seed": 0, "side_px": 16, "gone": 1}
     assert differences(there, {"side_px": 32, "seed": 0, "split": "official"}) == (
-        "side_px 16 there, 32 now; split None there, 'official' now"
+        "side_px 16 there, 32 now; split none there, official now"
     )
     assert differences(there, {"seed": 0}) == ""
+
+
+def test_differences_are_written_as_in_yaml_with_the_names_of_both_sides() -> None:
+    source = {"windows": [{"name": "brain", "centre_hu": 40.0}], "public": True, "colour": "rgb"}
+    checkpoint = {"windows": [{"name": "soft", "centre_hu": 40.0}, "bone"], "public": False, "colour": "rgb"}
+    assert differences(source, checkpoint, ("in the source", "in the checkpoint")) == (
+        "windows [{name: brain, centre_hu: 40.0}] in the source, [{name: soft, centre_hu: 40.0}, bone] in the "
+        "checkpoint; public true in the source, false in the checkpoint"
+    )

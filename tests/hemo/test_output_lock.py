@@ -133,3 +133,22 @@ def test_the_lock_needs_no_ray():
     code = "import sys, hemo.output_lock; print([name for name in ('ray', 'torch', 'pyarrow') if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"
+
+
+def test_a_refused_run_leaves_no_folder_that_it_made(tmp_path):
+    inner = tmp_path / "new" / "inner"
+    with pytest.raises(ValueError, match="refused"), output_lock(str(inner)):
+        raise ValueError("refused")
+    assert list(tmp_path.iterdir()) == []
+    inner.parent.mkdir()
+    with pytest.raises(ValueError, match="refused"), output_lock(str(inner)):
+        raise ValueError("refused")
+    assert list(tmp_path.rglob("*")) == [inner.parent]
+    inner.mkdir()
+    (inner / "earlier").touch()
+    with pytest.raises(ValueError, match="refused"), output_lock(str(inner)):
+        raise ValueError("refused")
+    assert list(inner.iterdir()) == [inner / "earlier"]
+    with output_lock(str(tmp_path / "done")):
+        pass
+    assert (tmp_path / "done").is_dir()

@@ -65,7 +65,9 @@ def test_pictures_and_a_table_become_training_sets(tmp_path, monkeypatch, capfd)
 @pytest.mark.usefixtures("ray_cluster")
 def test_in_python_the_columns_are_arguments(tmp_path):
     write_corpus(tmp_path)
-    shards = hemo.convert(source=str(tmp_path / "pictures"), corpus="image_folder", side_px=32, out=str(tmp_path / "shards"))
+    shards = hemo.convert(
+        source=str(tmp_path / "pictures"), corpus="image_folder", side_px=32, out=str(tmp_path / "shards")
+    )
     training_set = hemo.curate(
         shards=shards.path, labels=str(tmp_path / "labels.csv"), label_key="image", label_columns=["hemorrhage"],
         split="by_image", out=str(tmp_path / "set"),

@@ -42,7 +42,7 @@ ASSUMED = (
     "nodes are up when the job starts; a head node and what the storage charges are not in the cost",
 )
 
-HEADINGS = ("nodes", "hours", "node-hours", "cost", "files/s", "MB/s read", "busy", "bound")
+HEADINGS = ("nodes", "time", "node time", "cost", "files/s", "MB/s read", "busy", "bound")
 
 RUN_FILES = 8
 """Consecutive files a sample takes together, as a unit does: storage may be faster that way."""
@@ -139,16 +139,17 @@ def summary(plan: Plan) -> list[str]:
 
 
 def estimate_table(plan: Plan) -> Table:
-    """Return hours and cost by number of nodes, for a terminal of 80 columns."""
-    table = Table(title=f"nodes of {plan.clusters[0].cpus_per_node} CPUs", title_justify="left", box=SIMPLE_HEAD)
+    """Return time and cost by number of nodes, for a terminal of 80 columns."""
+    title = f"nodes of {plan.clusters[0].cpus_per_node} CPUs; cost (your currency)"
+    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD)
     for heading in HEADINGS:
         table.add_column(heading, justify="left" if heading == "bound" else "right", no_wrap=True)
     read_mb = plan.workload.size_bytes / plan.workload.files / 1e6
     for row in plan.estimates:
         table.add_row(
             f"{row.nodes}",
-            f"{row.hours:,.3g}",
-            f"{row.node_hours:,.3g}",
+            duration_text(row.hours),
+            duration_text(row.node_hours),
             "unknown" if row.cost is None else f"{row.cost:,.2f}",
             f"{row.files_per_s:,.0f}",
             f"{row.files_per_s * read_mb:,.0f}",
@@ -156,6 +157,19 @@ def estimate_table(plan: Plan) -> Table:
             row.bound,
         )
     return table
+
+
+def duration_text(hours: float) -> str:
+    """Return a time as `15.1 s`, `3 min 20 s`, `42 min`, `5 h 07 min` or `1,234.5 h`."""
+    seconds = round(hours * 3600, 1)
+    minutes = round(hours * 60)
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    if round(seconds) < 600:
+        return f"{round(seconds) // 60} min {round(seconds) % 60:02} s"
+    if minutes < 60:
+        return f"{minutes} min"
+    return f"{minutes // 60} h {minutes % 60:02} min" if minutes < 600 else f"{hours:,.1f} h"
 
 
 def as_json(plan: Plan) -> dict[str, Any]:

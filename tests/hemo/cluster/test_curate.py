@@ -258,9 +258,7 @@ def test_corrected_labels_make_the_set_anew(tmp_path, corpus):
 def test_another_config_in_out_is_refused_with_what_differs(corpus):
     curate_corpus(CurateConfig(**corpus))
     before = files_below(corpus["out"])
-    with pytest.raises(
-        OutputError, match=r"made otherwise \(split 'by_patient' there, 'by_image' now; seed 0 there, 3"
-    ):
+    with pytest.raises(OutputError, match=r"made otherwise \(split by_patient there, by_image now; seed 0 there, 3"):
         curate_corpus(CurateConfig(**corpus, split="by_image", seed=3))
     assert files_below(corpus["out"]) == before
 

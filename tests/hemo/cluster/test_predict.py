@@ -105,7 +105,7 @@ def test_images_of_another_kind_are_refused(conversion, tmp_path):
             max_reject_fraction=0.5,
         )
     )  # fmt: skip
-    with pytest.raises(ConfigError, match="side_px 32 there, 16 now"):
+    with pytest.raises(ConfigError, match="side_px 32 in the source, 16 in the checkpoint"):
         predict_corpus(PredictConfig(source=other, checkpoint=checkpoint, out=str(tmp_path / "out")))
 
 

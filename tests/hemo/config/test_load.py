@@ -8,6 +8,7 @@ import pytest
 from pydantic import Field
 
 from hemo.config.load import load_config, read_yaml
+from hemo.config.tune import TuneConfig
 from hemo.config.types import Config, Groups, Location
 from hemo.errors import ConfigError
 
@@ -111,6 +112,7 @@ def test_every_error_has_its_own_line() -> None:
             r"^--sidepx is no flag of `hemo convert` \(did you mean --side_px\?\); `hemo convert --help`",
         ),
         (["--side"], r"^--side is no flag"),
+        (["--dropout", "0.1"], r"^--dropout is no flag of `hemo convert` \(did you mean --model\.dropout\?\); `hemo"),
         (["--side_px"], r"^--side_px: expected one argument; `hemo convert --help` lists the flags$"),
         (["--names", "a", "b"], r"^'b' belongs to no flag; write --FLAG VALUE, and lists as '\[a, b\]'"),
         (["--config", "missing.yaml"], r"^--config missing.yaml: No such file or directory; give a YAML file"),
@@ -119,6 +121,30 @@ def test_every_error_has_its_own_line() -> None:
 def test_a_wrong_command_line_is_one_line(argv: list[str], line: str) -> None:
     with pytest.raises(ConfigError, match=line):
         load("--out", "a", *argv)
+
+
+@pytest.mark.parametrize(
+    ("flag", "hint"),
+    [
+        ("--epochs", "--trial.training.epochs"),
+        ("--batch_size", "--trial.training.batch_size"),
+        ("--space", "--search.space"),
+    ],
+)
+def test_the_last_part_of_a_flag_is_a_hint_where_one_flag_ends_so(flag: str, hint: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load_config(TuneConfig, [flag, "3"], job="tune")
+    assert f"{flag} is no flag of `hemo tune` (did you mean {hint}?)" in str(caught.value)
+
+
+def test_what_only_a_section_needs_is_not_required_of_every_job(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        load_config(TuneConfig, ["--help"], job="tune")
+    shown = " ".join(capsys.readouterr().out.split())
+    assert (
+        "dotted field of `trial` and its values: {choices: [...]} or {low, high, log} (required with search)" in shown
+    )
+    assert "folder of records, one for each trial (required)" in shown
 
 
 @pytest.mark.parametrize(

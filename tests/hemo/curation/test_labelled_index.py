@@ -9,6 +9,7 @@ from hemo.corpus.labels import NULL_LABEL, LabelTable
 from hemo.curation.labelled_index import has_flag, hash_texts, join_labels, pseudonymise_keys, read_index
 from hemo.errors import LabelError, SourceError
 from hemo.pseudonym import pseudonymiser
+from hemo.shards.card import read_finished_card
 from tests.made_shards import index_of, write_conversion
 
 
@@ -197,6 +198,12 @@ def test_an_index_without_rows_or_columns_is_refused(tmp_path):
     pq.write_table(whole.drop_columns(["unit", "flags"]), place)
     with pytest.raises(SourceError, match="lacks the columns flags, unit"):
         read_index(shards)
+    place.write_bytes(place.read_bytes()[:-9])
+    with pytest.raises(
+        SourceError, match=r"index\.parquet is damaged; run `hemo convert` again: it makes that one again"
+    ):
+        read_index(shards)
+    assert read_finished_card(shards) is None
     place.unlink()
     with pytest.raises(SourceError, match=r"index\.parquet does not exist"):
         read_index(shards)

@@ -133,6 +133,18 @@ def test_the_heat_is_drawn_on_the_right_only_and_where_it_is(title: str) -> None
     assert colour.sum() > 0.05 * colour.size
 
 
+def test_an_empty_heat_map_is_said_and_not_drawn() -> None:
+    """One panel of 32 x 32 instead of two: half as wide."""
+    image, heat = np.full((1, 32, 32), 100, np.uint8), np.zeros((32, 32), np.float32)
+    empty = Image.open(io.BytesIO(case_png(image, heat, "missed")))
+    heat[0, 0] = 1
+    drawn = Image.open(io.BytesIO(case_png(image, heat, "missed")))
+    assert (2 * empty.width, empty.height) == drawn.size
+    dark = np.asarray(empty.convert("L"))[: empty.height // 5] < 100
+    lines = np.flatnonzero(np.diff(dark.any(axis=1).astype(int)) == 1)
+    assert len(lines) >= 2  # the title, and below it that there is no evidence
+
+
 class BrightnessModel:
     """Its probability is twice the image's mean, as a share of 255."""
 

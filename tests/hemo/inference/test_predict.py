@@ -199,9 +199,9 @@ def test_the_images_of_a_conversion(make_training_set: Callable[..., str], tmp_p
 
 def test_what_does_not_fit_is_refused(make_training_set: Callable[..., str], tmp_path: Path) -> None:
     folder = make_training_set()
-    with pytest.raises(ConfigError, match="side_px 16 there, 32 now"):
+    with pytest.raises(ConfigError, match="side_px 16 in the source, 32 in the checkpoint"):
         first_images(folder, CARD.model_copy(update={"image": {"side_px": 32}}), 1)
-    with pytest.raises(ConfigError, match=r"channels \['brain'\] there, \['soft'\] now"):
+    with pytest.raises(ConfigError, match=r"channels \[brain\] in the source, \[soft\] in the checkpoint"):
         first_images(folder, CARD.model_copy(update={"channels": ("soft",)}), 1)
     with pytest.raises(SourceError, match="holds no images; give an output folder"):
         first_images(str(tmp_path / "nothing"), CARD, 1)

@@ -5,7 +5,7 @@ import pytest
 from hemo.config.trial import TrialConfig
 from hemo.config.tune import SearchConfig
 from hemo.errors import HemoError
-from hemo.sweeps.objectives import cost, front_lines, objective_values, pareto_front, selected_record
+from hemo.sweeps.objectives import cost, front_lines, objective_values, pareto_front, ranked, selected_record
 from hemo.training.results import EpochMetrics
 from hemo.trials.record import TrialRecord
 
@@ -55,6 +55,18 @@ def test_the_front_has_the_trials_that_no_other_dominates(objectives, front):
         record("p", "pruned", accuracy=1.0, auroc=1.0),
     ]
     assert "".join(found.digest for found in pareto_front(records, objectives)) == front
+
+
+def test_trials_of_a_search_stand_by_its_metric_and_unfinished_ones_last():
+    records = [
+        record("a", loss=0.5, auroc=0.7),
+        record("p", "pruned", loss=0.1, auroc=0.99),
+        record("b", loss=0.3, auroc=0.6),
+        record("f", "failed"),
+        record("c", loss=0.4, auroc=0.9),
+    ]
+    assert "".join(each.digest for each in ranked(records, search())) == "bcapf"
+    assert "".join(each.digest for each in ranked(records, search(metric="val_auroc"))) == "cabpf"
 
 
 def search(**fields):

@@ -141,7 +141,7 @@ def test_classes_that_become_pseudonyms_are_counted_and_a_misspelt_one_is_named(
     assert "convert: no file is of the public_classes NORMALL\n" in misspelt
     assert "Doe" not in misspelt
     assert "classes" not in printed("NORMAL", "Doe_John_1950")
-    with pytest.raises(OutputError, match=r"made otherwise \(public_classes \['NORMALL'\] there, None now\)"):
+    with pytest.raises(OutputError, match=r"made otherwise \(public_classes \[NORMALL\] there, none now\)"):
         convert_corpus(
             ConvertConfig(
                 source=str(tmp_path / "corpus"), corpus="image_folder", out=str(tmp_path / "out-NORMALL"), side_px=16,

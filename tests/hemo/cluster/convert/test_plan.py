@@ -1,6 +1,7 @@
 import io
 import json
 import math
+import re
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -10,7 +11,15 @@ import pytest
 from rich.console import Console
 
 from hemo.cluster.convert.estimate import Cluster
-from hemo.cluster.convert.plan import Plan, as_json, clusters_of, estimate_table, plan_conversion, summary
+from hemo.cluster.convert.plan import (
+    Plan,
+    as_json,
+    clusters_of,
+    duration_text,
+    estimate_table,
+    plan_conversion,
+    summary,
+)
 from hemo.config.convert import PlanConfig
 from hemo.errors import HemoError, SourceError
 from tests.dicom_files import dicom_bytes, head_file, head_hu
@@ -42,12 +51,31 @@ def test_the_plan_has_what_was_measured():
 
 
 def test_the_table_names_hours_cost_and_bound():
-    """One node: 15.11 s are 0.0042 h, at 36 an hour 0.15; read at 900 files/s of half a megabyte."""
+    """One node: 15.11 s at 36 an hour are 0.15; four: 8.2 s, 32.9 s of a node; 900 files/s of half a megabyte."""
     console = Console(width=80, file=io.StringIO())
     console.print(estimate_table(PLAN))
-    rows = [line.split() for line in console.file.getvalue().splitlines() if line.strip()[:1].isdigit()]
-    assert rows[0] == ["1", "0.0042", "0.0042", "0.15", "900", "450", "74%", "decode"]
-    assert rows[1][:2] == ["4", "0.00228"]
+    shown = console.file.getvalue().splitlines()
+    assert shown[0] == "nodes of 2 CPUs; cost (your currency)"
+    rows = [re.split(r"\s{2,}", line.strip()) for line in shown if line.strip()[:1].isdigit()]
+    assert rows[0] == ["1", "15.1 s", "15.1 s", "0.15", "900", "450", "74%", "decode"]
+    assert rows[1][:3] == ["4", "8.2 s", "32.8 s"]
+
+
+@pytest.mark.parametrize(
+    ("hours", "text"),
+    [
+        (0.000589, "2.1 s"),
+        (59.97 / 3600, "1 min 00 s"),
+        (200 / 3600, "3 min 20 s"),
+        (0.7, "42 min"),
+        (0.9999, "1 h 00 min"),
+        (5.12, "5 h 07 min"),
+        (12.34, "12.3 h"),
+        (1234.56, "1,234.6 h"),
+    ],
+)
+def test_times_are_read_at_a_glance(hours, text):
+    assert duration_text(hours) == text
 
 
 def test_the_file_holds_what_the_table_rests_on():
