@@ -38,6 +38,10 @@ class OutputError(UserError):
     """The output folder cannot be written, or belongs to another configuration."""
 
 
+class LockedError(OutputError):
+    """Another run is writing in the output folder."""
+
+
 class SplitError(HemoError):
     """A patient would be in two of the splits that hemo makes. The message names the images."""
 

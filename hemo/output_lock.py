@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
-from hemo.errors import OutputError
+from hemo.errors import LockedError
 from hemo.storage import filesystem, is_local, is_temporary, require_writable, unwritable
 
 LOCK_FILE = ".output-lock.json"
@@ -36,7 +36,8 @@ def output_lock(folder: str, subfolders: tuple[str, ...] = ()) -> Iterator[None]
         subfolders: Those of its folders in which unfinished files are removed as well.
 
     Raises:
-        OutputError: If nothing can be written there, or another process holds the lock: which, where and since when.
+        OutputError: If nothing can be written there.
+        LockedError: If another run holds the lock: which process, where and since when.
     """
     if not is_local(folder):
         require_writable(folder)
@@ -70,7 +71,7 @@ def _locked(folder: Path) -> int:
         except BlockingIOError:
             holder = _described(os.pread(lock, 1000, 0))
             os.close(lock)
-            raise OutputError(
+            raise LockedError(
                 f"out: another run is writing in {folder} ({holder}); wait until it has ended, end it, or give "
                 "another folder"
             ) from None

@@ -19,10 +19,12 @@ def main(config: PipelineConfig) -> None:
     from hemo.cluster.pipeline import run_pipeline
     from hemo.reporting.build import TABLE
     from hemo.storage import join, read_bytes
+    from hemo.trials.record import check_records
 
     page = run_pipeline(config)
     print(read_bytes(join(config.report.out, TABLE)).decode())
     print(page)
+    check_records(config.report.records)
 
 
 if __name__ == "__main__":

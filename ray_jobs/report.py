@@ -18,10 +18,12 @@ def main(config: ReportConfig) -> None:
     """Print the table of trials, then the page."""
     from hemo.reporting.build import TABLE, write_report
     from hemo.storage import join, read_bytes
+    from hemo.trials.record import check_records
 
     page = write_report(config)
     print(read_bytes(join(config.out, TABLE)).decode())
     print(page)
+    check_records(config.records)
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ Example:
 from datetime import UTC, datetime
 
 from hemo.config.report import StatusConfig
+from hemo.errors import SourceError
 from ray_jobs.entry_point import entry_point
 
 
@@ -19,8 +20,11 @@ def main(config: StatusConfig) -> None:
     from hemo.reporting.status_table import status_text
     from hemo.trials.status import read_status
 
-    print(status_text(read_status(config.records, datetime.now(UTC))))
+    sweeps = read_status(config.records, datetime.now(UTC))
+    print(status_text(sweeps))
     print(config.records)
+    if unreadable := [trial.reason for sweep in sweeps for trial in sweep.trials if trial.status == "unreadable"]:
+        raise SourceError("\n".join(unreadable))
 
 
 if __name__ == "__main__":

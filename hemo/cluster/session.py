@@ -43,6 +43,7 @@ def connected(config: ClusterConfig) -> Iterator[None]:
     os.environ.setdefault("RAY_DATA_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("RAY_task_oom_retries", str(LOST_WORKERS))
     address = _address(config)
+    _raise_on_signals()
     try:
         if address == "local":
             _start_local(config)
@@ -50,14 +51,26 @@ def connected(config: ClusterConfig) -> Iterator[None]:
             _connect(address)
     except AuthenticationError as error:
         raise ConfigError(f"Ray's token: {' '.join(str(error).split())}") from error
+    except SystemExit as error:  # Ray's own reaction to SIGTERM while it starts
+        raise KeyboardInterrupt from error
     # an error raised on purpose in a map task reaches the driver as itself
     ray.data.DataContext.get_current().raise_original_map_exception = True
-    if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, signal.default_int_handler)  # schedulers end jobs by it: the same as Ctrl-C
+    _raise_on_signals()  # again: Ray has set its own for SIGTERM
     try:
         yield
     finally:
         ray.shutdown()
+
+
+def _raise_on_signals() -> None:
+    """Make SIGINT (Ctrl-C) and SIGTERM (how schedulers end jobs) raise KeyboardInterrupt, in Ray's processes too.
+
+    A shell ignores SIGINT for what it runs in the background; Ray's workers would inherit that, and Ray calls the
+    handler it finds, which is then no function.
+    """
+    if threading.current_thread() is threading.main_thread():
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.default_int_handler)
 
 
 def is_local(config: ClusterConfig) -> bool:

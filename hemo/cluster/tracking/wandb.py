@@ -234,7 +234,7 @@ def best_of(out: str, record: TrialRecord) -> list[str]:
     name = model_name(record)
     rivals = [
         other.best_epoch_val["loss"]
-        for other in read_records(out)
+        for other in read_records(out, on_error=lambda error: None)
         if other.status == "complete" and model_name(other) == name
     ]
     return ["best"] if record.best_epoch_val["loss"] <= min(rivals) else []
