@@ -1,12 +1,13 @@
 """One output folder, one writing process: an advisory lock with the name of its holder.
 
 `flock` on a file in the folder: the system releases it when the process ends, however that ends. On an object store,
-and on a network disk without locks, there is none: two processes at once then do the same work twice, each file is
-whole, and the one that was written last stays.
+and on a network disk without locks, there is none, which is printed once: two processes at once then do the same work
+twice, each file is whole, and the one that was written last stays.
 """
 
 import errno
 import fcntl
+import functools
 import json
 import os
 import socket
@@ -15,6 +16,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
+from hemo.console import print_line
 from hemo.errors import LockedError
 from hemo.storage import filesystem, is_local, is_temporary, require_writable, unwritable
 
@@ -41,6 +43,7 @@ def output_lock(folder: str, subfolders: tuple[str, ...] = ()) -> Iterator[None]
     """
     if not is_local(folder):
         require_writable(folder)
+        report_no_lock()
         yield
         return
     path = Path(filesystem(folder)[1])
@@ -56,6 +59,12 @@ def output_lock(folder: str, subfolders: tuple[str, ...] = ()) -> Iterator[None]
     finally:
         (path / LOCK_FILE).unlink(missing_ok=True)  # while it is locked: nobody else can have made it
         os.close(lock)
+
+
+@functools.cache
+def report_no_lock() -> None:
+    """Print, once in a process, that an output folder has no lock."""
+    print_line("out: this storage has no file locks, so a second run is not noticed: see to it that there is none")
 
 
 def _locked(folder: Path) -> int:
@@ -77,6 +86,7 @@ def _locked(folder: Path) -> int:
             ) from None
         except OSError as error:
             if error.errno in UNSUPPORTED:
+                report_no_lock()
                 return lock
             os.close(lock)
             raise

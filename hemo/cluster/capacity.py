@@ -29,7 +29,7 @@ def gpus_each(gpus: Gpus, flag: str) -> float:
     if not present.get("CPU"):
         raise ConfigError(
             f"{flag}: `auto` takes what the cluster has, and it has no CPU yet; where nodes start on demand, "
-            f"give numbers: --{flag} 1 (0 for none), and for `tune` --concurrent N"
+            f"give a number: --{flag} 1 (0 for none), and for `tune` --concurrent N"
         )
     return 1.0 if present.get("GPU") else 0.0
 
@@ -95,12 +95,19 @@ def plan_in_words(config: TuneConfig, count: int) -> str:
     return f"{concurrent} at once, each on {in_words(needed)}{waiting}"
 
 
-def require_capacity(cluster: ClusterConfig, needed: dict[str, float]) -> dict[str, float]:
-    """Refuse a trial that would wait for ever: one that needs more than this machine has, on Ray of this machine alone.
+def require_capacity(
+    cluster: ClusterConfig,
+    needed: dict[str, float],
+    what: str = "workers: a trial",
+    cure: str = "give --workers.gpus 0, or fewer and smaller workers",
+) -> dict[str, float]:
+    """Refuse what would wait for ever: it needs more than this machine has, and Ray has this machine alone.
 
     Args:
-        cluster: Where the trial runs.
-        needed: Of all its workers, see `trial_needs`.
+        cluster: Where it runs.
+        needed: Of a trial with all its workers, see `trial_needs`, or of a model that predicts.
+        what: Which of the two, for the error, after the section or flag that is at fault.
+        cure: What to give instead.
 
     Returns:
         What the cluster has now of what is needed; a cluster of other machines may grow.
@@ -112,8 +119,7 @@ def require_capacity(cluster: ClusterConfig, needed: dict[str, float]) -> dict[s
     available = {kind: present.get(kind, 0.0) for kind in needed}
     if is_local(cluster) and any(available[kind] < amount for kind, amount in needed.items()):
         raise ConfigError(
-            f"workers: a trial takes {in_words(needed)}, this machine has {in_words(available)} and cannot grow; "
-            "give --workers.gpus 0, or fewer and smaller workers"
+            f"{what} takes {in_words(needed)}, this machine has {in_words(available)} and cannot grow; {cure}"
         )
     return available
 

@@ -111,7 +111,7 @@ def _run_workers(config: TrainConfig, key: TrialKey, gpus: float, shared: Shared
     remove(join(key.folder, "record.json"))  # of an earlier failure: a record that is there afterwards is new
     remove(join(key.folder, RAY_FOLDER))  # a trial resumes from its own state, not from Ray Train's
     settings = {"config": config.model_dump(mode="json"), "key": key, "data": shared}
-    with _printed_lines() as print_from_worker:
+    with printed_lines() as print_from_worker:
         result: Any = InterruptibleTrainer(  # typed as Train V1's result, which has no return_value
             _train_worker,  # type: ignore[arg-type]  # it may return a value since Ray 2.60
             train_loop_config={**settings, "print_line": print_from_worker},
@@ -169,7 +169,7 @@ class InterruptibleTrainer(TorchTrainer):
 
 
 @contextmanager
-def _printed_lines() -> Iterator[Callable[[str], object]]:
+def printed_lines() -> Iterator[Callable[[str], object]]:
     """Give a function for workers that prints a line on this process's standard error."""
     queue = Queue(actor_options={"num_cpus": 0})
 

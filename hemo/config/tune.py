@@ -164,6 +164,7 @@ class SearchConfig(Config):
     )
     storage: str = Field(
         "journal",
+        repr=False,  # a URL may hold a password
         description="storage of the Optuna study; `journal`: a file in `out`; or a database URL such as "
         "sqlite:////shared/study.db",
     )

@@ -28,7 +28,7 @@ from hemo.config.trial import TrialConfig
 from hemo.config.tune import MINIMISED, Objective, SearchConfig, TuneConfig
 from hemo.console import print_line
 from hemo.digest import digest_of
-from hemo.errors import ConfigError, LockedError
+from hemo.errors import ConfigError, LockedError, without_passwords
 from hemo.output_lock import output_lock
 from hemo.storage import is_local, join
 from hemo.sweeps.space import point_trial
@@ -154,11 +154,13 @@ def _storage(config: TuneConfig, search: SearchConfig) -> BaseStorage:
     try:
         return RDBStorage(search.storage)
     except Exception as error:  # SQLAlchemy's and the drivers' own, of many kinds
-        reason = " ".join(str(error).split())
-        raise ConfigError(
+        # Python's own error may quote a piece of the password; so may the chain of errors
+        reason = "it is no database URL" if isinstance(error, ValueError) else " ".join(str(error).split())
+        message = (
             f"search.storage: {search.storage} cannot be opened ({reason}); give `journal` or an RDB URL such as "
             "sqlite:////shared/study.db"
-        ) from error
+        )
+        raise ConfigError(without_passwords(message)) from None
 
 
 def tune_point(key: TrialKey) -> dict[str, Any]:
@@ -222,6 +224,10 @@ class TrialSearcher(Searcher):
         else:
             ended.give_up = time.monotonic() + RECORD_WAIT_S
             self._unrecorded.append(ended)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Pickle nothing: Tune writes its searcher into a file that nothing reads, and a study's URL may be secret."""
+        return {}
 
     def close(self) -> None:
         """Release all trials."""

@@ -222,7 +222,8 @@ def _run_trials(config: TuneConfig, card: TrainingSetCard, searcher: TrialSearch
     remove(join(config.out, RAY_FOLDER, TUNE_FOLDER))
     tune.Tuner(
         tune.with_resources(
-            tune.with_parameters(TrialRun, job=config, shared=shared, gpus=gpus), trial_resources(config, gpus)
+            tune.with_parameters(TrialRun, job=_without_storage(config), shared=shared, gpus=gpus),
+            trial_resources(config, gpus),
         ),
         tune_config=tune.TuneConfig(
             search_alg=searcher,
@@ -248,6 +249,12 @@ def _run_trials(config: TuneConfig, card: TrainingSetCard, searcher: TrialSearch
             f"hours: {config.hours:g} h are over, {left - searcher.begun} of {left} trials were not begun; run the "
             "same command again to go on"
         )
+
+
+def _without_storage(config: TuneConfig) -> TuneConfig:
+    """Return the config for trials, which need no study: its URL, and a password in it, stay in this process."""
+    search = config.search and config.search.model_copy(update={"storage": "journal"})
+    return config.model_copy(update={"search": search})
 
 
 def trial_resources(config: TuneConfig, gpus: float) -> dict[str, float]:

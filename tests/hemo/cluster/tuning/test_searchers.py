@@ -1,7 +1,9 @@
 """The study of a search: what is reported to it, and how it resumes."""
 
 import json
+import pickle
 import time
+import traceback
 
 import optuna
 import pytest
@@ -275,6 +277,30 @@ def test_storage_by_url_and_refusals(tmp_path):
     remote = TuneConfig(training_set="/set", out="memory://records", search=SEARCH)
     with pytest.raises(ConfigError, match=r"a journal needs a mounted disk and cannot lie in memory://records"):
         begin(remote)
+
+
+@pytest.mark.parametrize(
+    "storage",
+    [
+        "postgresql://user:sesame@host:5432/studies",
+        "postgresql://user:pa@ss:sesame@host/studies",  # Python quotes what it takes for the port
+        "postgresql://host/studies?user=me&password=sesame",
+        "sqlite://user:sesame@/study.db",
+        "user:sesame@host/studies",
+    ],
+)
+def test_the_password_of_a_database_is_not_shown(tmp_path, storage):
+    config = job(tmp_path, storage=storage)
+    with pytest.raises(ConfigError, match=r"search\.storage: .*\*\*\* *.* cannot be opened") as refused:
+        begin(config)
+    assert "sesame" not in "".join(traceback.format_exception(refused.value))
+    assert "sesame" not in repr(config)
+
+
+def test_tune_stores_no_url_of_a_database(tmp_path):
+    _, searcher = begin(job(tmp_path, storage=f"sqlite:///{tmp_path}/sesame.db"))
+    assert b"sesame" in pickle.dumps(searcher._study)
+    assert b"sesame" not in pickle.dumps(searcher)
 
 
 def test_each_cell_once_in_order(tmp_path):
