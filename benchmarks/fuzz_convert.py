@@ -200,7 +200,8 @@ def reject_faults(reject: Reject) -> list[str]:
 def row_faults(image: Image, settings: ImageSettings) -> list[str]:
     """Return what is wrong with a row."""
     shape = (len(settings.channels), settings.side_px, settings.side_px)
-    floats = [image.position_mm, image.spacing_mm, image.brain_fraction]
+    floats = [image.position_mm, image.spacing_mm, image.slice_thickness_mm, image.brain_fraction]
+    floats += image.orientation or ()
     checks = {
         "shape": image.pixels.shape == shape,
         "dtype": image.pixels.dtype == settings.dtype,

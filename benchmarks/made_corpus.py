@@ -133,9 +133,13 @@ def columns_of(keys: pa.StringArray, generator: np.random.Generator) -> dict[str
         "study": _names("ID_t", series),
         "series": _names("ID_s", series),
         "position_mm": generator.integers(0, 40, rows).astype(np.float32) * 5,
+        "orientation": pa.FixedSizeListArray.from_arrays(
+            pa.array(np.tile(np.array([1, 0, 0, 0, 1, 0], np.float32), rows)), 6
+        ),
         "source_rows": np.full(rows, 512, np.int32),
         "source_cols": np.full(rows, 512, np.int32),
         "spacing_mm": np.full(rows, 0.49, np.float32),
+        "slice_thickness_mm": pa.nulls(rows, pa.float32()),
         "brain_fraction": generator.random(rows, np.float32) * 0.4,
         "flags": _flags(rows, generator),
         "pixel_digest": _digests(patient, generator),

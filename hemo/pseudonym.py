@@ -1,4 +1,4 @@
-"""Replace identifiers by keyed pseudonyms, or keep them where they are public."""
+"""Replace identifiers and digests by keyed pseudonyms (HMAC-SHA-256), or keep them where they are public."""
 
 import hashlib
 import hmac
@@ -38,9 +38,17 @@ class Pseudonymiser:
 
     def __call__(self, kind: str, identifier: str) -> str:
         """Return the pseudonym of `identifier`, 32 hexadecimal digits; the same text of another `kind` gets another."""
-        if self.keeps_ids:
-            return identifier
-        return hmac.new(self.key, f"{kind}\0{identifier}".encode(), hashlib.sha256).hexdigest()[:PSEUDONYM_DIGITS]
+        return identifier if self.keeps_ids else self._hmac(kind, identifier.encode()).hex()[:PSEUDONYM_DIGITS]
+
+    def keyed_digest(self, kind: str, digest: bytes) -> bytes:
+        """Return as many bytes in the place of a digest of at most 32 bytes; without a key the digest itself.
+
+        Equal digests stay equal, and nobody without the key can compare one with that of a file.
+        """
+        return digest if self.keeps_ids else self._hmac(kind, digest)[: len(digest)]
+
+    def _hmac(self, kind: str, content: bytes) -> bytes:
+        return hmac.digest(self.key, kind.encode() + b"\0" + content, hashlib.sha256)
 
 
 def read_pseudonyms(key: str) -> Pseudonymiser:

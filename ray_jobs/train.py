@@ -11,6 +11,7 @@ Example, one of the files in conf/train:
 from typing import TYPE_CHECKING
 
 from hemo.config.tune import TrainConfig
+from hemo.training.results import DEFAULT_THRESHOLD
 from ray_jobs.entry_point import entry_point
 
 if TYPE_CHECKING:
@@ -31,9 +32,15 @@ def main(config: TrainConfig) -> None:
 
 
 def metrics_text(record: "TrialRecord") -> str:
-    """Return metrics as a table, a split a row: before the first epoch, then the best epoch's; `-` where undefined."""
+    """Return metrics as a table, a split a row: before the first epoch, then the best epoch's; `-` where undefined.
+
+    Below it stands which splits have too few patients for their metrics, and what was chosen by them, to mean anything.
+    """
     thresholds = ", ".join(
-        f"{name} {value:.3f}" for name, value in zip(record.classes, record.thresholds, strict=False)
+        f"{name} undefined: all images of val are alike in it, {DEFAULT_THRESHOLD} is applied"
+        if value is None
+        else f"{name} {value:.3f}"
+        for name, value in zip(record.classes, record.thresholds, strict=False)
     )
     lines = [f"best epoch {record.best_epoch} of {len(record.epochs)}" + (thresholds and f"; thresholds: {thresholds}")]
     if record.latency_ms is not None:
@@ -46,6 +53,9 @@ def metrics_text(record: "TrialRecord") -> str:
     for split, metrics in {**before, **record.metrics}.items():
         values = [f"{metrics[name]:.4f}" if name in metrics else "-" for name in METRICS]
         lines.append(f"{split:>15}" + "".join(f"{value:>13}" for value in values))
+    for finding in record.findings:
+        chosen = "accuracy, threshold and best epoch of val mean nothing: " if finding.split == "val" else ""
+        lines.append(chosen + finding.text)
     return "\n".join(lines)
 
 

@@ -5,11 +5,13 @@ import io
 import itertools
 import re
 import struct
+import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import cv2
 import numpy as np
+import PIL.Image
 import pyarrow.parquet as pq
 from pydicom.config import disable_value_validation
 from pydicom.datadict import DicomDictionary, dictionary_VR
@@ -19,7 +21,9 @@ from pydicom.sequence import Sequence
 from pydicom.tag import Tag
 from pydicom.uid import ExplicitVRLittleEndian, JPEG2000Lossless
 
+from hemo.imaging.image import pixel_digest
 from tests.dicom_files import DEFAULTS, head_hu
+from tests.zips import zip_of
 
 MARK = "PHIZQWJK"
 """Begins every planted text; five digits follow, so that one that is found tells where it was."""
@@ -192,6 +196,32 @@ def planted_corpus(folder: Path, patients: int) -> tuple[Path, Path]:
     return source, labels
 
 
+def planted_pictures(folder: Path, patients: int) -> tuple[Path, re.Pattern[bytes]]:
+    """Zip an image folder of two pictures a patient, in the class folders NORMAL and a mark; two have equal pixels.
+
+    Every file is named `MARK_PATIENT_NUMBER.png` and has a size that no other has.
+
+    Returns:
+        The zip, and a pattern of all that tells which files are in it: names, sizes, CRC-32 and pixel digests.
+    """
+    classes, members, digests = ("NORMAL", mark()), {}, []
+    for patient in range(patients):
+        name = mark()
+        for number in range(2):
+            pixels = np.random.default_rng([patient % 23, number]).integers(0, 256, (24, 32, 3), np.uint8)
+            buffer = io.BytesIO()
+            PIL.Image.fromarray(pixels).save(buffer, "PNG")
+            size_bytes = 1_870_301 + 7 * len(members)
+            members[f"train/{classes[patient % 2]}/{name}_{number}.png"] = buffer.getvalue().ljust(size_bytes, b"\0")
+            digests.append(pixel_digest(pixels))
+    folder.mkdir(parents=True)
+    (folder / "pictures.zip").write_bytes(zip_of(members.items()))
+    sizes = [str(len(data)) for data in members.values()]
+    checksums = [text for data in members.values() for text in (f"{zlib.crc32(data):08x}", str(zlib.crc32(data)))]
+    texts = needles(MARK, *sizes, *checksums).pattern
+    return folder / "pictures.zip", re.compile(texts + b"|" + b"|".join(map(re.escape, digests)), re.IGNORECASE)
+
+
 def needles(*texts: str) -> re.Pattern[bytes]:
     """Return a pattern of texts, whatever the case, plain or in base64; digits only where none stand beside them."""
     plain = [re.escape(text.encode()) for text in texts if not text.isdigit()]
@@ -217,13 +247,14 @@ def found_below(folder: Path, pattern: re.Pattern[bytes]) -> dict[str, str]:
 def finding(file: Path, pattern: re.Pattern[bytes]) -> str:
     """Return what a pattern finds in a file, with what stands around it; empty if nothing.
 
-    Bytes are searched as they are and, for UTF-16, without zeros; Parquet is decoded as well.
+    Bytes are searched as they are and, for UTF-16, without zeros; Parquet is decoded as well, its binary cells too.
     """
     raw = file.read_bytes()
     views = [str(file.name).encode(), raw, raw.replace(b"\0", b"")]
     if file.suffix == ".parquet" and raw[:4] == b"PAR1":
         table = pq.read_table(io.BytesIO(raw))
         views += [repr(table.schema.metadata).encode(), repr(table.to_pylist()).encode()]
+        views += [cell for row in table.to_pylist() for cell in row.values() if isinstance(cell, bytes)]
     for view in views:
         if match := pattern.search(view):
             return view[max(0, match.start() - 60) : match.end() + 60].decode("latin-1")

@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from hemo.config.trial import AugmentConfig, ModelConfig, TrainingConfig, TrialConfig
+from hemo.curation.card import CARD_SCHEMA_VERSION, label_counts, split_finding
 from hemo.shards.schema import ROW_SCHEMA
 
 Maker = Callable[..., str]
@@ -50,10 +51,12 @@ def training_set_maker(place: Path) -> Maker:
         for split, count in rows.items():
             labels = {name: [label(number, name) for number in range(count)] for name in classes}
             _write_split(place / "set" / split, split, labels[classes[0]], labels, (len(channels), side_px))
-            positives = {name: sum(value or 0 for value in values) for name, values in labels.items()}
-            counts[split] = {"rows": count, "patients": count, "positives": positives}
+            patient = np.array([0, *(1 + number // 2 for number in range(1, count))])
+            matrix = np.array([[2 if value is None else value for value in labels[name]] for name in classes]).T
+            counts[split] = {"rows": count, "patients": len(set(patient)), "grouped_by": {"patient": count}}
+            counts[split] |= label_counts(classes, matrix, patient)
         card = {
-            "schema_version": 1,
+            "schema_version": CARD_SCHEMA_VERSION,
             "digest": "feedfacefeedface",
             "inputs_digest": "0",
             "config": {},
@@ -66,6 +69,11 @@ def training_set_maker(place: Path) -> Maker:
             "split": "by_patient",
             "splits": counts,
             "steps": [],
+            "findings": [
+                finding.model_dump()
+                for split, count in counts.items()
+                if (finding := split_finding(split, count["patients"], count))
+            ],
             "reductions": ["train limited to 48 of 96 images"],
         }
         (place / "set" / "card.json").write_text(json.dumps(card))
@@ -90,7 +98,7 @@ def _write_split(
             "image": image.tobytes(),
             "height_px": side_px,
             "width_px": side_px,
-            "patient": None if number == 0 else f"patient-{split}-{number // 2}",
+            "patient": f"image {split}-000" if number == 0 else f"patient-{split}-{number // 2}",
             "source_rows": side_px,
             "source_cols": side_px,
             "source_path": f"{split}-{number:03d}.dcm",

@@ -106,7 +106,8 @@ def read_inputs(config: CurateConfig) -> Inputs:
         raise SourceError(f"{config.shards}: index.parquet has {counts}; run `hemo convert` again")
     pseudonyms = _require_key(config, conversion)
     label_file = b"" if config.labels == "source_class" else _read_label_file(config.labels)
-    return Inputs(conversion, index, label_file, pseudonyms, _inputs_digest(config, conversion, label_file))
+    digest = _inputs_digest(config, conversion, label_file, pseudonyms)
+    return Inputs(conversion, index, label_file, pseudonyms, digest)
 
 
 def draft_training_set(config: CurateConfig, inputs: Inputs) -> Draft:
@@ -119,7 +120,7 @@ def draft_training_set(config: CurateConfig, inputs: Inputs) -> Draft:
     selection = select(config, inputs.index, _label_table(config, inputs))
     layout = layout_of(inputs.conversion, config.neighbours)
     plan = plan_copies(selection, layout, part_rows=config.part_rows, seed=config.seed)
-    return Draft(plan, _card(config, inputs, selection, layout), selection.evidence)
+    return Draft(plan, _card(config, inputs, selection, plan), selection.evidence)
 
 
 def _show(card: TrainingSetCard) -> None:
@@ -127,7 +128,7 @@ def _show(card: TrainingSetCard) -> None:
     console = Console(stderr=True, highlight=False)
     console.print(count_tables(card), format_table(card))
     for line in finding_lines(card):
-        console.print(f"- {line}", markup=False)
+        console.print(f"- {line}", markup=False, soft_wrap=True)
 
 
 def _read_label_file(location: str) -> bytes:
@@ -165,17 +166,21 @@ def _label_table(config: CurateConfig, inputs: Inputs) -> LabelTable:
     return table if inputs.pseudonyms.keeps_ids else pseudonymise_keys(table, index, inputs.pseudonyms)
 
 
-def _inputs_digest(config: CurateConfig, conversion: ConversionCard, label_file: bytes) -> str:
-    """Return what a finished card must carry. The index counts as well: a file may have changed under its name."""
+def _inputs_digest(
+    config: CurateConfig, conversion: ConversionCard, label_file: bytes, pseudonyms: Pseudonymiser
+) -> str:
+    """Return what a finished card must carry. The index counts as well: a file may have changed under its name.
+
+    Under a key it is a pseudonym itself: else a guess at the names in the label file could be verified by it.
+    """
     files = [label_file, read_bytes(join(config.shards, "index.parquet"))]
-    return digest_of(
-        {
-            "schema": CARD_SCHEMA_VERSION,
-            "config": _deciding(config),
-            "conversion": conversion.digest,
-            "files": [hashlib.sha256(file).hexdigest() for file in files],
-        }
-    )
+    content = {
+        "schema": CARD_SCHEMA_VERSION,
+        "config": _deciding(config),
+        "conversion": conversion.digest,
+        "files": [hashlib.sha256(file).hexdigest() for file in files],
+    }
+    return pseudonyms("inputs", digest_of(content))[:16]
 
 
 def _deciding(config: CurateConfig) -> dict[str, Any]:
@@ -276,11 +281,11 @@ def _footer(layout: ImageLayout, classes: tuple[str, ...]) -> str:
     return json.dumps(facts, separators=(",", ":"))
 
 
-def _card(config: CurateConfig, inputs: Inputs, selection: Selection, layout: ImageLayout) -> TrainingSetCard:
+def _card(config: CurateConfig, inputs: Inputs, selection: Selection, plan: CopyPlan) -> TrainingSetCard:
     image = {**inputs.conversion.image, "neighbours": config.neighbours}
     # under a key the folders of the inputs stay unnamed: they may be named after a patient
     unnamed = {"shards", "labels"} if image.get("key_fingerprint") else set()
-    rows = selection.rows
+    rows, layout = selection.rows, plan.layout
     return TrainingSetCard(
         digest=training_set_digest(selection, image),
         inputs_digest=inputs.digest,
@@ -294,6 +299,7 @@ def _card(config: CurateConfig, inputs: Inputs, selection: Selection, layout: Im
         split=config.split_name,
         splits={name: rows.count(selection.chosen[selection.splits == number]) for number, name in enumerate(SPLITS)},
         steps=selection.steps,
-        audit=selection.audit,
+        findings=selection.findings,
+        audit={**selection.audit, **({"stacks": plan.stacks} if plan.stacks else {})},
         reductions=selection.reductions,
     )

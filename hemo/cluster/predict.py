@@ -21,7 +21,7 @@ from hemo.corpus.sources import list_corpus, media_of
 from hemo.digest import digest_of
 from hemo.errors import ConfigError, OutputError
 from hemo.imaging.dicom.read import quiet_pydicom
-from hemo.imaging.settings import IMAGE_PATH_VERSION, ImageSettings
+from hemo.imaging.settings import IMAGE_PATH_VERSIONS, ImageSettings
 from hemo.inference.predict import (
     DeployedModel,
     checkpoint_digest,
@@ -144,10 +144,11 @@ def _raw_source(config: PredictConfig, card: CheckpointCard) -> Source:
     assert config.corpus != "shards"
     if media_of(config.source, config.corpus) != trained_on.media:
         raise ConfigError(f"corpus: {config.corpus}, but {config.checkpoint} was trained on {trained_on.corpus} images")
-    if trained_on.version != IMAGE_PATH_VERSION:
+    version = IMAGE_PATH_VERSIONS[trained_on.pixels]
+    if trained_on.version != version:
         raise ConfigError(
             f"checkpoint: {config.checkpoint} was trained on images of version {trained_on.version}, this hemo makes "
-            f"version {IMAGE_PATH_VERSION} of a raw file; convert and train again, or predict from shards of its own"
+            f"version {version} of a raw file; convert and train again, or predict from shards of its own"
         )
     pseudonyms = read_pseudonyms(config.pseudonym_key)
     settings = trained_on.model_copy(update={"corpus": config.corpus, "key_fingerprint": pseudonyms.fingerprint})

@@ -1,7 +1,7 @@
 """The `train` job: one trial on one or several workers, by Ray Train."""
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
@@ -16,12 +16,14 @@ from hemo.cluster.capacity import gpus_per_worker, in_words, require_capacity, t
 from hemo.cluster.feed import SharedTrainingSet, get_training_set, put_training_set
 from hemo.cluster.session import connected
 from hemo.cluster.tracking.trial_tracker import TrackedTrial, check_tracking, tracked
+from hemo.config.trial import TrialConfig
 from hemo.config.tune import TrainConfig, WorkersConfig
 from hemo.console import print_line
 from hemo.curation.card import TrainingSetCard, read_card
 from hemo.errors import TrialError, UserError
 from hemo.output_lock import output_lock
 from hemo.storage import join, remove
+from hemo.training.data.dataset import task_classes
 from hemo.training.distributed import Worker
 from hemo.training.reporting import epoch_line, observed, run_to_end
 from hemo.trials.key import TrialKey, TrialKeys
@@ -58,6 +60,7 @@ def train_model(config: TrainConfig) -> TrialRecord:
     key = TrialKeys(config.out, card.digest).key(config.trial)
     if record := key.finished_record():
         return record
+    print_findings([config.trial], card)
     with output_lock(key.folder):
         if record := key.finished_record():  # another run has ended it since
             return record
@@ -89,6 +92,12 @@ def train_in_workers(config: TrainConfig, key: TrialKey, shared: SharedTrainingS
     if record.status == "failed":
         raise TrialError(f"the trial failed: {record.reason} (record {key.folder})")
     return record
+
+
+def print_findings(trials: Iterable[TrialConfig], card: TrainingSetCard) -> None:
+    """Print which splits have too few patients to choose or compare these trials by."""
+    for finding in card.findings_of({name for trial in trials for name in task_classes(trial, card)}):
+        print_line(finding.text)
 
 
 def check_workers(config: TrainConfig, card: TrainingSetCard) -> None:

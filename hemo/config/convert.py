@@ -42,7 +42,7 @@ class ImagesConfig(Config):
     GROUPS: ClassVar[Groups] = {
         "input": ("source", "corpus"),
         "images": ("pixels", "windows", "side_px", "crop", "colour", "words"),
-        "patients": ("patient_pattern", "public_ids", "pseudonym_key"),
+        "patients": ("patient_pattern", "public_ids", "pseudonym_key", "public_classes"),
     }
 
     source: Location = Field(
@@ -78,7 +78,7 @@ class ImagesConfig(Config):
     patient_pattern: str = Field(
         r"(person\d+)_|(IM-\d+)-",
         description="image_folder: regular expression searched in the file name; its first matching group is the "
-        "patient. No match: the image is a patient of its own",
+        "patient. Where it matches most names not, `curate` splits by image only",
     )
     public_ids: bool | Literal["by_corpus"] = Field(
         "by_corpus",
@@ -88,7 +88,12 @@ class ImagesConfig(Config):
     pseudonym_key: Literal[""] | SecretLocation = Field(
         "",
         description="file with a secret of at least 16 bytes, or env:NAME for an environment variable of the job; "
-        "ids and paths are replaced by keyed pseudonyms",
+        "ids, paths, classes, change marks and pixel digests are replaced by keyed ones",
+    )
+    public_classes: tuple[Annotated[str, Field(min_length=1)], ...] = Field(
+        (),
+        description="with `pseudonym_key`: class folders, or classes in a manifest, whose names are kept; each other "
+        "class becomes a pseudonym, as a folder may be named after a patient",
     )
 
     @field_validator("patient_pattern")
@@ -105,6 +110,8 @@ class ImagesConfig(Config):
     @model_validator(mode="after")
     def _names_are_settled(self) -> Self:
         require_names_settled(self.corpus, self.public_ids, self.pseudonym_key)
+        if self.public_classes and not self.pseudonym_key:
+            raise ValueError("--public_classes needs --pseudonym_key FILE; without a key all classes are kept")
         return self
 
 

@@ -15,7 +15,11 @@ class BalanceConfig(Config):
     mode: Literal["none", "undersample"] = Field(
         "none", description="`undersample`: drop negatives until `negatives_per_positive` is reached"
     )
-    target: str = Field("any", description="class that makes an image positive")
+    target: str = Field(
+        "",
+        description="class that makes an image positive; by default the only class, else `any` if there is one. Given, "
+        "it is also what `by_patient_stratified` and `folds` stratify by, otherwise the combinations of all classes",
+    )
     negatives_per_positive: PositiveFloat = Field(
         1.0, description="negatives kept for each positive; 1.0: as many of both"
     )
@@ -52,8 +56,8 @@ class CurateConfig(Config):
     out: Location = Field(description="folder to write the training set to")
     split: Literal["by_patient", "by_patient_stratified", "by_image", "official", "folds"] = Field(
         "by_patient",
-        description="how images are held out; `by_image` puts images of one patient into several splits (leaky; "
-        "stated in every table)",
+        description="how images are held out: by patient, else study, else series, where the ids before are blank; "
+        "`by_image` may put images of one patient into several splits (leaky; stated in every table)",
     )
     folds: int = Field(5, ge=3, description="`split: folds`: number of folds, of equal size and with whole patients")
     fold: PositiveInt = Field(

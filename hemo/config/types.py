@@ -82,6 +82,11 @@ def load_card(folder: str, kind: type[CardT], *, stage: str, job: str) -> CardT:
     content = read_json(location)
     version = fields["schema_version"].default
     required = {name for name, field in fields.items() if field.is_required()}
-    if not isinstance(content, dict) or content.get("schema_version") != version or not required <= content.keys():
-        raise SourceError(f"{location} is no {stage} card of version {version}; run `hemo {job}` again")
+    if not isinstance(content, dict) or not required <= content.keys():
+        raise SourceError(f"{location} is no {stage} card; run `hemo {job}` into another folder")
+    if (stored := content.get("schema_version")) != version:
+        raise SourceError(
+            f"{location} is of schema version {stored}, this hemo reads {version}; run `hemo {job}` again into another "
+            "folder"
+        )
     return kind.model_validate(content)

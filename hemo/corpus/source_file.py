@@ -125,4 +125,4 @@ def split_in_name(path: str) -> str | None:
 def patient_in_name(path: str, pattern: str) -> str | None:
     """Return the first group of `pattern` that matches in the file's name, or None."""
     match = re.search(pattern, PurePosixPath(path).name)
-    return next((group for group in match.groups() if group), None) if match else None
+    return next((group for group in match.groups() if group and group.strip()), None) if match else None

@@ -98,7 +98,8 @@ def _as_strings(source: str, table: pa.Table) -> pa.Table:
     for position, name in enumerate(table.column_names):
         if name in COLUMNS:
             column = _as_string(source, name, table[name])
-            table = table.set_column(position, name, pc.if_else(pc.equal(column, ""), None, column))
+            empty = pc.equal(pc.utf8_trim_whitespace(column), "")  # spaces too: they would be a patient's pseudonym
+            table = table.set_column(position, name, pc.if_else(empty, None, column))
     blank = pc.index(pc.is_null(table[PATH]), pa.scalar(True)).as_py()
     if blank >= 0:
         raise SourceError(f"source: {source} row {blank + 1}: the path is blank; name a file or remove the row")

@@ -1,12 +1,23 @@
-"""`card.json` of a training set: counts after each step, audit, classes, channels, shape."""
+"""`card.json` of a training set: counts after each step, findings on splits, audit, classes, channels, shape."""
 
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
 from pydantic import Field
 
 from hemo.config.types import Config, load_card
+from hemo.errors import first_names
 
-CARD_SCHEMA_VERSION = 1
+CARD_SCHEMA_VERSION = 2
+"""2: patients by study or series too, blank labels in counts, findings on splits; digests cover patients."""
+
+LEVELS = ("patient", "study", "series", "image")
+"""Identifiers by which the patient of an image is found, the first that is not blank."""
+
+MIN_PATIENTS = 10
+MIN_PATIENTS_EACH = 5
 
 
 class Count(Config):
@@ -14,8 +25,59 @@ class Count(Config):
 
     rows: int
     patients: int
-    positives: dict[str, int] = Field(description="class -> rows with that label")
+    positives: dict[str, int] = Field(description="class -> rows that show it")
+    blanks: dict[str, int] = Field(description="class -> rows whose label is blank: neither positive nor negative")
+    patients_with: dict[str, int] = Field(description="class -> patients with positive rows")
+    patients_without: dict[str, int] = Field(description="class -> patients with negative rows")
+    grouped_by: dict[str, int] = Field(
+        description="patient, study, series, image -> rows whose patient this identifier gave, the first not blank"
+    )
     pixel_formats: dict[str, int] = Field({}, description="pixel format -> rows")
+
+    def labelled(self, name: str) -> int:
+        """Return the rows with a label of a class."""
+        return self.rows - self.blanks[name]
+
+    def varies(self, name: str) -> bool:
+        """Return whether a class has positive and negative rows."""
+        return 0 < self.positives[name] < self.labelled(name)
+
+
+class SplitFinding(Config):
+    """Why a split supports no conclusion: too few patients, or a class that too few of them show or do not show."""
+
+    split: str
+    patients: int | None = Field(description="null: enough")
+    patients_with: dict[str, int] = Field(description="class -> patients with positive rows, where they are too few")
+    patients_without: dict[str, int] = Field(description="class -> patients with negative rows, likewise")
+
+    @property
+    def one_sided(self) -> tuple[str, ...]:
+        """Classes that all images of the split show, or none."""
+        counts = (*self.patients_with.items(), *self.patients_without.items())
+        return tuple(dict.fromkeys(name for name, count in counts if not count))
+
+    @property
+    def text(self) -> str:
+        """The finding as a sentence."""
+        if self.split == "train":
+            return f"train: all images are alike in {first_names(self.one_sided)}: that cannot be learned"
+        few = [] if self.patients is None else [f"{self.patients} (of at least {MIN_PATIENTS})"]
+        for word, counts in (("with", self.patients_with), ("without", self.patients_without)):
+            if counts:
+                listed = first_names([f"{name} {count}" for name, count in counts.items()])
+                few.append(f"{word} {listed} (of at least {MIN_PATIENTS_EACH})")
+        use = "choose an epoch, a threshold or a model by" if self.split == "val" else "tell models apart by"
+        return f"{self.split} has too few patients to {use}: {', '.join(few)}"
+
+    def of_classes(self, classes: Collection[str]) -> "SplitFinding | None":
+        """Return what concerns these classes; None if nothing does."""
+        fields = {
+            name: {key: count for key, count in getattr(self, name).items() if key in classes}
+            for name in ("patients_with", "patients_without")
+        }
+        concerns = self.patients is not None or any(fields.values())
+        return self.model_copy(update=fields) if concerns else None
 
 
 class Step(Config):
@@ -34,7 +96,7 @@ class TrainingSetCard(Config):
     """
 
     schema_version: int = CARD_SCHEMA_VERSION
-    digest: str = Field(description="covers ids, labels, splits, pixels and the image config; trials are keyed by it")
+    digest: str = Field(description="covers ids, patients, labels, splits, pixels, image config; part of trial digests")
     inputs_digest: str = Field(
         description="covers curate's config and the content of the shards' card and index and of the label file: "
         "a stage with this digest is complete"
@@ -53,12 +115,26 @@ class TrainingSetCard(Config):
     )
     splits: dict[str, Count] = Field(description="train, val, test")
     steps: tuple[Step, ...]
+    findings: tuple[SplitFinding, ...] = Field(
+        description="splits that are too small, or in which a class is one-sided, to choose or compare models by"
+    )
     audit: dict[str, Any] = Field(
-        {}, description="linked patients, conflicts, labels without images and images without labels"
+        {},
+        description="linked patients, conflicts, labels without images and images without labels",
     )
     reductions: tuple[str, ...] = Field(
         (), description="sentences for table headings, such as `train limited to 900 of 4,707 images`"
     )
+
+    @property
+    def grouped_by(self) -> dict[str, int]:
+        """Level of `LEVELS` -> images of all splits whose patient it gave."""
+        counts = [count.grouped_by for count in self.splits.values()]
+        return {level: sum(count.get(level, 0) for count in counts) for level in LEVELS}
+
+    def findings_of(self, classes: Collection[str]) -> list[SplitFinding]:
+        """Return the findings that concern these classes."""
+        return [found for finding in self.findings if (found := finding.of_classes(classes))]
 
 
 def read_card(training_set: str) -> TrainingSetCard:
@@ -68,3 +144,57 @@ def read_card(training_set: str) -> TrainingSetCard:
         SourceError: If the folder is no finished training set, or of another version.
     """
     return load_card(training_set, TrainingSetCard, stage="training set", job="curate")
+
+
+def label_counts(
+    classes: Sequence[str], labels: NDArray[np.uint8], patient: NDArray[np.int64]
+) -> dict[str, dict[str, int]]:
+    """Return the fields of `Count` by class.
+
+    Args:
+        classes: Name of each column.
+        labels: Shape (rows, classes), 0 or 1, any other number where the label is blank.
+        patient: Number of each row's patient, shape (rows,).
+    """
+    by_class = list(zip(classes, labels.T, strict=True))
+    return {
+        "positives": {name: int((column == 1).sum()) for name, column in by_class},
+        "blanks": {name: int((column > 1).sum()) for name, column in by_class},
+        "patients_with": {name: len(np.unique(patient[column == 1])) for name, column in by_class},
+        "patients_without": {name: len(np.unique(patient[column == 0])) for name, column in by_class},
+    }
+
+
+def split_finding(split: str, patients: int, counts: Mapping[str, Mapping[str, int]]) -> SplitFinding | None:
+    """Return why a split supports no conclusion; None if it has enough patients.
+
+    Of train only classes that do not vary: a split to learn from has no least size.
+
+    Args:
+        split: `train`, `val` or `test`.
+        patients: In it.
+        counts: See `label_counts`.
+    """
+    least, each = (0, 1) if split == "train" else (MIN_PATIENTS, MIN_PATIENTS_EACH)
+    few = {
+        kind: {name: count for name, count in counts[kind].items() if count < each}
+        for kind in ("patients_with", "patients_without")
+    }
+    if patients >= least and not any(few.values()):
+        return None
+    return SplitFinding(split=split, patients=patients if patients < least else None, **few)
+
+
+def grouping_text(grouped_by: Mapping[str, int]) -> str:
+    """Return a sentence on images without patient id; empty if all have one.
+
+    Args:
+        grouped_by: Level of `LEVELS` -> images whose patient it gave.
+    """
+    others = {level: grouped_by.get(level, 0) for level in LEVELS[1:]}
+    if not any(others.values()):
+        return ""
+    taken = ", ".join(f"{level} ({count:,})" for level, count in others.items() if count)
+    unknown, images = sum(others.values()), sum(grouped_by.values())
+    caution = "; images of one patient may count as several patients" if others["image"] else ""
+    return f"{unknown:,} of {images:,} images have no patient id, their patient is their {taken}{caution}"

@@ -3,6 +3,7 @@
 import io
 from collections.abc import Collection
 from dataclasses import dataclass, replace
+from itertools import combinations
 from typing import Any, cast
 
 import numpy as np
@@ -11,13 +12,18 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import xxhash
 from numpy.typing import NDArray
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
 from hemo.corpus.labels import NULL_LABEL, LabelTable
-from hemo.curation.card import Count
+from hemo.curation.card import LEVELS, Count, label_counts
 from hemo.errors import LabelError, SourceError
 from hemo.pseudonym import Pseudonymiser
-from hemo.shards.schema import SHARD_INDEX_SCHEMA
+from hemo.shards.schema import INDEX_SCHEMA, SHARD_INDEX_SCHEMA
 from hemo.storage import exists, join, read_bytes
+
+PATIENT_PREFIX = r"^((train|val|test) )?(patient )?"
+"""Of a patient's name: what is no part of the id as the shards have it."""
 
 
 @dataclass(frozen=True)
@@ -29,8 +35,10 @@ class Rows:
         classes: Class names.
         labels: Shape (rows, classes), uint8: 0, 1 or `NULL_LABEL`.
         labelled: Shape (rows,), bool: whether the label table holds the image.
-        patient: Shape (rows,), int: number of the patient; an image without one counts as its own patient.
-        patient_names: Name of each patient, `patient P` or `image I`, unique.
+        patient: Shape (rows,), int: number of the patient, see `number_patients`; so are the next three.
+        patient_names: Name of each patient, unique.
+        level: Shape (rows,), int8: index in `LEVELS` of the identifier by which the patient of the row was found.
+        joined_ids: Patient ids that count as one with another, because they share a study or series.
         matched_keys: Rows of the label table that fit an image; by path one may fit every frame of a file.
     """
 
@@ -40,7 +48,20 @@ class Rows:
     labelled: NDArray[np.bool_]
     patient: NDArray[np.int64]
     patient_names: pa.StringArray
+    level: NDArray[np.int8]
+    joined_ids: int
     matched_keys: int
+
+    def training_set_columns(self) -> pa.Table:
+        """Return the columns of `INDEX_SCHEMA`, the patient as the bootstrap draws it, and the labels."""
+        columns = {name: self.index[name] for name in INDEX_SCHEMA.names}
+        return pa.table(columns | {"patient": self.patient_ids} | self.label_columns(np.arange(len(self.index))))
+
+    @property
+    def patient_ids(self) -> pa.StringArray:
+        """Patient of each row as in the shards; where none is known, `study S`, `series S` or `image I`."""
+        ids = pc.replace_substring_regex(self.patient_names, PATIENT_PREFIX, "")
+        return cast(pa.StringArray, ids.take(pa.array(self.patient)))
 
     def label_columns(self, chosen: NDArray[np.int64]) -> dict[str, pa.Array]:
         """Return `label_NAME` -> uint8, nullable, of the rows whose indices are `chosen`."""
@@ -52,12 +73,14 @@ class Rows:
 
     def count(self, chosen: NDArray[np.int64]) -> Count:
         """Count the rows whose indices are `chosen`."""
-        positives = (self.labels[chosen] == 1).sum(axis=0).tolist()
+        labels, patient = self.labels[chosen], self.patient[chosen]
         formats: Any = pc.value_counts(text_column(self.index, "pixel_format").take(chosen))
+        levels = np.bincount(self.level[chosen], minlength=len(LEVELS)).tolist()
         return Count(
             rows=len(chosen),
-            patients=len(np.unique(self.patient[chosen])),
-            positives=dict(zip(self.classes, positives, strict=True)),
+            patients=len(np.unique(patient)),
+            **label_counts(self.classes, labels, patient),
+            grouped_by={name: count for name, count in zip(LEVELS, levels, strict=True) if count},
             pixel_formats=dict(sorted((entry["values"], entry["counts"]) for entry in formats.to_pylist())),
         )
 
@@ -107,8 +130,8 @@ def join_labels(index: pa.Table, table: LabelTable, *, within: pa.StringArray | 
     labelled = positions.is_valid().to_numpy(zero_copy_only=False)
     labels = table.values[positions.fill_null(0).to_numpy()]
     labels[~labelled] = NULL_LABEL
-    patient, names = _number_patients(index, within)
-    return Rows(index, table.classes, labels, labelled, patient, names, pc.count_distinct(positions).as_py())
+    matched_keys = pc.count_distinct(positions).as_py()
+    return Rows(index, table.classes, labels, labelled, *number_patients(index, within), matched_keys)
 
 
 def pseudonymise_keys(table: LabelTable, index: pa.Table, pseudonyms: Pseudonymiser) -> LabelTable:
@@ -143,12 +166,70 @@ def _pseudonym(pseudonyms: Pseudonymiser, kind: str, name: str) -> str:
     return pseudonyms(kind, name)
 
 
-def _number_patients(index: pa.Table, within: pa.StringArray | None) -> tuple[NDArray[np.int64], pa.StringArray]:
-    """Return each row's patient number and the patients' names."""
+def number_patients(
+    index: pa.Table, within: pa.StringArray | None
+) -> tuple[NDArray[np.int64], pa.StringArray, NDArray[np.int8], int]:
+    """Return the patient of each row.
+
+    Rows with the same patient, study or series are of one patient, directly or through others: a study, and a series,
+    belongs to one patient (PS3.3 A.1.2), so that a row without PatientID is of the patient of its study. A patient is
+    named by the first of its ids, else of its studies, else of its series, in the order of their names; an image
+    without any of them is a patient of its own. A name does not depend on other patients.
+
+    Args:
+        index: Columns of `SHARD_INDEX_SCHEMA`.
+        within: As for `join_labels`.
+
+    Returns:
+        The patient of each row, numbered as they occur; the name of each patient, `patient P`, `study S`, `series S` or
+        `image I`, with `within` in front but for images; the first level of `LEVELS` at which each row has an id; and
+        how many patient ids belong to a patient of another id.
+    """
+    node, names = np.full((len(LEVELS), len(index)), -1), pa.array([], pa.string())
+    counts: list[int] = []
+    for number, level in enumerate(LEVELS):
+        encoded = _names(index, level, within, unknown=node.max(axis=0) < 0).dictionary_encode()
+        codes = encoded.indices.fill_null(-1).to_numpy()
+        node[number] = np.where(codes < 0, -1, codes + len(names))
+        names = pa.concat_arrays([names, encoded.dictionary])
+        counts.append(len(encoded.dictionary))
+    group = _connected(node, len(names))
+    level_of_name = np.repeat(np.arange(len(LEVELS)), counts)
+    order = np.lexsort((pc.rank(names).to_numpy(), level_of_name))
+    first = order[np.unique(group[order], return_index=True)[1]]
+    level_of_row = (node >= 0).argmax(axis=0)
+    group_of_row = group[node[level_of_row, np.arange(len(index))]]
+    patients = names.take(pa.array(first[group_of_row])).dictionary_encode()
+    return (
+        patients.indices.to_numpy().astype(np.int64),
+        patients.dictionary,
+        level_of_row.astype(np.int8),
+        counts[0] - len(np.unique(group[: counts[0]])),
+    )
+
+
+def _names(index: pa.Table, level: str, within: pa.StringArray | None, unknown: NDArray[np.bool_]) -> Any:
+    """Return `LEVEL ID` of each row, null where the id is blank; an image's only where nothing else is known."""
     joined: Any = pc.binary_join_element_wise  # its stubs lack scalars
-    named = joined("patient" if within is None else within, text_column(index, "patient"), " ")
-    encoded = pc.coalesce(named, joined("image", text_column(index, "image_id"), " ")).dictionary_encode()
-    return encoded.indices.to_numpy().astype(np.int64), cast(pa.StringArray, encoded.dictionary)
+    if level == "image":
+        return joined("image", pc.if_else(pa.array(unknown), text_column(index, "image_id"), None), " ")
+    ids = text_column(index, level)
+    ids = pc.if_else(pc.equal(pc.utf8_trim_whitespace(ids), ""), None, ids)
+    return joined(level, ids, " ") if within is None else joined(within, level, ids, " ")
+
+
+def _connected(node: NDArray[np.int64], nodes: int) -> NDArray[np.int64]:
+    """Return the connected component of each node, shape (nodes,).
+
+    Args:
+        node: Nodes that each row connects, shape (levels, rows); -1: none.
+        nodes: How many there are.
+    """
+    pairs = [node[[one, other]] for one, other in combinations(range(len(node)), 2)]
+    ends = np.concatenate([pair[:, (pair >= 0).all(axis=0)] for pair in pairs], axis=1)
+    graph = coo_array((np.ones(ends.shape[1], np.int8), ends), shape=(nodes, nodes))
+    components: NDArray[np.int64] = connected_components(graph, directed=False)[1].astype(np.int64)
+    return components
 
 
 def text_column(table: pa.Table, name: str) -> pa.StringArray:

@@ -91,6 +91,7 @@ def audit(rows: Rows, groups: NDArray[np.int64], pixels: NDArray[np.int64]) -> d
     return {
         "images": len(pixels),
         "patients": len(groups),
+        "joined_patient_ids": rows.joined_ids,
         "linked_groups": int((members > 1).sum()),
         "linked_patients": int(members[members > 1].sum()),
         "largest_group_patients": int(members.max()),
@@ -101,14 +102,17 @@ def audit(rows: Rows, groups: NDArray[np.int64], pixels: NDArray[np.int64]) -> d
     }
 
 
-def positives_by_format(rows: Rows) -> dict[str, dict[str, int]]:
-    """Return pixel format -> `rows` and class -> positives, of the labelled images: formats may give labels away."""
+def positives_by_format(rows: Rows) -> dict[str, dict[str, dict[str, int]]]:
+    """Return pixel format -> class -> `positive` and `labelled` images: formats may give labels away."""
     codes = rows.index["pixel_format"].combine_chunks().dictionary_encode()
     numbers = codes.indices.to_numpy()
     table = {}
     for number, name in enumerate(codes.dictionary.to_pylist()):
-        count = rows.count(np.flatnonzero((numbers == number) & rows.labelled))
-        table[str(name)] = {"rows": count.rows, **count.positives}
+        count = rows.count(np.flatnonzero(numbers == number))
+        table[str(name)] = {
+            label: {"positive": positive, "labelled": count.labelled(label)}
+            for label, positive in count.positives.items()
+        }
     return dict(sorted(table.items()))
 
 

@@ -10,11 +10,10 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from hemo.config.curate import SPLITS
-from hemo.curation.labelled_index import Rows, has_flag, hash_texts, text_column
+from hemo.curation.labelled_index import has_flag, hash_texts, text_column
 from hemo.curation.select import Selection
 from hemo.errors import ConfigError
 from hemo.shards.card import ConversionCard
-from hemo.shards.schema import INDEX_SCHEMA
 from hemo.shards.writer import rows_per_group
 
 PART_BYTES = 1 << 29
@@ -37,6 +36,12 @@ COPY_SCHEMA = pa.schema(
 
 NOT_IN_THE_STACK = ("localizer", "secondary_capture")
 """Flags of images that belong to a series but are no slice of its stack."""
+
+GAP_RATIO = 1.5  # a missing slice doubles the spacing
+LONE_GAP_RATIO = 2.5
+SAME_POSITION_MM = 0.01  # positions computed from decimals; the thinnest CT slices are 0.2 mm
+SAME_COSINE = 0.01  # half a degree
+DIRECTION_COSINES = 6
 
 SLOTS = ("previous", "own", "next")
 """Order of the channels of an image with its neighbours."""
@@ -80,12 +85,14 @@ class CopyPlan:
         parts: Path of each part below the training set.
         rows: For each part its rows in order: columns of `INDEX_SCHEMA`, then the labels.
         copies: Columns of `COPY_SCHEMA`, sorted by read.
+        stacks: With neighbours: series, stacks of two slices or more, slices without a neighbour, in the conversion.
     """
 
     layout: ImageLayout
     parts: tuple[str, ...]
     rows: tuple[pa.Table, ...]
     copies: pa.Table
+    stacks: dict[str, int]
 
     def copies_by_read(self) -> Iterator[pa.Table]:
         """Yield the copies of each read: rows of one shard, at most `READ_BYTES` of pixels."""
@@ -119,32 +126,40 @@ def plan_copies(selection: Selection, layout: ImageLayout, *, part_rows: int, se
         for part, order in enumerate(shuffled_parts(image_ids.take(chosen), rows_at_most, seed)):
             parts.append(f"{split}/part-{part:06d}.parquet")
             members.append(chosen[order])
-    labelled = index.select(INDEX_SCHEMA.names)
-    for name, column in selection.rows.label_columns(np.arange(len(index))).items():
-        labelled = labelled.append_column(name, column)
-    rows = tuple(labelled.take(numbers) for numbers in members)
-    return CopyPlan(layout, tuple(parts), rows, _copies(selection.rows, members, layout))
+    columns = selection.rows.training_set_columns()
+    rows = tuple(columns.take(numbers) for numbers in members)
+    beside = adjacent(index, selection.rows.patient) if layout.slots > 1 else None
+    copies = _copies(index, members, beside, layout.image_bytes)
+    return CopyPlan(layout, tuple(parts), rows, copies, _count_stacks(index, *beside) if beside else {})
 
 
-def _copies(rows: Rows, members: list[NDArray[np.int64]], layout: ImageLayout) -> pa.Table:
-    """Return the copies of all parts, sorted by read, then part, position and slot."""
-    slots = layout.slots
+def _copies(
+    index: pa.Table,
+    members: list[NDArray[np.int64]],
+    beside: tuple[NDArray[np.int64], NDArray[np.int64]] | None,
+    image_bytes: int,
+) -> pa.Table:
+    """Return the copies of all parts, sorted by read, then part, position and slot.
+
+    Args:
+        index: Of all images.
+        members: Rows of each part, in order.
+        beside: As `adjacent` returns it; None: without neighbours.
+        image_bytes: Of an image.
+    """
     target = np.concatenate(members)
     part = np.repeat(np.arange(len(members)), [len(numbers) for numbers in members])
     position = np.concatenate([np.arange(len(numbers)) for numbers in members])
-    if slots == 1:
-        sources = [target]
-    else:
-        before, after = adjacent(rows.index, rows.patient)
-        sources = [before[target], target, after[target]]
+    sources = [target] if beside is None else [beside[0][target], target, beside[1][target]]
+    slots = len(sources)
     source = np.concatenate(sources)
     slot = np.repeat(np.arange(slots), len(target))
-    unit, row = (rows.index[name].to_numpy()[source] for name in ("unit", "row"))
-    read = _reads(unit, row, layout.image_bytes)
+    unit, row = (index[name].to_numpy()[source] for name in ("unit", "row"))
+    read = _reads(unit, row, image_bytes)
     columns = [read, unit, row, np.tile(part, slots), np.tile(position, slots), slot]
     order = np.lexsort((slot, columns[4], columns[3], read))
     numbers = [pa.array(column[order], field.type) for column, field in zip(columns, COPY_SCHEMA, strict=False)]
-    image_id = text_column(rows.index, "image_id").take(source[order])
+    image_id = text_column(index, "image_id").take(source[order])
     return pa.Table.from_arrays([*numbers, image_id], schema=COPY_SCHEMA)
 
 
@@ -182,11 +197,12 @@ def shuffled_parts(image_ids: pa.StringArray, part_rows: int, seed: int) -> list
 
 
 def adjacent(index: pa.Table, patient: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return the row of the slice before and of the slice after each slice, by position along its series' normal.
+    """Return the row of the slice before and of the slice after each slice, by position along the normal.
 
-    At the ends of a series, and for images without patient, series or position, that is the image itself: a neighbour
-    of another patient could be in another split. Slices at one position, as of a repeated scan, are no neighbours of
-    each other: the first of them by image_id is what the slices before and after see.
+    A stack holds the slices of one series and one orientation, without a gap. At its ends, and for images without
+    series or position, the neighbour is the image itself: one of another patient could be in another split.
+    Slices at one position, as of a repeated scan, are no neighbours of each other: the first of them by image_id is
+    what the slices before and after see.
 
     Args:
         index: Columns of `INDEX_SCHEMA`, shape (rows,).
@@ -199,23 +215,106 @@ def adjacent(index: pa.Table, patient: NDArray[np.int64]) -> tuple[NDArray[np.in
         ConfigError: If no image has a series and a position.
     """
     series = text_column(index, "series").dictionary_encode().indices.fill_null(-1).to_numpy()
-    position = index["position_mm"].combine_chunks().cast(pa.float64()).fill_null(np.nan).to_numpy()
+    position = _floats(index, "position_mm")
     stacked = np.flatnonzero((series >= 0) & ~np.isnan(position) & ~has_flag(index, NOT_IN_THE_STACK))
     if not len(stacked):
         raise ConfigError("neighbours: 1 needs slices with a series and a position, the shards have none; use 0")
     names = pc.rank(text_column(index, "image_id")).to_numpy()
     order = stacked[np.lexsort((names[stacked], position[stacked], series[stacked], patient[stacked]))]
-    begins_stack = _changes(series[order]) | _changes(patient[order])
-    begins_position = begins_stack | _changes(position[order])
-    first = order[begins_position]
-    position_index = np.cumsum(begins_position) - 1
-    has_previous = ~begins_stack[begins_position]
+    number = np.cumsum(_changes(series[order]) | _changes(patient[order])) - 1  # of the series
+    plane = _planes(number, _orientations(index, order))
+    if plane.any():
+        by_plane = np.lexsort((plane, number))  # stable: by position within a plane
+        order, number, plane = order[by_plane], number[by_plane], plane[by_plane]
+    begins_plane = _changes(number) | _changes(plane)
+    begins_position = begins_plane | (np.diff(position[order], prepend=-np.inf) > SAME_POSITION_MM)
+    first, at = order[begins_position], np.cumsum(begins_position) - 1
+    has_previous = ~begins_plane[begins_position]
+    thickness = _floats(index, "slice_thickness_mm")[first]
+    has_previous &= ~_gaps(position[first], has_previous, number[begins_position], thickness)
     has_next = np.append(has_previous[1:], False)
     before, after = np.arange(len(series)), np.arange(len(series))
     for neighbour, exists, step in ((before, has_previous, -1), (after, has_next, 1)):
-        inner = exists[position_index]
-        neighbour[order[inner]] = first[position_index[inner] + step]
+        inner = exists[at]
+        neighbour[order[inner]] = first[at[inner] + step]
     return before, after
+
+
+def _count_stacks(index: pa.Table, before: NDArray[np.int64], after: NDArray[np.int64]) -> dict[str, int]:
+    """Count series, stacks of two slices or more, and slices without a neighbour; arguments as of `adjacent`."""
+    own = np.arange(len(before))
+    seen_before = np.unique(before[before != own])
+    return {
+        "series": pc.count_distinct(index["series"]).as_py(),
+        "stacks": int((before[seen_before] == seen_before).sum()),
+        "without_neighbour": int(((before == own) & (after == own)).sum()),
+    }
+
+
+def _floats(index: pa.Table, name: str) -> NDArray[np.float64]:
+    values: NDArray[np.float64] = index[name].combine_chunks().cast(pa.float64()).fill_null(np.nan).to_numpy()
+    return values
+
+
+def _orientations(index: pa.Table, rows: NDArray[np.int64]) -> NDArray[np.float32]:
+    """Return the direction cosines of rows, shape (rows, 6); zeros where they are not known."""
+    column: Any = index["orientation"].combine_chunks()
+    known = column.is_valid().to_numpy(zero_copy_only=False)
+    cosines = np.zeros((len(column), DIRECTION_COSINES), np.float32)
+    cosines[known] = column.flatten().to_numpy().reshape(-1, DIRECTION_COSINES)  # flatten leaves out nulls
+    return cosines[rows]
+
+
+def _planes(series: NDArray[np.int64], cosines: NDArray[np.float32]) -> NDArray[np.int64]:
+    """Number the orientations within each series from 0, in the order of rows; equal within a tolerance.
+
+    Args:
+        series: Number of each row's series, ascending, shape (rows,).
+        cosines: Direction cosines, shape (rows, 6).
+    """
+    plane = np.zeros(len(series), np.int64)
+    left = np.arange(len(series))
+    while True:
+        begins = _changes(series[left])
+        reference = cosines[left[begins]][np.cumsum(begins) - 1]
+        left = left[(np.abs(cosines[left] - reference) > SAME_COSINE).any(axis=1)]
+        if not len(left):
+            return plane
+        plane[left] += 1
+
+
+def _gaps(
+    position_mm: NDArray[np.float64],
+    has_previous: NDArray[np.bool_],
+    series: NDArray[np.int64],
+    thickness_mm: NDArray[np.float64],
+) -> NDArray[np.bool_]:
+    """Tell before which positions slices are missing; shape (positions,).
+
+    A spacing is a gap where it exceeds `GAP_RATIO` times the largest of the spacings before and after it and of the
+    thicknesses of its two slices, as far as they are known; where none is, `LONE_GAP_RATIO` times the median of its
+    series. So slices of 4 and then of 7 mm are one stack. Two large spacings in a row count as a wider stack.
+
+    Args:
+        position_mm: Ascending within a series' orientation, shape (positions,).
+        has_previous: Whether the position before is of the same series and orientation, shape (positions,).
+        series: Number of the series, shape (positions,).
+        thickness_mm: Slice thickness; NaN, zero or below: not known. Shape (positions,).
+    """
+    spacing_mm = np.where(has_previous, np.diff(position_mm, prepend=np.nan), 0)  # to the position before
+    thickness_mm = np.fmax(thickness_mm, 0)
+    expected = np.maximum(np.append(0, spacing_mm[:-1]), np.append(spacing_mm[1:], 0))
+    expected = np.maximum(expected, np.maximum(thickness_mm, np.append(0, thickness_mm[:-1])))
+    gap: NDArray[np.bool_] = has_previous & (expected > 0) & (spacing_mm > GAP_RATIO * expected)
+    lone = np.flatnonzero(has_previous & (expected == 0))
+    if len(lone):
+        spaced = np.flatnonzero(has_previous)
+        by_size = spaced[np.lexsort((spacing_mm[spaced], series[spaced]))]
+        numbers, starts, counts = np.unique(series[by_size], return_index=True, return_counts=True)
+        low, high = (spacing_mm[by_size[starts + part]] for part in ((counts - 1) // 2, counts // 2))
+        median = ((low + high) / 2)[np.searchsorted(numbers, series[lone])]
+        gap[lone] = spacing_mm[lone] > LONE_GAP_RATIO * median
+    return gap
 
 
 def _changes(values: NDArray[Any]) -> NDArray[np.bool_]:

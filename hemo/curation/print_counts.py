@@ -6,7 +6,7 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Group
 from rich.table import Table
 
-from hemo.curation.card import Count, TrainingSetCard
+from hemo.curation.card import LEVELS, Count, TrainingSetCard, grouping_text
 
 
 def count_tables(card: TrainingSetCard) -> Group:
@@ -28,6 +28,9 @@ def _count_table(counts: dict[str, Count], classes: tuple[str, ...]) -> Table:
     _add_row(table, "patients", [count.patients for count in columns])
     for name in classes:
         _add_row(table, name, [count.positives[name] for count in columns])
+        _add_row(table, f"{name} blank", [count.blanks[name] for count in columns], unless_none=True)
+    for level in LEVELS[1:]:
+        _add_row(table, f"by {level}", [count.grouped_by.get(level, 0) for count in columns], unless_none=True)
     for name in sorted({name for count in columns for name in count.pixel_formats}):
         _add_row(table, f"format {name}", [count.pixel_formats.get(name, 0) for count in columns])
     return table
@@ -41,8 +44,9 @@ def _empty_table(headings: Iterable[str]) -> Table:
     return table
 
 
-def _add_row(table: Table, heading: str, numbers: list[int]) -> None:
-    table.add_row(heading, *(f"{number:,}" for number in numbers))
+def _add_row(table: Table, heading: str, numbers: list[int], *, unless_none: bool = False) -> None:
+    if any(numbers) or not unless_none:
+        table.add_row(heading, *(f"{number:,}" for number in numbers))
 
 
 def format_table(card: TrainingSetCard) -> Group:
@@ -50,17 +54,25 @@ def format_table(card: TrainingSetCard) -> Group:
     formats = card.audit["positives_by_pixel_format"]
     table = _empty_table(formats)
     for name in card.classes:
-        table.add_row(name, *(_fraction(counts[name], counts["rows"]) for counts in formats.values()))
-    return Group("positives among the labelled images of each pixel format", table)
+        table.add_row(name, *(_fraction(**counts[name]) for counts in formats.values()))
+    return Group("positives among the images of each pixel format that have a label of the class", table)
 
 
-def _fraction(part: int, whole: int) -> str:
-    return f"{part:,} ({part / whole:.1%})" if whole else "none"
+def _fraction(positive: int, labelled: int) -> str:
+    return f"{positive:,} of {labelled:,} ({positive / labelled:.1%})" if labelled else "none"
 
 
 def finding_lines(card: TrainingSetCard) -> Iterator[str]:
-    """Yield a line for each finding of the audit."""
+    """Yield a line for each finding on splits, patients and labels."""
     audit = card.audit
+    yield from (finding.text for finding in card.findings)
+    yield from _way_out(card)
+    if grouping := grouping_text(card.grouped_by):
+        yield grouping
+    if audit["joined_patient_ids"]:
+        yield (
+            f"{audit['joined_patient_ids']:,} patient ids share a study or series with others and count as one patient"
+        )
     if audit["linked_patients"]:
         yield (
             f"{audit['linked_patients']:,} patients are linked by equal pixels, in {audit['linked_groups']:,} groups "
@@ -81,5 +93,18 @@ def finding_lines(card: TrainingSetCard) -> Iterator[str]:
         yield f"{audit['images_without_labels']:,} images have no label and are left out"
     if audit["labels_without_images"]:
         yield f"{audit['labels_without_images']:,} labels have no image"
-    if constant := audit["constant_in_train"]:
-        yield f"in train, {', '.join(constant)} never varies: it cannot be learned"
+    if stacks := audit.get("stacks"):
+        yield (
+            f"neighbours: {stacks['stacks']:,} stacks of slices without gaps in {stacks['series']:,} series; "
+            f"{stacks['without_neighbour']:,} images have no neighbour"
+        )
+
+
+def _way_out(card: TrainingSetCard) -> Iterator[str]:
+    """Yield what to do where validation or test has too few patients with, or without, a class."""
+    one_label = [finding for finding in card.findings if finding.patients_with or finding.patients_without]
+    if card.split in ("by_patient", "by_image") and any(finding.split != "train" for finding in one_label):
+        yield (
+            "--split by_patient_stratified spreads the labels evenly over the splits; if they are still too small, "
+            "take larger fractions or more patients"
+        )

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from hemo.config.curate import SPLITS, CurateConfig
 from hemo.corpus.labels import LabelTable
-from hemo.curation.card import Step
+from hemo.curation.card import LEVELS, SplitFinding, Step, split_finding
 from hemo.curation.labelled_index import Rows, has_flag, hash_texts, join_labels, text_column
 from hemo.curation.leak_audit import (
     audit,
@@ -29,6 +29,9 @@ from hemo.digest import digest_of
 from hemo.errors import ConfigError, LabelError
 from hemo.imaging.image import FLAGS
 
+BY_PATIENT = ("by_patient", "by_patient_stratified", "folds")
+"""Splits that promise whole patients."""
+
 NO_PIXELS = bytes(16)
 """An unknown pixel digest."""
 
@@ -42,7 +45,8 @@ class Selection:
         chosen: Numbers of the rows that are used, ascending, shape (chosen,).
         splits: Index in `SPLITS` of each chosen row, shape (chosen,).
         steps: Rows left after each step.
-        audit: Findings, for the card.
+        findings: Splits that are too small to choose or compare models by.
+        audit: Leaks and labels, for the card.
         evidence: Every image of equal pixels, see `equal_pixel_table`.
         reductions: Sentences for the headings of tables.
     """
@@ -51,6 +55,7 @@ class Selection:
     chosen: NDArray[np.int64]
     splits: NDArray[np.int8]
     steps: tuple[Step, ...]
+    findings: tuple[SplitFinding, ...]
     audit: dict[str, Any]
     evidence: pa.Table
     reductions: tuple[str, ...]
@@ -96,20 +101,33 @@ def select(config: CurateConfig, index: pa.Table, table: LabelTable) -> Selectio
         remaining.keep("clean", unflagged_rows[remaining.kept], f"without {', '.join(config.drop_flags)}")
     if not len(remaining.kept):
         raise ConfigError(f"drop_flags: {', '.join(config.drop_flags)} leaves none of the labelled images; drop fewer")
+    _require_patients(config, rows, remaining.kept)
     splits = assign_splits(config, rows, remaining.kept, groups)
     splits = _balance(config, remaining, splits)
     splits, reductions = _limit(config, remaining, splits)
     _require_two_classes(rows, remaining.kept[splits == TRAIN])
     evidence = equal_pixel_table(rows, pixels, groups, (remaining.kept, splits))
-    findings = {
+    audited = {
         **audit(rows, patient_group, pixels),
         "link_examples": link_examples(evidence),
         **_label_findings(rows, table),
         **_split_findings(config, rows, (remaining.kept, splits), (groups[0], pixels)),
     }
     if official is not None:
-        findings["note"] = "patients are compared within each official split only: across splits they are not known"
-    return Selection(rows, remaining.kept, splits, tuple(remaining.steps), findings, evidence, reductions)
+        audited["note"] = "patients are compared within each official split only: across splits they are not known"
+    findings = _findings(rows, remaining.kept, splits)
+    return Selection(rows, remaining.kept, splits, tuple(remaining.steps), findings, audited, evidence, reductions)
+
+
+def _require_patients(config: CurateConfig, rows: Rows, kept: NDArray[np.int64]) -> None:
+    """Refuse a split by patient of images most of which have nothing by which their patient is known."""
+    unknown = int((rows.level[kept] == LEVELS.index("image")).sum())
+    if config.split in BY_PATIENT and unknown > len(kept) / 2:
+        raise ConfigError(
+            f"split: {config.split} needs patients, but {unknown:,} of {len(kept):,} images have no patient, study "
+            "or series; give --split by_image if no two images are of one patient, else run `hemo convert` with a "
+            "patient_pattern that matches the file names, or with a manifest that has a column patient"
+        )
 
 
 def _apart(pixels: NDArray[np.int64], official: NDArray[np.int8] | None) -> NDArray[np.int64]:
@@ -124,15 +142,16 @@ def _balance(config: CurateConfig, remaining: _Remaining, splits: NDArray[np.int
     if config.balance.mode == "none":
         return splits
     target = target_column(remaining.rows.classes, config.balance.target)
+    name = remaining.rows.classes[target]
     train = np.flatnonzero(splits == TRAIN)
     image_ids = text_column(remaining.rows.index, "image_id").take(remaining.kept[train])
     labels = remaining.rows.labels[remaining.kept[train], target]
     if not (labels == 1).any():
-        raise LabelError(f"balance: train has no positive of {config.balance.target!r}; take another target or seed")
+        raise LabelError(f"balance: train has no positive of {name!r}; take another target or seed")
     stay = np.ones(len(splits), bool)
     stay[train] = undersample(labels, image_ids, config.balance.negatives_per_positive, config.seed)
     ratio = f"{config.balance.negatives_per_positive:g} : 1"
-    remaining.keep("balance", stay, f"train: negatives to positives of {config.balance.target} at most {ratio}")
+    remaining.keep("balance", stay, f"train: negatives to positives of {name} at most {ratio}")
     return splits[stay]
 
 
@@ -156,17 +175,21 @@ def _limit(
 
 def _require_two_classes(rows: Rows, train: NDArray[np.int64]) -> None:
     """Refuse a train split in which no class has both values: nothing could be learned from it."""
-    if len(_constant_classes(rows, train)) == len(rows.classes):
+    labels = rows.labels[train]
+    if not ((labels == 0).any(axis=0) & (labels == 1).any(axis=0)).any():
         raise LabelError(
             f"labels: the {len(train):,} images of train are all alike ({', '.join(rows.classes)}: each always 0 or "
             "always 1); take more images, a larger subset, another seed, or by_patient_stratified"
         )
 
 
-def _constant_classes(rows: Rows, train: NDArray[np.int64]) -> list[str]:
-    labels = rows.labels[train]
-    both = (labels == 0).any(axis=0) & (labels == 1).any(axis=0)
-    return [name for name, varies in zip(rows.classes, both.tolist(), strict=True) if not varies]
+def _findings(rows: Rows, chosen: NDArray[np.int64], splits: NDArray[np.int8]) -> tuple[SplitFinding, ...]:
+    """Return the splits that are too small to choose or compare models by."""
+    findings = []
+    for number, name in enumerate(SPLITS):
+        count = rows.count(chosen[splits == number])
+        findings.append(split_finding(name, count.patients, count.model_dump()))
+    return tuple(finding for finding in findings if finding)
 
 
 def _label_findings(rows: Rows, table: LabelTable) -> dict[str, Any]:
@@ -206,7 +229,6 @@ def _split_findings(
         "linked_patients_in_two_splits": len(in_two_splits(group, splits)),
         "equal_pixels_in_two_splits": len(in_two_splits(pixels, splits)),
         "equal_pixels_in_two_splits_examples": split_examples(pixels, splits, image_ids),
-        "constant_in_train": _constant_classes(rows, chosen[splits == TRAIN]),
     }
 
 
@@ -253,9 +275,10 @@ def smallest(image_ids: pa.StringArray, limit: int, purpose: str, seed: int) -> 
 
 
 def training_set_digest(selection: Selection, image: dict[str, Any]) -> str:
-    """Return 16 hexadecimal digits of ids, labels, splits and pixels, in any order, and of the image settings.
+    """Return 16 hexadecimal digits of ids, patients, labels, splits and pixels, in any order, and the image settings.
 
-    Pixels are part of it: a file that was replaced under the same name is another training image.
+    Pixels are part of it: a file that was replaced under the same name is another training image. So are patients: the
+    intervals of a trial depend on them.
 
     Args:
         selection: Rows, labels and splits.
@@ -264,7 +287,8 @@ def training_set_digest(selection: Selection, image: dict[str, Any]) -> str:
     image_ids = text_column(selection.rows.index, "image_id").take(selection.chosen)
     order = pc.sort_indices(image_ids).to_numpy()
     content = hashlib.sha256()
-    content.update("\n".join(str(name) for name in image_ids.take(order).to_pylist()).encode())
+    for names in (image_ids, selection.rows.patient_ids.take(selection.chosen)):
+        content.update("\n".join(str(name) for name in names.take(order).to_pylist()).encode())
     content.update(selection.rows.labels[selection.chosen[order]].tobytes())
     content.update(selection.splits[order].tobytes())
     pixels = selection.rows.index["pixel_digest"].take(selection.chosen[order]).fill_null(NO_PIXELS).combine_chunks()

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from sklearn.model_selection import StratifiedGroupKFold
 
 from hemo.config.curate import SPLITS, CurateConfig
+from hemo.corpus.labels import RSNA_CLASSES
 from hemo.curation.labelled_index import Rows, hash_texts, text_column
 from hemo.errors import ConfigError, SourceError
 
@@ -22,6 +23,9 @@ OFFICIAL_SPLITS = {
     **dict.fromkeys(("test", "testing"), TEST),
 }
 """Split folder -> split. The `val` of a corpus joins train before the split: the chest X-rays' holds 16 images."""
+
+ANY_CLASS = RSNA_CLASSES[0]
+"""The class by which a set of several is balanced by default: it summarises the others."""
 
 Groups = tuple[NDArray[np.int64], pa.StringArray]
 """Group of each row, shape (rows,), and the name of each group, shape (groups,)."""
@@ -48,9 +52,11 @@ def assign_splits(config: CurateConfig, rows: Rows, kept: NDArray[np.int64], gro
     empty = [SPLITS[number] for number in np.flatnonzero(rows_of == 0)]
     if empty:
         groups_left = len(np.unique(groups[0][kept]))
+        shared = " (patients who share a study or series count as one: both must be unique in the corpus)"
         raise ConfigError(
             f"split: {config.split_name} leaves nothing in {' and '.join(empty)} of {len(kept)} images in "
-            f"{groups_left} groups; use larger fractions or another seed, by_patient_stratified, or fewer folds"
+            f"{groups_left} groups{shared if rows.joined_ids else ''}; "
+            "use larger fractions or another seed, by_patient_stratified, or fewer folds"
         )
     return splits
 
@@ -100,8 +106,8 @@ def cut(drawn: NDArray[np.float64], val_fraction: float, test_fraction: float) -
 
 
 def _stratified(config: CurateConfig, rows: Rows, kept: NDArray[np.int64], groups: Groups) -> NDArray[np.int8]:
-    """Cut test, then val from the rest, each of whole folds of scikit-learn's `StratifiedGroupKFold` on the target."""
-    labels = rows.labels[kept, target_column(rows.classes, config.balance.target)]
+    """Cut test, then val from the rest, each of whole folds of scikit-learn's `StratifiedGroupKFold`."""
+    labels = labels_to_stratify(rows.classes, rows.labels[kept], config.balance.target)
     group = groups[0][kept]
     splits = np.full(len(kept), TRAIN, np.int8)
     splits[whole_folds(labels, group, config.test_fraction, config.seed)] = TEST
@@ -118,60 +124,110 @@ def _folds(config: CurateConfig, rows: Rows, kept: NDArray[np.int64], groups: Gr
     kept or not, so that sets cleaned differently can be compared fold by fold.
     """
     labelled = np.flatnonzero(rows.labelled)
-    labels = rows.labels[labelled, target_column(rows.classes, config.balance.target)]
-    folds = stratified_folds(labels, groups[0][labelled], config.folds, config.seed)
+    labels, group = rows.labels[labelled], groups[0][labelled]
+    stratum = strata(labels_to_stratify(rows.classes, labels, config.balance.target), group, config.folds)
+    folds = stratified_folds(stratum, group, config.folds, config.seed)
     splits = np.full(len(rows.labelled), TRAIN, np.int8)
     splits[labelled[folds[config.fold % config.folds]]] = VAL
     splits[labelled[folds[config.fold - 1]]] = TEST
     return splits[kept]
 
 
-def target_column(classes: tuple[str, ...], target: str) -> int:
-    """Return the column of the target class.
+def labels_to_stratify(classes: tuple[str, ...], labels: NDArray[np.uint8], target: str) -> NDArray[np.uint8]:
+    """Return the labels to spread evenly over the splits: those of the target if there is one, else of all classes.
+
+    Args:
+        classes: Name of each column.
+        labels: Shape (rows, classes), 0, 1 or `NULL_LABEL`.
+        target: Class to stratify by; empty: all of them.
+
+    Returns:
+        Shape (rows, 1) or (rows, classes).
 
     Raises:
         ConfigError: If there is no such class.
     """
-    if target not in classes:
-        raise ConfigError(f"balance.target: {target!r} is no class of the labels; they are {', '.join(classes)}")
-    return classes.index(target)
+    return labels[:, [target_column(classes, target)]] if target else labels
+
+
+def target_column(classes: tuple[str, ...], target: str) -> int:
+    """Return the column of the target class, without one that of the only class, else that of `any`.
+
+    Raises:
+        ConfigError: If there is no such class.
+    """
+    named = target or (classes[0] if len(classes) == 1 else ANY_CLASS)
+    if named in classes:
+        return classes.index(named)
+    wrong = f"{target!r} is no class of the labels; they are" if target else "is needed to balance; the classes are"
+    raise ConfigError(f"balance.target: {wrong} {', '.join(classes)}")
 
 
 def whole_folds(labels: NDArray[np.uint8], group: NDArray[np.int64], fraction: float, seed: int) -> NDArray[np.int64]:
     """Return the rows of as many folds as make up `fraction`, with whole groups and labels in proportion.
 
+    Folds with most strata are taken first, of these the ones nearest to the proportions: of seven folds of four
+    positives, one with a positive.
+
     Args:
-        labels: Shape (rows,).
+        labels: Shape (rows, columns), see `labels_to_stratify`.
         group: Shape (rows,).
         fraction: Of the rows, below 1.
         seed: Of the folds' shuffle.
 
     Raises:
-        ConfigError: If there are too few groups or rows of a label.
+        ConfigError: If there are too few groups, or rows of every stratum.
     """
     taken, folds = fold_counts(fraction)
-    return np.concatenate(stratified_folds(labels, group, folds, seed)[:taken])
+    stratum = strata(labels, group, folds)
+    rows_of = np.bincount(stratum)
+    members = stratified_folds(stratum, group, folds, seed)
+    parts = np.stack([np.bincount(stratum[fold], minlength=len(rows_of)) for fold in members]) / rows_of
+    distance = np.round(np.abs(parts - 1 / folds).sum(axis=1), 9)
+    best = np.lexsort((distance, -(parts > 0).sum(axis=1)))
+    return np.concatenate([members[fold] for fold in best[:taken]])
+
+
+def strata(labels: NDArray[np.uint8], group: NDArray[np.int64], folds: int) -> NDArray[np.int64]:
+    """Return the stratum of each row: its combination of labels.
+
+    Combinations of fewer groups than there are folds cannot be in each of them. They are one stratum if they have a
+    positive label, and one if they have none, so that at least the positives are spread.
+
+    Args:
+        labels: Shape (rows, columns).
+        group: Shape (rows,).
+        folds: How many.
+
+    Returns:
+        Shape (rows,), from 0 without gaps.
+    """
+    combinations, code = np.unique(labels, axis=0, return_inverse=True)
+    groups_of = np.bincount(np.unique(np.stack([code, group]), axis=1)[0])
+    positive = (combinations == 1).any(axis=1)
+    merged = np.where(groups_of < folds, len(combinations) + positive, np.arange(len(combinations)))
+    return np.unique(merged[code], return_inverse=True)[1].astype(np.int64)
 
 
 def stratified_folds(
-    labels: NDArray[np.uint8], group: NDArray[np.int64], folds: int, seed: int
+    stratum: NDArray[np.int64], group: NDArray[np.int64], folds: int, seed: int
 ) -> list[NDArray[np.int64]]:
-    """Return the rows of each fold of scikit-learn's `StratifiedGroupKFold`: whole groups, labels in proportion.
+    """Return the rows of each fold of scikit-learn's `StratifiedGroupKFold`: whole groups, strata in proportion.
 
     Args:
-        labels: Shape (rows,).
+        stratum: Shape (rows,).
         group: Shape (rows,).
         folds: How many.
         seed: Of the shuffle of the groups.
 
     Raises:
-        ConfigError: If there are too few groups or rows of a label.
+        ConfigError: If there are too few groups, or rows of every stratum.
     """
     splitter = StratifiedGroupKFold(n_splits=folds, shuffle=True, random_state=seed)
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="The least populated class", category=UserWarning)
-            return [fold.astype(np.int64) for _, fold in splitter.split(np.empty(len(labels)), labels, group)]
+            return [fold.astype(np.int64) for _, fold in splitter.split(np.empty(len(stratum)), stratum, group)]
     except ValueError as error:
         raise ConfigError(f"split: cannot make {folds} stratified folds of these rows: {error}") from error
 

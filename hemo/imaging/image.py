@@ -19,6 +19,7 @@ REASONS = {
     "too_large": "more pixels or frames than a slice or series can have, or a file that inflates without bounds",
     "unsupported_pixels": "a bit depth or photometric interpretation that is no CT slice",
     "no_rescale": "no rescale intercept: the stored values cannot be turned into Hounsfield units",
+    "not_hu": "a Rescale Type (0028,1054) of other units than Hounsfield's, such as MGML or Z_EFF",
     "codec_missing": "a transfer syntax for which no decoder is installed; `hemo[codecs]` brings some",
     "decode_failed": "compressed pixel data that are damaged, or of another size than the header declares",
     "secondary_capture": "a screen capture, which may have names burned in: rejected unless ids are public",
@@ -43,10 +44,12 @@ FLAGS = {
     "little_brain": "less than 2 % of the pixels lie between 0 and 80 HU",
     "secondary_capture": "a screen capture or colour image, no measured slice",
     "localizer": "a localizer (scout) image",
+    "derived": "computed from other images, as a reformat is (Image Type DERIVED)",
+    "uncertain_units": "Rescale Type US (unspecified) or HU_MOD (modified Hounsfield units)",
     "intercept_repaired": "a 12-bit slice whose intercept was wrong",
     "noise": "rows of garbled pixels",
     "padded": "part of the slice is below -1100 HU: padding outside the field of view",
-    "monochrome1": "stored for inverted display; the HU are as measured",
+    "monochrome1": "stored for inverted display: HU are kept as measured, a capture's grey levels are inverted",
 }
 """Flag -> meaning. Flags are stored in shards and must not change."""
 
@@ -72,7 +75,9 @@ class Image:
     study: str | None = None
     series: str | None = None
     position_mm: float | None = None
+    orientation: tuple[float, ...] | None = None  # 6 direction cosines
     spacing_mm: float | None = None
+    slice_thickness_mm: float | None = None
     brain_fraction: float | None = None
     source_class: str | None = None  # from the file itself or the labels file of an IDX file
 

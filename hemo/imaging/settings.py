@@ -10,8 +10,8 @@ from hemo.config.types import Config
 from hemo.errors import ConfigError
 from hemo.pseudonym import Pseudonymiser
 
-IMAGE_PATH_VERSION = 2
-"""Raised when the same file and settings would give other bytes; part of every unit digest."""
+IMAGE_PATH_VERSIONS = {"windows": 2, "hu16": 3}
+"""Of `pixels`: raised when the same slice and settings would give other bytes; part of every unit digest."""
 
 WINDOWS = {
     window.name: window
@@ -29,7 +29,7 @@ WINDOWS = {
 class ImageSettings(Config):
     """All that is needed to make the same image of another file. Stored in shards, cards and checkpoints."""
 
-    version: int = IMAGE_PATH_VERSION
+    version: int = Field(IMAGE_PATH_VERSIONS["windows"], description="of the image path, see `IMAGE_PATH_VERSIONS`")
     corpus: Corpus
     media: Media = Field(description="what a file of the corpus is")
     pixels: Literal["windows", "hu16"] = Field("windows", description="DICOM: windowed channels, or Hounsfield units")
@@ -46,14 +46,24 @@ class ImageSettings(Config):
         "", description="image folder: regular expression whose first group is the patient in a file name"
     )
     key_fingerprint: str = Field("", description="of the pseudonym key; empty: ids are public")
+    public_classes: tuple[str, ...] = Field(
+        (),
+        description="classes whose names are kept under a key, sorted",
+        exclude_if=lambda names: not names,  # what is stored without a key is as it was before there was one
+    )
 
     @model_validator(mode="before")
     @classmethod
-    def _media_by_corpus(cls, fields: Any) -> Any:
-        """Fill in the media of a corpus; for a user's manifest it is required."""
-        if isinstance(fields, dict) and "media" not in fields and fields.get("corpus") in MEDIA:
-            return {**fields, "media": MEDIA[fields["corpus"]]}
-        return fields
+    def _of_corpus_and_pixels(cls, fields: Any) -> Any:
+        """Fill in the version, and the media of a corpus; for a user's manifest these are required."""
+        if not isinstance(fields, dict):
+            return fields
+        known: dict[str, Any] = {}
+        if (corpus := fields.get("corpus")) in MEDIA:
+            known["media"] = MEDIA[corpus]
+        if (pixels := fields.get("pixels")) in IMAGE_PATH_VERSIONS:
+            known["version"] = IMAGE_PATH_VERSIONS[pixels]
+        return known | fields
 
     @property
     def channels(self) -> tuple[str, ...]:
@@ -92,7 +102,8 @@ def image_settings(config: ImagesConfig, media: Media, pseudonyms: Pseudonymiser
     elif config.pixels == "windows":
         fields["windows"] = resolve_windows(config.windows)
     fields = {"side_px": config.side_px, "key_fingerprint": pseudonyms.fingerprint, **fields}
-    return ImageSettings(corpus=config.corpus, media=media, **fields)
+    public_classes = tuple(sorted(set(config.public_classes)))
+    return ImageSettings(corpus=config.corpus, media=media, public_classes=public_classes, **fields)
 
 
 def _without_hounsfield_units(config: ImagesConfig, media: Media) -> dict[str, Any]:

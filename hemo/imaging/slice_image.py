@@ -1,5 +1,6 @@
 """Convert one frame of stored values to a square image: flags, crop to the head, windows, resize."""
 
+from collections.abc import Sequence
 from functools import lru_cache
 from math import ceil
 from typing import Any, NamedTuple
@@ -10,9 +11,17 @@ from numpy.typing import NDArray
 
 from hemo.config.convert import WindowConfig
 from hemo.errors import SliceError
-from hemo.imaging.hounsfield import WINDOWS_A_TABLE, Rescale, hounsfield_table, packed_lookup, repaired, to_hounsfield
+from hemo.imaging.hounsfield import (
+    HU_LIMITS,
+    WINDOWS_A_TABLE,
+    Rescale,
+    hounsfield_table,
+    packed_lookup,
+    repaired,
+    to_hounsfield,
+)
 from hemo.imaging.image import FLAGS, pixel_digest
-from hemo.imaging.resize import hu_to_square, to_square
+from hemo.imaging.resize import AIR_HU, hu_to_square, to_square
 from hemo.imaging.settings import ImageSettings
 
 SAMPLE_PX = 128  # longer side of the reduced image the head is looked for in
@@ -55,7 +64,9 @@ class Rendered(NamedTuple):
     brain_fraction: float | None
 
 
-def render_slice(stored: NDArray[Any], rescale: Rescale, settings: ImageSettings) -> Rendered:
+def render_slice(
+    stored: NDArray[Any], rescale: Rescale, settings: ImageSettings, *, padding: Sequence[int] = ()
+) -> Rendered:
     """Return the image of a slice of measured values.
 
     Flags, digest and brain fraction are those of the whole slice, whatever part of it is kept.
@@ -64,6 +75,7 @@ def render_slice(stored: NDArray[Any], rescale: Rescale, settings: ImageSettings
         stored: Shape (rows, cols), any integer dtype of 8 or 16 bits.
         rescale: From stored values to HU.
         settings: Windows, crop and side. The 12-bit repair is done for `rsna` only.
+        padding: Bit patterns of the declared padding: a value, or both limits of a range.
     """
     patterns = stored.astype(np.int16 if stored.dtype.kind == "i" else np.uint16, copy=False).view(np.uint16)
     true_rescale = repaired(rescale) if settings.corpus == "rsna" else None
@@ -72,18 +84,40 @@ def render_slice(stored: NDArray[Any], rescale: Rescale, settings: ImageSettings
     flags = hounsfield_flags(hu, brain=brain) + (["intercept_repaired"] if true_rescale else [])
     box = head_box(hu) if settings.crop == "head" else None
     if settings.pixels == "hu16":
-        pixels: NDArray[Any] = hu_to_square(_cut(hu, box), settings.side_px)[np.newaxis]
+        padding_hu = to_hounsfield(np.array([padding], np.uint16), true_rescale or rescale) if padding else None
+        pixels: NDArray[Any] = hu_to_square(without_padding(_cut(hu, box), padding_hu), settings.side_px)[np.newaxis]
     else:
         pixels = _windowed(_cut(patterns, box), true_rescale or rescale, settings)
     return Rendered(pixels, pixel_digest(hu), flags, brain)
 
 
-def render_picture(stored: NDArray[Any], *, bits_stored: int, settings: ImageSettings) -> Rendered:
+def without_padding(hu: NDArray[np.int16], padding_hu: NDArray[np.int16] | None = None) -> NDArray[np.int16]:
+    """Return HU with air where there is padding: resizing would average it into tissue.
+
+    Padding is what lies below `PADDING_BELOW_HU`, and the declared values below air: a value that tissue can have, such
+    as 0 HU, may be declared by mistake.
+
+    Args:
+        hu: Shape (rows, cols).
+        padding_hu: HU of Pixel Padding Value, and of Pixel Padding Range Limit if there is one; None: not declared.
+
+    Source:
+        DICOM PS3.3 C.7.5.1.1.2 (the range includes both limits).
+    """
+    kept = cv2.inRange(hu, PADDING_BELOW_HU, HU_LIMITS[1])
+    if padding_hu is not None:
+        declared = cv2.inRange(hu, int(padding_hu.min()), min(int(padding_hu.max()), AIR_HU - 1))
+        kept = cv2.bitwise_and(kept, cv2.bitwise_not(declared))
+    return np.asarray(cv2.copyTo(hu, kept, np.full_like(hu, AIR_HU)), np.int16)
+
+
+def render_picture(stored: NDArray[Any], *, bits_stored: int, inverted: bool, settings: ImageSettings) -> Rendered:
     """Return the image of a screen capture: its luminance in every channel, since it has no HU.
 
     Args:
         stored: Shape (rows, cols) or, in colour, (rows, cols, 3), any integer dtype of 8 or 16 bits.
         bits_stored: Of a sample; its highest 8 are kept.
+        inverted: Whether the lowest value is white.
         settings: Number of channels, and side.
 
     Raises:
@@ -97,8 +131,8 @@ def render_picture(stored: NDArray[Any], *, bits_stored: int, settings: ImageSet
     if stored.dtype.kind == "u":
         stored = stored & ((1 << bits_stored) - 1)  # overlays of old files are in the bits above
     grey = np.rint(stored @ np.array([0.299, 0.587, 0.114])) if stored.ndim == 3 else stored
-    levels = 2.0 ** (bits_stored - 8)
-    square = to_square(np.clip(grey / levels, 0, 255).astype(np.uint8)[..., np.newaxis], settings.side_px)
+    shown = np.clip(grey / 2.0 ** (bits_stored - 8), 0, 255).astype(np.uint8)
+    square = to_square((255 - shown if inverted else shown)[..., np.newaxis], settings.side_px)
     pixels = np.repeat(square.transpose(2, 0, 1), len(settings.channels), axis=0)
     return Rendered(pixels, pixel_digest(stored), [], None)
 

@@ -25,7 +25,7 @@ from hemo.training.reporting import report_out_of_memory
 Session = Callable[[NDArray[np.uint8]], tuple[NDArray[np.float32], NDArray[np.float32]]]
 """From images (images, channels, height_px, width_px) to logits and probabilities, each (images, classes)."""
 
-NOT_PIXELS = ("corpus", "key_fingerprint", "patient_pattern", "neighbours")
+NOT_PIXELS = ("corpus", "key_fingerprint", "patient_pattern", "public_classes", "neighbours")
 """Settings that may differ between images that are made alike; neighbours show in the channels."""
 
 

@@ -121,7 +121,7 @@ def _mean_by_patient(cell: Cell) -> PatientResults | None:
     if len(known) < len(cell.rows):
         return None
     correct: NDArray[np.float64] = np.mean([results.correct for results in known], axis=0)
-    return PatientResults(known[0].patients, known[0].images, correct)
+    return PatientResults(known[0].image_ids, known[0].patients, known[0].images, correct)
 
 
 def describe_difference(first: Difference) -> str:

@@ -21,7 +21,7 @@ from hemo.reporting.figures.training import curves, time_against_accuracy
 from hemo.reporting.metric_tables import metric_tables
 from hemo.reporting.published.table import PublishedComparison
 from hemo.reporting.table_format import Table
-from hemo.reporting.trial_table import grid_table, heading, subject
+from hemo.reporting.trial_table import findings, grid_table, heading, subject
 from hemo.sweeps.results import MIN_TRIALS, Search, importance, search_summary, searches_of
 
 TEMPLATE = "page.html.jinja"
@@ -73,6 +73,7 @@ def _published_part(anchor: str, published: PublishedComparison) -> dict[str, An
     return {
         "anchor": anchor,
         "subject": f"Published: {published.table.caption}",
+        "findings": [],
         "heading": published.heading,
         "grid": _table(published.table, anchor),
         "tables": [],
@@ -85,6 +86,7 @@ def _comparison_part(comparison: Comparison, figures: Sequence[PageFigure]) -> d
     return {
         "anchor": key,
         "subject": subject(comparison),
+        "findings": findings(comparison),
         "heading": heading(comparison),
         "grid": _table(grid_table(comparison), f"{key}-grid"),
         "tables": [_table(table, f"{key}-{number}") for number, table in enumerate(metric_tables(comparison), 1)],

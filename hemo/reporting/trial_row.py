@@ -20,13 +20,15 @@ SPLITS = ("train", "val", "test")
 class PatientResults:
     """Test images of each patient and how many were classified correctly; sorted by patient, shape (patients,)."""
 
+    image_ids: NDArray[np.str_]  # of all patients, sorted, shape (images,)
     patients: NDArray[np.str_]
     images: NDArray[np.int64]
     correct: NDArray[np.float64]  # images, or fractions of them where an image has several classes
 
     def same_images(self, other: "PatientResults") -> bool:
-        """Tell whether as many images of the same patients were tested."""
-        return np.array_equal(self.patients, other.patients) and np.array_equal(self.images, other.images)
+        """Tell whether the same images, of the same patients, were tested."""
+        mine, theirs = ((each.image_ids, each.patients, each.images) for each in (self, other))
+        return all(map(np.array_equal, mine, theirs))
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,7 +89,7 @@ def read_row(record: TrialRecord, folder: str, samples: int, seed: int) -> Row:
         accuracy_interval(test.correct, draws, column),
         auroc_interval(test.scores, test.labels, draws, column),
         test.majority_accuracy,
-        PatientResults(np.unique(test.patients), np.bincount(column), correct),
+        PatientResults(np.sort(test.image_ids), np.unique(test.patients), np.bincount(column), correct),
     )
 
 
@@ -121,7 +123,7 @@ def image_of(record: TrialRecord) -> str:
 
 def split_name(record: TrialRecord) -> str:
     """Return how a training set was split, with a warning if the split is leaky."""
-    leaky = " (leaky: images of one patient are in several splits)" if record.split == "by_image" else ""
+    leaky = " (leaky: images of one patient may be in several splits)" if record.split == "by_image" else ""
     return record.split + leaky
 
 

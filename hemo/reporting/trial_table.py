@@ -7,6 +7,7 @@ from typing import Any
 
 from hemo.config.trial import TrialConfig
 from hemo.config.tune import flattened, varying
+from hemo.curation.card import grouping_text
 from hemo.reporting.cells import Cell, describe_difference
 from hemo.reporting.comparison import Comparison
 from hemo.reporting.table_format import MISSING, Table, hours, markdown_table, number
@@ -82,7 +83,16 @@ def heading(comparison: Comparison) -> list[tuple[str, str]]:
     return list(_heading(comparison))
 
 
+def findings(comparison: Comparison) -> list[str]:
+    """Return which splits have too few patients to choose or compare by, and how patients were found."""
+    texts = [finding.text for record in comparison.ran for finding in record.findings]
+    grouping = [grouping_text(record.grouped_by) for record in comparison.ran]
+    return list(dict.fromkeys(text for text in [*texts, *grouping] if text))
+
+
 def _heading(comparison: Comparison) -> Iterator[tuple[str, str]]:
+    if found := findings(comparison):
+        yield "Findings", "; ".join(found)
     statuses = Counter(row.record.status for row in comparison.rows)
     counts = ", ".join(f"{count} {status}" for status, count in statuses.items())
     yield "Trials", f"{len(comparison.rows)} ({counts})"

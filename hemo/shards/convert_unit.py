@@ -59,7 +59,7 @@ def build_shard(task: UnitTask, unit: Unit) -> tuple[pa.Buffer, ShardFooter]:
     """
     builder = ShardBuilder()
     rejects: list[ShardReject] = []
-    with quiet_pydicom():
+    with quiet_pydicom(), _names_removed(task, unit):
         for row in unit_rows(task, unit):
             if isinstance(row, ShardReject):
                 rejects.append(row)
@@ -87,27 +87,27 @@ def unit_rows(task: UnitTask, unit: Unit) -> Iterator[dict[str, Any] | ShardReje
     Call it within `quiet_pydicom`.
 
     Raises:
-        OSError: If a file cannot be read; it is named only where names are public.
+        OSError: If a file cannot be read. No error names a file or has text from one, unless ids are public.
         SourceChangedError: If a file has changed since it was listed.
     """
-    for file, data in read_unit(task, unit):
-        frames = 0
-        for image in _frames(task, unit, file, data):
-            frames += 1
-            if isinstance(image, Reject):
-                yield _reject_row(image, file.path, task.pseudonyms)
-            else:
-                yield row_of(image, file, task.settings, task.pseudonyms)
-        if not frames:
-            raise HemoError("a file became neither row nor reject; this is a bug in hemo, please report it")
+    with _names_removed(task, unit):
+        for file, data in read_unit(task, unit):
+            frames = 0
+            for image in _frames(task, file, data):
+                frames += 1
+                if isinstance(image, Reject):
+                    yield _reject_row(image, file.path, task.pseudonyms)
+                else:
+                    yield row_of(image, file, task.settings, task.pseudonyms)
+            if not frames:
+                raise HemoError("a file became neither row nor reject; this is a bug in hemo, please report it")
 
 
-def _frames(task: UnitTask, unit: Unit, file: SourceFile, data: bytes | SliceError) -> Iterable[Image | Reject]:
+def _frames(task: UnitTask, file: SourceFile, data: bytes | SliceError) -> Iterable[Image | Reject]:
     """Decode a file, or return why it cannot be; its labels file, which is small, is read here."""
     labels: bytes | SliceError | None = None
     if file.labels is not None:
-        with _without_file_names(task, unit):
-            labels = read_files(task.source, [file.labels])[0]
+        labels = read_files(task.source, [file.labels])[0]
     if isinstance(data, SliceError):
         return [Reject.of(data)]
     if isinstance(labels, SliceError):
@@ -122,13 +122,13 @@ def read_unit(task: UnitTask, unit: Unit) -> Iterator[tuple[SourceFile, bytes | 
         OSError: If a file cannot be read.
         SourceChangedError: If a file has changed since it was listed.
     """
-    with _without_file_names(task, unit):
+    with _names_removed(task, unit):
         yield from read_ahead(task.source, unit.files, task.read_threads)
 
 
 @contextmanager
-def _without_file_names(task: UnitTask, unit: Unit) -> Iterator[None]:
-    """Remove file names from read errors, unless they are public."""
+def _names_removed(task: UnitTask, unit: Unit) -> Iterator[None]:
+    """Remove file names and text from files from errors, unless ids are public."""
     if task.pseudonyms.keeps_ids:
         yield
         return
@@ -140,6 +140,13 @@ def _without_file_names(task: UnitTask, unit: Unit) -> Iterator[None]:
         ) from None
     except OSError as error:
         raise type(error)(error.errno or errno.EIO, error.strerror or "the storage cannot be reached") from None
+    except (HemoError, MemoryError):
+        raise
+    except Exception as error:
+        raise HemoError(
+            f"a file of unit {unit.number}: {type(error).__name__}, its text left out: it may name patients; "
+            "this is a bug in hemo, please report it"
+        ) from None
 
 
 def decode(
@@ -216,23 +223,28 @@ def row_of(image: Image, file: SourceFile, settings: ImageSettings, pseudonyms: 
         "study": row.study,
         "series": row.series,
         "position_mm": image.position_mm,
+        "orientation": image.orientation,
         "source_rows": image.source_rows,
         "source_cols": image.source_cols,
         "spacing_mm": image.spacing_mm,
+        "slice_thickness_mm": image.slice_thickness_mm,
         "brain_fraction": image.brain_fraction,
         "flags": list(image.flags),
-        "pixel_digest": image.pixel_digest,
+        "pixel_digest": pseudonyms.keyed_digest("pixels", image.pixel_digest),
         "source_path": pseudonyms("path", file.path),
         "pixel_format": image.pixel_format,
     }
 
 
 def identities_of(image: Image, file: SourceFile, settings: ImageSettings, pseudonyms: Pseudonymiser) -> ManifestRow:
-    """Return ids (pseudonyms unless public), class and split, from a user's manifest or else from path and header."""
+    """Return ids, class and split, by a user's manifest or else path and header; under a key they name nobody."""
     if settings.corpus == "image_folder":
-        return _of_folders(file.path, settings, pseudonyms)
-    split = split_in_name(file.path) if settings.corpus == "idx" else None
-    row = file.manifest_row or ManifestRow(source_class=image.source_class, source_split=split)
+        row = _of_folders(file.path, settings.patient_pattern)
+    else:
+        split = split_in_name(file.path) if settings.corpus == "idx" else None
+        row = file.manifest_row or ManifestRow(source_class=image.source_class, source_split=split)
+    if not pseudonyms.keeps_ids:
+        row = _with_hidden_folders(row, settings.public_classes, pseudonyms)
     names = {
         kind: pseudonyms(kind, text) if (text := getattr(row, kind)) else getattr(image, kind)
         for kind in ("patient", "study", "series")
@@ -240,13 +252,18 @@ def identities_of(image: Image, file: SourceFile, settings: ImageSettings, pseud
     return row._replace(**names)
 
 
-def _of_folders(path: str, settings: ImageSettings, pseudonyms: Pseudonymiser) -> ManifestRow:
+def _of_folders(path: str, patient_pattern: str) -> ManifestRow:
     source_class, source_split = class_and_split(path)
-    if not pseudonyms.keeps_ids and str(source_split).lower() not in SPLIT_FOLDERS:
-        source_split = None  # a folder above the class may be named after a patient
-    in_name = patient_in_name(path, settings.patient_pattern)
-    patient = pseudonyms("patient", in_name) if in_name else None
+    patient = patient_in_name(path, patient_pattern)
     return ManifestRow(patient=patient, source_class=source_class, source_split=source_split)
+
+
+def _with_hidden_folders(row: ManifestRow, public_classes: Sequence[str], pseudonyms: Pseudonymiser) -> ManifestRow:
+    """Replace a class that is not public, and drop a split that is none: such a folder may be named after a patient."""
+    if row.source_class is not None and row.source_class not in public_classes:
+        row = row._replace(source_class=pseudonyms("class", row.source_class))
+    known = row.source_split is not None and row.source_split.lower() in SPLIT_FOLDERS
+    return row if known else row._replace(source_split=None)
 
 
 def _reject_row(reject: Reject, path: str, pseudonyms: Pseudonymiser) -> ShardReject:

@@ -20,11 +20,14 @@ from hemo.storage import exists, join, read_bytes
 MANIFEST_SCHEMA = pa.schema(
     [
         pa.field("path", pa.string(), nullable=False),
-        pa.field("size_bytes", pa.int64(), nullable=False),
+        pa.field("size_bytes", pa.int64()),  # null under a key
         pa.field("mark", pa.string(), nullable=False),
         pa.field("unit", pa.int32(), nullable=False),
     ]
 )
+
+UNKNOWN_SIZE = -1
+"""Size of a file in a manifest made under a key: there it is part of the change mark."""
 
 PUBLIC = Pseudonymiser()
 
@@ -101,7 +104,7 @@ def update_manifest(
         old: As `read_manifest` returned it.
         listing: Files as they are now; no path twice.
         unit_files: Files in a new unit.
-        pseudonyms: Replaces paths in the manifest.
+        pseudonyms: Replaces paths, sizes and change marks in the manifest.
     """
     files = list(listing)
     stored = [_as_stored(file, pseudonyms) for file in files]
@@ -146,14 +149,18 @@ def valid_shards(
 def _as_stored(file: SourceFile, pseudonyms: Pseudonymiser) -> SourceFile:
     """Return path, size and mark of a file; labels file, manifest row and refusal are part of the mark.
 
-    A member zipped again without a password, or in another way, has the same size and checksum.
+    A member zipped again without a password, or in another way, has the same size and checksum. Under a key the size
+    is part of the mark too, and all of it is keyed: size and checksum together say which of somebody's files it is.
     """
     if pseudonyms.keeps_ids and file[3:] == _ONLY_STORED_FIELDS:
         return file  # nothing to add: avoids 750,000 copies
-    given = f" {pseudonyms('given', digest_of(file.manifest_row))}" if file.manifest_row else ""
+    row = f" {digest_of(file.manifest_row)}" if file.manifest_row else ""
     refused = f" {file.refused.code}" if file.refused else ""
     labels = f" {file.labels.size_bytes} {file.labels.mark}" if file.labels else ""
-    return SourceFile(pseudonyms("path", file.path), file.size_bytes, file.mark + given + refused + labels)
+    mark = file.mark + row + refused + labels
+    if pseudonyms.keeps_ids:
+        return SourceFile(file.path, file.size_bytes, mark)
+    return SourceFile(pseudonyms("path", file.path), UNKNOWN_SIZE, pseudonyms("mark", f"{file.size_bytes} {mark}"))
 
 
 def read_manifest(out: str) -> Manifest:
@@ -172,7 +179,8 @@ def read_manifest(out: str) -> Manifest:
             f"out: {location} is damaged; if no file of the source has changed since, remove it: it is made again, and "
             "no shard is lost; else give another folder"
         ) from error
-    path, size_bytes, mark, unit = (table[name].to_numpy().tolist() for name in MANIFEST_SCHEMA.names)
+    path, mark, unit = (table[name].to_numpy().tolist() for name in ("path", "mark", "unit"))
+    size_bytes = table["size_bytes"].fill_null(UNKNOWN_SIZE).to_numpy().tolist()
     return Manifest(tuple(map(SourceFile, path, size_bytes, mark)), tuple(unit))
 
 
@@ -180,7 +188,7 @@ def write_manifest(out: str, manifest: Manifest) -> None:
     """Write `OUT/manifest.parquet`, completely or not at all."""
     columns = {
         "path": [file.path for file in manifest.files],
-        "size_bytes": [file.size_bytes for file in manifest.files],
+        "size_bytes": [None if file.size_bytes == UNKNOWN_SIZE else file.size_bytes for file in manifest.files],
         "mark": [file.mark for file in manifest.files],
         "unit": list(manifest.units),
     }

@@ -15,7 +15,7 @@ from hemo.digest import differences
 from hemo.errors import OutputError
 from hemo.storage import filesystem, join, list_files
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 """Raised when columns or their meaning change; part of every unit digest."""
 
 IMAGE = "image"
@@ -30,13 +30,15 @@ _ROW_FIELDS: "list[pa.Field[Any]]" = [
     pa.field("frame", pa.int32(), nullable=False),  # 0 for single-frame files
     pa.field("source_class", pa.string()),  # image folder: the class folder
     pa.field("source_split", pa.string()),  # image folder: the split folder
-    pa.field("patient", pa.string()),  # null: every image is its own group
+    pa.field("patient", pa.string()),  # null: unknown
     pa.field("study", pa.string()),
     pa.field("series", pa.string()),
     pa.field("position_mm", pa.float32()),  # along the normal of the image plane
+    pa.field("orientation", pa.list_(pa.float32(), 6)),  # direction cosines of a row and of a column, (0020,0037)
     pa.field("source_rows", pa.int32(), nullable=False),
     pa.field("source_cols", pa.int32(), nullable=False),
     pa.field("spacing_mm", pa.float32()),  # between pixel centres of a column, (0028,0030) first value
+    pa.field("slice_thickness_mm", pa.float32()),  # (0018,0050)
     pa.field("brain_fraction", pa.float32()),  # part of the pixels with 0 < HU < 80; null for photographs
     pa.field("flags", pa.list_(pa.string()), nullable=False),  # decodable but suspect, see hemo.imaging.image.FLAGS
     pa.field("pixel_digest", pa.binary(16)),  # xxh3-128 of the HU as int16 (of the stored pixels for photographs)
@@ -124,7 +126,7 @@ def read_footers(out: str, settings: Mapping[str, Any]) -> dict[str, ShardFooter
     with ThreadPoolExecutor(FOOTER_THREADS) as pool:
         footers = dict(zip(paths, pool.map(lambda path: read_footer(join(out, path)), paths), strict=True))
     for footer in footers.values():
-        if footer and (differing := differences(footer.settings, settings)):
+        if footer and (differing := differences(footer.settings, {**dict.fromkeys(footer.settings), **settings})):
             raise OutputError(
                 f"out: {out} holds shards made otherwise ({differing}); give another folder or remove this one"
             )

@@ -16,13 +16,11 @@ from hemo.training.data.loader import device_batches
 from hemo.training.data.sampling import every_row
 from hemo.training.distributed import Worker, all_reduce_sum, broadcast_buffers
 from hemo.training.loss import ANY_CLASS, ANY_WEIGHT, ImageLoss
-from hemo.training.results import BY_CLASS, METRICS, ConfusionMatrix, SplitMetrics, SubgroupMetrics
+from hemo.training.results import BY_CLASS, DEFAULT_THRESHOLD, METRICS, ConfusionMatrix, SplitMetrics, SubgroupMetrics
 
 Task = Literal["binary", "multi_label", "multi_class"]
 Thresholds = float | tuple[float, ...]
 """Probability above which a class is predicted: one for all classes, or one a class; `multi_class` uses none."""
-
-DEFAULT_THRESHOLD = 0.5
 
 
 def predict_logits(
@@ -106,8 +104,9 @@ def compute_metrics(
         thresholds: See `Thresholds`.
 
     Returns:
-        Metric -> value, without those that are not defined: AUROC and average precision of one class only, recall and
-        false negative rate without positives, specificity without negatives, precision without predicted positives, F1
+        Metric -> value, without those that are not defined: AUROC and average precision of one class only, and accuracy
+        if no class has both labels (recall or specificity is the same number), recall and false negative rate without
+        positives, specificity without negatives, precision without predicted positives, F1
         without positives and predicted positives. Of no images none is defined.
     """
     if not len(logits):
@@ -124,7 +123,11 @@ def compute_metrics(
         values = [column[name] for column in columns if name in column]
         if values:
             metrics[name] = sum(values) / len(values)
-    return {**metrics, **_multi_class_metrics(scores, targets)} if task == "multi_class" else metrics
+    if task == "multi_class":
+        metrics |= _multi_class_metrics(scores, targets)
+    if bool((targets == targets[0]).all()):
+        del metrics["accuracy"]
+    return metrics
 
 
 def confusion(task: Task, logits: Tensor, targets: Tensor, thresholds: Thresholds) -> tuple[ConfusionMatrix, ...]:
@@ -203,7 +206,7 @@ def _matrix(counts: Tensor) -> ConfusionMatrix:
     return tuple(tuple(int(count) for count in row) for row in counts)
 
 
-def choose_thresholds(task: Task, logits: Tensor, labels: NDArray[np.uint8]) -> tuple[float, ...]:
+def choose_thresholds(task: Task, logits: Tensor, labels: NDArray[np.uint8]) -> tuple[float | None, ...]:
     """Return a threshold a class, each by `choose_threshold`; none for `multi_class`, which takes the most probable.
 
     Args:
@@ -217,11 +220,11 @@ def choose_thresholds(task: Task, logits: Tensor, labels: NDArray[np.uint8]) -> 
     return tuple(choose_threshold(*column) for column in zip(scores.T, labels.T, strict=True))
 
 
-def choose_threshold(probabilities: NDArray[np.floating], labels: NDArray[np.uint8]) -> float:
+def choose_threshold(probabilities: NDArray[np.floating], labels: NDArray[np.uint8]) -> float | None:
     """Return the threshold with the highest balanced accuracy, (sensitivity + specificity) / 2.
 
     It lies half way between two neighbouring probabilities; of equally good ones the nearest to 0.5 is taken. A class
-    is predicted above the threshold, so never at probability 0. With one class only the threshold is 0.5.
+    is predicted above the threshold, so never at probability 0. Without both labels all are equal: None.
 
     Args:
         probabilities: (images,), 0..1, of the validation split.
@@ -233,7 +236,7 @@ def choose_threshold(probabilities: NDArray[np.floating], labels: NDArray[np.uin
     positives = int(labels.sum())
     negatives = len(labels) - positives
     if not positives or not negatives:
-        return DEFAULT_THRESHOLD
+        return None
     values, index = np.unique(probabilities.astype(np.float64), return_inverse=True)
     positives_at = np.bincount(index, weights=labels, minlength=len(values))
     negatives_at = np.bincount(index, weights=1 - labels, minlength=len(values))

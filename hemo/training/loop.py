@@ -24,7 +24,6 @@ from hemo.training.data.loader import DataWaitTime, TrainingBatches
 from hemo.training.data.sampling import Step, derive_seed, epoch_rows
 from hemo.training.distributed import Worker, all_reduce_sum, broadcast_flag, raise_together, wrap_distributed
 from hemo.training.evaluate import (
-    DEFAULT_THRESHOLD,
     choose_thresholds,
     compute_metrics,
     predict_logits,
@@ -33,7 +32,7 @@ from hemo.training.evaluate import (
 from hemo.training.loss import ImageLoss, build_loss, smoothed
 from hemo.training.optim import build_optimizer, learning_rate_at, set_learning_rate
 from hemo.training.reporting import Ended, FitResult, is_out_of_memory, out_of_memory_message
-from hemo.training.results import EpochMetrics
+from hemo.training.results import DEFAULT_THRESHOLD, EpochMetrics, applied_thresholds
 
 AVERAGE_WARMUP_POWER = 0.75
 """How fast the running average of the weights lengthens at first: timm's advice for far below a million steps."""
@@ -390,7 +389,7 @@ def _evaluate(run: Fit, progress: Progress, ended: Ended) -> FitResult:
     logits = {name: _finite_logits(run, examples, when) for name, examples in splits.items()}
     thresholds = choose_thresholds(task, logits["val"], run.splits.val.labels)
     evaluated = {
-        name: split_metrics(task, classes, logits[name], examples, run.loss, thresholds)
+        name: split_metrics(task, classes, logits[name], examples, run.loss, applied_thresholds(thresholds))
         for name, examples in splits.items()
     }
     kept = {name: values.cpu().numpy() for name, values in logits.items() if name != "train"}

@@ -36,8 +36,9 @@ class FitResult:
     epochs: tuple[EpochMetrics, ...]
     best_epoch: int
     ended: Ended
-    thresholds: tuple[float, ...] = ()  # one a class, chosen on validation; empty for `multi_class`
-    evaluated: dict[str, SplitMetrics] = field(default_factory=dict)  # train, val, test; at `thresholds`
+    # one a class, chosen on validation, None where that was not possible; empty for `multi_class`
+    thresholds: tuple[float | None, ...] = ()
+    evaluated: dict[str, SplitMetrics] = field(default_factory=dict)  # train, val, test; at the applied thresholds
     logits: dict[str, NDArray[np.float32]] = field(default_factory=dict)  # val, test -> (examples, classes)
 
     @property

@@ -1,5 +1,7 @@
 """Metrics of a trial by epoch, by split and by pixel format, as its record stores them; imports no torch."""
 
+from collections.abc import Sequence
+
 from pydantic import Field
 
 from hemo.config.types import Config
@@ -19,8 +21,16 @@ BY_CLASS = (
 
 METRICS = ("loss", "log_loss", *BY_CLASS)
 
+DEFAULT_THRESHOLD = 0.5
+"""Probability above which a class is predicted where validation could not choose a threshold."""
+
 ConfusionMatrix = tuple[tuple[int, ...], ...]
 """Counts of images, rows by label and columns by prediction."""
+
+
+def applied_thresholds(chosen: Sequence[float | None]) -> tuple[float, ...]:
+    """Return the thresholds that are applied: those that validation chose, `DEFAULT_THRESHOLD` where it could not."""
+    return tuple(DEFAULT_THRESHOLD if threshold is None else threshold for threshold in chosen)
 
 
 class EpochMetrics(Config):
@@ -50,7 +60,7 @@ class SubgroupMetrics(Config):
 
 
 class SplitMetrics(Config):
-    """Metrics of one split at the chosen thresholds."""
+    """Metrics of one split at the applied thresholds."""
 
     metrics: dict[str, float] = Field(description="those that are defined")
     confusion: tuple[ConfusionMatrix, ...] = Field(

@@ -7,6 +7,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from hemo.training.results import applied_thresholds
 from hemo.trials.record import TrialRecord
 
 
@@ -14,11 +15,12 @@ from hemo.trials.record import TrialRecord
 class Scores:
     """Predictions of one split, row by row."""
 
+    image_ids: NDArray[np.str_]  # (rows,)
     patients: NDArray[np.str_]  # (rows,)
     labels: NDArray[np.uint8]  # (rows, classes), 0 or 1
     scores: NDArray[np.float32]  # (rows, classes), higher is more likely positive
     probabilities: NDArray[np.float64]  # (rows, classes), 0 to 1
-    predicted: NDArray[np.bool_]  # (rows, classes), at the trial's thresholds; of exclusive classes the most probable
+    predicted: NDArray[np.bool_]  # (rows, classes), at the applied thresholds; of exclusive classes the most probable
     pixel_formats: NDArray[np.str_]  # (rows,)
     exclusive: bool  # whether each row has one class only
 
@@ -37,6 +39,7 @@ class Scores:
     def where(self, mask: NDArray[np.bool_]) -> "Scores":
         """Return the rows where `mask`, shape (rows,), is true."""
         return Scores(
+            self.image_ids[mask],
             self.patients[mask],
             self.labels[mask],
             self.scores[mask],
@@ -62,11 +65,12 @@ def split_scores(predictions: pa.Table, split: str, record: TrialRecord) -> Scor
     exclusive = record.config.task == "multi_class"
     probabilities = _softmax(logits) if exclusive else _sigmoid(logits)
     return Scores(
+        image_ids=np.asarray(rows["image_id"].to_pylist(), dtype=np.str_),
         patients=np.asarray(rows["patient"].to_pylist(), dtype=np.str_),
         labels=labels,
         scores=probabilities.astype(np.float32) if exclusive else logits,
         probabilities=probabilities,
-        predicted=_largest(logits) if exclusive else probabilities > np.asarray(record.thresholds),
+        predicted=_largest(logits) if exclusive else probabilities > np.asarray(applied_thresholds(record.thresholds)),
         pixel_formats=np.asarray(rows["pixel_format"].to_pylist(), dtype=np.str_),
         exclusive=exclusive,
     )

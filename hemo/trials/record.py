@@ -17,11 +17,13 @@ from pydantic import Field, ValidationError
 import hemo
 from hemo.config.trial import TrialConfig
 from hemo.config.types import Config
+from hemo.curation.card import SplitFinding
 from hemo.errors import SourceError
 from hemo.storage import exists, join, list_folders, read_bytes, read_json, write_bytes, write_json
 from hemo.training.results import ConfusionMatrix, EpochMetrics, SubgroupMetrics
 
-RECORD_SCHEMA_VERSION = 3
+RECORD_SCHEMA_VERSION = 4
+"""4: findings on splits, images without patient; no threshold where validation has one label only."""
 
 RECORDED_PACKAGES = ("torch", "timm", "torchmetrics", "numpy", "ray")
 """Their versions stand in each record, with those of Python and hemo."""
@@ -33,7 +35,7 @@ PREDICTION_SCHEMA = pa.schema(
     [
         pa.field("split", pa.string(), nullable=False),  # val or test
         pa.field("image_id", pa.string(), nullable=False),
-        # group for the bootstrap: the patient, or the image itself where none is known
+        # what the bootstrap draws: the patient, or where none is known `study S`, `series S` or `image I`
         pa.field("patient", pa.string(), nullable=False),
         pa.field("pixel_format", pa.string(), nullable=False),
         pa.field("labels", pa.list_(pa.uint8()), nullable=False),  # one a class of the task
@@ -56,18 +58,19 @@ class TrialRecord(Config):
     baseline: dict[str, dict[str, float]] = Field({}, description="split -> metric, before the first epoch")
     epochs: tuple[EpochMetrics, ...] = ()
     best_epoch: int = 0
-    thresholds: tuple[float, ...] = Field(
+    thresholds: tuple[float | None, ...] = Field(
         (),
-        description="one a class, chosen on validation: probability above which it is predicted; none for multi_class, "
-        "where the most probable class is, and for a trial that was not evaluated",
+        description="one a class, chosen on validation: probability above which it is predicted; null where validation "
+        "lacks one of its labels, and 0.5 is applied; none for multi_class, where the most probable class is predicted "
+        "and for a trial that was not evaluated",
     )
     metrics: dict[str, dict[str, float]] = Field(
         {}, description="train, val, test -> metric, with the best epoch's weights; of a pruned trial val only"
     )
     confusion: dict[str, tuple[ConfusionMatrix, ...]] = Field(
         {},
-        description="train, val, test -> counts at the thresholds, rows by label, columns by prediction: a matrix a "
-        "class, [[TN, FP], [FN, TP]]; multi_class: one, by class",
+        description="train, val, test -> counts at the applied thresholds, rows by label, columns by prediction: a "
+        "matrix a class, [[TN, FP], [FN, TP]]; multi_class: one, by class",
     )
     by_pixel_format: dict[str, dict[str, SubgroupMetrics]] = Field({}, description="train, val, test -> pixel format")
     rows: dict[str, int] = Field({}, description="images in each split")
@@ -88,6 +91,12 @@ class TrialRecord(Config):
     hardware: str = ""
     versions: dict[str, str] = Field({}, description="library -> version")
     commit: str = ""
+    findings: tuple[SplitFinding, ...] = Field(
+        (), description="splits with too few patients to choose or compare by, counted among the images of this task"
+    )
+    grouped_by: dict[str, int] = Field(
+        {}, description="patient, study, series, image -> images of the training set whose patient it gave"
+    )
     reductions: tuple[str, ...] = Field(
         (), description="what was made smaller than the full study: subsets, side, epochs"
     )

@@ -9,8 +9,8 @@ import torch
 from numpy.typing import NDArray
 
 from hemo.config.trial import TrainingConfig, TrialConfig
-from hemo.curation.card import TrainingSetCard, read_card
-from hemo.errors import ConfigError, SourceError, TrialError, UserError, first_names
+from hemo.curation.card import SplitFinding, TrainingSetCard, label_counts, read_card, split_finding
+from hemo.errors import ConfigError, SourceError, TrialError, UserError
 from hemo.inference.predict import DeployedModel, megabytes, quick_speed
 from hemo.models.checkpoint import CheckpointCard, load_checkpoint, write_checkpoint
 from hemo.models.classifier import parameter_count
@@ -23,7 +23,7 @@ from hemo.training.loop import fit
 from hemo.training.loss import ANY_CLASS, build_loss
 from hemo.training.option_checks import check_models, where_in_notes
 from hemo.training.reporting import Epochs, FitResult, observed, report_out_of_memory
-from hemo.training.results import EpochMetrics, SplitMetrics
+from hemo.training.results import EpochMetrics, SplitMetrics, applied_thresholds
 from hemo.trials.key import TrialKey
 from hemo.trials.progress import TrialProgress, clear_progress, read_progress, write_progress
 from hemo.trials.record import PREDICTION_SCHEMA, TrialRecord, commit, now, read_predictions, versions, write_record
@@ -64,11 +64,10 @@ def _check_labels(config: TrialConfig, card: TrainingSetCard) -> None:
                 f"training set {card.digest}: {split} has no rows; run `hemo curate` with other fractions"
             )
     train = card.splits["train"]
-    positives = {name: train.positives.get(name, 0) for name in classes}
-    if not any(0 < count < train.rows for count in positives.values()):
-        counts = ", ".join(f"{name} {count}" for name, count in positives.items())
+    if not any(train.varies(name) for name in classes):
+        counts = ", ".join(f"{name} {train.positives[name]} of {train.labelled(name)}" for name in classes)
         raise SourceError(
-            f"training set {card.digest}: train has one class only ({counts} of {train.rows} rows are positive): "
+            f"training set {card.digest}: train has one class only ({counts} labelled rows are positive): "
             "nothing can be learned; check the labels, or curate with another target, split or subset"
         )
 
@@ -183,6 +182,7 @@ def failed_record(key: TrialKey, card: TrainingSetCard, worker: Worker, reason: 
         training_set=card.digest,
         image=f"{len(card.channels)} x {card.height_px} x {card.width_px}",
         split=card.split,
+        grouped_by=card.grouped_by,
         workers=worker.count,
         hardware=hardware(worker),
         versions=versions(),
@@ -195,7 +195,7 @@ def failed_record(key: TrialKey, card: TrainingSetCard, worker: Worker, reason: 
 def _record(key: TrialKey, card: TrainingSetCard, splits: Splits, result: FitResult, worker: Worker) -> TrialRecord:
     """Return the record of a trial that ran; a stopped one has the best epoch's validation metrics and no others."""
     stopped = result.ended == "stopped"
-    notes = (*_unlabelled_notes(splits), *single_class_notes(splits, key.config.task), *_small_set_notes(splits, key))
+    notes = (*_unlabelled_notes(splits), *_small_set_notes(splits, key))
     known: dict[str, Any] = {
         "status": "pruned" if stopped else "complete",
         "reason": f"stopped by the scheduler after epoch {len(result.epochs)}" if stopped else "",
@@ -204,6 +204,7 @@ def _record(key: TrialKey, card: TrainingSetCard, splits: Splits, result: FitRes
         "best_epoch": result.best_epoch,
         "thresholds": result.thresholds,
         **metric_fields(result.evaluated),
+        "findings": split_findings(splits),
         "reductions": (*card.reductions, *notes),
         "rows": {name: len(examples) for name, examples in splits.by_name.items()},
         "seconds": result.seconds,
@@ -231,19 +232,13 @@ def _unlabelled_notes(splits: Splits) -> list[str]:
     ]
 
 
-def single_class_notes(splits: Splits, task: str) -> list[str]:
-    """Return a sentence for each split with classes that all of its images have, or none has."""
-    sentences = []
+def split_findings(splits: Splits) -> tuple[SplitFinding, ...]:
+    """Return the splits with too few patients to choose or compare by, among the images of the task."""
+    findings = []
     for name, examples in splits.by_name.items():
-        fractions = examples.labels.mean(axis=0)
-        alike = [label for label, fraction in zip(splits.classes, fractions, strict=True) if fraction in (0, 1)]
-        threshold = ", the threshold stays 0.5" if name == "val" and task != "multi_class" else ""
-        if alike:
-            sentences.append(
-                f"all images of {name} are alike in {first_names(alike)}: "
-                f"AUROC and average precision leave that out{threshold}"
-            )
-    return sentences
+        names, patient = np.unique(examples.source.patient[examples.rows], return_inverse=True)
+        findings.append(split_finding(name, len(names), label_counts(splits.classes, examples.labels, patient)))
+    return tuple(finding for finding in findings if finding)
 
 
 def _small_set_notes(splits: Splits, key: TrialKey) -> list[str]:
@@ -297,7 +292,7 @@ def _checkpoint_card(record: TrialRecord, card: TrainingSetCard, result: FitResu
         width_px=card.width_px,
         mean=result.normalisation.mean,
         std=result.normalisation.std,
-        thresholds=record.thresholds,
+        thresholds=applied_thresholds(record.thresholds),
         training_set=card.digest,
     )
 
@@ -343,13 +338,14 @@ def evaluate_on_test(key: TrialKey, record: TrialRecord, data: TrialData, worker
     with report_out_of_memory(batch_size, TrialError):
         logits = predict_logits(module.to(device), splits.test, card.normalisation, batch_size, worker)
     loss = build_loss(record.config, splits.classes, torch.from_numpy(splits.train.labels).to(device, torch.float32))
-    metrics = split_metrics(record.config.task, splits.classes, logits, splits.test, loss, record.thresholds)
+    metrics = split_metrics(
+        record.config.task, splits.classes, logits, splits.test, loss, applied_thresholds(record.thresholds)
+    )
     fields = {
         name: {**getattr(record, name), **by_split} for name, by_split in metric_fields({"test": metrics}).items()
     }
-    new = [note for note in single_class_notes(splits, record.config.task) if note not in record.reductions]
-    rows, reductions = {**record.rows, "test": len(splits.test)}, (*record.reductions, *new)
-    tested = record.model_copy(update={**fields, "rows": rows, "reductions": reductions})
+    rows = {**record.rows, "test": len(splits.test)}
+    tested = record.model_copy(update={**fields, "rows": rows, "findings": split_findings(splits)})
     predictions = _split_predictions("test", splits.test, logits.cpu().numpy())
     known = read_predictions(key.records, record.digest)
     write_record(key.records, tested, pa.concat_tables([known, predictions]))

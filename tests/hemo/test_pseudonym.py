@@ -19,6 +19,13 @@ def test_a_pseudonym_is_the_keyed_hash_of_kind_and_identifier():
     assert pseudonymiser(KEY + b"\n")("patient", "DOE^JANE") == wanted
 
 
+def test_a_digest_becomes_a_keyed_digest_of_the_same_length():
+    digest = bytes(range(16))
+    wanted = hmac.new(KEY, b"pixels\0" + digest, hashlib.sha256).digest()[:16]
+    assert pseudonymiser(KEY).keyed_digest("pixels", digest) == wanted
+    assert Pseudonymiser().keyed_digest("pixels", digest) == digest
+
+
 def test_kinds_and_keys_give_different_pseudonyms():
     first, second = pseudonymiser(KEY), pseudonymiser(KEY[::-1])
     assert len({first("patient", "1"), first("study", "1"), second("patient", "1")}) == 3

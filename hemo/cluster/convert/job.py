@@ -7,7 +7,7 @@ from hemo.cluster.convert.tasks import UnitFailure, convert_units
 from hemo.cluster.ray_data import stopped
 from hemo.config.convert import ConvertConfig
 from hemo.console import print_line, progress_bar
-from hemo.corpus.source_file import Listing
+from hemo.corpus.source_file import Listing, ManifestRow, SourceFile, class_and_split
 from hemo.corpus.sources import list_corpus, media_of
 from hemo.errors import HemoError, OutputError, RejectLimitError
 from hemo.imaging.settings import image_settings
@@ -56,9 +56,9 @@ def convert_corpus(config: ConvertConfig) -> str:
 
 def _convert(task: UnitTask, listing: Listing, unit_files: int, out: str, max_reject_fraction: float) -> None:
     """Bring an output folder up to date. A run that ends in between leaves one without a card: it is unfinished."""
-    card = read_finished_card(out)
     settings = task.settings.model_dump(mode="json")
     footers, manifest = read_footers(out, settings), read_manifest(out)
+    card = read_finished_card(out)  # after the footers, which tell shards of another version
     update = update_manifest(manifest, listing.files, unit_files=unit_files, pseudonyms=task.pseudonyms)
     if manifest.files and not update.kept:
         raise OutputError(f"out: {out} holds the conversion of another source; give an empty folder")
@@ -66,6 +66,7 @@ def _convert(task: UnitTask, listing: Listing, unit_files: int, out: str, max_re
     todo = [unit for unit in update.units if unit.number not in done]
     others = f" ({listing.ignored} others beside them left out)" if listing.ignored else ""
     print_line(f"convert: {len(listing.files)} files{others} in {len(update.units)} units, {len(done)} of them done")
+    _print_classes(task, listing.files)
     if listing.unused_columns:
         print_line(f"convert: columns of the table that are not used: {', '.join(listing.unused_columns)}")
     if todo or update.manifest != manifest:
@@ -79,6 +80,22 @@ def _convert(task: UnitTask, listing: Listing, unit_files: int, out: str, max_re
     print_line(f"convert: {card.rows} rows, {card.rejects} rejects")
     listed = f"{join(out, 'rejects.parquet')} lists them"
     _require_few_rejects(card.reject_reasons, card.rows + card.rejects, max_reject_fraction, listed)
+
+
+def _print_classes(task: UnitTask, files: Sequence[SourceFile]) -> None:
+    """Print how many classes keep their names under a key, and public ones that no file has: they may be misspelt."""
+    if task.pseudonyms.keeps_ids or task.settings.corpus not in ("image_folder", "manifest"):
+        return
+    rows = (file.manifest_row or ManifestRow(source_class=class_and_split(file.path)[0]) for file in files)
+    classes = {row.source_class for row in rows} - {None}
+    kept, public = classes.intersection(task.settings.public_classes), task.settings.public_classes
+    if len(kept) < len(classes):
+        print_line(
+            f"convert: {len(kept)} of {len(classes)} classes keep their names, the others become pseudonyms; "
+            "--public_classes names those to keep"
+        )
+    if absent := [name for name in public if name not in kept]:
+        print_line(f"convert: no file is of the public_classes {', '.join(absent)}")
 
 
 def _convert_units(

@@ -111,8 +111,8 @@ def convert_batch(units: Sequence[Unit], *, task: UnitTask, out: str) -> Iterato
             except NOT_RETRIED as error:
                 yield UnitFailure(unit.number, _reason(error, unit, task))
                 continue
-            except Exception as error:
-                raise _without_names(error, unit, task) from None
+            except OSError as error:
+                raise OSError(error.errno, _reason(error, unit, task)) from None
             if writing is not None:
                 yield writing.result()
             writing = writer.submit(_commit, join(out, unit.shard), shard, footer)
@@ -127,18 +127,6 @@ def _commit(location: str, shard: pa.Buffer, footer: ShardFooter) -> ShardFooter
     except OSError as error:
         raise OSError(error.errno, f"{location}: {error.strerror or error}") from None
     return footer
-
-
-def _without_names(error: Exception, unit: Unit, task: UnitTask) -> Exception:
-    """Return an error whose text may be shown and logged: it names no file and no patient where ids are not public."""
-    if isinstance(error, OSError):
-        return OSError(error.errno, _reason(error, unit, task))
-    if task.pseudonyms.keeps_ids or isinstance(error, HemoError | MemoryError):
-        return error
-    kind = type(error).__name__
-    return HemoError(
-        stopped("convert", f"a file of unit {unit.number}: {kind}, its text left out: it may name patients")
-    )
 
 
 def _reason(error: Exception, unit: Unit, task: UnitTask) -> str:

@@ -194,7 +194,7 @@ def summary_of(record: TrialRecord) -> dict[str, float | str]:
             f"{prefix}{split}_{name}": value for split, values in splits.items() for name, value in values.items()
         }
     thresholds = zip(record.classes, record.thresholds, strict=False)  # multi_class has none
-    return summary | {f"{FINAL}threshold_{name}": value for name, value in thresholds}
+    return summary | {f"{FINAL}threshold_{name}": value for name, value in thresholds if value is not None}
 
 
 def flat_settings(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:

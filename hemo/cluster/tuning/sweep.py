@@ -13,7 +13,7 @@ from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, MedianStoppingRule
 
 from hemo.cluster.capacity import gpus_per_trial_worker, plan_in_words, trials_at_once
 from hemo.cluster.feed import put_training_set
-from hemo.cluster.ray_train import RAY_FOLDER, check_workers
+from hemo.cluster.ray_train import RAY_FOLDER, check_workers, print_findings
 from hemo.cluster.session import connected
 from hemo.cluster.tracking.trial_tracker import TrackedTrial, check_tracking, track_test
 from hemo.cluster.tuning.console import SweepConsole
@@ -158,18 +158,20 @@ def _check_search(config: TuneConfig, search: SearchConfig, card: TrainingSetCar
         )
     _check(config, dict(searched_trials(config.trial, search)), card)
     val, classes = card.splits["val"], task_classes(config.trial, card)
-    if "val_auroc" in search.optimised and not any(0 < val.positives.get(name, 0) < val.rows for name in classes):
+    needing = [metric for metric in search.optimised if metric in ("val_auroc", "val_accuracy")]
+    if needing and not any(val.varies(name) for name in classes):
         raise ConfigError(
-            f"search: val_auroc needs both labels of {', '.join(classes)} in the validation split; use val_loss"
+            f"search: {needing[0]} needs both labels of {', '.join(classes)} in the validation split; use val_loss"
         )
 
 
 def _check(config: TuneConfig, trials: Mapping[str, TrialConfig], card: TrainingSetCard) -> None:
-    """Refuse trials of a sweep that cannot work; the error names where the first is configured."""
+    """Refuse trials of a sweep that cannot work, the error names where the first is; print findings on the splits."""
     check_trials(trials, card)
     for where, trial in trials.items():
         with where_in_notes(where):
             check_workers(training_config(config, trial), card)
+    print_findings(trials.values(), card)
 
 
 def with_group(config: TuneConfig, training_set: str) -> TuneConfig:

@@ -3,7 +3,8 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from math import sqrt
+from typing import Any, NamedTuple
 
 import numpy as np
 from pydicom.dataset import Dataset
@@ -17,9 +18,22 @@ from hemo.imaging.hounsfield import Rescale
 LARGEST_SIDE_PX = 4096  # of a frame; it becomes a square of its longer side
 LARGEST_FRAMES = 1 << 14
 LARGEST_FILE_PIXELS = 1 << 30  # of all frames together
-LARGEST_MM = 1e6  # of a position or a spacing
+LARGEST_MM = 1e6  # of a position or a length
+UNIT_TOLERANCE = 0.1  # of direction cosines and the normal's length: cosines written with few decimals are a little off
 CT_CLASSES = {"1.2.840.10008.5.1.4.1.1.2", "1.2.840.10008.5.1.4.1.1.2.1", "1.2.840.10008.5.1.4.1.1.2.2"}  # PS3.4 B.5
 CAPTURE_CLASS = "1.2.840.10008.5.1.4.1.1.7"  # secondary capture and its multi-frame kinds, PS3.4 B.5
+DIGITISED = frozenset({"DV", "DF", "SD", "SI", "DRW"})
+"""Conversion Types (0008,0064) of what was a picture before: video, film, scanned documents and images, drawings
+(PS3.3 C.8.6.1). Others, such as WSD for a workstation, say nothing about the pixels."""
+
+CAPTURE_TERMS = frozenset({"SCREEN SAVE", "CT_SOM5 PROT", "DOSE_INFO", "PATIENT_INFO"})
+"""Values of Image Type by which GE, Siemens and Philips name screens and pages of text, in whatever SOP class."""
+
+HU_TYPES = frozenset({"", "HU"})
+UNCERTAIN_TYPES = frozenset({"US", "HU_MOD"})  # unspecified; modified Hounsfield units
+RESCALE_TYPES = HU_TYPES | UNCERTAIN_TYPES | {"OD", "MGML", "Z_EFF", "ED", "EDW", "PCT"}
+"""Defined terms of Rescale Type (0028,1054), PS3.3 C.11.1.1.2. A CT image without one holds HU (PS3.3 C.8.2.1)."""
+
 PER_FRAME_GROUPS, SHARED_GROUPS = 0x52009230, 0x52009229
 LARGEST_GROUP_BYTES = 1 << 16  # a frame: pydicom reads all groups to find one
 LARGEST_RESCALE = 1e6  # of slope and intercept: HU are 16-bit numbers
@@ -31,6 +45,15 @@ MODALITIES = frozenset({
 })
 # fmt: on
 """Common terms of (0008,0060), PS3.3 C.7.3.1.1.1: rejects repeat only these, since a tag may hold anything."""
+
+
+class Geometry(NamedTuple):
+    """Where a slice lies, and its size; None: not known."""
+
+    position_mm: float | None  # along the normal of its plane
+    orientation: tuple[float, ...] | None  # 6 direction cosines, of a row and of a column; None without a position
+    spacing_mm: float | None  # between rows
+    slice_thickness_mm: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,18 +72,27 @@ class CtHeader:
     transfer_syntax: str
     slope: float | None
     intercept: float | None
+    rescale_type: str
+    padding: tuple[int, ...]  # bit patterns: Pixel Padding Value, and Pixel Padding Range Limit if there is one
     patient: str
     study: str
     series: str
-    position_mm: float | None
-    spacing_mm: float | None
+    geometry: Geometry
     flags: tuple[str, ...]
     is_capture: bool
 
     @property
     def is_picture(self) -> bool:
-        """Whether the pixels are colours or grey levels of a capture, not measured values."""
-        return self.samples == 3 or (self.is_capture and self.intercept is None)
+        """Whether the pixels are colours or grey levels of a capture, not measured values.
+
+        The rescale of a multi-frame capture is the identity, of type US (PS3.3 C.8.6.3).
+        """
+        return self.samples == 3 or (self.is_capture and (self.intercept is None or self.rescale_type == "US"))
+
+    @property
+    def is_inverted(self) -> bool:
+        """Whether the lowest value is displayed as white (PS3.3 C.7.6.3.1.2)."""
+        return self.photometric == "MONOCHROME1"
 
     @property
     def low_bit(self) -> int:
@@ -105,15 +137,12 @@ def _read(elements: Elements) -> CtHeader:
     photometric = text(elements, dicom.PHOTOMETRIC_INTERPRETATION)
     if photometric == "PALETTE COLOR":
         raise SliceError("unsupported_pixels", "palette colour")
-    is_capture = (
-        samples == 3
-        or text(elements, dicom.SOP_CLASS).startswith(CAPTURE_CLASS)
-        or bool(text(elements, dicom.CONVERSION_TYPE))
-        or text(elements, dicom.BURNED_IN_ANNOTATION) == "YES"
-    )
+    image_type = texts(elements, dicom.IMAGE_TYPE)
+    is_capture = samples == 3 or _is_capture(elements, image_type)
     flags = {
         "secondary_capture": is_capture,
-        "localizer": "LOCALIZER" in texts(elements, dicom.IMAGE_TYPE),
+        "localizer": "LOCALIZER" in image_type,
+        "derived": image_type[:1] == ["DERIVED"] and not is_capture,
         "monochrome1": photometric == "MONOCHROME1",
     }
     bits_allocated = short(elements, dicom.BITS_ALLOCATED, 0)
@@ -131,16 +160,61 @@ def _read(elements: Elements) -> CtHeader:
         transfer_syntax=text(elements, dicom.TRANSFER_SYNTAX),
         slope=_first(decimals(elements, dicom.RESCALE_SLOPE)),
         intercept=_first(decimals(elements, dicom.RESCALE_INTERCEPT)),
+        rescale_type=text(elements, dicom.RESCALE_TYPE),
+        padding=_padding(elements),
         patient=identifier(elements, dicom.PATIENT_ID),
         study=identifier(elements, dicom.STUDY_UID),
         series=identifier(elements, dicom.SERIES_UID),
-        position_mm=position_along_normal(
-            decimals(elements, dicom.IMAGE_POSITION), decimals(elements, dicom.IMAGE_ORIENTATION)
-        ),
-        spacing_mm=spacing(decimals(elements, dicom.PIXEL_SPACING)),
+        geometry=_geometry(elements),
         flags=tuple(flag for flag, holds in flags.items() if holds),
         is_capture=is_capture,
     )
+
+
+def _is_capture(elements: Elements, image_type: list[str]) -> bool:
+    """Tell whether a grey image shows a screen or a picture, not what a scanner measured.
+
+    A reformat calls itself DERIVED, SECONDARY, even converted at a workstation: with the SOP class of CT it is a slice.
+    Without a SOP class, as in de-identified archives, only an original image is one if it has a Conversion Type.
+
+    Args:
+        elements: Of the file.
+        image_type: Values of Image Type (PS3.3 C.7.6.1.1.2).
+    """
+    sop_class = text(elements, dicom.SOP_CLASS) or text(elements, dicom.STORAGE_CLASS)
+    conversion = text(elements, dicom.CONVERSION_TYPE)
+    return (
+        text(elements, dicom.BURNED_IN_ANNOTATION) == "YES"
+        or sop_class.startswith(CAPTURE_CLASS)
+        or conversion in DIGITISED
+        or not CAPTURE_TERMS.isdisjoint(image_type)
+        or (bool(conversion) and sop_class not in CT_CLASSES and image_type[:1] != ["ORIGINAL"])
+    )
+
+
+def _padding(elements: Elements) -> tuple[int, ...]:
+    """Return the declared padding as bit patterns of 16 bits; what is no such number is left out."""
+    tags = (dicom.PIXEL_PADDING_VALUE, dicom.PIXEL_PADDING_RANGE_LIMIT)
+    values = [value for tag in tags if (value := elements.numbers.get(tag)) is not None]
+    return tuple(value & 0xFFFF for value in values if -0x8000 <= value <= 0xFFFF)
+
+
+def _geometry(elements: Elements) -> Geometry:
+    cosines = decimals(elements, dicom.IMAGE_ORIENTATION)
+    try:
+        thickness_mm = length(decimals(elements, dicom.SLICE_THICKNESS))
+    except ValueError:  # no image is lost for it: it only helps to tell gaps
+        thickness_mm = None
+    return _placed(
+        decimals(elements, dicom.IMAGE_POSITION), cosines, length(decimals(elements, dicom.PIXEL_SPACING)), thickness_mm
+    )
+
+
+def _placed(
+    origin: list[float], cosines: list[float], spacing_mm: float | None, thickness_mm: float | None
+) -> Geometry:
+    position_mm = position_along_normal(origin, cosines)
+    return Geometry(position_mm, None if position_mm is None else tuple(cosines), spacing_mm, thickness_mm)
 
 
 def _require_sane(header: CtHeader) -> None:
@@ -168,62 +242,84 @@ def _first(values: list[float]) -> float | None:
     return values[0] if values else None
 
 
-def spacing(between_mm: list[float]) -> float | None:
-    """Return the distance of two rows in mm, the first of Pixel Spacing's two numbers; None if it is absent."""
-    return between_mm[0] if between_mm and 0 < between_mm[0] <= LARGEST_MM else None
+def length(values_mm: list[float]) -> float | None:
+    """Return the first length in mm, of Pixel Spacing the distance of two rows; None if it is absent or no length."""
+    return values_mm[0] if values_mm and 0 < values_mm[0] <= LARGEST_MM else None
 
 
-def position_along_normal(origin: list[float], orientation: list[float]) -> float | None:
-    """Return the slice's position in mm along the normal of its plane (PS3.3 C.7.6.2.1.1), or None if it is absent.
+def position_along_normal(origin: list[float], cosines: list[float]) -> float | None:
+    """Return the slice's position in mm along the normal of its plane, or None if it is absent.
+
+    Direction cosines that span no plane, such as six zeros, give none: those of a row and of a column are unit vectors
+    at a right angle.
 
     Args:
         origin: Image Position (Patient), 3 numbers, mm.
-        orientation: Image Orientation (Patient), 6 direction cosines.
+        cosines: Image Orientation (Patient), 6 direction cosines.
+
+    Source:
+        DICOM PS3.3 C.7.6.2.1.1.
     """
-    if len(origin) != 3 or len(orientation) != 6:
+    if len(origin) != 3 or len(cosines) != 6 or not max(map(abs, cosines)) <= 1 + UNIT_TOLERANCE:
         return None
     x, y, z = origin
-    a, b, c, d, e, f = orientation
-    position = x * (b * f - c * e) + y * (c * d - a * f) + z * (a * e - b * d)
+    a, b, c, d, e, f = cosines
+    normal_x, normal_y, normal_z = b * f - c * e, c * d - a * f, a * e - b * d
+    if not abs(sqrt(normal_x**2 + normal_y**2 + normal_z**2) - 1) <= UNIT_TOLERANCE:
+        return None
+    position = x * normal_x + y * normal_y + z * normal_z
     return position if abs(position) <= LARGEST_MM else None
 
 
-def rescale_of_frame(elements: Elements, header: CtHeader, frame: int) -> Rescale:
-    """Return how a frame stores HU: as the file does, else its functional group (Pixel Value Transformation).
+def rescale_of_frame(elements: Elements, header: CtHeader, frame: int) -> tuple[Rescale, list[str]]:
+    """Return how a frame stores HU, and the flags that its units give.
+
+    Slope, intercept and type are those of the file, else of the frame's functional group (Pixel Value Transformation,
+    PS3.3 C.8.15.3.10).
 
     Raises:
-        SliceError: `no_rescale` if there is none; `bad_header` if slope or intercept is no usable number.
+        SliceError: `no_rescale` if there is none; `not_hu` if it gives other units; `bad_header` if slope or intercept
+            is no usable number.
     """
-    slope, intercept = header.slope, header.intercept
+    slope, intercept, rescale_type = header.slope, header.intercept, header.rescale_type
     if intercept is None:
         with _damage_as_reject():
             values = _group(elements, header, "PixelValueTransformationSequence", frame)
             if values is None:
                 raise SliceError("no_rescale", "no rescale intercept (0028,1052)")
             slope, intercept = float(values.RescaleSlope), float(values.RescaleIntercept)
+            rescale_type = str(values.get("RescaleType") or "").strip()
     slope = 1.0 if slope is None else slope
+    is_uncertain = rescale_type in UNCERTAIN_TYPES
+    if not is_uncertain and rescale_type not in HU_TYPES:
+        named = rescale_type if rescale_type in RESCALE_TYPES else "another than the standard's"
+        raise SliceError("not_hu", f"rescale type (0028,1054): {named}")
     if slope == 0 or not (abs(slope) <= LARGEST_RESCALE and abs(intercept) <= LARGEST_RESCALE):
         raise SliceError("bad_header", f"rescale slope {slope}, intercept {intercept}")
-    return Rescale(slope, intercept, header.bits_stored, header.signed)
+    return Rescale(slope, intercept, header.bits_stored, header.signed), ["uncertain_units"] if is_uncertain else []
 
 
-def position_of_frame(elements: Elements, header: CtHeader, frame: int) -> tuple[float | None, float | None]:
-    """Return position along the normal and spacing in mm: of the file, else of the frame's groups; None where absent.
+def geometry_of_frame(elements: Elements, header: CtHeader, frame: int) -> Geometry:
+    """Return where a frame lies: as the file says, else the frame's functional groups.
 
     Raises:
         SliceError: `bad_header` if a group holds no usable numbers.
     """
-    position_mm, spacing_mm = header.position_mm, header.spacing_mm
-    if position_mm is not None and spacing_mm is not None:
-        return position_mm, spacing_mm
+    own = header.geometry
+    if own.position_mm is not None and own.spacing_mm is not None:
+        return own
     with _damage_as_reject():
-        if position_mm is None:
-            plane = _values(_group(elements, header, "PlanePositionSequence", frame), "ImagePositionPatient")
-            axes = _values(_group(elements, header, "PlaneOrientationSequence", frame), "ImageOrientationPatient")
-            position_mm = position_along_normal(plane, axes)
-        if spacing_mm is None:
-            spacing_mm = spacing(_values(_group(elements, header, "PixelMeasuresSequence", frame), "PixelSpacing"))
-    return position_mm, spacing_mm
+        plane = _values(_group(elements, header, "PlanePositionSequence", frame), "ImagePositionPatient")
+        axes = _values(_group(elements, header, "PlaneOrientationSequence", frame), "ImageOrientationPatient")
+        measures = _group(elements, header, "PixelMeasuresSequence", frame)
+        spacing_mm, thickness_mm = (length(_values(measures, name)) for name in ("PixelSpacing", "SliceThickness"))
+    of_frame = _placed(plane, axes, spacing_mm, thickness_mm)
+    if own.position_mm is not None:  # position and orientation belong together
+        of_frame = of_frame._replace(position_mm=own.position_mm, orientation=own.orientation)
+    return of_frame._replace(
+        spacing_mm=own.spacing_mm or of_frame.spacing_mm,
+        slice_thickness_mm=own.slice_thickness_mm or of_frame.slice_thickness_mm,
+    )
 
 
 def _group(elements: Elements, header: CtHeader, keyword: str, frame: int) -> Dataset | None:

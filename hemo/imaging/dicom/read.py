@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from hemo.errors import SliceError
 from hemo.imaging.dicom.elements import Elements, read_elements
-from hemo.imaging.dicom.header import CtHeader, position_of_frame, read_header, rescale_of_frame
+from hemo.imaging.dicom.header import CtHeader, geometry_of_frame, read_header, rescale_of_frame
 from hemo.imaging.dicom.pixel_data import stored_frames
 from hemo.imaging.image import FLAGS, Image, Reject
 from hemo.imaging.settings import ImageSettings
@@ -81,12 +81,16 @@ def _image_of_frame(
     Raises:
         SliceError: If the frame's values cannot be turned into HU.
     """
+    unit_flags: list[str] = []
     if header.is_picture:
-        rendered = render_picture(stored, bits_stored=header.bits_stored, settings=settings)
+        rendered = render_picture(
+            stored, bits_stored=header.bits_stored, inverted=header.is_inverted, settings=settings
+        )
     else:
-        rendered = render_slice(stored, rescale_of_frame(elements, header, frame), settings)
-    position_mm, spacing_mm = position_of_frame(elements, header, frame)
-    flags = {*header.flags, *rendered.flags}
+        rescale, unit_flags = rescale_of_frame(elements, header, frame)
+        rendered = render_slice(stored, rescale, settings, padding=header.padding)
+    geometry = geometry_of_frame(elements, header, frame)
+    flags = {*header.flags, *unit_flags, *rendered.flags}
     return Image(
         pixels=rendered.pixels,
         source_rows=header.rows,
@@ -96,8 +100,10 @@ def _image_of_frame(
         flags=tuple(flag for flag in FLAGS if flag in flags),
         frame=frame,
         frames=header.frames,
-        position_mm=position_mm,
-        spacing_mm=spacing_mm,
         brain_fraction=rendered.brain_fraction,
+        position_mm=geometry.position_mm,
+        orientation=geometry.orientation,
+        spacing_mm=geometry.spacing_mm,
+        slice_thickness_mm=geometry.slice_thickness_mm,
         **names,
     )

@@ -87,7 +87,7 @@ def _test_images_note(sets: Sequence[Sequence[Row]]) -> str:
     if len(known) < len(first):
         return "Not all of these training sets were evaluated on test: their rows cannot be compared with the others"
     if all(results.same_images(known[0]) for results in known[1:]):
-        return "All rows were tested on the same patients with the same number of images each"
+        return "All rows were tested on the same images"
     return "These training sets were tested on different images: compare a row only with its published metrics"
 
 

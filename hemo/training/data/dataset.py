@@ -67,7 +67,7 @@ class ImageSet:
     images: Images
     labels: NDArray[np.uint8]  # (rows, classes of the set): 0, 1 or UNKNOWN
     image_id: NDArray[np.str_]  # (rows,)
-    patient: NDArray[np.str_]  # (rows,); the image_id itself where the patient is not known
+    patient: NDArray[np.str_]  # (rows,); where none is known `study S`, `series S` or `image I`
     pixel_format: NDArray[np.str_]  # (rows,)
 
 
@@ -113,13 +113,11 @@ def read_split(training_set: str, split: str, card: TrainingSetCard, *, streamin
     streamed = StreamedImages(tuple(parts), (len(card.channels), card.height_px, card.width_px))
     images: Images = streamed if streaming else ResidentImages(streamed.read_all(), streamed.block_ends)
     labels = [rows.column(f"label_{name}").fill_null(pa.scalar(UNKNOWN, pa.uint8())) for name in card.classes]
-    image_id = _strings(rows.column("image_id"))
-    known = rows.column("patient").is_valid().to_numpy()
     return ImageSet(
         images=images,
         labels=np.stack([column.to_numpy() for column in labels], axis=1).astype(np.uint8),
-        image_id=image_id,
-        patient=np.where(known, _strings(rows.column("patient")), image_id),
+        image_id=_strings(rows.column("image_id")),
+        patient=_strings(rows.column("patient")),
         pixel_format=_strings(rows.column("pixel_format")),
     )
 

@@ -11,9 +11,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from hemo.cluster import curate
-from hemo.cluster.curate import curate_corpus
+from hemo.cluster.curate import curate_corpus, read_inputs
 from hemo.config.curate import CurateConfig
 from hemo.curation.card import read_card
+from hemo.digest import digest_of
 from hemo.errors import ConfigError, LabelError, OutputError, SourceError
 from hemo.pseudonym import pseudonymiser
 from hemo.shards.schema import FOOTER_KEY
@@ -111,6 +112,35 @@ def test_every_equal_image_is_listed_beside_the_card_and_counted_on_the_terminal
     assert "- 1 of 1 groups of equal pixels have conflicting labels" in shown
 
 
+@pytest.mark.usefixtures("no_ray")
+def test_a_series_without_patient_is_a_patient_for_the_card_the_set_and_the_loader(tmp_path, corpus, capsys):
+    """Ten series of four slices without PatientID, in the study of one patient the last."""
+    rows = [{"patient": None, "study": f"T{n // 36}", "series": f"X{n // 4}"} for n in range(40)]
+    rows = [row | {"study": None} if n < 36 else row for n, row in enumerate(rows)]
+    rows[39]["patient"] = "P"
+    shards = write_conversion(tmp_path / "blank", rows, unit_rows=7)
+    out = curate_corpus(CurateConfig(**corpus | {"shards": shards}, seed=1))
+    parts = {split: pq.read_table(f"{out}/{split}") for split in SPLITS}
+    patients = {split: set(part["patient"].to_pylist()) for split, part in parts.items()}
+    assert sorted(name for names in patients.values() for name in names) == ["P", *(f"series X{n}" for n in range(9))]
+    assert {split: read_card(out).splits[split].patients for split in SPLITS} == {
+        split: len(names) for split, names in patients.items()
+    }
+    assert read_card(out).grouped_by == {"patient": 1, "study": 3, "series": 36, "image": 0}
+    assert (
+        "39 of 40 images have no patient id, their patient is their study (3), series (36)" in capsys.readouterr().err
+    )
+
+
+@pytest.mark.usefixtures("no_ray")
+def test_a_set_of_an_earlier_version_is_refused_with_the_cure(corpus):
+    out = curate_corpus(CurateConfig(**corpus))
+    card = Path(out, "card.json")
+    card.write_text(card.read_text().replace('"schema_version": 2', '"schema_version": 1'))
+    with pytest.raises(SourceError, match=r"is of schema version 1, this hemo reads 2; run `hemo curate` again"):
+        read_card(out)
+
+
 @pytest.mark.usefixtures("ray_cluster")
 def test_what_a_worker_refuses_reaches_the_caller(corpus):
     Path(corpus["shards"], "shards", "unit-000002.parquet").unlink()
@@ -187,6 +217,15 @@ def test_a_table_of_true_names_labels_pseudonyms(pseudonymous, named):
     rows = [row for split in SPLITS for row in pq.read_table(f"{out}/{split}").to_pylist()]
     assert sorted((row["image"][0], row["label_any"]) for row in rows) == [(n, int(n % 3 == 0)) for n in range(40)]
     assert KEY not in Path(out, "card.json").read_text()
+
+
+def test_under_a_key_the_digest_of_the_inputs_does_not_verify_a_guessed_label_file(pseudonymous, monkeypatch):
+    """It is the HMAC of the digest that anybody could compute who has the shards and guesses the labels."""
+    config = CurateConfig(**pseudonymous)
+    keyed, plain = read_inputs(config).digest, []
+    monkeypatch.setattr("hemo.cluster.curate.digest_of", lambda content: plain.append(digest_of(content)) or plain[0])
+    read_inputs(config)
+    assert keyed == pseudonymiser(KEY.encode())("inputs", plain[0])[:16]
 
 
 @pytest.mark.usefixtures("no_ray")

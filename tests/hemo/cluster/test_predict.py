@@ -17,7 +17,7 @@ from hemo.config.trial import ModelConfig
 from hemo.corpus.labels import RSNA_CLASSES
 from hemo.corpus.source_file import SourceFile
 from hemo.errors import ConfigError, OutputError, SourceError
-from hemo.imaging.settings import IMAGE_PATH_VERSION
+from hemo.imaging.settings import IMAGE_PATH_VERSIONS
 from hemo.models.checkpoint import CheckpointCard, write_checkpoint
 from hemo.models.classifier import build_model
 from hemo.output_lock import output_lock
@@ -188,8 +188,8 @@ def test_a_submission_has_six_lines_an_image():
 def test_a_checkpoint_of_an_older_image_path_is_refused_for_raw_files(conversion, tmp_path):
     checkpoint = make_checkpoint(tmp_path / "checkpoint", conversion)
     card = tmp_path / "checkpoint/checkpoint.json"
-    card.write_text(card.read_text().replace(f'"version": {IMAGE_PATH_VERSION}', '"version": 1'))
-    with pytest.raises(ConfigError, match=rf"images of version 1, this hemo makes version {IMAGE_PATH_VERSION}"):
+    card.write_text(card.read_text().replace(f'"version": {IMAGE_PATH_VERSIONS["windows"]}', '"version": 1'))
+    with pytest.raises(ConfigError, match=r"images of version 1, this hemo makes version 2"):
         predict_corpus(
             PredictConfig(
                 source=str(tmp_path / "corpus"), corpus="rsna", checkpoint=checkpoint, out=str(tmp_path / "out")

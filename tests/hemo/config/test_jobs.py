@@ -24,6 +24,8 @@ GRID: dict[str, Any] = {"axes": {"model.backbone": ["a", "b"]}}
         ({"corpus": "dicom"}, "a dicom corpus may name patients: give --pseudonym_key FILE"),
         ({"public_ids": True, "pseudonym_key": "/key"}, "give one of the two"),
         ({"public_ids": False}, "--public_ids false needs --pseudonym_key FILE"),
+        ({"public_classes": ["NORMAL"]}, "--public_classes needs --pseudonym_key FILE; without a key all classes are"),
+        ({"pseudonym_key": "/key", "public_classes": [""]}, "at least 1 character"),
         ({"patient_pattern": "person("}, "is no regular expression"),
         ({"patient_pattern": "person"}, "needs a group in parentheses"),
         ({"windows": []}, "at least 1 item"),

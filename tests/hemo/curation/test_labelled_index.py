@@ -65,11 +65,65 @@ def test_labels_that_fit_no_image_are_refused_with_a_sample_of_both():
         join_labels(index_of([{}]), labels(["x"], [1]))
 
 
-def test_an_image_without_patient_is_a_patient_of_its_own():
+def test_without_patient_study_and_series_an_image_is_a_patient_of_its_own():
     index = index_of([{"patient": "A"}, {"patient": None}, {"patient": None}, {"patient": "A"}])
     rows = join_labels(index, labels(["ID_000"], [1]))
     assert rows.patient.tolist() == [0, 1, 2, 0]
     assert rows.patient_names.to_pylist() == ["patient A", "image ID_001", "image ID_002"]
+    assert rows.patient_ids.to_pylist() == ["A", "image ID_001", "image ID_002", "A"]
+
+
+@pytest.mark.parametrize("blank", [None, "", "   "])
+def test_where_the_patient_is_blank_the_study_is_taken_then_the_series(blank):
+    ids = [("A", "S1", "X1"), (blank, "S2", "X2"), (blank, "S2", "X3"), (blank, blank, "X4"), (blank, blank, "X4")]
+    index = index_of([dict(zip(("patient", "study", "series"), row, strict=True)) for row in ids])
+    rows = join_labels(index, labels(["ID_000"], [1]))
+    assert rows.patient.tolist() == [0, 1, 1, 2, 2]
+    assert rows.patient_names.to_pylist() == ["patient A", "study S2", "series X4"]
+    assert rows.patient_ids.to_pylist() == ["A", "study S2", "study S2", "series X4", "series X4"]
+    assert rows.level.tolist() == [0, 1, 1, 2, 2]
+    assert rows.count(np.arange(5)).grouped_by == {"patient": 1, "study": 2, "series": 2}
+
+
+def test_a_study_with_and_without_patient_is_of_that_patient():
+    """Row 2 has no patient but the study of row 0; row 3 has the series of row 2, and nothing else."""
+    index = index_of(
+        [
+            {"patient": "B", "study": "S1"},
+            {"patient": "A", "study": "S2"},
+            {"patient": None, "study": "S1", "series": "X1"},
+            {"patient": None, "series": "X1"},
+        ]
+    )
+    rows = join_labels(index, labels(["ID_000"], [1]))
+    assert rows.patient.tolist() == [0, 1, 0, 0]
+    assert rows.patient_ids.to_pylist() == ["B", "A", "B", "B"]
+    assert rows.level.tolist() == [0, 0, 1, 2]
+    assert rows.joined_ids == 0
+
+
+def test_two_patient_ids_in_one_study_are_one_patient_named_by_the_first():
+    index = index_of([{"patient": name, "study": "S"} for name in "CBB"] + [{"patient": "A", "study": "T"}])
+    rows = join_labels(index, labels(["ID_000"], [1]))
+    assert rows.patient_ids.to_pylist() == ["B", "B", "B", "A"]
+    assert rows.joined_ids == 1
+
+
+def test_official_splits_share_no_patient_study_or_series():
+    index = index_of([{"patient": name, "study": "S"} for name in ("A", "A", None)])
+    rows = join_labels(index, labels(["ID_000"], [1]), within=pa.array(["train", "test", "test"]))
+    assert rows.patient.tolist() == [0, 1, 1]
+    assert rows.patient_names.to_pylist() == ["train patient A", "test patient A"]
+    assert rows.patient_ids.to_pylist() == ["A", "A", "A"]
+
+
+def test_a_blank_label_is_neither_positive_nor_negative():
+    """200 images of 100 patients: 90 positive, 90 negative, 20 blank; patients 0 to 44 are positive, 45 to 89 not."""
+    index = index_of([{"patient": f"P{n // 2}"} for n in range(200)])
+    values = [1] * 90 + [0] * 90 + [NULL_LABEL] * 20
+    count = join_labels(index, labels([f"ID_{n:03d}" for n in range(200)], values)).count(np.arange(200))
+    assert (count.rows, count.positives, count.blanks) == (200, {"any": 90}, {"any": 20})
+    assert (count.patients, count.patients_with, count.patients_without) == (100, {"any": 45}, {"any": 45})
 
 
 def test_count_by_patient_label_and_format():

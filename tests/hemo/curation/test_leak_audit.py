@@ -15,6 +15,7 @@ from hemo.curation.leak_audit import (
     in_two_splits,
     link_examples,
     link_patients,
+    positives_by_format,
     require_apart,
     split_examples,
 )
@@ -127,13 +128,25 @@ def test_the_audit_counts_what_it_found():
     assert found == {
         "images": 3,
         "patients": 3,
+        "joined_patient_ids": 0,
         "linked_groups": 1,
         "linked_patients": 2,
         "largest_group_patients": 2,
         "equal_pixel_groups": 1,
         "equal_pixel_conflicts": 1,
         "equal_pixel_conflict_examples": [["ID_000", "ID_001"]],
-        "positives_by_pixel_format": {"i16": {"rows": 2, "any": 1}, "u12": {"rows": 1, "any": 1}},
+        "positives_by_pixel_format": {
+            "i16": {"any": {"positive": 1, "labelled": 2}},
+            "u12": {"any": {"positive": 1, "labelled": 1}},
+        },
+    }
+
+
+def test_positives_of_a_format_are_counted_among_its_labelled_images():
+    """Of 200 images 90 are positive and 20 blank: 90 of 180, not 90 of 200."""
+    labels = {number: [1] if number < 90 else [255] if number >= 180 else [0] for number in range(200)}
+    assert positives_by_format(joined([{} for _ in range(200)], labels)) == {
+        "u12": {"any": {"positive": 90, "labelled": 180}}
     }
 
 

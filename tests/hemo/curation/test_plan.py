@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -10,6 +12,7 @@ from hemo.curation.plan import PART_BYTES, ImageLayout, adjacent, plan_copies, s
 from hemo.curation.select import Selection, select
 from hemo.errors import ConfigError
 from hemo.imaging.dicom.read import images_of_dicom, quiet_pydicom
+from hemo.imaging.image import Image
 from hemo.imaging.settings import image_settings
 from hemo.pseudonym import Pseudonymiser
 from hemo.shards.schema import INDEX_SCHEMA
@@ -168,22 +171,126 @@ def test_two_series_of_one_study_at_the_same_positions_stay_apart():
     assert after.tolist() == [2, 3, 2, 3, 4]
 
 
-def test_a_real_series_with_gantry_tilt_is_in_the_scanner_s_order(shared_data):
-    """28 slices tilted by 18.5 degrees, 4 and 7 mm apart, one gap of 1 mm: files are numbered as they were scanned."""
+def neighbours_at(*positions_mm: float, thickness_mm: float | None = None) -> tuple[list[int], list[int]]:
+    """Return the rows before and after each slice of one series; rows are in the order of the positions given."""
+    rows = [{"series": "A", "position_mm": at, "slice_thickness_mm": thickness_mm} for at in positions_mm]
+    before, after = adjacent(index_of(rows), np.zeros(len(rows), np.int64))
+    return before.tolist(), after.tolist()
+
+
+def test_a_gap_is_an_end():
+    """After 0, 5, 10 mm comes 200 mm: 190 exceeds 1.5 x 5. Beyond it 205 and 210 are a stack of their own."""
+    assert neighbours_at(0, 5, 10, 200) == ([0, 0, 1, 3], [1, 2, 2, 3])
+    assert neighbours_at(0, 5, 10, 200, 205, 210) == ([0, 0, 1, 3, 3, 4], [1, 2, 2, 4, 5, 5])
+
+
+def test_one_missing_slice_is_a_gap():
+    """0, 5, 15, 20: 10 exceeds 1.5 x 5 = 7.5; 7.5 does not."""
+    assert neighbours_at(0, 5, 15, 20) == ([0, 0, 2, 2], [1, 1, 3, 3])
+    assert neighbours_at(0, 5, 12.5, 17.5) == ([0, 0, 1, 2], [1, 2, 3, 3])
+
+
+def test_thin_slices_and_then_thick_ones_are_one_stack():
+    """4 and then 7 mm: the spacings beside the first 7 are 4 and 7. So may a spacing of 1 mm be between them."""
+    assert neighbours_at(0, 4, 8, 15, 22) == ([0, 0, 1, 2, 3], [1, 2, 3, 4, 4])
+    assert neighbours_at(0, 4, 8, 9, 16, 23) == ([0, 0, 1, 2, 3, 4], [1, 2, 3, 4, 5, 5])
+
+
+def test_a_spacing_of_thick_slices_is_no_gap():
+    """0, 2, 10: 8 mm exceeds 1.5 x 2; of slices 7 mm thick, 1.5 x 7 = 10.5 are expected."""
+    assert neighbours_at(0, 2, 10) == ([0, 0, 2], [1, 1, 2])
+    assert neighbours_at(0, 2, 10, thickness_mm=7.0) == ([0, 0, 1], [1, 2, 2])
+    assert neighbours_at(0, 11, thickness_mm=7.0) == ([0, 1], [0, 1])
+    assert neighbours_at(0, 10, thickness_mm=7.0) == ([0, 0], [1, 1])
+
+
+AXIAL, CORONAL, SAGITTAL = [1, 0, 0, 0, 1, 0], [1, 0, 0, 0, 0, -1], [0, 1, 0, 0, 0, -1]
+
+
+@pytest.mark.parametrize(("second_mm", "together"), [(12, True), (13, False)])
+def test_where_nothing_else_is_known_the_series_median_counts(second_mm, together):
+    """Axial slices every 5 mm and two coronal ones: these may lie 2.5 x 5 = 12.5 mm apart, the median of 5, 5, 5, d."""
+    places = [(0, AXIAL), (5, AXIAL), (10, AXIAL), (15, AXIAL), (0, CORONAL), (second_mm, CORONAL)]
+    rows = [{"series": "A", "position_mm": float(at), "orientation": plane} for at, plane in places]
+    before, after = adjacent(index_of(rows), np.zeros(6, np.int64))
+    assert before.tolist() == [0, 0, 1, 2, 4, 4 if together else 5]
+    assert after.tolist() == [1, 2, 3, 3, 5 if together else 4, 5]
+
+
+def test_another_orientation_is_another_stack():
+    """Axial and sagittal slices of one series at interleaved positions, a third plane, and cosines a little off."""
+    nearly = [0.9999, 0.0005, 0, 0, 1, 0]
+    places = [(0, AXIAL), (1, SAGITTAL), (5, nearly), (6, SAGITTAL), (10, AXIAL), (11, SAGITTAL), (7, CORONAL)]
+    rows = [{"series": "A", "position_mm": float(at), "orientation": plane} for at, plane in places]
+    before, after = adjacent(index_of(rows), np.zeros(7, np.int64))
+    assert before.tolist() == [0, 1, 0, 1, 2, 3, 6]
+    assert after.tolist() == [2, 3, 4, 5, 4, 5, 6]
+
+
+def test_a_tilt_of_a_degree_is_another_orientation():
+    """cos 1 degree is 0.9998, sin 1 degree 0.0175: above the tolerance of 0.01; half of it, 0.0087, is below."""
+    tilts = {1.0: [0, 1], 0.5: [0, 0]}
+    for degrees, wanted in tilts.items():
+        tilted = [1, 0, 0, 0, np.cos(np.radians(degrees)), np.sin(np.radians(degrees))]
+        rows = [
+            {"series": "A", "position_mm": float(at), "orientation": plane} for at, plane in ((0, AXIAL), (5, tilted))
+        ]
+        assert adjacent(index_of(rows), np.zeros(2, np.int64))[0].tolist() == wanted
+
+
+def test_positions_apart_by_rounding_are_one():
+    """Two scans, 0.004 mm apart: as gaps of 0.004 and 4.996 mm every slice would be alone."""
+    before, after = neighbours_at(0, 0.004, 5, 5.004, 10, 10.004)
+    assert before == [0, 1, 0, 0, 2, 2]
+    assert after == [2, 2, 4, 4, 4, 5]
+
+
+def slices_of(files: list[Path]) -> pa.Table:
+    """Return the index of real files, of one patient."""
     public = Pseudonymiser()
     config = ConvertConfig(source="s", out="o", corpus="dicom", public_ids=True, side_px=16)
-    files = sorted((shared_data / "head_ct_bsd" / "GE").rglob("*.dcm"))
+    settings = image_settings(config, media_of(config.source, config.corpus), public)
     with quiet_pydicom():
-        slices = [
-            images_of_dicom(
-                file.read_bytes(), image_settings(config, media_of(config.source, config.corpus), public), public
-            )[0]
-            for file in files
-        ]
-    index = index_of([{"series": image.series, "position_mm": image.position_mm} for image in slices])
-    before, after = adjacent(index, np.zeros(28, np.int64))
-    assert before.tolist() == [0, *range(27)]
-    assert after.tolist() == [*range(1, 28), 27]
+        images = [images_of_dicom(file.read_bytes(), settings, public)[0] for file in files]
+    names = ("series", "position_mm", "orientation", "slice_thickness_mm", "flags")
+    return index_of([{name: getattr(image, name) for name in names} for image in images if isinstance(image, Image)])
+
+
+def test_a_real_series_with_gantry_tilt_is_in_the_scanner_s_order(shared_data):
+    """28 slices tilted by 18.5 degrees, 4 and 7 mm apart, one gap of 1 mm: files are numbered as they were scanned."""
+    index = slices_of(sorted((shared_data / "head_ct_bsd" / "GE").rglob("*.dcm")))
+    for known in (index, index.set_column(*_without(index, "slice_thickness_mm"))):
+        before, after = adjacent(known, np.zeros(28, np.int64))
+        assert before.tolist() == [0, *range(27)]
+        assert after.tolist() == [*range(1, 28), 27]
+
+
+def _without(index: pa.Table, name: str) -> tuple[int, str, pa.Array]:
+    return index.schema.get_field_index(name), name, pa.nulls(len(index), index.schema.field(name).type)
+
+
+def test_a_real_series_with_a_gap_is_two_stacks(shared_data):
+    """Six axial slices of a phantom: one at 696 mm, the others from 741 mm on every 5 mm."""
+    index = slices_of(sorted(file for file in (shared_data / "head_ct_bsd/Philips").rglob("*") if file.is_file()))
+    before, after = adjacent(index, np.zeros(len(index), np.int64))
+    position = index["position_mm"].to_numpy()
+    seen = {round(float(position[row]), 1) for row in np.flatnonzero(before != np.arange(len(before)))}
+    assert seen == {746.2, 751.2, 756.2, 761.2}
+    alone = (before == np.arange(len(before))) & (after == np.arange(len(after)))
+    assert round(float(position[alone & (position > 690)][0]), 1) == 696.2
+
+
+def test_stacks_are_counted_for_the_card():
+    """Series A is cut by a gap, B is whole, C has one slice."""
+    places = [("A", 0), ("A", 5), ("A", 10), ("A", 100), ("A", 105), ("B", 0), ("B", 5), ("C", 0)]
+    rows = [
+        {"series": series, "patient": series, "position_mm": float(at), "pixel_format": "u12"} for series, at in places
+    ]
+    table = LabelTable(("any",), pa.array([f"ID_{n:03d}" for n in range(8)]), np.array([[0, 1] * 4], np.uint8).T, 0)
+    selection = select(CurateConfig(shards="s", labels="l", out="o", split="by_image"), index_of(rows), table)
+    plan = plan_copies(selection, WITH_NEIGHBOURS, part_rows=10, seed=0)
+    assert plan.stacks == {"series": 3, "stacks": 3, "without_neighbour": 1}
+    assert plan_copies(selection, LAYOUT, part_rows=10, seed=0).stacks == {}
 
 
 def test_a_corpus_without_stacks_is_refused():

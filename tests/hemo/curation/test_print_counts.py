@@ -7,7 +7,7 @@ import pytest
 from rich.console import Console, RenderableType
 
 from hemo.corpus.labels import RSNA_CLASSES
-from hemo.curation.card import Count, Step, TrainingSetCard
+from hemo.curation.card import Count, Step, TrainingSetCard, grouping_text
 from hemo.curation.print_counts import count_tables, finding_lines, format_table
 
 NOTHING_FOUND = {
@@ -17,13 +17,21 @@ NOTHING_FOUND = {
     "equal_pixels_in_two_splits": 0,
     "images_without_labels": 0,
     "labels_without_images": 0,
-    "constant_in_train": [],
+    "joined_patient_ids": 0,
 }
 
 
 def count(rows: int, **formats: int) -> Count:
+    positives, none = dict.fromkeys(RSNA_CLASSES, rows // 10), dict.fromkeys(RSNA_CLASSES, 0)
     return Count(
-        rows=rows, patients=rows // 2, positives=dict.fromkeys(RSNA_CLASSES, rows // 10), pixel_formats=formats
+        rows=rows,
+        patients=rows // 2,
+        positives=positives,
+        blanks=none,
+        patients_with=positives,
+        patients_without=positives,
+        grouped_by={"patient": rows},
+        pixel_formats=formats,
     )
 
 
@@ -48,6 +56,7 @@ def card_of(**found: Any) -> TrainingSetCard:
         split="by_image",
         splits={"train": count(1600, u12=1600), "val": count(100, u12=100), "test": count(50, u12=50)},
         steps=steps,
+        findings=(),
         audit=NOTHING_FOUND | found,
     )
 
@@ -84,11 +93,32 @@ def test_six_classes_five_steps_and_three_formats_fit_a_terminal_uncut(width):
 
 def test_positives_are_shown_as_a_share_of_their_pixel_format():
     formats = {
-        "i16": {"rows": 200, **dict.fromkeys(RSNA_CLASSES, 25)},
-        "u12": {"rows": 0, **dict.fromkeys(RSNA_CLASSES, 0)},
+        "i16": {name: {"positive": 90, "labelled": 180} for name in RSNA_CLASSES},
+        "u12": {name: {"positive": 0, "labelled": 0} for name in RSNA_CLASSES},
     }
     lines = [line.split() for line in lines_of(format_table(card_of(positives_by_pixel_format=formats)))]
-    assert ["any", "25", "(12.5%)", "none"] in lines
+    assert ["any", "90", "of", "180", "(50.0%)", "none"] in lines
+
+
+def test_blank_labels_and_images_without_patient_are_rows_where_there_are_any():
+    card = card_of()
+    train = card.splits["train"].model_copy(
+        update={"blanks": card.splits["train"].blanks | {"any": 20}, "grouped_by": {"patient": 1200, "series": 400}}
+    )
+    card = card.model_copy(update={"splits": {**card.splits, "train": train}})
+    lines = [line.split() for line in lines_of(count_tables(card))]
+    assert ["any", "blank", "20", "0", "0"] in lines
+    assert ["by", "series", "400", "0", "0"] in lines
+    assert not [line for line in lines if line[:2] in (["epidural", "blank"], ["by", "study"], ["by", "image"])]
+    assert list(finding_lines(card)) == ["400 of 1,750 images have no patient id, their patient is their series (400)"]
+
+
+def test_images_without_any_id_are_said_to_count_as_patients():
+    assert grouping_text({"patient": 1, "study": 2, "image": 3}) == (
+        "5 of 6 images have no patient id, their patient is their study (2), image (3); "
+        "images of one patient may count as several patients"
+    )
+    assert grouping_text({"patient": 6}) == ""
 
 
 def test_what_was_not_found_is_not_mentioned():
@@ -106,14 +136,14 @@ def test_each_finding_is_a_line_with_its_count():
         "equal_pixels_in_two_splits": 12,
         "images_without_labels": 3,
         "labels_without_images": 4,
-        "constant_in_train": ["epidural"],
+        "joined_patient_ids": 2,
     }
     assert list(finding_lines(card_of(**found))) == [
+        "2 patient ids share a study or series with others and count as one patient",
         "1,200 patients are linked by equal pixels, in 500 groups of up to 7",
         "838 of 4,073 groups of equal pixels have conflicting labels",
         "LEAK: 31 patients (linked ones count as one) are in two splits, as by_image allows",
         "LEAK: 12 groups of equal pixels are in two splits, as by_image allows",
         "3 images have no label and are left out",
         "4 labels have no image",
-        "in train, epidural never varies: it cannot be learned",
     ]

@@ -138,7 +138,74 @@ def test_a_class_that_never_varies_beside_one_that_does_is_noted():
     table = labels_of(60, set(range(0, 60, 2)))
     values = np.hstack([table.values, np.zeros_like(table.values)])
     two = LabelTable(("any", "epidural"), table.keys, values, 0)
-    assert select(config(), index_of([{} for _ in range(60)]), two).audit["constant_in_train"] == ["epidural"]
+    found = select(config(), index_of([{} for _ in range(60)]), two).findings
+    assert found[0].text == "train: all images are alike in epidural: that cannot be learned"
+
+
+def ten_series(**more: Any) -> list[dict[str, Any]]:
+    """Ten series of forty slices without PatientID."""
+    return [{"patient": None, "series": f"X{n // 40}"} | more for n in range(400)]
+
+
+@pytest.mark.parametrize("name", ["by_patient", "by_patient_stratified", "folds", "official"])
+def test_series_without_patient_stay_whole(name):
+    split_folders = [{"source_split": "test" if n >= 320 else "train"} for n in range(400)]
+    images = [image | folder for image, folder in zip(ten_series(), split_folders, strict=True)]
+    settings = config(split=name, val_fraction=0.2, test_fraction=0.2, seed=3)
+    found = select(settings, index_of(images), labels_of(400, set(range(0, 400, 5))))
+    splits = found.splits.reshape(10, 40)
+    assert (splits == splits[:, :1]).all()
+    assert found.audit["patients"] == 10
+    assert found.steps[-1].left.patients == 10
+    assert found.steps[-1].left.grouped_by == {"series": 400}
+
+
+@pytest.mark.parametrize("name", ["by_patient", "by_patient_stratified", "folds"])
+def test_a_split_by_patient_of_images_most_of_which_have_no_patient_is_refused(name):
+    images = [{"patient": "P" if n < 199 else None} for n in range(400)]
+    with pytest.raises(ConfigError, match=rf"{name} needs patients, but 201 of 400 images have no .* --split by_image"):
+        select(config(split=name), index_of(images), labels_of(400, set(range(0, 400, 5))))
+
+
+def test_half_of_the_images_may_lack_a_patient_and_by_image_needs_none():
+    images = [{"patient": f"P{n}" if n < 200 else None} for n in range(400)]
+    labels = labels_of(400, set(range(0, 400, 5)))
+    assert select(config(), index_of(images), labels).steps[-1].left.grouped_by == {"patient": 200, "image": 200}
+    nobody = [{"patient": None} for _ in range(400)]
+    assert select(config(split="by_image"), index_of(nobody), labels).steps[-1].left.grouped_by == {"image": 400}
+
+
+def test_a_split_with_too_few_patients_or_labels_is_a_finding():
+    """Of 40 patients the first 8 are positive: val and test of a seventh each have one or two of them."""
+    images = [{"patient": f"P{n // 2}"} for n in range(80)]
+    found = select(config(split="by_patient_stratified"), index_of(images), labels_of(80, set(range(16)))).findings
+    assert [finding.split for finding in found] == ["val", "test"]
+    assert all(finding.patients < 10 and finding.patients_with["any"] < 5 for finding in found)
+    assert found[0].text == (
+        "val has too few patients to choose an epoch, a threshold or a model by: "
+        "6 (of at least 10), with any 1 (of at least 5)"
+    )
+
+
+def test_splits_with_ten_patients_and_five_of_each_label_are_no_finding():
+    images = [{"patient": f"P{n // 2}"} for n in range(200)]
+    settings = config(split="by_patient_stratified", val_fraction=0.2, test_fraction=0.2)
+    assert select(settings, index_of(images), labels_of(200, set(range(0, 200, 3)))).findings == ()
+
+
+def test_a_class_missing_from_one_split_is_a_finding():
+    """Class b is shown by the images of val only."""
+    images = [{"patient": f"P{n}"} for n in range(300)]
+    table = labels_of(300, set(range(0, 300, 2)))
+    plain = select(config(), index_of(images), table)
+    in_val = np.zeros((300, 1), np.uint8)
+    in_val[plain.chosen[plain.splits == VAL]] = 1
+    two = LabelTable(("a", "b"), table.keys, np.hstack([table.values, in_val]), 0)
+    found = {finding.split: finding for finding in select(config(), index_of(images), two).findings}
+    assert found["train"].one_sided == found["val"].one_sided == found["test"].one_sided == ("b",)
+    assert (found["test"].patients_with, found["val"].patients_without) == ({"b": 0}, {"b": 0})
+    assert found["test"].of_classes(("a",)) is None
+    assert found["test"].of_classes(("b",)) == found["test"]
 
 
 def test_balance_without_positives_and_unknown_targets_are_refused():

@@ -8,7 +8,7 @@ import pytest
 from hemo.config.curate import CurateConfig
 from hemo.corpus.labels import LabelTable
 from hemo.curation.labelled_index import Rows, join_labels
-from hemo.curation.split import TEST, TRAIN, VAL, assign_splits, cut, fold_counts, official_splits
+from hemo.curation.split import TEST, TRAIN, VAL, assign_splits, cut, fold_counts, official_splits, strata
 from hemo.errors import ConfigError, SourceError
 from tests.made_shards import index_of
 
@@ -17,10 +17,14 @@ def config(split: str, **more: Any) -> CurateConfig:
     return CurateConfig(shards="s", labels="l", out="o", split=split, **more)
 
 
-def joined(images: list[dict[str, Any]], positive: set[int] | None = None) -> Rows:
+def joined(images: list[dict[str, Any]], positive: set[int] | None = None, values: np.ndarray | None = None) -> Rows:
+    """Return images with the class `any`, or with classes a, b, ... of these values."""
     index = index_of(images)
-    values = np.array([number in (positive or set()) for number in range(len(images))], np.uint8)[:, None]
-    return join_labels(index, LabelTable(("any",), index["image_id"].combine_chunks(), values, 0))
+    keys, classes = index["image_id"].combine_chunks(), tuple("abcdefgh")
+    if values is not None:
+        return join_labels(index, LabelTable(classes[: values.shape[1]], keys, values.astype(np.uint8), 0))
+    one = np.array([number in (positive or set()) for number in range(len(images))], np.uint8)[:, None]
+    return join_labels(index, LabelTable(("any",), keys, one, 0))
 
 
 def split_rows(settings: CurateConfig, rows: Rows) -> np.ndarray:
@@ -90,6 +94,35 @@ def test_stratified_holds_out_positives_in_proportion_and_patients_whole():
     assert positives.tolist() == [12, 4, 4]
     assert (splits[::2] == splits[1::2]).all()
     assert split_rows(settings, rows).tolist() == splits.tolist()
+
+
+def test_without_a_target_the_combinations_of_labels_are_spread():
+    """100 patients of 10 images: a quarter each shows a, b, both or none; a fifth of each goes to val and to test."""
+    images = [{"patient": f"P{number // 10}"} for number in range(1000)]
+    kind = np.arange(1000) // 10 % 4
+    rows = joined(images, values=np.stack([kind % 2, kind // 2], axis=1))
+    splits = split_rows(config("by_patient_stratified", val_fraction=0.2, test_fraction=0.2), rows)
+    for split in (VAL, TEST):
+        assert np.bincount(kind[splits == split]).tolist() == [50, 50, 50, 50]
+
+
+def test_rare_combinations_are_spread_as_positives():
+    """27 patients with one image, four of them positive, each of another subtype, as the 27 slices of RSNA."""
+    labels = np.zeros((27, 5), np.uint8)
+    labels[[3, 9, 15, 21], 0] = 1
+    labels[[3, 9, 15, 21], [1, 2, 3, 4]] = 1
+    rows = joined([{} for _ in range(27)], values=labels)
+    for seed in range(20):
+        splits = split_rows(config("by_patient_stratified", seed=seed), rows)
+        assert np.bincount(splits[labels[:, 0] == 1], minlength=3).tolist() == [2, 1, 1]
+
+
+def test_combinations_of_fewer_groups_than_folds_are_merged():
+    """Two groups show b alone, one both, and one has no label of b: fewer than 3; four show none, three a."""
+    rows = {(0, 0): [0, 1, 2, 3], (1, 0): [4, 5, 6], (0, 1): [7, 8], (1, 1): [9], (0, 255): [10]}
+    labels = np.array([combination for combination, groups in rows.items() for _ in groups], np.uint8)
+    assert strata(labels, np.arange(11), 3).tolist() == [0] * 4 + [1] * 3 + [3] * 3 + [2]
+    assert strata(labels, np.arange(11), 5).tolist() == [0] * 4 + [1] * 6 + [0]
 
 
 def test_stratified_needs_its_target_among_the_classes():

@@ -3,7 +3,7 @@ import pytest
 from hemo.config.convert import ConvertConfig
 from hemo.corpus.sources import media_of
 from hemo.errors import ConfigError
-from hemo.imaging.settings import IMAGE_PATH_VERSION, ImageSettings, image_settings
+from hemo.imaging.settings import ImageSettings, image_settings
 from hemo.pseudonym import Pseudonymiser
 
 
@@ -14,13 +14,19 @@ def settings(**given: object) -> ImageSettings:
 
 def test_windows_are_channels_of_8_bits():
     made = settings(windows=["bone", "brain"])
-    assert (made.channels, made.dtype, made.version) == (("bone", "brain"), "uint8", IMAGE_PATH_VERSION)
+    assert (made.channels, made.dtype, made.version) == (("bone", "brain"), "uint8", 2)
 
 
 def test_hounsfield_units_are_one_channel_of_16_bits_whatever_the_windows():
     made = settings(pixels="hu16", windows=["no such window"])
-    assert (made.channels, made.dtype, made.windows) == (("hu",), "int16", ())
+    assert (made.channels, made.dtype, made.windows, made.version) == (("hu",), "int16", (), 3)
     assert made == settings(pixels="hu16")
+
+
+def test_stored_settings_keep_their_version():
+    older = {**settings(pixels="hu16").model_dump(mode="json"), "version": 2}
+    assert ImageSettings.model_validate(older).version == 2
+    assert settings(corpus="idx").version == 2
 
 
 def test_what_shapes_pixels_makes_other_settings():
@@ -47,6 +53,13 @@ def test_digits_are_grey_squares_and_texts_one_row_of_words():
 def test_stored_settings_of_other_corpora_have_no_words():
     assert "words" not in settings().model_dump(mode="json")
     assert settings(corpus="word_indices").model_dump(mode="json")["words"] == 10_000
+
+
+def test_public_classes_are_stored_sorted_where_there_are_some():
+    keyed = {"corpus": "image_folder", "pseudonym_key": "/key"}
+    made = settings(**keyed, public_classes=["PNEUMONIA", "NORMAL", "NORMAL"])
+    assert made.model_dump(mode="json")["public_classes"] == ["NORMAL", "PNEUMONIA"]
+    assert "public_classes" not in settings(**keyed).model_dump(mode="json")
 
 
 @pytest.mark.parametrize("corpus", ["idx", "word_indices"])

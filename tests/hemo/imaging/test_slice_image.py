@@ -18,6 +18,7 @@ from hemo.imaging.slice_image import (
     is_blank,
     render_picture,
     render_slice,
+    without_padding,
 )
 
 HU16 = ImageSettings(corpus="dicom", pixels="hu16", side_px=2)
@@ -92,20 +93,70 @@ def test_a_slice_without_a_head_stays_whole():
 
 def test_a_picture_has_no_hounsfield_units():
     with pytest.raises(SliceError, match="no_rescale"):
-        render_picture(np.zeros((4, 4, 3), np.uint8), bits_stored=8, settings=HU16)
+        render_picture(np.zeros((4, 4, 3), np.uint8), bits_stored=8, inverted=False, settings=HU16)
 
 
 def test_deep_colours_are_scaled_to_8_bits():
     """16-bit white: 65,535 / 256 = 255.996, cut to 255."""
     white = np.full((4, 4, 3), 65535, np.uint16)
-    assert render_picture(white, bits_stored=16, settings=WINDOWED).pixels[0, 0, 0] == 255
+    assert render_picture(white, bits_stored=16, inverted=False, settings=WINDOWED).pixels[0, 0, 0] == 255
 
 
 def test_overlay_bits_of_a_capture_do_not_count():
     """Bit 12 lies above the 12 stored: 0x1800 is 0x800, 2,048 / 16 = 128."""
     overlaid = np.array([[0x1800, 0x800], [0x800, 0x800]], np.uint16)
-    pixels = render_picture(overlaid, bits_stored=12, settings=WINDOWED).pixels
+    pixels = render_picture(overlaid, bits_stored=12, inverted=False, settings=WINDOWED).pixels
     np.testing.assert_array_equal(pixels[0], [[128, 128], [128, 128]])
+
+
+def test_an_inverted_capture_is_shown_as_it_is_displayed():
+    """Of 12 bits, 4,095 is black and 2,047 is 255 - 127; what is added to make it square stays black."""
+    stored = np.array([[0, 2047, 4095, 4095]], np.uint16)
+    settings = WINDOWED.model_copy(update={"side_px": 4})
+    pixels = render_picture(stored, bits_stored=12, inverted=True, settings=settings).pixels
+    np.testing.assert_array_equal(pixels[0], [[0] * 4, [255, 128, 0, 0], [0] * 4, [0] * 4])
+
+
+def test_padding_becomes_air_before_it_is_averaged():
+    """-3024 and 0 gave -1512: air and water give -500. -1100 is noise in air: (-1100 + 0) / 2 = -550."""
+    np.testing.assert_array_equal(rendered_hu(np.array([[-3024, 0], [0, -3024]]), side_px=1), [[[-500]]])
+    np.testing.assert_array_equal(rendered_hu(np.array([[-1100, 0], [0, -1100]]), side_px=1), [[[-550]]])
+
+
+@pytest.mark.parametrize(
+    ("padding_hu", "wanted"),
+    [
+        (None, [-1000, -1050, -1024, -1001, -1000, 0, 40]),
+        ([-1024], [-1000, -1050, -1000, -1001, -1000, 0, 40]),
+        ([-1024, -1100], [-1000, -1000, -1000, -1001, -1000, 0, 40]),  # the limits in any order
+        ([-1024, 0], [-1000, -1050, -1000, -1000, -1000, 0, 40]),  # but what may be tissue
+        ([0], [-1000, -1050, -1024, -1001, -1000, 0, 40]),
+    ],
+)
+def test_declared_padding_counts_below_air(padding_hu, wanted):
+    hu = np.array([[-2000, -1050, -1024, -1001, -1000, 0, 40]], np.int16)
+    before = hu.copy()
+    found = without_padding(hu, None if padding_hu is None else np.array([padding_hu], np.int16))
+    assert found.tolist() == [wanted]
+    np.testing.assert_array_equal(hu, before)
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (4, 1), (1, 4), (2, 4), (4, 3), (3, 1)])
+def test_padding_of_any_shape_becomes_air(shape):
+    """OpenCV takes four numbers for a colour."""
+    hu = np.resize(np.array([-2000, 40, -1050], np.int16), shape)
+    wanted = np.where(hu < -1020, -1000, hu)
+    np.testing.assert_array_equal(without_padding(hu, np.array([[-1050]], np.int16)), wanted)
+
+
+def test_padding_is_part_of_what_is_measured_and_windowed():
+    """Flags and digest are of the slice as it came; black is black in a window."""
+    hu = head()
+    hu[0] = -2000
+    plain, declared = (render_slice(hu, SIGNED_HU, WINDOWED, padding=padding) for padding in ((), (63536,)))
+    assert plain.flags == declared.flags == ["padded"]
+    assert plain.digest == declared.digest == pixel_digest(hu)
+    np.testing.assert_array_equal(plain.pixels, declared.pixels)
 
 
 def slice_hu(rows: int = 512, cols: int = 512) -> np.ndarray:

@@ -34,11 +34,14 @@ def test_the_lowest_mean_loss_comes_first_and_only_complete_trials_count(make_re
 def cell(make_record):
     """Return a function that makes a cell of six patients with ten images each, by each seed's correct images."""
 
-    def make(name, *seeds, images=10):
+    def make(name, *seeds, images=10, scan=""):
         rows = []
         for number, correct in enumerate(seeds):
             patients = np.array([f"p{index}" for index in range(len(correct))])
-            by_patient = PatientResults(patients, np.full(len(correct), images), np.array(correct, np.float64))
+            image_ids = np.array([f"{scan}{number}" for number in range(images * len(patients))])
+            by_patient = PatientResults(
+                image_ids, patients, np.full(len(correct), images), np.array(correct, np.float64)
+            )
             rows.append(Row(make_record({"name": name, "seed": number}), by_patient=by_patient))
         return Cell(name, tuple(rows))
 
@@ -102,3 +105,8 @@ def test_nothing_is_compared_where_one_cell_was_evaluated_on_test(cell, make_rec
 def test_other_images_are_refused(cell):
     with pytest.raises(SourceError, match="tested on different images"):
         compare_best_cell([cell("a", ALL), cell("b", FEWER, images=11)], samples=10, seed=0)
+
+
+def test_as_many_other_images_of_the_same_patients_are_refused(cell):
+    with pytest.raises(SourceError, match="tested on different images"):
+        compare_best_cell([cell("a", ALL), cell("b", FEWER, scan="second")], samples=10, seed=0)

@@ -11,11 +11,11 @@ import pytest
 from hemo.config.convert import ConvertConfig, ImagesConfig
 from hemo.corpus.source_file import SourceFile
 from hemo.corpus.sources import list_corpus, media_of
-from hemo.errors import SourceChangedError
-from hemo.imaging.image import REASONS
+from hemo.errors import HemoError, SourceChangedError
+from hemo.imaging.image import REASONS, pixel_digest
 from hemo.imaging.settings import image_settings
 from hemo.pseudonym import Pseudonymiser, pseudonymiser
-from hemo.shards.convert_unit import UnitTask, build_shard, read_ahead, read_batches, read_unit
+from hemo.shards.convert_unit import UnitTask, build_shard, read_ahead, read_batches, read_unit, unit_rows
 from hemo.shards.manifest import Unit, unit_digest
 from hemo.shards.reader import images_of
 from hemo.shards.schema import ShardFooter, read_footer
@@ -61,6 +61,18 @@ def test_every_file_is_a_row_or_a_reject(corpus):
     assert table["flags"].to_pylist() == [[], ["localizer"]]
     assert [(reject.source_path, reject.reason) for reject in footer.rejects] == [("ID_b.dcm", "truncated")]
     assert (footer.files, footer.rows, footer.unit) == (3, 2, 3)
+
+
+def test_where_a_slice_lies_is_part_of_its_row(corpus):
+    (corpus / "ID_d.dcm").write_bytes(head_file(SliceThickness="4.0", ImageOrientationPatient=[0, 1, 0, 0, 0, -1]))
+    (corpus / "ID_e.dcm").write_bytes(head_file(ImageOrientationPatient=None))
+    buffer, _ = build_shard(task(corpus), unit_of(corpus, 0, "ID_a.dcm", "ID_d.dcm", "ID_e.dcm"))
+    rows = pq.read_table(buffer, columns=["position_mm", "orientation", "slice_thickness_mm"]).to_pylist()
+    assert [list(row.values()) for row in rows] == [
+        [47.25, [1, 0, 0, 0, 1, 0], None],
+        [125.0, [0, 1, 0, 0, 0, -1], 4.0],
+        [None, None, None],
+    ]
 
 
 def test_hounsfield_units_are_stored_as_16_bits(corpus):
@@ -198,6 +210,85 @@ def test_identities_of_a_table_are_pseudonyms_under_a_key(corpus):
     assert len(set(rows["patient"].to_pylist())) == 1
     assert b"JANE" not in shard.to_pybytes()
     assert "JANE" not in str(rows.to_pylist())
+
+
+def picture_folder(folder: Path) -> Path:
+    """Write the same picture to three folders of which one is named after a patient, and another picture."""
+    for name, grey in (
+        ("train/NORMAL/a.png", 40),
+        ("train/Doe_John_1950/b.png", 40),
+        ("Doe_John_1950/NORMAL/c.png", 40),
+        ("test/NORMAL/d.png", 41),
+    ):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        PIL.Image.new("L", (20, 30), grey).save(folder / name)
+    return folder
+
+
+def picture_rows(folder: Path, key: bytes, *public_classes: str) -> list[dict[str, object]]:
+    """Return the rows of a picture folder under a key, in the order of their paths."""
+    pseudonyms = Pseudonymiser(key)
+    config = ImagesConfig(
+        source=str(folder), corpus="image_folder", side_px=16, pseudonym_key="/key", public_classes=public_classes
+    )
+    work = UnitTask(str(folder), image_settings(config, "photo", pseudonyms), pseudonyms, read_threads=1)
+    shard, _ = build_shard(work, Unit(0, list_corpus(str(folder), "image_folder").files))
+    assert b"Doe" not in shard.to_pybytes()
+    return pq.read_table(shard).to_pylist()
+
+
+KEY = b"a secret of sixteen bytes"
+
+
+def test_under_a_key_only_public_classes_and_known_splits_keep_their_names(tmp_path):
+    """The paths in order: Doe_John_1950/NORMAL, test/NORMAL, train/Doe_John_1950, train/NORMAL."""
+    folder, key = picture_folder(tmp_path), Pseudonymiser(KEY)
+    rows = picture_rows(folder, KEY, "NORMAL")
+    hidden = key("class", "Doe_John_1950")
+    assert [row["source_class"] for row in rows] == ["NORMAL", "NORMAL", hidden, "NORMAL"]
+    assert [row["source_split"] for row in rows] == [None, "test", "train", "train"]
+    normal = key("class", "NORMAL")
+    assert [row["source_class"] for row in picture_rows(folder, KEY)] == [normal, normal, hidden, normal]
+
+
+def test_under_a_key_pixel_digests_are_keyed_and_equal_for_equal_pixels(tmp_path):
+    folder, key = picture_folder(tmp_path), Pseudonymiser(KEY)
+    plain = [pixel_digest(np.full((30, 20, 3), grey, np.uint8)) for grey in (40, 41, 40, 40)]
+    digests = [row["pixel_digest"] for row in picture_rows(folder, KEY)]
+    assert digests == [key.keyed_digest("pixels", digest) for digest in plain]
+    assert len({*plain, *digests}) == 4
+    assert not {row["pixel_digest"] for row in picture_rows(folder, KEY[::-1])} & {*plain, *digests}
+
+
+def test_class_and_split_of_a_table_are_hidden_under_a_key(corpus):
+    (corpus / "list.csv").write_text("path,source_class,source_split\nID_a.dcm,JANE,JANE\nID_c.dcm,,Train\n")
+    rows = pq.read_table(shard_from(str(corpus / "list.csv"), "manifest", key=KEY)[0]).to_pylist()
+    assert [row["source_class"] for row in rows] == [Pseudonymiser(KEY)("class", "JANE"), None]
+    assert [row["source_split"] for row in rows] == [None, "Train"]
+
+
+@pytest.mark.parametrize("place", ["images_of_dicom", "ShardBuilder.add"])
+def test_the_text_of_an_unforeseen_error_is_kept_where_names_are_public_only(corpus, monkeypatch, place):
+    def defective(*_: object) -> None:
+        raise ValueError("no number: JANE")
+
+    monkeypatch.setattr(f"hemo.shards.convert_unit.{place}", defective)
+    unit = unit_of(corpus, 3, *NAMES)
+    with pytest.raises(ValueError, match="JANE"):
+        build_shard(task(corpus), unit)
+    with pytest.raises(HemoError, match=r"^a file of unit 3: ValueError, its text left out: it may name patients; "):
+        build_shard(task(corpus, pseudonymiser(KEY)), unit)
+
+
+def test_predict_and_read_images_do_not_show_the_text_of_an_unforeseen_error_either(corpus, monkeypatch):
+    """They take the rows and build no shard."""
+
+    def defective(*_: object) -> None:
+        raise ValueError("no number: JANE")
+
+    monkeypatch.setattr("hemo.shards.convert_unit.images_of_dicom", defective)
+    with pytest.raises(HemoError, match=r"^a file of unit 3: ValueError, its text left out"):
+        list(unit_rows(task(corpus, pseudonymiser(KEY)), unit_of(corpus, 3, *NAMES)))
 
 
 def test_a_table_of_pictures_is_read_as_pictures(tmp_path):

@@ -1,3 +1,4 @@
+import pyarrow.parquet as pq
 import pytest
 
 from hemo.corpus.source_file import ManifestRow, Member, Refusal, SourceFile
@@ -89,11 +90,45 @@ def test_a_member_that_is_no_longer_refused_makes_its_unit_stale():
     assert update_manifest(first, [refused[0], *files("b")], unit_files=1).stale == {1}
 
 
-def test_a_manifest_under_a_key_names_nothing():
-    key = Pseudonymiser(b"a secret of sixteen bytes")
-    listed = [SourceFile("JANE.dcm", 10, "1", manifest_row=ManifestRow(patient="JANE"))]
-    update = update_manifest(EMPTY, listed, unit_files=2, pseudonyms=key)
+KEY = Pseudonymiser(b"a secret of sixteen bytes")
+
+
+def test_a_manifest_under_a_key_has_neither_name_nor_size_nor_change_mark(tmp_path):
+    """A size with a CRC or an ETag says which file of those one holds it is."""
+    listed = [SourceFile("JANE.dcm", 526_318, "cbf43926", manifest_row=ManifestRow(patient="JANE"))]
+    update = update_manifest(EMPTY, listed, unit_files=2, pseudonyms=KEY)
     assert update.units[0].paths == ("JANE.dcm",)
-    (stored,) = update.manifest.files
-    assert stored.path == key("path", "JANE.dcm")
-    assert stored.mark == "1 " + key("given", digest_of([None, "JANE", None, None, None, None]))
+    write_manifest(str(tmp_path), update.manifest)
+    row_mark = digest_of([None, "JANE", None, None, None, None])
+    mark = KEY("mark", f"526318 cbf43926 {row_mark}")
+    assert pq.read_table(tmp_path / "manifest.parquet").to_pylist() == [
+        {"path": KEY("path", "JANE.dcm"), "size_bytes": None, "mark": mark, "unit": 0}
+    ]
+    assert read_manifest(str(tmp_path)) == update.manifest
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"size_bytes": 11},
+        {"mark": "2"},
+        {"manifest_row": ManifestRow(patient="p1")},
+        {"refused": Refusal("encrypted_member", "it is encrypted")},
+        {"labels": SourceFile("train-labels", 5, "1")},
+    ],
+    ids=["size", "mark", "row", "refusal", "labels"],
+)
+@pytest.mark.parametrize("pseudonyms", [Pseudonymiser(), KEY], ids=["public", "keyed"])
+def test_a_changed_file_is_recognised_with_and_without_a_key(pseudonyms, change, tmp_path):
+    first = update_manifest(EMPTY, files("ab"), unit_files=1, pseudonyms=pseudonyms).manifest
+    write_manifest(str(tmp_path), first)
+    stored = read_manifest(str(tmp_path))
+    assert not update_manifest(stored, files("ab"), unit_files=1, pseudonyms=pseudonyms).stale
+    now = [*files("a"), files("b")[0]._replace(**change)]
+    assert update_manifest(stored, now, unit_files=1, pseudonyms=pseudonyms).stale == {1}
+
+
+def test_a_manifest_of_another_key_has_no_file_in_common():
+    first = update_manifest(EMPTY, files("ab"), unit_files=1, pseudonyms=KEY).manifest
+    other = update_manifest(first, files("ab"), unit_files=1, pseudonyms=Pseudonymiser(b"another secret of hemo"))
+    assert (other.kept, other.stale) == (0, {0, 1})

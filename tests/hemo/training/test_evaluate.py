@@ -132,7 +132,7 @@ def test_the_threshold_is_a_probability_to_exceed() -> None:
     assert _measure("binary", logits, targets, 0.8)["recall"] == 0.0
 
 
-ALWAYS = {"loss", "log_loss", "accuracy", "calibration_error"}
+ALWAYS = {"loss", "log_loss", "calibration_error"}
 
 
 @pytest.mark.parametrize(
@@ -203,7 +203,7 @@ def test_exclusive_classes_share_one_probability() -> None:
         ([0.1, 0.7, 0.6, 0.9], [0, 0, 1, 1], 0.35),  # as good as 0.8, and nearer to 0.5
         ([0.2, 0.4, 0.4], [0, 1, 1], 0.3),
         ([0.9, 0.1], [0, 1], 0.05),  # wrong way round: all one class is the best, either
-        ([0.3, 0.4], [1, 1], 0.5),
+        ([0.3, 0.4], [1, 1], None),
         ([0.0, 0.0, 1.0, 1.0], [1, 1, 0, 0], 1.0),  # none is called above 1; above 0 are two of four, both wrong
         ([0.0, 0.5, 1.0], [0, 1, 1], 0.25),
     ],
@@ -216,11 +216,12 @@ def test_threshold_of_the_best_balanced_accuracy(
 
 
 def test_each_class_has_a_threshold_of_its_own() -> None:
-    """Half way between 1/2 and 3/4 for one, between 1/10 and 1/4 for the other; a class without positives has 0.5."""
+    """Half way between 1/2 and 3/4 for one, between 1/10 and 1/4 for the other; a class without positives has none."""
     odds = torch.tensor([[1 / 3, 1 / 9, 1.0], [1, 1 / 3, 1], [3, 9, 1]])
     labels = np.array([[0, 0, 0], [0, 1, 0], [1, 1, 0]], np.uint8)
     found = choose_thresholds("multi_label", odds.log(), labels)
-    assert found == pytest.approx((0.625, 0.175, 0.5))
+    assert found[:2] == pytest.approx((0.625, 0.175))
+    assert found[2] is None
     assert choose_thresholds("binary", odds[:, :1].log(), labels[:, :1]) == pytest.approx((0.625,))
     assert choose_thresholds("multi_class", odds.log(), np.eye(3, dtype=np.uint8)) == ()
 
@@ -251,7 +252,8 @@ def test_each_pixel_format_is_judged_alone() -> None:
     assert u12.metrics["log_loss"] == pytest.approx((math.log1p(math.e) + math.log1p(math.exp(-1))) / 2)
     assert tuple(u12.metrics) == METRICS
     undefined = {name for name, value in u12.metrics.items() if value is None}
-    assert undefined == {"recall", "false_negative_rate", "auroc", "average_precision"}  # it has no positives
+    # it has no positives
+    assert undefined == {"accuracy", "recall", "false_negative_rate", "auroc", "average_precision"}
 
 
 class MeanOfImage(nn.Module):

@@ -15,7 +15,7 @@ from hemo.curation.card import read_card
 from hemo.errors import ConfigError, SourceError, TrialError
 from hemo.inference.predict import DeployedModel
 from hemo.models.backbones import build_backbone
-from hemo.models.checkpoint import load_checkpoint
+from hemo.models.checkpoint import load_checkpoint, read_checkpoint_card
 from hemo.models.classifier import normalise, to_unit_range
 from hemo.reporting.trial_row import image_of
 from hemo.training.data.dataset import read_training_set
@@ -193,17 +193,27 @@ def test_rows_without_label_are_said_to_be_left_out(
     assert "1 image of val left out: no label of any" in record.reductions
 
 
-def test_a_split_of_one_class_is_said_to_have_no_auroc_and_no_threshold(
+def test_a_split_of_one_class_has_neither_accuracy_nor_auroc_nor_threshold(
     make_training_set: Maker, tiny_trial: TrialConfig, tmp_path: Path
 ) -> None:
     folder = make_training_set(label=lambda number, _: number % 2 if number >= 16 else 0)  # val and test have 16 rows
     record = run_to_record(_changed(tiny_trial, training={"epochs": 1}), folder, tmp_path)
-    assert record.thresholds == (0.5,)
-    assert "auroc" not in record.metrics["val"]
-    assert [sentence for sentence in record.reductions if "alike" in sentence] == [
-        "all images of val are alike in any: AUROC and average precision leave that out, the threshold stays 0.5",
-        "all images of test are alike in any: AUROC and average precision leave that out",
+    assert record.thresholds == (None,)
+    assert read_checkpoint_card(str(tmp_path / record.digest / "checkpoint")).thresholds == (0.5,)
+    for split in ("val", "test"):
+        assert {"accuracy", "auroc"} & set(record.metrics[split]) == set()
+        assert "specificity" in record.metrics[split]
+    assert [(found.split, found.patients, found.one_sided) for found in record.findings] == [
+        ("val", 9, ("any",)),
+        ("test", 9, ("any",)),
     ]
+    assert record.reductions == ("train limited to 48 of 96 images",)
+
+
+def test_blank_labels_do_not_hide_that_train_has_one_class(make_training_set: Maker, tiny_trial: TrialConfig) -> None:
+    card = read_card(make_training_set(label=lambda number, _: 1 if number % 4 else None))
+    with pytest.raises(SourceError, match=r"one class only \(any 36 of 36 labelled rows are positive\)"):
+        check_trials({"": tiny_trial}, card)
 
 
 def test_starting_weights_are_known_by_their_content(
@@ -316,7 +326,7 @@ def test_hounsfield_units_are_refused_until_they_are_windowed(
 @pytest.mark.parametrize("value", [0, 1])
 def test_a_set_with_one_class_only_is_refused(make_training_set: Maker, tiny_trial: TrialConfig, value: int) -> None:
     card = read_card(make_training_set(label=lambda number, _: value))
-    with pytest.raises(SourceError, match=rf"one class only \(any {48 * value} of 48 rows are positive\)"):
+    with pytest.raises(SourceError, match=rf"one class only \(any {48 * value} of 48 labelled rows are positive\)"):
         check_trials({"": tiny_trial}, card)
 
 

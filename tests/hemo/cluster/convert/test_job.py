@@ -14,6 +14,7 @@ from hemo.errors import ConfigError, HemoError, OutputError, RejectLimitError, S
 from hemo.output_lock import LOCK_FILE, output_lock
 from hemo.shards.card import read_card
 from tests.dicom_files import head_file, write_slices
+from tests.photographs import write_photographs
 from tests.zips import zip_folder
 
 pytestmark = pytest.mark.usefixtures("ray_cluster")
@@ -110,6 +111,45 @@ def test_new_and_changed_files_cost_their_own_units_only(config, corpus):
     assert read_card(out).rows == 10
 
 
+def test_under_a_key_a_later_run_finds_what_changed(config, corpus, tmp_path):
+    """The manifest has neither sizes nor marks, but keyed marks that can be compared."""
+    (tmp_path / "hospital.key").write_text("a secret of sixteen bytes")
+    keyed = config(pseudonym_key=str(tmp_path / "hospital.key"))
+    before = times(convert_corpus(keyed))
+    assert times(convert_corpus(keyed)) == before
+    (corpus / "ID_4.dcm").write_bytes(head_file(PatientID="ID_other"))
+    after = times(convert_corpus(keyed))
+    assert [name for name in before if before[name] != after[name]] == ["unit-000001.parquet"]
+
+
+def test_classes_that_become_pseudonyms_are_counted_and_a_misspelt_one_is_named(tmp_path, capsys):
+    write_photographs(tmp_path / "corpus", ("NORMAL", "Doe_John_1950"), 2)
+    (tmp_path / "hospital.key").write_text("a secret of sixteen bytes")
+
+    def printed(*public_classes: str) -> str:
+        out = tmp_path / "-".join(["out", *public_classes])
+        convert_corpus(
+            ConvertConfig(
+                source=str(tmp_path / "corpus"), corpus="image_folder", out=str(out), side_px=16,
+                pseudonym_key=str(tmp_path / "hospital.key"), public_classes=public_classes,
+            )
+        )  # fmt: skip
+        return capsys.readouterr().err
+
+    assert "convert: 0 of 2 classes keep their names, the others become pseudonyms; --public_classes" in printed()
+    misspelt = printed("NORMALL")
+    assert "convert: no file is of the public_classes NORMALL\n" in misspelt
+    assert "Doe" not in misspelt
+    assert "classes" not in printed("NORMAL", "Doe_John_1950")
+    with pytest.raises(OutputError, match=r"made otherwise \(public_classes \['NORMALL'\] there, None now\)"):
+        convert_corpus(
+            ConvertConfig(
+                source=str(tmp_path / "corpus"), corpus="image_folder", out=str(tmp_path / "out-NORMALL"), side_px=16,
+                pseudonym_key=str(tmp_path / "hospital.key"),
+            )
+        )  # fmt: skip
+
+
 def test_a_file_that_only_changes_leaves_no_old_index(config, corpus):
     """It becomes a reject: the sums, the index and the shards must all say so."""
     before = read_card(convert_corpus(config()))
@@ -140,6 +180,22 @@ def test_shards_of_another_version_are_not_taken_for_damaged(config):
     pq.write_table(table.replace_schema_metadata({b"hemo": b'{"schema_version": 99}'}), shard)
     with pytest.raises(OutputError, match="is a shard of version 99"):
         convert_corpus(config())
+
+
+def test_a_conversion_of_an_older_version_is_named_as_such_by_every_job(config):
+    """Version 1 had neither orientation nor slice thickness."""
+    out = convert_corpus(config())
+    for shard in Path(out, "shards").iterdir():
+        table = pq.read_table(shard)
+        footer = pq.read_metadata(shard).metadata[b"hemo"].replace(b'"schema_version":2', b'"schema_version":1')
+        pq.write_table(table.replace_schema_metadata({b"hemo": footer}), shard)
+    card = Path(out, "card.json")
+    card.write_text(card.read_text().replace('"schema_version": 2', '"schema_version": 1'))
+    with pytest.raises(OutputError, match=r"is a shard of version 1, this hemo writes 2; give another folder"):
+        convert_corpus(config())
+    wanted = r"card\.json is of schema version 1, this hemo reads 2; run `hemo convert` again into another folder"
+    with pytest.raises(SourceError, match=wanted):
+        read_card(out)
 
 
 def test_under_a_key_no_file_below_out_names_anybody(tmp_path):

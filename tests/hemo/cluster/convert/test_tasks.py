@@ -169,25 +169,6 @@ def test_under_a_key_a_passing_fault_that_stays_names_no_file(convert, corpus, m
 
 
 @pytest.mark.parametrize(
-    ("pseudonyms", "error", "line"),
-    [
-        (pseudonymiser(b"a secret of sixteen bytes"), HemoError, r"a file of unit 0: ValueError, its text left out"),
-        (Pseudonymiser(), ValueError, "JANE"),
-    ],
-)
-def test_the_text_of_an_unforeseen_error_is_kept_where_names_are_public_only(
-    pseudonyms, error, line, task, units, corpus, monkeypatch
-):
-    def defective(*_: object) -> None:
-        raise ValueError("no number: JANE")
-
-    monkeypatch.setattr("hemo.cluster.convert.tasks.build_shard", defective)
-    with pytest.raises(error, match=line) as caught:
-        list(convert_batch(units, task=task(str(corpus), pseudonyms), out=str(corpus.parent / "out")))
-    assert ("JANE" in str(caught.value)) is (error is ValueError)
-
-
-@pytest.mark.parametrize(
     ("units", "cpus", "sizes"), [(5, 1, [2, 1, 1, 1]), (40, 2, [8, 8, 6, 4, 3, 2, 2, 1, 1, 1, 1, 1, 1, 1])]
 )
 def test_batches_are_large_first_and_single_in_the_end(units, cpus, sizes):

@@ -5,7 +5,12 @@ import pydicom
 import pytest
 from pydicom.config import disable_value_validation
 from pydicom.dataset import Dataset
-from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian, ImplicitVRLittleEndian
+from pydicom.uid import (
+    DeflatedExplicitVRLittleEndian,
+    ExplicitVRBigEndian,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+)
 
 from hemo.imaging.dicom import elements as dicom
 from hemo.imaging.dicom.elements import Elements, decimals, elements_of, scan, short, text, texts
@@ -40,6 +45,10 @@ def with_sequence(*, undefined: bool) -> bytes:
         head_file(),
         head_file(syntax=ImplicitVRLittleEndian),
         head_file(RescaleSlope=" 1.50 ", ImageType=["ORIGINAL", "PRIMARY", "AXIAL"], PixelRepresentation=None),
+        head_file(RescaleType="HU_MOD", ConversionType="WSD", SliceThickness="5.0", PixelPaddingValue=-2000),
+        head_file(
+            RescaleType="", SliceThickness="", PixelPaddingValue=0, PixelPaddingRangeLimit=65535, PixelRepresentation=0
+        ),
         with_sequence(undefined=False),
     ],
 )
@@ -75,6 +84,15 @@ def test_a_file_cut_within_its_header_is_left_to_pydicom():
 
 def test_cut_pixels_are_handed_on_as_far_as_they_go():
     assert len(scan(head_file()[:-100]).pixel_data) == 2 * 32 * 32 - 100
+
+
+@pytest.mark.parametrize("syntax", [ExplicitVRLittleEndian, ImplicitVRLittleEndian, ExplicitVRBigEndian])
+def test_padding_is_read_as_the_bits_that_are_stored(syntax):
+    """-2000 is 63536 in 16 bits, whether a reader takes it for signed or not; both readers give the same."""
+    data = head_file(syntax=syntax, PixelPaddingValue=-2000, PixelPaddingRangeLimit=-1900)
+    tags = (dicom.PIXEL_PADDING_VALUE, dicom.PIXEL_PADDING_RANGE_LIMIT)
+    read = [elements_of(dataset(data)), scan(data)]
+    assert [[each.numbers[tag] for tag in tags] for each in read if each] == [[63536, 63636]] * (2 - (read[1] is None))
 
 
 def test_elements_out_of_order_are_left_to_pydicom():

@@ -8,11 +8,12 @@ from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRL
 from hemo.errors import SliceError
 from hemo.imaging.dicom.elements import BIG_ENDIAN, IMPLICIT_LITTLE_ENDIAN, Elements, read_elements
 from hemo.imaging.dicom.header import (
+    CAPTURE_CLASS,
+    geometry_of_frame,
+    length,
     position_along_normal,
-    position_of_frame,
     read_header,
     rescale_of_frame,
-    spacing,
 )
 from hemo.imaging.dicom.read import images_of_dicom, quiet_pydicom
 from hemo.imaging.settings import ImageSettings
@@ -60,6 +61,44 @@ def test_a_capture_with_a_rescale_is_measured_all_the_same():
     assert header_of(head_file(SOPClassUID="1.2.840.10008.5.1.4.1.1.7", RescaleIntercept=None)).is_picture
 
 
+CT, ENHANCED_CT = "1.2.840.10008.5.1.4.1.1.2", "1.2.840.10008.5.1.4.1.1.2.1"
+REFORMAT, ORIGINAL = ["DERIVED", "SECONDARY", "REFORMATTED"], ["ORIGINAL", "PRIMARY", "AXIAL"]
+
+
+@pytest.mark.parametrize(
+    ("tags", "is_capture"),
+    [
+        ({"SOPClassUID": CT, "ConversionType": "WSD", "ImageType": REFORMAT}, False),  # reformatted at a workstation
+        ({"SOPClassUID": CT, "ConversionType": "DI", "ImageType": ORIGINAL}, False),
+        ({"SOPClassUID": ENHANCED_CT, "ConversionType": "SYN"}, False),
+        ({"SOPClassUID": CT, "ConversionType": "DF", "ImageType": ORIGINAL}, True),  # digitised film
+        ({"SOPClassUID": CT, "ConversionType": "DV", "ImageType": REFORMAT}, True),  # digitised video
+        ({"SOPClassUID": CT, "ImageType": ["DERIVED", "SECONDARY", "SCREEN SAVE"]}, True),
+        ({"SOPClassUID": CT, "ImageType": ["DERIVED", "SECONDARY", "OTHER", "CT_SOM5 PROT"]}, True),
+        ({"SOPClassUID": CT, "BurnedInAnnotation": "YES"}, True),
+        ({"SOPClassUID": CAPTURE_CLASS}, True),
+        ({"SOPClassUID": f"{CAPTURE_CLASS}.3", "ImageType": ORIGINAL}, True),  # multi-frame grey
+        ({"SOPClassUID": "1.2.3", "ConversionType": "WSD", "ImageType": REFORMAT}, True),
+        ({"SOPClassUID": "1.2.3", "ConversionType": "DI", "ImageType": ORIGINAL}, False),
+        ({"SOPClassUID": None, "ConversionType": "WSD", "ImageType": REFORMAT}, False),  # CT in the file meta elements
+        ({"SOPClassUID": None}, False),
+    ],
+)
+def test_a_capture_is_told_by_class_conversion_and_image_type_together(tags, is_capture):
+    header = header_of(head_file(**tags))
+    assert header.is_capture is is_capture
+    assert ("secondary_capture" in header.flags) is is_capture
+    derived = tags.get("ImageType", ORIGINAL)[0] == "DERIVED"
+    assert ("derived" in header.flags) is (derived and not is_capture)
+
+
+def test_the_identity_rescale_of_a_multi_frame_capture_gives_no_hounsfield_units():
+    capture = {"SOPClassUID": f"{CAPTURE_CLASS}.3", "RescaleIntercept": "0"}
+    assert header_of(head_file(**capture, RescaleType="US")).is_picture
+    assert not header_of(head_file(**capture, RescaleType="HU")).is_picture
+    assert not header_of(head_file(RescaleType="US")).is_picture
+
+
 def test_the_position_is_the_dot_product_with_the_normal():
     """Axial: z alone. Sagittal axes (y, -z) have the normal (-1, 0, 0)."""
     assert position_along_normal([1, 2, 3], [1, 0, 0, 0, 1, 0]) == 3
@@ -73,15 +112,41 @@ def test_the_position_is_the_dot_product_with_the_normal():
         ([1, 2, 3], [1, 0]),
         ([np.nan, 0, 0], [1, 0, 0, 0, 1, 0]),
         ([0, 0, 1e9], [1, 0, 0, 0, 1, 0]),
+        ([1, 2, 3], [0, 0, 0, 0, 0, 0]),
+        ([1, 2, 3], [1, 0, 0, 1, 0, 0]),
+        ([1, 2, 3], [1e20, 0, 0, 0, 1e-20, 0]),
+        ([1, 2, 3], [np.nan, 0, 0, 0, 1, 0]),
     ],
 )
 def test_a_position_that_is_none_is_not_known(origin, axes):
     assert position_along_normal(origin, axes) is None
 
 
+def test_cosines_with_few_decimals_still_span_a_plane():
+    """A tilt of 18 degrees as (0.9, -0.3): the normal, (0, 0.3, 0.9), is 0.949 long."""
+    assert position_along_normal([0, 0, 10], [1, 0, 0, 0, 0.9, -0.3]) == 9
+    assert position_along_normal([0, 0, 10], [0.5, 0, 0, 0, 0.5, 0]) is None
+
+
 def test_spacing_is_that_of_the_rows():
-    assert spacing([0.5, 0.7]) == 0.5
-    assert [spacing(given) for given in ([], [0.0], [-1.0], [np.nan], [1e7])] == [None] * 5
+    assert length([0.5, 0.7]) == 0.5
+    assert [length(given) for given in ([], [0.0], [-1.0], [np.nan], [1e7])] == [None] * 5
+
+
+def test_a_slice_thickness_that_is_no_number_costs_no_image():
+    thicknesses = [header_of(head_file(SliceThickness=text)).geometry.slice_thickness_mm for text in ("5.00", "0", "")]
+    assert thicknesses == [5, None, None]
+    data = head_file(SliceThickness="5.00")
+    assert header_of(data.replace(b"DS\x04\x005.00", b"DS\x04\x005 mm")).geometry.slice_thickness_mm is None
+
+
+def test_padding_that_is_no_16_bit_number_is_left_out():
+    assert header_of(head_file()).padding == ()
+    assert header_of(head_file(PixelPaddingValue=-2000)).padding == (63536,)
+    data = head_file(PixelPaddingValue=-2000)
+    value = b"\x28\x00\x20\x01SS\x02\x00\x30\xf8"
+    assert value in data
+    assert header_of(data.replace(value, value[:6] + b"\x04\x00DOE ")).padding == ()
 
 
 def test_a_frame_count_of_thousands_of_digits_is_no_number():
@@ -128,7 +193,7 @@ def rescale(intercept: str) -> dict[str, str]:
 def test_each_frame_has_its_own_rescale():
     elements = enhanced([group(PixelValueTransformation=rescale(value)) for value in ("-1024", "-1000")])
     header = read_header(elements)
-    found = [rescale_of_frame(elements, header, frame) for frame in (0, 1)]
+    found = [rescale_of_frame(elements, header, frame)[0] for frame in (0, 1)]
     assert [(each.slope, each.intercept) for each in found] == [(2, -1024), (2, -1000)]
 
 
@@ -136,23 +201,47 @@ def test_a_frame_without_its_own_takes_the_shared_one():
     own = group(PixelValueTransformation=rescale("-5"))
     elements = enhanced([own, Dataset()], group(PixelValueTransformation=rescale("-7")))
     header = read_header(elements)
-    assert [rescale_of_frame(elements, header, frame).intercept for frame in (0, 1)] == [-5, -7]
+    assert [rescale_of_frame(elements, header, frame)[0].intercept for frame in (0, 1)] == [-5, -7]
+
+
+def test_each_frame_has_its_own_units():
+    types = ("HU", "US", "Z_EFF")
+    frames = [group(PixelValueTransformation={**rescale("-5"), "RescaleType": name}) for name in types]
+    elements = enhanced(frames, RescaleType="MGML")  # of no rescale: slope and intercept are those of the groups
+    header = read_header(elements)
+    assert [rescale_of_frame(elements, header, frame)[1] for frame in (0, 1)] == [[], ["uncertain_units"]]
+    with pytest.raises(SliceError, match=r"not_hu.*rescale type \(0028,1054\): Z_EFF"):
+        rescale_of_frame(elements, header, 2)
 
 
 def test_position_and_spacing_are_those_of_the_frame():
     planes = [group(PlanePosition={"ImagePositionPatient": [0, 0, height]}) for height in (10, 15.5)]
     axes = group(
-        PlaneOrientation={"ImageOrientationPatient": [1, 0, 0, 0, 1, 0]}, PixelMeasures={"PixelSpacing": [0.25, 0.5]}
+        PlaneOrientation={"ImageOrientationPatient": [1, 0, 0, 0, 1, 0]},
+        PixelMeasures={"PixelSpacing": [0.25, 0.5], "SliceThickness": 5},
     )
     elements = enhanced(planes, axes)
     header = read_header(elements)
-    assert [position_of_frame(elements, header, frame) for frame in (0, 1)] == [(10, 0.25), (15.5, 0.25)]
+    axial = (1, 0, 0, 0, 1, 0)
+    found = [geometry_of_frame(elements, header, frame) for frame in (0, 1)]
+    assert found == [(10, axial, 0.25, 5), (15.5, axial, 0.25, 5)]
+
+
+def test_what_the_file_itself_says_comes_before_the_groups():
+    shared = group(
+        PlanePosition={"ImagePositionPatient": [0, 0, 1]},
+        PlaneOrientation={"ImageOrientationPatient": [0, 1, 0, 0, 0, -1]},
+        PixelMeasures={"PixelSpacing": [0.25, 0.5], "SliceThickness": 5},
+    )
+    elements = enhanced([Dataset()], shared, ImagePositionPatient=[0, 0, 7], ImageOrientationPatient=[1, 0, 0, 0, 1, 0])
+    found = geometry_of_frame(elements, read_header(elements), 0)
+    assert found == (7, (1, 0, 0, 0, 1, 0), 0.25, 5)
 
 
 def test_without_functional_groups_values_are_none():
     elements = enhanced([Dataset(), Dataset()])
     header = read_header(elements)
-    assert position_of_frame(elements, header, 0) == (None, None)
+    assert geometry_of_frame(elements, header, 0) == (None, None, None, None)
     with pytest.raises(SliceError, match="no_rescale"):
         rescale_of_frame(elements, header, 0)
 

@@ -179,6 +179,70 @@ def test_inverted_display_changes_no_hounsfield_unit():
     np.testing.assert_array_equal(image.pixels, only(head_file()).pixels)
 
 
+def capture(photometric: str, **tags: object) -> bytes:
+    """Return a grey capture of 8 bits, 200 everywhere."""
+    bits = {"BitsAllocated": 8, "BitsStored": 8, "HighBit": 7, "PixelRepresentation": 0}
+    rescale = {"RescaleIntercept": None, "RescaleSlope": None}
+    kind = {"SOPClassUID": "1.2.840.10008.5.1.4.1.1.7", "PhotometricInterpretation": photometric}
+    return dicom_bytes(np.full((16, 16), 200, np.uint8), **{**bits, **rescale, **kind, **tags})
+
+
+def test_a_capture_for_inverted_display_is_inverted():
+    plain, inverted = only(capture("MONOCHROME2")), only(capture("MONOCHROME1"))
+    assert np.unique(plain.pixels).tolist() == [200]
+    assert np.unique(inverted.pixels).tolist() == [55]
+    assert inverted.flags == ("secondary_capture", "monochrome1")
+
+
+def test_the_grey_levels_of_a_multi_frame_capture_are_no_hounsfield_units():
+    """As HU, 200 would be white in a brain window."""
+    image = only(capture("MONOCHROME1", RescaleIntercept="0", RescaleSlope="1", RescaleType="US"))
+    assert np.unique(image.pixels).tolist() == [55]
+    assert image.brain_fraction is None
+
+
+def test_a_reformat_of_ct_stays_a_slice():
+    data = head_file(
+        SOPClassUID="1.2.840.10008.5.1.4.1.1.2", ConversionType="WSD", ImageType=["DERIVED", "SECONDARY", "REFORMATTED"]
+    )
+    keyed = pseudonymiser(b"a secret of sixteen bytes")
+    assert (only(data).flags, only(data, pseudonyms=keyed).flags) == (("derived",), ("derived",))
+    np.testing.assert_array_equal(only(data).pixels, only(head_file()).pixels)
+
+
+@pytest.mark.parametrize(
+    ("rescale_type", "flags"),
+    [(None, ()), ("", ()), ("HU", ()), ("US", ("uncertain_units",)), ("HU_MOD", ("uncertain_units",))],
+)
+def test_hounsfield_units_and_what_may_be_some_are_rows(rescale_type, flags):
+    image = only(head_file(RescaleType=rescale_type))
+    assert image.flags == flags
+    np.testing.assert_array_equal(image.pixels, only(head_file()).pixels)
+
+
+@pytest.mark.parametrize(
+    ("pixels", "padding", "wanted"),
+    [
+        ("hu16", {"PixelPaddingValue": -26}, -500),  # -1050 HU: declared, below air
+        ("hu16", {"PixelPaddingValue": -76, "PixelPaddingRangeLimit": 0}, -500),  # -1100 to -1024 HU
+        ("hu16", {"PixelPaddingValue": 1024}, -525),  # 0 HU may be tissue
+        ("hu16", {}, -525),
+        ("windows", {"PixelPaddingValue": -26}, 0),
+    ],
+)
+def test_declared_padding_is_read_with_the_sign_of_the_pixels(pixels, padding, wanted):
+    """A stored -26 with an intercept of -1024 beside water: 65,510 as an unsigned number."""
+    stored = np.tile(np.array([-26, 1024], np.int16), (32, 16))
+    settings = SETTINGS.model_copy(update={"pixels": pixels, "windows": SETTINGS.windows[:1]})
+    image = only(dicom_bytes(stored, **padding), settings=settings)
+    assert np.unique(image.pixels).tolist() == [wanted]
+
+
+def test_zero_direction_cosines_give_no_position():
+    image = only(head_file(ImageOrientationPatient=[0, 0, 0, 0, 0, 0]))
+    assert (image.position_mm, image.orientation) == (None, None)
+
+
 def test_overlay_bits_above_those_stored_change_nothing():
     """Before 2004 an overlay could lie in the unused bits of a cell: here all four of them, in half of the slice."""
     stored = (head_hu() + 1024).astype(np.uint16)
@@ -349,6 +413,9 @@ def test_a_directory_of_files_is_named_as_such(shared_data):
         (head_file(PixelData=b"\0" * 600), "truncated", "600 of 2048 pixel bytes"),
         (head_file(PixelData=b""), "no_pixels", "7FE0"),
         (head_file(RescaleIntercept=None), "no_rescale", "0028,1052"),
+        (head_file(RescaleType="MGML"), "not_hu", "MGML$"),
+        (head_file(RescaleType="Z_EFF"), "not_hu", "Z_EFF$"),
+        (head_file(RescaleType="JANE DOE"), "not_hu", "another than the standard's$"),
         (head_file(RescaleSlope="0"), "bad_header", "slope 0"),
         (head_file(BitsStored=17), "unsupported_pixels", "17 bits stored in 16"),
         (head_file(HighBit=10, BitsStored=12), "unsupported_pixels", "12 bits stored up to bit 10 of 16"),

@@ -25,9 +25,9 @@ def test_images_equal_the_bytes_that_plain_pyarrow_reads(make_training_set: Call
     np.testing.assert_array_equal(found.images.pixels.reshape(48, -1), np.stack(expected))
 
 
-def test_a_row_without_patient_is_its_own_patient(make_training_set: Callable[..., str]) -> None:
+def test_patients_are_those_of_the_set(make_training_set: Callable[..., str]) -> None:
     found = read_training_set(make_training_set()).val
-    assert found.patient[:4].tolist() == ["val-000", "patient-val-0", "patient-val-1", "patient-val-1"]
+    assert found.patient[:4].tolist() == ["image val-000", "patient-val-0", "patient-val-1", "patient-val-1"]
     assert found.pixel_format[0] == "u12"
 
 
