@@ -64,14 +64,16 @@ def cluster(make_ray_folder: Callable[[], Path]) -> Iterator[EmptyCluster]:
 @pytest.fixture
 def inputs(tmp_path: Path, make_training_set: Callable[..., str]) -> dict[str, str]:
     """What the jobs below read."""
+    corpus = tmp_path / "corpus"
+    corpus.mkdir()
     for number in range(4):
-        (tmp_path / f"ID_{number}.dcm").write_bytes(head_file())
+        (corpus / f"ID_{number}.dcm").write_bytes(head_file())
     torch.manual_seed(0)
     model = build_model(CARD.model, channels=1, sides_px=(16, 16), classes=1)
     convert = ConvertConfig(source="/corpus", corpus="rsna", out="/out", side_px=16, windows=("brain",))
     image = image_settings(convert, "dicom", read_pseudonyms("")).model_dump(mode="json")
     write_checkpoint(str(tmp_path / "checkpoint"), model, CARD.model_copy(update={"image": image}))
-    return {"corpus": str(tmp_path), "checkpoint": str(tmp_path / "checkpoint"), "set": make_training_set()}
+    return {"corpus": str(corpus), "checkpoint": str(tmp_path / "checkpoint"), "set": make_training_set()}
 
 
 JOBS = {
