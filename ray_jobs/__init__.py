@@ -1,1 +1,1 @@
-"""Entry points, one module a job: `hemo NAME`, `python -m ray_jobs.NAME`, or as a Ray job."""
+"""Entry points, one module for each job: `hemo NAME`, `python -m ray_jobs.NAME`, or as a Ray job."""

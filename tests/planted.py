@@ -35,12 +35,13 @@ FIXED = {"DS": NUMBER, "IS": NUMBER, "DA": DATE, "TM": TIME, "DT": DATE + TIME}
 FREE = ("AE", "CS", "LO", "LT", "PN", "SH", "ST", "UC", "UI", "UR", "UT")
 
 CAPTURES = ("ConversionType", "BurnedInAnnotation")
-MEANT = {*DEFAULTS, *CAPTURES, "SpecificCharacterSet", "NumberOfFrames", "PixelAspectRatio"}
+MEANT = {*DEFAULTS, *CAPTURES, "RescaleType", "SpecificCharacterSet", "NumberOfFrames", "PixelAspectRatio"}
 """Elements that say what the pixels are: not planted where images are to come of it."""
 
 SPOILT = (
     "BitsStored", "ImageOrientationPatient", "ImagePositionPatient", "ImageType", "Modality", "NumberOfFrames",
-    "PhotometricInterpretation", "PixelSpacing", "RescaleIntercept", "RescaleSlope", "Rows", "SOPClassUID",
+    "PhotometricInterpretation", "PixelSpacing", "RescaleIntercept", "RescaleSlope", "RescaleType", "Rows",
+    "SliceThickness", "SOPClassUID",
 )  # fmt: skip
 """Elements that say what the pixels are: each has a damaged file in which it is a text."""
 

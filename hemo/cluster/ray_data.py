@@ -12,7 +12,7 @@ from ray.exceptions import OutOfMemoryError
 
 from hemo.errors import HemoError
 
-PASSING_ERRORS = [
+TRANSIENT_ERRORS = [
     r"OSError(?!: \[Errno)",
     "ConnectionError",
     "StorageError",
@@ -26,8 +26,8 @@ RETRIES = 3
 LOST_WORKERS = 8
 """How often the process of a task may die before the job stops; Ray itself would retry for ever."""
 
-GOES_ON = ("convert",)
-"""Jobs that, run again, do only what is not done yet; others begin anew."""
+RESUMABLE_JOBS = ("convert",)
+"""Jobs that, run again, do only what is left; others start from the beginning."""
 
 _RAY_ADVICE = "Failed to apply UDF transform"
 """Begins the advice on retry settings that Ray adds to the text of an error."""
@@ -40,7 +40,7 @@ LARGEST_KEPT_BYTES = 1 << 25
 
 @contextmanager
 def data_context(job: str) -> Iterator[DataContext]:
-    """Use these settings of Ray Data: passing I/O errors are retried, the job itself shows progress.
+    """Use these settings of Ray Data: transient I/O errors are retried, the job itself shows progress.
 
     Raises:
         HemoError: That of a task; or that `job` stopped, and why, when a task failed for good.
@@ -48,7 +48,7 @@ def data_context(job: str) -> Iterator[DataContext]:
     context = DataContext.get_current().copy()
     context.enable_progress_bars = False
     context.print_on_execution_start = False
-    context.retried_map_errors = PASSING_ERRORS
+    context.retried_map_errors = TRANSIENT_ERRORS
     context.max_map_retries = RETRIES
     with DataContext.current(context):
         try:
@@ -63,7 +63,7 @@ def data_context(job: str) -> Iterator[DataContext]:
 
 def stopped(job: str, why: str) -> str:
     """Return the error message of a job that stopped in the middle."""
-    kept = ", finished work is kept" if job in GOES_ON else ""
+    kept = ", finished work is kept" if job in RESUMABLE_JOBS else ""
     return f"{job} stopped: {why}; run it again{kept}"
 
 

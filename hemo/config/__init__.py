@@ -1,1 +1,1 @@
-"""Configs of the jobs: frozen, typed, one module a group of jobs; a field is a flag and a key of the YAML file."""
+"""Configs of the jobs: frozen, typed, a module for each group of jobs; a field is a flag and a key of the YAML file."""

@@ -1,4 +1,4 @@
-"""Configs of the jobs on raw corpora: `phantom` makes one, `convert` converts one, `plan` estimates a conversion."""
+"""Configs of the jobs on raw corpora: `phantom` makes one, `convert` converts one, `plan` estimates that conversion."""
 
 import re
 from typing import Annotated, ClassVar, Literal, Self
@@ -82,8 +82,8 @@ class ImagesConfig(Config):
     )
     public_ids: bool | Literal["by_corpus"] = Field(
         "by_corpus",
-        description="true: store ids and paths as they are, because they name nobody; `by_corpus`: true, but for "
-        "dicom and manifest this flag or `pseudonym_key` must be given",
+        description="true: store ids and paths as they are, because they name nobody; false: replace them, with "
+        "`pseudonym_key`; `by_corpus`: as if true, but dicom and manifest need this flag or `pseudonym_key`",
     )
     pseudonym_key: Literal[""] | SecretLocation = Field(
         "",
@@ -169,6 +169,7 @@ class PlanConfig(ConvertConfig):
         "estimate": ("nodes", "cpus_per_node", "price_per_node_hour", "storage_mb_per_s", "files_per_cpu"),
     }
 
+    out: Location = Field(description="folder to write plan.json to; it may be that of the conversion")
     nodes: Annotated[tuple[PositiveInt, ...], Field(min_length=1)] = Field(
         (1, 2, 4, 8, 16), description="numbers of nodes to estimate hours and cost for"
     )

@@ -162,7 +162,7 @@ def _metavar(annotation: Any) -> str:
     kinds = {str: "TEXT", int: "N", float: "X", bool: "true|false", dict: "{K: V}", tuple: "[A, B]"}
     words = []
     for member in members(annotation):
-        choices = [value for value in get_args(member) if value] if get_origin(member) is Literal else []
+        choices = [value for value in get_args(member) if value != ""] if get_origin(member) is Literal else []
         words += [str(value) for value in choices] or [kinds.get(get_origin(member) or member, "")]
     return "|".join(dict.fromkeys(word for word in words if word)) or "VALUE"
 

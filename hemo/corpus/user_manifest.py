@@ -87,7 +87,7 @@ def _read(source: str) -> pa.Table:
     names = table.column_names
     twice = [name for name in COLUMNS if names.count(name) > 1]
     if PATH not in names or twice:
-        needed = f"{twice[0]} once" if twice else "one called path: a file a row"
+        needed = f"{twice[0]} once" if twice else "one called path, with one file per row"
         raise SourceError(f"source: {source} has the columns {', '.join(names)}; needed: {needed}")
     if not table.num_rows:
         raise SourceError(f"source: {source} has a header but no rows")

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from sklearn.model_selection import StratifiedGroupKFold
 
 from hemo.config.curate import SPLITS, CurateConfig
-from hemo.corpus.labels import RSNA_CLASSES
+from hemo.corpus.labels import NULL_LABEL, RSNA_CLASSES
 from hemo.curation.labelled_index import Rows, hash_texts, text_column
 from hemo.errors import ConfigError, SourceError
 
@@ -196,17 +196,19 @@ def strata(labels: NDArray[np.uint8], group: NDArray[np.int64], folds: int) -> N
 
     Args:
         labels: Shape (rows, columns).
-        group: Shape (rows,).
+        group: Shape (rows,), 0 or more.
         folds: How many.
 
     Returns:
         Shape (rows,), from 0 without gaps.
     """
-    combinations, code = np.unique(labels, axis=0, return_inverse=True)
-    groups_of = np.bincount(np.unique(np.stack([code, group]), axis=1)[0])
-    positive = (combinations == 1).any(axis=1)
-    merged = np.where(groups_of < folds, len(combinations) + positive, np.arange(len(combinations)))
-    return np.unique(merged[code], return_inverse=True)[1].astype(np.int64)
+    code = np.zeros(len(labels), np.int64)
+    for column in labels.T.astype(np.int64):  # ten times faster than np.unique of the rows
+        code = np.unique(code * (NULL_LABEL + 1) + column, return_inverse=True)[1]
+    groups = int(group.max()) + 1
+    groups_of = np.bincount(np.unique(code * groups + group) // groups)
+    merged = np.where(groups_of[code] < folds, -1 - (labels == 1).any(axis=1), code)
+    return np.unique(merged, return_inverse=True)[1].astype(np.int64)
 
 
 def stratified_folds(

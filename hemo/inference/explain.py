@@ -57,7 +57,7 @@ class Case:
 
 
 def explain_cases(config: ExplainConfig) -> list[dict[str, Any]]:
-    """Write a picture a case and `cases.json` below `out`.
+    """Write one picture per case, and `cases.json` below `out`.
 
     Returns:
         The cases as `cases.json` lists them: `file`, `image_id`, `class`, `label`, `probability`, `predicted` (whether

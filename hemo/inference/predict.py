@@ -282,7 +282,7 @@ def study_probabilities(predictions: pa.Table, classes: Sequence[str]) -> pa.Tab
     neighbours are alike, so it is too high, but rises with each suspect slice where the maximum does not.
 
     Args:
-        predictions: `study`, `patient` and `probability_NAME` a class, a row an image.
+        predictions: `study`, `patient` and `probability_NAME` a class, one row per image.
         classes: Names of the classes.
 
     Returns:

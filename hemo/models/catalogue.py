@@ -1,4 +1,4 @@
-"""Lists backbones: parameters, image sizes, and pretrained weights."""
+"""List backbones: parameters, image sizes, and pretrained weights."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Reads and writes checkpoints: `weights.safetensors`, `checkpoint.json`, and `state.pt` to resume a trial."""
+"""Read and write checkpoints: `weights.safetensors`, `checkpoint.json`, and `state.pt` to resume a trial."""
 
 import io
 from typing import Any

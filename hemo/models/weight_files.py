@@ -1,4 +1,4 @@
-"""Finds files of weights: those a trial starts from, and those of a checkpoint."""
+"""Find weight files by location: those a trial starts from, and those of a checkpoint."""
 
 from dataclasses import dataclass
 

@@ -16,7 +16,7 @@ from hemo.reporting.published.source import published_table
 from hemo.reporting.published.table import PublishedComparison, compare_with_published
 from hemo.reporting.table_format import Table, inline, latex_table, markdown_table
 from hemo.reporting.trial_row import SPLITS, Row, metrics_of
-from hemo.reporting.trial_table import grid_table, heading, subject
+from hemo.reporting.trial_table import findings, grid_table, heading, subject
 from hemo.stats.intervals import Interval
 from hemo.storage import join, write_bytes
 from hemo.training.results import METRICS
@@ -70,6 +70,7 @@ def markdown(
 ) -> str:
     """Return published tables and comparisons as one Markdown page; a line for each unreadable record above."""
     parts = [f"# {inline(title)}", *(inline(line) for line in unreadable)]
+    parts += [f"**{inline(text)}** ({inline(subject(each))})" for each in comparisons for text in findings(each)]
     for each in published:
         parts += [f"## {inline(each.table.caption)}", _terms(each.heading), *_table_parts(each.table)]
     for comparison in comparisons:

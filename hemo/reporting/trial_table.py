@@ -91,8 +91,6 @@ def findings(comparison: Comparison) -> list[str]:
 
 
 def _heading(comparison: Comparison) -> Iterator[tuple[str, str]]:
-    if found := findings(comparison):
-        yield "Findings", "; ".join(found)
     statuses = Counter(row.record.status for row in comparison.rows)
     counts = ", ".join(f"{count} {status}" for status, count in statuses.items())
     yield "Trials", f"{len(comparison.rows)} ({counts})"

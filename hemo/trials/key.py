@@ -1,4 +1,4 @@
-"""Which trial: the digest that names it, its files below the folder of records, and whether it is finished."""
+"""Key of a trial: the digest that identifies it, the paths of its files, and its state by these files."""
 
 import hashlib
 from dataclasses import dataclass

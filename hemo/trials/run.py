@@ -5,12 +5,13 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import torch
 from numpy.typing import NDArray
 
 from hemo.config.trial import TrainingConfig, TrialConfig
 from hemo.curation.card import SplitFinding, TrainingSetCard, label_counts, read_card, split_finding
-from hemo.errors import ConfigError, SourceError, TrialError, UserError
+from hemo.errors import ConfigError, SourceError, TrialError, UserError, first_names
 from hemo.inference.predict import DeployedModel, megabytes, quick_speed
 from hemo.models.checkpoint import CheckpointCard, load_checkpoint, write_checkpoint
 from hemo.models.classifier import parameter_count
@@ -195,7 +196,7 @@ def failed_record(key: TrialKey, card: TrainingSetCard, worker: Worker, reason: 
 def _record(key: TrialKey, card: TrainingSetCard, splits: Splits, result: FitResult, worker: Worker) -> TrialRecord:
     """Return the record of a trial that ran; a stopped one has the best epoch's validation metrics and no others."""
     stopped = result.ended == "stopped"
-    notes = (*_unlabelled_notes(splits), *_small_set_notes(splits, key))
+    notes = (*_unlabelled_notes(splits, card), *_small_set_notes(splits, key))
     known: dict[str, Any] = {
         "status": "pruned" if stopped else "complete",
         "reason": f"stopped by the scheduler after epoch {len(result.epochs)}" if stopped else "",
@@ -223,13 +224,15 @@ def metric_fields(evaluated: Mapping[str, SplitMetrics]) -> dict[str, dict[str, 
     }
 
 
-def _unlabelled_notes(splits: Splits) -> list[str]:
-    """Return a sentence for each split with images that have no label of the task."""
-    return [
-        f"{_images(examples.unlabelled)} of {name} left out: no label of {', '.join(splits.classes)}"
-        for name, examples in splits.by_name.items()
-        if examples.unlabelled
-    ]
+def _unlabelled_notes(splits: Splits, card: TrainingSetCard) -> list[str]:
+    """Return a sentence for each split with images left out because a label of the task is blank."""
+    notes = []
+    for name, examples in splits.by_name.items():
+        blanks = {label: card.splits[name].blanks[label] for label in splits.classes}
+        listed = first_names([f"{label} ({count:,})" for label, count in blanks.items() if count])
+        if examples.unlabelled:
+            notes.append(f"{_images(examples.unlabelled)} of {name} left out: blank label of {listed}")
+    return notes
 
 
 def split_findings(splits: Splits) -> tuple[SplitFinding, ...]:
@@ -348,5 +351,8 @@ def evaluate_on_test(key: TrialKey, record: TrialRecord, data: TrialData, worker
     tested = record.model_copy(update={**fields, "rows": rows, "findings": split_findings(splits)})
     predictions = _split_predictions("test", splits.test, logits.cpu().numpy())
     known = read_predictions(key.records, record.digest)
+    known = known.filter(
+        pc.not_equal(known["split"], "test")
+    )  # of a process that was killed before it wrote the record
     write_record(key.records, tested, pa.concat_tables([known, predictions]))
     return tested

@@ -21,10 +21,10 @@ class Calibration:
 
     nodes: int
     cpus: int
-    read_bytes_per_s: float  # reading only, one task a CPU
+    read_bytes_per_s: float  # reading only, one task per CPU
     cpu_s_per_file: float  # seconds of one CPU, all CPUs at work
-    write_bytes_per_s: float  # writing only, one task a CPU
-    files_per_s: float  # reading, decoding and writing at once
+    write_bytes_per_s: float  # writing only, one task per CPU
+    files_per_s: float  # reading, decoding and writing together
     written_bytes_per_file: float
     list_s: float  # listing the whole corpus and cutting it into units
     start_s: float  # from the first task submitted to the first shard
@@ -51,7 +51,7 @@ class Estimate:
     cost: float | None  # in the currency of the price; None without one
     files_per_s: float  # while every CPU has a unit
     bound: str  # `read`, `decode`, `write` or `shared storage`: what is to be made faster
-    busy: float  # 0 to 1: time that is enough if all CPUs had work all along, over `hours`
+    busy: float  # 0 to 1: fraction of `hours` that would suffice if all CPUs had work all the time
 
 
 def node_bounds(workload: Workload, calibration: Calibration, cpus_per_node: int) -> dict[str, float]:

@@ -20,7 +20,7 @@ from hemo.shards.schema import ShardFooter, read_footers
 from hemo.storage import join, remove
 
 MOST_FAILURES = 20
-"""Failed units after which the run stops at once: the storage as a whole is at fault."""
+"""Failed units after which the run stops without finishing the others: the whole storage is at fault."""
 
 REPORTED_FAILURES, REPORTED_REASONS = 3, 5
 
@@ -104,7 +104,7 @@ def _convert_units(
     """Convert units, with progress on standard error, and return their footers.
 
     Raises:
-        RejectLimitError: As soon as so much was rejected that the rest, one image a file, cannot make up for it.
+        RejectLimitError: As soon as so much was rejected that the rest, one image per file, cannot make up for it.
         HemoError: If files could not be read; the other units are done first.
     """
     made: dict[int, ShardFooter] = {}
@@ -130,7 +130,7 @@ def _convert_units(
     if failures:
         reasons = "; ".join(sorted({failure.reason for failure in failures})[:REPORTED_FAILURES])
         counted = f"{len(failures)} units have" if len(failures) > 1 else "a unit has"
-        raise HemoError(stopped("convert", f"{counted} files that cannot be read ({reasons}); mend the source"))
+        raise HemoError(stopped("convert", f"{counted} files that cannot be read ({reasons}); repair the source"))
     return made
 
 
@@ -141,5 +141,5 @@ def _require_few_rejects(reasons: Mapping[str, int], inputs: int, max_reject_fra
         commonest = ", ".join(f"{reason} {count}" for reason, count in Counter(reasons).most_common(REPORTED_REASONS))
         raise RejectLimitError(
             f"{rejects} of {inputs} inputs were rejected, more than max_reject_fraction {max_reject_fraction}: "
-            f"{commonest}; {listed}; mend the source or raise max_reject_fraction; what was converted is kept"
+            f"{commonest}; {listed}; repair the source or raise max_reject_fraction; what was converted is kept"
         )

@@ -132,7 +132,7 @@ def summary(plan: Plan) -> list[str]:
         f"about {size_text(round(plan.write_bytes))} to write",
         f"a node of {here.cpus // here.nodes} CPUs, {here.nodes} measured: "
         + ", ".join(f"{name} {rate:,.0f}" for name, rate in rates.items())
-        + f" files/s each alone, {here.files_per_s / here.nodes:,.0f} all at once",
+        + f" files/s each alone, {here.files_per_s / here.nodes:,.0f} all three together",
         f"rejects in the sample: {rejects or 'none'}",
         *(f"assumed: {line}" for line in ASSUMED),
     ]
@@ -177,13 +177,13 @@ class Sample:
     """Files spread over a corpus, divided among CPUs."""
 
     first: list[Unit]  # of one file each: what starts the workers
-    read: list[Files]  # a list a CPU
-    converted: list[list[Unit]]  # a list a CPU
+    read: list[Files]  # one list per CPU
+    converted: list[list[Unit]]  # one list per CPU
 
 
 @dataclass(frozen=True)
 class CpuWork:
-    """What one CPU did, and in which time, while the others did the like."""
+    """Work of one CPU and the time it took, while all other CPUs did the same."""
 
     files: int
     size_bytes: int
@@ -217,7 +217,7 @@ def calibrate(
         raise ConfigError(
             "cluster: it has no CPU yet, so nothing can be measured; start a node of the kind to plan for"
         )
-    sample = deal_sample(files, cpus=sum(cpus_of_nodes), files_per_cpu=files_per_cpu)
+    sample = take_sample(files, cpus=sum(cpus_of_nodes), files_per_cpu=files_per_cpu)
     remove(scratch)
     try:
         with data_context("plan"):
@@ -252,7 +252,7 @@ def calibrate(
     return calibration, Counter(reject.reason for footer in footers for reject in footer.rejects)
 
 
-def deal_sample(files: Files, *, cpus: int, files_per_cpu: int) -> Sample:
+def take_sample(files: Files, *, cpus: int, files_per_cpu: int) -> Sample:
     """Take about `cpus` x `files_per_cpu` files in short runs spread evenly over a corpus, and divide them among CPUs.
 
     Raises:
@@ -291,7 +291,7 @@ def _index_s_per_file(scratch: str, units: Sequence[Unit], footers: Sequence[Sha
 
 
 def _on_every_cpu(work: Callable[..., CpuWork], parts: Iterable[Any], **shared: Any) -> list[CpuWork]:
-    """Call `work` with each part in a task of its own, all at once, one a CPU."""
+    """Call `work` with each part in a task of its own, all at the same time, one per CPU."""
     remote = ray.remote(num_cpus=1)(work)
     done: list[CpuWork] = ray.get([remote.remote(part, **shared) for part in parts])
     return done
@@ -333,6 +333,6 @@ def _footers(outcomes: Iterable[Outcome]) -> tuple[ShardFooter, ...]:
     made = []
     for outcome in outcomes:
         if isinstance(outcome, UnitFailure):
-            raise HemoError(f"plan stopped: a file of the sample cannot be read ({outcome.reason}); mend the source")
+            raise HemoError(f"plan stopped: a file of the sample cannot be read ({outcome.reason}); repair the source")
         made.append(outcome)
     return tuple(made)

@@ -1,4 +1,4 @@
-"""Converts units in Ray Data tasks, some to a task, and yields footer or failure of each as it ends."""
+"""Convert units in Ray Data tasks, several to a task, and yield the footer or the failure of each unit."""
 
 import pickle
 from collections.abc import Iterator, Sequence

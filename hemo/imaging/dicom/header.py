@@ -175,17 +175,17 @@ def _is_capture(elements: Elements, image_type: list[str]) -> bool:
     """Tell whether a grey image shows a screen or a picture, not what a scanner measured.
 
     A reformat calls itself DERIVED, SECONDARY, even converted at a workstation: with the SOP class of CT it is a slice.
-    Without a SOP class, as in de-identified archives, only an original image is one if it has a Conversion Type.
+    Without that, as in de-identified archives, what has a Conversion Type is a slice only if it is ORIGINAL: names may
+    be drawn into the others.
 
     Args:
         elements: Of the file.
         image_type: Values of Image Type (PS3.3 C.7.6.1.1.2).
     """
-    sop_class = text(elements, dicom.SOP_CLASS) or text(elements, dicom.STORAGE_CLASS)
-    conversion = text(elements, dicom.CONVERSION_TYPE)
+    sop_class, conversion = text(elements, dicom.SOP_CLASS), text(elements, dicom.CONVERSION_TYPE)
     return (
         text(elements, dicom.BURNED_IN_ANNOTATION) == "YES"
-        or sop_class.startswith(CAPTURE_CLASS)
+        or (sop_class or text(elements, dicom.STORAGE_CLASS)).startswith(CAPTURE_CLASS)
         or conversion in DIGITISED
         or not CAPTURE_TERMS.isdisjoint(image_type)
         or (bool(conversion) and sop_class not in CT_CLASSES and image_type[:1] != ["ORIGINAL"])

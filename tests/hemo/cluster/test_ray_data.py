@@ -11,7 +11,7 @@ from ray._common.retry import matches_error
 from ray.data.exceptions import SystemException
 from ray.exceptions import OutOfMemoryError
 
-from hemo.cluster.ray_data import PASSING_ERRORS, data_context
+from hemo.cluster.ray_data import TRANSIENT_ERRORS, data_context
 from hemo.errors import HemoError, SourceError
 
 pytestmark = pytest.mark.usefixtures("ray_cluster")
@@ -96,7 +96,7 @@ def test_a_worker_that_ray_kills_for_its_memory_is_reported_and_not_started_agai
     ],
 )
 def test_only_errors_that_pass_are_tried_again(shown: str, again: bool) -> None:
-    assert any(matches_error(pattern, shown) for pattern in PASSING_ERRORS) is again
+    assert any(matches_error(pattern, shown) for pattern in TRANSIENT_ERRORS) is again
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="an option of glibc")

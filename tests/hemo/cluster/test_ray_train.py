@@ -30,6 +30,16 @@ Maker = Callable[..., str]
 NO_GPU = WorkersConfig(gpus=0.0)
 
 
+def test_findings_on_the_classes_of_the_trials_are_printed(make_training_set, tiny_trial, capsys):
+    """Nine patients each in val and test; class b is in no image, and no trial is on it."""
+    card = read_card(make_training_set(classes=("any", "b"), label=lambda number, name: number % 2 * (name == "any")))
+    fit.print_findings([tiny_trial], card)
+    assert capsys.readouterr().err.splitlines() == [
+        "val has too few patients to choose an epoch, a threshold or a model by: 9 (of at least 10)",
+        "test has too few patients to tell models apart by: 9 (of at least 10)",
+    ]
+
+
 @pytest.fixture
 def exact_trial(tiny_trial: TrialConfig) -> TrialConfig:
     """Return a trial without batch normalisation and dropout: workers must give the same as one.

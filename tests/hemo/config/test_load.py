@@ -29,6 +29,7 @@ class Job(Config):
     side_px: int = Field(256, ge=8)
     names: tuple[str, ...] = ("brain",)
     kind: Literal["rsna", "dicom"] = "rsna"
+    neighbours: Literal[0, 1] = 0
     keep: bool | Literal["auto"] = "auto"
     labels: Literal["source_class"] | Location = "source_class"
     space: dict[str, Model] = Field({}, description="name -> part")
@@ -144,6 +145,7 @@ def test_help_shows_words_defaults_and_nested_flags(capsys: pytest.CaptureFixtur
     shown = capsys.readouterr().out
     assert exit_info.value.code == 0
     assert "--kind rsna|dicom" in shown
+    assert "--neighbours 0|1" in shown
     assert "--out TEXT" in shown
     assert "folder (required)" in shown
     assert '(default ["brain"])' in shown

@@ -125,7 +125,7 @@ def test_a_storage_that_is_busy_is_a_passing_fault(slow_s3):  # noqa: F811
     slow_s3.refuses, slow_s3.seconds = True, 0
     with pytest.raises(OSError, match="reduce your request rate") as raised:
         read_files("s3://slow", [SourceFile("ID_a.dcm", 10, "etag")])
-    assert raised.value.errno == 16  # EBUSY, which `hemo.cluster.ray_data.PASSING_ERRORS` retries
+    assert raised.value.errno == 16  # EBUSY, which `hemo.cluster.ray_data.TRANSIENT_ERRORS` retries
 
 
 def test_a_storage_that_is_away_is_a_passing_fault_when_reading_and_the_users_when_listing(slow_s3):  # noqa: F811

@@ -121,8 +121,8 @@ def test_combinations_of_fewer_groups_than_folds_are_merged():
     """Two groups show b alone, one both, and one has no label of b: fewer than 3; four show none, three a."""
     rows = {(0, 0): [0, 1, 2, 3], (1, 0): [4, 5, 6], (0, 1): [7, 8], (1, 1): [9], (0, 255): [10]}
     labels = np.array([combination for combination, groups in rows.items() for _ in groups], np.uint8)
-    assert strata(labels, np.arange(11), 3).tolist() == [0] * 4 + [1] * 3 + [3] * 3 + [2]
-    assert strata(labels, np.arange(11), 5).tolist() == [0] * 4 + [1] * 6 + [0]
+    assert strata(labels, np.arange(11), 3).tolist() == [2] * 4 + [3] * 3 + [0] * 3 + [1]
+    assert strata(labels, np.arange(11), 5).tolist() == [1] * 4 + [0] * 6 + [1]
 
 
 def test_stratified_needs_its_target_among_the_classes():

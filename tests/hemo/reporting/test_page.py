@@ -7,6 +7,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from hemo.curation.card import SplitFinding
+from hemo.reporting.build import markdown
 from hemo.reporting.comparison import compare_trials
 from hemo.reporting.metric_tables import metric_tables
 from hemo.reporting.page import PageFigure, code_marked, page_html, plot_figures
@@ -29,6 +31,24 @@ def test_text_is_escaped_and_figures_are_not(make_record, tmp_path):
     assert "&lt;i&gt;less&lt;/i&gt;" in html
     assert "<svg><path/></svg>" in html
     assert "<title>A &lt;title&gt;</title>" in html
+
+
+def test_findings_are_at_the_head_of_page_and_markdown(make_record, tmp_path):
+    """Both trials had one patient with and two without the class in validation; half of the images have a series."""
+    finding = SplitFinding(split="val", patients=3, patients_with={"any": 1}, patients_without={"any": 2})
+    for seed in (1, 2):
+        make_record({"seed": seed}, findings=(finding,), grouped_by={"patient": 5, "series": 5})
+    text = (
+        "val has too few patients to choose an epoch, a threshold or a model by: "
+        "3 (of at least 10), with any 1 (of at least 5), without any 2 (of at least 5)"
+    )
+    html = page(tmp_path)
+    assert html.count(text) == 1
+    assert html.index("<h1>") < html.index(text) < html.index("5 of 10 images have no patient id") < html.index("<h2")
+    found = compare_trials(read_records(str(tmp_path / "records")), str(tmp_path / "records"), samples=10, seed=0)
+    assert markdown("title", found, []).splitlines()[2] == (
+        f"**{text}** (Binary, target any: training set 00112233aabbccdd)"
+    )
 
 
 def test_names_between_backticks_are_code_and_the_rest_is_escaped():

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -26,7 +27,7 @@ from hemo.trials import run as trial
 from hemo.trials.key import TrialKey
 from hemo.trials.progress import clear_progress, read_progress
 from hemo.trials.record import TrialRecord, read_predictions, read_record
-from hemo.trials.run import ProgressWriter, _is_failure, _small_set_notes, check_trials, run_trial
+from hemo.trials.run import ProgressWriter, _is_failure, _small_set_notes, check_trials, evaluate_on_test, run_trial
 from tests.records import trial_digest
 from tests.trial_runs import run_to_record, trial_key
 
@@ -190,7 +191,7 @@ def test_rows_without_label_are_said_to_be_left_out(
     folder = make_training_set(label=lambda number, _: None if number == 1 else number % 2)
     record = run_to_record(_changed(tiny_trial, training={"epochs": 1}), folder, tmp_path)
     assert record.rows["val"] == 15
-    assert "1 image of val left out: no label of any" in record.reductions
+    assert "1 image of val left out: blank label of any (1)" in record.reductions
 
 
 def test_a_split_of_one_class_has_neither_accuracy_nor_auroc_nor_threshold(
@@ -383,3 +384,22 @@ def test_a_resumed_trial_continues_its_progress_and_one_that_starts_anew_does_no
     progress_writer(tmp_path).write(metrics(1, 0.75))  # its state was lost
     found = read_progress(str(tmp_path), "d")
     assert (found.epoch, found.best_val_loss, found.seconds) == (1, 0.75, 2.0)
+
+
+def test_test_predictions_are_there_once_though_a_process_was_killed_before_it_wrote_the_record(
+    make_training_set: Maker, tiny_trial: TrialConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A search holds the 16 test images back; their predictions are written before the record."""
+    folder = make_training_set()
+    data, key = read_training_set(folder), trial_key(tiny_trial, folder, tmp_path / "out")
+    run_to_record(tiny_trial, folder, tmp_path / "out", data=replace(data, test=None))
+
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("hemo.trials.record.write_json", killed)
+        with pytest.raises(KeyboardInterrupt):
+            evaluate_on_test(key, key.record(), data, Worker())
+    evaluate_on_test(key, key.record(), data, Worker())
+    assert read_predictions(key.records, key.digest)["split"].to_pylist() == ["val"] * 16 + ["test"] * 16

@@ -32,10 +32,12 @@ def test_a_node_is_as_here_unless_configured():
 
 
 def test_the_plan_has_what_was_measured():
-    """10,000 files of 40 kB written: 0.4 GB; 1,000 files/s by decoding alone, 900 all at once."""
+    """10,000 files of 40 kB written: 0.4 GB; 1,000 files/s by decoding alone, 900 all three together."""
     lines = summary(PLAN)
     assert lines[0] == "10,000 files in 10 units, 5.0 GB to read, about 400.0 MB to write"
-    rates = "a node of 2 CPUs, 1 measured: read 2,000, decode 1,000, write 1,500 files/s each alone, 900 all at once"
+    rates = (
+        "a node of 2 CPUs, 1 measured: read 2,000, decode 1,000, write 1,500 files/s each alone, 900 all three together"
+    )
     assert lines[1:3] == [rates, "rejects in the sample: not_ct 3, truncated 1"]
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from hemo.cluster.convert.plan import RUN_FILES, deal_sample
+from hemo.cluster.convert.plan import RUN_FILES, take_sample
 from hemo.corpus.source_file import SourceFile
 from hemo.errors import SourceError
 
@@ -17,7 +17,7 @@ def numbers(files) -> list[int]:
 
 def test_a_sample_is_spread_over_the_whole_listing_in_short_runs():
     """64 of 6,400 files: 8 runs of 8, one every 800; the first and the fifth are read only, the rest cut into units."""
-    sample = deal_sample(corpus(6400), cpus=1, files_per_cpu=64)
+    sample = take_sample(corpus(6400), cpus=1, files_per_cpu=64)
     assert RUN_FILES == 8
     assert [numbers(share) for share in sample.read] == [[*range(8), *range(3200, 3208)]]
     (units,) = sample.converted
@@ -26,7 +26,7 @@ def test_a_sample_is_spread_over_the_whole_listing_in_short_runs():
 
 
 def test_no_file_is_taken_twice_and_all_cpus_get_about_the_same():
-    sample = deal_sample(corpus(50_000), cpus=4, files_per_cpu=512)
+    sample = take_sample(corpus(50_000), cpus=4, files_per_cpu=512)
     taken = [file for share in sample.read for file in share]
     taken += [file for units in sample.converted for unit in units for file in unit.files]
     assert len(taken) == len({file.path for file in taken}) == 4 * 512
@@ -36,13 +36,13 @@ def test_no_file_is_taken_twice_and_all_cpus_get_about_the_same():
 
 
 def test_the_first_tasks_convert_one_file_each():
-    sample = deal_sample(corpus(5000), cpus=2, files_per_cpu=256)
+    sample = take_sample(corpus(5000), cpus=2, files_per_cpu=256)
     assert [len(unit.files) for unit in sample.first] == [1, 1]
 
 
 @pytest.mark.parametrize("count", [2, 3, 7, 20, 100])
 def test_a_small_corpus_is_measured_as_a_whole(count):
-    sample = deal_sample(corpus(count), cpus=2, files_per_cpu=1024)
+    sample = take_sample(corpus(count), cpus=2, files_per_cpu=1024)
     read = [number for share in sample.read for number in numbers(share)]
     converted = [number for units in sample.converted for unit in units for number in numbers(unit.files)]
     assert sorted(read + converted) == list(range(count))
@@ -52,4 +52,4 @@ def test_a_small_corpus_is_measured_as_a_whole(count):
 
 def test_one_file_is_too_few():
     with pytest.raises(SourceError, match="holds one file, too few to measure anything; `hemo convert` it"):
-        deal_sample(corpus(1), cpus=2, files_per_cpu=64)
+        take_sample(corpus(1), cpus=2, files_per_cpu=64)

@@ -80,7 +80,12 @@ REFORMAT, ORIGINAL = ["DERIVED", "SECONDARY", "REFORMATTED"], ["ORIGINAL", "PRIM
         ({"SOPClassUID": f"{CAPTURE_CLASS}.3", "ImageType": ORIGINAL}, True),  # multi-frame grey
         ({"SOPClassUID": "1.2.3", "ConversionType": "WSD", "ImageType": REFORMAT}, True),
         ({"SOPClassUID": "1.2.3", "ConversionType": "DI", "ImageType": ORIGINAL}, False),
-        ({"SOPClassUID": None, "ConversionType": "WSD", "ImageType": REFORMAT}, False),  # CT in the file meta elements
+        (
+            {"SOPClassUID": None, "ConversionType": "WSD", "ImageType": REFORMAT},
+            True,
+        ),  # CT in the file meta only
+        ({"SOPClassUID": None, "ConversionType": "WSD"}, True),
+        ({"SOPClassUID": None, "ConversionType": "DI", "ImageType": ORIGINAL}, False),
         ({"SOPClassUID": None}, False),
     ],
 )
