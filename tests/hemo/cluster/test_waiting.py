@@ -88,6 +88,7 @@ JOBS = {
 """Job -> flags, and what it prints before it waits: for a CPU, or as a placement group for GPUs that never come."""
 
 
+@pytest.mark.timeout(300)
 @pytest.mark.parametrize("job", JOBS)
 def test_the_first_ctrl_c_ends_a_job_that_waits(
     job: str, cluster: EmptyCluster, inputs: dict[str, str], tmp_path: Path
@@ -127,18 +128,12 @@ ends = time.time() + 150
 
 
 def read(unit):
+    Path(folder, str(os.getpid())).touch()
     while unit.number and len(os.listdir(folder)) < 2 and time.time() < ends:  # for a second model
         time.sleep(0.2)
     yield {**dict.fromkeys(predict.COPIED), "image_id": str(unit.number), "image": np.zeros((1, 16, 16), np.uint8)}
 
 
-class Counted(predict.BatchPredictor):
-    def __call__(self, row):
-        Path(folder, str(os.getpid())).touch()
-        return super().__call__(row)
-
-
-predict.BatchPredictor = Counted
 units = [Unit(number, (SourceFile(str(number), 1, "1"),)) for number in range(20)]
 with connected(ClusterConfig(address=address)):
     config = PredictConfig(source="/corpus", checkpoint=checkpoint, out="/out", gpus=0)
@@ -147,6 +142,7 @@ print(len(predictions))
 """
 
 
+@pytest.mark.timeout(300)
 def test_models_are_added_as_the_cluster_grows(cluster: EmptyCluster, inputs: dict[str, str], tmp_path: Path) -> None:
     """It has one CPU, and gets two more while the first model predicts, which waits for a second one."""
     cluster.grow_to(1)
