@@ -15,9 +15,10 @@ from ray_jobs.entry_point import entry_point
 @entry_point(BackbonesConfig)
 def main(config: BackbonesConfig) -> None:
     """Print the table."""
-    from hemo.models.catalogue import as_lines, listed_backbones
+    import hemo
+    from hemo.models.catalogue import as_lines
 
-    for line in as_lines(listed_backbones(config.containing, config.channels)):
+    for line in as_lines(hemo.backbones.run(config)):
         print(line, flush=True)
 
 

@@ -15,11 +15,9 @@ from ray_jobs.entry_point import entry_point
 @entry_point(ConvertConfig)
 def main(config: ConvertConfig) -> None:
     """Print the output folder."""
-    from hemo.cluster.convert.job import convert_corpus
-    from hemo.cluster.session import connected
+    import hemo
 
-    with connected(config.cluster):
-        print(convert_corpus(config))
+    print(hemo.convert.run(config).path)
 
 
 if __name__ == "__main__":

@@ -15,11 +15,9 @@ from ray_jobs.entry_point import entry_point
 @entry_point(CurateConfig)
 def main(config: CurateConfig) -> None:
     """Print the folder of the training set."""
-    from hemo.cluster.curate import curate_corpus
-    from hemo.cluster.session import connected
+    import hemo
 
-    with connected(config.cluster):
-        print(curate_corpus(config))
+    print(hemo.curate.run(config).path)
 
 
 if __name__ == "__main__":

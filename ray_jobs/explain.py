@@ -15,12 +15,13 @@ from ray_jobs.entry_point import entry_point
 @entry_point(ExplainConfig)
 def main(config: ExplainConfig) -> None:
     """Print a line for each case, then the output folder."""
-    from hemo.inference.explain import explain_cases
+    import hemo
 
-    for case in explain_cases(config):
+    explanations = hemo.explain.run(config)
+    for case in explanations.cases:
         label = "-" if case["label"] is None else case["label"]
         print(f"{case['file']}  {case['class']} {label}  probability {case['probability']:.3f}  {case['image_id']}")
-    print(config.out)
+    print(explanations.path)
 
 
 if __name__ == "__main__":

@@ -20,11 +20,11 @@ if TYPE_CHECKING:
 @entry_point(ExportConfig)
 def main(config: ExportConfig) -> None:
     """Print size, difference and speed, then the file of the model."""
-    from hemo.cluster.export import MODEL, export_checkpoint
-    from hemo.storage import join
+    import hemo
 
-    print(cost_text(export_checkpoint(config)))
-    print(join(config.out, MODEL))
+    export = hemo.export.run(config)
+    print(cost_text(export.card))
+    print(export.model)
 
 
 def cost_text(card: "ExportCard") -> str:

@@ -15,11 +15,9 @@ from ray_jobs.entry_point import entry_point
 @entry_point(PhantomConfig)
 def main(config: PhantomConfig) -> None:
     """Print the folder of the corpus."""
-    from hemo.cluster.phantom import make_phantom
-    from hemo.cluster.session import connected
+    import hemo
 
-    with connected(config.cluster):
-        print(make_phantom(config))
+    print(hemo.phantom.run(config))
 
 
 if __name__ == "__main__":

@@ -16,14 +16,12 @@ from ray_jobs.entry_point import entry_point
 @entry_point(PipelineConfig)
 def main(config: PipelineConfig) -> None:
     """Print the table of trials, then the page."""
-    from hemo.cluster.pipeline import run_pipeline
-    from hemo.reporting.build import TABLE
-    from hemo.storage import join, read_bytes
+    import hemo
     from hemo.trials.record import check_records
 
-    page = run_pipeline(config)
-    print(read_bytes(join(config.report.out, TABLE)).decode())
-    print(page)
+    report = hemo.pipeline.run(config)
+    print(report.text)
+    print(report.page)
     check_records(config.report.records)
 
 

@@ -15,11 +15,9 @@ from ray_jobs.entry_point import entry_point
 @entry_point(PlanConfig)
 def main(config: PlanConfig) -> None:
     """Print the file of the estimate."""
-    from hemo.cluster.convert.plan import plan_conversion
-    from hemo.cluster.session import connected
+    import hemo
 
-    with connected(config.cluster):
-        print(plan_conversion(config))
+    print(hemo.plan.run(config).path)
 
 
 if __name__ == "__main__":

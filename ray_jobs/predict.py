@@ -16,11 +16,9 @@ from ray_jobs.entry_point import entry_point
 @entry_point(PredictConfig)
 def main(config: PredictConfig) -> None:
     """Print the output folder."""
-    from hemo.cluster.predict import predict_corpus
-    from hemo.cluster.session import connected
+    import hemo
 
-    with connected(config.cluster):
-        print(predict_corpus(config))
+    print(hemo.predict.run(config).path)
 
 
 if __name__ == "__main__":

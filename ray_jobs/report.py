@@ -16,13 +16,12 @@ from ray_jobs.entry_point import entry_point
 @entry_point(ReportConfig)
 def main(config: ReportConfig) -> None:
     """Print the table of trials, then the page."""
-    from hemo.reporting.build import TABLE, write_report
-    from hemo.storage import join, read_bytes
+    import hemo
     from hemo.trials.record import check_records
 
-    page = write_report(config)
-    print(read_bytes(join(config.out, TABLE)).decode())
-    print(page)
+    report = hemo.report.run(config)
+    print(report.text)
+    print(report.page)
     check_records(config.records)
 
 

@@ -7,24 +7,19 @@ Example:
     hemo status --records runs/chest_xray/records
 """
 
-from datetime import UTC, datetime
-
 from hemo.config.report import StatusConfig
-from hemo.errors import SourceError
 from ray_jobs.entry_point import entry_point
 
 
 @entry_point(StatusConfig)
 def main(config: StatusConfig) -> None:
     """Print a table of the trials, then the folder."""
-    from hemo.reporting.status_table import status_text
-    from hemo.trials.status import read_status
+    import hemo
+    from hemo.trials.record import check_records
 
-    sweeps = read_status(config.records, datetime.now(UTC))
-    print(status_text(sweeps))
+    print(hemo.status.run(config))
     print(config.records)
-    if unreadable := [trial.reason for sweep in sweeps for trial in sweep.trials if trial.status == "unreadable"]:
-        raise SourceError("\n".join(unreadable))
+    check_records(config.records)
 
 
 if __name__ == "__main__":

@@ -23,12 +23,11 @@ METRICS = ("loss", "accuracy", "auroc", "recall", "specificity", "precision", "f
 @entry_point(TrainConfig)
 def main(config: TrainConfig) -> None:
     """Print the metrics, then the folder of the record."""
-    from hemo.cluster.ray_train import train_model
-    from hemo.storage import join
+    import hemo
 
-    record = train_model(config)
-    print(metrics_text(record))
-    print(join(config.out, record.digest))
+    trial = hemo.train.run(config)
+    print(metrics_text(trial.record))
+    print(trial.path)
 
 
 def metrics_text(record: "TrialRecord") -> str:

@@ -15,12 +15,11 @@ from ray_jobs.entry_point import entry_point
 @entry_point(TuneConfig)
 def main(config: TuneConfig) -> None:
     """Print a summary of the trials, then the folder of records."""
-    from hemo.cluster.tuning.sweep import tune_models
-    from hemo.reporting.trial_table import summary
+    import hemo
 
-    records = tune_models(config)
-    print(summary(records))
-    print(config.out)
+    trials = hemo.tune.run(config)
+    print(trials.summary())
+    print(trials.path)
 
 
 if __name__ == "__main__":

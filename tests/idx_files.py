@@ -26,11 +26,9 @@ def patterns(count: int, seed: int, side_px: int = 28) -> tuple[NDArray[np.uint8
 
 
 def write_digits(folder: Path, train: int, test: int) -> None:
-    """Write the four files of MNIST: train as it is, t10k packed."""
+    """Write the four files of MNIST."""
     folder.mkdir(parents=True, exist_ok=True)
-    for name, count, ending in (("train", train, ""), ("t10k", test, ".gz")):
+    for name, count in (("train", train), ("t10k", test)):
         images, labels = patterns(count, seed=count)
         for kind, values in (("images-idx3", images), ("labels-idx1", labels)):
-            data = idx_file(values)
-            place = folder / f"{name}-{kind}-ubyte{ending}"
-            place.write_bytes(gzip.compress(data) if ending else data)
+            (folder / f"{name}-{kind}-ubyte.gz").write_bytes(gzip.compress(idx_file(values)))

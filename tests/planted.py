@@ -96,7 +96,7 @@ def planted_file(change: Callable[[Dataset], object] = lambda _: None, *, everyw
         for keyword, value in {**DEFAULTS, "Rows": pixels.shape[0], "Columns": pixels.shape[1]}.items():
             setattr(dataset, keyword, value)
         dataset.PatientName, dataset.PatientID, dataset.AccessionNumber = mark(), mark(), mark()
-        dataset.StudyInstanceUID, dataset.SeriesInstanceUID = mark(), f"1.2.840.{NUMBER}.1"
+        dataset.StudyInstanceUID, dataset.SeriesInstanceUID = mark(), f"1.2.840.{NUMBER}.{next(_numbers)}"
         if everywhere:
             plant(dataset)
         pixels[0, 0] = int(dataset.PatientID[-5:]) % 30_000  # no two alike: equal pixels would link their patients

@@ -4,17 +4,14 @@ import re
 import shlex
 from pathlib import Path
 
-import pyarrow.parquet as pq
 import pytest
 
 from hemo.config.load import load_config
 from hemo.imaging.image import FLAGS, REASONS
-from hemo.shards.convert_unit import build_shard
 from hemo.shards.schema import ROW_SCHEMA
 from tests.dicom_files import head_file
-from tests.hemo.shards.test_convert_unit import task
+from tests.made_shards import write_conversion
 from tests.test_conf import CONFIGS
-from tests.units import unit_of
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
@@ -54,19 +51,10 @@ def test_the_readme_shows_every_job_but_the_synthetic_corpus() -> None:
 
 
 def test_the_readers_code_reads_shards_without_ray(tmp_path, monkeypatch, capsys) -> None:
-    corpus = tmp_path / "corpus"
-    corpus.mkdir()
-    (corpus / "ID_a.dcm").write_bytes(head_file(ImageType=["ORIGINAL", "PRIMARY", "LOCALIZER"]))
-    made = task(corpus)
-    wide = made.settings.model_copy(update={"side_px": 64})
-    buffer, _ = build_shard(type(made)(made.source, wide, made.pseudonyms, 1), unit_of(corpus, 0, "ID_a.dcm"))
-    shards = tmp_path / "runs/demo/converted/shards"
-    shards.mkdir(parents=True)
-    (shards / "unit-000000.parquet").write_bytes(buffer)
+    write_conversion(tmp_path / "runs/demo/converted", [{"flags": ["localizer"]}, {}])
     monkeypatch.chdir(tmp_path)
     run(PYTHON[0])
-    assert capsys.readouterr().out == "1 (3, 64, 64) {'localizer': 1}\n"
-    assert pq.read_schema(shards / "unit-000000.parquet").names == ROW_SCHEMA.names
+    assert capsys.readouterr().out == "2 (2, 2, 2) {'localizer': 1}\n"
 
 
 def test_the_code_for_decoded_images_runs(ray_cluster, tmp_path, monkeypatch, capsys) -> None:

@@ -74,7 +74,7 @@ def check_inputs(config: PipelineConfig) -> None:
     if settings.dtype != "uint8":
         raise ConfigError("convert.pixels: hu16 stores Hounsfield units, which training does not take; use windows")
     channels = len(settings.channels) * (1 + 2 * config.curate.neighbours)
-    check_models(_trials(config.tune), channels, settings.sides_px)
+    check_models(_trials(config.tune), channels, (settings.side_px, settings.side_px))
 
 
 def _require_source(config: PipelineConfig) -> None:

@@ -27,9 +27,7 @@ CHATTER = (
 
 @contextmanager
 def connected(config: ClusterConfig) -> Iterator[None]:
-    """Connect to the cluster, or start a local one, for the length of a job.
-
-    Inside another job's connection do nothing.
+    """Connect to the cluster, or start a local one, for the length of a job; inside another connection do nothing.
 
     Raises:
         HemoError: If the cluster cannot be reached.
@@ -38,12 +36,27 @@ def connected(config: ClusterConfig) -> Iterator[None]:
     if ray.is_initialized():
         yield
         return
+    _raise_on_signals()
+    try:
+        connect(config)
+    except SystemExit as error:  # Ray's own reaction to SIGTERM while it starts
+        raise KeyboardInterrupt from error
+    _raise_on_signals()  # again: Ray has set its own for SIGTERM
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def connect(config: ClusterConfig) -> None:
+    """Connect to the cluster, or start a local one, and stay connected; raises what `connected` raises."""
+    if ray.is_initialized():
+        return
     _quiet()
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_DATA_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("RAY_task_oom_retries", str(LOST_WORKERS))
     address = _address(config)
-    _raise_on_signals()
     try:
         if address == "local":
             _start_local(config)
@@ -51,15 +64,8 @@ def connected(config: ClusterConfig) -> Iterator[None]:
             _connect(address)
     except AuthenticationError as error:
         raise ConfigError(f"Ray's token: {' '.join(str(error).split())}") from error
-    except SystemExit as error:  # Ray's own reaction to SIGTERM while it starts
-        raise KeyboardInterrupt from error
     # an error raised on purpose in a map task reaches the driver as itself
     ray.data.DataContext.get_current().raise_original_map_exception = True
-    _raise_on_signals()  # again: Ray has set its own for SIGTERM
-    try:
-        yield
-    finally:
-        ray.shutdown()
 
 
 def _raise_on_signals() -> None:

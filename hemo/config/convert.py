@@ -15,15 +15,13 @@ from pydantic import (
 
 from hemo.config.types import ClusterConfig, Config, Groups, Location, SecretLocation
 
-Corpus = Literal["rsna", "dicom", "image_folder", "manifest", "idx", "word_indices"]
-Media = Literal["dicom", "photo", "idx", "word_indices"]
+Corpus = Literal["rsna", "dicom", "image_folder", "manifest"]
+Media = Literal["dicom", "photo"]
 
 MEDIA: dict[str, Media] = {
     "rsna": "dicom",
     "dicom": "dicom",
     "image_folder": "photo",
-    "idx": "idx",
-    "word_indices": "word_indices",
 }
 """Kind of a corpus -> what its files are; those of `manifest` are of the kind that its table lists."""
 
@@ -41,7 +39,7 @@ class ImagesConfig(Config):
 
     GROUPS: ClassVar[Groups] = {
         "input": ("source", "corpus"),
-        "images": ("pixels", "windows", "side_px", "crop", "colour", "words"),
+        "images": ("pixels", "windows", "side_px", "crop", "colour"),
         "patients": ("patient_pattern", "public_ids", "pseudonym_key", "public_classes"),
     }
 
@@ -49,8 +47,8 @@ class ImagesConfig(Config):
         description="folder, zip or bucket of the corpus; with `corpus: manifest` a CSV or Parquet table of files"
     )
     corpus: Corpus = Field(
-        description="kind of corpus; `idx`: images in MNIST's format, `word_indices`: texts in the format of "
-        "`reuters.npz`"
+        description="kind of corpus: `rsna` (with the repairs of that corpus), `dicom`, `image_folder` (class folders "
+        "of pictures), or `manifest` (a table of files)"
     )
     pixels: Literal["windows", "hu16"] = Field(
         "windows",
@@ -62,19 +60,11 @@ class ImagesConfig(Config):
         description="DICOM: windows, a channel each: by name (brain, subdural, soft, bone, stroke) or "
         "{name, centre_hu, width_hu}; ignored with `pixels: hu16`",
     )
-    side_px: int = Field(
-        256,
-        ge=8,
-        le=4096,
-        description="height and width of stored images in pixels; ignored with `corpus: word_indices`",
-    )
+    side_px: int = Field(256, ge=8, le=4096, description="height and width of stored images in pixels")
     crop: Literal["none", "head"] = Field(
         "none", description="DICOM: `head` crops each slice to the square around the head before it is resized"
     )
     colour: Literal["rgb", "grey"] = Field("rgb", description="pictures: colour channels to store")
-    words: int = Field(
-        10_000, ge=2, le=1_000_000, description="word_indices: number of most frequent words to keep, a column each"
-    )
     patient_pattern: str = Field(
         r"(person\d+)_|(IM-\d+)-",
         description="image_folder: regular expression searched in the file name; its first matching group is the "

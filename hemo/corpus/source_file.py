@@ -15,16 +15,11 @@ ENDINGS: dict[Corpus, tuple[str, ...]] = {
     "dicom": (),  # any file: scanners export names without ending
     "image_folder": tuple(sorted(PICTURE_ENDINGS)),
     "manifest": (),  # the table lists them
-    "idx": tuple(f"images{mark}idx3-ubyte{packed}" for mark in "-." for packed in ("", ".gz")),
-    "word_indices": (".npz",),
 }
 """Endings of the files that count, in lower case; none: every file does."""
 
 STRIPPED_ENDINGS = frozenset({".dcm", ".dicom", ".dic", ".ima"}) | PICTURE_ENDINGS
 """Endings that are no part of an id. Others stay: UIDs used as names have dots in them."""
-
-PACKED_ENDINGS = frozenset({".gz", ".npz"})
-"""The same for `idx` and `word_indices`."""
 
 SPLIT_FOLDERS = frozenset({"train", "training", "val", "valid", "validation", "test", "testing"})
 
@@ -66,7 +61,6 @@ class SourceFile(NamedTuple):
     member: Member | None = None
     refused: Refusal | None = None
     manifest_row: ManifestRow | None = None
-    labels: "SourceFile | None" = None  # the labels file of an IDX file
 
 
 @dataclass(frozen=True)
@@ -105,8 +99,7 @@ def belongs(path: str, corpus: Corpus) -> bool:
 def image_stem(path: str, corpus: Corpus) -> str:
     """Return the image id that follows from a path: the stem for `rsna`, else the relative path without its ending."""
     ending = ending_of(path)
-    stripped = PACKED_ENDINGS if corpus in ("idx", "word_indices") else STRIPPED_ENDINGS
-    named = path[: -len(ending)] if ending in stripped else path
+    named = path[: -len(ending)] if ending in STRIPPED_ENDINGS else path
     return named[named.rfind("/") + 1 :] if corpus == "rsna" else named
 
 
@@ -114,12 +107,6 @@ def class_and_split(path: str) -> tuple[str | None, str | None]:
     """Return class and split of `split/CLASS/name.jpeg` or `CLASS/name.jpeg`, each None where there is none."""
     folders = PurePosixPath(path).parts[:-1]
     return (folders[-1] if folders else None), (folders[-2] if len(folders) > 1 else None)
-
-
-def split_in_name(path: str) -> str | None:
-    """Return `train` or `test`, from the published names of IDX files; `t10k` is the test set of MNIST."""
-    match = re.search(r"(?:^|[-_.])(train|test|t10k)[-_.]", PurePosixPath(path).name.lower())
-    return None if match is None else {"t10k": "test"}.get(match[1], match[1])
 
 
 def patient_in_name(path: str, pattern: str) -> str | None:

@@ -1,6 +1,5 @@
 """List the files of a corpus and read them, from a folder, a zip, a bucket or a user's manifest."""
 
-import re
 from collections.abc import Iterable, Sequence
 from itertools import groupby
 
@@ -13,8 +12,6 @@ from hemo.corpus.user_manifest import list_table, location_in_table, media_of_ta
 from hemo.corpus.zip import is_archive, list_archive, read_members
 from hemo.errors import SliceError, SourceError
 from hemo.storage import filesystem, is_local, join
-
-_IMAGES = re.compile(r"images([-.])idx3-ubyte(?:\.gz)?$", re.IGNORECASE)
 
 
 def list_corpus(source: str, corpus: Corpus) -> Listing:
@@ -41,10 +38,7 @@ def list_corpus(source: str, corpus: Corpus) -> Listing:
             f"source: {source} holds no {endings} files ({len(every_file)} others); is --corpus {corpus} right?"
         )
     _require_distinct(source, corpus, files)
-    if corpus == "idx":
-        files = with_labels(files, every_file)
-    used = len(files) + sum(file.labels is not None for file in files)
-    return Listing(tuple(files), len(every_file) - used)
+    return Listing(tuple(files), len(every_file) - len(files))
 
 
 def read_files(source: str, files: Sequence[SourceFile]) -> list[bytes | SliceError]:
@@ -111,21 +105,3 @@ def _require_distinct(source: str, corpus: Corpus, files: Sequence[SourceFile]) 
             f"source: {source}: {one} and {other} would both be image {image_stem(one, corpus)}; "
             "remove one of them, or convert their folders apart"
         )
-
-
-def with_labels(images: Sequence[SourceFile], every_file: Iterable[SourceFile]) -> list[SourceFile]:
-    """Return IDX files of images, each with its labels file where there is one in the same folder.
-
-    `train-images-idx3-ubyte` belongs to `train-labels-idx1-ubyte`; either may be packed, with `.gz` at its end.
-
-    Args:
-        images: Files that `hemo.corpus.source_file.belongs` to `idx`.
-        every_file: All files of the source.
-    """
-    by_path = {file.path: file for file in every_file}
-    return [file._replace(labels=_labels_of(file.path, by_path)) for file in images]
-
-
-def _labels_of(path: str, by_path: dict[str, SourceFile]) -> SourceFile | None:
-    plain = _IMAGES.sub(r"labels\1idx1-ubyte", path)
-    return by_path.get(plain) or by_path.get(f"{plain}.gz")

@@ -24,9 +24,6 @@ REASONS = {
     "decode_failed": "compressed pixel data that are damaged, or of another size than the header declares",
     "secondary_capture": "a screen capture, which may have names burned in: rejected unless ids are public",
     "not_image": "no JPEG or PNG that can be decoded",
-    "not_idx": "no IDX file of 8-bit grey images, or of another length than its header declares",
-    "labels_mismatch": "the labels file of an IDX file is damaged, or has more or fewer labels than there are images",
-    "not_word_indices": "no NPZ of texts as word indices with their classes, or a text that holds something else",
     "unsafe_member": "a zip member whose path leads outside, that is a link, or that overlaps another",
     "encrypted_member": "an encrypted zip member",
     "unsupported_member": "a zip member compressed by another method than deflate",
@@ -66,7 +63,7 @@ class Image:
     pixels: NDArray[np.uint8 | np.int16]  # (channels, height_px, width_px), C-contiguous; int16: Hounsfield units
     source_rows: int
     source_cols: int
-    pixel_format: str  # u12, i16, ... for DICOM; rgb8, grey8 for pictures; multi_hot for texts
+    pixel_format: str  # u12, i16, ... for DICOM; rgb8, grey8 for pictures
     pixel_digest: bytes  # 16 bytes
     flags: tuple[str, ...]
     frame: int = 0
@@ -79,7 +76,6 @@ class Image:
     spacing_mm: float | None = None
     slice_thickness_mm: float | None = None
     brain_fraction: float | None = None
-    source_class: str | None = None  # from the file itself or the labels file of an IDX file
 
 
 @dataclass(frozen=True, slots=True)

@@ -36,12 +36,7 @@ class ImageSettings(Config):
     windows: tuple[WindowConfig, ...] = Field((), description="DICOM: one a channel; none with hu16")
     crop: Literal["none", "head"] = Field("none", description="DICOM: the part of a slice that is kept")
     colour: Literal["rgb", "grey", ""] = Field("", description="image folder: channels kept")
-    side_px: int = Field(description="stored height and width in pixels; 1 for texts, whose width is `words`")
-    words: int = Field(
-        0,
-        description="word_indices: columns, one a word",
-        exclude_if=lambda words: not words,  # what is stored of other corpora is as it was before there were texts
-    )
+    side_px: int = Field(description="stored height and width in pixels")
     patient_pattern: str = Field(
         "", description="image folder: regular expression whose first group is the patient in a file name"
     )
@@ -68,16 +63,9 @@ class ImageSettings(Config):
     @property
     def channels(self) -> tuple[str, ...]:
         """Names of the stored channels, in order."""
-        if self.media == "word_indices":
-            return ("words",)
-        if self.media in ("photo", "idx"):
+        if self.media == "photo":
             return ("red", "green", "blue") if self.colour == "rgb" else ("grey",)
         return ("hu",) if self.pixels == "hu16" else tuple(window.name for window in self.windows)
-
-    @property
-    def sides_px(self) -> tuple[int, int]:
-        """Height and width of a stored image."""
-        return self.side_px, self.words or self.side_px
 
     @property
     def dtype(self) -> str:
@@ -98,7 +86,7 @@ def image_settings(config: ImagesConfig, media: Media, pseudonyms: Pseudonymiser
     """
     fields: dict[str, Any] = {"pixels": config.pixels, "crop": config.crop}
     if media != "dicom":
-        fields = _without_hounsfield_units(config, media)
+        fields = _without_hounsfield_units(config)
     elif config.pixels == "windows":
         fields["windows"] = resolve_windows(config.windows)
     fields = {"side_px": config.side_px, "key_fingerprint": pseudonyms.fingerprint, **fields}
@@ -106,22 +94,17 @@ def image_settings(config: ImagesConfig, media: Media, pseudonyms: Pseudonymiser
     return ImageSettings(corpus=config.corpus, media=media, public_classes=public_classes, **fields)
 
 
-def _without_hounsfield_units(config: ImagesConfig, media: Media) -> dict[str, Any]:
-    """Return the fields that apply to pictures and texts only.
+def _without_hounsfield_units(config: ImagesConfig) -> dict[str, Any]:
+    """Return the fields that apply to pictures only.
 
     Raises:
         ConfigError: If they are to be stored as only DICOM can be.
     """
     if config.pixels == "hu16" or config.crop == "head":
-        holds = "texts" if media == "word_indices" else "pictures"
         raise ConfigError(
-            f"pixels {config.pixels}, crop {config.crop}: {config.source} holds {holds}, which have no Hounsfield "
+            f"pixels {config.pixels}, crop {config.crop}: {config.source} holds pictures, which have no Hounsfield "
             "units; leave both out"
         )
-    if media == "word_indices":
-        return {"side_px": 1, "words": config.words}
-    if media == "idx":
-        return {"colour": "grey"}
     pattern = config.patient_pattern if config.corpus == "image_folder" else ""
     return {"colour": config.colour, "patient_pattern": pattern}
 

@@ -92,6 +92,20 @@ class DeployedModel(nn.Module):
         return np.concatenate(logits), np.concatenate(probabilities)
 
 
+class ProbabilityModel(nn.Module):
+    """A deployed model with one output: stored pixels (images, channels, height_px, width_px) to probabilities."""
+
+    def __init__(self, deployed: DeployedModel) -> None:
+        """Wrap a deployed model."""
+        super().__init__()
+        self.deployed = deployed
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return probabilities, float32, (images, classes)."""
+        probabilities: Tensor = self.deployed(images)[1]
+        return probabilities
+
+
 def to_probabilities(logits: Tensor, card: CheckpointCard) -> Tensor:
     """Return softmax over exclusive classes, sigmoid of each class otherwise."""
     return logits.softmax(dim=1) if card.task == "multi_class" else logits.sigmoid()

@@ -17,16 +17,13 @@ from hemo.corpus.source_file import (
     class_and_split,
     image_stem,
     patient_in_name,
-    split_in_name,
 )
 from hemo.corpus.sources import read_files
 from hemo.errors import HemoError, SliceError, SourceChangedError
 from hemo.imaging.dicom.read import images_of_dicom, quiet_pydicom
-from hemo.imaging.idx import images_of_idx
 from hemo.imaging.image import Image, Reject
 from hemo.imaging.picture import images_of_picture
 from hemo.imaging.settings import ImageSettings
-from hemo.imaging.word_indices import images_of_word_indices
 from hemo.pseudonym import Pseudonymiser
 from hemo.shards.manifest import Unit, unit_digest
 from hemo.shards.schema import ShardFooter, ShardReject
@@ -65,15 +62,14 @@ def build_shard(task: UnitTask, unit: Unit) -> tuple[pa.Buffer, ShardFooter]:
                 rejects.append(row)
             else:
                 builder.add(row)
-    height_px, width_px = task.settings.sides_px
     footer = ShardFooter(
         unit=unit.number,
         digest=unit_digest(unit, task.settings.model_dump(mode="json"), task.pseudonyms),
         settings=task.settings.model_dump(mode="json"),
         channels=task.settings.channels,
         dtype=task.settings.dtype,
-        height_px=height_px,
-        width_px=width_px,
+        height_px=task.settings.side_px,
+        width_px=task.settings.side_px,
         files=len(unit.files),
         rows=builder.rows,
         rejects=tuple(rejects),
@@ -104,15 +100,10 @@ def unit_rows(task: UnitTask, unit: Unit) -> Iterator[dict[str, Any] | ShardReje
 
 
 def _frames(task: UnitTask, file: SourceFile, data: bytes | SliceError) -> Iterable[Image | Reject]:
-    """Decode a file, or return why it cannot be; its labels file, which is small, is read here."""
-    labels: bytes | SliceError | None = None
-    if file.labels is not None:
-        labels = read_files(task.source, [file.labels])[0]
+    """Decode a file, or return why it cannot be."""
     if isinstance(data, SliceError):
         return [Reject.of(data)]
-    if isinstance(labels, SliceError):
-        return [Reject.of(labels)]
-    return decode(data, labels, task.settings, task.pseudonyms)
+    return decode(data, task.settings, task.pseudonyms)
 
 
 def read_unit(task: UnitTask, unit: Unit) -> Iterator[tuple[SourceFile, bytes | SliceError]]:
@@ -149,23 +140,16 @@ def _names_removed(task: UnitTask, unit: Unit) -> Iterator[None]:
         ) from None
 
 
-def decode(
-    data: bytes, labels: bytes | None, settings: ImageSettings, pseudonyms: Pseudonymiser
-) -> Iterable[Image | Reject]:
+def decode(data: bytes, settings: ImageSettings, pseudonyms: Pseudonymiser) -> Iterable[Image | Reject]:
     """Decode one file into images and rejects, one a frame, by the media of the corpus.
 
     Args:
         data: The whole file.
-        labels: Its labels file, for IDX.
         settings: Of the stored images.
         pseudonyms: Replaces ids.
     """
     if settings.media == "photo":
         return images_of_picture(data, settings)
-    if settings.media == "idx":
-        return images_of_idx(data, labels, settings)
-    if settings.media == "word_indices":
-        return images_of_word_indices(data, settings)
     return images_of_dicom(data, settings, pseudonyms)
 
 
@@ -241,8 +225,7 @@ def identities_of(image: Image, file: SourceFile, settings: ImageSettings, pseud
     if settings.corpus == "image_folder":
         row = _of_folders(file.path, settings.patient_pattern)
     else:
-        split = split_in_name(file.path) if settings.corpus == "idx" else None
-        row = file.manifest_row or ManifestRow(source_class=image.source_class, source_split=split)
+        row = file.manifest_row or ManifestRow()
     if not pseudonyms.keeps_ids:
         row = _with_hidden_folders(row, settings.public_classes, pseudonyms)
     names = {

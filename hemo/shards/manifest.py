@@ -31,7 +31,7 @@ UNKNOWN_SIZE = -1
 
 PUBLIC = Pseudonymiser()
 
-_ONLY_STORED_FIELDS = (None, None, None, None)  # member, refused, manifest_row, labels
+_ONLY_STORED_FIELDS = (None, None, None)  # member, refused, manifest_row
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,7 +147,7 @@ def valid_shards(
 
 
 def _as_stored(file: SourceFile, pseudonyms: Pseudonymiser) -> SourceFile:
-    """Return path, size and mark of a file; labels file, manifest row and refusal are part of the mark.
+    """Return path, size and mark of a file; manifest row and refusal are part of the mark.
 
     A member zipped again without a password, or in another way, has the same size and checksum. Under a key the size
     is part of the mark too, and all of it is keyed: size and checksum together say which of somebody's files it is.
@@ -156,8 +156,7 @@ def _as_stored(file: SourceFile, pseudonyms: Pseudonymiser) -> SourceFile:
         return file  # nothing to add: avoids 750,000 copies
     row = f" {digest_of(file.manifest_row)}" if file.manifest_row else ""
     refused = f" {file.refused.code}" if file.refused else ""
-    labels = f" {file.labels.size_bytes} {file.labels.mark}" if file.labels else ""
-    mark = file.mark + row + refused + labels
+    mark = file.mark + row + refused
     if pseudonyms.keeps_ids:
         return SourceFile(file.path, file.size_bytes, mark)
     return SourceFile(pseudonyms("path", file.path), UNKNOWN_SIZE, pseudonyms("mark", f"{file.size_bytes} {mark}"))

@@ -74,6 +74,8 @@ class TrialRecord(Config):
     )
     by_pixel_format: dict[str, dict[str, SubgroupMetrics]] = Field({}, description="train, val, test -> pixel format")
     rows: dict[str, int] = Field({}, description="images in each split")
+    patients: dict[str, int] = Field({}, description="patients in each split")
+    positives: dict[str, tuple[int, ...]] = Field({}, description="split -> positive images, one count a class")
     image: str = Field("", description="channels x height x width of an image, such as 3 x 64 x 64")
     seconds: float = Field(0.0, description="training time, without loading")
     parameters: int = 0
@@ -115,6 +117,14 @@ class TrialRecord(Config):
 def title_of(record: TrialRecord) -> str:
     """Return a trial's name, or its digest if it has none."""
     return record.config.name or record.digest
+
+
+def metrics_of(record: TrialRecord, split: str) -> dict[str, float]:
+    """Return metric -> value of a split: the final ones, or those of the best epoch for a trial stopped early."""
+    if split in record.metrics or split == "test" or not record.best_epoch:
+        return record.metrics.get(split, {})
+    best = record.epochs[record.best_epoch - 1]
+    return best.train if split == "train" else best.val
 
 
 def write_record(folder: str, record: TrialRecord, predictions: pa.Table | None) -> None:
@@ -169,7 +179,7 @@ def read_records(folder: str, on_error: Callable[[SourceError], object] | None =
     Raises:
         SourceError: If there is none; without `on_error`, if one cannot be read.
     """
-    digests = [name for name in list_folders(folder) if has_record(folder, name)]
+    digests = _recorded(folder)
     if not digests:
         raise SourceError(f"{folder} holds no trial records; `hemo train` and `hemo tune` write them")
     records = []
@@ -183,6 +193,10 @@ def read_records(folder: str, on_error: Callable[[SourceError], object] | None =
     return records
 
 
+def _recorded(folder: str) -> list[str]:
+    return [name for name in list_folders(folder) if has_record(folder, name)]
+
+
 def check_records(folder: str) -> None:
     """Refuse a folder with records that cannot be read: what was shown of it leaves them out.
 
@@ -190,7 +204,8 @@ def check_records(folder: str) -> None:
         SourceError: With a line for each.
     """
     errors: list[SourceError] = []
-    read_records(folder, errors.append)
+    if _recorded(folder):
+        read_records(folder, errors.append)
     if errors:
         raise SourceError("\n".join(str(error) for error in errors))
 

@@ -11,9 +11,7 @@ from hemo.config.load import load_config
 from hemo.config.pipeline import PipelineConfig
 from hemo.shards.card import read_card
 from ray_jobs.pipeline import main
-from tests.idx_files import write_digits
 from tests.photographs import write_photographs
-from tests.word_files import topics_npz
 
 ROOT = Path(__file__).parents[2]
 STUDIES = sorted(file.stem for file in (ROOT / "conf/study").glob("*.yaml"))
@@ -46,28 +44,6 @@ def test_a_study_is_refused_for_missing_weights_only(study, tmp_path):
     (tmp_path / "corpus").mkdir()
     words = [*command(study, tmp_path), "--tune.trial.model.weights", "none"]
     check_inputs(load_config(PipelineConfig, words, job="pipeline"))
-
-
-def test_digits_in_idx_files(ray_cluster, tmp_path):
-    """Ten classes: chance is 0.1. The files' own test stays test."""
-    write_digits(tmp_path / "corpus", train=300, test=100)
-    (record,) = run("mnist", tmp_path, tune__trial__training__batch_size=16).values()
-    assert (record["classes"], record["rows"]["test"]) == (list("0123456789"), 100)
-    assert accuracy(record) > 0.9
-    assert read_card(str(tmp_path / "out/converted")).units == 2
-
-
-def test_topics_in_word_indices(ray_cluster, tmp_path):
-    """46 classes: chance is 0.02. The confusion matrix has them all, and the record stays a file one can open."""
-    (tmp_path / "corpus").mkdir()
-    (tmp_path / "corpus/reuters.npz").write_bytes(topics_npz(920, topics=46))
-    (record,) = run("reuters", tmp_path, convert__words=300, tune__trial__training__batch_size=16).values()
-    assert record["classes"] == [str(topic) for topic in range(46)]
-    assert accuracy(record) > 0.5
-    (matrix,) = record["confusion"]["test"]
-    assert (len(matrix), {len(row) for row in matrix}) == (46, {46})
-    assert sum(map(sum, matrix)) == record["rows"]["test"]
-    assert len(json.dumps(record)) < 1 << 18
 
 
 def test_cats_and_dogs_in_class_folders(ray_cluster, tmp_path):

@@ -1,7 +1,7 @@
 import pytest
 
 from hemo.config.convert import ConvertConfig
-from hemo.corpus.source_file import belongs, class_and_split, image_stem, patient_in_name, split_in_name
+from hemo.corpus.source_file import belongs, class_and_split, image_stem, patient_in_name
 
 PATTERN = ConvertConfig.model_fields["patient_pattern"].default
 
@@ -14,9 +14,6 @@ PATTERN = ConvertConfig.model_fields["patient_pattern"].default
         ("GE/01.dcm", "dicom", "GE/01"),
         ("x/1.2.840.113", "dicom", "x/1.2.840.113"),  # a UID's last number is no ending
         ("train/NORMAL/IM-0001.jpeg", "image_folder", "train/NORMAL/IM-0001"),
-        ("train-images-idx3-ubyte", "idx", "train-images-idx3-ubyte"),
-        ("train-images-idx3-ubyte.GZ", "idx", "train-images-idx3-ubyte"),  # packed or not, the ids are the same
-        ("keras/reuters.npz", "word_indices", "keras/reuters"),
         ("S1/I10.gz", "dicom", "S1/I10.gz"),
     ],
 )
@@ -35,19 +32,6 @@ def test_ids_come_from_paths(path, corpus, stem):
 )
 def test_folders_name_class_and_split(path, wanted):
     assert class_and_split(path) == wanted
-
-
-@pytest.mark.parametrize(
-    ("path", "split"),
-    [
-        ("train-images-idx3-ubyte", "train"),
-        ("t10k-images-idx3-ubyte.gz", "test"),
-        ("emnist/emnist-letters-test-images-idx3-ubyte", "test"),
-        ("train/contest-images-idx3-ubyte", None),
-    ],
-)
-def test_names_of_idx_files_tell_the_split(path, split):
-    assert split_in_name(path) == split
 
 
 @pytest.mark.parametrize(
@@ -77,13 +61,6 @@ def test_chest_xray_names_hold_the_patient(name, patient):
         ("._I10", "dicom", False),
         ("dot._dot/a.dcm", "rsna", True),
         (".png", "image_folder", False),
-        ("t10k-images-idx3-ubyte", "idx", True),
-        ("digits/Train-images.idx3-ubyte.GZ", "idx", True),
-        ("train-labels-idx1-ubyte", "idx", False),
-        ("._train-images-idx3-ubyte", "idx", False),
-        ("train-images-idx3-ubyte.zip", "idx", False),
-        ("reuters.npz", "word_indices", True),
-        ("reuters_word_index.json", "word_indices", False),
     ],
 )
 def test_endings_tell_what_belongs_to_a_corpus(path, corpus, counts):

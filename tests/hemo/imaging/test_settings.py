@@ -26,7 +26,7 @@ def test_hounsfield_units_are_one_channel_of_16_bits_whatever_the_windows():
 def test_stored_settings_keep_their_version():
     older = {**settings(pixels="hu16").model_dump(mode="json"), "version": 2}
     assert ImageSettings.model_validate(older).version == 2
-    assert settings(corpus="idx").version == 2
+    assert settings(corpus="image_folder").version == 2
 
 
 def test_what_shapes_pixels_makes_other_settings():
@@ -43,29 +43,11 @@ def test_an_unknown_window_is_refused():
         settings(windows=["lung"])
 
 
-def test_digits_are_grey_squares_and_texts_one_row_of_words():
-    digits, texts = settings(corpus="idx", side_px=28), settings(corpus="word_indices", words=500, side_px=64)
-    assert (digits.channels, digits.dtype, digits.sides_px) == (("grey",), "uint8", (28, 28))
-    assert (texts.channels, texts.dtype, texts.sides_px) == (("words",), "uint8", (1, 500))
-    assert texts == settings(corpus="word_indices", words=500) != settings(corpus="word_indices")
-
-
-def test_stored_settings_of_other_corpora_have_no_words():
-    assert "words" not in settings().model_dump(mode="json")
-    assert settings(corpus="word_indices").model_dump(mode="json")["words"] == 10_000
-
-
 def test_public_classes_are_stored_sorted_where_there_are_some():
     keyed = {"corpus": "image_folder", "pseudonym_key": "/key"}
     made = settings(**keyed, public_classes=["PNEUMONIA", "NORMAL", "NORMAL"])
     assert made.model_dump(mode="json")["public_classes"] == ["NORMAL", "PNEUMONIA"]
     assert "public_classes" not in settings(**keyed).model_dump(mode="json")
-
-
-@pytest.mark.parametrize("corpus", ["idx", "word_indices"])
-def test_what_neither_digits_nor_texts_have_is_refused(corpus):
-    with pytest.raises(ConfigError, match=r"holds (pictures|texts), which have no Hounsfield units"):
-        settings(corpus=corpus, pixels="hu16")
 
 
 @pytest.mark.parametrize("given", [{"pixels": "hu16"}, {"crop": "head"}])

@@ -21,9 +21,7 @@ from hemo.shards.reader import images_of
 from hemo.shards.schema import ShardFooter, read_footer
 from hemo.storage import write_bytes
 from tests.dicom_files import head_file
-from tests.idx_files import patterns, write_digits
 from tests.units import unit_of
-from tests.word_files import texts_npz
 from tests.zips import link, zip_folder, zip_of
 
 
@@ -324,78 +322,3 @@ def test_no_storage_fault_names_a_file_under_a_key(corpus, monkeypatch):
         build_shard(task(corpus), unit)
     with pytest.raises(ConnectionError, match=r"^\[Errno 5\] the storage cannot be reached$"):
         build_shard(task(corpus, pseudonymiser(b"a secret of sixteen bytes")), unit)
-
-
-def digits_task(source: str, pseudonyms: Pseudonymiser | None = None) -> tuple[UnitTask, Unit]:
-    """Return what converts a folder or zip of IDX files, and all of them as one unit."""
-    pseudonyms = pseudonyms or Pseudonymiser()
-    config = ImagesConfig(
-        source=source, corpus="idx", side_px=28, pseudonym_key="" if pseudonyms.keeps_ids else "/key",
-        public_ids=pseudonyms.keeps_ids,
-    )  # fmt: skip
-    task = UnitTask(
-        source, image_settings(config, media_of(config.source, config.corpus), pseudonyms), pseudonyms, read_threads=2
-    )
-    return task, Unit(0, list_corpus(source, "idx").files)
-
-
-def test_every_image_of_idx_files_is_a_row_with_class_and_split(tmp_path):
-    write_digits(tmp_path, train=12, test=3)
-    shard, footer = build_shard(*digits_task(str(tmp_path)))
-    rows = pq.read_table(shard).to_pylist()
-    assert (footer.files, footer.rows, footer.rejects) == (2, 15, ())
-    assert [row["image_id"] for row in rows[:4]] == [
-        "t10k-images-idx3-ubyte#0",
-        "t10k-images-idx3-ubyte#1",
-        "t10k-images-idx3-ubyte#2",
-        "train-images-idx3-ubyte#0",
-    ]
-    assert [row["source_class"] for row in rows] == ["0", "1", "2", *"012345678901"]
-    assert [row["source_split"] for row in rows] == ["test"] * 3 + ["train"] * 12
-    images, _ = patterns(12, seed=12)
-    assert rows[14]["image"] == images[11].tobytes()
-
-
-def test_idx_files_in_a_zip_give_the_same_rows(tmp_path):
-    write_digits(tmp_path / "mnist", train=4, test=3)
-    zipped = zip_folder(tmp_path / "mnist", tmp_path / "mnist.zip")
-    ours, theirs = (build_shard(*digits_task(str(source)))[0] for source in (tmp_path / "mnist", zipped))
-    assert ours.equals(theirs)
-
-
-def test_labels_that_go_before_they_are_read_fail_the_unit_and_a_key_keeps_their_name(tmp_path):
-    write_digits(tmp_path, train=4, test=3)
-    work, unit = digits_task(str(tmp_path), pseudonymiser(b"a secret of sixteen bytes"))
-    (tmp_path / "train-labels-idx1-ubyte").unlink()
-    with pytest.raises(FileNotFoundError) as raised:
-        build_shard(work, unit)
-    assert "labels" not in str(raised.value)
-
-
-def test_an_idx_file_whose_labels_do_not_fit_is_a_reject_and_the_other_is_not(tmp_path):
-    write_digits(tmp_path, train=4, test=3)
-    (tmp_path / "train-labels-idx1-ubyte").write_bytes(b"")
-    _, footer = build_shard(*digits_task(str(tmp_path)))
-    assert footer.rows == 3
-    assert [(reject.source_path, reject.reason) for reject in footer.rejects] == [
-        ("train-images-idx3-ubyte", "labels_mismatch")
-    ]
-
-
-def test_texts_are_rows_one_pixel_high(tmp_path):
-    (tmp_path / "reuters.npz").write_bytes(texts_npz([[1, 2], None, [9]], [3, 4, 45]))
-    config = ImagesConfig(source=str(tmp_path), corpus="word_indices", words=4)
-    work = UnitTask(
-        str(tmp_path),
-        image_settings(config, media_of(config.source, config.corpus), Pseudonymiser()),
-        Pseudonymiser(),
-        read_threads=1,
-    )
-    shard, footer = build_shard(work, Unit(0, list_corpus(str(tmp_path), "word_indices").files))
-    rows = pq.read_table(shard).to_pylist()
-    assert (footer.height_px, footer.width_px, footer.channels, footer.rows) == (1, 4, ("words",), 2)
-    assert [(row["image_id"], row["source_class"], row["image"]) for row in rows] == [
-        ("reuters#0", "3", bytes([0, 255, 255, 0])),
-        ("reuters#2", "45", bytes([255, 0, 0, 0])),
-    ]
-    assert [(reject.frame, reject.reason) for reject in footer.rejects] == [(1, "not_word_indices")]

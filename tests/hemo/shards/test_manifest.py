@@ -31,14 +31,6 @@ def test_new_files_become_new_units_and_the_rest_stays():
     assert (update.stale, update.kept) == (frozenset(), 2)
 
 
-def test_other_labels_beside_a_file_make_its_unit_stale():
-    images = SourceFile("train-images", 10, "1", labels=SourceFile("train-labels", 5, "1"))
-    first = update_manifest(EMPTY, [images], unit_files=1).manifest
-    assert not update_manifest(first, [images], unit_files=1).stale
-    for labels in (SourceFile("train-labels", 5, "2"), SourceFile("train-labels", 6, "1"), None):
-        assert update_manifest(first, [images._replace(labels=labels)], unit_files=1).stale == {0}
-
-
 def test_a_unit_with_a_changed_or_vanished_file_is_stale():
     first = update_manifest(EMPTY, files("abcdef"), unit_files=2).manifest
     now = [*files("a"), *files("b", mark="2"), *files("c"), *files("ef")]
@@ -114,9 +106,8 @@ def test_a_manifest_under_a_key_has_neither_name_nor_size_nor_change_mark(tmp_pa
         {"mark": "2"},
         {"manifest_row": ManifestRow(patient="p1")},
         {"refused": Refusal("encrypted_member", "it is encrypted")},
-        {"labels": SourceFile("train-labels", 5, "1")},
     ],
-    ids=["size", "mark", "row", "refusal", "labels"],
+    ids=["size", "mark", "row", "refusal"],
 )
 @pytest.mark.parametrize("pseudonyms", [Pseudonymiser(), KEY], ids=["public", "keyed"])
 def test_a_changed_file_is_recognised_with_and_without_a_key(pseudonyms, change, tmp_path):

@@ -1,0 +1,234 @@
+"""What `plan`, `predict`, `explain`, `export`, `report` and `status` made, as objects that show themselves."""
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from html import escape
+from typing import TYPE_CHECKING, Any
+
+from hemo.errors import SourceError
+from hemo.library.notebook import card_html
+from hemo.shards.reader import checked_parquet
+from hemo.storage import absolute, exists, join, read_bytes, read_json
+from hemo.trials.status import SweepStatus
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+REMEDY = "remove the folder and run the job again"
+
+
+def _frame(path: str, name: str) -> "pd.DataFrame":
+    with checked_parquet(join(path, name), REMEDY) as file:
+        frame: pd.DataFrame = file.read().to_pandas()
+    return frame
+
+
+def _require(path: str, name: str, job: str) -> str:
+    location = absolute(str(path))
+    if not exists(join(location, name)):
+        raise SourceError(f"{location} is no output of `hemo {job}` (it has no {name}); give its `out`")
+    return location
+
+
+class Predictions:
+    """The output of `predict`.
+
+    Attributes:
+        path: The folder, a path or URI.
+        card: Its `card.json`: checkpoint, classes, thresholds, counts.
+    """
+
+    def __init__(self, path: str) -> None:
+        """Open the folder.
+
+        Raises:
+            SourceError: If it is no output of `predict`.
+        """
+        self.path = _require(path, "predictions.parquet", "predict")
+        self.card: dict[str, Any] = read_json(join(self.path, "card.json"))
+
+    @property
+    def images(self) -> "pd.DataFrame":
+        """Ids, and `probability_NAME` and `predicted_NAME` of each class, a row an image."""
+        return _frame(self.path, "predictions.parquet")
+
+    @property
+    def studies(self) -> "pd.DataFrame":
+        """`max_NAME` and `noisy_or_NAME` of each class over the images of a study, a row a study."""
+        return _frame(self.path, "studies.parquet")
+
+    @property
+    def rejects(self) -> "pd.DataFrame":
+        """Files that gave no image: `source_path`, `frame`, `reason`, `detail`."""
+        return _frame(self.path, "rejects.parquet")
+
+    def __repr__(self) -> str:
+        """Return folder and counts."""
+        return f"Predictions({self.path!r}: {self.card['rows']:,} images of {self.card['studies']:,} studies)"
+
+    def _repr_html_(self) -> str:
+        """Return card and first rows for notebooks."""
+        facts = {name: str(value) for name, value in self.card.items() if name != "inputs"}
+        return card_html(f"Predictions: {self.path}", facts) + self.images.head().to_html()
+
+
+class Explanations:
+    """The output of `explain`.
+
+    Attributes:
+        path: The folder, a path or URI.
+        cases: The entries of `cases.json`, as dicts; `file` is the picture of a case.
+    """
+
+    def __init__(self, path: str) -> None:
+        """Open the folder.
+
+        Raises:
+            SourceError: If it is no output of `explain`.
+        """
+        self.path = _require(path, "cases.json", "explain")
+        self.cases: list[dict[str, Any]] = read_json(join(self.path, "cases.json"))["cases"]
+
+    def __repr__(self) -> str:
+        """Return folder and number of cases."""
+        return f"Explanations({self.path!r}: {len(self.cases)} cases)"
+
+    def _repr_html_(self) -> str:
+        """Return the pictures for notebooks."""
+        import base64
+
+        pictures = (base64.b64encode(read_bytes(join(self.path, case["file"]))).decode() for case in self.cases)
+        return "".join(f"<img alt='case' src='data:image/png;base64,{content}'>" for content in pictures)
+
+
+class Export:
+    """The output of `export`.
+
+    Attributes:
+        path: The folder, a path or URI.
+        card: Its `export.json`: size, speed, largest difference from torch.
+        model: The ONNX file: stored pixels in, logits and probabilities out.
+    """
+
+    def __init__(self, path: str) -> None:
+        """Open the folder.
+
+        Raises:
+            SourceError: If it is no output of `export`.
+        """
+        from hemo.cluster.export import CARD, MODEL, ExportCard
+
+        self.path = _require(path, CARD, "export")
+        self.card = ExportCard.model_validate(read_json(join(self.path, CARD)))
+        self.model = join(self.path, MODEL)
+
+    def __repr__(self) -> str:
+        """Return file and size."""
+        return f"Export({self.model!r}: {self.card.parameters:,} parameters, {self.card.megabytes:.1f} MB)"
+
+
+class Estimate:
+    """The output of `plan`.
+
+    Attributes:
+        path: The file `plan.json`, a path or URI.
+        content: What it holds: `workload`, `calibration`, `rejects`, `estimates`, and what is `assumed`.
+    """
+
+    def __init__(self, path: str) -> None:
+        """Read the file."""
+        self.path = path
+        self.content: dict[str, Any] = read_json(path)
+
+    @property
+    def estimates(self) -> "pd.DataFrame":
+        """Hours and cost, a row a cluster."""
+        import pandas as pd
+
+        return pd.DataFrame(self.content["estimates"])
+
+    def __repr__(self) -> str:
+        """Return the file."""
+        return f"Estimate({self.path!r})"
+
+    def _repr_html_(self) -> str:
+        """Return the table for notebooks."""
+        return self.estimates.to_html()
+
+
+class Report:
+    """The output of `report`.
+
+    Attributes:
+        path: The folder, a path or URI.
+    """
+
+    def __init__(self, path: str) -> None:
+        """Open the folder.
+
+        Raises:
+            SourceError: If it is no output of `report`.
+        """
+        from hemo.reporting.build import PAGE
+
+        self.path = _require(path, PAGE, "report")
+        self.page = join(self.path, PAGE)
+
+    @property
+    def text(self) -> str:
+        """The tables as Markdown."""
+        from hemo.reporting.build import TABLE
+
+        return read_bytes(join(self.path, TABLE)).decode()
+
+    @property
+    def grid(self) -> "pd.DataFrame":
+        """The content of `grid.csv`: a row a trial, metrics with the ends of their intervals."""
+        import io
+
+        import pandas as pd
+
+        from hemo.reporting.build import GRID
+
+        return pd.read_csv(io.BytesIO(read_bytes(join(self.path, GRID))))
+
+    def __repr__(self) -> str:
+        """Return the page's location."""
+        return f"Report({self.page!r})"
+
+    def _repr_html_(self) -> str:
+        """Return the page in a frame, for notebooks."""
+        page = escape(read_bytes(self.page).decode(), quote=True)
+        return f'<iframe srcdoc="{page}" style="width:100%;height:40em;border:0"></iframe>'
+
+
+class Status:
+    """How far trials are.
+
+    Attributes:
+        sweeps: Each grid and search of the folder, and the trials outside of them.
+    """
+
+    def __init__(self, sweeps: Sequence[SweepStatus]) -> None:
+        """Hold the status of sweeps."""
+        self.sweeps = tuple(sweeps)
+
+    def to_pandas(self) -> "pd.DataFrame":
+        """Return a row a trial: name, status, epochs done and planned, losses, seconds, reason of a failure."""
+        import pandas as pd
+
+        return pd.DataFrame([asdict(trial) for sweep in self.sweeps for trial in sweep.trials])
+
+    def __str__(self) -> str:
+        """Return headings and tables, as `hemo status` prints them."""
+        from hemo.reporting.status_table import status_text
+
+        return status_text(self.sweeps)
+
+    def __repr__(self) -> str:
+        """Return the same as text."""
+        return str(self)
+
+    def _repr_html_(self) -> str:
+        """Return the table for notebooks."""
+        return self.to_pandas().to_html()

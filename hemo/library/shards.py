@@ -1,0 +1,319 @@
+"""Shards as an object: index, images, contact sheet; and a writer of shards from rows of one's own."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from functools import cached_property
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from hemo.digest import digest_of
+from hemo.errors import ConfigError, OutputError
+from hemo.imaging.image import pixel_digest
+from hemo.library.notebook import card_html, contact_sheet, png_html
+from hemo.output_lock import output_lock
+from hemo.shards.card import DERIVED, ConversionCard, read_card, read_finished_card, write_derived
+from hemo.shards.manifest import Unit, shard_path
+from hemo.shards.reader import CONVERT_AGAIN, checked_parquet, images_of, read_column
+from hemo.shards.schema import IMAGE, ROW_SCHEMA, ShardFooter, read_footers
+from hemo.shards.writer import ShardBuilder
+from hemo.storage import absolute, exists, join, remove, write_bytes
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from PIL.Image import Image as Picture
+
+SHOWN_IN_NOTEBOOKS = 8
+
+
+class Shards:
+    """The output of `convert`, or of a `ShardWriter`. Opening reads the card only.
+
+    Attributes:
+        path: The folder, a path or URI.
+        card: Its `card.json`.
+    """
+
+    path: str
+    card: ConversionCard
+
+    def __init__(self, path: str) -> None:
+        """Open a folder of shards.
+
+        Raises:
+            SourceError: If it is no finished conversion, or of another version.
+        """
+        self.path = absolute(str(path))
+        self.card = read_card(self.path)
+
+    def __len__(self) -> int:
+        """Return the number of images."""
+        return self.card.rows
+
+    @property
+    def channels(self) -> tuple[str, ...]:
+        """Names of the channels, in order."""
+        return self.card.channels
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Shape of each image: (channels, height_px, width_px)."""
+        return len(self.card.channels), self.card.height_px, self.card.width_px
+
+    @cached_property
+    def index(self) -> "pd.DataFrame":
+        """All columns but the pixels, a row an image, in the order of `image(0)`, `image(1)`, ..."""
+        return self._read_parquet("index.parquet")
+
+    @cached_property
+    def rejects(self) -> "pd.DataFrame":
+        """Inputs that gave no image: `source_path`, `frame`, `reason`, `detail`."""
+        return self._read_parquet("rejects.parquet")
+
+    def _read_parquet(self, name: str) -> "pd.DataFrame":
+        with checked_parquet(join(self.path, name), CONVERT_AGAIN) as file:
+            frame: pd.DataFrame = file.read().to_pandas()
+        return frame
+
+    def image(self, which: int | str) -> NDArray[Any]:
+        """Return one image: array (channels, height_px, width_px), uint8, or int16 HU where `pixels` was `hu16`.
+
+        Args:
+            which: Row of `index`, or an `image_id`.
+
+        Raises:
+            ConfigError: If there is no such image.
+            SourceError: If its shard is gone or damaged.
+        """
+        unit, row = self._unit_and_row(which)
+        shard = join(self.path, shard_path(unit))
+        with checked_parquet(shard, CONVERT_AGAIN) as file:
+            metadata = file.metadata
+        group = 0
+        while row >= metadata.row_group(group).num_rows:
+            row -= metadata.row_group(group).num_rows
+            group += 1
+        column = read_column(shard, metadata, group, IMAGE, CONVERT_AGAIN)
+        image: NDArray[Any] = images_of(column, self.shape, self.card.dtype)[row].copy()
+        return image
+
+    def _unit_and_row(self, which: int | str) -> tuple[int, int]:
+        if isinstance(which, str):
+            rows = np.flatnonzero(self.index["image_id"].to_numpy() == which)
+            if not len(rows):
+                raise ConfigError(f"image: {which!r} is no image_id of {self.path}; `index` lists them")
+            which = int(rows[0])
+        if not 0 <= which < len(self):
+            raise ConfigError(f"image: {which} is no row of {self.path}, which has {len(self):,} images")
+        entry = self.index.iloc[which]
+        return int(entry["unit"]), int(entry["row"])
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        """Yield the rows in order, as dicts of the columns of a shard; `image` is an array as `image()` returns it."""
+        for unit in range(self.card.units):
+            with checked_parquet(join(self.path, shard_path(unit)), CONVERT_AGAIN) as file:
+                for batch in file.iter_batches(128):
+                    images = images_of(batch[IMAGE], self.shape, self.card.dtype)
+                    rows = batch.drop_columns([IMAGE]).to_pylist()
+                    yield from ({**row, IMAGE: image} for row, image in zip(rows, images, strict=True))
+
+    def show(self, count: int = 16) -> "Picture":
+        """Return a contact sheet of `count` images, evenly spread over the index, each with its `image_id`."""
+        rows = np.unique(np.linspace(0, len(self) - 1, min(count, len(self))).astype(int))
+        names = self.index["image_id"]
+        return contact_sheet([self.image(int(row)) for row in rows], [str(names.iloc[row]) for row in rows])
+
+    def __repr__(self) -> str:
+        """Return the folder and what it holds."""
+        channels, height_px, width_px = self.shape
+        return f"Shards({self.path!r}: {len(self):,} images of {channels} x {height_px} x {width_px})"
+
+    def _repr_html_(self) -> str:
+        """Return card and contact sheet for notebooks."""
+        card = {
+            "images": f"{len(self):,} of {self.card.files:,} files, {self.card.patients:,} patients",
+            "rejects": ", ".join(f"{name} {count}" for name, count in self.card.reject_reasons.items()) or "none",
+            "flags": ", ".join(f"{name} {count}" for name, count in self.card.flags.items()) or "none",
+            "channels": ", ".join(self.channels),
+            "size": f"{self.card.height_px} x {self.card.width_px} px, {self.card.dtype}",
+            "digest": self.card.digest,
+        }
+        return card_html(f"Shards: {self.path}", card) + png_html(self.show(SHOWN_IN_NOTEBOOKS))
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Pickle folder and card only: a worker reads the index for itself."""
+        return {"path": self.path, "card": self.card}
+
+
+class ShardWriter:
+    """Write rows of one's own as shards, which `curate` and all later jobs take as if `convert` had made them.
+
+    A context manager. The folder is complete, with index and card, or holds nothing: what was written is removed if
+    the block is left by an exception, and a folder that a killed process left behind is begun anew.
+
+        with hemo.ShardWriter("runs/digits", channels=("grey",), side_px=28) as writer:
+            for name, image, digit in digits:
+                writer.write(image, image_id=name, source_class=str(digit))
+        shards = hemo.Shards("runs/digits")
+    """
+
+    def __init__(
+        self,
+        path: str,
+        *,
+        channels: Sequence[str],
+        side_px: int | tuple[int, int],
+        dtype: str = "uint8",
+        unit_rows: int = 1024,
+    ) -> None:
+        """Describe the images; nothing is written yet.
+
+        Args:
+            path: Output folder, a path or URI.
+            channels: Names of the channels, in order.
+            side_px: Height and width of each image, one number where they are equal.
+            dtype: Of a pixel: uint8, or int16 for Hounsfield units.
+            unit_rows: Images in a shard.
+
+        Raises:
+            ConfigError: If there are no channels, one is named twice, a side is not positive, or the dtype is another.
+        """
+        sides_px = side_px if isinstance(side_px, tuple) else (side_px, side_px)
+        if not channels or len(set(channels)) < len(channels):
+            raise ConfigError(f"channels: {list(channels)} must name at least one channel, and none twice")
+        if min(sides_px) < 1 or unit_rows < 1:
+            raise ConfigError(f"side_px {side_px} and unit_rows {unit_rows} must be positive")
+        if dtype not in ("uint8", "int16"):
+            raise ConfigError(f"dtype: {dtype!r} must be uint8 or int16")
+        self.path = absolute(str(path))
+        self._shape = (len(channels), *sides_px)
+        self._channels, self._dtype, self._unit_rows = tuple(channels), np.dtype(dtype), unit_rows
+        self._settings = {"corpus": "own", "channels": list(channels), "dtype": dtype, "sides_px": list(sides_px)}
+        self._builder, self._image_ids = ShardBuilder(), list[str]()
+        self._footers: list[ShardFooter] = []
+
+    def __enter__(self) -> Self:
+        """Lock the folder; remove what a killed writer left there.
+
+        Raises:
+            OutputError: If it holds finished shards or something else, cannot be written, or another process writes
+                there.
+        """
+        with ExitStack() as entered:
+            entered.enter_context(output_lock(self.path, ("shards",)))
+            if read_finished_card(self.path) or exists(join(self.path, "manifest.parquet")):
+                raise OutputError(f"{self.path} holds shards already; give another folder or remove this one")
+            read_footers(self.path, self._settings)  # refuses files that are no shards of this writer
+            self._remove_all()
+            self._lock = entered.pop_all()
+        return self
+
+    def write(self, image: NDArray[Any], *, image_id: str, **columns: Any) -> None:
+        """Add one image.
+
+        Args:
+            image: Of the writer's shape and dtype, (channels, height_px, width_px); without the first axis where there
+                is one channel.
+            image_id: Not twice in these shards.
+            columns: Others of a shard: `patient`, `study`, `series`, `source_class`, `source_split`, `position_mm`,
+                `spacing_mm`, `flags`, `source_path`, ...; those left out are null, or follow from the image.
+
+        Raises:
+            ConfigError: If the image has another shape or dtype, or a column is unknown or of another type.
+        """
+        pixels = np.asarray(image)
+        if pixels.ndim == 2 and self._shape[0] == 1:
+            pixels = pixels[None]
+        if pixels.shape != self._shape or pixels.dtype != self._dtype:
+            raise ConfigError(
+                f"{image_id}: the image is {pixels.dtype} of shape {pixels.shape}, and must be {self._dtype} of "
+                f"shape {self._shape}"
+            )
+        self._builder.add(self._row(np.ascontiguousarray(pixels), image_id, columns))
+        self._image_ids.append(image_id)
+        if self._builder.rows == self._unit_rows:
+            self._finish_unit()
+
+    def _row(self, pixels: NDArray[Any], image_id: str, columns: dict[str, Any]) -> dict[str, Any]:
+        _, height_px, width_px = self._shape
+        derived = {
+            "image_id": image_id,
+            IMAGE: pixels,
+            "height_px": height_px,
+            "width_px": width_px,
+            "frame": 0,
+            "source_rows": height_px,
+            "source_cols": width_px,
+            "flags": [],
+            "pixel_digest": pixel_digest(pixels),
+            "source_path": image_id,
+            "pixel_format": f"{'u' if self._dtype.kind == 'u' else 'i'}{8 * self._dtype.itemsize}",
+        }
+        unknown = [name for name in columns if name not in ROW_SCHEMA.names]
+        if unknown:
+            raise ConfigError(f"{image_id}: {unknown[0]!r} is no column of a shard; they are {_column_names()}")
+        row = {**dict.fromkeys(ROW_SCHEMA.names), **derived, **columns}
+        for name, value in columns.items():
+            try:
+                pa.scalar(value, ROW_SCHEMA.field(name).type)
+            except (pa.ArrowException, TypeError, ValueError, OverflowError) as error:
+                raise ConfigError(
+                    f"{image_id}: {name} {value!r} must be {ROW_SCHEMA.field(name).type} ({error})"
+                ) from error
+        return row
+
+    def _finish_unit(self) -> None:
+        number = len(self._footers)
+        content = {"unit": number, "image_ids": self._image_ids, "settings": self._settings}
+        footer = ShardFooter(
+            unit=number,
+            digest=digest_of(content),
+            settings=self._settings,
+            channels=self._channels,
+            dtype=str(self._dtype),
+            height_px=self._shape[1],
+            width_px=self._shape[2],
+            files=self._builder.rows,
+            rows=self._builder.rows,
+            rejects=(),
+        )
+        write_bytes(join(self.path, shard_path(number)), memoryview(self._builder.finish(footer.encoded())))
+        self._footers.append(footer)
+        self._builder, self._image_ids = ShardBuilder(), []
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Write index and card; after an exception remove what was written.
+
+        Raises:
+            ConfigError: If no image was written.
+            SourceError: If two images have the same `image_id`.
+        """
+        with self._lock:
+            try:
+                if kind is None:
+                    self._finish()
+                    return
+            except BaseException:
+                self._remove_all()
+                raise
+            self._remove_all()
+
+    def _finish(self) -> None:
+        if self._builder.rows:
+            self._finish_unit()
+        if not self._footers:
+            raise ConfigError(f"{self.path}: no image was written; shards need at least one")
+        write_derived(self.path, [Unit(number, ()) for number in range(len(self._footers))], self._footers, 0)
+
+    def _remove_all(self) -> None:
+        for name in (*DERIVED, "shards"):
+            remove(join(self.path, name))
+
+
+def _column_names() -> str:
+    return ", ".join(name for name in ROW_SCHEMA.names if name not in ("image_id", IMAGE, "pixel_digest"))

@@ -1,0 +1,170 @@
+"""A training set as an object: card and counts, and its splits as torch datasets."""
+
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from hemo.config.curate import SPLITS
+from hemo.curation.card import TrainingSetCard, read_card
+from hemo.errors import ConfigError
+from hemo.library.notebook import card_html, contact_sheet, png_html
+from hemo.storage import absolute
+from hemo.training.data.dataset import UNKNOWN, ImageSet, read_split
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from PIL.Image import Image as Picture
+
+SHOWN_IN_NOTEBOOKS = 8
+
+
+class SplitDataset(Dataset[tuple[Tensor, Tensor]]):
+    """One split as a map-style torch dataset of (image, labels), for `DataLoader`, Lightning or a Trainer.
+
+    An image is uint8, (channels, height_px, width_px); labels are uint8, (classes,), 0 or 1, or 255 where nobody
+    annotated that class. All images are read into memory when the split is first used, uncompressed: processes that a
+    `DataLoader` forks share them; one that gets the dataset pickled reads them for itself.
+
+    Attributes:
+        classes: Names of the labels, in order.
+    """
+
+    def __init__(self, training_set: str, split: str, card: TrainingSetCard) -> None:
+        """Name a split; `TrainingSet` makes these."""
+        self._training_set, self._split, self._card = training_set, split, card
+        self.classes = card.classes
+
+    @cached_property
+    def _rows(self) -> ImageSet:
+        return read_split(self._training_set, self._split, self._card)
+
+    @property
+    def labels(self) -> NDArray[np.uint8]:
+        """Labels of all images, (images, classes): 0, 1, or 255 where nobody annotated the class."""
+        return self._rows.labels
+
+    @property
+    def frame(self) -> "pd.DataFrame":
+        """`image_id`, `patient`, `pixel_format` and a nullable column a class, a row an image, in order."""
+        import pandas as pd
+
+        rows = self._rows
+        labels = {
+            name: pd.Series(column, dtype="UInt8").where(column != UNKNOWN)
+            for name, column in zip(self.classes, rows.labels.T, strict=True)
+        }
+        return pd.DataFrame(
+            {"image_id": rows.image_id, "patient": rows.patient, "pixel_format": rows.pixel_format, **labels}
+        )
+
+    def __len__(self) -> int:
+        """Return the number of images, and read them: a `DataLoader` asks for it before it starts its processes."""
+        return len(self._rows.labels)
+
+    def __getitem__(self, row: int) -> tuple[Tensor, Tensor]:
+        """Return image and labels of one row."""
+        images, labels = self.__getitems__([row])[0]
+        return images, labels
+
+    def __getitems__(self, rows: list[int]) -> list[tuple[Tensor, Tensor]]:
+        """Return a batch at once; torch's `DataLoader` uses it."""
+        wanted = np.asarray(rows, np.intp)
+        if len(wanted) and not (-len(self) <= wanted.min() and wanted.max() < len(self)):
+            raise IndexError(f"{self._split} has {len(self):,} images")
+        (images,) = self._rows.images.batches([wanted])
+        return list(zip(torch.from_numpy(images), torch.from_numpy(self._rows.labels[wanted]), strict=True))
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Pickle where the images are, not the images."""
+        return {name: value for name, value in vars(self).items() if name != "_rows"}
+
+    def __repr__(self) -> str:
+        """Return split and size as the card has them."""
+        return f"SplitDataset({self._split!r}: {self._card.splits[self._split].rows:,} images)"
+
+
+class TrainingSet:
+    """The output of `curate`. Opening reads the card only.
+
+    Attributes:
+        path: The folder, a path or URI.
+        card: Its `card.json`.
+        train: Split to learn from; see `SplitDataset`.
+        val: Split to choose by.
+        test: Split that is held back.
+    """
+
+    def __init__(self, path: str) -> None:
+        """Open a training set.
+
+        Raises:
+            SourceError: If the folder is no finished training set, or of another version.
+        """
+        self.path = absolute(str(path))
+        self.card = read_card(self.path)
+        self.train, self.val, self.test = (SplitDataset(self.path, split, self.card) for split in SPLITS)
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the classes, in the order of the labels."""
+        return self.card.classes
+
+    @property
+    def channels(self) -> tuple[str, ...]:
+        """Names of the channels, in order."""
+        return self.card.channels
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Shape of each image: (channels, height_px, width_px)."""
+        return len(self.card.channels), self.card.height_px, self.card.width_px
+
+    @property
+    def counts(self) -> "pd.DataFrame":
+        """Images, patients and positives of each class, a row a split."""
+        import pandas as pd
+
+        rows = {
+            split: {"images": count.rows, "patients": count.patients, **count.positives}
+            for split, count in self.card.splits.items()
+        }
+        return pd.DataFrame.from_dict(rows, orient="index")
+
+    def split(self, name: str) -> SplitDataset:
+        """Return `train`, `val` or `test` by its name.
+
+        Raises:
+            ConfigError: If it is another name.
+        """
+        if name not in SPLITS:
+            raise ConfigError(f"split: {name!r} must be one of {', '.join(SPLITS)}")
+        dataset: SplitDataset = getattr(self, name)
+        return dataset
+
+    def show(self, count: int = 16, split: str = "train") -> "Picture":
+        """Return a contact sheet of the first images of a split, which is in random order, with their classes."""
+        dataset = self.split(split)
+        batch = dataset.__getitems__(list(range(min(count, len(dataset)))))
+        captions = [", ".join(np.asarray(self.classes)[labels.numpy() == 1]) or "-" for _, labels in batch]
+        return contact_sheet([image.numpy() for image, _ in batch], captions)
+
+    def __repr__(self) -> str:
+        """Return folder, classes and sizes."""
+        sizes = ", ".join(f"{split} {count.rows:,}" for split, count in self.card.splits.items())
+        return f"TrainingSet({self.path!r}: {', '.join(self.classes)}; {sizes})"
+
+    def _repr_html_(self) -> str:
+        """Return card, counts and contact sheet for notebooks."""
+        facts = {
+            "classes": ", ".join(self.classes),
+            "split": self.card.split,
+            "images": f"{' x '.join(map(str, self.shape))}, {', '.join(self.channels)}",
+            "digest": self.card.digest,
+        }
+        parts = (card_html(f"Training set: {self.path}", facts), self.counts.to_html(), png_html(self.show(8)))
+        return "".join(parts)

@@ -1,0 +1,288 @@
+"""Trials as objects: their records in pandas, their models in torch."""
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hemo.config.tune import flattened
+from hemo.errors import ConfigError, SourceError
+from hemo.library.notebook import card_html
+from hemo.storage import absolute, join
+from hemo.trials.predictions import split_rows, split_scores
+from hemo.trials.record import TrialRecord, read_predictions, read_record, read_records, title_of
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from PIL.Image import Image as Picture
+    from torch import nn
+
+    from hemo.inference.predict import DeployedModel
+
+LOWER_IS_BETTER = ("loss", "log_loss", "calibration_error", "false_negative_rate")
+
+
+class Trial:
+    """One trial: its record, predictions and model.
+
+    Attributes:
+        record: The content of `record.json`: settings, metrics, thresholds, versions, ...
+        path: Folder of the record, a path or URI.
+    """
+
+    def __init__(self, records: str, record: TrialRecord | str) -> None:
+        """Open a trial.
+
+        Args:
+            records: Folder of records, a path or URI.
+            record: Digest of the trial, the name of its folder; or its record, if it is read already.
+
+        Raises:
+            SourceError: If there is no such record, or it is damaged.
+        """
+        self._records = absolute(str(records))
+        self.record = read_record(self._records, record) if isinstance(record, str) else record
+        self.path = join(self._records, self.record.digest)
+
+    @property
+    def name(self) -> str:
+        """The trial's name, or its digest if it has none."""
+        return title_of(self.record)
+
+    @property
+    def metrics(self) -> "pd.DataFrame":
+        """Metrics of the best epoch's weights at the chosen thresholds, a row a split."""
+        import pandas as pd
+
+        return pd.DataFrame.from_dict(self.record.metrics, orient="index")
+
+    @property
+    def history(self) -> "pd.DataFrame":
+        """A row an epoch: `train_loss`, `val_loss`, `val_auroc`, ..., `learning_rate`, `seconds`."""
+        import pandas as pd
+
+        rows = [
+            {
+                **epoch.model_dump(exclude={"train", "val"}),
+                **{f"train_{name}": value for name, value in epoch.train.items()},
+                **{f"val_{name}": value for name, value in epoch.val.items()},
+            }
+            for epoch in self.record.epochs
+        ]
+        return pd.DataFrame(rows).set_index("epoch") if rows else pd.DataFrame()
+
+    @property
+    def predictions(self) -> "pd.DataFrame":
+        """Predictions of val and test: ids, and `label_NAME`, `probability_NAME` and `predicted_NAME` a class.
+
+        Raises:
+            SourceError: If the trial is not complete.
+        """
+        import pandas as pd
+
+        if self.record.status == "failed":
+            raise SourceError(f"{self.path}: the trial failed ({self.record.reason}); it has no predictions")
+        table = read_predictions(self._records, self.record.digest)
+        frames = []
+        for split in ("val", "test"):
+            scores = split_scores(table, split, self.record)
+            if scores is None:
+                continue
+            rows = split_rows(table, split)
+            columns = {name: rows[name].to_pandas() for name in ("split", "image_id", "patient", "pixel_format")}
+            for number, name in enumerate(self.record.classes):
+                columns[f"label_{name}"] = scores.labels[:, number]
+                columns[f"probability_{name}"] = scores.probabilities[:, number]
+                columns[f"predicted_{name}"] = scores.predicted[:, number]
+            frames.append(pd.DataFrame(columns))
+        return pd.concat(frames, ignore_index=True)
+
+    def load_model(self, device: str = "cpu") -> "nn.Module":
+        """Return the trained model: stored pixels in, probabilities out.
+
+        Its input is uint8, (images, channels, height_px, width_px), made as the training set's images; its output is
+        float32, (images, classes). Normalisation is inside.
+
+        Args:
+            device: Of torch.
+
+        Raises:
+            SourceError: If the trial has no checkpoint, or it is damaged.
+        """
+        from hemo.inference.predict import ProbabilityModel
+
+        return ProbabilityModel(self._deployed(device))
+
+    def predict(self, images: NDArray[np.uint8], device: str = "cpu") -> "pd.DataFrame":
+        """Return `probability_NAME` and `predicted_NAME` of each class, a row an image.
+
+        Args:
+            images: (images, channels, height_px, width_px), uint8, made as the training set's images.
+            device: Of torch.
+
+        Raises:
+            ConfigError: If the images have another shape or dtype.
+            SourceError: If the trial has no checkpoint, or it is damaged.
+        """
+        import pandas as pd
+
+        from hemo.inference.predict import predicted_classes
+
+        model = self._deployed(device)
+        wanted = (len(model.card.channels), model.card.height_px, model.card.width_px)
+        if images.ndim != 4 or images.shape[1:] != wanted or images.dtype != np.uint8:
+            raise ConfigError(
+                f"images: {images.dtype} of shape {images.shape}, must be uint8 of shape (images, "
+                f"{', '.join(map(str, wanted))})"
+            )
+        _, probabilities = model.predict(images)
+        predicted = predicted_classes(probabilities, model.card)
+        columns: dict[str, Any] = {}
+        for number, name in enumerate(model.card.classes):
+            columns[f"probability_{name}"] = probabilities[:, number]
+            columns[f"predicted_{name}"] = predicted[:, number]
+        return pd.DataFrame(columns)
+
+    def explain(self, image: NDArray[np.uint8], target: str = "") -> "Picture":
+        """Return an image beside its Grad-CAM heat map of a class.
+
+        Args:
+            image: (channels, height_px, width_px), uint8, made as the training set's images.
+            target: Class; empty: the first one.
+
+        Raises:
+            ConfigError: If there is no such class, or the backbone's features have no position in the image.
+            SourceError: If the trial has no checkpoint, or it is damaged.
+        """
+        import io
+
+        from PIL import Image
+
+        from hemo.inference.explain import case_png, heat_maps
+
+        deployed = self._deployed("cpu")
+        target = target or deployed.card.classes[0]
+        if target not in deployed.card.classes:
+            raise ConfigError(f"target: {target!r} is no class of the trial; it has {', '.join(deployed.card.classes)}")
+        number = deployed.card.classes.index(target)
+        _, probabilities = deployed.predict(image[None])
+        (heat,) = heat_maps(deployed.model, deployed.card, image[None], number)
+        title = f"{target}: probability {probabilities[0, number]:.3f}"
+        return Image.open(io.BytesIO(case_png(image, heat, title)))
+
+    def _deployed(self, device: str) -> "DeployedModel":
+        from hemo.inference.predict import DeployedModel
+        from hemo.models.checkpoint import load_checkpoint
+        from hemo.models.weight_files import find_checkpoint
+
+        return DeployedModel(*load_checkpoint(find_checkpoint(self.path)), device=device)
+
+    def __repr__(self) -> str:
+        """Return name and status."""
+        return f"Trial({self.name!r}, {self.record.status})"
+
+    def _repr_html_(self) -> str:
+        """Return settings and metrics for notebooks."""
+        settings = {key: str(value) for key, value in flattened(self.record.config.deciding())}
+        return card_html(f"Trial: {self.name} ({self.record.status})", settings) + self.metrics.to_html()
+
+
+class Trials(Sequence[Trial]):
+    """Trials of a folder of records: all, ordered by digest, or those of one sweep.
+
+    Attributes:
+        path: The folder, a path or URI.
+    """
+
+    def __init__(self, path: str, records: Sequence[TrialRecord] = ()) -> None:
+        """Read the records of a folder.
+
+        Args:
+            path: Folder of records.
+            records: Some of its records, if they are read already; empty: all.
+
+        Raises:
+            SourceError: If there is none.
+        """
+        self.path = absolute(str(path))
+        self._trials = [Trial(self.path, record) for record in records or read_records(self.path)]
+
+    def __len__(self) -> int:
+        """Return the number of trials that ended, whatever their status."""
+        return len(self._trials)
+
+    def __iter__(self) -> Iterator[Trial]:
+        """Yield the trials."""
+        return iter(self._trials)
+
+    def __getitem__(self, which: Any) -> Any:
+        """Return a trial by number, digest or name.
+
+        Raises:
+            ConfigError: If there is no trial of that name, or several.
+        """
+        if not isinstance(which, str):
+            return self._trials[which]
+        named = [trial for trial in self._trials if which in (trial.record.digest, trial.name)]
+        if len(named) != 1:
+            names = ", ".join(repr(trial.name) for trial in self._trials)
+            raise ConfigError(f"{which!r} is the name of {len(named)} trials of {self.path}; it has {names}")
+        return named[0]
+
+    def to_pandas(self) -> "pd.DataFrame":
+        """Return a row a trial: `name`, `status`, settings by their dotted names, `SPLIT_METRIC`, `seconds`, ..."""
+        import pandas as pd
+
+        rows = {
+            trial.record.digest: {
+                "name": trial.name,
+                "status": trial.record.status,
+                **dict(flattened(trial.record.config.deciding())),
+                **{
+                    f"{split}_{name}": value
+                    for split, metrics in trial.record.metrics.items()
+                    for name, value in metrics.items()
+                },
+                "best_epoch": trial.record.best_epoch,
+                "seconds": trial.record.seconds,
+                "parameters": trial.record.parameters,
+                "training_set": trial.record.training_set,
+                "split": trial.record.split,
+            }
+            for trial in self._trials
+        }
+        return pd.DataFrame.from_dict(rows, orient="index").rename_axis("digest")
+
+    def best(self, metric: str = "val_loss") -> Trial:
+        """Return the complete trial with the best value of a metric: highest, or lowest for losses and errors.
+
+        Args:
+            metric: `SPLIT_METRIC`, such as `val_auroc`. Choosing by test makes its value optimistic.
+
+        Raises:
+            ConfigError: If no complete trial has that metric.
+        """
+        frame = self.to_pandas()
+        complete = frame[frame["status"] == "complete"]
+        if metric not in complete or complete[metric].isna().all():
+            metrics = [name for name in map(str, frame) if name.startswith(("train_", "val_", "test_"))]
+            raise ConfigError(f"metric: no complete trial has {metric!r}; {self.path} has {', '.join(metrics)}")
+        values = complete[metric]
+        lowest = metric.partition("_")[2] in LOWER_IS_BETTER
+        trial: Trial = self[str(values.idxmin() if lowest else values.idxmax())]
+        return trial
+
+    def summary(self) -> str:
+        """Return name, losses, accuracies and status as a Markdown table, a row a trial, without intervals."""
+        from hemo.reporting.status_table import summary
+
+        return summary([trial.record for trial in self._trials])
+
+    def __repr__(self) -> str:
+        """Return folder and number of trials."""
+        return f"Trials({self.path!r}: {len(self)} trials)"
+
+    def _repr_html_(self) -> str:
+        """Return the table for notebooks."""
+        return self.to_pandas().to_html()

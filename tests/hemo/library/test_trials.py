@@ -1,0 +1,96 @@
+"""Trials in pandas and torch."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from hemo.errors import ConfigError, SourceError
+from hemo.library.trials import Trial, Trials
+from hemo.trials.record import TrialRecord, read_predictions, write_record
+from tests.trial_runs import run_to_record
+
+
+@pytest.fixture
+def trained(make_training_set, tiny_trial, tmp_path: Path) -> Trial:
+    """A trial of three epochs."""
+    record = run_to_record(tiny_trial, make_training_set(), tmp_path / "records")
+    return Trial(str(tmp_path / "records"), record.digest)
+
+
+def test_a_folder_of_trials(make_record, tmp_path: Path) -> None:
+    make_record({"name": "good", "seed": 1}, quality=0.9)
+    make_record({"name": "bad", "seed": 2}, quality=0.2)
+    make_record({"name": "broken", "seed": 3}, status="failed", reason="no memory")
+    trials = Trials(str(tmp_path / "records"))
+    assert len(trials) == 3
+    assert trials.best("val_auroc").name == trials.best("val_loss").name == "good"
+    frame = trials.to_pandas().set_index("name")
+    assert frame.loc["good", "seed"] == 1
+    assert frame.loc["good", "val_loss"] < frame.loc["bad", "val_loss"]
+    assert frame.loc["broken", "status"] == "failed"
+    assert np.isnan(frame.loc["broken", "val_loss"])
+    assert trials["bad"].record.config.seed == 2
+    assert trials[trials["bad"].record.digest].name == "bad"
+    with pytest.raises(ConfigError, match="'ugly' is the name of 0 trials"):
+        trials["ugly"]
+    with pytest.raises(ConfigError, match=r"no complete trial has 'val_luck'; .*val_auroc"):
+        trials.best("val_luck")
+    with pytest.raises(SourceError, match=r"the trial failed \(no memory\)"):
+        _ = trials["broken"].predictions
+
+
+def test_a_folder_without_records_is_one_line(tmp_path: Path) -> None:
+    with pytest.raises(SourceError, match="holds no trial records"):
+        Trials(str(tmp_path))
+
+
+def test_history_and_metrics(trained: Trial) -> None:
+    record: TrialRecord = trained.record
+    assert trained.history.index.tolist() == [1, 2, 3]
+    assert trained.history.loc[2, "val_loss"] == record.epochs[1].val["loss"]
+    assert trained.history.loc[3, "train_loss"] == record.epochs[2].train["loss"]
+    assert trained.metrics.loc["test", "accuracy"] == record.metrics["test"]["accuracy"]
+    assert "test_resnet" in trained._repr_html_()
+
+
+def test_predictions_are_those_of_the_model(trained: Trial, make_training_set, tmp_path: Path) -> None:
+    """What the record holds, the loaded model, and `predict` agree."""
+    from hemo.library.training_set import TrainingSet
+
+    dataset = TrainingSet(str(tmp_path / "set")).test
+    images = torch.stack([dataset[row][0] for row in range(16)])
+    stored = trained.predictions.query("split == 'test'").set_index("image_id").loc[dataset.frame["image_id"]]
+    assert stored["label_any"].tolist() == dataset.labels[:, 0].tolist()
+    model = trained.load_model()
+    with torch.inference_mode():
+        np.testing.assert_allclose(model(images)[:, 0].numpy(), stored["probability_any"], atol=1e-5)
+    predicted = trained.predict(images.numpy())
+    np.testing.assert_allclose(predicted["probability_any"], stored["probability_any"], atol=1e-5)
+    assert predicted["predicted_any"].tolist() == stored["predicted_any"].tolist()
+    assert predicted["probability_any"].nunique() > 0
+
+
+def test_a_picture_of_what_the_model_looked_at(trained: Trial) -> None:
+    picture = trained.explain(np.zeros((1, 16, 16), np.uint8))
+    assert picture.size[0] > picture.size[1] > 100
+    with pytest.raises(ConfigError, match="'nay' is no class of the trial; it has any"):
+        trained.explain(np.zeros((1, 16, 16), np.uint8), target="nay")
+
+
+def test_images_that_the_model_does_not_take(trained: Trial) -> None:
+    with pytest.raises(ConfigError, match=r"float64 of shape \(2, 2\), must be uint8 of shape \(images, 1, 16, 16\)"):
+        trained.predict(np.zeros((2, 2)))
+
+
+def test_each_prediction_stays_with_its_image_whatever_the_stored_order(make_record, tmp_path: Path) -> None:
+    """Stored backwards: the logits of i00 and i09 would change places."""
+    record = make_record({"name": "one"})
+    folder = str(tmp_path / "records")
+    before = Trials(folder)["one"].predictions.set_index(["split", "image_id"])
+    table = read_predictions(folder, record.digest)
+    write_record(folder, record, table.take(list(reversed(range(table.num_rows)))))
+    after = Trials(folder)["one"].predictions.set_index(["split", "image_id"])
+    assert after["probability_any"].to_dict() == before["probability_any"].to_dict()
+    assert before["probability_any"].nunique() > 5
