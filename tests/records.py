@@ -16,6 +16,8 @@ from hemo.trials.record import PREDICTION_SCHEMA, TrialRecord, write_record
 TRAINING_SET = "00112233aabbccdd"
 TEST_LABELS = [1, 1, 0, 0, 0, 1, 0, 0, 0, 0]
 TEST_PATIENTS = ["p1", "p1", "p2", "p3", "p4", "p5", "p6", "p7", "p8", "p8"]
+MANY_LABELS = [1, 0] * 20
+MANY_PATIENTS = [f"p{row // 2:02d}" for row in range(40)]
 
 
 def trial_digest(config: TrialConfig, training_set: str) -> str:
@@ -23,13 +25,12 @@ def trial_digest(config: TrialConfig, training_set: str) -> str:
     return TrialKeys("", training_set).key(config).digest
 
 
-def predictions(logits: list[float], labels: list[int] | None = None, formats: str = "a" * 10) -> pa.Table:
-    """Return predictions of ten test images of eight patients, 3 of 10 positive; a letter is a pixel format."""
-    labels = labels or TEST_LABELS
+def predictions(split: str, labels: list[int], patients: list[str], logits: list[float], formats: str) -> pa.Table:
+    """Return predictions of one class; each letter of `formats` is a pixel format."""
     columns = [
-        ["test"] * len(logits),
-        [f"i{row}" for row in range(len(logits))],
-        TEST_PATIENTS[: len(logits)],
+        [split] * len(logits),
+        [f"i{row:02d}" for row in range(len(logits))],
+        patients,
         list(formats),
         [[label] for label in labels],
         [[logit] for logit in logits],
@@ -42,14 +43,17 @@ def make_record(tmp_path) -> Callable[..., TrialRecord]:
     """Return a function that writes one record below `tmp_path/records`.
 
     `make_record(changes, quality=0.9, status="complete")`: `quality` from 0 to 1 shapes curves and predictions, and
-    `test=False` leaves test unread; `formats` has a letter for each test image.
+    `test=False` leaves test unread; `formats` has a letter for each test image. Test has ten images of eight patients,
+    3 of 10 positive, too few for intervals; with `many=True` forty of twenty, each with one of both labels.
+    Validation has the same images.
     """
 
     def make(
         changes: dict[str, Any], *, quality: float = 0.9, status: str = "complete", test: bool = True, **fields: Any
     ) -> TrialRecord:
         config = changed(TrialConfig(), changes, origin="test")
-        training_set, formats = fields.pop("training_set", TRAINING_SET), fields.pop("formats", "a" * 10)
+        labels, patients = (MANY_LABELS, MANY_PATIENTS) if fields.pop("many", False) else (TEST_LABELS, TEST_PATIENTS)
+        training_set, formats = fields.pop("training_set", TRAINING_SET), fields.pop("formats", "a" * len(labels))
         learned = _learned(quality, test) if status != "failed" else {}
         record = TrialRecord(
             digest=trial_digest(config, training_set),
@@ -59,16 +63,18 @@ def make_record(tmp_path) -> Callable[..., TrialRecord]:
             training_set=training_set,
             **{"split": "by_patient", "finished": "2026-11-20T10:00:00+00:00", **learned, **fields},
         )
-        table = predictions(_logits(quality), formats=formats) if test and status == "complete" else None
-        write_record(str(tmp_path / "records"), record, table)
+        splits = ["val", "test"] if test else ["val"]
+        logits = _logits(quality, labels)
+        tables = [predictions(split, labels, patients, logits, formats) for split in splits]
+        write_record(str(tmp_path / "records"), record, pa.concat_tables(tables) if status == "complete" else None)
         return record
 
     return make
 
 
-def _logits(quality: float) -> list[float]:
+def _logits(quality: float, labels: list[int]) -> list[float]:
     generator = np.random.default_rng(round(quality * 1000))
-    return [float(4 * quality * (2 * label - 1) + generator.normal(0, 2)) for label in TEST_LABELS]
+    return [float(4 * quality * (2 * label - 1) + generator.normal(0, 2)) for label in labels]
 
 
 def _learned(quality: float, test: bool) -> dict[str, Any]:

@@ -26,9 +26,11 @@ class ReportConfig(Config):
         (), description="published tables to show beside these trials; a trial is compared with the row of its name"
     )
     bootstrap_samples: PositiveInt = Field(
-        2000, description="bootstrap samples of patients for each interval, and permutations for each test"
+        1000,
+        description="bootstrap samples of patients: for differences in average precision, log loss and the AUROC of "
+        "several classes, and for the correction of a choice",
     )
-    seed: NonNegativeInt = Field(0, description="random seed of bootstrap and permutations")
+    seed: NonNegativeInt = Field(0, description="random seed of the bootstrap")
 
 
 class StatusConfig(Config):

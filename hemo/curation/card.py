@@ -9,15 +9,13 @@ from pydantic import Field
 
 from hemo.config.types import Config, load_card
 from hemo.errors import first_names
+from hemo.stats import MIN_PATIENTS, MIN_PATIENTS_EACH
 
 CARD_SCHEMA_VERSION = 2
 """2: patients by study or series too, blank labels in counts, findings on splits; digests cover patients."""
 
 LEVELS = ("patient", "study", "series", "image")
 """Identifiers by which the patient of an image is found, the first that is not blank."""
-
-MIN_PATIENTS = 10
-MIN_PATIENTS_EACH = 5
 
 
 class Count(Config):

@@ -10,7 +10,7 @@ from hemo.config.tune import flattened
 from hemo.errors import ConfigError, SourceError
 from hemo.library.notebook import card_html
 from hemo.storage import absolute, join
-from hemo.trials.predictions import split_scores
+from hemo.trials.predictions import split_rows, split_scores
 from hemo.trials.record import TrialRecord, read_predictions, read_record, read_records, title_of
 
 if TYPE_CHECKING:
@@ -89,7 +89,7 @@ class Trial:
             scores = split_scores(table, split, self.record)
             if scores is None:
                 continue
-            rows = table.filter(np.asarray(table["split"].to_pylist()) == split)
+            rows = split_rows(table, split)
             columns = {name: rows[name].to_pandas() for name in ("split", "image_id", "patient", "pixel_format")}
             for number, name in enumerate(self.record.classes):
                 columns[f"label_{name}"] = scores.labels[:, number]
@@ -275,7 +275,7 @@ class Trials(Sequence[Trial]):
 
     def summary(self) -> str:
         """Return name, losses, accuracies and status as a Markdown table, a row a trial, without intervals."""
-        from hemo.reporting.trial_table import summary
+        from hemo.reporting.status_table import summary
 
         return summary([trial.record for trial in self._trials])
 

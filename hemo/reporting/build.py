@@ -3,6 +3,7 @@
 import csv
 import io
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from hemo.config.report import ReportConfig
@@ -14,12 +15,12 @@ from hemo.reporting.page import page_html, plot_figures
 from hemo.reporting.published.source import published_table
 from hemo.reporting.published.table import PublishedComparison, compare_with_published
 from hemo.reporting.table_format import Table, inline, latex_table, markdown_table
-from hemo.reporting.trial_row import SPLITS, Row, metrics_of
+from hemo.reporting.trial_row import SPLITS, Row
 from hemo.reporting.trial_table import findings, grid_table, heading, subject
 from hemo.stats.intervals import Interval
 from hemo.storage import join, write_bytes
 from hemo.training.results import METRICS
-from hemo.trials.record import TrialRecord, read_records
+from hemo.trials.record import TrialRecord, metrics_of, read_records
 
 TABLE, GRID, LATEX, PUBLISHED, PAGE = "grid.md", "grid.csv", "grid.tex", "published.csv", "index.html"
 
@@ -85,13 +86,13 @@ def latex(comparisons: Sequence[Comparison], published: Sequence[PublishedCompar
     tables = [each.table for each in published]
     for comparison in comparisons:
         grid = grid_table(comparison)
-        tables.append(Table(subject(comparison), grid.head, grid.rows, notes=grid.notes))
+        tables.append(replace(grid, caption=subject(comparison)))
     return "\n\n".join(map(latex_table, tables)) + "\n"
 
 
 def csv_text(comparisons: Sequence[Comparison]) -> str:
     """Return every trial of every comparison as one CSV row, metrics in full precision, empty where not defined."""
-    rows = [_csv_row(row) for comparison in comparisons for row in comparison.rows]
+    rows = [_csv_row(row, comparison) for comparison in comparisons for row in comparison.rows]
     text = io.StringIO()
     writer = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
     writer.writeheader()
@@ -99,8 +100,9 @@ def csv_text(comparisons: Sequence[Comparison]) -> str:
     return text.getvalue()
 
 
-def _csv_row(row: Row) -> dict[str, Any]:
-    record, config = row.record, row.record.config
+def _csv_row(row: Row, comparison: Comparison) -> dict[str, Any]:
+    record, config, test = row.record, row.record.config, row.test
+    choice = next((each for each in comparison.choices if each.record is record), None)
     metrics = {f"{split}_{name}": metrics_of(record, split).get(name) for split in SPLITS for name in METRICS}
     return {
         **{"name": config.name, "digest": record.digest, "status": record.status, "reason": record.reason},
@@ -110,9 +112,15 @@ def _csv_row(row: Row) -> dict[str, Any]:
         "inference_images_per_second": record.inference_images_per_second,
         "inference_batch_size": record.inference_batch_size,
         **metrics,
-        **_ends("test_accuracy", row.accuracy),
-        **_ends("test_auroc", row.auroc),
-        "test_majority_accuracy": row.majority_accuracy,
+        **_ends("test_accuracy", test.accuracy if test else None),
+        "test_balanced_accuracy": test.balanced_accuracy.value if test and test.balanced_accuracy else None,
+        **_ends("test_balanced_accuracy", test.balanced_accuracy if test else None),
+        **_ends("test_auroc", test.auroc if test else None),
+        "test_majority_accuracy": test.majority_accuracy if test else None,
+        "test_images": test.image_count if test else None,
+        "test_patients": test.patient_count if test else None,
+        "chosen_by": choice.metric if choice else None,
+        "chosen_value_corrected": choice.corrected if choice else None,
         **{"best_epoch": record.best_epoch or None, "epochs_run": len(record.epochs)},
         **{"selected_by": record.selected_by, "selected_among": record.selected_among or None},
         **{"training_time_s": record.seconds, "hardware": record.hardware},
@@ -130,7 +138,8 @@ def _no_formula(value: Any) -> Any:
 
 
 def _ends(name: str, interval: Interval | None) -> dict[str, float | None]:
-    return {f"{name}_low": interval.low if interval else None, f"{name}_high": interval.high if interval else None}
+    low, high = (interval.ends if interval else None) or (None, None)
+    return {f"{name}_low": low, f"{name}_high": high}
 
 
 def published_csv(published: Sequence[PublishedComparison]) -> str:

@@ -1,8 +1,8 @@
-"""Cells (trials that differ only by seed), and the paired test of the best cell against each other one on test."""
+"""Cells (trials that differ only by seed), and the paired difference of the best cell from each other one on test."""
 
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import fmean
 
 import numpy as np
@@ -11,14 +11,15 @@ from numpy.typing import NDArray
 from hemo.config.tune import settings_name, varying
 from hemo.digest import digest_of
 from hemo.errors import SourceError
-from hemo.reporting.table_format import number
-from hemo.reporting.trial_row import PatientResults, Row, metrics_of
-from hemo.stats.intervals import CONFIDENCE, Interval, patient_resamples
-from hemo.stats.paired_tests import difference_interval, holm, sign_flip_p
-from hemo.trials.record import title_of
+from hemo.reporting.trial_row import Evaluation, Row, estimate, p_text
+from hemo.stats import SIGNIFICANCE
+from hemo.stats.auroc import Auroc, mean_over_seeds
+from hemo.stats.bootstrap import resampled_variance
+from hemo.stats.intervals import Interval, difference_interval, holm, too_few
+from hemo.trials.record import metrics_of, title_of
 
-SIGNIFICANCE = 1 - CONFIDENCE
-TEST_NAME = "two-sided sign-flip permutation test, clustered by patient"
+DELONG = "DeLong's test with patients as clusters (Obuchowski 1997)"
+BOOTSTRAP = "bootstrap of patients"
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,21 +37,28 @@ class Cell:
 
 @dataclass(frozen=True, eq=False)
 class Difference:
-    """Accuracy on test of the best cell minus that of another."""
+    """Metrics on test of the best cell minus those of another; only that in AUROC is tested."""
 
     best: Cell
     other: Cell
-    accuracy: Interval
-    p: float
-    p_holm: float  # adjusted for the number of cells that the best one is compared with
+    auroc: Interval
+    average_precision: Interval
+    log_loss: Interval
+    p: float | None  # None with too few patients for a test
+    p_holm: float | None  # adjusted for the number of cells that the best one is compared with
+    test: str  # name of the test
     images: int
     patients: int
     comparisons: int
 
     @property
-    def significant(self) -> bool:
-        """Whether the Holm-adjusted p-value is below 0.05."""
-        return self.p_holm < SIGNIFICANCE
+    def verdict(self) -> str:
+        """Whether the difference in AUROC is significant, or why that was not tested."""
+        if self.p_holm is None:
+            return f"not tested: {self.auroc.reason}"
+        if self.p_holm < SIGNIFICANCE:
+            return f"statistically significant (Holm-adjusted p < {SIGNIFICANCE})"
+        return "not significant"
 
 
 def cells_of(rows: Sequence[Row]) -> list[Cell]:
@@ -75,76 +83,108 @@ def _name(rows: Sequence[Row], settings: Sequence[str]) -> str:
     return settings_name(rows[0].record.config, keys)
 
 
-def compare_best_cell(cells: Sequence[Cell], *, samples: int, seed: int) -> tuple[Difference, ...]:
-    """Compare the first cell that was evaluated on test with each later one that was, paired by patient.
+@dataclass(frozen=True, eq=False)
+class SeedMeans:
+    """Means over the seeds of a cell, each with its values in the same resamples of patients, shape (samples,)."""
+
+    auroc: Auroc
+    resampled_auroc: NDArray[np.float64]
+    average_precision: float
+    resampled_average_precision: NDArray[np.float64]
+    log_loss: float
+    resampled_log_loss: NDArray[np.float64]
+
+
+def compare_best_cell(cells: Sequence[Cell]) -> tuple[Difference, ...]:
+    """Compare the first cell that was evaluated on test with each later one that was, on the same images.
 
     The mean over a cell's seeds is compared, so that the comparison is between settings. Cells are ordered by
-    validation, so that test does not select the cell it evaluates.
+    validation, so that test does not select the cell it evaluates. AUROC is tested because it needs no threshold:
+    thresholds come from the few patients of validation, and differ more by chance than models do.
 
     Args:
         cells: Best first.
-        samples: Resamples of patients, and random sign flips where they cannot all be evaluated.
-        seed: Of both.
+
+    Returns:
+        Nothing with fewer than two such cells, or where all test images have one label.
 
     Raises:
         SourceError: If trials of one training set were tested on different images.
     """
-    tested = [(cell, mean) for cell in cells if (mean := _mean_by_patient(cell)) is not None]
-    if len(tested) < 2:
-        return ()
-    (best, first), others = tested[0], tested[1:]
-    if not all(first.same_images(mean) for _, mean in others):
+    tested = [cell for cell in cells if all(row.test for row in cell.rows)]
+    evaluations = [row.test for cell in tested for row in cell.rows if row.test]
+    if len({evaluation.images for evaluation in evaluations}) > 1:
         raise SourceError(
             "records of one training set were tested on different images; keep such records in separate folders"
         )
-    draws, _ = patient_resamples(first.patients, samples, seed)
-    gaps = [first.correct - mean.correct for _, mean in others]
-    p_values = [sign_flip_p(gap, samples, seed) for gap in gaps]
-    return tuple(
-        Difference(
-            best,
-            other,
-            difference_interval(gap, first.images, draws),
-            p,
-            p_holm,
-            int(first.images.sum()),
-            len(first.images),
-            len(others),
-        )
-        for (other, _), gap, p, p_holm in zip(others, gaps, p_values, holm(p_values), strict=True)
+    if len(tested) < 2 or not all(evaluation.ranking for evaluation in evaluations):
+        return ()
+    best = _seed_means(tested[0])
+    found = [_difference(tested[0], best, other, evaluations[0], len(tested) - 1) for other in tested[1:]]
+    known = [each.p for each in found if each.p is not None]
+    if len(known) < len(found):  # too few patients, which are the same for all
+        return tuple(found)
+    return tuple(replace(each, p_holm=p_holm) for each, p_holm in zip(found, holm(known), strict=True))
+
+
+def _seed_means(cell: Cell) -> SeedMeans:
+    evaluations = [row.test for row in cell.rows if row.test]
+    rankings = [evaluation.ranking for evaluation in evaluations if evaluation.ranking]
+    return SeedMeans(
+        mean_over_seeds([ranking.auroc for ranking in rankings]),
+        np.mean([ranking.resampled_auroc for ranking in rankings], axis=0),
+        fmean(ranking.average_precision for ranking in rankings),
+        np.mean([ranking.resampled_average_precision for ranking in rankings], axis=0),
+        fmean(evaluation.log_loss for evaluation in evaluations),
+        np.mean([evaluation.resampled_log_loss for evaluation in evaluations], axis=0),
     )
 
 
-def _mean_by_patient(cell: Cell) -> PatientResults | None:
-    """Return the mean over a cell's seeds; None if a seed was not evaluated on test."""
-    known = [row.by_patient for row in cell.rows if row.by_patient is not None]
-    if len(known) < len(cell.rows):
-        return None
-    correct: NDArray[np.float64] = np.mean([results.correct for results in known], axis=0)
-    return PatientResults(known[0].image_ids, known[0].patients, known[0].images, correct)
+def _difference(best: Cell, first: SeedMeans, other: Cell, test: Evaluation, comparisons: int) -> Difference:
+    """Return the difference of two cells, its p not yet adjusted.
+
+    The variance of the difference in AUROC is its own; for the mean of several classes that of the resamples.
+    """
+    second = _seed_means(other)
+    area = first.auroc.minus(second.auroc)
+    one_class = len(area.contributions) == 2
+    variance = None if one_class else resampled_variance(first.resampled_auroc - second.resampled_auroc)
+    precisions = resampled_variance(first.resampled_average_precision - second.resampled_average_precision)
+    losses = resampled_variance(first.resampled_log_loss - second.resampled_log_loss)
+    precision, loss = first.average_precision - second.average_precision, first.log_loss - second.log_loss
+    return Difference(
+        best,
+        other,
+        auroc=area.difference_interval(variance),
+        average_precision=difference_interval(precision, precisions, area.degrees, area.reason),
+        log_loss=difference_interval(loss, losses, test.patient_count - 1, too_few(test.patient_count)),
+        p=area.p_value(variance),
+        p_holm=None,
+        test=DELONG if one_class else BOOTSTRAP,
+        images=test.image_count,
+        patients=test.patient_count,
+        comparisons=comparisons,
+    )
 
 
 def describe_difference(first: Difference) -> str:
-    """Return a sentence on the best cell and the next: difference, interval, test and significance."""
-    gap, low, high = first.accuracy.value, first.accuracy.low, first.accuracy.high
-    if gap:
-        leader, distance = (first.best, gap) if gap > 0 else (first.other, -gap)
-        low, high = (low, high) if gap > 0 else (-high, -low)
-        result = f"{leader.name} is more accurate by {number(distance)} on the same {first.images:,} test images"
-    else:
-        result = f"both have the same accuracy on the same {first.images:,} test images"
-    adjusted = "" if first.comparisons == 1 else f", p (Holm, {first.comparisons} comparisons) {_p(first.p_holm)}"
-    verdict = (
-        "significant (Holm-adjusted p < 0.05)" if first.significant else "not significant (Holm-adjusted p >= 0.05)"
-    )
+    """Return a sentence on the best cell and the next: difference in AUROC, interval, test and verdict."""
+    interval = first.auroc
+    leader = first.best if interval.value >= 0 else first.other
+    if interval.value < 0:
+        low, high = interval.ends or (0.0, 0.0)
+        interval = replace(interval, value=-interval.value, ends=interval.ends and (-high, -low))
+    gap, _, ends = estimate(interval, signed=True).partition(" (")
+    higher = f"the AUROC of {leader.name} is higher by {gap.removeprefix('+')}"
+    result = higher if interval.value else "both have the same AUROC"
+    where = f"on the same {first.images:,} test images of {first.patients:,} patients"
+    start = f"{first.best.name} and {first.other.name} have the lowest validation losses of the cells evaluated on test"
+    if first.p is None or first.p_holm is None or interval.ends is None:
+        return f"{start}; {result} {where}; {first.verdict}."
+    adjusted = "" if first.comparisons == 1 else f", p (Holm, {first.comparisons} comparisons) {p_text(first.p_holm)}"
     seeds = min(len(first.best.rows), len(first.other.rows))
     scope = f"mean of {seeds} seeds each" if seeds > 1 else "one seed only: another may change the order"
     return (
-        f"{first.best.name} and {first.other.name} have the lowest validation losses of the cells evaluated on test; "
-        f"{result} (95 % interval {number(low)} to {number(high)}; {TEST_NAME}, {first.patients:,} patients: "
-        f"p {_p(first.p)}{adjusted}). The difference is {verdict}; {scope}."
+        f"{start}; {result} {where} (95 % interval {ends[:-1]}; {first.test}: p {p_text(first.p)}{adjusted}). "
+        f"The difference is {first.verdict}; {scope}."
     )
-
-
-def _p(value: float) -> str:
-    return "< 0.001" if value < 0.001 else f"= {value:.3f}"

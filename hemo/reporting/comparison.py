@@ -1,26 +1,26 @@
-"""Comparisons: trials that may share a table, grouped from the records, with their paired tests and subgroups."""
+"""Comparisons: trials that may share a table, grouped from the records, with paired differences and subgroups."""
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
 from hemo.digest import digest_of
 from hemo.reporting.cells import Cell, Difference, cells_of, compare_best_cell
+from hemo.reporting.selection import Choice, choice_among
 from hemo.reporting.trial_row import (
     ClassMetrics,
     FormatMetrics,
     Row,
     metrics_by_class,
     metrics_by_format,
-    metrics_of,
     read_row,
     read_test,
 )
-from hemo.sweeps.results import SearchedTrials, group_by_search
+from hemo.sweeps.results import SearchedTrials, group_by_search, metric_of
 from hemo.trials.predictions import Scores
 from hemo.trials.progress import SweepPlan, read_plans
-from hemo.trials.record import TrialRecord, title_of
+from hemo.trials.record import TrialRecord, metrics_of, title_of
 
 STATUS_ORDER = ("complete", "pruned", "failed")
 MAX_PLOTTED = 6
@@ -45,6 +45,8 @@ class Comparison:
     by_format: tuple[FormatMetrics, ...] = ()  # of the best trial; empty with only one pixel format
     by_class: tuple[ClassMetrics, ...] = ()  # of the best trial; empty with only one class
     plans: tuple[SweepPlan, ...] = ()  # of the grids and searches of the folder of records
+    choices: tuple[Choice, ...] = ()  # of each search the trial it selected, else the best trial, with its correction
+    samples: int = 0  # resamples of patients
 
     @property
     def first(self) -> TrialRecord:
@@ -84,10 +86,16 @@ class Comparison:
         return selected or (self.rows[0] if self.first.status == "complete" else None)
 
     @property
+    def chosen_by(self) -> str:
+        """Why the best trial is the best: `selected by val_auroc` or `lowest val loss`."""
+        if self.best is None or not self.selected_rows:
+            return "lowest val loss"
+        return f"selected by {self.best.record.selected_by}"
+
+    @property
     def majority_accuracy(self) -> float | None:
         """Accuracy on test of predicting the most frequent class; None if no trial was evaluated on test."""
-        known = [row.majority_accuracy for row in self.rows if row.majority_accuracy is not None]
-        return known[0] if known else None
+        return next((row.test.majority_accuracy for row in self.rows if row.test), None)
 
 
 def compare_trials(records: Sequence[TrialRecord], folder: str, *, samples: int, seed: int) -> list[Comparison]:
@@ -96,8 +104,8 @@ def compare_trials(records: Sequence[TrialRecord], folder: str, *, samples: int,
     Args:
         records: As `read_records` returns them.
         folder: Folder of records with the predictions.
-        samples: Resamples of patients behind each interval, and random sign flips behind each test.
-        seed: Of the resampling; the same for every trial, so that their intervals are paired.
+        samples: Resamples of patients.
+        seed: Of the resampling; the same for every trial, so that differences are paired.
 
     Raises:
         SourceError: If predictions are missing, or trials of one training set were tested on different images.
@@ -111,25 +119,36 @@ def compare_trials(records: Sequence[TrialRecord], folder: str, *, samples: int,
 
 
 def _with_test_results(comparison: Comparison, folder: str, samples: int, seed: int) -> Comparison:
-    """Return a comparison with paired tests, predictions to plot, and the best trial's subgroups."""
+    """Return a comparison with paired differences, corrected choices, predictions to plot, and the best's subgroups."""
     plotted = tuple(_plotted(comparison, folder))
-    tests = compare_best_cell(comparison.cells, samples=samples, seed=seed)
-    tested = replace(comparison, differences=tests, plotted=plotted)
-    if comparison.best is None or not plotted or plotted[0].record is not comparison.best.record:
-        return tested
-    best, classes = plotted[0].scores, plotted[0].record.classes
-    return replace(
-        tested,
-        by_format=metrics_by_format(best, samples, seed),
-        by_class=metrics_by_class(best, classes, samples, seed),
+    known = replace(
+        comparison,
+        differences=compare_best_cell(comparison.cells),
+        plotted=plotted,
+        choices=tuple(_choices(comparison, folder, samples, seed)),
+        samples=samples,
     )
+    if comparison.best is None or not plotted or plotted[0].record is not comparison.best.record:
+        return known
+    best, classes = plotted[0].scores, plotted[0].record.classes
+    return replace(known, by_format=metrics_by_format(best), by_class=metrics_by_class(best, classes))
+
+
+def _choices(comparison: Comparison, folder: str, samples: int, seed: int) -> Iterator[Choice]:
+    """Yield the choice of each search; of a grid that of the trial with the lowest validation loss."""
+    made = [(part.selected, part.records, metric_of(part)) for part in comparison.searches if part.selected]
+    if not comparison.searches and comparison.best:
+        made = [(comparison.best.record, tuple(row.record for row in comparison.rows), "val_loss")]
+    for chosen, records, metric in made:
+        if choice := choice_among(chosen, records, metric, folder, samples=samples, seed=seed):
+            yield choice
 
 
 def _plotted(comparison: Comparison, folder: str) -> list[PlottedTrial]:
     """Return the best trial, then the best one of each next cell."""
     best = [comparison.best] if comparison.best else []
     others = [cell.rows[0] for cell in comparison.cells if comparison.best not in cell.rows]
-    tested = [row.record for row in [*best, *others] if row.accuracy is not None][:MAX_PLOTTED]
+    tested = [row.record for row in [*best, *others] if row.test][:MAX_PLOTTED]
     predictions = [(record, read_test(record, folder)) for record in tested]
     return [PlottedTrial(record, scores) for record, scores in predictions if scores is not None]
 

@@ -1,11 +1,10 @@
-"""Tables below the grid: paired tests, metrics of each split, confusion matrix, metrics by class and pixel format."""
+"""Tables below the grid: paired differences, metrics of each split, confusion matrix, classes and pixel formats."""
 
-from hemo.reporting.cells import TEST_NAME
 from hemo.reporting.comparison import Comparison
-from hemo.reporting.table_format import MISSING, Table, number
-from hemo.reporting.trial_row import SPLITS, ClassMetrics, metrics_of, span
+from hemo.reporting.table_format import Table, metric, number
+from hemo.reporting.trial_row import SPLITS, ClassMetrics, estimate, p_text
 from hemo.training.results import METRICS
-from hemo.trials.record import title_of
+from hemo.trials.record import metrics_of, title_of
 
 HEADS = {
     "log_loss": "log loss",
@@ -34,35 +33,39 @@ def metric_tables(comparison: Comparison) -> list[Table]:
 
 
 def differences_table(comparison: Comparison) -> Table | None:
-    """Return the paired tests of the best cell; None where fewer than two cells were evaluated on test."""
+    """Return the paired differences of the best cell; None where fewer than two cells were evaluated on test."""
     if not comparison.differences:
         return None
     rows = tuple(
         (
             each.other.name,
             str(len(each.other.rows)),
-            number(each.accuracy.value, signed=True),
-            f"{number(each.accuracy.low, signed=True)} to {number(each.accuracy.high, signed=True)}",
-            number(each.p),
-            number(each.p_holm),
-            "significant" if each.significant else "not significant",
+            estimate(each.auroc, signed=True),
+            p_text(each.p),
+            p_text(each.p_holm),
+            each.verdict,
+            estimate(each.average_precision, signed=True),
+            estimate(each.log_loss, signed=True),
         )
         for each in comparison.differences
     )
-    best = comparison.differences[0].best.name
+    first = comparison.differences[0]
+    best = first.best.name
     notes = (
-        f"Differences in accuracy on the same test images; above 0: {best} is more accurate.",
-        f"p: {TEST_NAME}. p (Holm): adjusted for the number of comparisons; significant: Holm-adjusted p < 0.05.",
+        f"Paired differences on the same {first.images:,} test images of {first.patients:,} patients. Above 0 in AUROC "
+        f"and AP, below 0 in log loss: {best} is better.",
+        f"p of the difference in AUROC: {first.test}. p (Holm): adjusted for the number of comparisons. Differences in "
+        "AP and log loss have intervals by a bootstrap of patients and are not tested, nor are accuracies.",
     )
-    head = ("other cell", "seeds", "difference", "95 %", "p", "p (Holm)", "verdict")
-    return Table(f"Test accuracy of {best} minus that of the others", head, rows, notes=notes)
+    head = ("other cell", "seeds", "AUROC (95 %)", "p", "p (Holm)", "verdict", "AP (95 %)", "log loss (95 %)")
+    return Table(f"{best} minus the others, on test", head, rows, notes=notes)
 
 
 def splits_table(comparison: Comparison) -> Table | None:
     """Return all metrics of each split, of complete trials; of searches, only of the trials they selected."""
     listed = comparison.selected_rows or list(comparison.rows)
     lines = [
-        (title_of(row.record), split, metrics_of(row.record, split))
+        (title_of(row.record), split, metrics_of(row.record, split), row.record.rows.get(split, 0))
         for row in listed
         if row.record.status == "complete"
         for split in SPLITS
@@ -70,22 +73,29 @@ def splits_table(comparison: Comparison) -> Table | None:
     ]
     if not lines:
         return None
-    known = [name for name in METRICS if any(name in metrics for _, _, metrics in lines)]
-    rows = tuple((name, split, *(number(metrics.get(metric)) for metric in known)) for name, split, metrics in lines)
+    known = [name for name in METRICS if any(name in metrics for _, _, metrics, _ in lines)]
+    rows = tuple(
+        (trial, split, *(metric(metrics.get(name), images) for name in known))
+        for trial, split, metrics, images in lines
+    )
     note = "Several classes: mean. FNR: false negative rate; AP: average precision; ECE: expected calibration error."
     return Table("Metrics of each split", ("trial", "split", *map(_head, known)), rows, notes=(note,))
 
 
 def confusion_table(comparison: Comparison) -> Table | None:
-    """Return the confusion matrices of binary trials on test; None where there are none."""
+    """Return the confusion matrices of binary trials on test with recall and specificity; None where there are none."""
     if comparison.first.config.task != "binary":
         return None
     rows = []
-    for record in (row.record for row in comparison.rows if "test" in row.record.confusion):
-        (true_negatives, false_positives), (false_negatives, true_positives) = record.confusion["test"][0]
+    for row in comparison.rows:
+        if row.test is None or "test" not in row.record.confusion:
+            continue
+        (true_negatives, false_positives), (false_negatives, true_positives) = row.record.confusion["test"][0]
         counts = (true_positives, false_negatives, false_positives, true_negatives)
-        rows.append((title_of(record), *(f"{count:,}" for count in counts), number(record.thresholds[0], 3)))
-    head = ("trial", "TP", "FN", "FP", "TN", "threshold")
+        rates = (estimate(row.test.recall), estimate(row.test.specificity))
+        threshold = number(row.record.thresholds[0], 3)
+        rows.append((title_of(row.record), *(f"{count:,}" for count in counts), *rates, threshold))
+    head = ("trial", "TP", "FN", "FP", "TN", "recall (95 %)", "specificity (95 %)", "threshold")
     notes = ("Images at the threshold selected on validation.",)
     return Table("Confusion matrix on test", head, tuple(rows), notes=notes) if rows else None
 
@@ -94,24 +104,22 @@ def class_table(comparison: Comparison) -> Table | None:
     """Return the best trial's metrics of each class on test; None with one class, or without test."""
     if comparison.best is None or not comparison.by_class:
         return None
-    rows = tuple(_class_cells(each) for each in comparison.by_class)
+    images = comparison.best.record.rows.get("test", 0)
+    rows = tuple(_class_cells(each, images) for each in comparison.by_class)
     head = (
-        *("class", "positives", "TP", "FP", "recall", "specificity", "precision"),
-        *("AUROC", "AUROC 95 %", "AP"),
+        *("class", "positives", "TP", "FP", "recall (95 %)", "specificity (95 %)", "precision"),
+        *("AUROC (95 %)", "AP"),
     )
-    return Table(f"{title_of(comparison.best.record)} by class, on test", head, rows)
+    reasons = {each.auroc.reason: None for each in comparison.by_class if each.auroc and each.auroc.reason}
+    notes = tuple(f"No interval of some classes: {reason}." for reason in reasons)
+    return Table(f"{title_of(comparison.best.record)} by class, on test", head, rows, notes=notes)
 
 
-def _class_cells(each: ClassMetrics) -> tuple[str, ...]:
-    positives = each.true_positives + each.false_negatives
+def _class_cells(each: ClassMetrics, images: int) -> tuple[str, ...]:
+    counts = (each.positives, each.true_positives, each.false_positives)
     return (
-        *(each.name, f"{positives:,}", f"{each.true_positives:,}", f"{each.false_positives:,}"),
-        _ratio(each.true_positives, positives),
-        _ratio(each.true_negatives, each.true_negatives + each.false_positives),
-        _ratio(each.true_positives, each.true_positives + each.false_positives),
-        number(each.auroc.value if each.auroc else None),
-        span(each.auroc),
-        number(each.average_precision),
+        *(each.name, *(f"{count:,}" for count in counts), estimate(each.recall), estimate(each.specificity)),
+        *(metric(each.precision, images), estimate(each.auroc), metric(each.average_precision, images)),
     )
 
 
@@ -124,17 +132,17 @@ def format_table(comparison: Comparison) -> Table | None:
     rows = []
     for each in comparison.by_format:
         recorded = groups[each.pixel_format].metrics if each.pixel_format in groups else {}
-        computed = (number(each.accuracy.value), span(each.accuracy), number(each.auroc), span(each.auroc_interval))
-        others = (number(recorded.get(name)) for name in known)
-        rows.append((each.pixel_format, f"{each.images:,}", number(each.prevalence), *computed, *others))
-    head = ("pixel format", "images", "prevalence", "acc", "acc 95 %", "AUROC", "AUROC 95 %", *map(_head, known))
-    note = "Where prevalence differs between pixel formats, a model may predict from the format."
-    return Table(f"{title_of(comparison.best.record)} by pixel format, on test", head, tuple(rows), notes=(note,))
+        others = (metric(recorded.get(name), each.images) for name in known)
+        computed = (metric(each.prevalence, each.images), estimate(each.accuracy), estimate(each.auroc))
+        rows.append((each.pixel_format, f"{each.images:,}", *computed, *others))
+    head = ("pixel format", "images", "prevalence", "acc (95 %)", "AUROC (95 %)", *map(_head, known))
+    reasons = [each.reason for group in comparison.by_format for each in (group.accuracy, group.auroc) if each]
+    notes = (
+        "Where prevalence differs between pixel formats, a model may predict from the format.",
+        *(f"No interval of some formats: {reason}." for reason in dict.fromkeys(filter(None, reasons))),
+    )
+    return Table(f"{title_of(comparison.best.record)} by pixel format, on test", head, tuple(rows), notes=notes)
 
 
-def _ratio(part: int, whole: int) -> str:
-    return number(part / whole) if whole else MISSING
-
-
-def _head(metric: str) -> str:
-    return HEADS.get(metric, metric)
+def _head(name: str) -> str:
+    return HEADS.get(name, name)

@@ -99,7 +99,10 @@ def _table(table: Table, anchor: str) -> dict[str, Any]:
         "anchor": anchor,
         "caption": table.caption,
         "head": table.head,
-        "rows": [{"mark": mark, "cells": cells} for mark, cells in zip(marks, table.rows, strict=True)],
+        "rows": [
+            {"mark": mark, "cells": cells, "label": table.highlight if mark == "best" else ""}
+            for mark, cells in zip(marks, table.rows, strict=True)
+        ],
         "notes": table.notes,
         "open": len(table.rows) <= OPEN_ROWS,
     }
@@ -204,6 +207,6 @@ def _of_test(comparison: Comparison) -> Iterator[PageFigure]:
     yield PageFigure(
         f"formats-{key}",
         "Pixel formats on test",
-        "Best trial, with 95 % intervals by resampling patients.",
+        "Best trial, with 95 % intervals where there are enough patients.",
         format_bars(comparison),
     )

@@ -1,8 +1,9 @@
-"""Status of sweeps as text for a terminal: a heading, a table of trials, the best one, reasons of failures."""
+"""Sweeps as text for a terminal: their status, and a summary of trials that ended."""
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from hemo.reporting.table_format import MISSING, Table, hours, markdown_table, number
+from hemo.reporting.table_format import MISSING, Table, hours, loss_and_accuracy, markdown_table, number
+from hemo.trials.record import TrialRecord, title_of
 from hemo.trials.status import ENDED, SweepStatus, TrialStatus
 
 HEAD = ("trial", "status", "epoch", "val loss", "best", "training", "left")
@@ -49,3 +50,13 @@ def _row(trial: TrialStatus) -> tuple[str, ...]:
     losses = [number(loss) for loss in (trial.val_loss, trial.best_val_loss)]
     times = [MISSING if time is None else hours(time) for time in (trial.seconds or None, trial.left_seconds)]
     return trial.name, trial.status, f"{trial.epoch} of {trial.epochs}", *losses, *times
+
+
+def summary(records: Sequence[TrialRecord]) -> str:
+    """Return a short table of trials that ended, without intervals."""
+    head = ("trial", "val loss / acc", "test loss / acc", "status")
+    rows = tuple(
+        (title_of(record), loss_and_accuracy(record, "val"), loss_and_accuracy(record, "test"), record.status)
+        for record in records
+    )
+    return markdown_table(Table("", head, rows))

@@ -1,8 +1,11 @@
 """Tables of text cells, numbers formatted for them, and their Markdown and LaTeX."""
 
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+
+from hemo.trials.record import TrialRecord, metrics_of
 
 MISSING = "-"
 """Text of a missing value."""
@@ -28,6 +31,16 @@ class Table:
     rows: tuple[tuple[str, ...], ...]
     marks: tuple[str, ...] = ()  # CSS class of each row: best, complete, pruned, failed, published, difference
     notes: tuple[str, ...] = ()  # sentences below it
+    highlight: str = ""  # why a row is marked `best`; stands in its first cell
+
+    @property
+    def labelled_rows(self) -> tuple[tuple[str, ...], ...]:
+        """The rows, with the reason in the first cell of the highlighted one."""
+        marks = self.marks or ("",) * len(self.rows)
+        return tuple(
+            (f"{row[0]} [{self.highlight}]", *row[1:]) if mark == "best" and self.highlight else row
+            for mark, row in zip(marks, self.rows, strict=True)
+        )
 
 
 def number(value: float | None, digits: int = 4, *, signed: bool = False) -> str:
@@ -39,6 +52,27 @@ def number(value: float | None, digits: int = 4, *, signed: bool = False) -> str
         signed: Whether it is a difference, with `+` from zero up.
     """
     return MISSING if value is None else f"{value:{'+' if signed else ''}z.{digits}f}"
+
+
+def decimals(half_width: float) -> int:
+    """Return the decimals that show two significant digits of an interval's half-width, from 2 to 4."""
+    return 4 if half_width <= 0 else min(4, max(2, 1 - math.floor(math.log10(half_width))))
+
+
+def metric(value: float | None, images: int) -> str:
+    """Return a metric that has no interval, to the digits that its number of images supports; `MISSING` for None.
+
+    1 / sqrt(images) is the half-width of the interval of a proportion of 0.5 of that many independent images.
+    """
+    return number(value, decimals(1 / math.sqrt(images)) if images else 2)
+
+
+def loss_and_accuracy(record: TrialRecord, split: str) -> str:
+    """Return `0.351 / 0.872` of a split; `MISSING` where a trial was not evaluated on it."""
+    metrics, images = metrics_of(record, split), record.rows.get(split, 0)
+    if not metrics:
+        return MISSING
+    return f"{metric(metrics.get('loss'), images)} / {metric(metrics.get('accuracy'), images)}"
 
 
 def hours(seconds: float) -> str:
@@ -55,7 +89,7 @@ def inline(text: str) -> str:
 
 def markdown_table(table: Table) -> str:
     """Return a Markdown table with columns padded to one width, without caption and notes."""
-    cells = [list(table.head), *([inline(text) for text in row] for row in table.rows)]
+    cells = [list(table.head), *([inline(text) for text in row] for row in table.labelled_rows)]
     widths = [max(len(line[column]) for line in cells) for column in range(len(table.head))]
     lines = [
         "| " + " | ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)) + " |" for line in cells
@@ -70,7 +104,7 @@ def latex_text(text: str) -> str:
 
 def latex_table(table: Table) -> str:
     """Return a `table` environment with a plain `tabular`, which needs no package; first column left, others right."""
-    lines = [_latex_row(table.head), r"\hline", *(_latex_row(row) for row in table.rows)]
+    lines = [_latex_row(table.head), r"\hline", *(_latex_row(row) for row in table.labelled_rows)]
     notes = [rf"\par\footnotesize {latex_text(note)}" for note in table.notes]
     return "\n".join(
         [

@@ -1,4 +1,4 @@
-"""One trial as a table row: its record, and metrics with intervals from its stored predictions on test."""
+"""One trial as a table row: its record, and its predictions on test evaluated with intervals."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -7,39 +7,55 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from hemo.reporting.table_format import MISSING
-from hemo.stats.intervals import Interval, accuracy_interval, auroc_interval, patient_resamples
-from hemo.stats.metrics import average_precision, mean_auroc
-from hemo.trials.predictions import Scores, split_scores
+from hemo.reporting.table_format import MISSING, decimals, number
+from hemo.stats.auroc import Auroc, auroc
+from hemo.stats.bootstrap import patient_draws, resampled_means, resampled_ranking
+from hemo.stats.intervals import Interval, balanced_accuracy_interval, proportion_interval, rate_interval
+from hemo.stats.metrics import average_precision
+from hemo.trials.predictions import Scores, log_loss_weights, split_scores
 from hemo.trials.record import TrialRecord, read_predictions
 
 SPLITS = ("train", "val", "test")
 
 
 @dataclass(frozen=True, eq=False)
-class PatientResults:
-    """Test images of each patient and how many were classified correctly; sorted by patient, shape (patients,)."""
+class Ranking:
+    """How a trial ranks the test images, as paired comparisons need it; not defined where all have one label."""
 
-    image_ids: NDArray[np.str_]  # of all patients, sorted, shape (images,)
-    patients: NDArray[np.str_]
-    images: NDArray[np.int64]
-    correct: NDArray[np.float64]  # images, or fractions of them where an image has several classes
+    auroc: Auroc
+    average_precision: float  # of several classes the mean
+    resampled_auroc: NDArray[np.float64]  # (samples,), in the same resamples of patients for all trials
+    resampled_average_precision: NDArray[np.float64]  # (samples,)
 
-    def same_images(self, other: "PatientResults") -> bool:
-        """Tell whether the same images, of the same patients, were tested."""
-        mine, theirs = ((each.image_ids, each.patients, each.images) for each in (self, other))
-        return all(map(np.array_equal, mine, theirs))
+
+@dataclass(frozen=True, eq=False)
+class Evaluation:
+    """Predictions of a trial on test, evaluated."""
+
+    images: str  # digest of the images, their patients and labels
+    image_count: int
+    patient_count: int
+    accuracy: Interval | None  # None where all images have the same labels
+    balanced_accuracy: Interval | None  # None where classes exclude each other as well
+    recall: Interval | None  # of a binary task; None without positives
+    specificity: Interval | None  # of a binary task; None without negatives
+    majority_accuracy: float
+    ranking: Ranking | None
+    log_loss: float
+    resampled_log_loss: NDArray[np.float64]  # (samples,)
+
+    @property
+    def auroc(self) -> Interval | None:
+        """AUROC with its interval; None where all images have one label."""
+        return self.ranking.auroc.interval() if self.ranking else None
 
 
 @dataclass(frozen=True, eq=False)
 class Row:
-    """One trial with metrics from its predictions on test; None where test was not evaluated."""
+    """One trial, with its evaluation on test if it was evaluated."""
 
     record: TrialRecord
-    accuracy: Interval | None = None
-    auroc: Interval | None = None
-    majority_accuracy: float | None = None
-    by_patient: PatientResults | None = None
+    test: Evaluation | None = None
 
 
 @dataclass(frozen=True)
@@ -49,9 +65,8 @@ class FormatMetrics:
     pixel_format: str
     images: int
     prevalence: float  # fraction of labels that are 1, 0 to 1
-    accuracy: Interval
-    auroc: float | None  # None where no class has both labels
-    auroc_interval: Interval | None  # None where too few patients have both labels as well
+    accuracy: Interval | None  # None where all images have the same labels
+    auroc: Interval | None  # None where no class has both labels
 
 
 @dataclass(frozen=True)
@@ -59,38 +74,30 @@ class ClassMetrics:
     """Metrics of one class against all others."""
 
     name: str
-    true_negatives: int
-    false_positives: int
-    false_negatives: int
+    positives: int
     true_positives: int
-    auroc: Interval | None  # None where the class has too few patients with both labels
+    false_positives: int
+    recall: Interval | None  # None without positives
+    specificity: Interval | None  # None without negatives
+    precision: float | None  # None without predicted positives
+    auroc: Interval | None  # None with one label only
     average_precision: float | None  # None without positives
 
 
 def read_row(record: TrialRecord, folder: str, samples: int, seed: int) -> Row:
-    """Return a trial with intervals from its predictions on test, where it has any.
+    """Return a trial with the evaluation of its predictions on test, where it has any.
 
     Args:
         record: The trial.
         folder: Folder of records with the predictions.
-        samples: Resamples of patients behind each interval.
+        samples: Resamples of patients.
         seed: Of the resampling.
 
     Raises:
         SourceError: If test was evaluated and its predictions cannot be read.
     """
     test = read_test(record, folder)
-    if test is None:
-        return Row(record)
-    draws, column = patient_resamples(test.patients, samples, seed)
-    correct: NDArray[np.float64] = np.bincount(column, weights=test.correct).astype(np.float64)
-    return Row(
-        record,
-        accuracy_interval(test.correct, draws, column),
-        auroc_interval(test.scores, test.labels, draws, column),
-        test.majority_accuracy,
-        PatientResults(np.sort(test.image_ids), np.unique(test.patients), np.bincount(column), correct),
-    )
+    return Row(record, _evaluate(test, record, samples, seed) if test else None)
 
 
 def read_test(record: TrialRecord, folder: str) -> Scores | None:
@@ -100,12 +107,47 @@ def read_test(record: TrialRecord, folder: str) -> Scores | None:
     return split_scores(read_predictions(folder, record.digest), "test", record)
 
 
-def metrics_of(record: TrialRecord, split: str) -> dict[str, float]:
-    """Return metric -> value of a split: the final ones, or those of the best epoch for a trial stopped early."""
-    if split in record.metrics or split == "test" or not record.best_epoch:
-        return record.metrics.get(split, {})
-    best = record.epochs[record.best_epoch - 1]
-    return best.train if split == "train" else best.val
+def _evaluate(test: Scores, record: TrialRecord, samples: int, seed: int) -> Evaluation:
+    patients = int(test.patients.max()) + 1
+    losses = test.image_log_loss(log_loss_weights(record))
+    binary = test.labels.shape[1] == 1
+    return Evaluation(
+        images=test.images,
+        image_count=len(test.labels),
+        patient_count=patients,
+        accuracy=_accuracy(test),
+        balanced_accuracy=None
+        if test.exclusive
+        else balanced_accuracy_interval(test.predicted, test.labels, test.patients),
+        recall=_rate(test, 0, 1) if binary else None,
+        specificity=_rate(test, 0, 0) if binary else None,
+        majority_accuracy=test.majority_accuracy,
+        ranking=_rank(test, patients, samples, seed),
+        log_loss=float(losses.mean()),
+        resampled_log_loss=resampled_means(losses, test.patients, patient_draws(patients, samples, seed)),
+    )
+
+
+def _rank(test: Scores, patients: int, samples: int, seed: int) -> Ranking | None:
+    area = auroc(test.scores, test.labels, test.patients)
+    if area is None:
+        return None
+    arrays = test.scores, test.labels, test.patients
+    _, precision = resampled_ranking(*arrays, np.ones((patients, 1)))
+    return Ranking(area, float(precision[0]), *resampled_ranking(*arrays, patient_draws(patients, samples, seed)))
+
+
+def _accuracy(scores: Scores) -> Interval | None:
+    """Return the accuracy, of several classes over all of them; None where all images have the same labels."""
+    if (scores.labels == scores.labels[0]).all():
+        return None
+    return proportion_interval(scores.hits.ravel(), scores.patients.repeat(scores.hits.shape[1]))
+
+
+def _rate(scores: Scores, column: int, label: int) -> Interval | None:
+    """Return recall (label 1) or specificity (label 0) of a class."""
+    labels, predicted = scores.labels[:, column], scores.predicted[:, column]
+    return rate_interval(predicted == label, labels, scores.patients, label)
 
 
 def image_of(record: TrialRecord) -> str:
@@ -127,9 +169,28 @@ def split_name(record: TrialRecord) -> str:
     return record.split + leaky
 
 
-def span(interval: Interval | None) -> str:
-    """Return the ends of an interval, `0.806-0.931`; `MISSING` for None."""
-    return f"{interval.low:.3f}-{interval.high:.3f}" if interval else MISSING
+def estimate(interval: Interval | None, *, signed: bool = False) -> str:
+    """Return a value with the ends of its interval, `0.872 (0.81-0.93)`, to two digits of the interval's half-width.
+
+    Without an interval it has two decimals; `MISSING` for None.
+
+    Args:
+        interval: To be formatted.
+        signed: Whether it is a difference: `+0.012 (-0.031 to +0.055)`.
+    """
+    if interval is None:
+        return MISSING
+    if interval.ends is None:
+        return number(interval.value, 2, signed=signed)
+    low, high = interval.ends
+    digits = decimals((high - low) / 2)
+    value, *ends = (number(each, digits, signed=signed) for each in (interval.value, low, high))
+    return f"{value} ({(' to ' if signed else '-').join(ends)})"
+
+
+def p_text(p: float | None) -> str:
+    """Return a p-value with three decimals, `< 0.001` below; `MISSING` for None."""
+    return "< 0.001" if p is not None and p < 0.001 else number(p, 3)
 
 
 def join_with_counts(texts: Sequence[Sequence[str]]) -> str:
@@ -144,58 +205,51 @@ def join_with_counts(texts: Sequence[Sequence[str]]) -> str:
     )
 
 
-def metrics_by_format(scores: Scores, samples: int, seed: int) -> tuple[FormatMetrics, ...]:
-    """Return metrics of each pixel format, the most frequent first; empty if there is only one format.
-
-    Args:
-        scores: Predictions of a split.
-        samples: Resamples of patients behind each interval.
-        seed: Of the resampling.
-    """
+def metrics_by_format(scores: Scores) -> tuple[FormatMetrics, ...]:
+    """Return metrics of each pixel format, the most frequent first; empty if there is only one format."""
     formats, counts = np.unique(scores.pixel_formats, return_counts=True)
     if len(formats) < 2:
         return ()
     ordered = [str(formats[index]) for index in np.argsort(-counts, kind="stable")]
-    return tuple(_of_format(scores, pixel_format, samples, seed) for pixel_format in ordered)
+    return tuple(_of_format(scores.where(scores.pixel_formats == name), name) for name in ordered)
 
 
-def metrics_by_class(scores: Scores, classes: Sequence[str], samples: int, seed: int) -> tuple[ClassMetrics, ...]:
+def metrics_by_class(scores: Scores, classes: Sequence[str]) -> tuple[ClassMetrics, ...]:
     """Return metrics of each class, in the order of the columns; empty if there is only one class.
 
     Args:
         scores: Predictions of a split.
         classes: Name of each column.
-        samples: Resamples of patients behind each interval.
-        seed: Of the resampling.
     """
     if len(classes) < 2:
         return ()
-    return tuple(_of_class(scores, column, name, samples, seed) for column, name in enumerate(classes))
+    return tuple(_of_class(scores, column, name) for column, name in enumerate(classes))
 
 
-def _of_format(scores: Scores, pixel_format: str, samples: int, seed: int) -> FormatMetrics:
-    subset = scores.where(scores.pixel_formats == pixel_format)
-    draws, column = patient_resamples(subset.patients, samples, seed)
+def _of_format(subset: Scores, pixel_format: str) -> FormatMetrics:
+    area = auroc(subset.scores, subset.labels, subset.patients)
     return FormatMetrics(
         pixel_format,
         len(subset.labels),
         float(subset.labels.mean()),
-        accuracy_interval(subset.correct, draws, column),
-        mean_auroc(subset.scores, subset.labels),
-        auroc_interval(subset.scores, subset.labels, draws, column),
+        _accuracy(subset),
+        area.interval() if area else None,
     )
 
 
-def _of_class(scores: Scores, column: int, name: str, samples: int, seed: int) -> ClassMetrics:
+def _of_class(scores: Scores, column: int, name: str) -> ClassMetrics:
     one = slice(column, column + 1)
-    draws, patient = patient_resamples(scores.patients, samples, seed)
-    truth, predicted = scores.labels[:, column].astype(bool), scores.predicted[:, column]
+    truth, predicted = scores.labels[:, column] == 1, scores.predicted[:, column]
+    area = auroc(scores.scores[:, one], scores.labels[:, one], scores.patients)
+    true_positives = int((truth & predicted).sum())
     return ClassMetrics(
         name,
-        int((~truth & ~predicted).sum()),
-        int((~truth & predicted).sum()),
-        int((truth & ~predicted).sum()),
-        int((truth & predicted).sum()),
-        auroc_interval(scores.scores[:, one], scores.labels[:, one], draws, patient),
+        int(truth.sum()),
+        true_positives,
+        int(predicted.sum()) - true_positives,
+        _rate(scores, column, 1),
+        _rate(scores, column, 0),
+        true_positives / int(predicted.sum()) if predicted.any() else None,
+        area.interval() if area else None,
         average_precision(scores.scores[:, column], scores.labels[:, column]) if truth.any() else None,
     )

@@ -1,7 +1,7 @@
 """The grid of trials: the heading above it, a row for each trial with settings and metrics, and the notes below."""
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from statistics import fmean, stdev
 from typing import Any
 
@@ -10,15 +10,22 @@ from hemo.config.tune import flattened, varying
 from hemo.curation.card import grouping_text
 from hemo.reporting.cells import Cell, describe_difference
 from hemo.reporting.comparison import Comparison
-from hemo.reporting.table_format import MISSING, Table, hours, markdown_table, number
-from hemo.reporting.trial_row import Row, image_of, join_with_counts, metrics_of, span, split_name
+from hemo.reporting.selection import describe_choice
+from hemo.reporting.table_format import MISSING, Table, decimals, hours, loss_and_accuracy, metric, number
+from hemo.reporting.trial_row import SPLITS, Row, estimate, image_of, join_with_counts, split_name
+from hemo.stats.intervals import Interval
 from hemo.sweeps.results import search_lines
-from hemo.trials.record import TrialRecord, title_of
+from hemo.trials.record import title_of
 
 NAME = "trial"
+SPLIT_NAMES = {"train": "Train", "val": "Validation", "test": "Test"}
 
 Text = Callable[[Row], str]
 
+CHANCE = 0.5
+"""AUROC of scores that do not depend on the label."""
+MAX_CLASSES = 8
+"""Classes up to which a heading has the positives of each."""
 SIDE = "model.side_px"
 HEADS = {
     SIDE: "side (px)",
@@ -42,12 +49,12 @@ NEUTRAL = (
 """Settings whose default changes nothing, though it is not 0."""
 
 COLUMNS: dict[str, Text] = {
-    "train loss / acc": lambda row: _loss_and_accuracy(row, "train"),
-    "val loss / acc": lambda row: _loss_and_accuracy(row, "val"),
-    "test loss / acc": lambda row: _loss_and_accuracy(row, "test"),
-    "test acc 95 %": lambda row: span(row.accuracy),
-    "test AUROC": lambda row: _metric(row, "test", "auroc"),
-    "AUROC 95 %": lambda row: span(row.auroc),
+    "train loss / acc": lambda row: loss_and_accuracy(row.record, "train"),
+    "val loss / acc": lambda row: loss_and_accuracy(row.record, "val"),
+    "test loss / acc": lambda row: loss_and_accuracy(row.record, "test"),
+    "test AUROC (95 %)": lambda row: estimate(row.test.auroc if row.test else None),
+    "test balanced acc (95 %)": lambda row: estimate(row.test.balanced_accuracy if row.test else None),
+    "test acc (95 %)": lambda row: estimate(row.test.accuracy if row.test else None),
     "best epoch": lambda row: (
         f"{row.record.best_epoch} of {len(row.record.epochs)}" if row.record.best_epoch else MISSING
     ),
@@ -59,7 +66,7 @@ COLUMNS: dict[str, Text] = {
     "status": lambda row: row.record.status,
 }
 """Head of a column -> the text of its cells."""
-OPTIONAL = ("size (MB)", "latency (ms)", "throughput (images/s)")
+OPTIONAL = ("test balanced acc (95 %)", "size (MB)", "latency (ms)", "throughput (images/s)")
 """Columns that are left out where no record has a value."""
 
 SEED_METRICS = (
@@ -96,15 +103,17 @@ def _heading(comparison: Comparison) -> Iterator[tuple[str, str]]:
     yield "Trials", f"{len(comparison.rows)} ({counts})"
     yield "Split", split_name(comparison.first)
     yield "Images", _images(comparison)
-    yield "Majority class on test", _majority(comparison)
+    for split in SPLITS:
+        if counts := _split_counts(comparison, split):
+            yield SPLIT_NAMES[split], counts
     if comparison.best is not None:
-        untrained = comparison.best.record.baseline.get("val", {})
+        untrained, images = comparison.best.record.baseline.get("val", {}), comparison.best.record.rows.get("val", 0)
         if "loss" in untrained:
-            yield "Before training", f"validation loss {untrained['loss']:.4f} ({title_of(comparison.best.record)})"
-        yield (
-            "Selected trial" if comparison.selected_rows else "Lowest validation loss",
-            _best(comparison.best, comparison),
-        )
+            loss = metric(untrained["loss"], images)
+            yield "Before training", f"validation loss {loss} ({title_of(comparison.best.record)})"
+        yield "Highlighted row", _highlighted(comparison.best, comparison)
+        yield "Highlighted row on test", _on_test(comparison.best, comparison)
+    yield from (("Corrected for the choice", describe_choice(each, comparison.samples)) for each in comparison.choices)
     if comparison.differences:
         yield "Two best cells", describe_difference(comparison.differences[0])
     yield from search_lines(comparison.searches)
@@ -118,32 +127,61 @@ def _heading(comparison: Comparison) -> Iterator[tuple[str, str]]:
 
 
 def _images(comparison: Comparison) -> str:
-    images = {split: rows for record in comparison.ran for split, rows in record.rows.items()}
-    size = join_with_counts([(image_of(record),) for record in comparison.ran if record.image])
-    parts = [f"{split} {rows:,}" for split, rows in images.items()] + ([f"each {size}"] if size else [])
-    return ", ".join(parts) or "unknown: no trial ran"
+    if not comparison.ran:
+        return "unknown: no trial ran"
+    return join_with_counts([(image_of(record),) for record in comparison.ran if record.image]) or "size not recorded"
 
 
-def _majority(comparison: Comparison) -> str:
-    majority = comparison.majority_accuracy
-    if majority is None:
-        return "unknown: no trial was evaluated on test"
-    return f"accuracy {majority:.4f} by always predicting the most frequent class"
+def _split_counts(comparison: Comparison, split: str) -> str:
+    """Return `131 images of 10 patients, 58 positive`; of several classes their positives, up to `MAX_CLASSES`."""
+    record = next((each for each in comparison.ran if split in each.rows), None)
+    if record is None:
+        return ""
+    text = f"{record.rows[split]:,} images"
+    if split in record.patients:
+        text += f" of {record.patients[split]:,} patients"
+    positives = record.positives.get(split, ())
+    if len(positives) < 2:
+        return ", ".join([text, *(f"{count:,} positive" for count in positives)])
+    if len(positives) > MAX_CLASSES:
+        return f"{text}, {min(positives):,} to {max(positives):,} of a class"
+    named = zip(record.classes, positives, strict=True)
+    return ", ".join([text, *(f"{name} {count:,}" for name, count in named)])
 
 
-def _best(best: Row, comparison: Comparison) -> str:
-    """Return a sentence on the best trial, and whether it beats the majority class on test."""
-    majority, record = comparison.majority_accuracy, best.record
-    name = title_of(record)
+def _highlighted(best: Row, comparison: Comparison) -> str:
+    """Return which trial is highlighted, what it was chosen by, and on how much."""
+    record = best.record
+    complete = sum(row.record.status == "complete" for row in comparison.rows)
+    choice = f"the lowest validation loss of {complete} complete trials" if complete > 1 else "the only complete trial"
     if record.selected_by:
-        name += f", by {record.selected_by} among {record.selected_among} trials"
-    if best.accuracy is None or majority is None:
-        return f"{name}; not evaluated on test"
-    relation = "above" if best.accuracy.low > majority else "not clearly above"
-    interval = f"{best.accuracy.value:.4f}, 95 % interval {best.accuracy.low:.3f} to {best.accuracy.high:.3f}"
-    tested = sum(row.accuracy is not None for row in comparison.rows)
-    caution = f" (intervals are not adjusted for the {tested} trials compared)" if tested > 2 else ""
-    return f"{name}: test accuracy {interval}, {relation} the majority class{caution}"
+        choice = f"selected by {record.selected_by} among {record.selected_among} trials of a search"
+    basis = f", on {_split_counts(comparison, 'val')}" if "val" in record.rows else ""
+    return f"{title_of(record)}: {choice}{basis}. Test had no part in the choice"
+
+
+def _on_test(best: Row, comparison: Comparison) -> str:
+    """Return the highlighted trial's metrics on test, and whether it tells the classes apart."""
+    test = best.test
+    if test is None:
+        return "not evaluated"
+    if test.auroc is None:
+        return "neither AUROC nor accuracy is defined: all images have the same label"
+    accuracy = f"accuracy {estimate(test.accuracy)}"
+    majority = f"always predicting the most frequent class reaches {metric(test.majority_accuracy, test.image_count)}"
+    relation = _above_chance(test.auroc)
+    balanced = f"balanced accuracy {estimate(test.balanced_accuracy)}; " if test.balanced_accuracy else ""
+    tested = sum(row.test is not None for row in comparison.rows)
+    caution = f". Intervals are not adjusted for the {tested} trials compared" if tested > 2 else ""
+    return f"AUROC {estimate(test.auroc)}, {relation}; {balanced}{accuracy}, {majority}{caution}"
+
+
+def _above_chance(area: Interval) -> str:
+    """Return whether an AUROC is above 0.5, that of the majority class."""
+    if area.ends is None:
+        return f"no interval: {area.reason}"
+    always = "0.5, the AUROC of always predicting the majority class"
+    return f"above {always}" if area.ends[0] > CHANCE else f"not clearly above {always}"
 
 
 def common_settings(comparison: Comparison) -> str:
@@ -191,31 +229,15 @@ def grid_table(comparison: Comparison) -> Table:
         rows.append((title_of(row.record), *cells))
     marks = tuple("best" if row is comparison.best else row.record.status for row in comparison.rows)
     head = (NAME, *(setting_name(key) for key in keys), *columns)
-    return Table("Trials", head, tuple(rows), marks, tuple(notes(comparison)))
-
-
-def summary(records: Sequence[TrialRecord]) -> str:
-    """Return a short table of trials that ended, without intervals."""
-    head = (NAME, "val loss / acc", "test loss / acc", "status")
-    rows = tuple((title_of(record), *(COLUMNS[column](Row(record)) for column in head[1:])) for record in records)
-    return markdown_table(Table("", head, rows))
-
-
-def _loss_and_accuracy(row: Row, split: str) -> str:
-    if not metrics_of(row.record, split):
-        return MISSING
-    return f"{_metric(row, split, 'loss')} / {_metric(row, split, 'accuracy')}"
-
-
-def _metric(row: Row, split: str, name: str) -> str:
-    return number(metrics_of(row.record, split).get(name))
+    return Table("Trials", head, tuple(rows), marks, tuple(notes(comparison)), comparison.chosen_by)
 
 
 def notes(comparison: Comparison) -> list[str]:
-    """Return the notes below a grid: order, use of test, spread over seeds, failures, thresholds, speed."""
+    """Return the notes below a grid: order, use of test, intervals, spread over seeds, failures, thresholds, speed."""
     return [
         "Rows are sorted by validation loss, lowest first.",
         *_use_of_test(comparison),
+        *_without_interval(comparison),
         *(_seed_spread(cell) for cell in comparison.cells if len(cell.rows) > 1),
         *_failures(comparison),
         *_thresholds(comparison),
@@ -242,17 +264,33 @@ def _use_of_test(comparison: Comparison) -> Iterator[str]:
         yield "The search selected on validation; test was evaluated once, for the selected trial."
 
 
+def _without_interval(comparison: Comparison) -> list[str]:
+    """Return why metrics on test have no interval, each reason once."""
+    tests = [row.test for row in comparison.rows if row.test]
+    named: dict[str, list[Interval | None]] = {
+        "AUROC": [test.auroc for test in tests],
+        "balanced accuracy": [test.balanced_accuracy for test in tests],
+        "accuracy": [test.accuracy for test in tests],
+    }
+    metrics: dict[str, list[str]] = {}
+    for name, intervals in named.items():
+        for reason in dict.fromkeys(each.reason for each in intervals if each and each.reason):
+            metrics.setdefault(reason, []).append(name)
+    return [f"No interval of {', '.join(names)} on test: {reason}." for reason, names in metrics.items()]
+
+
 def _seed_spread(cell: Cell) -> str:
     """Return mean, standard deviation and range over the seeds of a cell.
 
-    `ResNet50, lr 0.001: 3 seeds, mean (standard deviation; range): validation loss 0.2000 (0.0500; ...), ...`.
+    `ResNet50, lr 0.001: 3 seeds, mean (standard deviation; range): validation loss 0.200 (0.050; ...), ...`.
     """
     spreads = []
-    for split, metric, name in SEED_METRICS:
-        values = cell.values(split, metric)
+    for split, metric_name, name in SEED_METRICS:
+        values = cell.values(split, metric_name)
         if len(values) > 1:
-            ends = f"{min(values):.4f} to {max(values):.4f}"
-            spreads.append(f"{name} {fmean(values):.4f} ({stdev(values):.4f}; {ends})")
+            numbers = (fmean(values), stdev(values), min(values), max(values))
+            mean, deviation, low, high = (number(each, decimals(stdev(values))) for each in numbers)
+            spreads.append(f"{name} {mean} ({deviation}; {low} to {high})")
     return f"{cell.name}: {len(cell.rows)} seeds, mean (standard deviation; range): {', '.join(spreads)}"
 
 
@@ -269,7 +307,7 @@ def _thresholds(comparison: Comparison) -> list[str]:
         return []
     return [
         "Accuracies are at the threshold with the best balanced accuracy on validation, one for each class; those by "
-        "epoch are at 0.5."
+        "epoch are at 0.5. They depend on the few patients that the threshold came from: compare trials by AUROC."
     ]
 
 

@@ -1,96 +1,226 @@
-"""95 % intervals of accuracy and AUROC, by a bootstrap over patients."""
+"""95 % intervals of proportions whose images belong to patients, the words where there is none, and p-values.
 
-from collections.abc import Iterator
+Images of one patient are correlated. The patient is therefore the unit: variances come from sums over patients, and
+Student's t takes the place of the normal distribution, with degrees of freedom from the number of patients.
+"""
+
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import stdtr, stdtrit
 
-from hemo.stats.metrics import mean_auroc, weighted_mean_auroc
-
-CONFIDENCE = 0.95
-MAX_UNDEFINED = 0.05
-"""Fraction of resamples without both labels above which AUROC has no interval: too few patients to resample."""
-CHUNK_ELEMENTS = 4_000_000
-"""Elements of the largest temporary array (resamples x rows)."""
+from hemo.stats import MIN_PATIENTS, MIN_PATIENTS_EACH, SIGNIFICANCE
 
 
 @dataclass(frozen=True)
 class Interval:
-    """A value and the ends of its 95 % interval."""
+    """A value and the ends of its 95 % interval, or the reason why it has none."""
 
     value: float
-    low: float
-    high: float
+    ends: tuple[float, float] | None
+    reason: str = ""  # set where there are no ends
 
 
-def patient_resamples(
-    patients: NDArray[np.str_], samples: int, seed: int
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Draw whole patients with replacement, as many as there are.
+def too_few(patients: int, positive: int | None = None, negative: int | None = None) -> str:
+    """Return why there are too few patients for an interval; empty if there are enough.
 
     Args:
-        patients: Patient of each row, shape (rows,).
-        samples: Number of resamples.
-        seed: Of the random generator.
+        patients: All of them.
+        positive: Those with images that show the finding; None where it does not matter.
+        negative: Those with images that do not show it; None where it does not matter.
+    """
+    if patients < MIN_PATIENTS:
+        return f"{_patients(patients)}, at least {MIN_PATIENTS} are needed"
+    for count, word in ((positive, "with"), (negative, "without")):
+        if count is not None and count < MIN_PATIENTS_EACH:
+            return f"{_patients(count)} {word} the finding, at least {MIN_PATIENTS_EACH} are needed"
+    return ""
 
-    Returns:
-        How often each patient was drawn, shape (samples, patients); and the patient's column of each row, (rows,).
+
+def _patients(count: int) -> str:
+    return "1 patient" if count == 1 else f"{count} patients"
+
+
+def t_quantile(degrees: float) -> float:
+    """Return the quantile of Student's t that leaves `SIGNIFICANCE` in both tails together."""
+    return float(stdtrit(degrees, 1 - SIGNIFICANCE / 2))
+
+
+def difference_interval(difference: float, variance: float, degrees: float, reason: str = "") -> Interval:
+    """Return a difference with its interval by Student's t; without one for a reason."""
+    half = 0.0 if reason else t_quantile(degrees) * float(np.sqrt(variance))
+    return Interval(difference, None if reason else (difference - half, difference + half), reason)
+
+
+def two_sided_p(difference: float, variance: float, degrees: float) -> float:
+    """Return the two-sided p-value of a difference by Student's t; 1 for a difference of 0, whatever its variance."""
+    if difference == 0:
+        return 1.0
+    return float(2 * stdtr(degrees, -abs(difference) / np.sqrt(variance))) if variance > 0 else 0.0
+
+
+def wilson(fraction: float, size: float, quantile: float) -> tuple[float, float]:
+    """Return the ends of the score interval of a proportion.
+
+    Args:
+        fraction: 0 to 1.
+        size: Number of independent observations, or the effective one.
+        quantile: Standard errors from the value to an end, 1.96 for the normal distribution.
 
     Source:
-        Field and Welsh, Bootstrapping clustered data, J. R. Stat. Soc. B 69 (2007): resampling of whole clusters.
+        Wilson, Probable inference, the law of succession, and statistical inference, J. Am. Stat. Assoc. 22 (1927).
     """
-    unique, column = np.unique(patients, return_inverse=True)
-    generator = np.random.default_rng(seed)
-    draws = generator.multinomial(len(unique), np.full(len(unique), 1 / len(unique)), size=samples)
-    return draws.astype(np.int64), column.astype(np.int64)
+    ratio = quantile**2 / size
+    centre = (fraction + ratio / 2) / (1 + ratio)
+    half = np.sqrt(ratio * fraction * (1 - fraction) + ratio**2 / 4) / (1 + ratio)
+    return (0.0 if fraction == 0 else float(centre - half)), (1.0 if fraction == 1 else float(centre + half))
 
 
-def accuracy_interval(correct: NDArray[np.float64], draws: NDArray[np.int64], column: NDArray[np.int64]) -> Interval:
-    """Return the mean of `correct` over images with its percentile interval.
+def squares_degrees(squares: NDArray[np.float64]) -> float:
+    """Return the degrees of freedom of a variance that is a sum of one square a patient, from the squares' own spread.
+
+    Few where few patients carry the sum; infinite where all squares are equal.
 
     Args:
-        correct: Fraction of the classes predicted correctly in each row, 0 to 1, shape (rows,).
-        draws: Shape (samples, patients), see `patient_resamples`.
-        column: Patient column of each row, shape (rows,).
+        squares: Shape (patients,), not all 0.
+
+    Source:
+        Pan and Wall, Small-sample adjustments in using the sandwich variance estimator in generalized estimating
+        equations, Stat. Med. 21 (2002): the scaled chi-square with the same mean and variance.
     """
-    images = np.bincount(column, minlength=draws.shape[1])
-    sums = np.bincount(column, weights=correct, minlength=draws.shape[1])
-    return percentile_interval(float(correct.mean()), (draws @ sums) / (draws @ images))
+    variance = float(squares.var(ddof=1)) * len(squares)
+    return 2 * float(squares.sum()) ** 2 / variance if variance else np.inf
 
 
-def auroc_interval(
-    scores: NDArray[np.float32], labels: NDArray[np.uint8], draws: NDArray[np.int64], column: NDArray[np.int64]
+def proportion_interval(hits: NDArray[np.bool_], patients: NDArray[np.int64]) -> Interval:
+    """Return the fraction of hits with Wilson's interval at the effective sample size.
+
+    Args:
+        hits: Shape (observations,), at least one; several of an image where it has several classes.
+        patients: Number of each one's patient, shape (observations,).
+
+    Source:
+        Korn and Graubard, Confidence intervals for proportions with small expected number of positive counts estimated
+        from survey data, Survey Methodology 24 (1998).
+    """
+    return _score_interval(hits, patients, too_few(len(np.unique(patients))))
+
+
+def rate_interval(
+    hits: NDArray[np.bool_], labels: NDArray[np.integer], patients: NDArray[np.int64], label: int
 ) -> Interval | None:
-    """Return the mean AUROC over classes with its percentile interval; None if it is not defined.
-
-    A class with only one label has no AUROC and is left out. Resamples in which a class has only one label are left
-    out as well; if they are more than `MAX_UNDEFINED` of all, there is no interval.
+    """Return the fraction of hits among the images with one label, as `proportion_interval`; None without such images.
 
     Args:
-        scores: Higher is more likely positive, shape (rows, classes).
-        labels: 0 or 1, shape (rows, classes).
-        draws: Shape (samples, patients), see `patient_resamples`.
-        column: Patient column of each row, shape (rows,).
+        hits: Shape (images,).
+        labels: 0 or 1, shape (images,).
+        patients: Of each image, shape (images,).
+        label: 1 for recall, 0 for specificity.
     """
-    value = mean_auroc(scores, labels)
-    if value is None:
+    mask = labels == label
+    if not mask.any():
         return None
-    parts = [weighted_mean_auroc(scores, labels, weights) for weights in _row_weights(draws, column)]
-    resampled = np.concatenate([part for part in parts if part is not None])
-    defined = resampled[~np.isnan(resampled)]
-    return percentile_interval(value, defined) if len(defined) >= (1 - MAX_UNDEFINED) * len(resampled) else None
+    counts = {"positive" if label else "negative": len(np.unique(patients[mask]))}
+    return _score_interval(hits[mask], patients[mask], too_few(len(np.unique(patients)), **counts))
 
 
-def _row_weights(draws: NDArray[np.int64], column: NDArray[np.int64]) -> Iterator[NDArray[np.float64]]:
-    """Yield row weights of shape (some samples, rows), a bounded number of elements at a time."""
-    step = max(1, CHUNK_ELEMENTS // len(column))
-    for start in range(0, len(draws), step):
-        yield draws[start : start + step, column].astype(np.float64)
+def _score_interval(hits: NDArray[np.bool_], patients: NDArray[np.int64], reason: str) -> Interval:
+    fraction = float(hits.mean())
+    if reason:
+        return Interval(fraction, None, reason)
+    size, degrees = effective_size(hits, np.unique(patients, return_inverse=True)[1])
+    return Interval(fraction, wilson(fraction, size, t_quantile(degrees)))
 
 
-def percentile_interval(value: float, resampled: NDArray[np.float64]) -> Interval:
-    """Return `value` with the ends between which `CONFIDENCE` of the resampled values lie, shape (samples,)."""
-    tail = (1 - CONFIDENCE) / 2
-    low, high = np.quantile(resampled, [tail, 1 - tail])
-    return Interval(value, float(low), float(high))
+def effective_size(hits: NDArray[np.bool_], patients: NDArray[np.int64]) -> tuple[float, float]:
+    """Return the number of independent observations whose fraction would vary as much as this one, and the degrees.
+
+    The number is that of the observations over the design effect: the variance between patients, by leaving each of
+    them out, over the binomial one. The design effect is taken as 1 at least, as images of one patient do not differ
+    more than those of several. At no hit or only hits it is undefined: then the number is that of patients. The degrees
+    of freedom of Student's t are those of that variance, at most the number of patients less one.
+
+    Args:
+        hits: Shape (observations,).
+        patients: Of each, from 0 and none left out, two at least, shape (observations,).
+
+    Source:
+        Kish, Survey Sampling (1965), for the design effect. Mancl and DeRouen, A covariance estimator for GEE with
+        improved small-sample properties, Biometrics 57 (2001), for the variance.
+    """
+    count, clusters, fraction = len(hits), int(patients.max()) + 1, float(hits.mean())
+    binomial = fraction * (1 - fraction) / count
+    if binomial == 0:
+        return float(clusters), float(clusters - 1)
+    squares = _left_out(hits, patients) ** 2
+    variance = (clusters - 1) / clusters * float(squares.sum())
+    return count / max(1.0, variance / binomial), min(clusters - 1, squares_degrees(squares))
+
+
+def _left_out(hits: NDArray[np.bool_], patients: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Return by how much the fraction of hits falls if each patient is left out, shape (patients,)."""
+    sums = np.bincount(patients, weights=hits - hits.mean())
+    return np.asarray(sums / (len(hits) - np.bincount(patients)))
+
+
+def balanced_accuracy_interval(
+    predicted: NDArray[np.bool_], labels: NDArray[np.integer], patients: NDArray[np.int64]
+) -> Interval | None:
+    """Return the mean of recall and specificity with its interval, of several classes over those with both labels.
+
+    The limits of the mean are recovered from those of recall and specificity, which do not collapse at 1, and from the
+    correlations between patients.
+
+    Args:
+        predicted: Shape (images, classes).
+        labels: 0 or 1, shape (images, classes).
+        patients: Of each image, from 0 and none left out, shape (images,).
+
+    Returns:
+        None where no class has both labels.
+
+    Source:
+        Zou, On the estimation of additive interaction by use of the four-by-two table and beyond, Am. J. Epidemiol. 168
+        (2008): variance estimates recovery (MOVER).
+    """
+    sides = [
+        (predicted[:, k] == label, labels[:, k], label)
+        for k in range(labels.shape[1])
+        if 0 < labels[:, k].sum() < len(labels)
+        for label in (1, 0)
+    ]
+    parts = [part for hits, truth, label in sides if (part := rate_interval(hits, truth, patients, label))]
+    if not parts:
+        return None
+    value = float(np.mean([part.value for part in parts]))
+    if reason := next((part.reason for part in parts if part.reason), ""):
+        return Interval(value, None, reason)
+    count = int(patients.max()) + 1
+    residuals = [
+        np.bincount(patients, weights=(truth == label) * (hits - part.value), minlength=count)
+        for part, (hits, truth, label) in zip(parts, sides, strict=True)
+    ]
+    lengths = np.linalg.norm(residuals, axis=1)
+    unit = np.divide(residuals, lengths[:, None], out=np.zeros((len(parts), count)), where=lengths[:, None] > 0)
+    correlation = unit @ unit.T
+    np.fill_diagonal(correlation, 1)
+    below, above = np.array([[part.value - part.ends[0], part.ends[1] - part.value] for part in parts if part.ends]).T
+    ends = [float(np.sqrt(gaps @ correlation @ gaps)) / len(parts) for gaps in (below, above)]
+    return Interval(value, (max(0.0, value - ends[0]), min(1.0, value + ends[1])))
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Return p-values adjusted for multiple comparisons, in the order of `p_values`.
+
+    The smallest is multiplied by their number, the next by one less, and so on; none is less than a smaller one's.
+
+    Source:
+        Holm, A simple sequentially rejective multiple test procedure, Scand. J. Stat. 6 (1979).
+    """
+    adjusted, highest = [0.0] * len(p_values), 0.0
+    for rank, index in enumerate(sorted(range(len(p_values)), key=p_values.__getitem__)):
+        highest = max(highest, min(1.0, (len(p_values) - rank) * p_values[index]))
+        adjusted[index] = highest
+    return adjusted

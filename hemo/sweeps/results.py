@@ -125,7 +125,7 @@ def searches_of(parts: Sequence[SearchedTrials]) -> list[Search]:
     return [
         Search(
             f"Search {number} of {len(searches)}" if len(searches) > 1 else "Search",
-            _metric(part),
+            metric_of(part),
             trials,
             part.selected,
             part.plan.space if part.plan else {},
@@ -134,7 +134,7 @@ def searches_of(parts: Sequence[SearchedTrials]) -> list[Search]:
     ]
 
 
-def _metric(part: SearchedTrials) -> str:
+def metric_of(part: SearchedTrials) -> str:
     """Return the metric by which a search selected: of its plan, else of the selected trial, else validation loss."""
     if part.plan and part.plan.metric:
         return part.plan.metric
@@ -147,7 +147,7 @@ def _trials(part: SearchedTrials) -> tuple[Trial, ...]:
     keys = [key for key in varying([record.config for record in ran]) if key != "seed"] if ran else []
     trials = []
     for record in ran:
-        value = _value(record, _metric(part), len(record.epochs))
+        value = _value(record, metric_of(part), len(record.epochs))
         settings = dict(flattened(record.config.deciding()))
         if value is not None:
             trials.append(Trial(record, value, {key: settings[key] for key in keys}))

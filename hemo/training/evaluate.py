@@ -15,8 +15,16 @@ from hemo.training.data.dataset import Examples
 from hemo.training.data.loader import device_batches
 from hemo.training.data.sampling import every_row
 from hemo.training.distributed import Worker, all_reduce_sum, broadcast_buffers
-from hemo.training.loss import ANY_CLASS, ANY_WEIGHT, ImageLoss
-from hemo.training.results import BY_CLASS, DEFAULT_THRESHOLD, METRICS, ConfusionMatrix, SplitMetrics, SubgroupMetrics
+from hemo.training.loss import ImageLoss
+from hemo.training.results import (
+    BY_CLASS,
+    DEFAULT_THRESHOLD,
+    METRICS,
+    ConfusionMatrix,
+    SplitMetrics,
+    SubgroupMetrics,
+    column_weights,
+)
 
 Task = Literal["binary", "multi_label", "multi_class"]
 Thresholds = float | tuple[float, ...]
@@ -167,7 +175,7 @@ def _log_loss(task: Task, classes: tuple[str, ...], logits: Tensor, targets: Ten
     """Return the mean log loss of an image; the competition counts the column `any` twice, as hemo's `rsna` loss."""
     if task == "multi_class":
         return float(functional.cross_entropy(logits, targets))
-    weights = [ANY_WEIGHT if name == ANY_CLASS else 1.0 for name in classes]
+    weights = column_weights(classes)
     columns = functional.binary_cross_entropy_with_logits(logits, targets, reduction="none").mean(dim=0)
     return float((columns * torch.tensor(weights, device=columns.device)).sum() / sum(weights))
 

@@ -8,11 +8,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from hemo.config.trial import TrialConfig
-
-ANY_CLASS = "any"
-ANY_WEIGHT = 2.0
-"""The RSNA 2019 metric counts `any` twice: columns weighted [2,1,1,1,1,1]/7 (Flanders et al. 2020,
-doi:10.1148/ryai.2020190211)."""
+from hemo.training.results import column_weights
 
 FOCAL_GAMMA = 2.0
 """Focusing exponent; the best of those tried by Lin et al. 2017 (arXiv:1708.02002)."""
@@ -74,9 +70,7 @@ def build_loss(config: TrialConfig, classes: tuple[str, ...], train_labels: Tens
     """
     ones = torch.ones(len(classes), device=train_labels.device)
     exclusive = config.task == "multi_class"
-    columns = ones
-    if config.training.loss == "rsna":
-        columns = torch.tensor([ANY_WEIGHT if name == ANY_CLASS else 1.0 for name in classes], device=ones.device)
+    columns = torch.tensor(column_weights(classes), device=ones.device) if config.training.loss == "rsna" else ones
     positive, negative = ones, ones
     if config.training.loss == "class_weighted":
         positive, negative = _inverse_frequency(train_labels, exclusive)

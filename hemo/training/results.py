@@ -21,11 +21,21 @@ BY_CLASS = (
 
 METRICS = ("loss", "log_loss", *BY_CLASS)
 
+ANY_CLASS = "any"
+ANY_WEIGHT = 2.0
+"""The RSNA 2019 metric counts `any` twice: columns weighted [2,1,1,1,1,1]/7 (Flanders et al. 2020,
+doi:10.1148/ryai.2020190211)."""
+
 DEFAULT_THRESHOLD = 0.5
 """Probability above which a class is predicted where validation could not choose a threshold."""
 
 ConfusionMatrix = tuple[tuple[int, ...], ...]
 """Counts of images, rows by label and columns by prediction."""
+
+
+def column_weights(classes: Sequence[str]) -> list[float]:
+    """Return how often each class counts in the log loss, as in the RSNA competition."""
+    return [ANY_WEIGHT if name == ANY_CLASS else 1.0 for name in classes]
 
 
 def applied_thresholds(chosen: Sequence[float | None]) -> tuple[float, ...]:

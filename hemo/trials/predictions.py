@@ -1,34 +1,36 @@
-"""Stored predictions of one split as arrays: patients, labels, scores, and which predictions are correct."""
+"""Stored predictions of one split as arrays, sorted by image: patients, labels, scores, predicted classes, losses."""
 
-from dataclasses import dataclass
+import hashlib
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from hemo.training.results import applied_thresholds
+from hemo.training.results import applied_thresholds, column_weights
 from hemo.trials.record import TrialRecord
 
 
 @dataclass(frozen=True, eq=False)
 class Scores:
-    """Predictions of one split, row by row."""
+    """Predictions of one split, row by row; of the same images, rows and numbers of patients are the same."""
 
-    image_ids: NDArray[np.str_]  # (rows,)
-    patients: NDArray[np.str_]  # (rows,)
+    patients: NDArray[np.int64]  # (rows,), number of the patient, from 0 and none left out
     labels: NDArray[np.uint8]  # (rows, classes), 0 or 1
     scores: NDArray[np.float32]  # (rows, classes), higher is more likely positive
     probabilities: NDArray[np.float64]  # (rows, classes), 0 to 1
     predicted: NDArray[np.bool_]  # (rows, classes), at the applied thresholds; of exclusive classes the most probable
+    log_losses: NDArray[np.float64]  # (rows, classes), natural logarithm; of exclusive classes (rows, 1)
     pixel_formats: NDArray[np.str_]  # (rows,)
     exclusive: bool  # whether each row has one class only
+    images: str  # digest of the images' ids, their patients and labels
 
     @property
-    def correct(self) -> NDArray[np.float64]:
-        """Fraction of the classes predicted correctly in each row, 0 to 1, shape (rows,); of exclusive ones 0 or 1."""
+    def hits(self) -> NDArray[np.bool_]:
+        """What is predicted correctly: each class of each row, shape (rows, classes); of exclusive ones (rows, 1)."""
         correct = self.predicted == self.labels
-        return correct.all(axis=1).astype(np.float64) if self.exclusive else np.asarray(correct.mean(axis=1))
+        return np.asarray(correct.all(axis=1, keepdims=True) if self.exclusive else correct)
 
     @property
     def majority_accuracy(self) -> float:
@@ -36,18 +38,23 @@ class Scores:
         fraction = self.labels.mean(axis=0)
         return float(fraction.max() if self.exclusive else np.maximum(fraction, 1 - fraction).mean())
 
+    def image_log_loss(self, weights: list[float] | None = None) -> NDArray[np.float64]:
+        """Return the log loss of each row, shape (rows,): the mean of its classes, weighted if `weights` are given."""
+        return np.average(self.log_losses, axis=1, weights=None if self.exclusive else weights)
+
     def where(self, mask: NDArray[np.bool_]) -> "Scores":
-        """Return the rows where `mask`, shape (rows,), is true."""
-        return Scores(
-            self.image_ids[mask],
-            self.patients[mask],
-            self.labels[mask],
-            self.scores[mask],
-            self.probabilities[mask],
-            self.predicted[mask],
-            self.pixel_formats[mask],
-            self.exclusive,
+        """Return the rows where `mask`, shape (rows,), is true, at least one."""
+        arrays = ("labels", "scores", "probabilities", "predicted", "log_losses", "pixel_formats")
+        return replace(
+            self,
+            patients=np.unique(self.patients[mask], return_inverse=True)[1],
+            **{name: getattr(self, name)[mask] for name in arrays},
         )
+
+
+def split_rows(predictions: pa.Table, split: str) -> pa.Table:
+    """Return the rows of one split, sorted by image: the order of `Scores`."""
+    return predictions.filter(pc.equal(predictions["split"], pa.scalar(split))).sort_by("image_id")
 
 
 def split_scores(predictions: pa.Table, split: str, record: TrialRecord) -> Scores | None:
@@ -58,22 +65,34 @@ def split_scores(predictions: pa.Table, split: str, record: TrialRecord) -> Scor
         split: `val` or `test`.
         record: The trial they belong to; its task and thresholds decide what is predicted.
     """
-    rows = predictions.filter(pc.equal(predictions["split"], pa.scalar(split)))
+    rows = split_rows(predictions, split)
     if not rows.num_rows:
         return None
     logits, labels = _matrix(rows, "logits").astype(np.float32), _matrix(rows, "labels").astype(np.uint8)
     exclusive = record.config.task == "multi_class"
     probabilities = _softmax(logits) if exclusive else _sigmoid(logits)
+    patients = rows["patient"].combine_chunks().dictionary_encode()
     return Scores(
-        image_ids=np.asarray(rows["image_id"].to_pylist(), dtype=np.str_),
-        patients=np.asarray(rows["patient"].to_pylist(), dtype=np.str_),
+        patients=np.asarray(patients.indices, np.int64),
         labels=labels,
         scores=probabilities.astype(np.float32) if exclusive else logits,
         probabilities=probabilities,
         predicted=_largest(logits) if exclusive else probabilities > np.asarray(applied_thresholds(record.thresholds)),
+        log_losses=_log_losses(logits.astype(np.float64), labels == 1, exclusive),
         pixel_formats=np.asarray(rows["pixel_format"].to_pylist(), dtype=np.str_),
         exclusive=exclusive,
+        images=_digest(rows, labels),
     )
+
+
+def log_loss_weights(record: TrialRecord) -> list[float]:
+    """Return how often each class counts in the metric `log_loss` of a trial."""
+    return column_weights(record.classes)
+
+
+def _digest(rows: pa.Table, labels: NDArray[np.uint8]) -> str:
+    texts = [*rows["image_id"].to_pylist(), *rows["patient"].to_pylist()]
+    return hashlib.blake2b("\0".join(texts).encode() + labels.tobytes(), digest_size=16).hexdigest()
 
 
 def _matrix(rows: pa.Table, name: str) -> NDArray[np.generic]:
@@ -93,3 +112,10 @@ def _sigmoid(logits: NDArray[np.float32]) -> NDArray[np.float64]:
 def _softmax(logits: NDArray[np.float32]) -> NDArray[np.float64]:
     raised = np.exp((logits - logits.max(axis=1, keepdims=True)).astype(np.float64))
     return np.asarray(raised / raised.sum(axis=1, keepdims=True))
+
+
+def _log_losses(logits: NDArray[np.float64], present: NDArray[np.bool_], exclusive: bool) -> NDArray[np.float64]:
+    """Return cross entropy by image, or binary cross entropy by image and class."""
+    if exclusive:
+        return np.asarray(np.logaddexp.reduce(logits, axis=1, keepdims=True) - logits[present][:, None])
+    return np.asarray(np.logaddexp(0, np.where(present, -logits, logits)))

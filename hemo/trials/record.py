@@ -70,6 +70,8 @@ class TrialRecord(Config):
     )
     by_pixel_format: dict[str, dict[str, SubgroupMetrics]] = Field({}, description="train, val, test -> pixel format")
     rows: dict[str, int] = Field({}, description="images in each split")
+    patients: dict[str, int] = Field({}, description="patients in each split")
+    positives: dict[str, tuple[int, ...]] = Field({}, description="split -> positive images, one count a class")
     image: str = Field("", description="channels x height x width of an image, such as 3 x 64 x 64")
     seconds: float = Field(0.0, description="training time, without loading")
     parameters: int = 0
@@ -111,6 +113,14 @@ class TrialRecord(Config):
 def title_of(record: TrialRecord) -> str:
     """Return a trial's name, or its digest if it has none."""
     return record.config.name or record.digest
+
+
+def metrics_of(record: TrialRecord, split: str) -> dict[str, float]:
+    """Return metric -> value of a split: the final ones, or those of the best epoch for a trial stopped early."""
+    if split in record.metrics or split == "test" or not record.best_epoch:
+        return record.metrics.get(split, {})
+    best = record.epochs[record.best_epoch - 1]
+    return best.train if split == "train" else best.val
 
 
 def write_record(folder: str, record: TrialRecord, predictions: pa.Table | None) -> None:

@@ -21,10 +21,10 @@ from hemo.training.data.sampling import smallest_step
 from hemo.training.distributed import Worker, hardware, raise_together
 from hemo.training.evaluate import predict_logits, split_metrics
 from hemo.training.loop import fit
-from hemo.training.loss import ANY_CLASS, build_loss
+from hemo.training.loss import build_loss
 from hemo.training.option_checks import check_models, where_in_notes
 from hemo.training.reporting import Epochs, FitResult, observed, report_out_of_memory
-from hemo.training.results import EpochMetrics, SplitMetrics, applied_thresholds
+from hemo.training.results import ANY_CLASS, EpochMetrics, SplitMetrics, applied_thresholds
 from hemo.trials.key import TrialKey
 from hemo.trials.progress import TrialProgress, clear_progress, read_progress, write_progress
 from hemo.trials.record import PREDICTION_SCHEMA, TrialRecord, commit, now, read_predictions, versions, write_record
@@ -207,13 +207,24 @@ def _record(key: TrialKey, card: TrainingSetCard, splits: Splits, result: FitRes
         **metric_fields(result.evaluated),
         "findings": split_findings(splits),
         "reductions": (*card.reductions, *notes),
-        "rows": {name: len(examples) for name, examples in splits.by_name.items()},
+        **_split_counts(splits),
         "seconds": result.seconds,
         "parameters": parameter_count(result.model),
     }
     if stopped:
         known["metrics"] = {"val": result.epochs[result.best_epoch - 1].val}
     return failed_record(key, card, worker, "").model_copy(update=known)
+
+
+def _split_counts(splits: Splits) -> dict[str, dict[str, Any]]:
+    """Return the fields of a record with the images, patients and positives of each split."""
+    return {
+        "rows": {name: len(examples) for name, examples in splits.by_name.items()},
+        "patients": {
+            name: len(np.unique(examples.source.patient[examples.rows])) for name, examples in splits.by_name.items()
+        },
+        "positives": {name: tuple(examples.labels.sum(axis=0).tolist()) for name, examples in splits.by_name.items()},
+    }
 
 
 def metric_fields(evaluated: Mapping[str, SplitMetrics]) -> dict[str, dict[str, Any]]:
@@ -347,8 +358,7 @@ def evaluate_on_test(key: TrialKey, record: TrialRecord, data: TrialData, worker
     fields = {
         name: {**getattr(record, name), **by_split} for name, by_split in metric_fields({"test": metrics}).items()
     }
-    rows = {**record.rows, "test": len(splits.test)}
-    tested = record.model_copy(update={**fields, "rows": rows, "findings": split_findings(splits)})
+    tested = record.model_copy(update={**fields, **_split_counts(splits), "findings": split_findings(splits)})
     predictions = _split_predictions("test", splits.test, logits.cpu().numpy())
     known = read_predictions(key.records, record.digest)
     known = known.filter(

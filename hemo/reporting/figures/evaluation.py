@@ -12,12 +12,14 @@ from numpy.typing import NDArray
 
 from hemo.reporting.comparison import Comparison
 from hemo.reporting.figures.style import BLUE, GREEN, INK, LINES, VERMILION, drawing, label, panels, short, svg
+from hemo.reporting.table_format import metric
+from hemo.reporting.trial_row import estimate
 from hemo.stats import CALIBRATION_BINS
 from hemo.stats.intervals import Interval
 from hemo.stats.metrics import (
     Reliability,
+    area_under_roc,
     average_precision,
-    mean_auroc,
     precision_recall_points,
     reliability,
     roc_points,
@@ -106,10 +108,11 @@ def _draw_curves(roc: Axes, precision_recall: Axes, named: Sequence[Series], fai
         points = precision_recall_points(series.scores, series.labels)
         precision_recall.plot(*points, color=INK, alpha=0.22, linewidth=0.6)
     for series, (colour, dashes) in zip(named, LINES, strict=False):
-        area = mean_auroc(series.scores[:, None], series.labels[:, None])
-        precision = average_precision(series.scores, series.labels)
+        count = len(series.labels)
+        area = metric(area_under_roc(series.scores, series.labels), count)
+        precision = metric(average_precision(series.scores, series.labels), count)
         hidden = " " if series.name.startswith("_") else ""  # legends leave out names that begin with an underscore
-        name = f"{hidden}{series.name}: AUROC {area:.3f}, AP {precision:.3f}, prevalence {series.labels.mean():.1%}"
+        name = f"{hidden}{series.name}: AUROC {area}, AP {precision}, prevalence {series.labels.mean():.1%}"
         roc.plot(*roc_points(series.scores, series.labels), color=colour, linestyle=dashes, label=name)
         points = precision_recall_points(series.scores, series.labels)
         precision_recall.plot(*points, color=colour, linestyle=dashes)
@@ -213,7 +216,7 @@ def _diagrams(comparison: Comparison) -> Iterator[tuple[str, Reliability]]:
         return
     best = comparison.plotted[0]
     if best.scores.exclusive:  # confidence of the most probable class
-        correct = best.scores.correct.astype(np.int64)
+        correct = best.scores.hits[:, 0].astype(np.int64)
         name = f"{title_of(best.record)}, most probable class"
         yield name, reliability(best.scores.probabilities.max(axis=1), correct, CALIBRATION_BINS)
     elif best.scores.labels.shape[1] > 1:
@@ -256,8 +259,8 @@ def format_bars(comparison: Comparison) -> str | None:
     names = [f"{each.pixel_format}\n{each.images:,} images, prevalence {each.prevalence:.0%}" for each in groups]
     with drawing(8.6, 0.9 + 0.5 * len(groups)) as figure:
         left, right = figure.subplots(1, 2, sharey=True)
-        _bars(left, [each.accuracy.value for each in groups], [each.accuracy for each in groups], BLUE)
-        _bars(right, [each.auroc for each in groups], [each.auroc_interval for each in groups], GREEN)
+        _bars(left, [each.accuracy for each in groups], BLUE)
+        _bars(right, [each.auroc for each in groups], GREEN)
         left.set_yticks(range(len(groups)), names, fontsize=8)
         left.set_ylim(len(groups) - 0.5, -0.5)
         left.set_xlabel("accuracy")
@@ -265,14 +268,14 @@ def format_bars(comparison: Comparison) -> str | None:
         return svg(figure)
 
 
-def _bars(axes: Axes, values: Sequence[float | None], ends: Sequence[Interval | None], colour: str) -> None:
+def _bars(axes: Axes, intervals: Sequence[Interval | None], colour: str) -> None:
     axes.set_xlim(0, 1)
     axes.grid(visible=False, axis="y")
-    for y, (value, interval) in enumerate(zip(values, ends, strict=True)):
-        if value is None:
+    for y, interval in enumerate(intervals):
+        if interval is None:
             axes.text(0.02, y, "not defined: only one label", va="center", fontsize=8)
             continue
-        axes.barh(y, value, height=0.6, color=colour, alpha=0.55)
-        if interval:
-            axes.plot([interval.low, interval.high], [y, y], color=INK, linewidth=1.4, marker="|", markersize=7)
-        axes.text(0.02, y, f"{value:.3f}", va="center", fontsize=8)
+        axes.barh(y, interval.value, height=0.6, color=colour, alpha=0.55)
+        if interval.ends:
+            axes.plot(interval.ends, [y, y], color=INK, linewidth=1.4, marker="|", markersize=7)
+        axes.text(0.02, y, estimate(interval), va="center", fontsize=8)

@@ -10,8 +10,7 @@ from matplotlib.ticker import MaxNLocator
 
 from hemo.reporting.comparison import Comparison
 from hemo.reporting.figures.style import BLUE, GREEN, INK, VERMILION, drawing, label, legend_above, panels, svg
-from hemo.reporting.trial_row import metrics_of
-from hemo.trials.record import TrialRecord
+from hemo.trials.record import TrialRecord, metrics_of
 
 SERIES = {"train": (BLUE, "o", "-"), "val": (VERMILION, "s", "--"), "test": (GREEN, "D", ":")}
 """Split -> colour, marker, line."""

@@ -82,11 +82,10 @@ def training_set_notes(ours: Mapping[str, Sequence[Row]]) -> list[str]:
 
 
 def _test_images_note(sets: Sequence[Sequence[Row]]) -> str:
-    first = [next((row.by_patient for row in rows if row.by_patient is not None), None) for rows in sets]
-    known = [results for results in first if results is not None]
-    if len(known) < len(first):
+    first = [next((row.test for row in rows if row.test), None) for rows in sets]
+    if None in first:
         return "Not all of these training sets were evaluated on test: their rows cannot be compared with the others"
-    if all(results.same_images(known[0]) for results in known[1:]):
+    if len({test.images for test in first if test}) == 1:
         return "All rows were tested on the same images"
     return "These training sets were tested on different images: compare a row only with its published metrics"
 

@@ -18,7 +18,7 @@ from hemo.reporting.published.source import (
     training_set_notes,
 )
 from hemo.reporting.table_format import MISSING, Table, hours, number
-from hemo.reporting.trial_row import Row, image_of, join_with_counts, split_name
+from hemo.reporting.trial_row import Row, estimate, image_of, join_with_counts, split_name
 from hemo.trials.record import title_of
 
 REDUCIBLE = ("model.weights", "training.epochs")
@@ -256,10 +256,10 @@ def _notes(target: PublishedRow, rows: Sequence[Row]) -> Iterator[str]:
             yield f"{target.name}: ours is {title_of(record)}, which has the same settings"
         if record.status != "complete":
             yield f"{title_of(record)} {record.status}: {record.reason or 'no reason recorded'}"
-        elif row.accuracy is not None and "test.accuracy" in target.metrics:
-            low, high, published = row.accuracy.low, row.accuracy.high, target.metrics["test.accuracy"]
+        elif row.test and row.test.accuracy and row.test.accuracy.ends and "test.accuracy" in target.metrics:
+            (low, high), published = row.test.accuracy.ends, target.metrics["test.accuracy"]
             relation = "inside" if low <= published <= high else "outside"
-            ends = f"{low:.3f} to {high:.3f}"
-            yield f"{title_of(record)}: the published test accuracy is {relation} the 95 % interval of ours, {ends}"
+            ours = estimate(row.test.accuracy)
+            yield f"{title_of(record)}: the published test accuracy is {relation} the 95 % interval of ours, {ours}"
     if not rows:
         yield f"{target.name}: no record with that name or those settings"

@@ -8,7 +8,7 @@ import torch
 
 from hemo.errors import ConfigError, SourceError
 from hemo.library.trials import Trial, Trials
-from hemo.trials.record import TrialRecord
+from hemo.trials.record import TrialRecord, read_predictions, write_record
 from tests.trial_runs import run_to_record
 
 
@@ -82,3 +82,15 @@ def test_a_picture_of_what_the_model_looked_at(trained: Trial) -> None:
 def test_images_that_the_model_does_not_take(trained: Trial) -> None:
     with pytest.raises(ConfigError, match=r"float64 of shape \(2, 2\), must be uint8 of shape \(images, 1, 16, 16\)"):
         trained.predict(np.zeros((2, 2)))
+
+
+def test_each_prediction_stays_with_its_image_whatever_the_stored_order(make_record, tmp_path: Path) -> None:
+    """Stored backwards: the logits of i00 and i09 would change places."""
+    record = make_record({"name": "one"})
+    folder = str(tmp_path / "records")
+    before = Trials(folder)["one"].predictions.set_index(["split", "image_id"])
+    table = read_predictions(folder, record.digest)
+    write_record(folder, record, table.take(list(reversed(range(table.num_rows)))))
+    after = Trials(folder)["one"].predictions.set_index(["split", "image_id"])
+    assert after["probability_any"].to_dict() == before["probability_any"].to_dict()
+    assert before["probability_any"].nunique() > 5

@@ -62,12 +62,18 @@ def test_markdown_is_aligned_and_names_cannot_break_it(make_record, tmp_path):
 
 def test_csv_has_full_precision_and_one_row_a_trial(make_record, tmp_path):
     make_record(
-        {"name": "x, y", "seed": 1}, quality=2.0, metrics={"test": {"loss": 1 / 3, "accuracy": 1.0, "f1": 0.75}}
+        {"name": "x, y", "seed": 1},
+        quality=2.0,
+        many=True,
+        metrics={"test": {"loss": 1 / 3, "accuracy": 1.0, "f1": 0.75}},
     )
     make_record({"name": "z", "seed": 2}, training_set="ffff", status="failed", reason="why")
     first, second = csv.DictReader(io.StringIO(csv_text(comparisons(tmp_path))))
-    assert (first["name"], float(first["test_loss"]), first["test_majority_accuracy"]) == ("x, y", 1 / 3, "0.7")
-    assert (first["test_accuracy"], first["test_accuracy_low"], first["best_epoch"]) == ("1.0", "1.0", "8")
+    assert (first["name"], float(first["test_loss"]), first["test_majority_accuracy"]) == ("x, y", 1 / 3, "0.5")
+    assert (first["test_accuracy"], first["test_accuracy_high"], first["best_epoch"]) == ("1.0", "1.0", "8")
+    assert float(first["test_accuracy_low"]) == pytest.approx(0.8204, abs=1e-4)
+    assert (first["test_balanced_accuracy"], first["test_images"], first["test_patients"]) == ("1.0", "40", "20")
+    assert 0.8 < float(first["test_auroc_low"]) < 0.95
     assert (first["test_f1"], first["test_recall"], set(METRICS) <= {name.removeprefix("test_") for name in first}) == (
         "0.75",
         "",
@@ -94,7 +100,7 @@ def test_latex_has_a_table_a_comparison_and_prints_names_as_they_are(make_record
     make_record({"name": "other", "seed": 2}, training_set="ffff")
     text = latex(comparisons(tmp_path), [])
     assert text.count(r"\begin{tabular}{lrrrr") == 2
-    assert r"50\%\_of \textbackslash{}input\{x\} \& more & " in text
+    assert r"50\%\_of \textbackslash{}input\{x\} \& more {[}lowest val loss{]} & " in text
     assert text.count(r"\end{table}") == 2
 
 

@@ -1,11 +1,14 @@
-"""Cells group trials that differ only by seed; the best is compared with the others, with p-values computed by hand."""
+"""Cells group trials that differ only by seed; the best is compared with the others on the same test images."""
+
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from hemo.errors import SourceError
 from hemo.reporting.cells import Cell, cells_of, compare_best_cell, describe_difference
-from hemo.reporting.trial_row import PatientResults, Row
+from hemo.reporting.trial_row import Row, read_row
+from hemo.stats.auroc import auroc
 
 
 @pytest.mark.parametrize(
@@ -31,82 +34,126 @@ def test_the_lowest_mean_loss_comes_first_and_only_complete_trials_count(make_re
 
 
 @pytest.fixture
-def cell(make_record):
-    """Return a function that makes a cell of six patients with ten images each, by each seed's correct images."""
+def cell(make_record, tmp_path):
+    """Return a function that makes a cell with a trial for each quality, tested on forty images of twenty patients."""
 
-    def make(name, *seeds, images=10, scan=""):
+    def make(name, *qualities, **fields):
         rows = []
-        for number, correct in enumerate(seeds):
-            patients = np.array([f"p{index}" for index in range(len(correct))])
-            image_ids = np.array([f"{scan}{number}" for number in range(images * len(patients))])
-            by_patient = PatientResults(
-                image_ids, patients, np.full(len(correct), images), np.array(correct, np.float64)
-            )
-            rows.append(Row(make_record({"name": name, "seed": number}), by_patient=by_patient))
+        for seed, quality in enumerate(qualities):
+            changes = {"name": name, "seed": seed, "model.dense_width": 1 + sum(map(ord, name))}
+            record = make_record(changes, quality=quality, **{"many": True, **fields})
+            rows.append(read_row(record, str(tmp_path / "records"), samples=200, seed=0))
         return Cell(name, tuple(rows))
 
     return make
 
 
-ALL = [10] * 6
-FEWER = [9] * 6
-
-
-def test_two_cells_need_no_adjustment(cell):
-    """One more correct image in each of six patients: 2 of 64 sign flips reach that; 6 of 60 images."""
-    (found,) = compare_best_cell([cell("a", ALL), cell("b", FEWER)], samples=50, seed=0)
-    assert (found.p, found.p_holm, found.significant) == (2 / 64, 2 / 64, True)
-    assert (found.accuracy.value, found.accuracy.low, found.accuracy.high) == pytest.approx((0.1, 0.1, 0.1))
-    assert describe_difference(found) == (
-        "a and b have the lowest validation losses of the cells evaluated on test; a is more accurate by 0.1000 on the "
-        "same 60 test images (95 % interval 0.1000 to 0.1000; two-sided sign-flip permutation test, clustered by "
-        "patient, 6 patients: p = 0.031). The difference is significant (Holm-adjusted p < 0.05); one seed only: "
-        "another may change the order."
+def test_the_difference_in_auroc_is_tested_with_patients_as_clusters(cell):
+    """Quality 0 is noise; value, interval and p are those of `hemo.stats.auroc`, and two cells need no adjustment."""
+    good, poor = cell("good", 0.9), cell("poor", 0.0)
+    (found,) = compare_best_cell([good, poor])
+    gap = good.rows[0].test.ranking.auroc.minus(poor.rows[0].test.ranking.auroc)
+    assert found.auroc.value == good.rows[0].test.auroc.value - poor.rows[0].test.auroc.value
+    assert (found.auroc, found.p, found.p_holm) == (gap.difference_interval(), gap.p_value(), gap.p_value())
+    assert found.p < 0.001
+    assert found.verdict == "statistically significant (Holm-adjusted p < 0.05)"
+    assert found.average_precision.ends[0] > 0 > found.log_loss.ends[1]
+    assert (found.images, found.patients, found.test) == (
+        40,
+        20,
+        "DeLong's test with patients as clusters (Obuchowski 1997)",
     )
+    text = describe_difference(found)
+    assert text.startswith(
+        "good and poor have the lowest validation losses of the cells evaluated on test; the AUROC of good is higher by"
+    )
+    assert "on the same 40 test images of 20 patients (95 % interval " in text
+    assert text.endswith(
+        "The difference is statistically significant (Holm-adjusted p < 0.05); one seed only: another may change the "
+        "order."
+    )
+
+
+def test_thresholds_do_not_make_a_difference(cell):
+    """The issue's snippet: identical scores, thresholds from two validation sets; accuracies 40 and 20 of 40."""
+    one, other = cell("one", 2.0), cell("other", 2.0, thresholds=(1.0,))
+    assert (one.rows[0].test.accuracy.value, other.rows[0].test.accuracy.value) == (1.0, 0.5)
+    (found,) = compare_best_cell([one, other])
+    assert (found.auroc.value, found.p, found.verdict) == (0.0, 1.0, "not significant")
+    assert "both have the same AUROC" in describe_difference(found)
 
 
 def test_three_cells_are_adjusted(cell):
-    """p of 2/64 and 1: Holm doubles the first, which is no longer significant."""
-    found = compare_best_cell(
-        [cell("a", ALL), cell("b", FEWER), cell("c", [10, 10, 10, 10, 10, 9])], samples=50, seed=0
-    )
-    assert [(each.other.name, each.p, each.p_holm) for each in found] == [("b", 1 / 32, 1 / 16), ("c", 1, 1)]
-    text = describe_difference(found[0])
-    assert "p = 0.031, p (Holm, 2 comparisons) = 0.062). The difference is not significant (Holm-adjusted p >=" in text
+    """Holm: of two p-values the smaller is doubled."""
+    found = compare_best_cell([cell("good", 0.9), cell("poor", 0.0), cell("like", 0.8)])
+    assert [each.other.name for each in found] == ["poor", "like"]
+    assert found[0].p_holm == 2 * found[0].p
+    assert found[1].p_holm == found[1].p
+    assert found[1].verdict == "not significant"
+    assert "p (Holm, 2 comparisons) " in describe_difference(found[0])
 
 
-def test_seeds_are_averaged_and_counted(cell):
-    """One seed all correct, one none: the mean is half, as the other cell's."""
-    found = compare_best_cell([cell("a", ALL, [0] * 6), cell("b", [5] * 6, [5] * 6)], samples=50, seed=0)
-    assert (found[0].accuracy.value, found[0].p) == (0, 1)
-    assert "both have the same accuracy" in describe_difference(found[0])
-    assert describe_difference(found[0]).endswith("is not significant (Holm-adjusted p >= 0.05); mean of 2 seeds each.")
+@pytest.mark.parametrize(("p_holm", "significant"), [(0.0499999, True), (0.05, False)])
+def test_significance_is_below_one_twentieth_exactly(cell, p_holm, significant):
+    """`1 - 0.95` is 0.05000000000000004, by which p = 0.05 was significant."""
+    (found,) = compare_best_cell([cell("a", 0.9), cell("b", 0.8)])
+    assert replace(found, p_holm=p_holm).verdict.startswith("statistically") is significant
 
 
-def test_a_more_accurate_second_cell_is_named(cell):
-    (found,) = compare_best_cell([cell("a", FEWER), cell("b", ALL)], samples=50, seed=0)
-    text = describe_difference(found)
-    assert "b is more accurate by 0.1000" in text
-    assert "interval 0.1000 to 0.1000" in text
+def test_seeds_are_averaged(cell):
+    """The mean of a cell's AUROCs; the same two seeds on both sides differ by nothing."""
+    both, one = cell("both", 0.9, 0.0), cell("one", 0.5)
+    (found,) = compare_best_cell([both, one])
+    areas = [row.test.auroc.value for row in both.rows]
+    assert found.auroc.value == pytest.approx(np.mean(areas) - one.rows[0].test.auroc.value)
+    assert describe_difference(found).endswith("one seed only: another may change the order.")
+    (same,) = compare_best_cell([both, cell("same", 0.9, 0.0)])
+    assert (same.auroc.value, same.p) == (0, 1)
+    assert describe_difference(same).endswith("is not significant; mean of 2 seeds each.")
 
 
-def test_an_interval_that_ends_at_zero_has_no_minus(cell):
-    """b has one image of one patient more, who is in some resamples only."""
-    found = compare_best_cell([cell("a", [9, 10, 10, 10, 10, 10]), cell("b", ALL)], samples=200, seed=0)
-    assert found[0].accuracy.high == 0
-    assert "(95 % interval 0.0000 to " in describe_difference(found[0])
+def test_a_second_cell_that_is_better_is_named(cell):
+    (found,) = compare_best_cell([cell("poor", 0.1), cell("good", 0.9)])
+    assert found.auroc.value < 0
+    assert "the AUROC of good is higher by 0." in describe_difference(found)
+
+
+def test_few_patients_are_not_tested_and_the_reason_is_given(cell):
+    (found,) = compare_best_cell([cell("a", 0.9, many=False), cell("b", 0.1, many=False)])
+    assert (found.p, found.p_holm, found.auroc.ends, found.log_loss.ends) == (None, None, None, None)
+    assert found.verdict == "not tested: 8 patients, at least 10 are needed"
+    assert describe_difference(found).endswith("; not tested: 8 patients, at least 10 are needed.")
+
+
+def test_several_classes_are_tested_by_resampled_patients(cell):
+    """A mean of two classes: the variance is that of the resamples."""
+    generator = np.random.default_rng(0)
+    labels, patients = generator.integers(0, 2, (40, 2)).astype(np.uint8), np.repeat(np.arange(20), 2)
+
+    def of_two_classes(made, noise):
+        scores = labels + noise * generator.normal(size=(40, 2))
+        test = made.rows[0].test
+        ranking = replace(
+            test.ranking,
+            auroc=auroc(scores, labels, patients),
+            resampled_auroc=generator.normal(0.7, 0.01 if noise == 1 else 0.03, 200),
+        )
+        return Cell(made.name, (replace(made.rows[0], test=replace(test, ranking=ranking)),))
+
+    first, second = of_two_classes(cell("a", 0.9), 1), of_two_classes(cell("b", 0.8), 2)
+    (found,) = compare_best_cell([first, second])
+    spread = first.rows[0].test.ranking.resampled_auroc - second.rows[0].test.ranking.resampled_auroc
+    gap = first.rows[0].test.ranking.auroc.minus(second.rows[0].test.ranking.auroc)
+    assert found.test == "bootstrap of patients"
+    assert found.p == gap.p_value(spread.var(ddof=1))
+    assert found.auroc.ends == gap.difference_interval(spread.var(ddof=1)).ends
 
 
 def test_nothing_is_compared_where_one_cell_was_evaluated_on_test(cell, make_record):
     unread = Cell("b", (Row(make_record({"seed": 9}, test=False)),))
-    assert compare_best_cell([cell("a", ALL), unread], samples=10, seed=0) == ()
+    assert compare_best_cell([cell("a", 0.9), unread]) == ()
 
 
 def test_other_images_are_refused(cell):
     with pytest.raises(SourceError, match="tested on different images"):
-        compare_best_cell([cell("a", ALL), cell("b", FEWER, images=11)], samples=10, seed=0)
-
-
-def test_as_many_other_images_of_the_same_patients_are_refused(cell):
-    with pytest.raises(SourceError, match="tested on different images"):
-        compare_best_cell([cell("a", ALL), cell("b", FEWER, scan="second")], samples=10, seed=0)
+        compare_best_cell([cell("a", 0.9), cell("b", 0.9, many=False)])

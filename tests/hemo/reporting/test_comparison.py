@@ -1,8 +1,9 @@
 """Which trials share a table, and in which order."""
 
+import pytest
+
 from hemo.reporting.comparison import compare_trials
-from hemo.reporting.trial_row import metrics_of
-from hemo.trials.record import read_records, title_of
+from hemo.trials.record import metrics_of, read_records, title_of
 
 
 def comparisons(tmp_path):
@@ -38,12 +39,23 @@ def test_rows_go_by_validation_loss_then_pruned_then_failed(make_record, tmp_pat
 
 
 def test_intervals_come_from_the_predictions_and_only_where_test_was_evaluated(make_record, tmp_path):
-    """Quality 2 predicts all ten images correctly; 3 of 10 are positive, so the majority accuracy is 0.7."""
-    make_record({"name": "read", "seed": 1}, quality=2.0)
+    """Quality 2 predicts all forty images of twenty patients correctly, which counts as 20 of 20."""
+    make_record({"name": "read", "seed": 1}, quality=2.0, many=True)
     make_record({"name": "unread", "seed": 2}, test=False, quality=0.1)
     read, unread = comparisons(tmp_path)[0].rows
-    assert (read.accuracy.low, read.accuracy.value, read.majority_accuracy) == (1.0, 1.0, 0.7)
-    assert (unread.accuracy, unread.auroc, unread.majority_accuracy) == (None, None, None)
+    assert (read.test.accuracy.value, read.test.auroc.value, read.test.majority_accuracy) == (1.0, 1.0, 0.5)
+    assert read.test.accuracy.ends == pytest.approx((20 / (20 + 2.093**2), 1.0), abs=1e-4)
+    assert 0.8 < read.test.auroc.ends[0] < 0.95
+    assert (read.test.image_count, read.test.patient_count) == (40, 20)
+    assert unread.test is None
+
+
+def test_ten_images_of_eight_patients_have_values_and_no_interval(make_record, tmp_path):
+    make_record({"name": "one"}, quality=2.0)
+    test = comparisons(tmp_path)[0].rows[0].test
+    assert (test.accuracy.value, test.auroc.value, test.majority_accuracy) == (1.0, 1.0, 0.7)
+    intervals = (test.accuracy, test.balanced_accuracy, test.auroc, test.recall, test.specificity)
+    assert {(each.ends, each.reason) for each in intervals} == {(None, "8 patients, at least 10 are needed")}
 
 
 def test_a_stopped_trial_shows_its_best_epoch(make_record):

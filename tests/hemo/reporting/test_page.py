@@ -68,7 +68,7 @@ def test_the_selected_row_is_marked_and_not_the_lowest_loss(make_record, tmp_pat
         {"name": "picked", "seed": 2}, quality=0.5, selected_by="val_auroc", selected_among=2, formats="aaabaaabbb"
     )
     html = page(tmp_path)
-    assert re.search(r'<tr class="best">\s*<td>picked', html)
+    assert re.search(r'<tr class="best">\s*<td>picked <span class="label">selected by val_auroc</span>', html)
     assert re.search(r'<tr class="complete">\s*<td>lowest', html)
     assert "picked by pixel format" in html
 
@@ -122,11 +122,11 @@ def test_a_binary_grid_has_training_and_test_figures(make_record, tmp_path):
     make_record({"name": "other", "model.dense_width": 8}, quality=0.3, confusion=confusion, formats="aaabaaabbb")
     _, figures = read(tmp_path)
     assert set(figures) == {"time", "loss", "accuracy", "ranking", "confusion", "calibration", "formats"}
-    assert f"{HOSTILE}: AUROC 1.000, AP 1.000, prevalence 30.0%" in words(figures["ranking"])
+    assert f"{HOSTILE}: AUROC 1.00, AP 1.00, prevalence 30.0%" in words(figures["ranking"])
     assert {"TN 6", "85.7%", "FN 2", "66.7%", HOSTILE, "other", "predicted label", "true label"} <= words(
         figures["confusion"]
     )
-    assert {"a", "6 images, prevalence 50%", "1.000", "not defined: only one label"} <= words(figures["formats"])
+    assert {"a", "6 images, prevalence 50%", "1.00", "not defined: only one label"} <= words(figures["formats"])
     assert all("<script" not in figure.svg for figure in figures.values())
 
 
@@ -161,7 +161,7 @@ def test_six_labels_have_a_curve_a_matrix_and_a_diagram_each(of_classes, tmp_pat
     found, figures = read(tmp_path)
     assert set(classes) <= words(figures["confusion"])
     assert any(
-        re.match(r"any: AUROC 0\.\d{3}, AP 0\.\d{3}, prevalence 32\.5%", word) for word in words(figures["ranking"])
+        re.match(r"any: AUROC 0\.\d{2,3}, AP 0\.\d{2,3}, prevalence 32\.5%", word) for word in words(figures["ranking"])
     )
     table = next(table for table in metric_tables(found) if "by class" in table.caption)
     assert [row[:3] for row in table.rows] == [("epidural", "14", "14"), ("subdural", "13", "13"), ("any", "13", "11")]
@@ -186,16 +186,19 @@ def test_tables_below_the_grid(make_record, tmp_path):
     found, _ = read(tmp_path)
     tables = {table.caption: table for table in metric_tables(found)}
     assert list(tables) == [
-        "Test accuracy of one minus that of the others",
+        "one minus the others, on test",
         "Metrics of each split",
         "Confusion matrix on test",
         "one by pixel format, on test",
     ]
-    assert tables["Confusion matrix on test"].rows[0] == ("one", "1", "2", "1", "6", "0.500")
-    assert [row[:4] for row in tables["one by pixel format, on test"].rows] == [
-        ("a", "6", "0.5000", "1.0000"),
-        ("b", "4", "0.0000", "1.0000"),
-    ]
+    assert tables["Confusion matrix on test"].rows[0] == ("one", "1", "2", "1", "6", "1.00", "1.00", "0.500")
+    assert tables["one by pixel format, on test"].rows == (
+        ("a", "6", "0.50", "1.00", "1.00"),
+        ("b", "4", "0.00", "-", "-"),
+    )
+    assert tables["one by pixel format, on test"].notes[1:] == (
+        "No interval of some formats: 5 patients, at least 10 are needed.",
+    )
     assert [row[:2] for row in tables["Metrics of each split"].rows][:3] == [
         ("one", each) for each in ("train", "val", "test")
     ]

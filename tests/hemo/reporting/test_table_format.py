@@ -2,7 +2,17 @@
 
 import pytest
 
-from hemo.reporting.table_format import Table, hours, inline, latex_table, latex_text, markdown_table, number
+from hemo.reporting.table_format import (
+    Table,
+    decimals,
+    hours,
+    inline,
+    latex_table,
+    latex_text,
+    markdown_table,
+    metric,
+    number,
+)
 
 TABLE = Table("A & B", ("name", "acc"), (("a|b", "0.5"), ("c", "-")), notes=("50 % of it",))
 
@@ -75,3 +85,22 @@ def test_a_cell_is_no_option_of_the_row_end_before_it():
     r"""LaTeX reads `\\` and, on the next line, `[2pt]` or `*` as one command."""
     table = Table("t", ("name",), (("a",), ("[2pt] b",), ("*c",)))
     assert latex_table(table).splitlines()[5:9] == [r"\hline", r"a \\", r"{[}2pt{]} b \\", r"{*}c \\"]
+
+
+@pytest.mark.parametrize(
+    ("half_width", "digits"), [(0.12, 2), (0.061, 3), (0.0101, 3), (0.0099, 4), (0.0004, 4), (0.9, 2), (0.0, 4)]
+)
+def test_decimals_show_two_digits_of_the_half_width(half_width, digits):
+    assert decimals(half_width) == digits
+
+
+@pytest.mark.parametrize(("images", "text"), [(10, "0.77"), (125, "0.769"), (20_000, "0.7692"), (0, "0.77")])
+def test_a_metric_without_interval_has_what_its_images_support(images, text):
+    assert metric(0.76923, images) == text
+    assert metric(None, images) == "-"
+
+
+def test_the_highlighted_row_says_what_it_stands_for():
+    table = Table("t", ("trial",), (("a",), ("b",)), ("complete", "best"), highlight="lowest val loss")
+    assert table.labelled_rows == (("a",), ("b [lowest val loss]",))
+    assert "b [lowest val loss]" in markdown_table(table)

@@ -1,10 +1,18 @@
 """The grid of trials, the heading above it and the notes below."""
 
+import pyarrow as pa
 import pytest
 
 from hemo.reporting.comparison import compare_trials
-from hemo.reporting.trial_table import common_settings, grid_table, heading, notes, subject, summary
-from hemo.trials.record import read_records
+from hemo.reporting.status_table import summary
+from hemo.reporting.trial_table import common_settings, grid_table, heading, notes, subject
+from hemo.trials.record import PREDICTION_SCHEMA, read_records, write_record
+
+COUNTS = {
+    "rows": {"train": 600, "val": 120, "test": 40},
+    "patients": {"train": 90, "val": 12, "test": 20},
+    "positives": {"train": (250,), "val": (50,), "test": (20,)},
+}
 
 
 def comparisons(tmp_path):
@@ -18,16 +26,22 @@ def lines(tmp_path):
 
 
 def test_heading_in_full(make_record, tmp_path):
-    make_record({"name": "good", "seed": 1}, quality=2.0, image="3 x 64 x 64")
+    make_record({"name": "good", "seed": 1}, quality=2.0, many=True, image="3 x 64 x 64", **COUNTS)
     make_record({"name": "bad", "seed": 2}, status="failed", finished="2026-11-21T08:00:00+00:00")
     title, heads = lines(tmp_path)
     assert title == "Binary, target any: training set 00112233aabbccdd"
     assert heads["Trials"] == "2 (1 complete, 1 failed)"
     assert heads["Split"] == "by_patient"
-    assert heads["Images"] == "train 600, val 120, test 10, each 3 x 64 x 64"
-    assert heads["Majority class on test"] == "accuracy 0.7000 by always predicting the most frequent class"
-    assert heads["Lowest validation loss"] == (
-        "good: test accuracy 1.0000, 95 % interval 1.000 to 1.000, above the majority class"
+    assert heads["Images"] == "3 x 64 x 64"
+    assert heads["Train"] == "600 images of 90 patients, 250 positive"
+    assert heads["Validation"] == "120 images of 12 patients, 50 positive"
+    assert heads["Test"] == "40 images of 20 patients, 20 positive"
+    assert heads["Highlighted row"] == (
+        "good: the only complete trial, on 120 images of 12 patients, 50 positive. Test had no part in the choice"
+    )
+    assert heads["Highlighted row on test"] == (
+        "AUROC 1.000 (0.899-1.000), above 0.5, the AUROC of always predicting the majority class; balanced accuracy "
+        "1.000 (0.873-1.000); accuracy 1.000 (0.820-1.000), always predicting the most frequent class reaches 0.50"
     )
     assert heads["Reductions"] == "train limited to 600 of 4,707 images"
     assert heads["Hardware"] == "2 CPU cores, no GPU"
@@ -37,8 +51,8 @@ def test_heading_in_full(make_record, tmp_path):
 def test_the_untrained_model_is_not_the_majority_class(make_record, tmp_path):
     make_record({"name": "one"}, baseline={"val": {"loss": 0.71}})
     heads = lines(tmp_path)[1]
-    assert heads["Before training"] == "validation loss 0.7100 (one)"
-    assert heads["Majority class on test"].startswith("accuracy 0.7000")
+    assert heads["Before training"] == "validation loss 0.710 (one)"
+    assert heads["Highlighted row on test"].endswith("always predicting the most frequent class reaches 0.70")
 
 
 def test_the_trial_that_a_search_selected_is_named_and_not_the_lowest_loss(make_record, tmp_path):
@@ -47,8 +61,9 @@ def test_the_trial_that_a_search_selected_is_named_and_not_the_lowest_loss(make_
     make_record({"name": "earlier", "seed": 2}, quality=0.1, selected_by="val_auroc", selected_among=2)
     make_record({"name": "chosen", "seed": 3}, quality=2.0, selected_by="val_auroc", selected_among=3)
     heads = lines(tmp_path)[1]
-    assert heads["Selected trial"].startswith("chosen, by val_auroc among 3 trials: test accuracy 1.0000")
-    assert "Lowest validation loss" not in heads
+    assert heads["Highlighted row"] == (
+        "chosen: selected by val_auroc among 3 trials of a search, on 120 images. Test had no part in the choice"
+    )
 
 
 def test_another_loss_is_in_the_title(make_record, tmp_path):
@@ -60,7 +75,7 @@ def test_another_loss_is_in_the_title(make_record, tmp_path):
 def test_intervals_of_many_trials_are_not_adjusted(make_record, tmp_path, trials, cautioned):
     for seed in range(trials):
         make_record({"seed": seed})
-    text = lines(tmp_path)[1]["Lowest validation loss"]
+    text = lines(tmp_path)[1]["Highlighted row on test"]
     assert ("not adjusted for the 3 trials compared" in text) is cautioned
 
 
@@ -69,9 +84,43 @@ def test_a_leaky_split_has_a_warning(make_record, tmp_path):
     assert "leaky" in lines(tmp_path)[1]["Split"]
 
 
-def test_a_best_trial_below_the_majority_class_is_not_called_better(make_record, tmp_path):
-    make_record({"name": "poor"}, quality=0.0)
-    assert "not clearly above the majority class" in lines(tmp_path)[1]["Lowest validation loss"]
+@pytest.mark.parametrize(("quality", "relation"), [(0.0, "not clearly above 0.5"), (0.5, "above 0.5")])
+def test_a_best_trial_is_compared_with_the_majority_class_by_auroc(make_record, tmp_path, quality, relation):
+    make_record({"name": "one"}, quality=quality, many=True)
+    assert f", {relation}, the AUROC of always" in lines(tmp_path)[1]["Highlighted row on test"]
+
+
+def test_a_good_model_with_a_poor_threshold_is_above_the_majority_class(make_record, tmp_path):
+    """The issue's case: by accuracy, 0.5 as the majority class, it was `not clearly above`; AUROC is 1."""
+    make_record({"name": "one"}, quality=2.0, many=True, thresholds=(1.0,))
+    text = lines(tmp_path)[1]["Highlighted row on test"]
+    assert text.startswith("AUROC 1.000 (0.899-1.000), above 0.5")
+    assert "accuracy 0.50 (0.34-0.66), always predicting the most frequent class reaches 0.50" in text
+
+
+def test_few_patients_have_no_relation_to_the_majority_class(make_record, tmp_path):
+    make_record({"name": "one"}, quality=2.0)
+    text = lines(tmp_path)[1]["Highlighted row on test"]
+    assert text.startswith("AUROC 1.00, no interval: 8 patients, at least 10 are needed; ")
+    reason = "No interval of AUROC, balanced accuracy, accuracy on test: 8 patients, at least 10 are needed."
+    assert reason in notes(comparisons(tmp_path)[0])
+
+
+def test_the_choice_among_trials_is_corrected_in_the_heading(make_record, tmp_path):
+    """Two trials on twenty patients of validation; records of the issue's demo had no such line."""
+    make_record({"name": "a"}, quality=0.3, many=True)
+    make_record({"name": "b", "model.dense_width": 8}, quality=0.25, many=True)
+    text = lines(tmp_path)[1]["Corrected for the choice"]
+    assert text.startswith("validation loss 0.")
+    assert ", for a is the best of 2 trials on these 20 patients (bootstrap bias-corrected" in text
+    assert "200 resamples of patients" in text
+
+
+def test_splits_of_several_classes_have_the_positives_of_each(make_record, tmp_path):
+    counts = {"patients": {"train": 90}, "positives": {"train": (200, 1000)}}
+    record = make_record({"name": "one", "task": "multi_label"}, status="pruned", test=False, **counts)
+    write_record(str(tmp_path / "records"), record.model_copy(update={"classes": ("any", "subdural")}), None)
+    assert lines(tmp_path)[1]["Train"] == "600 images of 90 patients, any 200, subdural 1,000"
 
 
 def test_a_text_of_some_trials_has_its_count(make_record, tmp_path):
@@ -85,14 +134,13 @@ def test_a_text_of_some_trials_has_its_count(make_record, tmp_path):
 def test_a_heading_when_all_trials_failed(make_record, tmp_path):
     make_record({}, status="failed", reason="out of memory")
     heads = lines(tmp_path)[1]
-    assert heads["Majority class on test"].startswith("unknown")
     assert heads["Images"].startswith("unknown")
-    assert "Lowest validation loss" not in heads
+    assert not {"Highlighted row", "Train", "Test", "Corrected for the choice"} & heads.keys()
 
 
 def test_resized_images_have_the_size_that_the_network_received(make_record, tmp_path):
     make_record({"model.side_px": 64, "seed": 1}, image="3 x 224 x 224")
-    assert lines(tmp_path)[1]["Images"].endswith("test 10, each 3 x 64 x 64 (resized from 3 x 224 x 224)")
+    assert lines(tmp_path)[1]["Images"] == "3 x 64 x 64 (resized from 3 x 224 x 224)"
     make_record({"seed": 2}, image="3 x 224 x 224")
     images = lines(tmp_path)[1]["Images"]
     assert "3 x 64 x 64 (resized from 3 x 224 x 224) (1 of 2 trials)" in images
@@ -115,16 +163,16 @@ def test_only_settings_that_differ_have_a_column(make_record, tmp_path):
 
 def test_a_row_in_full(make_record, tmp_path):
     metrics = {"train": {"loss": 0.1, "accuracy": 0.99}, "val": {"loss": 0.2, "accuracy": 0.9}, "test": {"loss": 0.25}}
-    make_record({"name": "one"}, quality=2.0, metrics=metrics, seconds=83.0, parameters=1234)
+    make_record({"name": "one"}, quality=2.0, many=True, metrics=metrics, seconds=83.0, parameters=1234)
     table = grid_table(comparisons(tmp_path)[0])
     assert dict(zip(table.head, table.rows[0], strict=True)) == {
         "trial": "one",
-        "train loss / acc": "0.1000 / 0.9900",
-        "val loss / acc": "0.2000 / 0.9000",
-        "test loss / acc": "0.2500 / -",
-        "test acc 95 %": "1.000-1.000",
-        "test AUROC": "-",
-        "AUROC 95 %": "-",  # with three positive images of two patients too many resamples have none
+        "train loss / acc": "0.100 / 0.990",
+        "val loss / acc": "0.200 / 0.900",
+        "test loss / acc": "0.25 / -",
+        "test AUROC (95 %)": "1.000 (0.899-1.000)",
+        "test balanced acc (95 %)": "1.000 (0.873-1.000)",
+        "test acc (95 %)": "1.000 (0.820-1.000)",
         "best epoch": "8 of 10",
         "training time": "0:01:23",
         "parameters": "1,234",
@@ -202,7 +250,7 @@ def test_a_search_selects_on_validation(make_record, tmp_path):
 def test_summary_needs_no_predictions(make_record):
     record = make_record({"name": "one"}, test=False, metrics={"val": {"loss": 0.25, "accuracy": 0.75}})
     cells = [cell.strip() for cell in summary([record]).splitlines()[2].split("|")[1:5]]
-    assert cells == ["one", "0.2500 / 0.7500", "-", "complete"]
+    assert cells == ["one", "0.250 / 0.750", "-", "complete"]
 
 
 def test_the_side_of_the_resized_images_has_a_column(make_record, tmp_path):
@@ -228,10 +276,21 @@ def test_trials_that_differ_by_seed_alone_have_a_mean_and_ends(make_record, tmp_
     make_record({"seed": 1, "model.backbone": "VGG16"})
     assert spreads(tmp_path) == [
         "resnet18: 2 seeds, mean (standard deviation; range): validation loss "
-        "0.3000 (0.1414; 0.2000 to 0.4000), test accuracy 0.7000 (0.1414; 0.6000 to 0.8000)"
+        "0.30 (0.14; 0.20 to 0.40), test accuracy 0.70 (0.14; 0.60 to 0.80)"
     ]
 
 
 def test_there_is_no_spread_without_two_seeds(make_record, tmp_path):
     make_record({}, status="failed")
     assert spreads(tmp_path) == []
+
+
+def test_a_test_split_with_one_label_has_neither_auroc_nor_accuracy(make_record, tmp_path):
+    record = make_record({"name": "one"}, many=True)
+    images = [f"i{row:02d}" for row in range(40)]
+    columns = (["test"] * 40, images, images, ["u12"] * 40, [[0]] * 40, [[-1.0]] * 40)
+    table = pa.table(dict(zip(PREDICTION_SCHEMA.names, columns, strict=True)), schema=PREDICTION_SCHEMA)
+    write_record(str(tmp_path / "records"), record, table)
+    assert lines(tmp_path)[1]["Highlighted row on test"] == (
+        "neither AUROC nor accuracy is defined: all images have the same label"
+    )

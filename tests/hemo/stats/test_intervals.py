@@ -1,56 +1,149 @@
-"""Bootstrap intervals against numbers computed by hand."""
+"""Intervals of proportions of clustered images, and p-values, against values worked out by hand."""
 
 import numpy as np
 import pytest
+from scipy.stats import binomtest
+from scipy.stats import t as student
 
-from hemo.stats.intervals import accuracy_interval, auroc_interval, patient_resamples
-
-
-def test_resamples_draw_whole_patients():
-    """Three patients: each draw holds three, and rows of one patient share a column."""
-    draws, column = patient_resamples(np.array(["b", "a", "b", "c"]), samples=50, seed=1)
-    assert draws.shape == (50, 3)
-    assert (draws.sum(axis=1) == 3).all()
-    assert column.tolist() == [1, 0, 1, 2]
-
-
-def test_accuracy_interval_of_two_patients():
-    """Patient a: 3 of 3 right, b: 0 of 1. A resample is a+a (1), a+b (3/4) or b+b (0), in the ratio 1 : 2 : 1."""
-    patients = np.array(["a", "a", "a", "b"])
-    draws, column = patient_resamples(patients, samples=4000, seed=0)
-    interval = accuracy_interval(np.array([1.0, 1, 1, 0]), draws, column)
-    assert (interval.value, interval.low, interval.high) == (0.75, 0.0, 1.0)
-    assert np.isclose(((draws @ [3, 0]) / (draws @ [3, 1]) == 0.75).mean(), 0.5, atol=0.03)
+from hemo.stats.intervals import (
+    balanced_accuracy_interval,
+    difference_interval,
+    effective_size,
+    holm,
+    proportion_interval,
+    rate_interval,
+    squares_degrees,
+    t_quantile,
+    too_few,
+    two_sided_p,
+    wilson,
+)
 
 
-def test_one_patient_alone_gives_no_spread():
-    """A patient is resampled whole: with one patient every resample is the same, however many images."""
-    draws, column = patient_resamples(np.array(["a"] * 4), samples=10, seed=0)
-    interval = accuracy_interval(np.array([1.0, 0, 1, 0]), draws, column)
-    assert (interval.low, interval.value, interval.high) == (0.5, 0.5, 0.5)
+def test_wilson_agrees_with_scipy_and_by_hand():
+    """3 of 10, z 1.96: (0.3 + 0.19207) / 1.38415 = 0.3555 -+ sqrt(0.38415 x 0.21 + 0.03689) / 1.38415 = 0.2477."""
+    low, high = wilson(0.3, 10, t_quantile(np.inf))
+    assert (low, high) == pytest.approx((0.1078, 0.6032), abs=1e-4)
+    expected = binomtest(3, 10).proportion_ci(0.95, method="wilson")
+    assert (low, high) == pytest.approx((expected.low, expected.high))
 
 
-def test_auroc_interval_is_the_mean_over_classes():
-    """Class 0 is ranked perfectly, class 1 the wrong way round: (1 + 0) / 2 in every resample."""
-    labels = np.tile(np.array([[1, 1], [0, 0]], np.uint8), (40, 1))
-    scores = np.where(labels == 1, [[1.0, -1.0]], [[-1.0, 1.0]]).astype(np.float32)
-    draws, column = patient_resamples(np.array([f"p{row}" for row in range(80)]), samples=200, seed=0)
-    interval = auroc_interval(scores, labels, draws, column)
-    assert interval is not None
-    assert (interval.low, interval.value, interval.high) == (0.5, 0.5, 0.5)
+def test_twenty_of_twenty_right_do_not_collapse():
+    """At the edge 20 patients count once each: 20 / (20 + t^2), t = 2.093 of 19 degrees; it was [1, 1]."""
+    interval = proportion_interval(np.ones(20, bool), np.arange(20))
+    assert interval.value == 1
+    assert interval.ends == pytest.approx((20 / (20 + 2.093**2), 1.0), abs=1e-4)
 
 
-@pytest.mark.parametrize("labels", [[0, 0, 0, 0], [1, 0, 0, 0]])
-def test_auroc_interval_needs_both_labels_in_most_resamples(labels):
-    """One class only has no AUROC; one positive among four patients is missing from (3/4)^4 = 32 % of the resamples."""
-    draws, column = patient_resamples(np.array(["a", "b", "c", "d"]), samples=500, seed=0)
-    scores = np.arange(4, dtype=np.float32)[:, None]
-    assert auroc_interval(scores, np.array(labels, np.uint8)[:, None], draws, column) is None
+def test_images_of_one_patient_count_once_where_all_agree():
+    """Ten patients of four images, each all right or all wrong, 6 right: 40 images are worth ten, or nine.
+
+    Residuals are 4 x 0.4 and 4 x -0.6; left out, of 36 images: 6 x (1.6/36)^2 + 4 x (2.4/36)^2 = 0.02963, times 0.9.
+    0.24 / 0.02667 = 9.
+    """
+    hits = np.repeat([True] * 6 + [False] * 4, 4)
+    size, degrees = effective_size(hits, np.repeat(np.arange(10), 4))
+    assert size == pytest.approx(9.0)
+    assert degrees == 9
 
 
-def test_same_seed_same_interval():
-    """The resampling is a function of the seed."""
-    patients = np.array([f"p{row % 7}" for row in range(30)])
-    once, again, other = (patient_resamples(patients, samples=20, seed=seed)[0] for seed in (3, 3, 4))
-    assert (once == again).all()
-    assert not (once == other).all()
+def test_images_of_independent_patients_count_one_by_one():
+    """Each patient has one hit and one miss: no variance between patients, and no more than the 20 images."""
+    assert effective_size(np.tile([True, False], 10), np.repeat(np.arange(10), 2)) == (20, 9)
+
+
+def test_few_degrees_where_one_patient_carries_the_variance():
+    """Squares 1, 0, 0, 0: variance 1/4, so 2 x 1 / (4 x 1/4) = 2; equal squares have as many as one likes."""
+    assert squares_degrees(np.array([1.0, 0, 0, 0])) == pytest.approx(2)
+    assert squares_degrees(np.ones(4)) == np.inf
+
+
+@pytest.mark.parametrize(
+    ("counts", "reason"),
+    [
+        ((9,), "9 patients, at least 10 are needed"),
+        ((1,), "1 patient, at least 10 are needed"),
+        ((10, 4, 9), "4 patients with the finding, at least 5 are needed"),
+        ((10, 9, 4), "4 patients without the finding, at least 5 are needed"),
+        ((10, 5, 5), ""),
+    ],
+)
+def test_too_few_patients_have_no_interval_and_the_reason(counts, reason):
+    assert too_few(*counts) == reason
+
+
+def test_a_proportion_of_few_patients_has_a_reason_instead_of_ends():
+    """Nine patients are too few, whatever their images."""
+    few = proportion_interval(np.ones(90, bool), np.repeat(np.arange(9), 10))
+    assert (few.value, few.ends, few.reason) == (1.0, None, "9 patients, at least 10 are needed")
+
+
+def test_rates_need_ten_patients_of_whom_five_have_the_label():
+    """Four patients of ten have the finding: no interval of recall, one of specificity; six of nine: none at all.
+
+    Half of six patients, each left out: 6 x (0.5/5)^2 x 5/6 = 0.05, and 0.25 / 0.05 = 5.
+    """
+    labels, hits = np.array([1] * 4 + [0] * 6), np.array([True, True, True, False] + [True] * 3 + [False] * 3)
+    recall, specificity = (rate_interval(hits, labels, np.arange(10), label) for label in (1, 0))
+    assert (recall.value, recall.reason) == (0.75, "4 patients with the finding, at least 5 are needed")
+    assert specificity.value == 0.5
+    assert specificity.ends == pytest.approx(wilson(0.5, 5, t_quantile(5)))
+    assert rate_interval(hits[1:], labels[1:], np.arange(9), 0).reason == "9 patients, at least 10 are needed"
+    assert rate_interval(hits[4:], labels[4:], np.arange(6), 1) is None
+
+
+def test_balanced_accuracy_recovers_its_limits_from_recall_and_specificity():
+    """Ten patients with and ten without, one image each, 8 and 9 right: limits combine as independent ones."""
+    labels = np.repeat([1, 0], 10)[:, None].astype(np.uint8)
+    right = np.array([True] * 8 + [False] * 2 + [True] * 9 + [False])
+    found = balanced_accuracy_interval(right[:, None] == (labels == 1), labels, np.arange(20))
+    recall, specificity = (rate_interval(right, labels[:, 0], np.arange(20), label).ends for label in (1, 0))
+    assert found.value == pytest.approx(0.85)
+    low = 0.85 - np.hypot(0.8 - recall[0], 0.9 - specificity[0]) / 2
+    high = 0.85 + np.hypot(recall[1] - 0.8, specificity[1] - 0.9) / 2
+    assert found.ends == pytest.approx((low, high))
+
+
+def test_balanced_accuracy_of_a_perfect_model_does_not_collapse():
+    labels = np.repeat([1, 0], 20)[:, None].astype(np.uint8)
+    low, high = balanced_accuracy_interval(labels == 1, labels, np.arange(40)).ends
+    assert 0.8 < low < 0.95
+    assert high == 1
+
+
+def test_patients_who_are_right_on_both_sides_widen_balanced_accuracy():
+    """Each of twenty patients has both labels and is right or wrong on both: correlation 1 adds the two distances."""
+    labels = np.tile([1, 0], 20)[:, None].astype(np.uint8)
+    patients = np.repeat(np.arange(20), 2)
+    right = np.repeat([True] * 15 + [False] * 5, 2)
+    found = balanced_accuracy_interval(right[:, None] == (labels == 1), labels, patients)
+    alone = proportion_interval(right[::2], np.arange(20))
+    assert found.ends == pytest.approx(alone.ends)
+
+
+def test_balanced_accuracy_needs_both_labels_of_a_class():
+    labels = np.ones((20, 1), np.uint8)
+    assert balanced_accuracy_interval(labels == 1, labels, np.arange(20)) is None
+
+
+def test_p_by_hand_and_at_its_ends():
+    """2 standard errors with 10 degrees of freedom: p 0.0734; no difference is never one."""
+    assert two_sided_p(0.2, 0.01, 10) == pytest.approx(0.0734, abs=1e-4)
+    assert two_sided_p(-0.2, 0.01, 10) == two_sided_p(0.2, 0.01, 10)
+    assert two_sided_p(0.0, 0.0, 10) == 1.0
+    assert two_sided_p(0.1, 0.0, 10) == 0.0
+
+
+def test_interval_and_p_of_a_difference_agree():
+    """The end of the interval is where p is 0.05."""
+    low, high = difference_interval(0.3, 0.01, 12).ends
+    assert high - 0.3 == pytest.approx(0.1 * student.ppf(0.975, 12))
+    assert two_sided_p(0.3 - low, 0.01, 12) == pytest.approx(0.05)
+    assert difference_interval(0.3, 0.01, 12, "why").ends is None
+
+
+def test_holm_multiplies_by_what_is_left_and_never_falls():
+    """Sorted .01, .03, .04: times 3, 2, 1 are .03, .06, .04, and the last is raised to .06."""
+    assert holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
+    assert holm([0.7, 0.6]) == [1.0, 1.0]
+    assert holm([]) == []

@@ -1,4 +1,4 @@
-"""AUROC, ROC, precision-recall and reliability against values computed by hand."""
+"""ROC, precision-recall and reliability against values computed by hand."""
 
 import numpy as np
 import pytest
@@ -7,31 +7,15 @@ from torchmetrics.functional import classification as tm
 
 from hemo.stats import CALIBRATION_BINS
 from hemo.stats.metrics import (
+    area_under_roc,
     average_precision,
-    mean_auroc,
     precision_recall_points,
     reliability,
     roc_points,
-    weighted_auroc,
 )
 
 SCORES = np.array([0.6, 0.9, 0.7, 0.8], np.float32)
 LABELS = np.array([0, 1, 1, 0], np.uint8)
-
-
-def test_auroc_counts_pairs_and_halves_ties():
-    """Positives .8, .4; negatives .6, .4, .1: .8 wins 3 pairs, .4 loses one, ties one, wins one: 4.5 of 6."""
-    scores = np.array([0.8, 0.4, 0.6, 0.4, 0.1], np.float32)
-    labels = np.array([1, 1, 0, 0, 0], np.uint8)
-    np.testing.assert_allclose(weighted_auroc(scores, labels, np.ones((1, 5))), [4.5 / 6])
-
-
-def test_auroc_with_weights_equals_repeated_rows():
-    """Weights (2, 0, 1, 1, 3): positive .8 twice, .4 never: all 2 x 5 pairs are won; no positives: not defined."""
-    scores = np.array([0.8, 0.4, 0.6, 0.4, 0.1], np.float32)
-    labels = np.array([1, 1, 0, 0, 0], np.uint8)
-    weights = np.array([[2, 0, 1, 1, 3], [0, 1, 1, 1, 3], [0, 0, 1, 1, 1]], np.float64)
-    np.testing.assert_allclose(weighted_auroc(scores, labels, weights), [1.0, 3.5 / 5, np.nan])
 
 
 def test_roc_goes_up_for_each_positive_and_right_for_each_negative():
@@ -75,7 +59,7 @@ def test_metrics_agree_with_those_of_torchmetrics_that_training_records(seed):
     labels = generator.integers(0, 2, 200).astype(np.uint8)
     scores = np.clip(labels * 0.3 + generator.random(200) * 0.7, 0, 1).round(2).astype(np.float32)
     pair = torch.from_numpy(scores), torch.from_numpy(labels).int()
-    assert mean_auroc(scores[:, None], labels[:, None]) == pytest.approx(float(tm.binary_auroc(*pair)), abs=1e-6)
+    assert area_under_roc(scores, labels) == pytest.approx(float(tm.binary_auroc(*pair)), abs=1e-6)
     expected = float(tm.binary_average_precision(*pair))
     assert average_precision(scores, labels) == pytest.approx(expected, abs=1e-6)
     error = reliability(scores, labels, CALIBRATION_BINS).calibration_error

@@ -25,13 +25,17 @@ def table(labels, logits):
 
 
 def test_binary_uses_the_records_threshold(make_record):
-    """Probabilities .5, .731, .881 against a threshold of .6: no, yes, yes; the commonest answer gets 2 of 3."""
+    """Probabilities .5, .731, .881 against a threshold of .6: no, yes, yes; the commonest answer gets 2 of 3.
+
+    Losses are -log of .5, .731 and 1 - .881.
+    """
     record = make_record({}, thresholds=(0.6,))
     scores = split_scores(table([[1], [1], [0]], [[0.0], [1.0], [2.0]]), "test", record)
     assert scores is not None
-    assert scores.correct.tolist() == [0, 1, 0]
+    assert scores.hits.tolist() == [[False], [True], [False]]
     assert scores.majority_accuracy == 2 / 3
-    assert scores.patients.tolist() == ["p0", "p1", "p2"]
+    assert scores.patients.tolist() == [0, 1, 2]
+    np.testing.assert_allclose(scores.image_log_loss(), [0.6931, 0.3133, 2.1269], atol=1e-4)
 
 
 def test_multi_label_is_the_mean_over_classes(make_record):
@@ -39,8 +43,10 @@ def test_multi_label_is_the_mean_over_classes(make_record):
     record = make_record({"task": "multi_label"}, thresholds=(0.5, 0.5))
     scores = split_scores(table([[1, 0], [0, 0]], [[3.0, -3.0], [3.0, -3.0]]), "test", record)
     assert scores is not None
-    assert scores.correct.tolist() == [1.0, 0.5]
+    assert scores.hits.tolist() == [[True, True], [False, True]]
     assert scores.majority_accuracy == 0.75
+    loss = np.log1p(np.exp(-3.0))  # of three right predictions; the wrong one's is 3 more
+    np.testing.assert_allclose(scores.image_log_loss([2.0, 1.0]), [loss, loss + 2.0])
 
 
 def test_each_class_has_its_own_threshold(make_record):
@@ -48,7 +54,7 @@ def test_each_class_has_its_own_threshold(make_record):
     record = make_record({"task": "multi_label"}, thresholds=(0.8, 0.2))
     scores = split_scores(table([[1, 0], [0, 1]], [[1.0, -1.0], [1.0, -1.0]]), "test", record)
     assert scores is not None
-    assert scores.correct.tolist() == [0.0, 1.0]
+    assert scores.hits.tolist() == [[False, False], [True, True]]
 
 
 def test_multi_class_takes_the_largest_logit_and_ranks_probabilities(make_record):
@@ -56,7 +62,8 @@ def test_multi_class_takes_the_largest_logit_and_ranks_probabilities(make_record
     record = make_record({"task": "multi_class"})
     scores = split_scores(table([[0, 1], [0, 1]], [[1.0, 3.0], [11.0, 11.0]]), "test", record)
     assert scores is not None
-    assert scores.correct.tolist() == [1.0, 0.0]
+    assert scores.hits.tolist() == [[True], [False]]
+    np.testing.assert_allclose(scores.image_log_loss([2.0, 1.0]), [np.log1p(np.exp(-2)), np.log(2)], rtol=1e-6)
     np.testing.assert_allclose(scores.scores[:, 1], [1 / (1 + np.exp(-2)), 0.5], rtol=1e-6)
     assert scores.majority_accuracy == 1.0
 
@@ -64,3 +71,35 @@ def test_multi_class_takes_the_largest_logit_and_ranks_probabilities(make_record
 def test_a_split_that_was_not_predicted_is_none(make_record):
     predictions = table([[1]], [[0.0]]).slice(1)
     assert split_scores(predictions, "test", make_record({})) is None
+
+
+def test_rows_are_sorted_by_image_whatever_their_order(make_record):
+    """Two trials that stored the same images in different orders can be compared image by image."""
+    stored = table([[1], [0], [0]], [[0.0], [1.0], [2.0]])
+    turned = stored.take([3, 2, 1, 0])
+    one, other = (split_scores(each, "test", make_record({}, thresholds=(0.5,))) for each in (stored, turned))
+    assert (one.images, one.scores.tolist(), one.patients.tolist()) == (
+        other.images,
+        other.scores.tolist(),
+        other.patients.tolist(),
+    )
+
+
+def test_the_digest_of_images_covers_ids_patients_and_labels(make_record):
+    """As many images of the same patients are not the same images."""
+    record = make_record({}, thresholds=(0.5,))
+    digests = {
+        split_scores(table(labels, [[0.0], [1.0]]), "test", record).images for labels in ([[1], [0]], [[0], [1]])
+    }
+    swapped = table([[1], [0]], [[0.0], [1.0]])
+    for name, values in (("image_id", ["test1", "test2", "val0"]), ("patient", ["p0", "p0", "p0"])):
+        column = swapped.schema.get_field_index(name)
+        other = swapped.set_column(column, swapped.schema.field(column), pa.array(values))
+        digests.add(split_scores(other, "test", record).images)
+    assert len(digests) == 4
+
+
+def test_a_subset_numbers_its_patients_anew(make_record):
+    scores = split_scores(table([[1], [1], [0]], [[0.0], [1.0], [2.0]]), "test", make_record({}, thresholds=(0.6,)))
+    subset = scores.where(np.array([False, True, True]))
+    assert (subset.patients.tolist(), subset.hits.tolist()) == ([0, 1], [[True], [False]])

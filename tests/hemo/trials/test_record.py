@@ -17,7 +17,7 @@ def test_a_record_comes_back_as_it_was(make_record, tmp_path):
     record = make_record({"name": "one"}, status="complete")
     folder = str(tmp_path / "records")
     assert read_record(folder, record.digest) == record
-    assert read_predictions(folder, record.digest).num_rows == 10
+    assert read_predictions(folder, record.digest).num_rows == 20  # ten of validation, ten of test
     (tmp_path / "records" / ".ray" / "deep").mkdir(parents=True)
     (tmp_path / "records" / ".ray" / "deep" / "record.json").write_text("{}")
     assert read_records(folder) == [record]

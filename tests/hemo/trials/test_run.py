@@ -64,6 +64,8 @@ def test_a_trial_leaves_record_predictions_and_checkpoint(
     assert record.digest == trial_digest(tiny_trial, "feedfacefeedface")
     assert (record.status, record.classes, record.split) == ("complete", ("any",), "by_patient")
     assert record.rows == {"train": 48, "val": 16, "test": 16}
+    assert record.patients == {"train": 25, "val": 9, "test": 9}
+    assert record.positives == {"train": (24,), "val": (8,), "test": (8,)}
     assert record.image == "1 x 16 x 16"
     assert [figures.epoch for figures in record.epochs] == [1, 2, 3]
     assert record.reductions == ("train limited to 48 of 96 images",)

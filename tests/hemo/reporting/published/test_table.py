@@ -14,7 +14,8 @@ from hemo.config.tune import TuneConfig, flattened
 from hemo.config.validation import validated
 from hemo.reporting.published.source import published_table
 from hemo.reporting.published.table import compare_with_published
-from hemo.reporting.trial_row import PatientResults, Row
+from hemo.reporting.trial_row import Evaluation, Row
+from hemo.stats.intervals import Interval
 from hemo.sweeps.grid import grid_trials
 
 BACKBONES_TABLE = published_table("chest_xray_backbones")
@@ -127,12 +128,10 @@ def of_set(make_record, name, training_set, **fields):
     return Row(make_record(changes, training_set=training_set, metrics=METRICS, **fields))
 
 
-def with_test(row, patients, images):
-    correct = np.zeros(len(images))
-    image_ids = np.array(
-        [f"{patient}-{number}" for patient, count in zip(patients, images, strict=True) for number in range(count)]
-    )
-    return replace(row, by_patient=PatientResults(image_ids, np.array(patients), np.array(images), correct))
+def with_test(row, images):
+    """Return a row tested on images with this digest."""
+    evaluated = Evaluation(images, 40, 20, Interval(0.9, (0.8, 0.95)), None, None, None, 0.5, None, 0.3, np.zeros(2))
+    return replace(row, test=evaluated)
 
 
 def test_a_row_of_larger_images_is_in_the_same_table(make_record):
@@ -142,7 +141,7 @@ def test_a_row_of_larger_images_is_in_the_same_table(make_record):
         of_set(make_record, "InceptionV3", "bbbb", image="3 x 96 x 96"),
         of_set(make_record, "VGG16", "aaaa", image="3 x 64 x 64"),
     ]
-    (found,) = compare_with_published(BACKBONES_TABLE, [with_test(row, ["p", "q"], [1, 2]) for row in rows])
+    (found,) = compare_with_published(BACKBONES_TABLE, [with_test(row, "same") for row in rows])
     assert [lines(found, name)[1][0] for name in ("MobileNet", "InceptionV3", "VGG16")] == [
         "ours, 3 x 64 x 64",
         "ours, 3 x 96 x 96",
@@ -159,11 +158,10 @@ def test_a_row_of_larger_images_is_in_the_same_table(make_record):
 def test_rows_tested_on_other_images_are_noted(make_record):
     mobile, inception = of_set(make_record, "MobileNet", "aaaa"), of_set(make_record, "InceptionV3", "bbbb")
     for other, note in (
-        (with_test(inception, ["p", "q"], [2, 2]), "were tested on different images"),
-        (with_test(inception, ["p", "r"], [1, 2]), "were tested on different images"),
+        (with_test(inception, "other"), "were tested on different images"),
         (inception, "Not all of these training sets were evaluated on test"),
     ):
-        (found,) = compare_with_published(BACKBONES_TABLE, [with_test(mobile, ["p", "q"], [1, 2]), other])
+        (found,) = compare_with_published(BACKBONES_TABLE, [with_test(mobile, "same"), other])
         assert note in found.table.notes[-1]
 
 
@@ -255,3 +253,13 @@ def test_resized_images_have_the_size_that_the_network_received(make_record):
     assert lines(found, "VGG16")[1][0] == "ours, 3 x 64 x 64 (resized from 3 x 224 x 224)"
     assert lines(found, "MobileNet")[1][0] == "ours, 3 x 224 x 224"
     assert "each 3 x 64 x 64 (resized from 3 x 224 x 224) (1 of 2 trials)" in dict(found.heading)["Images"]
+
+
+@pytest.mark.parametrize(("ends", "note"), [((0.8, 0.95), "outside"), ((0.8, 0.98), "inside"), (None, "")])
+def test_a_published_accuracy_is_compared_with_the_interval_of_ours(make_record, ends, note):
+    """MobileNet was published with 0.9769; without an interval there is nothing to compare."""
+    row = with_test(of_set(make_record, "MobileNet", "aaaa"), "same")
+    row = replace(row, test=replace(row.test, accuracy=Interval(0.9, ends)))
+    (found,) = compare_with_published(BACKBONES_TABLE, [row])
+    notes = [each for each in found.table.notes if "95 % interval" in each]
+    assert [note in each for each in notes] == ([True] if note else [])

@@ -1,0 +1,107 @@
+"""The validation metric of a chosen trial, corrected for having been chosen by it, from the predictions of records."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hemo.reporting.table_format import metric
+from hemo.stats.bootstrap import corrected_choice, patient_draws, resampled_means, resampled_ranking
+from hemo.stats.intervals import too_few
+from hemo.trials.predictions import Scores, log_loss_weights, split_scores
+from hemo.trials.record import TrialRecord, read_predictions, title_of
+
+THRESHOLD = 0.5
+"""Probability above which a class is predicted where a search selects by accuracy."""
+NAMES = {"val_loss": "loss", "val_accuracy": "accuracy at 0.5", "val_auroc": "AUROC"}
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A trial chosen on validation: by which metric, among how many, and what that metric is after correction."""
+
+    record: TrialRecord
+    metric: str  # val_loss, val_accuracy, val_auroc
+    trials: int
+    images: int
+    patients: int
+    value: float | None  # as it was selected; None where predictions do not give the metric
+    corrected: float | None
+    reason: str = ""  # why it was not corrected
+
+
+def choice_among(
+    chosen: TrialRecord, records: Sequence[TrialRecord], by: str, folder: str, *, samples: int, seed: int
+) -> Choice | None:
+    """Return a choice with its correction; None where there was none to make.
+
+    The choice of the best epoch within a trial is not repeated: predictions are those of the best epoch.
+
+    Args:
+        chosen: The trial that was chosen.
+        records: The trials it was chosen among; only complete ones count.
+        by: `val_loss`, `val_accuracy` or `val_auroc`.
+        folder: Folder of records with the predictions.
+        samples: Resamples of patients.
+        seed: Of the resampling.
+
+    Raises:
+        SourceError: If the predictions of a complete trial cannot be read.
+    """
+    complete = [record for record in records if record.status == "complete"]
+    if len(complete) < 2:
+        return None
+    scores = [split_scores(read_predictions(folder, record.digest), "val", record) for record in complete]
+    known = [each for each in scores if each is not None]
+    if len(known) < len(complete):
+        return Choice(chosen, by, len(complete), 0, 0, None, None, "not all trials have predictions on validation")
+    first = known[0]
+    patients = int(first.patients.max()) + 1
+    if reason := _obstacle(chosen, known, by, patients):
+        return Choice(chosen, by, len(complete), len(first.labels), patients, None, None, reason)
+    at = [record.digest for record in complete].index(chosen.digest)
+    draws = patient_draws(patients, samples, seed)
+    weights = np.hstack([np.ones((patients, 1)), draws, draws == 0])
+    pairs = zip(complete, known, strict=True)
+    values = np.stack([_weighted_metric(each, record, by, weights) for record, each in pairs], axis=1)
+    corrected = corrected_choice(values[1 : 1 + samples], values[1 + samples :], less_is_better=by == "val_loss")
+    return Choice(chosen, by, len(complete), len(first.labels), patients, float(values[0, at]), corrected)
+
+
+def _obstacle(chosen: TrialRecord, scores: Sequence[Scores], by: str, patients: int) -> str:
+    """Return why a choice cannot be repeated; empty if it can."""
+    loss = chosen.config.training.loss
+    if by == "val_loss" and loss not in ("default", "rsna"):
+        return f"predictions do not give the loss {loss}"
+    if len({each.images for each in scores}) > 1:
+        return "trials were validated on different images"
+    if by == "val_auroc" and all(fraction in (0, 1) for fraction in scores[0].labels.mean(axis=0)):
+        return "all images have one label"
+    return too_few(patients)
+
+
+def _weighted_metric(scores: Scores, record: TrialRecord, by: str, weights: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return a metric for each set of weights of patients, shape (patients, sets)."""
+    if by == "val_auroc":
+        return resampled_ranking(scores.scores, scores.labels, scores.patients, weights)[0]
+    if by == "val_accuracy":
+        predicted = scores.predicted if scores.exclusive else scores.probabilities > THRESHOLD
+        correct = predicted == scores.labels
+        right = correct.all(axis=1) if scores.exclusive else correct.mean(axis=1)
+        return resampled_means(right.astype(np.float64), scores.patients, weights)
+    columns = log_loss_weights(record) if record.config.training.loss == "rsna" else None
+    return resampled_means(scores.image_log_loss(columns), scores.patients, weights)
+
+
+def describe_choice(choice: Choice, samples: int) -> str:
+    """Return a sentence with the validation metric of the chosen trial before and after correction."""
+    name = title_of(choice.record)
+    if choice.value is None or choice.corrected is None:
+        return f"validation {NAMES[choice.metric]} of {name} not corrected: {choice.reason or 'not defined'}"
+    value, corrected = (metric(each, choice.images) for each in (choice.value, choice.corrected))
+    return (
+        f"validation {NAMES[choice.metric]} {corrected} instead of {value}, for {name} is the best of {choice.trials} "
+        f"trials on these {choice.patients} patients (bootstrap bias-corrected, Tsamardinos 2018, {samples:,} "
+        "resamples of patients; the choice of the epoch is not corrected)"
+    )
