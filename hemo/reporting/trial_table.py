@@ -322,7 +322,8 @@ def _thresholds(comparison: Comparison) -> list[str]:
         return []
     return [
         "Accuracies are at the threshold with the best balanced accuracy on validation, one for each class (0.5 if "
-        "validation lacks one of its labels); those by epoch are at 0.5. They depend on the few patients that the threshold came from: compare trials by AUROC."
+        "validation lacks one of its labels); those by epoch are at 0.5. They depend on the few patients that the "
+        "threshold came from: compare trials by AUROC."
     ]
 
 
