@@ -3,7 +3,7 @@
     python benchmarks/bench_statistics.py
 
 Prints tables in Markdown: coverage of 95 % intervals, false wins among pairs of equal models, the optimism of a chosen
-trial before and after correction, and the time for the records of a large grid. About 25 minutes on one core.
+trial before and after correction, and the time for the records of a large grid. About 15 minutes on one core.
 
 The simulation: a patient has 1 + Poisson(mean - 1) images. Labels are beta-binomial: each patient has a prevalence of
 its own from a beta distribution whose mean is the prevalence and whose parameters add up to 1/correlation - 1, so that

@@ -3,7 +3,6 @@
 import re
 from collections.abc import Collection
 from dataclasses import dataclass, replace
-from itertools import combinations
 from typing import Any, cast
 
 import numpy as np
@@ -39,7 +38,7 @@ class Rows:
         patient: Shape (rows,), int: number of the patient, see `number_patients`; so are the next three.
         patient_names: Name of each patient, unique.
         level: Shape (rows,), int8: index in `LEVELS` of the identifier by which the patient of the row was found.
-        joined_ids: Patient ids that count as one with another, because they share a study or series.
+        shared_studies: Studies and series with images of several patient ids.
         matched_keys: Rows of the label table that fit an image; by path one may fit every frame of a file.
     """
 
@@ -50,7 +49,7 @@ class Rows:
     patient: NDArray[np.int64]
     patient_names: pa.StringArray
     level: NDArray[np.int8]
-    joined_ids: int
+    shared_studies: int
     matched_keys: int
 
     def training_set_columns(self) -> pa.Table:
@@ -264,10 +263,11 @@ def number_patients(
 ) -> tuple[NDArray[np.int64], pa.StringArray, NDArray[np.int8], int]:
     """Return the patient of each row.
 
-    Rows with the same patient, study or series are of one patient, directly or through others: a study, and a series,
-    belongs to one patient (PS3.3 A.1.2), so that a row without PatientID is of the patient of its study. A patient is
-    named by the first of its ids, else of its studies, else of its series, in the order of their names; an image
-    without any of them is a patient of its own. A name does not depend on other patients.
+    A row without patient id is of the patient of its study, or of its series: both belong to one patient (PS3.3 A.1.2).
+    Where those have several patient ids, it could be of each, and they become one patient. Without such a row different
+    ids are different patients: a table may number studies within a patient, and copies may share a made-up UID.
+    A patient is named by the first of its ids, else of its studies, else of its series, in the order of their names; an
+    image without any of them is a patient of its own. A name does not depend on other patients.
 
     Args:
         index: Columns of `SHARD_INDEX_SCHEMA`.
@@ -276,7 +276,7 @@ def number_patients(
     Returns:
         The patient of each row, numbered as they occur; the name of each patient, `patient P`, `study S`, `series S` or
         `image I`, with `within` in front but for images; the first level of `LEVELS` at which each row has an id; and
-        how many patient ids belong to a patient of another id.
+        how many studies and series have images of several patient ids.
     """
     node, names = np.full((len(LEVELS), len(index)), -1), pa.array([], pa.string())
     counts: list[int] = []
@@ -297,7 +297,7 @@ def number_patients(
         patients.indices.to_numpy().astype(np.int64),
         patients.dictionary,
         level_of_row.astype(np.int8),
-        counts[0] - len(np.unique(group[: counts[0]])),
+        _shared_by_patients(node),
     )
 
 
@@ -312,17 +312,33 @@ def _names(index: pa.Table, level: str, within: pa.StringArray | None, unknown: 
 
 
 def _connected(node: NDArray[np.int64], nodes: int) -> NDArray[np.int64]:
-    """Return the connected component of each node, shape (nodes,).
+    """Return the connected component of each node, shape (nodes,), see `number_patients`.
 
     Args:
-        node: Nodes that each row connects, shape (levels, rows); -1: none.
+        node: Patient, study, series and image of each row, shape (4, rows); -1: none.
         nodes: How many there are.
     """
-    pairs = [node[[one, other]] for one, other in combinations(range(len(node)), 2)]
-    ends = np.concatenate([pair[:, (pair >= 0).all(axis=0)] for pair in pairs], axis=1)
+    patient, study, series, _ = node
+    without = np.zeros(nodes + 1, bool)  # studies and series with images without patient id; the last is for -1
+    without[node[1:3, patient < 0]] = True
+    without[-1] = False
+    both = (patient < 0) & (study >= 0) & (series >= 0)
+    pairs = [(study[both], series[both])]
+    for other in (study, series):
+        linking = (patient >= 0) & without[other]
+        pairs.append((patient[linking], other[linking]))
+    ends = np.concatenate(pairs, axis=1)
     graph = coo_array((np.ones(ends.shape[1], np.int8), ends), shape=(nodes, nodes))
     components: NDArray[np.int64] = connected_components(graph, directed=False)[1].astype(np.int64)
     return components
+
+
+def _shared_by_patients(node: NDArray[np.int64]) -> int:
+    """Return how many studies and series have several patient ids; `node` as for `_connected`."""
+    patient, number = np.tile(node[0], 2), node[1:3].ravel()
+    known = (patient >= 0) & (number >= 0)
+    pairs = np.unique(np.stack([number[known], patient[known]]), axis=1)
+    return int((np.unique(pairs[0], return_counts=True)[1] > 1).sum())
 
 
 def text_column(table: pa.Table, name: str) -> pa.StringArray:

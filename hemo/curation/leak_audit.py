@@ -91,7 +91,7 @@ def audit(rows: Rows, groups: NDArray[np.int64], pixels: NDArray[np.int64]) -> d
     return {
         "images": len(pixels),
         "patients": len(groups),
-        "joined_patient_ids": rows.joined_ids,
+        "studies_of_several_patients": rows.shared_studies,
         "linked_groups": int((members > 1).sum()),
         "linked_patients": int(members[members > 1].sum()),
         "largest_group_patients": int(members.max()),

@@ -69,9 +69,10 @@ def finding_lines(card: TrainingSetCard) -> Iterator[str]:
     yield from _way_out(card)
     if grouping := grouping_text(card.grouped_by):
         yield grouping
-    if audit["joined_patient_ids"]:
+    if audit["studies_of_several_patients"]:
         yield (
-            f"{audit['joined_patient_ids']:,} patient ids share a study or series with others and count as one patient"
+            f"{audit['studies_of_several_patients']:,} studies and series have several patient ids: these count as one "
+            "patient only where images without id link them"
         )
     if audit["linked_patients"]:
         yield (

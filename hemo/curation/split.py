@@ -52,10 +52,10 @@ def assign_splits(config: CurateConfig, rows: Rows, kept: NDArray[np.int64], gro
     empty = [SPLITS[number] for number in np.flatnonzero(rows_of == 0)]
     if empty:
         groups_left = len(np.unique(groups[0][kept]))
-        shared = " (patients who share a study or series count as one: both must be unique in the corpus)"
+        shared = f" ({rows.shared_studies} studies and series have several patient ids: images without id link them)"
         raise ConfigError(
             f"split: {config.split_name} leaves nothing in {' and '.join(empty)} of {len(kept)} images in "
-            f"{groups_left} groups{shared if rows.joined_ids else ''}; "
+            f"{groups_left} groups{shared if rows.shared_studies else ''}; "
             "use larger fractions or another seed, by_patient_stratified, or fewer folds"
         )
     return splits

@@ -137,20 +137,31 @@ def test_a_study_with_and_without_patient_is_of_that_patient():
     assert rows.patient.tolist() == [0, 1, 0, 0]
     assert rows.patient_ids.to_pylist() == ["B", "A", "B", "B"]
     assert rows.level.tolist() == [0, 0, 1, 2]
-    assert rows.joined_ids == 0
+    assert rows.shared_studies == 0
 
 
-def test_two_patient_ids_in_one_study_are_one_patient_named_by_the_first():
-    index = index_of([{"patient": name, "study": "S"} for name in "CBB"] + [{"patient": "A", "study": "T"}])
+def test_patient_ids_that_share_a_study_are_several_patients():
+    """As where all files have one made-up series, or a table numbers the studies within each patient."""
+    index = index_of([{"patient": name, "study": "S", "series": "X"} for name in "CBA"])
     rows = join_labels(index, labels(["ID_000"], [1]))
-    assert rows.patient_ids.to_pylist() == ["B", "B", "B", "A"]
-    assert rows.joined_ids == 1
+    assert rows.patient_ids.to_pylist() == ["C", "B", "A"]
+    assert rows.shared_studies == 2
+
+
+def test_an_image_that_may_be_of_two_patients_makes_them_one_named_by_the_first():
+    """Row 2 has no id, and the series of B and C; D is in their study, which nobody without id has."""
+    ids = [("C", "S", "X"), ("B", "S", "X"), (None, None, "X"), ("D", "S", "Y")]
+    index = index_of([dict(zip(("patient", "study", "series"), row, strict=True)) for row in ids])
+    rows = join_labels(index, labels(["ID_000"], [1]))
+    assert rows.patient_ids.to_pylist() == ["B", "B", "B", "D"]
+    assert rows.shared_studies == 2
 
 
 def test_official_splits_share_no_patient_study_or_series():
     index = index_of([{"patient": name, "study": "S"} for name in ("A", "A", None)])
     rows = join_labels(index, labels(["ID_000"], [1]), within=pa.array(["train", "test", "test"]))
     assert rows.patient.tolist() == [0, 1, 1]
+    assert rows.shared_studies == 0
     assert rows.patient_names.to_pylist() == ["train patient A", "test patient A"]
     assert rows.patient_ids.to_pylist() == ["A", "A", "A"]
 

@@ -128,7 +128,7 @@ def test_the_audit_counts_what_it_found():
     assert found == {
         "images": 3,
         "patients": 3,
-        "joined_patient_ids": 0,
+        "studies_of_several_patients": 0,
         "linked_groups": 1,
         "linked_patients": 2,
         "largest_group_patients": 2,

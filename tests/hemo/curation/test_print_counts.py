@@ -17,7 +17,7 @@ NOTHING_FOUND = {
     "equal_pixels_in_two_splits": 0,
     "images_without_labels": 0,
     "labels_without_images": 0,
-    "joined_patient_ids": 0,
+    "studies_of_several_patients": 0,
 }
 
 
@@ -136,10 +136,11 @@ def test_each_finding_is_a_line_with_its_count():
         "equal_pixels_in_two_splits": 12,
         "images_without_labels": 3,
         "labels_without_images": 4,
-        "joined_patient_ids": 2,
+        "studies_of_several_patients": 2,
     }
     assert list(finding_lines(card_of(**found))) == [
-        "2 patient ids share a study or series with others and count as one patient",
+        "2 studies and series have several patient ids: "
+        "these count as one patient only where images without id link them",
         "1,200 patients are linked by equal pixels, in 500 groups of up to 7",
         "838 of 4,073 groups of equal pixels have conflicting labels",
         "LEAK: 31 patients (linked ones count as one) are in two splits, as by_image allows",

@@ -294,3 +294,9 @@ def test_a_test_split_with_one_label_has_neither_auroc_nor_accuracy(make_record,
     assert lines(tmp_path)[1]["Highlighted row on test"] == (
         "neither AUROC nor accuracy is defined: all images have the same label"
     )
+
+
+@pytest.mark.parametrize("many", [True, False])
+def test_intervals_come_with_what_they_are_worth(make_record, tmp_path, many):
+    make_record({"name": "one"}, many=many)
+    assert any("93 to 98 %" in note for note in notes(comparisons(tmp_path)[0])) is many
