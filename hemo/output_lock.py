@@ -31,7 +31,7 @@ UNSUPPORTED = (errno.EBADF, errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS)
 def output_lock(folder: str, subfolders: tuple[str, ...] = ()) -> Iterator[None]:
     """Lock an output folder while this process writes there; remove unfinished files of killed writers.
 
-    The folder is made if it does not exist, and removed again if it is still empty after an error. Threads of one
+    The folder is made if it does not exist, and removed again if nothing was written there. Threads of one
     process exclude each other too.
 
     Args:
@@ -50,19 +50,17 @@ def output_lock(folder: str, subfolders: tuple[str, ...] = ()) -> Iterator[None]
     path = Path(filesystem(folder)[1])
     try:
         made = [place for place in (path, *path.parents) if not place.exists()]
-        path.mkdir(parents=True, exist_ok=True)
         lock = _locked(path)
     except OSError as error:
         raise unwritable(folder, error) from error
     try:
         _remove_unfinished(path, subfolders)
         yield
-        made = []
         _remove_unfinished(path, subfolders)  # a worker may outlive its driver by a moment
     finally:
         (path / LOCK_FILE).unlink(missing_ok=True)  # while it is locked: nobody else can have made it
         os.close(lock)
-        with suppress(OSError):  # not empty: something was made
+        with suppress(OSError):  # not empty
             for place in made:
                 place.rmdir()
 
@@ -74,9 +72,16 @@ def report_no_lock() -> None:
 
 
 def _locked(folder: Path) -> int:
-    """Return the descriptor of the locked file; a file that its holder removed meanwhile locks nothing."""
+    """Return the descriptor of the locked file; a file that its holder removed meanwhile locks nothing.
+
+    Its holder may also have removed the folder, as an empty one.
+    """
     while True:
-        lock = os.open(folder / LOCK_FILE, os.O_RDWR | os.O_CREAT, 0o666)
+        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            lock = os.open(folder / LOCK_FILE, os.O_RDWR | os.O_CREAT, 0o666)
+        except FileNotFoundError:
+            continue
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             if _is_current(lock, folder):

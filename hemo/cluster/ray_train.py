@@ -23,7 +23,7 @@ from hemo.curation.card import TrainingSetCard, read_card
 from hemo.errors import TrialError, UserError
 from hemo.output_lock import output_lock
 from hemo.storage import join, remove
-from hemo.training.data.dataset import task_classes
+from hemo.training.data.dataset import task_classes, with_target
 from hemo.training.distributed import Worker
 from hemo.training.reporting import epoch_line, observed, run_to_end
 from hemo.trials.key import TrialKey, TrialKeys
@@ -54,6 +54,7 @@ def train_model(config: TrainConfig) -> TrialRecord:
         TrialError: If the trial failed; it is recorded too.
     """
     card = read_card(config.training_set)
+    config = config.model_copy(update={"trial": with_target(config.trial, card)})
     check_tracking(config.tracking, config.out)
     check_workers(config, card)
     check_trials({"": config.trial}, card)

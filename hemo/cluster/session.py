@@ -31,7 +31,8 @@ def connected(config: ClusterConfig) -> Iterator[None]:
 
     Raises:
         HemoError: If the cluster cannot be reached.
-        ConfigError: If a local cluster cannot keep its session files in `temp_dir`, or Ray's token is missing or wrong.
+        ConfigError: If a local cluster cannot keep its session files in `temp_dir`, or Ray's token is missing, wrong,
+            or cannot be written.
     """
     if ray.is_initialized():
         yield
@@ -121,6 +122,11 @@ def _start_local(config: ClusterConfig) -> None:
             log_to_driver=False,
         )
     except OSError as error:  # no write access, or a path too long for a socket
+        if error.filename and Path(error.filename).is_relative_to(Path("~/.ray").expanduser()):
+            raise ConfigError(
+                f"Ray cannot write its token: {error}; set HOME to a folder you may write to, or "
+                "RAY_AUTH_TOKEN_PATH to a file with a token"
+            ) from error
         raise ConfigError(
             f"cluster.temp_dir: {config.temp_dir}: {error}; give a short path you may write to"
         ) from error

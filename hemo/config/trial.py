@@ -199,7 +199,9 @@ class TrialConfig(Config):
     task: Literal["binary", "multi_label", "multi_class"] = Field(
         "binary", description="`binary`: one class, `target`; the others: all classes of the training set"
     )
-    target: str = Field("any", description="`task: binary`: the positive class")
+    target: str = Field(
+        "any", description="`task: binary`: the positive class; `any`: that class, or the only one of the set"
+    )
     model: ModelConfig = ModelConfig()
     training: TrainingConfig = TrainingConfig()
     augment: AugmentConfig = AugmentConfig()

@@ -287,6 +287,12 @@ def varying(trials: Sequence[TrialConfig]) -> list[str]:
     return [key for key in rows[0] if any(row[key] != rows[0][key] for row in rows)]
 
 
+def title(trial: TrialConfig) -> str:
+    """Return a trial's name; of one without, its settings: the backbone, and what differs from the defaults."""
+    keys = dict.fromkeys(["model.backbone", *varying([TrialConfig(), trial])])
+    return trial.name or settings_name(trial, list(keys))
+
+
 def settings_name(trial: TrialConfig, keys: Sequence[str]) -> str:
     """Return a trial name from the values of the dotted `keys`: `ResNet50, hidden 1, dense 16, lr 1e-05`."""
     values = dict(flattened(trial.deciding()))

@@ -47,7 +47,7 @@ class Trial:
 
     @property
     def name(self) -> str:
-        """The trial's name, or its digest if it has none."""
+        """The trial's name, or its settings if it has none."""
         return title_of(self.record)
 
     @property

@@ -16,6 +16,7 @@ from pydantic import Field, ValidationError
 
 import hemo
 from hemo.config.trial import TrialConfig
+from hemo.config.tune import title
 from hemo.config.types import Config
 from hemo.curation.card import SplitFinding
 from hemo.errors import SourceError
@@ -115,8 +116,8 @@ class TrialRecord(Config):
 
 
 def title_of(record: TrialRecord) -> str:
-    """Return a trial's name, or its digest if it has none."""
-    return record.config.name or record.digest
+    """Return a trial's name, or its settings if it has none."""
+    return title(record.config)
 
 
 def metrics_of(record: TrialRecord, split: str) -> dict[str, float]:

@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from hemo.config.trial import TrainingConfig, TrialConfig
+from hemo.config.tune import title
 from hemo.curation.card import SplitFinding, TrainingSetCard, label_counts, read_card, split_finding
 from hemo.errors import ConfigError, SourceError, TrialError, UserError, first_names
 from hemo.inference.predict import DeployedModel, megabytes, quick_speed
@@ -155,7 +156,7 @@ class ProgressWriter:
     def __init__(self, key: TrialKey) -> None:
         """Continue the progress of an interrupted run of the same trial."""
         self._key = key
-        self._fresh = TrialProgress(name=key.config.name, epochs=key.config.training.epochs, updated=now())
+        self._fresh = TrialProgress(name=title(key.config), epochs=key.config.training.epochs, updated=now())
         self._progress = read_progress(key.records, key.digest) or self._fresh
         self._write()
 

@@ -8,7 +8,7 @@ from hemo.errors import SourceError
 from hemo.storage import list_folders
 from hemo.trials.key import trial_state
 from hemo.trials.progress import PlannedTrial, SweepPlan, TrialProgress, read_plans, read_progress
-from hemo.trials.record import TrialRecord, has_record, read_record
+from hemo.trials.record import TrialRecord, has_record, read_record, title_of
 
 SILENT_AFTER_S = 600.0
 """A trial that wrote no progress for this long may be lost; slower ones, for five of their epochs."""
@@ -103,7 +103,7 @@ def trial_status(folder: str, digest: str, now: datetime) -> TrialStatus | None:
 def _recorded(record: TrialRecord) -> TrialStatus:
     losses = [epoch.val["loss"] for epoch in record.epochs]
     return TrialStatus(
-        name=record.config.name or record.digest,
+        name=title_of(record),
         status=record.status,
         epochs=record.config.training.epochs,
         epoch=len(record.epochs),

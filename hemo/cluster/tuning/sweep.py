@@ -39,7 +39,7 @@ from hemo.storage import join, remove
 from hemo.sweeps.grid import grid_trials
 from hemo.sweeps.objectives import front_lines, selected_record
 from hemo.sweeps.space import point_trial, search_space, searched_trials
-from hemo.training.data.dataset import read_training_set, task_classes
+from hemo.training.data.dataset import read_training_set, task_classes, with_target
 from hemo.training.option_checks import where_in_notes
 from hemo.trials.key import TrialKey, TrialKeys
 from hemo.trials.progress import PlannedTrial, SweepPlan, write_plan, write_selection
@@ -76,6 +76,7 @@ def tune_models(config: TuneConfig) -> list[TrialRecord]:
     check_tracking(config.tracking, config.out)
     card = read_card(config.training_set)
     keys = TrialKeys(config.out, card.digest)
+    config = config.model_copy(update={"trial": with_target(config.trial, card)})
     config = with_group(config, card.digest)
     if config.grid is not None:
         records = _run_grid(config, config.grid, card, keys)

@@ -162,6 +162,16 @@ class Splits:
         return splits if self.test is None else {**splits, "test": self.test}
 
 
+def with_target(config: TrialConfig, card: TrainingSetCard) -> TrialConfig:
+    """Return a trial whose target `any` is the only class of the set, where no class has that name.
+
+    Digests and records are of the trial that this returns: they state the class.
+    """
+    if config.target == "any" and "any" not in card.classes and len(card.classes) == 1:
+        return config.model_copy(update={"target": card.classes[0]})
+    return config
+
+
 def task_classes(config: TrialConfig, card: TrainingSetCard) -> tuple[str, ...]:
     """Return the classes of the logits, in order: the one target of a binary task, else all classes of the set.
 

@@ -166,6 +166,16 @@ def test_a_finished_trial_is_returned_without_ray(
     assert train_model(TrainConfig(training_set=folder, out=out, trial=tiny_trial)) == finished
 
 
+def test_the_default_target_is_the_only_class_and_is_what_the_record_states(
+    make_training_set: Maker, tiny_trial: TrialConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fit, "connected", lambda _: pytest.fail("Ray was connected to"))
+    folder, out = make_training_set(classes=("PNEUMONIA",)), str(tmp_path)
+    stated = run_to_record(tiny_trial.model_copy(update={"target": "PNEUMONIA"}), folder, out)
+    record = train_model(TrainConfig(training_set=folder, out=out, trial=tiny_trial))
+    assert (tiny_trial.target, record.config.target, record.digest) == ("any", "PNEUMONIA", stated.digest)
+
+
 def test_a_trial_that_another_process_trains_is_refused(
     make_training_set: Maker, tiny_trial: TrialConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

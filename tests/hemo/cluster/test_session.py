@@ -10,12 +10,14 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
 import ray
 
-from hemo.cluster.session import connected
+from hemo.cluster.session import _start_local, connected
 from hemo.config.types import ClusterConfig
+from hemo.errors import ConfigError
 
 JOB = """
 import signal, sys, time
@@ -160,3 +162,27 @@ def test_a_scheduler_ends_a_job_as_ctrl_c_does(make_ray_folder: Callable[[], Pat
     command = [sys.executable, "-c", code, str(make_ray_folder())]
     job = subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)
     assert (job.returncode, job.stderr) == (1, "hemo: interrupted; run the same command again: finished work is kept\n")
+
+
+@pytest.mark.parametrize(
+    ("file", "line"),
+    [
+        (
+            "home/.ray/auth_token",
+            r"Ray cannot write its token: .*/home/\.ray/auth_token'; set HOME to a folder you may",
+        ),
+        ("ray/session", r"cluster\.temp_dir: /.*/ray: .*/ray/session'; give a short path you may write to"),
+    ],
+)
+def test_what_ray_could_not_write_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, file: str, line: str
+) -> None:
+    """A home without write access is no fault of `temp_dir`."""
+
+    def refused(**_: Any) -> None:
+        raise PermissionError(13, "Permission denied", str(tmp_path / file))
+
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.setattr(ray, "init", refused)
+    with pytest.raises(ConfigError, match=line):
+        _start_local(ClusterConfig(address="local", temp_dir=str(tmp_path / "ray")))

@@ -2,6 +2,8 @@
 
 import pytest
 
+from hemo.config.trial import TrialConfig
+from hemo.config.tune import title
 from hemo.reporting.comparison import compare_trials
 from hemo.trials.record import metrics_of, read_records, title_of
 
@@ -65,7 +67,8 @@ def test_a_stopped_trial_shows_its_best_epoch(make_record):
     assert metrics_of(record, "test") == {}
 
 
-def test_a_trial_without_a_name_is_named_by_its_digest(make_record):
-    record = make_record({"seed": 8})
-    assert title_of(record) == record.digest
+def test_a_trial_without_a_name_is_named_by_its_settings(make_record):
+    record = make_record({"seed": 8, "model": {"backbone": "resnet18"}, "training": {"epochs": 3}})
+    assert title_of(record) == "resnet18, epochs 3, seed 8"
+    assert title(TrialConfig(seed=2)) == f"{TrialConfig().model.backbone}, seed 2"
     assert title_of(make_record({"name": "mine"})) == "mine"

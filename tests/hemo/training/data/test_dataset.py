@@ -12,7 +12,7 @@ import pytest
 from hemo.config.trial import TrialConfig
 from hemo.curation.card import read_card
 from hemo.errors import ConfigError, LabelError, SourceError
-from hemo.training.data.dataset import UNKNOWN, read_split, read_training_set, select_splits
+from hemo.training.data.dataset import UNKNOWN, read_split, read_training_set, select_splits, task_classes, with_target
 
 
 def test_images_equal_the_bytes_that_plain_pyarrow_reads(make_training_set: Callable[..., str]) -> None:
@@ -111,3 +111,16 @@ def test_a_split_without_labels_is_refused(make_training_set: Callable[..., str]
     data = read_training_set(make_training_set(rows={"train": 8, "val": 4, "test": 4}, label=lambda n, _: None))
     with pytest.raises(SourceError, match="train: no image has a label of any"):
         select_splits(data, TrialConfig())
+
+
+def test_any_is_the_only_class_of_a_set_without_a_class_of_that_name(make_training_set):
+    """The trial that is trained and recorded states the class; a set of several classes needs it stated."""
+    card = read_card(make_training_set(classes=("PNEUMONIA",)))
+    assert with_target(TrialConfig(), card).target == "PNEUMONIA"
+    assert with_target(TrialConfig(target="any", seed=3), card) == TrialConfig(target="PNEUMONIA", seed=3)
+    assert with_target(TrialConfig(target="other"), card).target == "other"
+    of_two = card.model_copy(update={"classes": ("a", "b")})
+    with pytest.raises(ConfigError, match="'any' is no class of the training set; it has a, b"):
+        task_classes(with_target(TrialConfig(), of_two), of_two)
+    with_any = card.model_copy(update={"classes": ("any", "b")})
+    assert task_classes(with_target(TrialConfig(), with_any), with_any) == ("any",)
