@@ -3,7 +3,11 @@
 Context is added with `add_note`; none has an `__init__` of its own, so that each survives pickling between processes.
 """
 
+import re
 from collections.abc import Sequence
+
+_PASSWORD_OF_USER = re.compile(r"(//|\b)([^\s:/@'\"]*):(?!//)[^\s'\"&]*@")
+_PASSWORD_IN_QUERY = re.compile(r"([?&](?:password|passwd|pwd)=)[^\s'\"&]+")
 
 
 class HemoError(Exception):
@@ -38,6 +42,10 @@ class OutputError(UserError):
     """The output folder cannot be written, or belongs to another configuration."""
 
 
+class LockedError(OutputError):
+    """Another run is writing in the output folder."""
+
+
 class SplitError(HemoError):
     """A patient would be in two of the splits that hemo makes. The message names the images."""
 
@@ -55,6 +63,11 @@ class SliceError(HemoError):
 
     `code` is one of `hemo.imaging.image.REASONS`; `detail` a sentence for a radiology engineer, without identifiers.
     """
+
+
+def without_passwords(text: str) -> str:
+    """Return a text in which the passwords of database URLs are `***`."""
+    return _PASSWORD_OF_USER.sub(r"\1\2:***@", _PASSWORD_IN_QUERY.sub(r"\1***", text))
 
 
 def first_names(names: Sequence[str], at_most: int = 5) -> str:

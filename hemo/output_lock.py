@@ -1,12 +1,13 @@
 """One output folder, one writing process: an advisory lock with the name of its holder.
 
 `flock` on a file in the folder: the system releases it when the process ends, however that ends. On an object store,
-and on a network disk without locks, there is none: two processes at once then do the same work twice, each file is
-whole, and the one that was written last stays.
+and on a network disk without locks, there is none, which is printed once: two processes at once then do the same work
+twice, each file is whole, and the one that was written last stays.
 """
 
 import errno
 import fcntl
+import functools
 import json
 import os
 import socket
@@ -15,7 +16,8 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
-from hemo.errors import OutputError
+from hemo.console import print_line
+from hemo.errors import LockedError
 from hemo.storage import filesystem, is_local, is_temporary, require_writable, unwritable
 
 LOCK_FILE = ".output-lock.json"
@@ -36,10 +38,12 @@ def output_lock(folder: str, subfolders: tuple[str, ...] = ()) -> Iterator[None]
         subfolders: Those of its folders in which unfinished files are removed as well.
 
     Raises:
-        OutputError: If nothing can be written there, or another process holds the lock: which, where and since when.
+        OutputError: If nothing can be written there.
+        LockedError: If another run holds the lock: which process, where and since when.
     """
     if not is_local(folder):
         require_writable(folder)
+        report_no_lock()
         yield
         return
     path = Path(filesystem(folder)[1])
@@ -57,6 +61,12 @@ def output_lock(folder: str, subfolders: tuple[str, ...] = ()) -> Iterator[None]
         os.close(lock)
 
 
+@functools.cache
+def report_no_lock() -> None:
+    """Print, once in a process, that an output folder has no lock."""
+    print_line("out: this storage has no file locks, so a second run is not noticed: see to it that there is none")
+
+
 def _locked(folder: Path) -> int:
     """Return the descriptor of the locked file; a file that its holder removed meanwhile locks nothing."""
     while True:
@@ -70,12 +80,13 @@ def _locked(folder: Path) -> int:
         except BlockingIOError:
             holder = _described(os.pread(lock, 1000, 0))
             os.close(lock)
-            raise OutputError(
+            raise LockedError(
                 f"out: another run is writing in {folder} ({holder}); wait until it has ended, end it, or give "
                 "another folder"
             ) from None
         except OSError as error:
             if error.errno in UNSUPPORTED:
+                report_no_lock()
                 return lock
             os.close(lock)
             raise

@@ -13,7 +13,7 @@ from typing import Protocol, TypeVar
 
 from hemo.config.load import load_config
 from hemo.config.types import Config
-from hemo.errors import HemoError, UserError
+from hemo.errors import HemoError, UserError, without_passwords
 
 C = TypeVar("C", bound=Config)
 
@@ -63,7 +63,7 @@ def errors_as_exit_codes() -> Iterator[None]:
 
 
 def _exit(message: str, code: int) -> None:
-    for line in message.splitlines():
+    for line in without_passwords(message).splitlines():
         print(f"hemo: {line}", file=sys.stderr)
     sys.exit(code)
 

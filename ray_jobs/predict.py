@@ -6,7 +6,7 @@ Reads the output of `convert`, or a raw corpus, and a checkpoint. Writes `predic
 Example, one of the files in conf/predict:
     hemo predict --config conf/predict/rsna.yaml --source /data/rsna --checkpoint runs/rsna/RECORD/checkpoint
     ray job submit --working-dir . -- python -m ray_jobs.predict --source s3://bucket/rsna --corpus rsna \
-        --checkpoint s3://bucket/records/RECORD/checkpoint --out s3://bucket/predictions
+        --checkpoint s3://bucket/records/RECORD/checkpoint --out s3://bucket/predictions --gpus 1
 """
 
 from hemo.config.inference import PredictConfig

@@ -15,9 +15,11 @@ from ray_jobs.entry_point import entry_point
 def main(config: StatusConfig) -> None:
     """Print a table of the trials, then the folder."""
     import hemo
+    from hemo.trials.record import check_records
 
     print(hemo.status.run(config))
     print(config.records)
+    check_records(config.records)
 
 
 if __name__ == "__main__":

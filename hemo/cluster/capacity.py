@@ -6,27 +6,37 @@ import ray
 
 from hemo.cluster.session import is_local
 from hemo.config.tune import TuneConfig, WorkersConfig
+from hemo.config.types import ClusterConfig, Gpus
 from hemo.errors import ConfigError
 
 GPU_PARTS = 10_000
 """Ray counts resources in such parts, rounded: a fraction must be rounded down, or the last trial would not fit."""
 
 
-def gpus_per_worker(workers: WorkersConfig) -> float:
-    """Return the GPUs of a worker: as configured, or, for `auto`, one where the cluster has any.
+def gpus_each(gpus: Gpus, flag: str) -> float:
+    """Return the GPUs of one worker or model: as configured, or, for `auto`, one where the cluster has any.
+
+    Args:
+        gpus: As configured.
+        flag: Where, such as `workers.gpus`.
 
     Raises:
         ConfigError: For `auto`, if no worker node is up yet: whether one with a GPU would come is unknown.
     """
-    if workers.gpus != "auto":
-        return workers.gpus
+    if gpus != "auto":
+        return gpus
     present = _present()
     if not present.get("CPU"):
         raise ConfigError(
-            "workers.gpus: `auto` takes what the cluster has, and it has no CPU yet; where nodes start on demand, "
-            "give numbers: --workers.gpus 1 (0 for none), and for `tune` --concurrent N"
+            f"{flag}: `auto` takes what the cluster has, and it has no CPU yet; where nodes start on demand, "
+            f"give a number: --{flag} 1 (0 for none), and for `tune` --concurrent N"
         )
     return 1.0 if present.get("GPU") else 0.0
+
+
+def gpus_per_worker(workers: WorkersConfig) -> float:
+    """Return the GPUs of a worker, see `gpus_each`."""
+    return gpus_each(workers.gpus, "workers.gpus")
 
 
 def gpus_per_trial_worker(config: TuneConfig) -> float:
@@ -75,19 +85,43 @@ def plan_in_words(config: TuneConfig, count: int) -> str:
     """Return in words how many of `count` trials run side by side, on what each, and what the cluster has for that now.
 
     Raises:
-        ConfigError: If `auto` has nothing to count.
+        ConfigError: If `auto` has nothing to count, or see `require_capacity`.
     """
     gpus = gpus_per_trial_worker(config)
-    concurrent, needed, present = trials_at_once(config, gpus, count), trial_needs(config.workers, gpus), _present()
-    available = {kind: present.get(kind, 0.0) for kind in needed}
+    concurrent, needed = trials_at_once(config, gpus, count), trial_needs(config.workers, gpus)
+    available = require_capacity(config.cluster, needed)
     short = any(available[kind] < concurrent * amount for kind, amount in needed.items())
-    if is_local(config.cluster) and any(available[kind] < amount for kind, amount in needed.items()):
-        raise ConfigError(
-            f"workers: a trial takes {in_words(needed)}, this machine has {in_words(available)} and cannot grow; "
-            "give --workers.gpus 0, or fewer and smaller workers"
-        )
     waiting = f"; the cluster has {in_words(available)} now: what does not fit waits until it grows" if short else ""
     return f"{concurrent} at once, each on {in_words(needed)}{waiting}"
+
+
+def require_capacity(
+    cluster: ClusterConfig,
+    needed: dict[str, float],
+    what: str = "workers: a trial",
+    cure: str = "give --workers.gpus 0, or fewer and smaller workers",
+) -> dict[str, float]:
+    """Refuse what would wait for ever: it needs more than this machine has, and Ray has this machine alone.
+
+    Args:
+        cluster: Where it runs.
+        needed: Of a trial with all its workers, see `trial_needs`, or of a model that predicts.
+        what: Which of the two, for the error, after the section or flag that is at fault.
+        cure: What to give instead.
+
+    Returns:
+        What the cluster has now of what is needed; a cluster of other machines may grow.
+
+    Raises:
+        ConfigError: With both.
+    """
+    present = _present()
+    available = {kind: present.get(kind, 0.0) for kind in needed}
+    if is_local(cluster) and any(available[kind] < amount for kind, amount in needed.items()):
+        raise ConfigError(
+            f"{what} takes {in_words(needed)}, this machine has {in_words(available)} and cannot grow; {cure}"
+        )
+    return available
 
 
 def _present() -> dict[str, float]:

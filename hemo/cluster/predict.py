@@ -12,8 +12,8 @@ import pyarrow.csv
 import ray
 from ray.data import ActorPoolStrategy
 
+from hemo.cluster.capacity import gpus_each, require_capacity
 from hemo.cluster.ray_data import data_context, set_up_decoding
-from hemo.cluster.session import is_local
 from hemo.config.inference import PredictConfig
 from hemo.console import print_line, progress_bar
 from hemo.corpus.labels import RSNA_CLASSES
@@ -76,13 +76,14 @@ def predict_corpus(config: PredictConfig) -> str:
         form where the checkpoint has all six of its classes.
 
     Raises:
-        SourceError: If source or checkpoint is missing or empty.
-        ConfigError: If the checkpoint was trained on images that this source cannot give.
+        SourceError: If source or checkpoint is missing, empty or damaged.
+        ConfigError: If the checkpoint was trained on images that this source cannot give, or there is no GPU for it.
         OutputError: If `out` cannot be written, holds other predictions, or another run is writing there.
     """
     config = config.model_copy(update={"checkpoint": find_checkpoint(config.checkpoint)})
     card = read_checkpoint_card(config.checkpoint)
     source = _shard_source(config, card) if config.corpus == "shards" else _raw_source(config, card)
+    load_checkpoint(config.checkpoint)  # damaged weights are refused here, not by Ray once a worker has met them
     inputs = {
         "source": config.source,
         "corpus": config.corpus,
@@ -187,10 +188,10 @@ def _predict(source: Source, config: PredictConfig) -> tuple[pa.Table, pa.Table]
 
     A batch has images of one unit, in order: its probabilities depend neither on the cluster nor on who was first.
     """
-    gpus = int(ray.cluster_resources().get("GPU", 0))  # type: ignore[no-untyped-call]
-    cpus = int(ray.cluster_resources().get("CPU", 1))  # type: ignore[no-untyped-call]
-    present = max(1, min(gpus or cpus, len(source.units)))
-    most = present if is_local(config.cluster) else len(source.units)  # another cluster may grow
+    gpus = gpus_each(config.gpus, "gpus")
+    needed = {"CPU": 1.0, **({"GPU": gpus} if gpus else {})}
+    available = require_capacity(config.cluster, needed, "gpus: a model", "give --gpus 0")
+    present = int(available["GPU"] / gpus if gpus else available["CPU"])
     batches: dict[tuple[int, int], dict[str, Any]] = {}
     with (
         data_context("predict") as context,
@@ -212,9 +213,12 @@ def _predict(source: Source, config: PredictConfig) -> tuple[pa.Table, pa.Table]
                 "batch_size": config.batch_size,
                 "flip": config.test_time_augmentation == "flip",
             },
-            compute=ActorPoolStrategy(min_size=1, max_size=most, initial_size=present),
+            # as many models as there is room for now; Ray adds some as the cluster grows, and while batches wait
+            compute=ActorPoolStrategy(
+                min_size=1, max_size=len(source.units), initial_size=max(1, min(present, len(source.units)))
+            ),
             num_cpus=0 if gpus else 1,
-            num_gpus=1 if gpus else 0,
+            num_gpus=gpus,
         )
         for batch in predicted.iter_rows():
             batches[batch["unit"], batch["number"]] = batch

@@ -1,19 +1,18 @@
 """The `train` job: one trial on one or several workers, by Ray Train."""
 
-import signal
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
-import ray
 import ray.train
+from ray.exceptions import RayError
 from ray.train.torch import TorchTrainer, get_device
 from ray.train.v2._internal.exceptions import UserExceptionWithTraceback
 from ray.train.v2.api.exceptions import TrainingFailedError, WorkerGroupError
 from ray.util.queue import Queue
 
-from hemo.cluster.capacity import gpus_per_worker
+from hemo.cluster.capacity import gpus_per_worker, in_words, require_capacity, trial_needs
 from hemo.cluster.feed import SharedTrainingSet, get_training_set, put_training_set
 from hemo.cluster.session import connected
 from hemo.cluster.tracking.trial_tracker import TrackedTrial, check_tracking, tracked
@@ -34,6 +33,9 @@ from hemo.trials.run import check_batch_size, check_trials, failed_record, run_t
 RAY_FOLDER = "ray"
 """Beside the record while a trial runs: Ray Train's own files; removed when the trial is recorded."""
 
+LAST_LINES_S = 20.0
+"""How long lines of workers that have ended are waited for."""
+
 GROUP_RETRIES = 2
 """How often lost workers are replaced; each time the trial resumes after its last whole epoch."""
 
@@ -47,8 +49,8 @@ def train_model(config: TrainConfig) -> TrialRecord:
         config: Training set, trial, workers and where the record goes.
 
     Raises:
-        UserError: If the trial cannot work, see `check_trials`, `check_workers` and `check_tracking`; or if another
-            process trains it.
+        UserError: If the trial cannot work, see `check_trials`, `check_workers`, `check_tracking` and
+            `require_capacity`; or if another process trains it, by itself or in a sweep.
         TrialError: If the trial failed; it is recorded too.
     """
     card = read_card(config.training_set)
@@ -59,8 +61,11 @@ def train_model(config: TrainConfig) -> TrialRecord:
     if record := key.finished_record():
         return record
     print_findings([config.trial], card)
-    with output_lock(key.folder), connected(config.cluster):
-        return train_in_workers(config, key, put_training_set(config.training_set, config.feed))
+    with output_lock(key.folder):
+        if record := key.finished_record():  # another run has ended it since
+            return record
+        with connected(config.cluster):
+            return train_in_workers(config, key, put_training_set(config.training_set, config.feed))
 
 
 def train_in_workers(config: TrainConfig, key: TrialKey, shared: SharedTrainingSet) -> TrialRecord:
@@ -76,7 +81,6 @@ def train_in_workers(config: TrainConfig, key: TrialKey, shared: SharedTrainingS
         TrialError: If the trial failed; it is recorded too.
     """
     gpus = gpus_per_worker(config.workers)
-    remove(join(key.folder, "record.json"))  # of an earlier failure: a record that is there afterwards is new
     try:
         _run_workers(config, key, gpus, shared)
     except TrainingFailedError as error:
@@ -112,16 +116,18 @@ def _worker(workers: WorkersConfig, *, rank: int, device: str) -> Worker:
 def _run_workers(config: TrainConfig, key: TrialKey, gpus: float, shared: SharedTrainingSet) -> None:
     """Run the trial in a Ray Train worker group, printing its epochs on standard error."""
     workers = config.workers
-    resources = {"CPU": workers.cpus, **({"GPU": gpus} if gpus else {})}
-    _report_missing_resources(resources, workers.count)
+    _report_missing_resources(config, gpus)
+    remove(join(key.folder, "record.json"))  # of an earlier failure: a record that is there afterwards is new
     remove(join(key.folder, RAY_FOLDER))  # a trial resumes from its own state, not from Ray Train's
     settings = {"config": config.model_dump(mode="json"), "key": key, "data": shared}
-    with interruption_raised(), _printed_lines() as print_from_worker:
-        result: Any = TorchTrainer(  # typed as Train V1's result, which has no return_value
+    with printed_lines() as print_from_worker:
+        result: Any = InterruptibleTrainer(  # typed as Train V1's result, which has no return_value
             _train_worker,  # type: ignore[arg-type]  # it may return a value since Ray 2.60
             train_loop_config={**settings, "print_line": print_from_worker},
             scaling_config=ray.train.ScalingConfig(
-                num_workers=workers.count, use_gpu=gpus > 0, resources_per_worker=resources
+                num_workers=workers.count,
+                use_gpu=gpus > 0,
+                resources_per_worker={"CPU": workers.cpus, **({"GPU": gpus} if gpus else {})},
             ),
             run_config=ray.train.RunConfig(
                 name=RAY_FOLDER,
@@ -161,50 +167,46 @@ def _train_worker(settings: dict[str, Any]) -> UserError | None:
     return None
 
 
-@contextmanager
-def interruption_raised() -> Iterator[None]:
-    """Turn Ray Train's reaction to Ctrl-C, a silent exit of the process, into KeyboardInterrupt.
+class InterruptibleTrainer(TorchTrainer):
+    """Leaves the job's handler of SIGINT in place, which ends the job at once.
 
-    Ray Train also leaves its signal handler behind; the one that was there before is put back.
+    Ray Train's own asks its controller to end the run, which does not answer while it waits for resources.
     """
-    handler = signal.getsignal(signal.SIGINT)
-    try:
-        yield
-    except SystemExit as error:
-        raise KeyboardInterrupt from error
-    finally:
-        if threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGINT, handler)
+
+    def _register_sigint_handler(self, controller: Any) -> None:
+        """Do nothing."""
 
 
 @contextmanager
-def _printed_lines() -> Iterator[Callable[[str], object]]:
+def printed_lines() -> Iterator[Callable[[str], object]]:
     """Give a function for workers that prints a line on this process's standard error."""
     queue = Queue(actor_options={"num_cpus": 0})
 
     def show() -> None:
-        while (line := queue.get()) is not None:
-            print_line(line)
+        with suppress(RayError):  # the queue is lost where a signal also ends Ray's processes
+            while (line := queue.get()) is not None:
+                print_line(line)
 
     thread = threading.Thread(target=show, daemon=True)
     thread.start()
     try:
         yield queue.put
     finally:
-        queue.put(None)
-        thread.join()
-        queue.shutdown()
+        actor: Any = queue.actor
+        actor.put.remote(None)  # not awaited: the queue may be lost
+        thread.join(LAST_LINES_S)
+        queue.shutdown(force=True)
 
 
-def _report_missing_resources(resources: dict[str, float], count: int) -> None:
-    """Print what the cluster lacks now: an autoscaling one grows, any other waits for ever."""
-    present = ray.cluster_resources()  # type: ignore[no-untyped-call]
-    for kind, amount in resources.items():
-        if present.get(kind, 0) < amount * count:
-            print_line(
-                f"waiting for {amount * count:g} {kind} ({count} workers x {amount:g}); the cluster has "
-                f"{present.get(kind, 0):g} now: unless it grows by itself, ask for fewer workers.count or workers.cpus"
-            )
+def _report_missing_resources(config: TrainConfig, gpus: float) -> None:
+    """Print what the cluster lacks now; see `require_capacity` for one that cannot grow."""
+    needed = trial_needs(config.workers, gpus)
+    available = require_capacity(config.cluster, needed)
+    if any(available[kind] < amount for kind, amount in needed.items()):
+        print_line(
+            f"waiting for {in_words(needed)} (workers.count {config.workers.count}); the cluster has "
+            f"{in_words(available)} now: unless it grows by itself, give fewer or smaller workers"
+        )
 
 
 def failure_reason(error: TrainingFailedError) -> str:

@@ -36,9 +36,12 @@ def connected(config: ClusterConfig) -> Iterator[None]:
     if ray.is_initialized():
         yield
         return
-    connect(config)
-    if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, signal.default_int_handler)  # schedulers end jobs by it: the same as Ctrl-C
+    _raise_on_signals()
+    try:
+        connect(config)
+    except SystemExit as error:  # Ray's own reaction to SIGTERM while it starts
+        raise KeyboardInterrupt from error
+    _raise_on_signals()  # again: Ray has set its own for SIGTERM
     try:
         yield
     finally:
@@ -63,6 +66,17 @@ def connect(config: ClusterConfig) -> None:
         raise ConfigError(f"Ray's token: {' '.join(str(error).split())}") from error
     # an error raised on purpose in a map task reaches the driver as itself
     ray.data.DataContext.get_current().raise_original_map_exception = True
+
+
+def _raise_on_signals() -> None:
+    """Make SIGINT (Ctrl-C) and SIGTERM (how schedulers end jobs) raise KeyboardInterrupt, in Ray's processes too.
+
+    A shell ignores SIGINT for what it runs in the background; Ray's workers would inherit that, and Ray calls the
+    handler it finds, which is then no function.
+    """
+    if threading.current_thread() is threading.main_thread():
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.default_int_handler)
 
 
 def is_local(config: ClusterConfig) -> bool:

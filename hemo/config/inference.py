@@ -5,7 +5,7 @@ from typing import ClassVar, Literal, Self
 from pydantic import Field, PositiveInt, model_validator
 
 from hemo.config.convert import require_names_settled
-from hemo.config.types import ClusterConfig, Config, Groups, Location, SecretLocation
+from hemo.config.types import ClusterConfig, Config, Gpus, Groups, Location, SecretLocation
 
 
 class PredictConfig(Config):
@@ -16,7 +16,7 @@ class PredictConfig(Config):
         "output": ("out",),
         "prediction": ("test_time_augmentation",),
         "patients": ("public_ids", "pseudonym_key"),
-        "resources": ("batch_size", "cluster"),
+        "resources": ("batch_size", "gpus", "cluster"),
     }
 
     source: Location = Field(description="output folder of `convert`, or a raw corpus")
@@ -26,6 +26,7 @@ class PredictConfig(Config):
     checkpoint: Location = Field(description="folder of a record, or of its checkpoint")
     out: Location = Field(description="folder to write predictions.parquet, studies.parquet and submission.csv to")
     batch_size: PositiveInt = Field(64, description="images in a batch")
+    gpus: Gpus = Field("auto", description="GPUs of a model; `auto`: one if the cluster has any")
     test_time_augmentation: Literal["none", "flip"] = Field(
         "none", description="`flip`: mean over each image and its left-right mirror image, at twice the cost"
     )

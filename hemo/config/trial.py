@@ -123,6 +123,10 @@ class TrainingConfig(Config):
         "worker",
     )
 
+    def images_at_once(self, workers: int) -> int:
+        """Return how many images pass the model at once on one worker, in training and in evaluation."""
+        return -(-self.batch_size // (workers * self.accumulation))
+
     @model_validator(mode="after")
     def _warms_up_once(self) -> Self:
         if self.schedule == "one_cycle" and self.warmup_epochs:

@@ -6,7 +6,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 from pydantic import Discriminator, Field, NonNegativeInt, PositiveFloat, PositiveInt, Tag, model_validator
 
 from hemo.config.trial import TrialConfig
-from hemo.config.types import ClusterConfig, Config, Groups, Location
+from hemo.config.types import ClusterConfig, Config, Gpus, Groups, Location
 from hemo.config.validation import merge, validated
 
 Feed = Literal["auto", "resident", "streaming"]
@@ -56,7 +56,7 @@ class WorkersConfig(Config):
 
     count: PositiveInt = Field(1, description="data-parallel workers, among which a batch is divided")
     cpus: PositiveFloat = Field(1.0, description="CPUs of a worker")
-    gpus: float | Literal["auto"] = Field("auto", description="GPUs of a worker; `auto`: one if the cluster has any")
+    gpus: Gpus = Field("auto", description="GPUs of a worker; `auto`: one if the cluster has any")
 
 
 class TrainConfig(Config):
@@ -164,6 +164,7 @@ class SearchConfig(Config):
     )
     storage: str = Field(
         "journal",
+        repr=False,  # a URL may hold a password
         description="storage of the Optuna study; `journal`: a file in `out`; or a database URL such as "
         "sqlite:////shared/study.db",
     )

@@ -2,7 +2,7 @@
 
 from typing import Annotated, ClassVar, Literal, TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PositiveInt
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, NonNegativeFloat, PositiveInt
 
 from hemo.errors import SourceError
 from hemo.storage import ENVIRONMENT, absolute, exists, join, read_json
@@ -43,6 +43,10 @@ def _secret_location(location: str) -> str:
 
 SecretLocation = Annotated[str, AfterValidator(_secret_location)]
 """Where a secret is: a file, as a `Location`, or `env:NAME` for an environment variable. Never the secret itself."""
+
+
+Gpus = NonNegativeFloat | Literal["auto"]
+"""GPUs of one process: a number, a fraction where several share one, or `auto`: one if the cluster has any."""
 
 
 class ClusterConfig(Config):

@@ -8,6 +8,7 @@ from typing import Any
 
 from hemo.config.report import ReportConfig
 from hemo.config.tune import flattened
+from hemo.errors import SourceError
 from hemo.output_lock import output_lock
 from hemo.reporting.comparison import Comparison, compare_trials
 from hemo.reporting.metric_tables import metric_tables
@@ -32,35 +33,44 @@ def write_report(config: ReportConfig) -> str:
         Path of the page.
 
     Raises:
-        SourceError: If there are no records, or one cannot be read.
+        SourceError: If there are no records, or none can be read.
         OutputError: If `config.out` cannot be written, or another run is writing there.
     """
-    records = read_records(config.records)
+    errors: list[SourceError] = []
+    records = read_records(config.records, errors.append)
+    if not records:
+        raise errors[0]
+    unreadable = [f"Left out, unreadable: {error}" for error in errors]
     with output_lock(config.out, ("figures",)):
-        for name, text in _contents(config, records).items():
+        for name, text in _contents(config, records, unreadable).items():
             write_bytes(join(config.out, name), text.encode())
     return join(config.out, PAGE)
 
 
-def _contents(config: ReportConfig, records: Sequence[TrialRecord]) -> dict[str, str]:
+def _contents(config: ReportConfig, records: Sequence[TrialRecord], unreadable: Sequence[str]) -> dict[str, str]:
     """Return the files of a report: path below `config.out` -> text."""
     comparisons = compare_trials(records, config.records, samples=config.bootstrap_samples, seed=config.seed)
     rows = [row for comparison in comparisons for row in comparison.rows]
     published = [each for name in config.published for each in compare_with_published(published_table(name), rows)]
     figures = {comparison.key: plot_figures(comparison, config.seed) for comparison in comparisons}
     return {
-        TABLE: markdown(config.title, comparisons, published),
+        TABLE: markdown(config.title, comparisons, published, unreadable),
         GRID: csv_text(comparisons),
         LATEX: latex(comparisons, published),
         **({PUBLISHED: published_csv(published)} if published else {}),
         **{f"figures/{figure.name}.svg": figure.svg for group in figures.values() for figure in group if figure.svg},
-        PAGE: page_html(config.title, comparisons, figures, published),
+        PAGE: page_html(config.title, comparisons, figures, published, unreadable),
     }
 
 
-def markdown(title: str, comparisons: Sequence[Comparison], published: Sequence[PublishedComparison]) -> str:
-    """Return published tables and comparisons as one Markdown page."""
-    parts = [f"# {inline(title)}"]
+def markdown(
+    title: str,
+    comparisons: Sequence[Comparison],
+    published: Sequence[PublishedComparison],
+    unreadable: Sequence[str] = (),
+) -> str:
+    """Return published tables and comparisons as one Markdown page; a line for each unreadable record above."""
+    parts = [f"# {inline(title)}", *(inline(line) for line in unreadable)]
     parts += [f"**{inline(text)}** ({inline(subject(each))})" for each in comparisons for text in findings(each)]
     for each in published:
         parts += [f"## {inline(each.table.caption)}", _terms(each.heading), *_table_parts(each.table)]

@@ -45,6 +45,7 @@ def page_html(
     comparisons: Sequence[Comparison],
     figures: Mapping[str, Sequence[PageFigure]],
     published: Sequence[PublishedComparison] = (),
+    unreadable: Sequence[str] = (),
 ) -> str:
     """Return the page.
 
@@ -53,13 +54,14 @@ def page_html(
         comparisons: In the order of the page.
         figures: Key of a comparison -> its figures.
         published: Published tables beside ours, above all comparisons.
+        unreadable: A line for each record that is left out because it cannot be read.
     """
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     environment.filters["code_marked"] = code_marked
     template = environment.from_string(files("hemo.reporting").joinpath(TEMPLATE).read_text(encoding="utf-8"))
     above = [_published_part(f"published-{number}", each) for number, each in enumerate(published, 1)]
     below = [_comparison_part(comparison, figures.get(comparison.key, ())) for comparison in comparisons]
-    return template.render(title=title, parts=[*above, *below])
+    return template.render(title=title, unreadable=unreadable, parts=[*above, *below])
 
 
 def code_marked(text: str) -> Markup:

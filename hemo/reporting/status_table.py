@@ -23,7 +23,8 @@ def _lines(sweep: SweepStatus) -> Iterator[str]:
     if complete:
         best = min(complete, key=lambda trial: trial.best_val_loss or 0.0)
         yield f"lowest validation loss of complete trials: {best.best_val_loss:.4f}, {best.name}"
-    yield from (f"{trial.name} failed: {trial.reason}" for trial in sweep.trials if trial.status == "failed")
+    faulty = [trial for trial in sweep.trials if trial.status in ("failed", "unreadable")]
+    yield from (f"{trial.name} {trial.status}: {trial.reason}" for trial in faulty)
     if "silent" in sweep.counts:
         yield SILENT
 
@@ -37,7 +38,7 @@ def heading(sweep: SweepStatus) -> str:
 
 def counts_text(counts: Mapping[str, int]) -> str:
     """Return `2 complete, 1 running`."""
-    order = (*ENDED, "running", "silent", "waiting")
+    order = (*ENDED, "unreadable", "running", "silent", "waiting")
     return ", ".join(f"{counts[status]} {status}" for status in order if counts.get(status))
 
 

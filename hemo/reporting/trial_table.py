@@ -321,8 +321,9 @@ def _thresholds(comparison: Comparison) -> list[str]:
     if comparison.first.config.task == "multi_class":
         return []
     return [
-        "Accuracies are at the threshold with the best balanced accuracy on validation, one for each class; those by "
-        "epoch are at 0.5. They depend on the few patients that the threshold came from: compare trials by AUROC."
+        "Accuracies are at the threshold with the best balanced accuracy on validation, one for each class (0.5 if "
+        "validation lacks one of its labels); those by epoch are at 0.5. They depend on the few patients that the "
+        "threshold came from: compare trials by AUROC."
     ]
 
 

@@ -40,7 +40,7 @@ def predict_logits(
         module: Model on the worker's device; its mode is restored.
         examples: Of the split.
         normalisation: Of the model.
-        batch_size: Images in one forward pass.
+        batch_size: Images in one forward pass; logits depend on it within rounding.
         worker: This process.
 
     Returns:

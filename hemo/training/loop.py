@@ -362,8 +362,8 @@ def _measure(run: Fit, examples: Examples, when: str) -> dict[str, float]:
 
 def _finite_logits(run: Fit, examples: Examples, when: str) -> Tensor:
     """Return a split's logits; one that is NaN or infinite ends the trial with an error that states `when`."""
-    batch_size = run.config.training.batch_size
-    logits = predict_logits(run.evaluated, examples, run.batches.normalisation, batch_size, run.worker)
+    at_once = run.config.training.images_at_once(run.worker.count)
+    logits = predict_logits(run.evaluated, examples, run.batches.normalisation, at_once, run.worker)
     wrong = int((~torch.isfinite(logits)).any(dim=1).sum())
     if wrong:
         raise TrialError(f"{wrong} of {len(logits)} images have a NaN or infinite logit {when}; {REMEDY}")

@@ -5,6 +5,7 @@ import io
 import os
 import platform
 import subprocess
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
@@ -26,6 +27,9 @@ RECORD_SCHEMA_VERSION = 4
 
 RECORDED_PACKAGES = ("torch", "timm", "torchmetrics", "numpy", "ray")
 """Their versions stand in each record, with those of Python and hemo."""
+
+CURE = "move it away, and the same command runs the trial again"
+"""What to do about a record that cannot be read."""
 
 PREDICTION_SCHEMA = pa.schema(
     [
@@ -151,29 +155,59 @@ def read_record(folder: str, digest: str) -> TrialRecord:
         SourceError: If there is none, or it is not of this version.
     """
     path = join(folder, digest, "record.json")
-    content: Any = read_json(path)
+    try:
+        content: Any = read_json(path)
+    except SourceError as error:
+        raise SourceError(f"{error}; {CURE}") from error
     if not isinstance(content, dict) or content.get("schema_version") != RECORD_SCHEMA_VERSION:
-        raise SourceError(
-            f"{path} is no record of schema version {RECORD_SCHEMA_VERSION}; move it away or run the trial again"
-        )
+        raise SourceError(f"{path} is no record of schema version {RECORD_SCHEMA_VERSION}; {CURE}")
     try:
         return TrialRecord.model_validate(content)
     except ValidationError as error:
         fault = error.errors()[0]
         what = f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}"
-        raise SourceError(f"{path} is damaged ({what}); move it away or run the trial again") from error
+        raise SourceError(f"{path} is damaged ({what}); {CURE}") from error
 
 
-def read_records(folder: str) -> list[TrialRecord]:
+def read_records(folder: str, on_error: Callable[[SourceError], object] | None = None) -> list[TrialRecord]:
     """Return every record below `folder`, by digest.
 
+    Args:
+        folder: The folder of records.
+        on_error: Called with the error of each record that cannot be read, which is then left out.
+
     Raises:
-        SourceError: If there is none.
+        SourceError: If there is none; without `on_error`, if one cannot be read.
     """
-    digests = [name for name in list_folders(folder) if has_record(folder, name)]
+    digests = _recorded(folder)
     if not digests:
         raise SourceError(f"{folder} holds no trial records; `hemo train` and `hemo tune` write them")
-    return [read_record(folder, digest) for digest in digests]
+    records = []
+    for digest in digests:
+        try:
+            records.append(read_record(folder, digest))
+        except SourceError as error:
+            if on_error is None:
+                raise
+            on_error(error)
+    return records
+
+
+def _recorded(folder: str) -> list[str]:
+    return [name for name in list_folders(folder) if has_record(folder, name)]
+
+
+def check_records(folder: str) -> None:
+    """Refuse a folder with records that cannot be read: what was shown of it leaves them out.
+
+    Raises:
+        SourceError: With a line for each.
+    """
+    errors: list[SourceError] = []
+    if _recorded(folder):
+        read_records(folder, errors.append)
+    if errors:
+        raise SourceError("\n".join(str(error) for error in errors))
 
 
 def read_predictions(folder: str, digest: str) -> pa.Table:

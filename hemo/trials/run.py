@@ -284,7 +284,7 @@ def _write(
 
 def _inference_cost(result: FitResult, card: CheckpointCard, worker: Worker, config: TrialConfig) -> dict[str, Any]:
     """Return the fields of a record with the size, latency and throughput of its model."""
-    batch_size = config.training.batch_size
+    batch_size = config.training.images_at_once(worker.count)
     deployed = DeployedModel(result.model, card, device=worker.device, batch_size=batch_size)
     speed = quick_speed(deployed.predict, (len(card.channels), card.height_px, card.width_px), batch_size)
     return {
@@ -348,7 +348,7 @@ def evaluate_on_test(key: TrialKey, record: TrialRecord, data: TrialData, worker
     if splits.test is None:
         raise SourceError(f"record {record.digest} cannot be tested: the test split is held back")
     module, card = load_checkpoint(key.checkpoint)
-    device, batch_size = torch.device(worker.device), record.config.training.batch_size
+    device, batch_size = torch.device(worker.device), record.config.training.images_at_once(worker.count)
     with report_out_of_memory(batch_size, TrialError):
         logits = predict_logits(module.to(device), splits.test, card.normalisation, batch_size, worker)
     loss = build_loss(record.config, splits.classes, torch.from_numpy(splits.train.labels).to(device, torch.float32))

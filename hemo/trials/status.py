@@ -1,7 +1,7 @@
 """Status of the trials in a folder of records, from its files alone, while sweeps run or after."""
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from hemo.errors import SourceError
@@ -21,13 +21,13 @@ class TrialStatus:
     """How far one trial is."""
 
     name: str
-    status: str  # waiting, running, silent, complete, pruned or failed
+    status: str  # waiting, running, silent, complete, pruned, failed or unreadable
     epochs: int  # at most
     epoch: int = 0  # whole ones done
     val_loss: float | None = None  # of the last epoch
     best_val_loss: float | None = None
     seconds: float = 0.0  # training time so far
-    reason: str = ""  # why it failed or was pruned
+    reason: str = ""  # why it failed, was pruned, or cannot be read
 
     @property
     def left_seconds(self) -> float | None:
@@ -70,7 +70,7 @@ def read_status(folder: str, now: datetime) -> list[SweepStatus]:
         now: With a time zone.
 
     Raises:
-        SourceError: If there are no trials, or a file is damaged.
+        SourceError: If there are no trials, or the plan of a sweep is damaged.
     """
     plans = read_plans(folder)
     planned = {trial.digest for plan in plans for trial in plan.trials}
@@ -84,13 +84,17 @@ def read_status(folder: str, now: datetime) -> list[SweepStatus]:
 
 def planned_status(folder: str, trial: PlannedTrial, now: datetime) -> TrialStatus:
     """Return the status of a planned trial; it is waiting if it has no files."""
-    return trial_status(folder, trial.digest, now) or TrialStatus(trial.name, "waiting", trial.epochs)
+    status = trial_status(folder, trial.digest, now) or TrialStatus(trial.name, "waiting", trial.epochs)
+    return replace(status, name=trial.name) if status.status == "unreadable" else status
 
 
 def trial_status(folder: str, digest: str, now: datetime) -> TrialStatus | None:
     """Return the status of a trial, None for a folder that is no trial's."""
-    progress = read_progress(folder, digest)
-    record = read_record(folder, digest) if has_record(folder, digest) else None
+    try:
+        progress = read_progress(folder, digest)
+        record = read_record(folder, digest) if has_record(folder, digest) else None
+    except SourceError as error:
+        return TrialStatus(digest, "unreadable", epochs=0, reason=str(error))
     if trial_state(record, progress) == "running":
         return _running(progress, now) if progress else None
     return _recorded(record) if record else None

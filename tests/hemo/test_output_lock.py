@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from hemo.errors import OutputError
-from hemo.output_lock import LOCK_FILE, output_lock
+from hemo.output_lock import LOCK_FILE, output_lock, report_no_lock
 
 HOLDER = """
 import sys, time
@@ -110,18 +110,26 @@ def test_temporary_files_go_before_and_after_and_nothing_else(tmp_path):
     }
 
 
-def test_a_bucket_has_no_lock_and_needs_none(tmp_path):
-    with output_lock("memory://bucket/out"), output_lock("memory://bucket/out"):
+@pytest.fixture(autouse=True)
+def _nothing_said_yet():
+    report_no_lock.cache_clear()
+
+
+def test_a_bucket_has_no_lock_which_is_said_once(capsys):
+    with output_lock("memory://bucket/out"), output_lock("memory://bucket/out"), output_lock("memory://bucket/other"):
         pass
+    line = "out: this storage has no file locks, so a second run is not noticed: see to it that there is none\n"
+    assert capsys.readouterr().err == line
 
 
-def test_a_disk_without_locks_is_written_all_the_same(tmp_path, monkeypatch):
+def test_a_disk_without_locks_is_written_all_the_same(tmp_path, monkeypatch, capsys):
     def unsupported(*_: object) -> None:
         raise OSError(37, "No locks available")
 
     monkeypatch.setattr("fcntl.flock", unsupported)
     with output_lock(str(tmp_path)), output_lock(str(tmp_path)):
         pass
+    assert capsys.readouterr().err.count("has no file locks") == 1
 
 
 def test_a_folder_that_cannot_be_written_is_refused():

@@ -14,6 +14,7 @@ import ray
 from hemo.config.load import load_config
 from hemo.config.report import StatusConfig
 from hemo.errors import HemoError, LabelError, RejectLimitError, SliceError, SourceError
+from ray_jobs import tune
 from ray_jobs.__main__ import main
 from ray_jobs.entry_point import entry_point, errors_as_exit_codes
 from tests.made_shards import write_conversion
@@ -29,6 +30,15 @@ def ending(job: Callable[[], None], capsys: pytest.CaptureFixture[str]) -> tuple
     shown = capsys.readouterr()
     assert shown.out == ""
     return exit_info.value.code, shown.err
+
+
+def test_no_error_shows_the_password_of_a_database(capsys: pytest.CaptureFixture[str]) -> None:
+    """Here the value of a flag that is no YAML, which an error quotes."""
+    with pytest.raises(SystemExit):
+        tune.main(["--training_set", "set", "--out", "out", "--search", "{storage: postgresql://u:sesame@h/db, x: ]"])
+    shown = capsys.readouterr().err
+    assert "postgresql://u:***@h/db" in shown
+    assert "sesame" not in shown
 
 
 def test_a_users_mistake_is_one_line_and_code_2(capsys: pytest.CaptureFixture[str]) -> None:

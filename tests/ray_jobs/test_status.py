@@ -24,3 +24,16 @@ def test_an_empty_folder_is_the_users_fault(tmp_path, capsys):
         status.main(["--records", str(tmp_path)])
     assert leaving.value.code == 2
     assert "holds no trials" in capsys.readouterr().err
+
+
+def test_an_unreadable_record_is_shown_and_ends_with_code_2(make_record, tmp_path, capsys):
+    make_record({"name": "done"})
+    cut = tmp_path / "records" / make_record({"name": "cut", "seed": 1}).digest / "record.json"
+    cut.write_text(cut.read_text()[:100])
+    with pytest.raises(SystemExit) as leaving:
+        status.main(["--records", str(tmp_path / "records")])
+    shown = capsys.readouterr()
+    assert leaving.value.code == 2
+    assert "1 complete, 1 unreadable" in shown.out
+    assert shown.out.splitlines()[-1] == str(tmp_path / "records")
+    assert shown.err.startswith(f"hemo: {cut} is no JSON: ")

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
@@ -116,6 +117,7 @@ class WandbTracker:
 
     def _init(self, mode: Mode) -> wandb.Run:
         settings = self._settings
+        self._await_new_folder()
         return wandb.init(
             project=self._tracking.project,
             group=self._tracking.group or None,
@@ -129,6 +131,11 @@ class WandbTracker:
             config=settings,
             settings=private_settings(),
         )
+
+    def _await_new_folder(self) -> None:
+        """W&B names a run's folder by the second, and would overwrite that of a run begun in the same second."""
+        while any((self._folder / "wandb").glob(f"*run-{time.strftime('%Y%m%d_%H%M%S')}-*")):
+            time.sleep(0.05)
 
 
 def private_settings() -> wandb.Settings:
@@ -235,7 +242,7 @@ def best_of(out: str, record: TrialRecord) -> list[str]:
     name = model_name(record)
     rivals = [
         other.best_epoch_val["loss"]
-        for other in read_records(out)
+        for other in read_records(out, on_error=lambda error: None)
         if other.status == "complete" and model_name(other) == name
     ]
     return ["best"] if record.best_epoch_val["loss"] <= min(rivals) else []

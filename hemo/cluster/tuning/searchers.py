@@ -9,8 +9,10 @@ import json
 import math
 import time
 import warnings
-from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -24,15 +26,24 @@ from ray.tune.search import Searcher
 
 from hemo.config.trial import TrialConfig
 from hemo.config.tune import MINIMISED, Objective, SearchConfig, TuneConfig
+from hemo.console import print_line
 from hemo.digest import digest_of
-from hemo.errors import ConfigError
+from hemo.errors import ConfigError, LockedError, without_passwords
+from hemo.output_lock import output_lock
 from hemo.storage import is_local, join
 from hemo.sweeps.space import point_trial
 from hemo.trials.key import TrialKey, TrialKeys
+from hemo.trials.record import has_record
 
 JOURNAL = "optuna-journal.log"
 DIRECTIONS = {"min": StudyDirection.MINIMIZE, "max": StudyDirection.MAXIMIZE}
 ENDED = (TrialState.COMPLETE, TrialState.PRUNED)
+RECORD_WAIT_S = 60.0
+"""How long the record of a stopped trial is waited for before another run of the same trial may begin."""
+
+MOST_WAITING = 16
+"""Points drawn again that wait for the run of the same point: a space that gives more has little else to try."""
+
 LOST = "hemo:lost"
 """Study attribute: numbers of trials that ended in the study but have no record, and were queued again."""
 
@@ -143,11 +154,13 @@ def _storage(config: TuneConfig, search: SearchConfig) -> BaseStorage:
     try:
         return RDBStorage(search.storage)
     except Exception as error:  # SQLAlchemy's and the drivers' own, of many kinds
-        reason = " ".join(str(error).split())
-        raise ConfigError(
+        # Python's own error may quote a piece of the password; so may the chain of errors
+        reason = "it is no database URL" if isinstance(error, ValueError) else " ".join(str(error).split())
+        message = (
             f"search.storage: {search.storage} cannot be opened ({reason}); give `journal` or an RDB URL such as "
             "sqlite:////shared/study.db"
-        ) from error
+        )
+        raise ConfigError(without_passwords(message)) from None
 
 
 def tune_point(key: TrialKey) -> dict[str, Any]:
@@ -160,50 +173,136 @@ def key_of(point: Mapping[str, Any], records: str) -> TrialKey:
     return TrialKey(TrialConfig.model_validate(point["trial"]), records, point["digest"], point["weights"])
 
 
-class StudySearcher(Searcher):
+@dataclass
+class LockedTrial:
+    """A trial that Tune runs, or whose record is still to be written."""
+
+    key: TrialKey
+    lock: ExitStack  # closed, the trial's folder is free
+    give_up: float = math.inf  # when its record is no longer waited for, by `time.monotonic`
+
+
+class TrialSearcher(Searcher):
+    """Gives Tune trials, each locked from its start until its record is there, as `train` locks the one it trains.
+
+    A trial that is locked already waits until that run has ended, and others go first: two in one folder would
+    overwrite each other. When its turn comes its record is found.
+    """
+
+    def __init__(self, limit: TimeLimit) -> None:
+        """Begin with no trial.
+
+        Args:
+            limit: When it is over, no trial is begun any more.
+        """
+        super().__init__()
+        self._limit = limit
+        self._waiting: list[TrialKey] = []
+        self._running: dict[str, LockedTrial] = {}  # by Tune's id
+        self._unrecorded: list[LockedTrial] = []  # ended, as Tune sees it
+        self._printed: set[str] = set()  # digests of trials that other processes run
+        self.begun = 0
+
+    def suggest(self, trial_id: str) -> Any:
+        """Return the next trial for Tune; None while all that are left wait; `FINISHED` if none is, or time is over."""
+        if self._limit.is_over():
+            return Searcher.FINISHED
+        self._release_recorded()
+        for key in self._candidates():
+            if lock := self._locked(key):
+                self._waiting.remove(key)
+                self._running[trial_id] = LockedTrial(key, lock)
+                self.begun += 1
+                return tune_point(key)
+        return None if self._waiting else Searcher.FINISHED
+
+    def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
+        """Release a trial that ended; one that the scheduler stopped writes its record after this."""
+        ended = self._running.pop(trial_id)
+        if error or result is None or "status" in result:
+            ended.lock.close()
+        else:
+            ended.give_up = time.monotonic() + RECORD_WAIT_S
+            self._unrecorded.append(ended)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Pickle nothing: Tune writes its searcher into a file that nothing reads, and a study's URL may be secret."""
+        return {}
+
+    def close(self) -> None:
+        """Release all trials."""
+        for trial in (*self._running.values(), *self._unrecorded):
+            trial.lock.close()
+
+    def _candidates(self) -> Iterator[TrialKey]:
+        """Yield trials that could begin; all of them are in `_waiting`."""
+        yield from tuple(self._waiting)
+
+    def _locked(self, key: TrialKey) -> ExitStack | None:
+        """Lock a trial; return None if it runs already. Without file locks, as on a bucket, this sweep's own count."""
+        if any(key.digest == trial.key.digest for trial in (*self._running.values(), *self._unrecorded)):
+            return None
+        lock = ExitStack()
+        try:
+            lock.enter_context(output_lock(key.folder))
+        except LockedError as error:
+            if key.digest not in self._printed:
+                self._printed.add(key.digest)
+                print_line(f"{key.config.name} waits: {error}")
+            return None
+        return lock
+
+    def _release_recorded(self) -> None:
+        now = time.monotonic()
+        for trial in tuple(self._unrecorded):
+            if now > trial.give_up or has_record(trial.key.records, trial.key.digest):
+                self._unrecorded.remove(trial)
+                trial.lock.close()
+
+
+class StudySearcher(TrialSearcher):
     """Draws points from an Optuna study, and reports their results to it."""
 
     def __init__(
         self,
         study: optuna.Study,
         space: Mapping[str, BaseDistribution],
-        base: TrialConfig,
+        config: TuneConfig,
         keys: TrialKeys,
-        optimised: Sequence[Objective],
-        limit: TimeLimit,
+        left: int,
     ) -> None:
         """Connect Tune and a study.
 
         Args:
             study: Of the search.
             space: Dotted field -> distribution.
-            base: What every trial starts from.
+            config: Of the sweep: what every trial starts from, the objectives, and how long trials may begin.
             keys: Makes the trials' keys.
-            optimised: Objectives that are reported to the study, such as `val_loss`.
-            limit: When it is over, no trial is begun any more.
+            left: Trials to run.
         """
-        super().__init__()
-        self._study, self._space, self._base, self._keys = study, dict(space), base, keys
-        self._optimised, self._limit = tuple(optimised), limit
-        self._running: dict[str, optuna.Trial] = {}
-        self._held: optuna.Trial | None = None
-        self.begun = 0
+        assert config.search is not None
+        super().__init__(TimeLimit.of(config))
+        self._study, self._space, self._base, self._keys = study, dict(space), config.trial, keys
+        self._optimised, self._left = config.search.optimised, left
+        self._drawn: dict[str, optuna.Trial] = {}  # by Tune's id
+        self._asked: dict[str, list[optuna.Trial]] = defaultdict(list)  # digest -> trials of the study that wait
 
     def suggest(self, trial_id: str) -> Any:
-        """Return the next point for Tune; `FINISHED` once the time is over.
+        """Return the next point for Tune, as its base does."""
+        suggested = super().suggest(trial_id)
+        if isinstance(suggested, dict):
+            self._drawn[trial_id] = self._asked[suggested["digest"]].pop(0)
+        return suggested
 
-        None: not now. A point that is running already is held until that has ended, since two trials in one folder
-        would overwrite each other; then its record is found.
-        """
-        if self._limit.is_over():
-            return Searcher.FINISHED
-        drawn = self._held or self._study.ask(fixed_distributions=self._space)
-        self._held = drawn if any(running.params == drawn.params for running in self._running.values()) else None
-        if self._held:
-            return None
-        self._running[trial_id] = drawn
-        self.begun += 1
-        return tune_point(self._keys.key(point_trial(self._base, drawn.params)))
+    def _candidates(self) -> Iterator[TrialKey]:
+        """Yield points that were drawn while the same one ran, then new ones."""
+        yield from super()._candidates()
+        while len(self._waiting) < MOST_WAITING and self.begun + len(self._waiting) < self._left:
+            drawn = self._study.ask(fixed_distributions=self._space)
+            key = self._keys.key(point_trial(self._base, drawn.params))
+            self._asked[key.digest].append(drawn)
+            self._waiting.append(key)
+            yield key
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
         """Report an epoch's value to the study where it is defined: AUROC of one class only is not.
@@ -212,7 +311,7 @@ class StudySearcher(Searcher):
         """
         first, *others = self._optimised
         if not others and "status" not in result and first in result:
-            self._running[trial_id].report(result[first], step=result["epoch"])
+            self._drawn[trial_id].report(result[first], step=result["epoch"])
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         """Report to the study how a trial ended; one without a status was stopped by the scheduler.
@@ -220,7 +319,8 @@ class StudySearcher(Searcher):
         A complete one that lacks an objective counts as failed.
         """
         status = "failed" if error or result is None else result.get("status", "pruned")
-        ended = self._running.pop(trial_id)
+        super().on_trial_complete(trial_id, result, error)
+        ended = self._drawn.pop(trial_id)
         if status == "complete" and result is not None and all(objective in result for objective in self._optimised):
             self._study.tell(ended, [result[objective] for objective in self._optimised])
         else:
@@ -231,7 +331,7 @@ class StudySearcher(Searcher):
         Path(checkpoint_path).write_text(json.dumps({"study": self._study.study_name}), encoding="utf-8")
 
 
-class CellSearcher(Searcher):
+class CellSearcher(TrialSearcher):
     """Gives Tune each cell once, in the order of the grid."""
 
     def __init__(self, cells: Sequence[TrialKey], limit: TimeLimit) -> None:
@@ -241,21 +341,10 @@ class CellSearcher(Searcher):
             cells: Trials to run.
             limit: When it is over, no trial is begun any more.
         """
-        super().__init__()
-        self._left, self._limit = deque(cells), limit
-        self.begun = 0
-
-    def suggest(self, trial_id: str) -> Any:
-        """Return the next cell for Tune; `FINISHED` once all are begun, or the time is over."""
-        if not self._left or self._limit.is_over():
-            return Searcher.FINISHED
-        self.begun += 1
-        return tune_point(self._left.popleft())
-
-    def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
-        """Do nothing: the records have the results."""
+        super().__init__(limit)
+        self._waiting.extend(cells)
 
     def save(self, checkpoint_path: str) -> None:
         """Write what is left; nothing reads it, since a sweep resumes from its records."""
-        names = [cell.config.name for cell in self._left]
+        names = [cell.config.name for cell in self._waiting]
         Path(checkpoint_path).write_text(json.dumps({"left": names}), encoding="utf-8")

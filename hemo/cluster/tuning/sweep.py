@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import closing, nullcontext
 from typing import Any
 
 import ray
@@ -21,6 +21,7 @@ from hemo.cluster.tuning.searchers import (
     CellSearcher,
     StudySearcher,
     TimeLimit,
+    TrialSearcher,
     ended_trials,
     mode_of,
     open_study,
@@ -32,7 +33,7 @@ from hemo.config.tune import GridConfig, Range, SearchConfig, TuneConfig
 from hemo.console import print_line
 from hemo.curation.card import TrainingSetCard, read_card
 from hemo.digest import digest_of
-from hemo.errors import ConfigError, HemoError
+from hemo.errors import ConfigError, HemoError, LockedError
 from hemo.output_lock import output_lock
 from hemo.storage import join, remove
 from hemo.sweeps.grid import grid_trials
@@ -92,11 +93,15 @@ def _run_grid(config: TuneConfig, grid: GridConfig, card: TrainingSetCard, keys:
     _check(config, {f"grid: {trial.name}": trial for trial in trials}, card)
     cells = [keys.key(trial) for trial in trials]
     missing = [cell for cell in cells if not cell.finished_record()]
-    with output_lock(config.out), connected(config.cluster) if missing else nullcontext():
+    with (
+        output_lock(config.out),
+        closing(CellSearcher(missing, TimeLimit.of(config))) as searcher,
+        connected(config.cluster) if missing else nullcontext(),
+    ):
         _print_plan(config, len(cells), len(missing))
         if missing:
             plan = _plan(config, _grid_name(config, card.digest), cells, len(missing))
-            _run_trials(config, card, CellSearcher(missing, TimeLimit.of(config)), plan, len(missing))
+            _run_trials(config, card, searcher, plan, len(missing))
         return _with_test([record for cell in cells if (record := cell.record())], config, keys)
 
 
@@ -111,11 +116,11 @@ def _run_search(config: TuneConfig, search: SearchConfig, card: TrainingSetCard,
     with output_lock(config.out):
         study = open_study(config, search, card.digest)
         left = queue_points(study, search, recorded)
-        with connected(config.cluster) if left else nullcontext():
+        searcher = StudySearcher(study, space, config, keys, left)
+        with closing(searcher), connected(config.cluster) if left else nullcontext():
             _print_plan(config, search.trials, left)
             if left:
                 plan = _plan(config, study.study_name, _distinct(study, config, keys), left)
-                searcher = StudySearcher(study, space, config.trial, keys, search.optimised, TimeLimit.of(config))
                 _run_trials(config, card, searcher, plan, left)
             return _select(config, search, study, keys)
 
@@ -209,9 +214,7 @@ def _plan(config: TuneConfig, name: str, known: Sequence[TrialKey], left: int) -
     )
 
 
-def _run_trials(
-    config: TuneConfig, card: TrainingSetCard, searcher: CellSearcher | StudySearcher, plan: SweepPlan, left: int
-) -> None:
+def _run_trials(config: TuneConfig, card: TrainingSetCard, searcher: TrialSearcher, plan: SweepPlan, left: int) -> None:
     """Run trials by Tune until each has a record, or the time is over."""
     write_plan(config.out, plan)
     os.environ.update(TUNE_SETTINGS)
@@ -221,7 +224,8 @@ def _run_trials(
     remove(join(config.out, RAY_FOLDER, TUNE_FOLDER))
     tune.Tuner(
         tune.with_resources(
-            tune.with_parameters(TrialRun, job=config, shared=shared, gpus=gpus), trial_resources(config, gpus)
+            tune.with_parameters(TrialRun, job=_without_storage(config), shared=shared, gpus=gpus),
+            trial_resources(config, gpus),
         ),
         tune_config=tune.TuneConfig(
             search_alg=searcher,
@@ -247,6 +251,12 @@ def _run_trials(
             f"hours: {config.hours:g} h are over, {left - searcher.begun} of {left} trials were not begun; run the "
             "same command again to go on"
         )
+
+
+def _without_storage(config: TuneConfig) -> TuneConfig:
+    """Return the config for trials, which need no study: its URL, and a password in it, stay in this process."""
+    search = config.search and config.search.model_copy(update={"storage": "journal"})
+    return config.model_copy(update={"search": search})
 
 
 def trial_resources(config: TuneConfig, gpus: float) -> dict[str, float]:
@@ -286,7 +296,7 @@ def most_epochs(config: TuneConfig) -> int:
 def record_lost_trials(
     lost: Sequence[tuple[TrialKey, str]], config: TuneConfig, card: TrainingSetCard, gpus: float
 ) -> None:
-    """Record each trial whose process was lost as failed, unless it was recorded before that.
+    """Record each trial whose process was lost as failed, unless it was recorded before that, or runs elsewhere now.
 
     Args:
         lost: Trials, and why.
@@ -299,10 +309,12 @@ def record_lost_trials(
     """
     errors = []
     for key, reason in lost:
-        if key.finished_record(pruned_counts=True):
-            continue
         try:
-            write_record(config.out, failed_record(key, card, trial_worker(config, gpus), reason), None)
+            with output_lock(key.folder):
+                if not key.finished_record(pruned_counts=True):
+                    write_record(config.out, failed_record(key, card, trial_worker(config, gpus), reason), None)
+        except LockedError:
+            print_line(f"{key.config.name} failed ({reason}); another run trains it now")
         except Exception as error:  # of whatever kind: the others are recorded first
             error.add_note(f"{key.config.name} failed ({reason}) and could not be recorded")
             errors.append(error)

@@ -2,6 +2,7 @@
 
 import pytest
 import ray
+from pydantic import ValidationError
 
 from hemo.cluster.capacity import gpus_per_trial_worker, gpus_per_worker, plan_in_words, trials_at_once
 from hemo.config.tune import TuneConfig, WorkersConfig
@@ -77,6 +78,11 @@ def test_a_cluster_whose_workers_are_still_to_come_is_not_guessed_at(cluster, mo
     )
     cluster(CPU=8.0)
     assert plan_in_words(job(), 2) == "2 at once, each on 1 CPU"
+
+
+def test_less_than_no_gpu_is_refused():
+    with pytest.raises(ValidationError, match="greater than or equal to 0"):
+        WorkersConfig(gpus=-1)
 
 
 def test_a_machine_that_cannot_grow_does_not_let_trials_wait(cluster, monkeypatch):

@@ -159,6 +159,24 @@ def test_what_is_no_checkpoint_is_refused(conversion, tmp_path):
         predict_corpus(PredictConfig(source=conversion, checkpoint=str(tmp_path), out=str(tmp_path / "out")))
 
 
+def test_damaged_weights_are_refused_in_one_line(conversion, tmp_path):
+    """By the driver: an actor that met them would end the job with Ray's error."""
+    checkpoint = make_checkpoint(tmp_path / "checkpoint", conversion)
+    weights = tmp_path / "checkpoint" / "weights.safetensors"
+    weights.write_bytes(weights.read_bytes()[:1000])
+    with pytest.raises(SourceError, match=r"weights\.safetensors does not fit checkpoint\.json; train again$"):
+        predict_corpus(PredictConfig(source=conversion, checkpoint=checkpoint, out=str(tmp_path / "out")))
+
+
+def test_more_gpus_than_this_machine_has_are_refused(conversion, tmp_path):
+    checkpoint = make_checkpoint(tmp_path / "checkpoint", conversion)
+    config = PredictConfig(source=conversion, checkpoint=checkpoint, out=str(tmp_path / "out"), gpus=9)
+    with pytest.raises(
+        ConfigError, match=r"gpus: a model takes 1 CPU, 9 GPU, this machine .* cannot grow; give --gpus 0"
+    ):
+        predict_corpus(config)
+
+
 def test_a_submission_has_six_lines_an_image():
     columns = {f"probability_{name}": [place / 10] for place, name in enumerate(RSNA_CLASSES)}
     lines = submission_csv(pa.table({"image_id": ["ID_a"], **columns})).decode().splitlines()

@@ -1,19 +1,21 @@
 """Training by Ray Train."""
 
 import re
-import signal
-from collections.abc import Callable
-from contextlib import nullcontext
+import shutil
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import ray
 from ray.train.v2._internal.exceptions import UserExceptionWithTraceback
 from ray.train.v2.api.exceptions import WorkerGroupError
 
 from hemo.cluster import ray_train as fit
 from hemo.cluster.feed import put_training_set
-from hemo.cluster.ray_train import check_workers, failure_reason, interruption_raised, train_in_workers, train_model
+from hemo.cluster.ray_train import check_workers, failure_reason, printed_lines, train_in_workers, train_model
 from hemo.config.trial import TrialConfig
 from hemo.config.tune import TrackingConfig, TrainConfig, WorkersConfig
 from hemo.curation.card import read_card
@@ -211,12 +213,42 @@ def test_a_tracker_that_cannot_write_is_refused_before_work(make_training_set: M
         )
 
 
-def test_leaving_on_ctrl_c_becomes_an_interruption_and_the_signal_handler_comes_back() -> None:
-    def leave() -> None:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # as Ray Train puts its own
-        raise SystemExit(0)
+@pytest.mark.usefixtures("ray_cluster")
+def test_a_lost_queue_of_lines_ends_quietly(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where a scheduler sends SIGTERM to Ray's processes too: the thread that prints raises nothing."""
+    raised: list[object] = []
+    monkeypatch.setattr(threading, "excepthook", raised.append)
+    threads = threading.active_count()
+    with printed_lines() as print_from_worker:
+        ray.kill(print_from_worker.__self__.actor)  # type: ignore[attr-defined]
+    assert (raised, threading.active_count()) == ([], threads)
 
-    before = signal.getsignal(signal.SIGINT)
-    with pytest.raises(KeyboardInterrupt), interruption_raised():
-        leave()
-    assert signal.getsignal(signal.SIGINT) is before
+
+@pytest.mark.usefixtures("ray_cluster")
+def test_more_than_this_machine_has_is_refused_as_tune_does(
+    make_training_set: Maker, tiny_trial: TrialConfig, tmp_path: Path
+) -> None:
+    """Ray has two CPUs, and perhaps a GPU, but not nine."""
+    for workers, needed in (({"gpus": 9.0}, "1 CPU, 9 GPU"), ({"cpus": 3, "gpus": 0.0}, "3 CPU")):
+        config = TrainConfig(training_set=make_training_set(), out=str(tmp_path), trial=tiny_trial, workers=workers)
+        with pytest.raises(ConfigError, match=f"a trial takes {needed}, this machine has 2 CPU.* cannot grow; give"):
+            train_model(config)
+        shutil.rmtree(config.training_set)
+
+
+def test_a_trial_that_ended_while_the_lock_was_taken_is_not_trained_again(
+    make_training_set: Maker, tiny_trial: TrialConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another run ends it after the first look at its record and before the lock."""
+    monkeypatch.setattr(fit, "connected", lambda _: pytest.fail("Ray was connected to"))
+    folder = make_training_set()
+    config = TrainConfig(training_set=folder, out=str(tmp_path / "out"), trial=tiny_trial)
+
+    @contextmanager
+    def lock(folder_of_trial: str) -> Iterator[None]:
+        run_to_record(tiny_trial, folder, config.out)
+        with output_lock(folder_of_trial):
+            yield
+
+    monkeypatch.setattr(fit, "output_lock", lock)
+    assert train_model(config).status == "complete"

@@ -128,6 +128,24 @@ def test_a_missing_token_is_reported(start: Start, token: Path, tmp_path: Path) 
     assert len(errors.splitlines()) == 1
 
 
+def test_a_job_in_the_background_can_be_interrupted(make_ray_folder: Callable[[], Path]) -> None:
+    """A shell ignores SIGINT for it; Ray's workers inherit what the job has, and call it where they are interrupted."""
+    code = (
+        "import os, signal, sys, ray\n"
+        "from hemo.cluster.session import connected\n"
+        "from hemo.config.types import ClusterConfig\n"
+        "from ray_jobs.entry_point import errors_as_exit_codes\n"
+        "with errors_as_exit_codes(), connected(ClusterConfig(address='local', cpus=1, temp_dir=sys.argv[1])):\n"
+        "    print(callable(ray.get(ray.remote(lambda: signal.getsignal(signal.SIGINT)).remote())), flush=True)\n"
+        "    os.kill(os.getpid(), signal.SIGINT)\n"
+        "    print('not interrupted')\n"
+    )
+    command = ["sh", "-c", 'trap "" INT; exec "$@"', "sh", sys.executable, "-c", code, str(make_ray_folder())]
+    job = subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)
+    assert (job.returncode, job.stdout) == (1, "True\n")
+    assert job.stderr == "hemo: interrupted; run the same command again: finished work is kept\n"
+
+
 def test_a_scheduler_ends_a_job_as_ctrl_c_does(make_ray_folder: Callable[[], Path]) -> None:
     """SIGTERM within a connection becomes KeyboardInterrupt, which an entry point reports in one line."""
     code = (

@@ -4,7 +4,7 @@ from typing import Any, get_args
 
 import pytest
 
-from hemo.config.trial import HEADS, ModelConfig, TrialConfig
+from hemo.config.trial import HEADS, ModelConfig, TrainingConfig, TrialConfig
 from hemo.config.tune import changed
 from hemo.config.validation import validated
 from hemo.errors import ConfigError
@@ -66,3 +66,9 @@ def test_every_option_is_in_the_digest(section: str, name: str, value: Any) -> N
 def test_a_negative_side_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"model.side_px: .*greater than or equal to 0, not -1"):
         validated(TrialConfig, {"model": {"side_px": -1}})
+
+
+def test_images_at_once_are_a_workers_part_of_a_part_of_the_batch() -> None:
+    """32 images by 2 workers in 3 parts: 16 each, in 6, 5 and 5; never none."""
+    counts = [TrainingConfig(batch_size=32, accumulation=parts).images_at_once(workers=2) for parts in (1, 3, 32)]
+    assert counts == [16, 6, 1]

@@ -72,18 +72,19 @@ def test_a_plateau_of_the_validation_loss_lowers_the_rate_and_a_resumed_fit_reme
 def test_a_batch_in_parts_gives_the_curve_of_the_whole(
     splits: Splits, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Parts of 3, 3 and 2 images; what fits in training fits in evaluation: 16 images of validation in 3s and a 1."""
     whole = _fit(splits, tmp_path / "whole", epochs=2)
-    seen = []
+    seen, evaluated = [], []
     forward = ImageClassifier.forward
 
     def noting(model: ImageClassifier, images: torch.Tensor) -> torch.Tensor:
-        if model.training:
-            seen.append(len(images))
+        (seen if model.training else evaluated).append(len(images))
         return forward(model, images)
 
     monkeypatch.setattr(ImageClassifier, "forward", noting)
     parts = _fit(splits, tmp_path / "parts", epochs=2, accumulation=3)
     assert seen[:6] == [3, 3, 2, 3, 3, 2]
+    assert evaluated[:22] == [3] * 16 + [3] * 5 + [1]  # the baseline of 48 images of train and 16 of validation
     assert _val_losses(parts) == pytest.approx(_val_losses(whole), abs=1e-5)
     assert parts.epochs[-1].train["loss"] == pytest.approx(whole.epochs[-1].train["loss"], abs=1e-5)
 

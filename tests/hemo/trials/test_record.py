@@ -10,7 +10,7 @@ import pytest
 
 from hemo.errors import SourceError
 from hemo.training.results import SubgroupMetrics
-from hemo.trials.record import commit, now, read_predictions, read_record, read_records, versions
+from hemo.trials.record import check_records, commit, now, read_predictions, read_record, read_records, versions
 
 
 def test_a_record_comes_back_as_it_was(make_record, tmp_path):
@@ -53,11 +53,11 @@ def test_damage_is_named(make_record, tmp_path):
     content = json.loads((place / "record.json").read_text())
     (place / "record.json").write_text(json.dumps({**content, "status": "odd"}))
     with pytest.raises(
-        SourceError, match=r"record\.json is damaged \(status: .*\); move it away or run the trial again"
+        SourceError, match=r"record\.json is damaged \(status: .*\); move it away, and the same command"
     ):
         read_records(str(tmp_path / "records"))
     (place / "record.json").write_text(json.dumps({**content, "schema_version": 99}))
-    with pytest.raises(SourceError, match="is no record of schema version 4"):
+    with pytest.raises(SourceError, match="is no record of schema version 4; move it away"):
         read_record(str(tmp_path / "records"), record.digest)
     (place / "predictions.parquet").write_bytes(b"PAR1")
     with pytest.raises(SourceError, match=r"predictions\.parquet is missing or damaged"):
@@ -93,3 +93,17 @@ def test_a_changed_checkout_is_marked(tmp_path: Path, monkeypatch: pytest.Monkey
 def test_now_is_utc_to_the_second() -> None:
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\+00:00", now())
     assert datetime.fromisoformat(now()).tzinfo is not None
+
+
+def test_a_truncated_record_is_left_out_and_named(make_record, tmp_path):
+    folder = str(tmp_path / "records")
+    whole, cut = make_record({"seed": 1}), make_record({"seed": 2})
+    file = tmp_path / "records" / cut.digest / "record.json"
+    check_records(folder)
+    file.write_text(file.read_text()[:100])
+    errors = []
+    assert read_records(folder, errors.append) == [whole]
+    cure = "move it away, and the same command runs the trial again"
+    with pytest.raises(SourceError, match=rf"^{file} is no JSON: .*; {cure}$"):
+        check_records(folder)
+    assert [str(error).split(" is no JSON")[0] for error in errors] == [str(file)]

@@ -112,6 +112,22 @@ def test_a_damaged_file_is_named(tmp_path):
         read_status(str(tmp_path), NOW)
 
 
+def test_a_truncated_record_is_a_row_and_does_not_hide_the_others(make_record, tmp_path):
+    done, cut = make_record({"name": "done"}), make_record({"name": "cut", "seed": 1})
+    file = tmp_path / "records" / cut.digest / "record.json"
+    file.write_text(file.read_text()[:100])
+    write_plan(str(tmp_path / "records"), plan(done.digest, cut.digest))
+    (sweep,) = read_status(str(tmp_path / "records"), NOW)
+    assert [(trial.name, trial.status) for trial in sweep.trials] == [
+        ("done", "complete"),
+        (f"cell {cut.digest}", "unreadable"),
+    ]
+    lines = status_text([sweep]).splitlines()
+    assert lines[0] == "grid of 2 trials, 2 concurrent: 1 complete, 1 unreadable"
+    assert lines[-1].startswith(f"cell {cut.digest} unreadable: {file} is no JSON: ")
+    assert lines[-1].endswith("; move it away, and the same command runs the trial again")
+
+
 def test_an_object_store_is_read_alike(make_record):
     folder = "memory://status-test"
     write_plan(folder, plan("r"))

@@ -1,7 +1,9 @@
 """The study of a search: what is reported to it, and how it resumes."""
 
 import json
+import pickle
 import time
+import traceback
 
 import optuna
 import pytest
@@ -11,6 +13,7 @@ from ray.tune.search import Searcher
 
 from hemo.cluster.tuning.searchers import (
     JOURNAL,
+    RECORD_WAIT_S,
     CellSearcher,
     StudySearcher,
     TimeLimit,
@@ -21,14 +24,17 @@ from hemo.cluster.tuning.searchers import (
 )
 from hemo.config.trial import TrialConfig
 from hemo.config.tune import TuneConfig
-from hemo.errors import ConfigError
+from hemo.errors import ConfigError, LockedError
+from hemo.output_lock import output_lock
 from hemo.sweeps.space import search_space
 from hemo.trials.key import TrialKeys
 
 SEARCH = {"space": {"model.dense_width": {"low": 8, "high": 64}}, "trials": 4, "seed": 1}
 
-KEYS = TrialKeys("records", "feed")
-CELLS = [KEYS.key(TrialConfig(name=name)) for name in "ab"]
+
+def cells(tmp_path):
+    keys = TrialKeys(str(tmp_path), "feed")
+    return [keys.key(TrialConfig(name=name, seed=seed)) for seed, name in enumerate("ab")]
 
 
 def job(tmp_path, **search):
@@ -38,7 +44,7 @@ def job(tmp_path, **search):
 def begin(config, digest="feed"):
     study = open_study(config, config.search, digest)
     space = search_space(config.trial, config.search)
-    return study, StudySearcher(study, space, config.trial, KEYS, config.search.optimised, TimeLimit())
+    return study, StudySearcher(study, space, config, TrialKeys(config.out, digest), config.search.trials)
 
 
 def recorded(point):
@@ -108,26 +114,92 @@ def test_several_objectives_are_told_together(tmp_path):
 
 
 def test_no_point_is_asked_for_when_the_time_is_over(tmp_path):
-    study, searcher = begin(job(tmp_path))
-    late = StudySearcher(study, searcher._space, searcher._base, KEYS, ["val_loss"], TimeLimit(0))
+    study, late = begin(job(tmp_path))
+    late._limit = TimeLimit(0)
     assert late.suggest("a") == Searcher.FINISHED
     assert (late.begun, states(study)) == (0, [])
-    early = StudySearcher(study, searcher._space, searcher._base, KEYS, ["val_loss"], TimeLimit(60))
+    _, early = begin(job(tmp_path).model_copy(update={"hours": 1}))
     early.suggest("b")
     assert (early.begun, len(study.trials)) == (1, 1)
 
 
-def test_a_point_that_runs_is_not_begun_beside_itself(tmp_path):
-    """Two trials of one digest would write over each other's folder; the second waits, and is no other point."""
+def test_a_point_that_runs_already_waits_and_others_go_first(tmp_path):
+    """Of 16, 16, 24 and one that is drawn, the second 16 begins last, when the first has ended; all four run."""
     study, searcher = begin(job(tmp_path))
-    for _ in range(2):
-        study.enqueue_trial({"model.dense_width": 16})
-    first = searcher.suggest("a")
-    assert [searcher.suggest("b"), searcher.suggest("b")] == [None, None]
-    assert (searcher.begun, len(study.trials)) == (1, 2)
+    for width in (16, 16, 24, 32):
+        study.enqueue_trial({"model.dense_width": width})
+    widths = [searcher.suggest(name)["trial"]["model"]["dense_width"] for name in "abc"]
+    assert widths == [16, 24, 32]
+    assert [searcher.suggest("d"), searcher.suggest("d")] == [None, None]
+    assert (searcher.begun, len(study.trials)) == (3, 4)
     searcher.on_trial_complete("a", {"status": "complete", "epoch": 1, "val_loss": 0.5})
-    assert searcher.suggest("b") == first
-    assert searcher.begun == 2
+    assert searcher.suggest("d")["trial"]["model"]["dense_width"] == 16
+    assert (searcher.begun, searcher.suggest("e")) == (4, Searcher.FINISHED)
+    searcher.on_trial_complete("d", {"status": "complete", "epoch": 1, "val_loss": 0.25})
+    assert [trial.value for trial in study.trials] == [0.5, 0.25, None, None]
+
+
+def test_points_that_wait_are_bounded(tmp_path):
+    """A space of one point: one runs, sixteen wait, and no more are drawn."""
+    one = {"model.dense_width": {"choices": [8]}}
+    study, searcher = begin(job(tmp_path, space=one, trials=100))
+    assert searcher.suggest("a")
+    assert [searcher.suggest("b"), searcher.suggest("b")] == [None, None]
+    assert len(study.trials) == 17
+
+
+def test_without_file_locks_a_sweep_knows_its_own_trials():
+    bucket = TrialKeys("memory://records", "feed").key(TrialConfig(name="a"))
+    searcher = CellSearcher([bucket, bucket], TimeLimit())
+    assert (searcher.suggest("1"), searcher.suggest("2")) == (tune_point(bucket), None)
+    searcher.on_trial_complete("1", {"status": "complete"})
+    assert searcher.suggest("2") == tune_point(bucket)
+
+
+def test_a_trial_is_locked_while_it_runs(tmp_path):
+    """As `train` locks the one it trains."""
+    first, second = cells(tmp_path)
+    searcher = CellSearcher([first, second], TimeLimit())
+    for name in "12":
+        searcher.suggest(name)
+    for cell in (first, second):
+        with pytest.raises(LockedError, match="another run is writing in"), output_lock(cell.folder):
+            pass
+    searcher.on_trial_complete("1", {"status": "complete"})
+    with output_lock(first.folder):
+        pass
+    searcher.close()
+    with output_lock(second.folder):
+        pass
+
+
+def test_a_trial_that_another_process_trains_waits_and_others_go_first(tmp_path, capsys):
+    first, second = cells(tmp_path)
+    searcher = CellSearcher([first, second], TimeLimit())
+    with output_lock(first.folder):
+        assert searcher.suggest("1") == tune_point(second)
+        assert [searcher.suggest("2"), searcher.suggest("2")] == [None, None]
+    assert searcher.suggest("2") == tune_point(first)
+    assert searcher.suggest("3") == Searcher.FINISHED
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"a waits: out: another run is writing in {first.folder} (process ")
+
+
+def test_a_stopped_trial_is_locked_until_its_record_is_written(tmp_path, monkeypatch):
+    """The scheduler stops it before its process has written the record: its twin would train again."""
+    cell, _ = cells(tmp_path)
+    searcher = CellSearcher([cell, cell, cell], TimeLimit())
+    searcher.suggest("1")
+    searcher.on_trial_complete("1", {"epoch": 1, "val_loss": 0.5})
+    assert searcher.suggest("2") is None
+    (tmp_path / cell.digest / "record.json").write_text("{}")
+    assert searcher.suggest("2") == tune_point(cell)
+    searcher.on_trial_complete("2", {"epoch": 1, "val_loss": 0.5})
+    (tmp_path / cell.digest / "record.json").unlink()
+    assert searcher.suggest("3") is None
+    later = time.monotonic() + RECORD_WAIT_S + 1
+    monkeypatch.setattr(time, "monotonic", lambda: later)
+    assert searcher.suggest("3") == tune_point(cell)
 
 
 def test_a_search_of_one_metric_keeps_its_study(tmp_path):
@@ -207,9 +279,33 @@ def test_storage_by_url_and_refusals(tmp_path):
         begin(remote)
 
 
+@pytest.mark.parametrize(
+    "storage",
+    [
+        "postgresql://user:sesame@host:5432/studies",
+        "postgresql://user:pa@ss:sesame@host/studies",  # Python quotes what it takes for the port
+        "postgresql://host/studies?user=me&password=sesame",
+        "sqlite://user:sesame@/study.db",
+        "user:sesame@host/studies",
+    ],
+)
+def test_the_password_of_a_database_is_not_shown(tmp_path, storage):
+    config = job(tmp_path, storage=storage)
+    with pytest.raises(ConfigError, match=r"search\.storage: .*\*\*\* *.* cannot be opened") as refused:
+        begin(config)
+    assert "sesame" not in "".join(traceback.format_exception(refused.value))
+    assert "sesame" not in repr(config)
+
+
+def test_tune_stores_no_url_of_a_database(tmp_path):
+    _, searcher = begin(job(tmp_path, storage=f"sqlite:///{tmp_path}/sesame.db"))
+    assert b"sesame" in pickle.dumps(searcher._study)
+    assert b"sesame" not in pickle.dumps(searcher)
+
+
 def test_each_cell_once_in_order(tmp_path):
-    searcher = CellSearcher(CELLS, TimeLimit(60))
-    assert searcher.suggest("1") == tune_point(CELLS[0])
+    searcher = CellSearcher(cells(tmp_path), TimeLimit(60))
+    assert searcher.suggest("1") == tune_point(cells(tmp_path)[0])
     searcher.on_trial_complete("1")
     searcher.save(str(tmp_path / "note"))
     assert json.loads((tmp_path / "note").read_text()) == {"left": ["b"]}
@@ -217,8 +313,8 @@ def test_each_cell_once_in_order(tmp_path):
     assert (searcher.suggest("3"), searcher.begun) == (Searcher.FINISHED, 2)
 
 
-def test_no_cell_begins_when_the_time_is_over():
-    searcher = CellSearcher(CELLS, TimeLimit(0))
+def test_no_cell_begins_when_the_time_is_over(tmp_path):
+    searcher = CellSearcher(cells(tmp_path), TimeLimit(0))
     assert (searcher.suggest("1"), searcher.begun) == (Searcher.FINISHED, 0)
 
 

@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -20,6 +22,7 @@ from hemo.cluster.tuning.sweep import (
 )
 from hemo.config.trial import TrialConfig
 from hemo.config.tune import TuneConfig
+from hemo.curation.card import read_card
 from hemo.errors import ConfigError, HemoError, OutputError
 from hemo.output_lock import output_lock
 from hemo.sweeps.grid import grid_trials
@@ -107,6 +110,32 @@ def test_a_second_sweep_in_the_same_folder_is_refused_while_one_writes(make_trai
     for kind in ({"grid": {"axes": {"seed": [0]}}}, {"search": {"space": SPACE, "trials": 1}}):
         with output_lock(str(out)), pytest.raises(OutputError, match=r"another run is writing in .*records"):
             tune_models(sweep(folder, out, **kind))
+
+
+def test_a_cell_that_another_run_trains_is_left_to_it(make_training_set, tmp_path, capfd):
+    """As `train` does it, from before the sweep until the other cell has its record: it is trained once."""
+    config = sweep(make_training_set(), tmp_path / "records", concurrent=1, grid={"axes": {"seed": [0, 1]}})
+    first, _ = grid_trials(config.trial, config.grid)
+    key = TrialKeys(config.out, read_card(config.training_set).digest).key(first)
+    locked, written = threading.Event(), []
+
+    def train():
+        with output_lock(key.folder):
+            locked.set()
+            while not list((tmp_path / "records").glob("*/record.json")):
+                time.sleep(0.05)
+            run_to_record(first, config.training_set, config.out)
+            written.append(Path(key.folder, "record.json").stat().st_mtime_ns)
+
+    other = threading.Thread(target=train)
+    other.start()
+    locked.wait()
+    records = tune_models(config)
+    other.join()
+    assert [(record.config.seed, record.status) for record in records] == [(0, "complete"), (1, "complete")]
+    assert written == [Path(key.folder, "record.json").stat().st_mtime_ns]
+    assert records[1].finished <= records[0].finished
+    assert f"seed 0 waits: out: another run is writing in {key.folder} (" in capfd.readouterr().err
 
 
 def test_a_search_holds_test_back_from_all_but_the_chosen(make_training_set, tmp_path, monkeypatch):
