@@ -46,6 +46,13 @@ def test_a_module_named_in_the_documents_exists() -> None:
     assert [path for path in sorted(paths) if not (ROOT / path).exists()] == []
 
 
+def test_the_readme_lists_every_page() -> None:
+    pages = [*(ROOT / "docs").glob("*.md"), *(ROOT / "docs/how-to").glob("*.md")]
+    assert len(pages) > 8
+    index = README.split("## Documentation")[1].split("## ")[0]
+    assert [str(page.relative_to(ROOT)) for page in pages if f"({page.relative_to(ROOT)})" not in index] == []
+
+
 def test_the_readme_shows_every_job_but_the_synthetic_corpus() -> None:
     assert {job for job, _ in COMMANDS} >= {"convert", "curate", "train", "tune", "report", "pipeline"}
 
