@@ -122,7 +122,8 @@ def _start_local(config: ClusterConfig) -> None:
             log_to_driver=False,
         )
     except OSError as error:  # no write access, or a path too long for a socket
-        if error.filename and Path(error.filename).is_relative_to(Path("~/.ray").expanduser()):
+        token = Path("~/.ray/auth_token").expanduser()
+        if error.filename and Path(error.filename) in (token, *token.parents):
             raise ConfigError(
                 f"Ray cannot write its token: {error}; set HOME to a folder you may write to, or "
                 "RAY_AUTH_TOKEN_PATH to a file with a token"

@@ -168,6 +168,10 @@ def test_a_scheduler_ends_a_job_as_ctrl_c_does(make_ray_folder: Callable[[], Pat
     ("file", "line"),
     [
         (
+            "home",
+            r"Ray cannot write its token: .*/home'; set HOME to a folder you may write to, or RAY_AUTH_TOKEN_PATH",
+        ),
+        (
             "home/.ray/auth_token",
             r"Ray cannot write its token: .*/home/\.ray/auth_token'; set HOME to a folder you may",
         ),
