@@ -63,7 +63,6 @@ def check_inputs(config: PipelineConfig) -> None:
         ConfigError: On an unknown window or backbone, Hounsfield units, a bad pseudonym key, a cell or space that is
             no trial, images too small for a backbone, weights that cannot be read, or options that suit no trial.
     """
-    require_writable(config.out)
     if config.phantom is None:
         _require_source(config)
     settings = image_settings(
@@ -75,6 +74,7 @@ def check_inputs(config: PipelineConfig) -> None:
         raise ConfigError("convert.pixels: hu16 stores Hounsfield units, which training does not take; use windows")
     channels = len(settings.channels) * (1 + 2 * config.curate.neighbours)
     check_models(_trials(config.tune), channels, (settings.side_px, settings.side_px))
+    require_writable(config.out)  # last: it makes the folder
 
 
 def _require_source(config: PipelineConfig) -> None:

@@ -132,6 +132,7 @@ def test_missing_labels_are_refused(tmp_path: Path) -> None:
         check_inputs(
             config(tmp_path / "out", phantom=None, convert=source, curate={"labels": str(tmp_path / "nowhere.csv")})
         )
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_folder_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
