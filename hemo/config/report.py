@@ -25,8 +25,9 @@ class ReportConfig(Config):
     published: tuple[Published, ...] = Field(
         (), description="published tables to show beside these trials; a trial is compared with the row of its name"
     )
-    bootstrap_samples: PositiveInt = Field(
+    bootstrap_samples: int = Field(
         1000,
+        ge=10,
         description="bootstrap samples of patients: for differences in average precision, log loss and the AUROC of "
         "several classes, and for the correction of a choice",
     )

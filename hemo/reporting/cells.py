@@ -143,21 +143,24 @@ def _seed_means(cell: Cell) -> SeedMeans:
 def _difference(best: Cell, first: SeedMeans, other: Cell, test: Evaluation, comparisons: int) -> Difference:
     """Return the difference of two cells, its p not yet adjusted.
 
-    The variance of the difference in AUROC is its own; for the mean of several classes that of the resamples.
+    The variance of the difference in AUROC is its own; for the mean of several classes that of the resamples. Where a
+    ranking is perfect in every resample, the variance that AUROC has at 1 is added.
     """
     second = _seed_means(other)
     area = first.auroc.minus(second.auroc)
     one_class = len(area.contributions) == 2
-    variance = None if one_class else resampled_variance(first.resampled_auroc - second.resampled_auroc)
+    areas = resampled_variance(first.resampled_auroc - second.resampled_auroc) + area.perfect_variance
+    variance = None if one_class else areas
     precisions = resampled_variance(first.resampled_average_precision - second.resampled_average_precision)
+    precisions += area.perfect_variance
     losses = resampled_variance(first.resampled_log_loss - second.resampled_log_loss)
     precision, loss = first.average_precision - second.average_precision, first.log_loss - second.log_loss
     return Difference(
         best,
         other,
         auroc=area.difference_interval(variance),
-        average_precision=difference_interval(precision, precisions, area.degrees, area.reason),
-        log_loss=difference_interval(loss, losses, test.patient_count - 1, too_few(test.patient_count)),
+        average_precision=_interval(precision, precisions, area.degrees, area.reason),
+        log_loss=_interval(loss, losses, test.patient_count - 1, too_few(test.patient_count)),
         p=area.p_value(variance),
         p_holm=None,
         test=DELONG if one_class else BOOTSTRAP,
@@ -165,6 +168,10 @@ def _difference(best: Cell, first: SeedMeans, other: Cell, test: Evaluation, com
         patients=test.patient_count,
         comparisons=comparisons,
     )
+
+
+def _interval(difference: float, variance: float, degrees: float, reason: str) -> Interval:
+    return Interval(difference, None, reason) if reason else difference_interval(difference, variance, degrees)
 
 
 def describe_difference(first: Difference) -> str:

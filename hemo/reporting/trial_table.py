@@ -289,8 +289,8 @@ def _worth_of_intervals(comparison: Comparison) -> list[str]:
     if not any(row.test and row.test.accuracy and row.test.accuracy.ends for row in comparison.rows):
         return []
     return [
-        "Intervals have patients as the unit and do not cover the choice of a seed. In simulations 93 to 98 % of them hold "
-        "the true value, of recall 99 % where 10 to 30 patients have few positives."
+        "Intervals have patients as the unit and do not cover the choice of a seed. In simulations 93 to 98 % of them "
+        "hold the true value, of recall 99 % where 10 to 30 patients have few positives."
     ]
 
 

@@ -104,8 +104,9 @@ class Auroc:
 
     def difference_interval(self, variance: float | None = None) -> Interval:
         """Return a difference with its interval, `variance` in place of its own where it is given."""
-        known = self.variance if variance is None else variance
-        return difference_interval(self.value, known, self.degrees, self.reason)
+        if self.reason:
+            return Interval(self.value, None, self.reason)
+        return difference_interval(self.value, self.variance if variance is None else variance, self.degrees)
 
     def p_value(self, variance: float | None = None) -> float | None:
         """Return the two-sided p-value of a difference, None with too few patients; `variance` as above."""

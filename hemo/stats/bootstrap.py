@@ -111,8 +111,12 @@ def _ratio(part: NDArray[np.float64], whole: NDArray[np.float64], empty: float =
 
 
 def resampled_variance(resampled: NDArray[np.float64]) -> float:
-    """Return the variance of a statistic from its values in the resamples that are defined, shape (samples,)."""
-    return float(np.nanvar(resampled, ddof=1))
+    """Return the variance of a statistic from its values in the resamples, shape (samples,).
+
+    Those in which it is not defined are left out; NaN with fewer than two others.
+    """
+    defined = resampled[~np.isnan(resampled)]
+    return float(defined.var(ddof=1)) if len(defined) > 1 else np.nan
 
 
 def corrected_choice(

@@ -48,10 +48,10 @@ def t_quantile(degrees: float) -> float:
     return float(stdtrit(degrees, 1 - SIGNIFICANCE / 2))
 
 
-def difference_interval(difference: float, variance: float, degrees: float, reason: str = "") -> Interval:
-    """Return a difference with its interval by Student's t; without one for a reason."""
-    half = 0.0 if reason else t_quantile(degrees) * float(np.sqrt(variance))
-    return Interval(difference, None if reason else (difference - half, difference + half), reason)
+def difference_interval(difference: float, variance: float, degrees: float) -> Interval:
+    """Return a difference with its interval by Student's t."""
+    half = t_quantile(degrees) * float(np.sqrt(variance))
+    return Interval(difference, (difference - half, difference + half))
 
 
 def two_sided_p(difference: float, variance: float, degrees: float) -> float:

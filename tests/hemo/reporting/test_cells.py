@@ -149,6 +149,14 @@ def test_several_classes_are_tested_by_resampled_patients(cell):
     assert found.auroc.ends == gap.difference_interval(spread.var(ddof=1)).ends
 
 
+def test_two_perfect_cells_have_intervals_that_do_not_collapse(cell):
+    """Both rank all images right: the difference is 0, but not known to be."""
+    (found,) = compare_best_cell([cell("a", 2.0), cell("b", 1.9)])
+    assert (found.auroc.value, found.average_precision.value, found.p) == (0, 0, 1)
+    assert found.auroc.ends[0] < -0.05
+    assert found.average_precision.ends == pytest.approx(found.auroc.ends)
+
+
 def test_nothing_is_compared_where_one_cell_was_evaluated_on_test(cell, make_record):
     unread = Cell("b", (Row(make_record({"seed": 9}, test=False)),))
     assert compare_best_cell([cell("a", 0.9), unread]) == ()

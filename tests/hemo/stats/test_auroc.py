@@ -146,6 +146,19 @@ def test_few_patients_have_the_reason_instead_of_an_interval(positives, patients
     assert found.minus(found).p_value() is None
 
 
+def test_one_patient_with_all_positives_is_no_error():
+    """Nothing is left without that patient: there is no variance, and none is asked for."""
+    found = one_class(np.arange(20.0), np.arange(20) > 15, np.minimum(np.arange(20), 16))
+    assert found.patients_each.tolist() == [1, 16]
+    for interval in (found.interval(), found.minus(found).difference_interval()):
+        assert interval.reason == "1 patient with the finding, at least 5 are needed"
+
+
+def test_a_constant_score_is_exactly_one_half():
+    found = one_class(np.zeros(20), np.arange(20) % 2, range(20))
+    assert (found.value, found.interval().ends) == (0.5, (0.5, 0.5))
+
+
 def test_a_class_with_one_label_is_left_out_of_the_mean():
     """Class 0 is ranked perfectly, class 1 the wrong way round, class 2 has no positive: (1 + 0) / 2."""
     labels = np.tile(np.array([[1, 1, 0], [0, 0, 0]], np.uint8), (20, 1))

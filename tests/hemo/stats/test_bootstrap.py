@@ -56,6 +56,7 @@ def test_every_resample_has_the_metrics_of_its_repeated_rows(digits):
 
 def test_resamples_without_a_value_are_left_out_of_the_variance():
     assert resampled_variance(np.array([1.0, np.nan, 3.0])) == 2.0
+    assert np.isnan(resampled_variance(np.array([1.0, np.nan])))
 
 
 def test_a_choice_is_made_anew_in_each_resample():
