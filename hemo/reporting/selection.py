@@ -9,11 +9,10 @@ from numpy.typing import NDArray
 from hemo.reporting.table_format import metric
 from hemo.stats.bootstrap import corrected_choice, patient_draws, resampled_means, resampled_ranking
 from hemo.stats.intervals import too_few
+from hemo.training.results import DEFAULT_THRESHOLD
 from hemo.trials.predictions import Scores, log_loss_weights, split_scores
 from hemo.trials.record import TrialRecord, read_predictions, title_of
 
-THRESHOLD = 0.5
-"""Probability above which a class is predicted where a search selects by accuracy."""
 NAMES = {"val_loss": "loss", "val_accuracy": "accuracy at 0.5", "val_auroc": "AUROC"}
 
 
@@ -86,7 +85,7 @@ def _weighted_metric(scores: Scores, record: TrialRecord, by: str, weights: NDAr
     if by == "val_auroc":
         return resampled_ranking(scores.scores, scores.labels, scores.patients, weights)[0]
     if by == "val_accuracy":
-        predicted = scores.predicted if scores.exclusive else scores.probabilities > THRESHOLD
+        predicted = scores.predicted if scores.exclusive else scores.probabilities > DEFAULT_THRESHOLD  # as by epoch
         correct = predicted == scores.labels
         right = correct.all(axis=1) if scores.exclusive else correct.mean(axis=1)
         return resampled_means(right.astype(np.float64), scores.patients, weights)
