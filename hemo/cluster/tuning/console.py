@@ -51,7 +51,7 @@ class SweepConsole(tune.Callback):
         if digest not in {planned.digest for planned in self._plan.trials}:
             drawn = PlannedTrial(digest=digest, name=config.name, epochs=config.training.epochs)
             self._replan(trials=(*self._plan.trials, drawn))
-        elif digest in self._begun.values() or key.state() in ("complete", "pruned"):
+        elif self._plan.kind == "search" and (digest in self._begun.values() or key.state() in ("complete", "pruned")):
             self._replan(count=self._plan.count - 1)
         self._begun[trial.trial_id] = digest
 

@@ -135,6 +135,7 @@ def test_a_cell_that_another_run_trains_is_left_to_it(make_training_set, tmp_pat
     assert [(record.config.seed, record.status) for record in records] == [(0, "complete"), (1, "complete")]
     assert written == [Path(key.folder, "record.json").stat().st_mtime_ns]
     assert records[1].finished <= records[0].finished
+    assert [plan.count for plan in read_plans(config.out)] == [2]
     assert f"seed 0 waits: out: another run is writing in {key.folder} (" in capfd.readouterr().err
 
 
