@@ -11,6 +11,7 @@ from types import ModuleType
 import pytest
 
 import hemo
+from hemo.errors import ConfigError
 from tests.idx_files import write_digits
 from tests.photographs import write_photographs
 
@@ -35,6 +36,14 @@ def test_digits(ray_cluster: None, tmp_path: Path) -> None:
     assert trial.record.classes == tuple("0123456789")
     assert trial.record.rows["test"] == 100
     assert trial.record.metrics["test"]["accuracy"] > 0.5
+    predicted = hemo.predict(
+        source=str(tmp_path / "out/shards"), checkpoint=trial.path, out=str(tmp_path / "predicted")
+    )
+    assert len(predicted.images) == 700
+    with pytest.raises(ConfigError, match="was trained on rows of a ShardWriter, which predict does not make of files"):
+        hemo.predict(
+            source=str(tmp_path / "mnist"), corpus="image_folder", checkpoint=trial.path, out=str(tmp_path / "other")
+        )
 
 
 def test_digits_of_another_format(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from hemo.errors import HemoError, UserError
 from hemo.storage import size_text
 from hemo.training.data.dataset import ImageSet, TrialData, read_split
 
-SHARE_OF_STORE = 0.8
+FRACTION_OF_STORE = 0.8
 """Of an object store, what `auto` fills with images at most: Ray moves what is over to disk, and keeps more in it."""
 
 
@@ -69,7 +69,7 @@ def _is_resident(training_set: str, card: TrainingSetCard, feed: Feed) -> bool:
         f"{training_set} takes {size_text(needed)}, the largest object store of Ray's nodes has {size_text(capacity)}"
     )
     if feed == "auto":
-        fits = needed <= SHARE_OF_STORE * capacity
+        fits = needed <= FRACTION_OF_STORE * capacity
         print_line(f"feed: {'resident' if fits else 'streaming'} ({sizes})")
         return fits
     if needed > capacity:

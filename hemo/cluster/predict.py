@@ -37,7 +37,7 @@ from hemo.shards.card import read_card
 from hemo.shards.convert_unit import UnitTask, unit_rows
 from hemo.shards.manifest import Manifest, Unit, read_manifest, update_manifest
 from hemo.shards.reader import CONVERT_AGAIN, checked_parquet, images_of
-from hemo.shards.schema import IMAGE, REJECT_SCHEMA, ROWS_PER_GROUP, ShardReject
+from hemo.shards.schema import IMAGE, OWN_ROWS, REJECT_SCHEMA, ROWS_PER_GROUP, ShardReject
 from hemo.shards.writer import write_table
 from hemo.storage import exists, join, read_json, write_bytes, write_json
 
@@ -59,9 +59,10 @@ Row = dict[str, Any] | ShardReject
 class Source:
     """The images to predict."""
 
+    location: str  # for information: a folder that was moved holds the same images
     units: list[Unit]
     read: Callable[[Unit], Iterator[Row]]  # runs on a worker
-    inputs: dict[str, Any]  # what decides their pixels and names, for the card
+    inputs: dict[str, Any]  # what decides their pixels and names
 
 
 def predict_corpus(config: PredictConfig) -> str:
@@ -82,11 +83,10 @@ def predict_corpus(config: PredictConfig) -> str:
     """
     config = config.model_copy(update={"checkpoint": find_checkpoint(config.checkpoint)})
     card = read_checkpoint_card(config.checkpoint)
+    _require_single_slices(config, card)
     source = _shard_source(config, card) if config.corpus == "shards" else _raw_source(config, card)
     load_checkpoint(config.checkpoint)  # damaged weights are refused here, not by Ray once a worker has met them
     inputs = {
-        "source": config.source,
-        "corpus": config.corpus,
         "checkpoint": checkpoint_digest(config.checkpoint),
         "test_time_augmentation": config.test_time_augmentation,
         **source.inputs,
@@ -106,7 +106,13 @@ def predict_corpus(config: PredictConfig) -> str:
         counts["rows_without_study"] = predictions["study"].null_count
         write_json(
             join(config.out, "card.json"),
-            {"inputs": inputs, "classes": card.classes, "thresholds": card.thresholds, **counts},
+            {
+                "source": source.location,
+                "inputs": inputs,
+                "classes": card.classes,
+                "thresholds": card.thresholds,
+                **counts,
+            },
         )
     print_line(f"predict: {len(predictions)} images of {len(studies)} studies, {len(rejects)} rejects")
     return config.out
@@ -126,7 +132,6 @@ def submission_csv(predictions: pa.Table) -> bytes:
 
 def _shard_source(config: PredictConfig, card: CheckpointCard) -> Source:
     """Return the images of a conversion."""
-    _require_single_slices(config, card)
     conversion = read_card(config.source)
     differing = image_differences(conversion.model_dump(mode="json"), card)
     if differing:
@@ -135,12 +140,17 @@ def _shard_source(config: PredictConfig, card: CheckpointCard) -> Source:
             "convert with its settings, or give the raw corpus"
         )
     units = read_manifest(config.source).by_unit()
-    return Source(units, partial(shard_rows, config.source), {"images": conversion.digest})
+    return Source(config.source, units, partial(shard_rows, config.source), {"images": conversion.digest})
 
 
 def _raw_source(config: PredictConfig, card: CheckpointCard) -> Source:
     """Return the images of a raw corpus, to be made as those the checkpoint was trained on."""
-    trained_on = _require_single_slices(config, card)
+    if card.image["corpus"] == OWN_ROWS:
+        raise ConfigError(
+            f"corpus: {config.corpus}, but {config.checkpoint} was trained on rows of a ShardWriter, which predict does"
+            " not make of files; write them as shards and give those as source"
+        )
+    trained_on = ImageSettings.model_validate({k: v for k, v in card.image.items() if k != "neighbours"})
     assert config.corpus != "shards"
     if media_of(config.source, config.corpus) != trained_on.media:
         raise ConfigError(f"corpus: {config.corpus}, but {config.checkpoint} was trained on {trained_on.corpus} images")
@@ -155,23 +165,21 @@ def _raw_source(config: PredictConfig, card: CheckpointCard) -> Source:
     files = list_corpus(config.source, config.corpus).files
     update = update_manifest(Manifest((), ()), files, unit_files=UNIT_FILES, pseudonyms=pseudonyms)
     inputs = {
-        "source": pseudonyms("path", config.source),  # a folder may be named after a patient
         "images": digest_of([[file.path, file.size_bytes, file.mark] for file in update.manifest.files]),
         "key": pseudonyms.fingerprint,
     }
     task = UnitTask(config.source, settings, pseudonyms, READ_THREADS)
-    return Source(update.units, partial(raw_rows, task), inputs)
+    location = pseudonyms("path", config.source)  # a folder may be named after a patient
+    return Source(location, update.units, partial(raw_rows, task), inputs)
 
 
-def _require_single_slices(config: PredictConfig, card: CheckpointCard) -> ImageSettings:
-    """Return how the images of a checkpoint were made; refuse one of slices with neighbours."""
-    settings = ImageSettings.model_validate({name: value for name, value in card.image.items() if name != "neighbours"})
-    if settings.channels != card.channels:
+def _require_single_slices(config: PredictConfig, card: CheckpointCard) -> None:
+    """Refuse a checkpoint of slices with neighbours."""
+    if card.image.get("neighbours"):
         raise ConfigError(
             f"checkpoint: {config.checkpoint} was trained with neighbouring slices as channels, which predict does not "
             "make; give a checkpoint of single slices"
         )
-    return settings
 
 
 def _is_complete(out: str, inputs: dict[str, Any]) -> bool:

@@ -1,4 +1,4 @@
-"""Configs of `train` and `tune`: trials and resources; trials changed by dotted keys, and named by them."""
+"""Configs of `train` and `tune`: trial, workers, grid, search; changes of a trial by dotted keys, and its name."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, Any, ClassVar, Literal, Self

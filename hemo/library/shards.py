@@ -10,17 +10,17 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from hemo.digest import digest_of
+from hemo.corpus.source_file import SourceFile
 from hemo.errors import ConfigError, OutputError
 from hemo.imaging.image import pixel_digest
 from hemo.library.notebook import card_html, contact_sheet, png_html
 from hemo.output_lock import output_lock
 from hemo.shards.card import DERIVED, ConversionCard, read_card, read_finished_card, write_derived
-from hemo.shards.manifest import Unit, shard_path
+from hemo.shards.manifest import Manifest, Unit, shard_path, unit_digest, write_manifest
 from hemo.shards.reader import CONVERT_AGAIN, checked_parquet, images_of, read_column
-from hemo.shards.schema import IMAGE, ROW_SCHEMA, ShardFooter, read_footers
+from hemo.shards.schema import IMAGE, OWN_ROWS, ROW_SCHEMA, ShardFooter, read_footers
 from hemo.shards.writer import ShardBuilder
-from hemo.storage import absolute, exists, join, remove, write_bytes
+from hemo.storage import absolute, join, remove, write_bytes
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -191,9 +191,9 @@ class ShardWriter:
         self.path = absolute(str(path))
         self._shape = (len(channels), *sides_px)
         self._channels, self._dtype, self._unit_rows = tuple(channels), np.dtype(dtype), unit_rows
-        self._settings = {"corpus": "own", "channels": list(channels), "dtype": dtype, "sides_px": list(sides_px)}
-        self._builder, self._image_ids = ShardBuilder(), list[str]()
-        self._footers: list[ShardFooter] = []
+        self._settings = {"corpus": OWN_ROWS, "channels": list(channels), "dtype": dtype, "sides_px": list(sides_px)}
+        self._builder, self._rows = ShardBuilder(), list[SourceFile]()
+        self._units, self._footers = list[Unit](), list[ShardFooter]()
 
     def __enter__(self) -> Self:
         """Lock the folder; remove what a killed writer left there.
@@ -204,7 +204,7 @@ class ShardWriter:
         """
         with ExitStack() as entered:
             entered.enter_context(output_lock(self.path, ("shards",)))
-            if read_finished_card(self.path) or exists(join(self.path, "manifest.parquet")):
+            if read_finished_card(self.path):
                 raise OutputError(f"{self.path} holds shards already; give another folder or remove this one")
             read_footers(self.path, self._settings)  # refuses files that are no shards of this writer
             self._remove_all()
@@ -233,7 +233,7 @@ class ShardWriter:
                 f"shape {self._shape}"
             )
         self._builder.add(self._row(np.ascontiguousarray(pixels), image_id, columns))
-        self._image_ids.append(image_id)
+        self._rows.append(SourceFile(image_id, pixels.nbytes, ""))
         if self._builder.rows == self._unit_rows:
             self._finish_unit()
 
@@ -266,11 +266,10 @@ class ShardWriter:
         return row
 
     def _finish_unit(self) -> None:
-        number = len(self._footers)
-        content = {"unit": number, "image_ids": self._image_ids, "settings": self._settings}
+        unit = Unit(len(self._units), tuple(self._rows))
         footer = ShardFooter(
-            unit=number,
-            digest=digest_of(content),
+            unit=unit.number,
+            digest=unit_digest(unit, self._settings),
             settings=self._settings,
             channels=self._channels,
             dtype=str(self._dtype),
@@ -280,9 +279,10 @@ class ShardWriter:
             rows=self._builder.rows,
             rejects=(),
         )
-        write_bytes(join(self.path, shard_path(number)), memoryview(self._builder.finish(footer.encoded())))
+        write_bytes(join(self.path, unit.shard), memoryview(self._builder.finish(footer.encoded())))
+        self._units.append(unit)
         self._footers.append(footer)
-        self._builder, self._image_ids = ShardBuilder(), []
+        self._builder, self._rows = ShardBuilder(), []
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
@@ -308,10 +308,12 @@ class ShardWriter:
             self._finish_unit()
         if not self._footers:
             raise ConfigError(f"{self.path}: no image was written; shards need at least one")
-        write_derived(self.path, [Unit(number, ()) for number in range(len(self._footers))], self._footers, 0)
+        rows = [(row, unit.number) for unit in self._units for row in unit.files]
+        write_manifest(self.path, Manifest(*(tuple(column) for column in zip(*rows, strict=True))))
+        write_derived(self.path, self._units, self._footers, 0)
 
     def _remove_all(self) -> None:
-        for name in (*DERIVED, "shards"):
+        for name in (*DERIVED, "manifest.parquet", "shards"):
             remove(join(self.path, name))
 
 

@@ -20,6 +20,9 @@ SCHEMA_VERSION = 2
 
 IMAGE = "image"
 
+OWN_ROWS = "own"
+"""`corpus` in the settings of shards that a `hemo.ShardWriter` wrote."""
+
 _ROW_FIELDS: "list[pa.Field[Any]]" = [
     # RSNA: the stem; else the relative path without its ending; `#frame` added for multi-frame files
     pa.field("image_id", pa.string(), nullable=False),

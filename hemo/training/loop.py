@@ -45,7 +45,7 @@ REMEDY = "try a lower learning_rate, or warmup_epochs"
 
 @dataclass(frozen=True)
 class Fit:
-    """What stays the same through one fit."""
+    """Model, data and optimiser of one fit."""
 
     config: TrialConfig
     splits: Splits
@@ -66,7 +66,7 @@ class Fit:
 
 @dataclass(frozen=True)
 class Progress:
-    """What changes from epoch to epoch; with weights and optimiser it is the state from which a fit resumes."""
+    """What a fit has reached; with weights and optimiser it is the state from which it resumes."""
 
     baseline: dict[str, dict[str, float]]
     epochs: tuple[EpochMetrics, ...] = ()
@@ -121,7 +121,7 @@ def _train(
         progress = _resume(run, state_path)
     while (ended := _ended(config, progress)) is None:
         with _forked_random_state(worker):
-            run = _unfrozen_in_time(run, len(progress.epochs) + 1)
+            run = _unfreeze_from_epoch(run, len(progress.epochs) + 1)
             metrics = _train_and_validate(run, progress)
         progress = _with_epoch(run, progress, metrics)
         _save(run, progress, state_path)
@@ -239,7 +239,7 @@ def _ended(config: TrialConfig, progress: Progress) -> Ended | None:
     return "patience" if done - progress.best_epoch >= config.training.patience else None
 
 
-def _unfrozen_in_time(run: Fit, epoch: int) -> Fit:
+def _unfreeze_from_epoch(run: Fit, epoch: int) -> Fit:
     """Train the backbone from its first epoch on; DDP must be wrapped anew for the gradients that are added."""
     if not run.frozen or epoch <= run.config.training.freeze_epochs:
         return run

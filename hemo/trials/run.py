@@ -175,30 +175,34 @@ class ProgressWriter:
 
 def failed_record(key: TrialKey, card: TrainingSetCard, worker: Worker, reason: str) -> TrialRecord:
     """Return the record of a trial that failed."""
-    return TrialRecord(
-        digest=key.digest,
-        status="failed",
-        reason=reason,
-        config=key.config,
-        classes=task_classes(key.config, card),
-        training_set=card.digest,
-        image=f"{len(card.channels)} x {card.height_px} x {card.width_px}",
-        split=card.split,
-        grouped_by=card.grouped_by,
-        workers=worker.count,
-        hardware=hardware(worker),
-        versions=versions(),
-        commit=commit(),
-        reductions=card.reductions,
-        finished=now(),
-    )
+    return _record_with(key, card, worker, status="failed", reason=reason)
+
+
+def _record_with(key: TrialKey, card: TrainingSetCard, worker: Worker, **fields: Any) -> TrialRecord:
+    """Return a record with what is known before a trial runs, and these fields."""
+    known: dict[str, Any] = {
+        "digest": key.digest,
+        "config": key.config,
+        "classes": task_classes(key.config, card),
+        "training_set": card.digest,
+        "image": f"{len(card.channels)} x {card.height_px} x {card.width_px}",
+        "split": card.split,
+        "grouped_by": card.grouped_by,
+        "workers": worker.count,
+        "hardware": hardware(worker),
+        "versions": versions(),
+        "commit": commit(),
+        "reductions": card.reductions,
+        "finished": now(),
+    }
+    return TrialRecord(**{**known, **fields})
 
 
 def _record(key: TrialKey, card: TrainingSetCard, splits: Splits, result: FitResult, worker: Worker) -> TrialRecord:
     """Return the record of a trial that ran; a stopped one has the best epoch's validation metrics and no others."""
     stopped = result.ended == "stopped"
     notes = (*_unlabelled_notes(splits, card), *_small_set_notes(splits, key))
-    known: dict[str, Any] = {
+    fields: dict[str, Any] = {
         "status": "pruned" if stopped else "complete",
         "reason": f"stopped by the scheduler after epoch {len(result.epochs)}" if stopped else "",
         "baseline": result.baseline,
@@ -213,8 +217,8 @@ def _record(key: TrialKey, card: TrainingSetCard, splits: Splits, result: FitRes
         "parameters": parameter_count(result.model),
     }
     if stopped:
-        known["metrics"] = {"val": result.epochs[result.best_epoch - 1].val}
-    return failed_record(key, card, worker, "").model_copy(update=known)
+        fields["metrics"] = {"val": result.epochs[result.best_epoch - 1].val}
+    return _record_with(key, card, worker, **fields)
 
 
 def _split_counts(splits: Splits) -> dict[str, dict[str, Any]]:

@@ -72,7 +72,7 @@ class SweepConsole(tune.Callback):
         if status == "complete" and self._metric in result:
             self._compare(result[self._metric], name)
         values = [f"{name} {result[name]:.4f}" for name in SHOWN if name in result]
-        self._print(trial, ", ".join([f"{status} after {result['epoch']} epochs", *values]))
+        self._print(trial, ", ".join([f"{status} after {result.get('epoch', 0)} epochs", *values]))
 
     def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         """Collect a lost trial."""

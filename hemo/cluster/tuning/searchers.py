@@ -115,13 +115,14 @@ def queue_points(study: optuna.Study, search: SearchConfig, recorded: Callable[[
         study.tell(stale.number, state=TrialState.FAIL)
     ended = study.get_trials(deepcopy=False, states=ENDED)
     kept = [trial for trial in ended if recorded(trial.params)]
-    again = [trial for trial in ended if trial not in kept] + study.get_trials(states=(TrialState.FAIL,))
-    settled = [_point(trial) for trial in (*kept, *study.get_trials(states=(TrialState.WAITING,)))]
-    for trial in again:
-        if trial.params not in settled:
-            settled.append(trial.params)
+    numbers = {trial.number for trial in kept}
+    without_record = [trial for trial in ended if trial.number not in numbers]
+    queued = [_point(trial) for trial in (*kept, *study.get_trials(states=(TrialState.WAITING,)))]
+    for trial in (*without_record, *study.get_trials(states=(TrialState.FAIL,))):
+        if trial.params not in queued:
+            queued.append(trial.params)
             study.enqueue_trial(trial.params)
-    lost = set(study.user_attrs.get(LOST, ())) | {trial.number for trial in ended if trial not in kept}
+    lost = set(study.user_attrs.get(LOST, ())) | {trial.number for trial in without_record}
     study.set_user_attr(LOST, sorted(lost))  # Optuna keeps a trial that ended as it is
     return max(0, search.trials - sum(trial.number not in lost for trial in ended))
 

@@ -1,4 +1,4 @@
-"""The `tune` job: a grid or a search by Ray Tune, a record a trial; test is read for the selected trial alone."""
+"""The `tune` job: a grid or a search by Ray Tune, one record per trial; a search reads test for its choice alone."""
 
 import os
 from collections.abc import Mapping, Sequence
