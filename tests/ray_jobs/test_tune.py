@@ -30,7 +30,7 @@ def test_a_short_table_and_then_the_folder(monkeypatch, tmp_path, capsys):
     lines = capsys.readouterr().out.splitlines()
     assert lines[-3:] == [
         "| one   | 0.50 / 0.75    | -               | complete |",
-        "| two   | -               | -               | failed   |",
+        "| two   | -              | -               | failed   |",
         str(tmp_path / "out"),
     ]
 
