@@ -29,7 +29,7 @@ def test_a_short_table_and_then_the_folder(monkeypatch, tmp_path, capsys):
     tune.main(["--training_set", str(tmp_path), "--out", str(tmp_path / "out"), "--grid.axes", "{seed: [0, 1]}"])
     lines = capsys.readouterr().out.splitlines()
     assert lines[-3:] == [
-        "| one   | 0.5000 / 0.7500 | -               | complete |",
+        "| one   | 0.50 / 0.75    | -               | complete |",
         "| two   | -               | -               | failed   |",
         str(tmp_path / "out"),
     ]

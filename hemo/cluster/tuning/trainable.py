@@ -112,7 +112,7 @@ class TrialRun(tune.Trainable):
     def _failed(self, error: HemoError) -> TrialRecord:
         """Return the record of a trial that raised, and write it unless the trial did: the others go on."""
         record = self._key.record()
-        if record and (record.status != "failed" or record.reason == str(error)):  # else it is of an earlier run
+        if record and (record.status != "failed" or record.reason in str(error)):  # else it is of an earlier run
             return record
         worker = trial_worker(self._job, self._gpus)
         record = failed_record(self._key, self._shared.card, worker, str(error))
