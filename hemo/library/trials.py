@@ -145,7 +145,7 @@ class Trial:
         return pd.DataFrame(columns)
 
     def explain(self, image: NDArray[np.uint8], target: str = "") -> "Picture":
-        """Return an image beside its Grad-CAM heat map of a class.
+        """Return an image beside its Grad-CAM heat map of a class; alone where nothing raises its probability.
 
         Args:
             image: (channels, height_px, width_px), uint8, made as the training set's images.
