@@ -3,6 +3,7 @@
 Context is added with `add_note`; none has an `__init__` of its own, so that each survives pickling between processes.
 """
 
+import importlib.util
 import re
 from collections.abc import Sequence
 
@@ -63,6 +64,17 @@ class SliceError(HemoError):
 
     `code` is one of `hemo.imaging.image.REASONS`; `detail` a sentence for a radiology engineer, without identifiers.
     """
+
+
+def require_extra(extra: str, *packages: str) -> None:
+    """Refuse what needs packages of one of hemo's extras.
+
+    Raises:
+        ConfigError: If one is not installed, naming the extra.
+    """
+    missing = [package for package in packages if importlib.util.find_spec(package) is None]
+    if missing:
+        raise ConfigError(f"{extra} needs {', '.join(missing)}, not installed here; `pip install 'hemo[{extra}]'`")
 
 
 def without_passwords(text: str) -> str:

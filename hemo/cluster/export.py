@@ -8,7 +8,8 @@ from pydantic import Field
 from hemo.config.inference import ExportConfig
 from hemo.config.types import Config
 from hemo.console import print_line
-from hemo.inference.export import LOGIT_TOLERANCE, largest_difference, onnx_session, to_onnx
+from hemo.errors import require_extra
+from hemo.inference.export import LOGIT_TOLERANCE, ONNX, largest_difference, onnx_session, to_onnx
 from hemo.inference.predict import THOROUGH, DeployedModel, Session, first_images, measure_speed
 from hemo.models.checkpoint import CheckpointCard, load_checkpoint
 from hemo.models.classifier import ImageClassifier, parameter_count
@@ -55,10 +56,12 @@ def export_checkpoint(config: ExportConfig) -> ExportCard:
 
     Raises:
         SourceError: If checkpoint or images are missing.
-        ConfigError: If the backbone cannot be exported, or the images are not those the checkpoint takes.
+        ConfigError: If the backbone cannot be exported, the images are not those the checkpoint takes, or the extra
+            `export` is not installed.
         OutputError: If `out` cannot be written, or another run is writing there.
         HemoError: If the exported model's logits are not those of torch; nothing is written then.
     """
+    require_extra("export", *ONNX)
     model, card = load_checkpoint(find_checkpoint(config.checkpoint))
     images = _images(config, card)
     with output_lock(config.out):

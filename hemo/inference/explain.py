@@ -7,14 +7,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from captum.attr import LayerGradCam
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
 from hemo.config.inference import ExplainConfig
-from hemo.errors import ConfigError, OutputError, SourceError
+from hemo.errors import ConfigError, OutputError, SourceError, require_extra
 from hemo.inference.predict import (
     DeployedModel,
     StoredImages,
@@ -71,6 +70,7 @@ def explain_cases(config: ExplainConfig) -> list[dict[str, Any]]:
         ConfigError: If the images are not those the checkpoint takes, or a class or image is not known.
         OutputError: If `out` cannot be written, holds other explanations, or another run is writing there.
     """
+    require_extra("explain", "captum")
     checkpoint = find_checkpoint(config.checkpoint)
     model, card = load_checkpoint(checkpoint)
     target = config.target or card.classes[0]
@@ -214,6 +214,9 @@ def heat_maps(
     pixels = normalise(to_unit_range(torch.from_numpy(images).to(device)), card.normalisation)
     with torch.no_grad():
         rows, cols = _grid(model.backbone, model.features(pixels[:1]), card.model.backbone)
+    require_extra("explain", "captum")
+    from captum.attr import LayerGradCam
+
     watched = _WatchedModel(model)
     grad_cam = LayerGradCam(watched, watched.features).attribute(pixels, target=class_index, relu_attributions=True)
     coarse = grad_cam.detach().reshape(len(images), 1, rows, cols)

@@ -1,32 +1,40 @@
 """A checkpoint as ONNX, normalisation included: stored pixels in, logits and probabilities out."""
 
 import json
+from typing import TYPE_CHECKING
 
 import numpy as np
-import onnx
-import onnxruntime
 import torch
 from numpy.typing import NDArray
 from torch.onnx.errors import OnnxExporterError
 
-from hemo.errors import ConfigError, HemoError
+from hemo.errors import ConfigError, HemoError, require_extra
 from hemo.inference.predict import DeployedModel, Session
 from hemo.models.checkpoint import CheckpointCard
 from hemo.models.classifier import ImageClassifier
+
+if TYPE_CHECKING:
+    import onnx
+
+ONNX = ("onnx", "onnxruntime", "onnxscript")
+"""Packages of the extra `export`."""
 
 LOGIT_TOLERANCE = 1e-3
 """Largest difference of a logit, see `largest_difference`: a probability then differs by 0.00025 at most near 0.5."""
 
 
-def to_onnx(model: ImageClassifier, card: CheckpointCard) -> onnx.ModelProto:
+def to_onnx(model: ImageClassifier, card: CheckpointCard) -> "onnx.ModelProto":
     """Return a model as ONNX, from `images` to `logits` and `probabilities`.
 
     `images` is (any number, channels, height_px, width_px), uint8, as stored; both outputs are (images, classes).
     The checkpoint's card is in the model's metadata, each field as JSON.
 
     Raises:
-        ConfigError: If torch cannot export this backbone.
+        ConfigError: If torch cannot export this backbone, or the extra `export` is not installed.
     """
+    require_extra("export", *ONNX)
+    import onnx
+
     example = torch.zeros(2, len(card.channels), card.height_px, card.width_px, dtype=torch.uint8)
     try:
         program = torch.onnx.export(
@@ -52,6 +60,8 @@ def to_onnx(model: ImageClassifier, card: CheckpointCard) -> onnx.ModelProto:
 
 def onnx_session(content: bytes, threads: int) -> Session:
     """Return the prediction function of an ONNX model, on the CPU."""
+    import onnxruntime
+
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])

@@ -1,8 +1,11 @@
 """Texts of errors."""
 
+import subprocess
+import sys
+
 import pytest
 
-from hemo.errors import first_names, without_passwords
+from hemo.errors import ConfigError, first_names, require_extra, without_passwords
 
 
 @pytest.mark.parametrize(
@@ -24,3 +27,35 @@ def test_passwords_of_database_urls_are_hidden_and_nothing_else(text: str, shown
 
 def test_first_names_and_how_many_more() -> None:
     assert (first_names(["a", "b"]), first_names(list("abcdefg"))) == ("a, b", "a, b, c, d, e and 2 more")
+
+
+def test_an_extra_that_is_not_installed_is_named() -> None:
+    require_extra("export", "json", "re")
+    with pytest.raises(ConfigError, match=r"export needs no_such_package, .* `pip install 'hemo\[export\]'`"):
+        require_extra("export", "json", "no_such_package")
+
+
+@pytest.mark.parametrize(
+    ("extra", "package", "command"),
+    [
+        ("explain", "captum", "from hemo.inference.explain import explain_cases as run"),
+        ("export", "onnx", "from hemo.cluster.export import export_checkpoint as run"),
+    ],
+)
+def test_without_an_extra_its_job_says_so_and_the_others_work(extra: str, package: str, command: str) -> None:
+    """Before anything is read: the config is not even looked at."""
+    code = f"""
+import sys
+sys.modules["{package}"] = None
+import importlib.util
+find = importlib.util.find_spec
+importlib.util.find_spec = lambda name, *more: None if name == "{package}" else find(name, *more)
+import hemo.cluster.tracking.trial_tracker
+{command}
+try:
+    run(None)
+except hemo.errors.ConfigError as error:
+    print(error)
+"""
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert f"{extra} needs {package}" in ran.stdout, ran.stderr

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch.utils.tensorboard import SummaryWriter
 
 from hemo.trials.record import TrialRecord
 
@@ -23,6 +22,8 @@ class TensorBoardTracker:
             device: The trial's, as torch names it.
         """
         self._settings = {name: _shown(value) for name, value in settings.items()}
+        from torch.utils.tensorboard import SummaryWriter  # of the extra `tensorboard`
+
         self._writer = SummaryWriter(str(folder))
         self._usage = ProcessUsage(device)
         rows = "\n".join(f"| {name} | {value} |" for name, value in self._settings.items())

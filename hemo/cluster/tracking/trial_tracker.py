@@ -11,7 +11,8 @@ from hemo.cluster.tracking.wandb import WandbTracker, check_wandb
 from hemo.config.tune import TrackingConfig
 from hemo.console import print_line
 from hemo.curation.card import TrainingSetCard
-from hemo.errors import ConfigError
+from hemo.errors import ConfigError, require_extra
+from hemo.inference.export import ONNX
 from hemo.storage import is_local
 from hemo.training.distributed import Worker, hardware
 from hemo.training.reporting import Epochs, observed
@@ -81,7 +82,7 @@ def check_tracking(tracking: TrackingConfig, out: str) -> None:
     """Refuse a tracker that cannot work, as far as that is known without a network; print where W&B will write.
 
     Raises:
-        ConfigError: If `out` is not on a mounted disk, or W&B's key has not a key's form.
+        ConfigError: If `out` is not on a mounted disk, W&B's key has not a key's form, or an extra is not installed.
     """
     if tracking.backend == "none":
         return
@@ -89,8 +90,11 @@ def check_tracking(tracking: TrackingConfig, out: str) -> None:
         raise ConfigError(
             f"tracking.backend: {tracking.backend} writes to mounted disks only, not to {out}; use `none`"
         )
-    if tracking.backend == "wandb":
+    if tracking.backend == "tensorboard":
+        require_extra("tensorboard", "tensorboard")
+    else:
         check_wandb()
+        require_extra("export", *(ONNX if tracking.onnx else ()))
 
 
 def tracked(trial: TrackedTrial, epochs: Epochs[TrialRecord]) -> Epochs[TrialRecord]:
