@@ -273,6 +273,69 @@ class Trials(Sequence[Trial]):
         trial: Trial = self[str(values.idxmin() if lowest else values.idxmax())]
         return trial
 
+    def table(self, *, bootstrap_samples: int = 1000) -> "pd.DataFrame":
+        """Return the grid of the report as text, best trial first: settings that differ, metrics with their intervals.
+
+        Args:
+            bootstrap_samples: Resamples of patients, for the intervals that need them.
+
+        Raises:
+            SourceError: If predictions are missing or damaged.
+        """
+        import pandas as pd
+
+        from hemo.reporting.comparison import compare_trials
+        from hemo.reporting.trial_table import grid_table, subject
+
+        records = [trial.record for trial in self._trials]
+        frames = []
+        for comparison in compare_trials(records, self.path, samples=bootstrap_samples, seed=0):
+            table = grid_table(comparison)
+            frames.append(pd.DataFrame(table.rows, columns=list(table.head)).assign(comparison=subject(comparison)))
+        return pd.concat(frames, ignore_index=True)
+
+    def compare(self, first: str, second: str, *, bootstrap_samples: int = 1000) -> "pd.DataFrame":
+        """Return metrics of one trial minus those of another on the same test images, with patients as the unit.
+
+        Trials that were picked because they look best on test are compared too favourably; see `hemo report`.
+
+        Args:
+            first: Name or digest.
+            second: Name or digest.
+            bootstrap_samples: Resamples of patients behind the intervals of average precision and log loss.
+
+        Returns:
+            Rows `auroc`, `average_precision`, `log_loss`: `difference`, `low` and `high` of its 95 % interval, and, for
+            AUROC, `p` of its test; NaN with too few patients.
+
+        Raises:
+            ConfigError: If there is no such trial, or the two cannot be compared.
+            SourceError: If they were tested on different images, or predictions are damaged.
+        """
+        import pandas as pd
+
+        from hemo.reporting.cells import Cell, compare_best_cell
+        from hemo.reporting.trial_row import read_row
+
+        records = [self[which].record for which in (first, second)]
+        if records[0].training_set != records[1].training_set:
+            raise ConfigError(f"{first} and {second} are of different training sets, and have no test images in common")
+        rows = [read_row(record, self.path, bootstrap_samples, 0) for record in records]
+        differences = compare_best_cell([Cell(row.record.digest, (row,)) for row in rows])
+        if not differences:
+            raise ConfigError(f"{first} and {second} cannot be compared: test was not read for both, or has one label")
+        (found,) = differences
+        intervals = {"auroc": found.auroc, "average_precision": found.average_precision, "log_loss": found.log_loss}
+        frame = pd.DataFrame(
+            {
+                name: [interval.value, *(interval.ends or (np.nan, np.nan)), np.nan]
+                for name, interval in intervals.items()
+            },
+            index=["difference", "low", "high", "p"],
+        ).T
+        frame.loc["auroc", "p"] = np.nan if found.p is None else found.p
+        return frame
+
     def summary(self) -> str:
         """Return name, losses, accuracies and status as a Markdown table, a row a trial, without intervals."""
         from hemo.reporting.status_table import summary

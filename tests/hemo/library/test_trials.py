@@ -41,6 +41,27 @@ def test_a_folder_of_trials(make_record, tmp_path: Path) -> None:
         _ = trials["broken"].predictions
 
 
+def test_two_trials_are_compared_as_the_report_compares_them(make_record, tmp_path: Path) -> None:
+    """Eight patients are too few for an interval or a test; the differences are those of the records' predictions."""
+    from sklearn.metrics import log_loss, roc_auc_score
+
+    for seed, (name, quality) in enumerate({"good": 0.9, "bad": 0.1}.items()):
+        make_record({"name": name, "seed": seed}, quality=quality)
+    trials = Trials(str(tmp_path / "records"))
+    compared = trials.compare("good", "bad", bootstrap_samples=20)
+    predicted = {name: trials[name].predictions for name in ("good", "bad")}
+    areas = {name: roc_auc_score(rows["label_any"], rows["probability_any"]) for name, rows in predicted.items()}
+    losses = {name: log_loss(rows["label_any"], rows["probability_any"]) for name, rows in predicted.items()}
+    assert compared.loc["auroc", "difference"] == pytest.approx(areas["good"] - areas["bad"])
+    assert compared.loc["log_loss", "difference"] == pytest.approx(losses["good"] - losses["bad"])
+    assert compared[["low", "high", "p"]].isna().all(axis=None)
+    table = trials.table(bootstrap_samples=20)
+    assert table["trial"].str.contains("good").tolist() == [True, False]
+    make_record({"name": "other", "seed": 2}, training_set="ffffffffffffffff")
+    with pytest.raises(ConfigError, match="are of different training sets"):
+        Trials(str(tmp_path / "records")).compare("good", "other")
+
+
 def test_a_folder_without_records_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(SourceError, match="holds no trial records"):
         Trials(str(tmp_path))
