@@ -137,7 +137,7 @@ def read(unit):
 units = [Unit(number, (SourceFile(str(number), 1, "1"),)) for number in range(20)]
 with connected(ClusterConfig(address=address)):
     config = PredictConfig(source="/corpus", checkpoint=checkpoint, out="/out", gpus=0)
-    predictions, _ = predict._predict(predict.Source(units, read, {}), config)
+    predictions, _ = predict._predict(predict.Source("", units, read, {}), config)
 print(len(predictions))
 """
 
