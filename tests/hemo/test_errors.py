@@ -35,6 +35,7 @@ def test_an_extra_that_is_not_installed_is_named() -> None:
         require_extra("export", "json", "no_such_package")
 
 
+@pytest.mark.slow  # two processes that load torch
 @pytest.mark.parametrize(
     ("extra", "package", "command"),
     [
