@@ -158,6 +158,7 @@ def test_what_was_measured_later_joins_the_run_and_marks_the_model(
     assert logged.history == []
 
 
+@pytest.mark.slow  # waits for a time-out
 def test_without_an_answer_the_run_is_kept_offline(
     tmp_path: Path, make_training_set: Maker, tiny_trial: TrialConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
