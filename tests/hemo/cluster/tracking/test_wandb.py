@@ -23,6 +23,8 @@ from tests.planted import found_below, needles
 from tests.training_sets import Maker
 from tests.wandb_runs import LoggedRun, files_of, read_runs
 
+pytestmark = pytest.mark.slow  # each run starts a process of W&B
+
 KEY = "0123456789abcdef0123456789abcdefVRXQkey0"  # 40 characters, as W&B's have
 WANDB = TrackingConfig(backend="wandb", group="mine")
 
@@ -158,7 +160,6 @@ def test_what_was_measured_later_joins_the_run_and_marks_the_model(
     assert logged.history == []
 
 
-@pytest.mark.slow  # waits for a time-out
 def test_without_an_answer_the_run_is_kept_offline(
     tmp_path: Path, make_training_set: Maker, tiny_trial: TrialConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
