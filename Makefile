@@ -25,7 +25,7 @@ test: setup ## all tests but the slow ones: under 6 minutes on 2 cores (WORKERS=
 test-fast: setup ## tests without Ray, for everyday work: about a minute on 2 cores
 	$(PYTEST) -m 'not slow and not ray'
 
-test-slow: setup ## tests that start a cluster or several processes that load torch: under 6 minutes on 2 cores
+test-slow: setup ## tests that start a cluster, W&B or several processes that load torch: 7 minutes on 2 cores
 	$(PYTEST) -m slow
 
 check: setup ## lint, format, types, import rules
