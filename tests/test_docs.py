@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+import hemo
 from hemo.config.load import load_config
 from hemo.imaging.image import FLAGS, REASONS
 from hemo.shards.schema import ROW_SCHEMA
@@ -51,6 +52,13 @@ def test_the_readme_lists_every_page() -> None:
     assert len(pages) > 8
     index = README.split("## Documentation")[1].split("## ")[0]
     assert [str(page.relative_to(ROOT)) for page in pages if f"({page.relative_to(ROOT)})" not in index] == []
+
+
+def test_the_page_on_python_lists_the_public_api() -> None:
+    page = (ROOT / "docs/python.md").read_text()
+    named = {name for pair in re.findall(r"\bhemo\.(\w+)|`(\w+)(?=[`(])", page) for name in pair}
+    assert set(hemo.__all__) - {"__version__"} <= named
+    assert set(re.findall(r"\bhemo\.(\w+)", page)) <= set(hemo.__all__)
 
 
 def test_the_readme_shows_every_job_but_the_synthetic_corpus() -> None:

@@ -28,11 +28,16 @@ def card_html(title: str, facts: Mapping[str, str]) -> str:
     return f"<div><strong>{escape(title)}</strong><table>{rows}</table></div>"
 
 
-def png_html(picture: "Picture") -> str:
+def picture_html(picture: "Picture") -> str:
     """Return a picture as an HTML image that holds its own bytes."""
     content = io.BytesIO()
     picture.save(content, format="PNG")
-    return f"<img alt='contact sheet' src='data:image/png;base64,{base64.b64encode(content.getvalue()).decode()}'>"
+    return png_html(content.getvalue())
+
+
+def png_html(content: bytes) -> str:
+    """Return the bytes of a PNG as an HTML image that holds them."""
+    return f"<img alt='' src='data:image/png;base64,{base64.b64encode(content).decode()}'>"
 
 
 def contact_sheet(images: Sequence[NDArray[Any]], captions: Sequence[str]) -> "Picture":

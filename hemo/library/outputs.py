@@ -6,7 +6,7 @@ from html import escape
 from typing import TYPE_CHECKING, Any
 
 from hemo.errors import SourceError
-from hemo.library.notebook import card_html
+from hemo.library.notebook import card_html, png_html
 from hemo.shards.reader import checked_parquet
 from hemo.storage import absolute, exists, join, read_bytes, read_json
 from hemo.trials.status import SweepStatus
@@ -95,10 +95,7 @@ class Explanations:
 
     def _repr_html_(self) -> str:
         """Return the pictures for notebooks."""
-        import base64
-
-        pictures = (base64.b64encode(read_bytes(join(self.path, case["file"]))).decode() for case in self.cases)
-        return "".join(f"<img alt='case' src='data:image/png;base64,{content}'>" for content in pictures)
+        return "".join(png_html(read_bytes(join(self.path, case["file"]))) for case in self.cases)
 
 
 class Export:

@@ -13,14 +13,14 @@ from numpy.typing import NDArray
 from hemo.corpus.source_file import SourceFile
 from hemo.errors import ConfigError, OutputError
 from hemo.imaging.image import pixel_digest
-from hemo.library.notebook import card_html, contact_sheet, png_html
+from hemo.library.notebook import card_html, contact_sheet, picture_html
 from hemo.output_lock import output_lock
 from hemo.shards.card import DERIVED, ConversionCard, read_card, read_finished_card, write_derived
 from hemo.shards.manifest import Manifest, Unit, shard_path, unit_digest, write_manifest
 from hemo.shards.reader import CONVERT_AGAIN, checked_parquet, images_of, read_column
 from hemo.shards.schema import IMAGE, OWN_ROWS, ROW_SCHEMA, ShardFooter, read_footers
 from hemo.shards.writer import ShardBuilder
-from hemo.storage import absolute, join, remove, write_bytes
+from hemo.storage import absolute, join, list_files, remove, write_bytes
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -113,8 +113,9 @@ class Shards:
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
         """Yield the rows in order, as dicts of the columns of a shard; `image` is an array as `image()` returns it."""
-        for unit in range(self.card.units):
-            with checked_parquet(join(self.path, shard_path(unit)), CONVERT_AGAIN) as file:
+        folder = join(self.path, "shards")
+        for name in list_files(folder):  # a unit whose files vanished from the source has no shard
+            with checked_parquet(join(folder, name), CONVERT_AGAIN) as file:
                 for batch in file.iter_batches(128):
                     images = images_of(batch[IMAGE], self.shape, self.card.dtype)
                     rows = batch.drop_columns([IMAGE]).to_pylist()
@@ -141,7 +142,7 @@ class Shards:
             "size": f"{self.card.height_px} x {self.card.width_px} px, {self.card.dtype}",
             "digest": self.card.digest,
         }
-        return card_html(f"Shards: {self.path}", card) + png_html(self.show(SHOWN_IN_NOTEBOOKS))
+        return card_html(f"Shards: {self.path}", card) + picture_html(self.show(SHOWN_IN_NOTEBOOKS))
 
     def __getstate__(self) -> dict[str, Any]:
         """Pickle folder and card only: a worker reads the index for itself."""

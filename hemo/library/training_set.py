@@ -12,7 +12,7 @@ from torch.utils.data import Dataset
 from hemo.config.curate import SPLITS
 from hemo.curation.card import TrainingSetCard, read_card
 from hemo.errors import ConfigError
-from hemo.library.notebook import card_html, contact_sheet, png_html
+from hemo.library.notebook import card_html, contact_sheet, picture_html
 from hemo.storage import absolute
 from hemo.training.data.dataset import UNKNOWN, ImageSet, read_split
 
@@ -166,5 +166,5 @@ class TrainingSet:
             "images": f"{' x '.join(map(str, self.shape))}, {', '.join(self.channels)}",
             "digest": self.card.digest,
         }
-        parts = (card_html(f"Training set: {self.path}", facts), self.counts.to_html(), png_html(self.show(8)))
+        parts = (card_html(f"Training set: {self.path}", facts), self.counts.to_html(), picture_html(self.show(8)))
         return "".join(parts)

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from hemo.inference.predict import DeployedModel
+    from hemo.models.checkpoint import CheckpointCard
 
 LOWER_IS_BETTER = ("loss", "log_loss", "calibration_error", "false_negative_rate")
 
@@ -130,12 +131,7 @@ class Trial:
         from hemo.inference.predict import predicted_classes
 
         model = self._deployed(device)
-        wanted = (len(model.card.channels), model.card.height_px, model.card.width_px)
-        if images.ndim != 4 or images.shape[1:] != wanted or images.dtype != np.uint8:
-            raise ConfigError(
-                f"images: {images.dtype} of shape {images.shape}, must be uint8 of shape (images, "
-                f"{', '.join(map(str, wanted))})"
-            )
+        _require_images(images, model.card)
         _, probabilities = model.predict(images)
         predicted = predicted_classes(probabilities, model.card)
         columns: dict[str, Any] = {}
@@ -152,7 +148,8 @@ class Trial:
             target: Class; empty: the first one.
 
         Raises:
-            ConfigError: If there is no such class, or the backbone's features have no position in the image.
+            ConfigError: If there is no such class, the image has another shape or dtype, or the backbone's features
+                have no position in the image.
             SourceError: If the trial has no checkpoint, or it is damaged.
         """
         import io
@@ -166,6 +163,7 @@ class Trial:
         if target not in deployed.card.classes:
             raise ConfigError(f"target: {target!r} is no class of the trial; it has {', '.join(deployed.card.classes)}")
         number = deployed.card.classes.index(target)
+        _require_images(image[None], deployed.card)
         _, probabilities = deployed.predict(image[None])
         (heat,) = heat_maps(deployed.model, deployed.card, image[None], number)
         title = f"{target}: probability {probabilities[0, number]:.3f}"
@@ -186,6 +184,16 @@ class Trial:
         """Return settings and metrics for notebooks."""
         settings = {key: str(value) for key, value in flattened(self.record.config.deciding())}
         return card_html(f"Trial: {self.name} ({self.record.status})", settings) + self.metrics.to_html()
+
+
+def _require_images(images: NDArray[Any], card: "CheckpointCard") -> None:
+    """Refuse images of another shape or dtype than a checkpoint takes."""
+    wanted = (len(card.channels), card.height_px, card.width_px)
+    if images.shape[1:] != wanted or images.dtype != np.uint8:
+        raise ConfigError(
+            f"images: {images.dtype} of shape {images.shape}, must be uint8 of shape (images, "
+            f"{', '.join(map(str, wanted))})"
+        )
 
 
 class Trials(Sequence[Trial]):

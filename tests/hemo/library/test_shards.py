@@ -52,6 +52,12 @@ def test_an_image_behind_several_row_groups(tmp_path: Path) -> None:
     assert [int(shards.image(row)[0, 0, 0]) for row in range(5)] == [0, 1, 2, 3, 4]
 
 
+def test_a_unit_whose_files_vanished_has_no_shard(tmp_path: Path) -> None:
+    folder = write_conversion(tmp_path / "made", [{}] * 5)
+    Path(folder, "shards/unit-000000.parquet").unlink()
+    assert [row["image_id"] for row in Shards(folder)] == ["ID_003", "ID_004"]
+
+
 @pytest.mark.parametrize(("which", "says"), [(5, "5 is no row of .*, which has 5 images"), ("x", "'x' is no image_id")])
 def test_no_such_image(own: str, which: int | str, says: str) -> None:
     with pytest.raises(ConfigError, match=says):

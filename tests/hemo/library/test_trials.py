@@ -103,6 +103,8 @@ def test_a_picture_of_what_the_model_looked_at(trained: Trial) -> None:
 def test_images_that_the_model_does_not_take(trained: Trial) -> None:
     with pytest.raises(ConfigError, match=r"float64 of shape \(2, 2\), must be uint8 of shape \(images, 1, 16, 16\)"):
         trained.predict(np.zeros((2, 2)))
+    with pytest.raises(ConfigError, match=r"uint8 of shape \(1, 3, 16, 16\), must be uint8 of shape"):
+        trained.explain(np.zeros((3, 16, 16), np.uint8))
 
 
 def test_each_prediction_stays_with_its_image_whatever_the_stored_order(make_record, tmp_path: Path) -> None:
