@@ -22,6 +22,7 @@ from hemo.curation.labelled_index import pseudonymise_keys, read_index, text_col
 from hemo.curation.plan import CopyPlan, ImageLayout, layout_of, plan_copies
 from hemo.curation.print_counts import count_tables, finding_lines, format_table
 from hemo.curation.select import Selection, select, training_set_digest
+from hemo.curation.split import target_column
 from hemo.digest import differences, digest_of
 from hemo.errors import ConfigError, HemoError, OutputError, SourceError
 from hemo.output_lock import output_lock
@@ -283,6 +284,13 @@ def _footer(layout: ImageLayout, classes: tuple[str, ...]) -> str:
     return json.dumps(facts, separators=(",", ":"))
 
 
+def _balanced_by(config: CurateConfig, selection: Selection) -> str:
+    """Return the class whose negatives were left out of train; empty if none were."""
+    classes = selection.rows.classes
+    removed = sum(step.removed for step in selection.steps if step.name == "balance")
+    return classes[target_column(classes, config.balance.target)] if removed else ""
+
+
 def _card(config: CurateConfig, inputs: Inputs, selection: Selection, plan: CopyPlan) -> TrainingSetCard:
     image = {**inputs.conversion.image, "neighbours": config.neighbours}
     # under a key the folders of the inputs stay unnamed: they may be named after a patient
@@ -301,6 +309,7 @@ def _card(config: CurateConfig, inputs: Inputs, selection: Selection, plan: Copy
         split=config.split_name,
         splits={name: rows.count(selection.chosen[selection.splits == number]) for number, name in enumerate(SPLITS)},
         before_balance=selection.before_balance,
+        balanced_by=_balanced_by(config, selection),
         steps=selection.steps,
         findings=selection.findings,
         audit={**selection.audit, **({"stacks": plan.stacks} if plan.stacks else {})},

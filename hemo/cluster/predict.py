@@ -29,7 +29,7 @@ from hemo.inference.predict import (
     predicted_classes,
     study_probabilities,
 )
-from hemo.models.checkpoint import CheckpointCard, load_checkpoint, read_checkpoint_card
+from hemo.models.checkpoint import CheckpointCard, at_operating_point, load_checkpoint, read_checkpoint_card
 from hemo.models.weight_files import find_checkpoint
 from hemo.output_lock import output_lock
 from hemo.pseudonym import read_pseudonyms
@@ -66,13 +66,13 @@ class Source:
 
 
 def predict_corpus(config: PredictConfig) -> str:
-    """Write the probability of every class for every image.
+    """Write the calibrated probability of every class for every image.
 
     Call it within `connected`.
 
     Returns:
         The output folder: `predictions.parquet` (`image_id`, ..., and, a class, `probability_NAME` and
-        `predicted_NAME`: whether it is above the checkpoint's threshold), `studies.parquet` (`max_NAME` and
+        `predicted_NAME`: whether it is above the threshold), `studies.parquet` (`max_NAME` and
         `noisy_or_NAME` over each study's images), `rejects.parquet`, `card.json`, and `submission.csv` in RSNA's long
         form where the checkpoint has all six of its classes.
 
@@ -82,12 +82,13 @@ def predict_corpus(config: PredictConfig) -> str:
         OutputError: If `out` cannot be written, holds other predictions, or another run is writing there.
     """
     config = config.model_copy(update={"checkpoint": find_checkpoint(config.checkpoint)})
-    card = read_checkpoint_card(config.checkpoint)
+    card = at_operating_point(read_checkpoint_card(config.checkpoint), config.operating_point)
     _require_single_slices(config, card)
     source = _shard_source(config, card) if config.corpus == "shards" else _raw_source(config, card)
     load_checkpoint(config.checkpoint)  # damaged weights are refused here, not by Ray once a worker has met them
     inputs = {
         "checkpoint": checkpoint_digest(config.checkpoint),
+        "operating_point": card.operating_point,
         "test_time_augmentation": config.test_time_augmentation,
         **source.inputs,
     }
@@ -111,6 +112,7 @@ def predict_corpus(config: PredictConfig) -> str:
                 "inputs": inputs,
                 "classes": card.classes,
                 "thresholds": card.thresholds,
+                "calibration": card.model_dump(mode="json")["calibration"],
                 **counts,
             },
         )
@@ -217,6 +219,7 @@ def _predict(source: Source, config: PredictConfig) -> tuple[pa.Table, pa.Table]
             predictor,
             fn_constructor_kwargs={
                 "checkpoint": config.checkpoint,
+                "operating_point": config.operating_point,
                 "device": "cuda" if gpus else "cpu",
                 "batch_size": config.batch_size,
                 "flip": config.test_time_augmentation == "flip",
@@ -273,9 +276,10 @@ def decode_unit(
 class BatchPredictor:
     """A worker's model: turns one decoded batch after the other into a table of predictions."""
 
-    def __init__(self, *, checkpoint: str, device: str, batch_size: int, flip: bool) -> None:
+    def __init__(self, *, checkpoint: str, operating_point: str, device: str, batch_size: int, flip: bool) -> None:
         """Load the model once."""
         model, card = load_checkpoint(checkpoint)
+        card = at_operating_point(card, operating_point)
         self._model = DeployedModel(model, card, device=device, batch_size=batch_size, flip=flip)
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from typing import ClassVar, Literal, Self
 from pydantic import Field, PositiveInt, model_validator
 
 from hemo.config.convert import require_names_settled
+from hemo.config.trial import OperatingPointName
 from hemo.config.types import ClusterConfig, Config, Gpus, Groups, Location, SecretLocation
 
 
@@ -14,7 +15,7 @@ class PredictConfig(Config):
     GROUPS: ClassVar[Groups] = {
         "input": ("source", "corpus", "checkpoint"),
         "output": ("out",),
-        "prediction": ("test_time_augmentation",),
+        "prediction": ("operating_point", "test_time_augmentation"),
         "patients": ("public_ids", "pseudonym_key"),
         "resources": ("batch_size", "gpus", "cluster"),
     }
@@ -27,6 +28,11 @@ class PredictConfig(Config):
     out: Location = Field(description="folder to write predictions.parquet, studies.parquet and submission.csv to")
     batch_size: PositiveInt = Field(64, description="images in a batch")
     gpus: Gpus = Field("auto", description="GPUs of a model; `auto`: one if the cluster has any")
+    operating_point: Literal["checkpoint"] | OperatingPointName = Field(
+        "checkpoint",
+        description="thresholds above which a class is predicted: those the trial was configured for, or others that "
+        "validation chose as well, such as `sensitivity=0.95` or `specificity=0.99`",
+    )
     test_time_augmentation: Literal["none", "flip"] = Field(
         "none", description="`flip`: mean over each image and its left-right mirror image, at twice the cost"
     )

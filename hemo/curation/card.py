@@ -116,6 +116,7 @@ class TrainingSetCard(Config):
         None,
         description="train before `balance` left out negatives, with the prevalence of the corpus; null: not balanced",
     )
+    balanced_by: str = Field("", description="class whose negatives `balance` left out of train; empty: none were")
     steps: tuple[Step, ...]
     findings: tuple[SplitFinding, ...] = Field(
         description="splits that are too small, or in which a class is one-sided, to choose or compare models by"

@@ -41,10 +41,12 @@ NEUTRAL = (
     "model.head",
     "model.side_px",
     "training.accumulation",
+    "training.calibration",
     "training.balance",
     "training.balance_ratio",
     "training.freeze_epochs",
     "training.layer_decay",
+    "training.operating_point",
     "training.sync_batch_norm",
     "augment.strength",
 )

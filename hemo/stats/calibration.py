@@ -19,9 +19,9 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize_scalar
 from scipy.special import expit, log_expit, log_softmax
 
+from hemo.stats.choices import CalibrationChoice
 from hemo.stats.intervals import too_few
 
-CalibrationChoice = Literal["where_prior_shifted", "none", "temperature", "platt"]
 Method = Literal["none", "prior", "temperature", "prior_and_temperature", "platt"]
 
 LARGEST_LOG_SLOPE = float(np.log(20.0))
@@ -51,16 +51,16 @@ class SampledClass:
 
 @dataclass(frozen=True)
 class TrainPrior:
-    """In what the prevalence that the loss met in train differs from the population's; by default in nothing."""
+    """How the prevalence that the loss met in train is brought to the population's; by default they are the same."""
 
     sampled: SampledClass | None = None
     unknown: str = ""  # where train was sampled: why no formula takes that back
-    log_weights: tuple[float, ...] = ()  # of each class: log of its positives' weight over its negatives'; empty: all 0
+    shifts: tuple[float, ...] = ()  # what takes it back: added to the logit of each class; empty: 0
 
     @property
     def shifted(self) -> bool:
-        """Whether it differs."""
-        return bool(self.sampled or self.unknown or any(self.log_weights))
+        """Whether they differ."""
+        return bool(self.sampled or self.unknown or any(self.shifts))
 
 
 @dataclass(frozen=True)
@@ -150,7 +150,7 @@ def fit_calibration(
     if choice == "none":
         return Calibration(reason="not configured")
     if choice == "where_prior_shifted" and not prior.shifted:
-        return Calibration(reason="train was neither sampled nor weighted by class")
+        return Calibration(reason="train was neither sampled nor weighted by its labels")
     unfit = _too_few_patients(validation, classes)
     if choice == "platt" or (choice == "where_prior_shifted" and prior.unknown):
         return _fit_platt(validation, prior, classes, unfit)
@@ -191,9 +191,9 @@ def _fit_temperatures(
     """Return the prior correction, if there is cause, with the slopes of least log loss."""
     count = len(classes)
     fitted = Calibration(
-        method="prior" if prior.sampled or any(prior.log_weights) else "none",
+        method="prior" if prior.sampled or any(prior.shifts) else "none",
         slopes=(1.0,) * count,
-        intercepts=tuple(-weight for weight in prior.log_weights) or (0.0,) * count,
+        intercepts=prior.shifts or (0.0,) * count,
         sampled=prior.sampled,
     )
     targets, unfit = smoothed_targets(validation), dict(unfit)

@@ -20,11 +20,12 @@ from hemo.config.tune import title
 from hemo.config.types import Config
 from hemo.curation.card import SplitFinding
 from hemo.errors import SourceError
+from hemo.stats.calibration import Calibration
 from hemo.storage import exists, join, list_folders, read_bytes, read_json, write_bytes, write_json
-from hemo.training.results import ConfusionMatrix, EpochMetrics, SubgroupMetrics
+from hemo.training.results import BeforeAfter, ConfusionMatrix, EpochMetrics, SubgroupMetrics
 
-RECORD_SCHEMA_VERSION = 5
-"""5: images and positives of an epoch, which differ from those of train where labels are balanced."""
+RECORD_SCHEMA_VERSION = 6
+"""6: calibration, thresholds of several operating points, metrics of probabilities before and after calibration."""
 
 RECORDED_PACKAGES = ("torch", "timm", "torchmetrics", "numpy", "ray")
 """Their versions stand in each record, with those of Python and hemo."""
@@ -59,11 +60,17 @@ class TrialRecord(Config):
     baseline: dict[str, dict[str, float]] = Field({}, description="split -> metric, before the first epoch")
     epochs: tuple[EpochMetrics, ...] = ()
     best_epoch: int = 0
+    calibration: Calibration = Field(
+        Calibration(), description="of the logits, before sigmoid or softmax; fitted on validation"
+    )
     thresholds: tuple[float | None, ...] = Field(
         (),
-        description="one a class, chosen on validation: probability above which it is predicted; null where validation "
-        "lacks one of its labels, and 0.5 is applied; none for multi_class, where the most probable class is predicted "
-        "and for a trial that was not evaluated",
+        description="one a class, chosen on validation: calibrated probability above which it is predicted; null where "
+        "validation lacks one of its labels, and 0.5 is applied; none for multi_class, where the most probable class "
+        "is predicted, and for a trial that was not evaluated",
+    )
+    operating_points: dict[str, tuple[float | None, ...]] = Field(
+        {}, description="rule -> thresholds chosen by it; those of the trial's own rule are `thresholds`"
     )
     metrics: dict[str, dict[str, float]] = Field(
         {}, description="train, val, test -> metric, with the best epoch's weights; of a pruned trial val only"
@@ -72,6 +79,9 @@ class TrialRecord(Config):
         {},
         description="train, val, test -> counts at the applied thresholds, rows by label, columns by prediction: a "
         "matrix a class, [[TN, FP], [FN, TP]]; multi_class: one, by class",
+    )
+    probability_metrics: dict[str, dict[str, BeforeAfter]] = Field(
+        {}, description="val, test -> class -> metrics of its probabilities before and after calibration"
     )
     by_pixel_format: dict[str, dict[str, SubgroupMetrics]] = Field({}, description="train, val, test -> pixel format")
     rows: dict[str, int] = Field({}, description="images in each split")
@@ -117,7 +127,7 @@ class TrialRecord(Config):
 
     @property
     def best_epoch_val(self) -> dict[str, float]:
-        """Validation metrics of the best epoch as they were reported then: at threshold 0.5; empty without epochs."""
+        """Validation metrics of the best epoch as reported then: not calibrated, at 0.5; empty without epochs."""
         return self.epochs[self.best_epoch - 1].val if self.best_epoch else {}
 
 

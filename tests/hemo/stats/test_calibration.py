@@ -110,7 +110,7 @@ def test_platt_absorbs_the_prior() -> None:
 def test_weights_of_the_loss_are_taken_back() -> None:
     """Positives weigh nine times as much, as with `class_weighted` at a prevalence of 0.1: as if train had 0.5."""
     validation = simulated(1.0, prevalence=0.1, train_prevalence=0.5)
-    prior = TrainPrior(log_weights=(float(np.log(9)),))
+    prior = TrainPrior(shifts=(float(-np.log(9)),))
     found = fit_calibration("where_prior_shifted", validation, prior, ["any"])
     assert (found.method, found.intercepts) == ("prior_and_temperature", pytest.approx((-np.log(9),)))
     assert found.slopes[0] == pytest.approx(1.0, abs=0.08)

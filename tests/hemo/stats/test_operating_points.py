@@ -3,10 +3,9 @@
 import numpy as np
 import pytest
 
+from hemo.stats.choices import STANDARD_POINTS, OperatingPoint
 from hemo.stats.intervals import Interval, patient_correlation
 from hemo.stats.operating_points import (
-    STANDARD_POINTS,
-    OperatingPoint,
     choose_threshold,
     decision_curve,
     ratio_interval,
