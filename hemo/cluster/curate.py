@@ -300,6 +300,7 @@ def _card(config: CurateConfig, inputs: Inputs, selection: Selection, plan: Copy
         width_px=layout.width_px,
         split=config.split_name,
         splits={name: rows.count(selection.chosen[selection.splits == number]) for number, name in enumerate(SPLITS)},
+        before_balance=selection.before_balance,
         steps=selection.steps,
         findings=selection.findings,
         audit={**selection.audit, **({"stacks": plan.stacks} if plan.stacks else {})},

@@ -11,8 +11,8 @@ from hemo.config.types import Config, load_card
 from hemo.errors import first_names
 from hemo.stats import MIN_PATIENTS, MIN_PATIENTS_EACH
 
-CARD_SCHEMA_VERSION = 2
-"""2: patients by study or series too, blank labels in counts, findings on splits; digests cover patients."""
+CARD_SCHEMA_VERSION = 3
+"""3: train before it was balanced."""
 
 LEVELS = ("patient", "study", "series", "image")
 """Identifiers by which the patient of an image is found, the first that is not blank."""
@@ -112,6 +112,10 @@ class TrainingSetCard(Config):
         description="by_patient, by_patient_stratified, by_image (leaky), official, or fold k of K by patient"
     )
     splits: dict[str, Count] = Field(description="train, val, test")
+    before_balance: Count | None = Field(
+        None,
+        description="train before `balance` left out negatives, with the prevalence of the corpus; null: not balanced",
+    )
     steps: tuple[Step, ...]
     findings: tuple[SplitFinding, ...] = Field(
         description="splits that are too small, or in which a class is one-sided, to choose or compare models by"

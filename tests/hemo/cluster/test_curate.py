@@ -136,8 +136,8 @@ def test_a_series_without_patient_is_a_patient_for_the_card_the_set_and_the_load
 def test_a_set_of_an_earlier_version_is_refused_with_the_cure(corpus):
     out = curate_corpus(CurateConfig(**corpus))
     card = Path(out, "card.json")
-    card.write_text(card.read_text().replace('"schema_version": 2', '"schema_version": 1'))
-    with pytest.raises(SourceError, match=r"is of schema version 1, this hemo reads 2; run `hemo curate` again"):
+    card.write_text(card.read_text().replace('"schema_version": 3', '"schema_version": 1'))
+    with pytest.raises(SourceError, match=r"is of schema version 1, this hemo reads 3; run `hemo curate` again"):
         read_card(out)
 
 
