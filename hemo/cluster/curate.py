@@ -329,6 +329,7 @@ def _card(config: CurateConfig, inputs: Inputs, selection: Selection, plan: Copy
         split=config.split_name,
         splits={name: rows.count(selection.chosen[selection.splits == number]) for number, name in enumerate(SPLITS)},
         conversion=ConversionCounts(**inputs.conversion.model_dump(include=set(ConversionCounts.model_fields))),
+        before_balance=selection.before_balance,
         steps=selection.steps,
         findings=selection.findings,
         audit={**selection.audit, **({"stacks": plan.stacks} if plan.stacks else {})},

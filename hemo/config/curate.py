@@ -13,7 +13,9 @@ class BalanceConfig(Config):
     """Deterministic undersampling of the negatives of train."""
 
     mode: Literal["none", "undersample"] = Field(
-        "none", description="`undersample`: drop negatives until `negatives_per_positive` is reached"
+        "none",
+        description="`undersample`: drop negatives until `negatives_per_positive` is reached; to repeat the rare label "
+        "instead, give trials `training.balance: oversample`, which stores no image twice",
     )
     target: str = Field(
         "",

@@ -12,8 +12,8 @@ from hemo.config.types import Config, load_card
 from hemo.errors import first_names
 from hemo.stats import MIN_PATIENTS, MIN_PATIENTS_EACH
 
-CARD_SCHEMA_VERSION = 3
-"""3: counts of the conversion, reasons of steps, files of the parts, description of the set, digest of the split."""
+CARD_SCHEMA_VERSION = 4
+"""4: counts of the conversion, reasons of steps, files of the parts, description of the set, digest of the split."""
 
 LEVELS = ("patient", "study", "series", "image")
 """Identifiers by which the patient of an image is found, the first that is not blank."""
@@ -138,6 +138,10 @@ class TrainingSetCard(Config):
     splits: dict[str, Count] = Field(description="train, val, test")
     split_digest: str = Field("", description="SHA-256 of `split_manifest.csv`: equal if images and splits are")
     conversion: ConversionCounts
+    before_balance: Count | None = Field(
+        None,
+        description="train before `balance` left out negatives, with the prevalence of the corpus; null: not balanced",
+    )
     steps: tuple[Step, ...]
     findings: tuple[SplitFinding, ...] = Field(
         description="splits that are too small, or in which a class is one-sided, to choose or compare models by"

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from hemo.config.curate import SPLITS, CurateConfig
 from hemo.corpus.labels import LabelTable
-from hemo.curation.card import LEVELS, SplitFinding, Step, split_finding
-from hemo.curation.labelled_index import Rows, has_flag, hash_texts, join_labels, text_column
+from hemo.curation.card import LEVELS, Count, SplitFinding, Step, split_finding
+from hemo.curation.labelled_index import Rows, has_flag, join_labels, smallest, text_column
 from hemo.curation.leak_audit import (
     audit,
     equal_pixel_table,
@@ -45,6 +45,7 @@ class Selection:
         rows: All images of the conversion.
         chosen: Numbers of the rows that are used, ascending, shape (chosen,).
         splits: Index in `SPLITS` of each chosen row, shape (chosen,).
+        before_balance: Train before `balance` removed rows; None where nothing is balanced.
         steps: Rows left after each step.
         findings: Splits that are too small to choose or compare models by.
         audit: Leaks and labels, for the card.
@@ -55,6 +56,7 @@ class Selection:
     rows: Rows
     chosen: NDArray[np.int64]
     splits: NDArray[np.int8]
+    before_balance: Count | None
     steps: tuple[Step, ...]
     findings: tuple[SplitFinding, ...]
     audit: dict[str, Any]
@@ -105,6 +107,7 @@ def select(config: CurateConfig, index: pa.Table, table: LabelTable) -> Selectio
         raise ConfigError(f"drop_flags: {', '.join(config.drop_flags)} leaves none of the labelled images; drop fewer")
     _require_patients(config, rows, remaining.kept)
     splits = assign_splits(config, rows, remaining.kept, groups)
+    before = rows.count(remaining.kept[splits == TRAIN]) if config.balance.mode != "none" else None
     splits = _balance(config, remaining, splits)
     splits, reductions = _limit(config, remaining, splits)
     _require_two_classes(rows, remaining.kept[splits == TRAIN])
@@ -118,7 +121,9 @@ def select(config: CurateConfig, index: pa.Table, table: LabelTable) -> Selectio
     if official is not None:
         audited["note"] = "patients are compared within each official split only: across splits they are not known"
     findings = _findings(rows, remaining.kept, splits)
-    return Selection(rows, remaining.kept, splits, tuple(remaining.steps), findings, audited, evidence, reductions)
+    return Selection(
+        rows, remaining.kept, splits, before, tuple(remaining.steps), findings, audited, evidence, reductions
+    )
 
 
 def _require_patients(config: CurateConfig, rows: Rows, kept: NDArray[np.int64]) -> None:
@@ -265,15 +270,6 @@ def undersample(labels: NDArray[np.uint8], image_ids: pa.StringArray, ratio: flo
     stay: NDArray[np.bool_] = labels != 0
     stay[negative[smallest(image_ids.take(negative), at_most, "balance", seed)]] = True
     return stay
-
-
-def smallest(image_ids: pa.StringArray, limit: int, purpose: str, seed: int) -> NDArray[np.int64]:
-    """Return the indices of the `limit` ids with the smallest hashes, ascending; all of them if there are fewer.
-
-    The choice nests: a larger limit keeps what a smaller one chose.
-    """
-    order = np.argsort(hash_texts(image_ids, purpose, seed), kind="stable")
-    return np.sort(order[:limit])
 
 
 def training_set_digest(selection: Selection, image: dict[str, Any]) -> str:

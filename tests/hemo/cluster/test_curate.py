@@ -135,8 +135,8 @@ def test_a_series_without_patient_is_a_patient_for_the_card_the_set_and_the_load
 def test_a_set_of_an_earlier_version_is_refused_with_the_cure(corpus):
     out = curate_corpus(CurateConfig(**corpus))
     card = Path(out, "card.json")
-    card.write_text(card.read_text().replace('"schema_version": 3', '"schema_version": 2'))
-    with pytest.raises(SourceError, match=r"is of schema version 2, this hemo reads 3; run `hemo curate` again"):
+    card.write_text(card.read_text().replace('"schema_version": 4', '"schema_version": 3'))
+    with pytest.raises(SourceError, match=r"is of schema version 3, this hemo reads 4; run `hemo curate` again"):
         read_card(out)
 
 
@@ -223,6 +223,7 @@ KEY = "a secret of tests"
 @pytest.fixture
 def pseudonymous(tmp_path: Path, corpus: dict[str, str]) -> dict[str, str]:
     """The same corpus, converted with a pseudonym key, and the key's file."""
+    (tmp_path / "key").touch(mode=0o600)
     (tmp_path / "key").write_text(KEY)
     name = pseudonymiser(KEY.encode())
     rows = [
@@ -264,6 +265,7 @@ def test_under_a_key_the_digest_of_the_inputs_does_not_verify_a_guessed_label_fi
 def test_the_pseudonym_key_is_required_and_must_be_that_of_the_shards(tmp_path, corpus, pseudonymous):
     with pytest.raises(ConfigError, match="holds pseudonyms, which no label table names; give --pseudonym_key FILE"):
         curate_corpus(CurateConfig(**pseudonymous | {"pseudonym_key": ""}))
+    (tmp_path / "other").touch(mode=0o600)
     (tmp_path / "other").write_text("another secret of tests")
     with pytest.raises(ConfigError, match=r"other is not the key of .*keyed; give the key `convert` was given"):
         curate_corpus(CurateConfig(**pseudonymous | {"pseudonym_key": str(tmp_path / "other")}))
