@@ -1,13 +1,11 @@
 """List the files of a user's manifest: a CSV or Parquet table of paths, with ids, classes and splits."""
 
-import io
 import os.path
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from hemo.config.convert import Media
 from hemo.corpus.files import file_on_disk, mark_of, unreachable
@@ -22,6 +20,7 @@ from hemo.corpus.source_file import (
     image_stem,
 )
 from hemo.errors import SourceError, first_names
+from hemo.parquet import read_parquet
 from hemo.storage import absolute, filesystem, read_bytes
 
 PATH = "path"
@@ -78,7 +77,7 @@ def _read(source: str) -> pa.Table:
     """Return the table with all columns that are used as strings, empty cells as nulls."""
     try:
         data = read_bytes(source)
-        table = pq.read_table(io.BytesIO(data)) if source.endswith(".parquet") else read_csv_as_text(data)
+        table = read_parquet(data, f"source: {source}") if source.endswith(".parquet") else read_csv_as_text(data)
     except FileNotFoundError as error:
         raise SourceError(f"source: {source} does not exist; give a CSV or Parquet table with a column path") from error
     except (pa.ArrowException, OSError) as error:

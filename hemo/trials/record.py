@@ -20,6 +20,7 @@ from hemo.config.tune import title
 from hemo.config.types import Config
 from hemo.curation.card import SplitFinding
 from hemo.errors import SourceError
+from hemo.parquet import read_parquet
 from hemo.stats.calibration import Calibration
 from hemo.storage import exists, join, list_folders, read_bytes, read_json, write_bytes, write_json
 from hemo.training.results import BeforeAfter, ConfusionMatrix, EpochMetrics, SubgroupMetrics
@@ -235,7 +236,7 @@ def read_predictions(folder: str, digest: str) -> pa.Table:
     """
     path = join(folder, digest, "predictions.parquet")
     try:
-        table = pq.read_table(io.BytesIO(read_bytes(path)))
+        table = read_parquet(read_bytes(path), path)
     except (FileNotFoundError, pa.ArrowInvalid) as error:
         raise SourceError(f"{path} is missing or damaged; run the trial again") from error
     if not table.schema.equals(PREDICTION_SCHEMA):
@@ -253,8 +254,8 @@ def commit() -> str:
     """Return hemo's git commit, 12 digits, with `-dirty` where files differ from it; empty without a checkout."""
     folder = Path(hemo.__file__).parent
     try:
-        described = subprocess.run(
-            ["git", "-C", str(folder), "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"],
+        described = subprocess.run(  # noqa: S603  (git, on the folder of hemo itself)
+            ["git", "-C", str(folder), "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"],  # noqa: S607
             capture_output=True,
             text=True,
             check=False,
