@@ -14,6 +14,7 @@ from torch.nn import functional
 
 from hemo.config.inference import ExplainConfig
 from hemo.errors import ConfigError, OutputError, SourceError, require_extra
+from hemo.imaging.image import displayed
 from hemo.inference.predict import (
     DeployedModel,
     StoredImages,
@@ -278,19 +279,6 @@ def case_png(image: NDArray[np.uint8], heat: NDArray[np.float32], title: str) ->
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", metadata={"Software": None})
     return buffer.getvalue()
-
-
-def displayed(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Return channels as a picture: three as red, green and blue, else the middle one as grey.
-
-    Of a slice with neighbours, whose channels are several times three, the slice itself is in the middle.
-    """
-    channels = len(image)
-    if channels % 3:
-        grey: NDArray[np.uint8] = image[channels // 2]
-        return grey
-    first = channels // 2 - 1
-    return image[first : first + 3].transpose(1, 2, 0)
 
 
 def relative(heat: NDArray[np.float32]) -> NDArray[np.float32]:
