@@ -86,6 +86,16 @@ class TrainingConfig(Config):
         "weighted by inverse class frequency; `rsna`: binary cross entropy with columns weighted [2,1,1,1,1,1]/7; "
         "`focal`: focal loss; `dice`: soft Dice loss of each image",
     )
+    balance: Literal["none", "undersample", "oversample"] = Field(
+        "none",
+        description="labels of train in an epoch (binary and multi_label: with and without `target`; multi_class: all "
+        "classes); `none`: each image once; `undersample`: images of common labels are left out, the same in each "
+        "epoch; `oversample`: all images of a rare label are repeated equally often, and what is lacking once more by "
+        "whole patients; validation and test stay as they are",
+    )
+    balance_ratio: float = Field(
+        1.0, ge=1, description="images of the commonest label that `balance` aims at for each image of a rare one"
+    )
     label_smoothing: float = Field(
         0.0, ge=0, lt=1, description="label smoothing in training: fraction of a label spread evenly over all classes"
     )

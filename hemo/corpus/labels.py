@@ -11,12 +11,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv as pacsv
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from hemo.config.validation import meant
 from hemo.corpus.source_file import ManifestRow
 from hemo.errors import LabelError, SourceError, first_names
+from hemo.parquet import read_parquet
 
 RSNA_CLASSES = ("any", "epidural", "intraparenchymal", "intraventricular", "subarachnoid", "subdural")
 """Classes of the RSNA 2019 challenge in the order of its column weights [2, 1, 1, 1, 1, 1]: `any` first."""
@@ -141,7 +141,7 @@ def _parsed(data: bytes, location: str, key: str, columns: tuple[str, ...]) -> L
 def _read(data: bytes, location: str) -> pa.Table:
     name = location.partition("::")[0]  # of `zip://labels.parquet::data.zip` the first link
     if name.endswith(".parquet"):
-        table = pq.read_table(io.BytesIO(data))
+        table = read_parquet(data, f"labels: {location}")
     else:
         content = gzip.decompress(data) if name.endswith(".gz") else data
         if not content.strip():

@@ -1,14 +1,12 @@
 """List the files of a user's manifest: a CSV or Parquet table of paths, with ids, classes and splits."""
 
 import hashlib
-import io
 import os.path
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from hemo.config.convert import Media
 from hemo.corpus.files import file_on_disk, mark_of, unreachable
@@ -23,6 +21,7 @@ from hemo.corpus.source_file import (
     image_stem,
 )
 from hemo.errors import SourceError, first_names
+from hemo.parquet import read_parquet
 from hemo.storage import absolute, filesystem, read_bytes
 
 PATH = "path"
@@ -94,7 +93,7 @@ def _unreadable(source: str, error: Exception) -> SourceError:
 def _parsed(source: str, content: bytes) -> pa.Table:
     """Return the table with all columns that are used as strings, empty cells as nulls."""
     try:
-        table = pq.read_table(io.BytesIO(content)) if source.endswith(".parquet") else read_csv_as_text(content)
+        table = read_parquet(content, f"source: {source}") if source.endswith(".parquet") else read_csv_as_text(content)
     except (pa.ArrowException, OSError) as error:
         raise _unreadable(source, error) from error
     names = table.column_names

@@ -16,13 +16,13 @@ from hemo.config.curate import CurateConfig
 from hemo.config.inference import ExplainConfig, ExportConfig, PredictConfig
 from hemo.config.load import read_yaml
 from hemo.config.pipeline import PipelineConfig
-from hemo.config.report import BackbonesConfig, ReportConfig, StatusConfig
+from hemo.config.report import BackbonesConfig, DoctorConfig, ReportConfig, StatusConfig
 from hemo.config.tune import TrainConfig, TuneConfig
 from hemo.config.types import ClusterConfig, Config
 from hemo.config.validation import merge, validated
 
 if TYPE_CHECKING:
-    from hemo.library.outputs import Estimate, Explanations, Export, Predictions, Report, Status
+    from hemo.library.outputs import Checkup, Estimate, Explanations, Export, Predictions, Report, Status
     from hemo.library.shards import Shards
     from hemo.library.training_set import TrainingSet
     from hemo.library.trials import Trial, Trials
@@ -204,6 +204,17 @@ def status(config: StatusConfig) -> "Status":
     from hemo.trials.status import read_status
 
     return Status(read_status(config.records, datetime.now(UTC)))
+
+
+@job(DoctorConfig)
+def doctor(config: DoctorConfig) -> "Checkup":
+    """Examine each node of a cluster: versions, storage, GPUs, memory, disk, clock, ports and token."""
+    from hemo.cluster.doctor import examine_cluster
+    from hemo.cluster.session import connected
+    from hemo.library.outputs import Checkup
+
+    with connected(config.cluster):
+        return Checkup(*examine_cluster(config))
 
 
 @job(PipelineConfig)

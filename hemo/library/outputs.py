@@ -1,4 +1,4 @@
-"""What `plan`, `predict`, `explain`, `export`, `report` and `status` made, as objects that show themselves."""
+"""What jobs made or found, as objects that show themselves: predictions, pictures, models, pages, findings."""
 
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -13,6 +13,8 @@ from hemo.trials.status import SweepStatus
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from hemo.cluster.doctor import Finding, NodeFacts
 
 REMEDY = "remove the folder and run the job again"
 
@@ -221,6 +223,42 @@ class Status:
         from hemo.reporting.status_table import status_text
 
         return status_text(self.sweeps)
+
+    def __repr__(self) -> str:
+        """Return the same as text."""
+        return str(self)
+
+    def _repr_html_(self) -> str:
+        """Return the table for notebooks."""
+        return self.to_pandas().to_html()
+
+
+class Checkup:
+    """What `doctor` found.
+
+    Attributes:
+        nodes: Facts of each node: versions, sizes, GPUs, clock.
+        findings: Each check, with its cure where it failed.
+    """
+
+    def __init__(self, nodes: "Sequence[NodeFacts]", findings: "Sequence[Finding]") -> None:
+        """Hold facts and findings."""
+        self.nodes, self.findings = tuple(nodes), tuple(findings)
+
+    @property
+    def fatal(self) -> "tuple[Finding, ...]":
+        """The findings with which jobs fail."""
+        return tuple(finding for finding in self.findings if finding.severity == "fatal")
+
+    def to_pandas(self) -> "pd.DataFrame":
+        """Return a row a finding: severity, check, what, cure."""
+        import pandas as pd
+
+        return pd.DataFrame([asdict(finding) for finding in self.findings])
+
+    def __str__(self) -> str:
+        """Return a line a finding, as `hemo doctor` prints them."""
+        return "\n".join(map(str, self.findings))
 
     def __repr__(self) -> str:
         """Return the same as text."""

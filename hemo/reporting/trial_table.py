@@ -41,6 +41,8 @@ NEUTRAL = (
     "model.head",
     "model.side_px",
     "training.accumulation",
+    "training.balance",
+    "training.balance_ratio",
     "training.freeze_epochs",
     "training.layer_decay",
     "training.sync_batch_norm",

@@ -152,7 +152,7 @@ def _prepare(config: TrialConfig, splits: Splits, worker: Worker) -> Fit:
     if device.type == "cuda":
         module = module.to(memory_format=torch.channels_last)
     set_trainable_parts(module, frozen=training.freeze_epochs > 0)
-    targets = _targets(splits.train, device)
+    targets = _targets(splits.epoch, device)
     normalisation = normalisation_of(config.model, channels)
     return Fit(
         config=config,
@@ -162,7 +162,7 @@ def _prepare(config: TrialConfig, splits: Splits, worker: Worker) -> Fit:
         forward=_forward(config, module, worker),
         optimizer=build_optimizer(module, training, device),
         loss=build_loss(config, splits.classes, targets),
-        batches=TrainingBatches(splits.train, targets, config.augment, config.seed, normalisation),
+        batches=TrainingBatches(splits.epoch, targets, config.augment, config.seed, normalisation),
         average=running_average(module, training.ema_decay) if training.ema_decay else None,
         frozen=training.freeze_epochs > 0,
     )
@@ -273,7 +273,7 @@ def _train_and_validate(run: Fit, progress: Progress) -> EpochMetrics:
         val=val,
         learning_rate=learning_rate,
         seconds=seconds,
-        images_per_second=len(run.splits.train) / trained,
+        images_per_second=len(run.splits.epoch) / trained,
         first_batch_seconds=data_wait.first_batch_seconds,
         data_wait_seconds=data_wait.seconds,
         timestamp=time.time(),
@@ -285,11 +285,11 @@ def _train_epoch(run: Fit, epoch: int, val_losses: list[float], data_wait: DataW
     """Take one epoch's steps; `val_losses` are those of the epochs before.
 
     Returns:
-        The logits each training image had at its step, (examples, classes), and the last step's learning rate.
+        The logits each image of the epoch had at its step, (examples, classes), and the last step's learning rate.
     """
     config, targets = run.config, run.batches.targets
     order = epoch_rows(
-        run.splits.train.block_of,
+        run.splits.epoch.block_of,
         seed=config.seed,
         epoch=epoch,
         rank=run.worker.rank,

@@ -20,11 +20,12 @@ from hemo.config.tune import title
 from hemo.config.types import Config
 from hemo.curation.card import SplitFinding
 from hemo.errors import SourceError
+from hemo.parquet import read_parquet
 from hemo.storage import exists, join, list_folders, read_bytes, read_json, write_bytes, write_json
 from hemo.training.results import ConfusionMatrix, EpochMetrics, SubgroupMetrics
 
-RECORD_SCHEMA_VERSION = 4
-"""4: findings on splits, images without patient; no threshold where validation has one label only."""
+RECORD_SCHEMA_VERSION = 5
+"""5: images and positives of an epoch, which differ from those of train where labels are balanced."""
 
 RECORDED_PACKAGES = ("torch", "timm", "torchmetrics", "numpy", "ray")
 """Their versions stand in each record, with those of Python and hemo."""
@@ -77,6 +78,12 @@ class TrialRecord(Config):
     rows: dict[str, int] = Field({}, description="images in each split")
     patients: dict[str, int] = Field({}, description="patients in each split")
     positives: dict[str, tuple[int, ...]] = Field({}, description="split -> positive images, one count a class")
+    epoch_rows: int = Field(
+        0, description="images trained on in an epoch: those of train, fewer or more with `training.balance`"
+    )
+    epoch_positives: tuple[int, ...] = Field(
+        (), description="positive images among them, one a class; over `epoch_rows`: the prevalence that was learned"
+    )
     image: str = Field("", description="channels x height x width of an image, such as 3 x 64 x 64")
     seconds: float = Field(0.0, description="training time, without loading")
     parameters: int = 0
@@ -219,7 +226,7 @@ def read_predictions(folder: str, digest: str) -> pa.Table:
     """
     path = join(folder, digest, "predictions.parquet")
     try:
-        table = pq.read_table(io.BytesIO(read_bytes(path)))
+        table = read_parquet(read_bytes(path), path)
     except (FileNotFoundError, pa.ArrowInvalid) as error:
         raise SourceError(f"{path} is missing or damaged; run the trial again") from error
     if not table.schema.equals(PREDICTION_SCHEMA):
@@ -237,8 +244,8 @@ def commit() -> str:
     """Return hemo's git commit, 12 digits, with `-dirty` where files differ from it; empty without a checkout."""
     folder = Path(hemo.__file__).parent
     try:
-        described = subprocess.run(
-            ["git", "-C", str(folder), "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"],
+        described = subprocess.run(  # noqa: S603  (git, on the folder of hemo itself)
+            ["git", "-C", str(folder), "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"],  # noqa: S607
             capture_output=True,
             text=True,
             check=False,

@@ -60,6 +60,7 @@ def _check_labels(config: TrialConfig, card: TrainingSetCard) -> None:
     classes = task_classes(config, card)
     if config.training.loss == "rsna" and (config.task != "multi_label" or ANY_CLASS not in classes):
         raise ConfigError(f"trial.training.loss: rsna needs task multi_label and a class {ANY_CLASS!r}; use `default`")
+    _check_balance(config, card)
     for split in ("train", "val", "test"):
         if not card.splits[split].rows:
             raise SourceError(
@@ -71,6 +72,23 @@ def _check_labels(config: TrialConfig, card: TrainingSetCard) -> None:
         raise SourceError(
             f"training set {card.digest}: train has one class only ({counts} labelled rows are positive): "
             "nothing can be learned; check the labels, or curate with another target, split or subset"
+        )
+
+
+def _check_balance(config: TrialConfig, card: TrainingSetCard) -> None:
+    """Refuse to balance a multi-label task by a class that it has not, or that all images of train show or lack."""
+    if config.training.balance == "none" or config.task != "multi_label":
+        return
+    listed = ", ".join(card.classes)
+    if config.target not in card.classes:
+        raise ConfigError(
+            f"trial.target: training.balance {config.training.balance} needs a class to balance by, {config.target!r} "
+            f"is none of the training set; it has {listed}"
+        )
+    if not card.splits["train"].varies(config.target):
+        raise ConfigError(
+            f"trial.target: all labelled images of train are alike in {config.target!r}, so they cannot be balanced by "
+            f"it; the classes are {listed}"
         )
 
 
@@ -116,7 +134,7 @@ def run_trial(
         return record
     with raise_together(worker):
         splits = select_splits(data or read_training_set(training_set), key.config)
-        check_batch_size(len(splits.train), workers=worker.count, training=key.config.training)
+        check_batch_size(len(splits.epoch), workers=worker.count, training=key.config.training)
     torch.set_num_threads(worker.threads)
     epochs = fit(key.config, splits, worker=worker, state_path=key.state_path)
     if worker.is_rank_zero:
@@ -201,7 +219,7 @@ def _record_with(key: TrialKey, card: TrainingSetCard, worker: Worker, **fields:
 def _record(key: TrialKey, card: TrainingSetCard, splits: Splits, result: FitResult, worker: Worker) -> TrialRecord:
     """Return the record of a trial that ran; a stopped one has the best epoch's validation metrics and no others."""
     stopped = result.ended == "stopped"
-    notes = (*_unlabelled_notes(splits, card), *_small_set_notes(splits, key))
+    notes = (*_unlabelled_notes(splits, card), *_balance_notes(splits), *_small_set_notes(splits, key))
     fields: dict[str, Any] = {
         "status": "pruned" if stopped else "complete",
         "reason": f"stopped by the scheduler after epoch {len(result.epochs)}" if stopped else "",
@@ -213,6 +231,8 @@ def _record(key: TrialKey, card: TrainingSetCard, splits: Splits, result: FitRes
         "findings": split_findings(splits),
         "reductions": (*card.reductions, *notes),
         **_split_counts(splits),
+        "epoch_rows": len(splits.epoch),
+        "epoch_positives": _positives(splits.epoch),
         "seconds": result.seconds,
         "parameters": parameter_count(result.model),
     }
@@ -228,8 +248,12 @@ def _split_counts(splits: Splits) -> dict[str, dict[str, Any]]:
         "patients": {
             name: len(np.unique(examples.source.patient[examples.rows])) for name, examples in splits.by_name.items()
         },
-        "positives": {name: tuple(examples.labels.sum(axis=0).tolist()) for name, examples in splits.by_name.items()},
+        "positives": {name: _positives(examples) for name, examples in splits.by_name.items()},
     }
+
+
+def _positives(examples: Examples) -> tuple[int, ...]:
+    return tuple(examples.labels.sum(axis=0).tolist())
 
 
 def metric_fields(evaluated: Mapping[str, SplitMetrics]) -> dict[str, dict[str, Any]]:
@@ -251,6 +275,12 @@ def _unlabelled_notes(splits: Splits, card: TrainingSetCard) -> list[str]:
     return notes
 
 
+def _balance_notes(splits: Splits) -> list[str]:
+    """Return a sentence where an epoch leaves out images of train."""
+    images, kept = len(splits.train), len(splits.epoch)
+    return [f"train undersampled to {kept:,} of {images:,} images"] if kept < images else []
+
+
 def split_findings(splits: Splits) -> tuple[SplitFinding, ...]:
     """Return the splits with too few patients to choose or compare by, among the images of the task."""
     findings = []
@@ -262,7 +292,7 @@ def split_findings(splits: Splits) -> tuple[SplitFinding, ...]:
 
 def _small_set_notes(splits: Splits, key: TrialKey) -> list[str]:
     """Return a sentence where a batch holds more images than there are: every step was of all of them."""
-    rows, batch_size = len(splits.train), key.config.training.batch_size
+    rows, batch_size = len(splits.epoch), key.config.training.batch_size
     return [f"each step is of all {_images(rows)} of train, fewer than batch_size {batch_size}"] * (rows < batch_size)
 
 
@@ -356,7 +386,7 @@ def evaluate_on_test(key: TrialKey, record: TrialRecord, data: TrialData, worker
     device, batch_size = torch.device(worker.device), record.config.training.images_at_once(worker.count)
     with report_out_of_memory(batch_size, TrialError):
         logits = predict_logits(module.to(device), splits.test, card.normalisation, batch_size, worker)
-    loss = build_loss(record.config, splits.classes, torch.from_numpy(splits.train.labels).to(device, torch.float32))
+    loss = build_loss(record.config, splits.classes, torch.from_numpy(splits.epoch.labels).to(device, torch.float32))
     metrics = split_metrics(
         record.config.task, splits.classes, logits, splits.test, loss, applied_thresholds(record.thresholds)
     )

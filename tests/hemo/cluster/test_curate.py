@@ -41,16 +41,15 @@ def files_below(folder: str) -> dict[str, str]:
     return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
 
 
-def alone(unit: str, work: Any, tables: Any, **shared: Any) -> None:
+def alone(unit: str, work: Any, tables: Any, **shared: Any) -> list[str]:
     """Do in this process, one after the other, what Ray does on many."""
-    for table in tables:
-        work(table, **shared)
+    return [work(table, **shared)["done"][0].as_py() for table in tables]
 
 
-def mixed(workers: int, unit: str, work: Any, tables: Any, **shared: Any) -> None:
+def mixed(workers: int, unit: str, work: Any, tables: Any, **shared: Any) -> list[str]:
     """Do it in threads, last things first."""
     with ThreadPoolExecutor(workers) as pool:
-        list(pool.map(lambda table: work(table, **shared), reversed(tables)))
+        return list(pool.map(lambda table: work(table, **shared)["done"][0].as_py(), reversed(tables)))
 
 
 @pytest.mark.usefixtures("ray_cluster")
@@ -136,8 +135,8 @@ def test_a_series_without_patient_is_a_patient_for_the_card_the_set_and_the_load
 def test_a_set_of_an_earlier_version_is_refused_with_the_cure(corpus):
     out = curate_corpus(CurateConfig(**corpus))
     card = Path(out, "card.json")
-    card.write_text(card.read_text().replace('"schema_version": 2', '"schema_version": 1'))
-    with pytest.raises(SourceError, match=r"is of schema version 1, this hemo reads 2; run `hemo curate` again"):
+    card.write_text(card.read_text().replace('"schema_version": 4', '"schema_version": 3'))
+    with pytest.raises(SourceError, match=r"is of schema version 3, this hemo reads 4; run `hemo curate` again"):
         read_card(out)
 
 
@@ -174,6 +173,39 @@ def test_a_complete_set_is_left_alone_and_an_interrupted_one_made_anew(corpus, m
 
 
 @pytest.mark.usefixtures("no_ray")
+def test_the_card_has_the_flow_from_files_to_splits_and_the_hash_of_every_file(tmp_path, corpus):
+    rows = [{"patient": f"P{n // 2}", "flags": ["blank", "noise"] if n < 4 else []} for n in range(40)]
+    shards = write_conversion(tmp_path / "flagged", rows, unit_rows=7)
+    card = read_card(curate_corpus(CurateConfig(**corpus | {"shards": shards}, drop_flags=("blank", "noise"))))
+    assert (card.conversion.files, card.conversion.rows, card.conversion.rejects) == (40, 40, 0)
+    (clean,) = [step for step in card.steps if step.name == "clean"]
+    assert (clean.removed, clean.reasons) == (4, {"blank": 4, "noise": 4})
+    hashes = files_below(corpus["out"])
+    assert {part.path: part.sha256 for part in card.parts} == {
+        name: digest for name, digest in hashes.items() if "/" in name
+    }
+    assert sum(part.rows for part in card.parts) == 36
+    assert card.split_digest == hashes["split_manifest.csv"]
+    head, *lines = Path(corpus["out"], "split_manifest.csv").read_text().splitlines()
+    names = {line.split(",")[0] for line in lines}
+    assert (head, len(names)) == ("image,pixels,split", 36)
+    assert hashlib.sha256(b"ID_020").hexdigest()[:32] in names
+
+
+@pytest.mark.usefixtures("no_ray")
+def test_another_description_rewrites_the_cards_and_copies_nothing(corpus, monkeypatch):
+    curate_corpus(CurateConfig(**corpus))
+    before = files_below(corpus["out"])
+    monkeypatch.setattr(curate, "_copy", None)
+    curate_corpus(CurateConfig(**corpus, dataset={"name": "heads", "license": "CC0-1.0"}))
+    after = files_below(corpus["out"])
+    assert {name for name in before if before[name] != after[name]} == {"card.json", "croissant.json"}
+    metadata = json.loads(Path(corpus["out"], "croissant.json").read_text())
+    assert (metadata["name"], metadata["license"]) == ("heads", "CC0-1.0")
+    assert read_card(corpus["out"]).dataset.name == "heads"
+
+
+@pytest.mark.usefixtures("no_ray")
 def test_a_run_folder_may_move(tmp_path, corpus, monkeypatch):
     curate_corpus(CurateConfig(**corpus))
     moved = tmp_path / "moved"
@@ -191,6 +223,7 @@ KEY = "a secret of tests"
 @pytest.fixture
 def pseudonymous(tmp_path: Path, corpus: dict[str, str]) -> dict[str, str]:
     """The same corpus, converted with a pseudonym key, and the key's file."""
+    (tmp_path / "key").touch(mode=0o600)
     (tmp_path / "key").write_text(KEY)
     name = pseudonymiser(KEY.encode())
     rows = [
@@ -232,6 +265,7 @@ def test_under_a_key_the_digest_of_the_inputs_does_not_verify_a_guessed_label_fi
 def test_the_pseudonym_key_is_required_and_must_be_that_of_the_shards(tmp_path, corpus, pseudonymous):
     with pytest.raises(ConfigError, match="holds pseudonyms, which no label table names; give --pseudonym_key FILE"):
         curate_corpus(CurateConfig(**pseudonymous | {"pseudonym_key": ""}))
+    (tmp_path / "other").touch(mode=0o600)
     (tmp_path / "other").write_text("another secret of tests")
     with pytest.raises(ConfigError, match=r"other is not the key of .*keyed; give the key `convert` was given"):
         curate_corpus(CurateConfig(**pseudonymous | {"pseudonym_key": str(tmp_path / "other")}))
