@@ -78,8 +78,8 @@ def explain_cases(config: ExplainConfig) -> list[dict[str, Any]]:
     if target not in card.classes:
         raise ConfigError(f"target: {target!r} is no class of the checkpoint; it has {', '.join(card.classes)}")
     index = card.classes.index(target)
-    stored = find_images(config.images, card, config.split)
-    inputs = config.model_dump(mode="json", include={"images", "split", "target", "image_ids", "highest_loss"})
+    stored = find_images(config.images, card, config.from_split)
+    inputs = config.model_dump(mode="json", include={"images", "from_split", "target", "image_ids", "highest_loss"})
     inputs = {"checkpoint": checkpoint_digest(checkpoint), **inputs}
     device = "cuda" if torch.cuda.is_available() else "cpu"
     deployed = DeployedModel(model, card, device=device, batch_size=config.batch_size)
