@@ -92,7 +92,8 @@ class Inputs:
 
     conversion: ConversionCard
     index: pa.Table
-    label_file: bytes  # empty for `source_class`
+    label_location: str  # empty for `source_class`
+    label_file: bytes
     pseudonyms: Pseudonymiser
     digest: str  # what a finished card must carry
 
@@ -119,9 +120,9 @@ def read_inputs(config: CurateConfig) -> Inputs:
         counts = f"{len(index)} rows, card.json counts {conversion.rows}"
         raise SourceError(f"{config.shards}: index.parquet has {counts}; run `hemo convert` again")
     pseudonyms = _require_key(config, conversion)
-    label_file = b"" if config.labels == "source_class" else _read_label_file(config.labels)
+    location, label_file = _label_file(config, conversion)
     digest = _inputs_digest(config, conversion, label_file, pseudonyms)
-    return Inputs(conversion, index, label_file, pseudonyms, digest)
+    return Inputs(conversion, index, location, label_file, pseudonyms, digest)
 
 
 def draft_training_set(config: CurateConfig, inputs: Inputs) -> Draft:
@@ -154,12 +155,45 @@ def _show(card: TrainingSetCard) -> None:
         console.print(f"- {line}", markup=False, soft_wrap=True)
 
 
-def _read_label_file(location: str) -> bytes:
+def _label_file(config: CurateConfig, conversion: ConversionCard) -> tuple[str, bytes]:
+    """Return location and content of the table of labels; for `source_class` both are empty."""
+    if config.labels == "source_class":
+        return "", b""
+    if config.labels == "manifest":
+        return _file_table(config.shards, conversion)
     try:
-        return read_bytes(location)
+        return config.labels, read_bytes(config.labels)
     except OSError as error:
         reason = error.strerror or type(error).__name__
-        raise SourceError(f"labels: {location}: {reason}; give a CSV or Parquet file, or source_class") from error
+        raise SourceError(f"labels: {config.labels}: {reason}; give a CSV or Parquet file, or source_class") from error
+
+
+def _file_table(shards: str, conversion: ConversionCard) -> tuple[str, bytes]:
+    """Return location and content of the table of files that shards were converted from.
+
+    Raises:
+        SourceError: If they were made of something else, or under a key; or the table has moved or changed since.
+    """
+    table = conversion.file_table
+    if table is None:
+        keyed = conversion.image.get("key_fingerprint") and conversion.image.get("corpus") == "manifest"
+        why = "does not name its table, as it holds pseudonyms" if keyed else "was not converted from a table of files"
+        cure = "the table and --pseudonym_key FILE" if keyed else "a CSV or Parquet file"
+        raise SourceError(f"labels: {shards} {why}; give {cure} instead of `manifest`")
+    try:
+        content = read_bytes(table.location)
+    except OSError as error:
+        reason = error.strerror or type(error).__name__
+        raise SourceError(
+            f"labels: {table.location}, from which {shards} was converted: {reason}; give the table where it is now, "
+            "--labels FILE"
+        ) from error
+    if hashlib.sha256(content).hexdigest() != table.sha256:
+        raise SourceError(
+            f"labels: {table.location} has changed since {shards} was converted from it; if its labels are right now, "
+            f"give --labels {table.location}; if files were added, run `hemo convert` again"
+        )
+    return table.location, content
 
 
 def _require_key(config: CurateConfig, conversion: ConversionCard) -> Pseudonymiser:
@@ -170,7 +204,7 @@ def _require_key(config: CurateConfig, conversion: ConversionCard) -> Pseudonymi
     """
     pseudonyms = read_pseudonyms(config.pseudonym_key)
     made_with = conversion.image.get("key_fingerprint", "")
-    if not config.pseudonym_key and made_with and config.labels != "source_class":
+    if not config.pseudonym_key and made_with and config.labels not in ("source_class", "manifest"):
         raise ConfigError(
             f"labels: {config.shards} holds pseudonyms, which no label table names; "
             "give --pseudonym_key FILE, the key `convert` was given"
@@ -185,7 +219,7 @@ def _label_table(config: CurateConfig, inputs: Inputs) -> LabelTable:
     index = inputs.index
     if config.labels == "source_class":
         return labels_of_classes(text_column(index, "image_id"), text_column(index, "source_class"))
-    table = parse_labels(inputs.label_file, config.labels, key=config.label_key, columns=config.label_columns)
+    table = parse_labels(inputs.label_file, inputs.label_location, key=config.label_key, columns=config.label_columns)
     if table.unused_columns:
         print_line(f"curate: columns of the labels that are not used: {', '.join(table.unused_columns)}")
     return table if inputs.pseudonyms.keeps_ids else pseudonymise_keys(table, index, inputs.pseudonyms)

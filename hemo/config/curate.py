@@ -62,9 +62,10 @@ class CurateConfig(Config):
     }
 
     shards: Location = Field(description="output folder of `convert`")
-    labels: Literal["source_class"] | Location = Field(
+    labels: Literal["source_class", "manifest"] | Location = Field(
         description="table of labels: RSNA's long CSV, or a CSV or Parquet with a column of image ids or paths and a "
-        "column a class, also the table of `corpus: manifest`; or `source_class`: the class folders of an image folder"
+        "column a class; `manifest`: the table that `corpus: manifest` was converted from; `source_class`: the class "
+        "folders of an image folder"
     )
     label_key: str = Field(
         "",

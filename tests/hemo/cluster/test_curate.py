@@ -333,6 +333,51 @@ def test_class_folders_are_labels(tmp_path):
         assert row["label_PNEUMONIA"] == 1 - row["label_NORMAL"] == int(row["source_class"] == "PNEUMONIA")
 
 
+@pytest.fixture
+def listed(tmp_path: Path, corpus: dict[str, str]) -> dict[str, str]:
+    """The same shards as if converted from a table of files, whose column `bleed` nobody stored."""
+    lines = ["path,patient,bleed", *(f"train/ID_{n:03d}.dcm,P{n // 2},{'no' if n % 3 else 'yes'}" for n in range(40))]
+    table = tmp_path / "files.csv"
+    table.write_text("\n".join(lines))
+    card_file = Path(corpus["shards"], "card.json")
+    entry = {"location": str(table), "sha256": hashlib.sha256(table.read_bytes()).hexdigest()}
+    card_file.write_text(json.dumps({**json.loads(card_file.read_text()), "file_table": entry}))
+    return corpus | {"labels": "manifest"}
+
+
+@pytest.mark.usefixtures("no_ray")
+def test_the_table_of_files_is_the_table_of_labels(listed, tmp_path):
+    """Its location comes from the shards' card; a set made with the location given is the same set."""
+    config = CurateConfig(**listed)
+    out = curate_corpus(config)
+    rows = [row for split in SPLITS for row in pq.read_table(f"{out}/{split}").to_pylist()]
+    assert {row["image_id"] for row in rows if row["label_bleed"]} == {f"ID_{n:03d}" for n in range(0, 40, 3)}
+    given = CurateConfig(**listed | {"labels": str(tmp_path / "files.csv")})
+    assert read_card(out).inputs_digest == read_inputs(given).digest
+    with pytest.raises(LabelError, match=r"files\.csv has no column 'blead' \(did you mean bleed\?\)"):
+        curate_corpus(config.model_copy(update={"label_columns": ("blead",), "out": str(tmp_path / "other")}))
+
+
+def test_a_table_of_files_that_moved_or_changed_is_refused_with_the_way_out(listed, corpus, pseudonymous, tmp_path):
+    table, config = tmp_path / "files.csv", CurateConfig(**listed)
+    content = table.read_text()
+    table.write_text(content.replace("no", "yes", 1))
+    with pytest.raises(SourceError, match=r"files\.csv has changed since .*; if its labels .*, give --labels .*files"):
+        read_inputs(config)
+    table.unlink()
+    with pytest.raises(SourceError, match=r"files\.csv, from which .*shards was converted: No such file .* --labels F"):
+        read_inputs(config)
+    (tmp_path / "moved.csv").write_text(content)
+    assert read_inputs(CurateConfig(**listed | {"labels": str(tmp_path / "moved.csv")})).label_file == content.encode()
+    other = write_conversion(tmp_path / "of_a_folder", [{}] * 4)
+    with pytest.raises(SourceError, match="of_a_folder was not converted from a table of files; give a CSV or Parquet"):
+        read_inputs(CurateConfig(**listed | {"shards": other}))
+    card_file = Path(pseudonymous["shards"], "card.json")
+    card_file.write_text(card_file.read_text().replace('"rsna"', '"manifest"'))
+    with pytest.raises(SourceError, match=r"keyed does not name its table, as .*; give the table and --pseudonym_key"):
+        read_inputs(CurateConfig(**pseudonymous | {"labels": "manifest", "pseudonym_key": ""}))
+
+
 @pytest.mark.usefixtures("no_ray")
 def test_missing_inputs_are_named(tmp_path, corpus):
     with pytest.raises(SourceError, match=r"labels: .*none\.csv: No such file"):
