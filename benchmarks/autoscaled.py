@@ -1,4 +1,4 @@
-"""An autoscaling Ray cluster on one machine: a head without CPUs, workers that come when tasks wait and leave when idle.
+"""An autoscaling Ray cluster on one machine: a head without CPUs, workers that come when tasks wait and leave idle.
 
 Ray's own fake provider starts each worker as a node of its own; no cloud, and no other Ray on this machine is touched.
 """
@@ -152,8 +152,10 @@ def _config(address: str, convert: int, train: int, idle_minutes: float) -> dict
 
 
 def _own_ip() -> str:
-    words = subprocess.run(["hostname", "-I"], capture_output=True, text=True, check=True).stdout.split()
-    return words[0]
+    from ray._private.services import get_node_ip_address  # Ray's nodes use it
+
+    address: str = get_node_ip_address()
+    return address
 
 
 def free_port() -> int:
@@ -170,7 +172,7 @@ def processes_of(folder: Path) -> list[int]:
         if not process.name.isdigit() or int(process.name) == os.getpid():
             continue
         try:
-            files = [os.readlink(file) for file in (process / "fd").iterdir()]
+            files = [str(file.readlink()) for file in (process / "fd").iterdir()]
         except OSError:  # it ended meanwhile, or is another user's
             continue
         if any(file.startswith(f"{folder}/") for file in files):

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from hemo.library.jobs import convert as convert
     from hemo.library.jobs import curate as curate
     from hemo.library.jobs import doctor as doctor
+    from hemo.library.jobs import document as document
     from hemo.library.jobs import explain as explain
     from hemo.library.jobs import export as export
     from hemo.library.jobs import phantom as phantom
@@ -42,6 +43,7 @@ _MODULES = {
         "convert",
         "curate",
         "doctor",
+        "document",
         "explain",
         "export",
         "phantom",

@@ -9,6 +9,7 @@ import pytest
 
 from hemo.config.convert import ConvertConfig, PhantomConfig, PlanConfig
 from hemo.config.curate import CurateConfig
+from hemo.config.document import DocumentConfig
 from hemo.config.inference import ExplainConfig, ExportConfig, PredictConfig
 from hemo.config.load import load_config
 from hemo.config.pipeline import PipelineConfig
@@ -26,6 +27,7 @@ CONFIGS: dict[str, type[Config]] = {
     "doctor": DoctorConfig,
     "convert": ConvertConfig,
     "curate": CurateConfig,
+    "document": DocumentConfig,
     "explain": ExplainConfig,
     "export": ExportConfig,
     "phantom": PhantomConfig,

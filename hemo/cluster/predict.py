@@ -1,6 +1,7 @@
 """Shards or a raw corpus to the probabilities of a checkpoint: decoding on CPUs, then a pool of models, on Ray Data."""
 
 import pickle
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -15,7 +16,7 @@ from ray.data import ActorPoolStrategy
 from hemo.cluster.capacity import gpus_each, require_capacity
 from hemo.cluster.ray_data import data_context, set_up_decoding
 from hemo.config.inference import PredictConfig
-from hemo.console import print_line, progress_bar
+from hemo.console import print_line, progress_bar, stderr_without
 from hemo.corpus.labels import RSNA_CLASSES
 from hemo.corpus.sources import list_corpus, media_of
 from hemo.digest import digest_of
@@ -51,6 +52,12 @@ READ_THREADS = 4
 
 BLOCK_BYTES = 1 << 24
 """Decoded images that travel together: a model starts on the first of a unit while the others are still decoded."""
+
+ACTOR_ARGUMENTS = re.compile(rb"\[[^\]\n]*\] core_worker\.cc:\d+: Actor with class name: 'MapWorker[^\n]*\n")
+"""What Ray reports as an error for each model: that Ray Data's own arguments of it are in the object store.
+
+They stay there while the pipeline runs, so a model that is lost is started again (Ray's issue 57733).
+"""
 
 Row = dict[str, Any] | ShardReject
 
@@ -204,6 +211,7 @@ def _predict(source: Source, config: PredictConfig) -> tuple[pa.Table, pa.Table]
     with (
         data_context("predict") as context,
         progress_bar("predict", total=sum(len(unit.files) for unit in source.units), unit="file") as bar,
+        stderr_without(ACTOR_ARGUMENTS),
     ):
         context.target_max_block_size = BLOCK_BYTES
         rows = [{"unit": pickle.dumps(unit)} for unit in source.units]

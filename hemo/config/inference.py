@@ -51,7 +51,7 @@ class ExplainConfig(Config):
     """Configuration of the `explain` job."""
 
     GROUPS: ClassVar[Groups] = {
-        "input": ("checkpoint", "images", "split"),
+        "input": ("checkpoint", "images", "from_split"),
         "output": ("out",),
         "cases": ("target", "image_ids", "highest_loss"),
         "resources": ("batch_size",),
@@ -60,7 +60,9 @@ class ExplainConfig(Config):
     checkpoint: Location = Field(description="folder of a record, or of its checkpoint")
     images: Location = Field(description="output folder of `curate`; or of `convert`, then `image_ids` must be given")
     out: Location = Field(description="folder to write case-*.png and cases.json to")
-    split: Literal["train", "val", "test"] = Field("test", description="split of the training set to take images from")
+    from_split: Literal["train", "val", "test"] = Field(
+        "test", description="split of the training set to take images from"
+    )
     target: str = Field("", description="class to explain; empty: the first class of the checkpoint")
     image_ids: tuple[str, ...] = Field((), description="images to explain; empty: those with the highest loss")
     highest_loss: PositiveInt = Field(

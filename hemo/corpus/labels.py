@@ -66,7 +66,7 @@ def parse_labels(data: bytes, location: str, *, key: str = "", columns: Sequence
     Two forms are known: RSNA's long CSV (`ID,Label`, a row a class, `ID_000012eaf_any`), and a wide table, CSV or
     Parquet, with a key column and a column a class, each label 0, 1, a word of `WORDS` or blank. One column alone,
     named by `columns`, may hold the names of exclusive classes instead. An image that lacks the row of a class has a
-    null label there. Headers and cells are stripped of spaces; a CSV may have semicolons or tabs.
+    null label there. Headers and values are stripped of spaces; a CSV may have semicolons or tabs.
 
     Args:
         data: The whole file.

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, cast
 
 from hemo.config.convert import ConvertConfig, PhantomConfig, PlanConfig
 from hemo.config.curate import CurateConfig
+from hemo.config.document import DocumentConfig
 from hemo.config.inference import ExplainConfig, ExportConfig, PredictConfig
 from hemo.config.load import read_yaml
 from hemo.config.pipeline import PipelineConfig
@@ -22,7 +23,7 @@ from hemo.config.types import ClusterConfig, Config
 from hemo.config.validation import merge, validated
 
 if TYPE_CHECKING:
-    from hemo.library.outputs import Checkup, Estimate, Explanations, Export, Predictions, Report, Status
+    from hemo.library.outputs import Checkup, Documents, Estimate, Explanations, Export, Predictions, Report, Status
     from hemo.library.shards import Shards
     from hemo.library.training_set import TrainingSet
     from hemo.library.trials import Trial, Trials
@@ -193,6 +194,16 @@ def report(config: ReportConfig) -> "Report":
 
     write_report(config)
     return Report(config.out)
+
+
+@job(DocumentConfig)
+def document(config: DocumentConfig) -> "Documents":
+    """Write the model card and the study sheet of a trial from its record."""
+    from hemo.library.outputs import Documents
+    from hemo.reporting.documents.build import write_documents
+
+    write_documents(config)
+    return Documents(config.out)
 
 
 @job(StatusConfig)

@@ -201,6 +201,46 @@ class Report:
         return f'<iframe srcdoc="{page}" style="width:100%;height:40em;border:0"></iframe>'
 
 
+class Documents:
+    """The output of `document`.
+
+    Attributes:
+        path: The folder, a path or URI.
+        model_card_file: Where the model card is.
+    """
+
+    def __init__(self, path: str) -> None:
+        """Open the folder.
+
+        Raises:
+            SourceError: If it is no output of `document`.
+        """
+        from hemo.reporting.documents.build import MODEL_CARD
+
+        self.path = _require(path, MODEL_CARD, "document")
+        self.model_card_file = join(self.path, MODEL_CARD)
+
+    @property
+    def model_card(self) -> str:
+        """The model card, Markdown with the metadata of Hugging Face above it."""
+        return read_bytes(self.model_card_file).decode()
+
+    @property
+    def study_sheet(self) -> str:
+        """The study sheet, Markdown."""
+        from hemo.reporting.documents.build import STUDY_SHEET
+
+        return read_bytes(join(self.path, STUDY_SHEET)).decode()
+
+    def __repr__(self) -> str:
+        """Return the folder."""
+        return f"Documents({self.path!r})"
+
+    def _repr_markdown_(self) -> str:
+        """Return the model card without its metadata, for notebooks."""
+        return self.model_card.split("\n---\n", 1)[1]
+
+
 class Status:
     """How far trials are.
 

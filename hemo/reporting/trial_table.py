@@ -1,7 +1,7 @@
 """The grid of trials: the heading above it, a row for each trial with settings and metrics, and the notes below."""
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from statistics import fmean, stdev
 from typing import Any
 
@@ -188,8 +188,12 @@ def _above_chance(area: Interval) -> str:
 
 def common_settings(comparison: Comparison) -> str:
     """Return the settings that all trials share, as one line; what is off by default is listed only where it is on."""
-    elsewhere = (*IN_TITLE, *_varying(comparison))
-    values = {key: value for key, value in flattened(comparison.first.config.deciding()) if key not in elsewhere}
+    return settings_line(comparison.first.config, (*IN_TITLE, *_varying(comparison)))
+
+
+def settings_line(config: TrialConfig, elsewhere: Sequence[str]) -> str:
+    """Return the settings of a trial but for those that stand elsewhere; what is off by default only where it is on."""
+    values = {key: value for key, value in flattened(config.deciding()) if key not in elsewhere}
     return ", ".join(
         f"{setting_name(key)} {setting_text(value)}" for key, value in values.items() if not _is_off(key, value)
     )

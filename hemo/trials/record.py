@@ -18,7 +18,7 @@ import hemo
 from hemo.config.trial import TrialConfig
 from hemo.config.tune import title
 from hemo.config.types import Config
-from hemo.curation.card import SplitFinding
+from hemo.curation.card import SplitFinding, TrainingSetCard, read_card, without_examples
 from hemo.errors import SourceError
 from hemo.parquet import read_parquet
 from hemo.storage import exists, join, list_folders, read_bytes, read_json, write_bytes, write_json
@@ -29,6 +29,9 @@ RECORD_SCHEMA_VERSION = 5
 
 RECORDED_PACKAGES = ("torch", "timm", "torchmetrics", "numpy", "ray")
 """Their versions stand in each record, with those of Python and hemo."""
+
+TRAINING_SETS = "training_sets"
+"""Folder below the records with the card of each training set, so that reports need no training set."""
 
 CURE = "move it away, and the same command runs the trial again"
 """What to do about a record that cannot be read."""
@@ -149,6 +152,19 @@ def write_record(folder: str, record: TrialRecord, predictions: pa.Table | None)
         pq.write_table(predictions.cast(PREDICTION_SCHEMA), buffer, compression="zstd")
         write_bytes(join(trial, "predictions.parquet"), buffer.getvalue())
     write_json(join(trial, "record.json"), record.model_dump(mode="json"))
+
+
+def write_training_set_card(folder: str, card: TrainingSetCard) -> None:
+    """Keep the card of a training set, without the ids in it, below a folder of records."""
+    write_json(join(folder, TRAINING_SETS, card.digest, "card.json"), without_examples(card).model_dump(mode="json"))
+
+
+def read_training_set_card(folder: str, digest: str) -> TrainingSetCard | None:
+    """Return the kept card of a training set; None if there is none of this version."""
+    try:
+        return read_card(join(folder, TRAINING_SETS, digest))
+    except SourceError:
+        return None
 
 
 def has_record(folder: str, digest: str) -> bool:

@@ -28,7 +28,16 @@ from hemo.training.reporting import Epochs, FitResult, observed, report_out_of_m
 from hemo.training.results import ANY_CLASS, EpochMetrics, SplitMetrics, applied_thresholds
 from hemo.trials.key import TrialKey
 from hemo.trials.progress import TrialProgress, clear_progress, read_progress, write_progress
-from hemo.trials.record import PREDICTION_SCHEMA, TrialRecord, commit, now, read_predictions, versions, write_record
+from hemo.trials.record import (
+    PREDICTION_SCHEMA,
+    TrialRecord,
+    commit,
+    now,
+    read_predictions,
+    versions,
+    write_record,
+    write_training_set_card,
+)
 
 
 def check_trials(trials: Mapping[str, TrialConfig], card: TrainingSetCard) -> None:
@@ -130,6 +139,8 @@ def run_trial(
         UserError: If the trial cannot work with these rows, or the set cannot be read; on every worker.
     """
     card = data.card if data else read_card(training_set)
+    if worker.is_rank_zero:
+        write_training_set_card(key.records, card)
     if record := key.finished_record():
         return record
     with raise_together(worker):
