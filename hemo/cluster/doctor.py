@@ -39,7 +39,7 @@ WARNED_STORE_BYTES = 500e6
 class NodeFacts:
     """What one node is like; sizes in bytes."""
 
-    name: str  # host name and the beginning of Ray's id
+    name: str  # host name and the end of Ray's id
     fault: str = ""  # why it runs nothing; then nothing else is known
     versions: tuple[tuple[str, str], ...] = ()
     clock_ahead_s: float = 0.0  # of the driver's clock
@@ -138,7 +138,7 @@ def _nodes(probes: tuple[tuple[str, str], ...]) -> Iterator[NodeFacts]:
         facts[node["NodeID"]] = examiners[node["NodeID"]].facts.remote(probes)
     for node in alive:
         examiner, resources = examiners[node["NodeID"]], node["Resources"]
-        name = f"{node['NodeManagerHostname']} ({node['NodeID'][:6]})"
+        name = f"{node['NodeManagerHostname']} ({node['NodeID'][-6:]})"
         try:
             answer = ray.get(facts[node["NodeID"]], timeout=ANSWER_S)
             asked = time.time()
