@@ -11,6 +11,7 @@ Example, one of the files in conf/train:
 from typing import TYPE_CHECKING
 
 from hemo.config.tune import TrainConfig
+from hemo.console import print_result
 from hemo.training.results import DEFAULT_THRESHOLD
 from ray_jobs.entry_point import entry_point
 
@@ -26,8 +27,8 @@ def main(config: TrainConfig) -> None:
     import hemo
 
     trial = hemo.train.run(config)
-    print(metrics_text(trial.record))
-    print(trial.path)
+    print_result(metrics_text(trial.record))
+    print_result(trial.path)
 
 
 def metrics_text(record: "TrialRecord") -> str:
