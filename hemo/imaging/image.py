@@ -84,6 +84,7 @@ class Image:
     patient: str | None = None
     study: str | None = None
     series: str | None = None
+    scanner: str | None = None
     position_mm: float | None = None
     orientation: tuple[float, ...] | None = None  # 6 direction cosines
     spacing_mm: float | None = None

@@ -217,6 +217,7 @@ def row_of(image: Image, file: SourceFile, settings: ImageSettings, pseudonyms: 
         "pixel_digest": pseudonyms.keyed_digest("pixels", image.pixel_digest),
         "source_path": pseudonyms("path", file.path),
         "pixel_format": image.pixel_format,
+        "scanner": image.scanner,
     }
 
 

@@ -15,8 +15,8 @@ from hemo.errors import OutputError
 from hemo.parquet import open_parquet
 from hemo.storage import filesystem, join, list_files
 
-SCHEMA_VERSION = 2
-"""Raised when columns or their meaning change; part of every unit digest."""
+SCHEMA_VERSION = 3
+"""3: scanner. Raised when columns or their meaning change; part of every unit digest."""
 
 IMAGE = "image"
 
@@ -47,6 +47,9 @@ _ROW_FIELDS: "list[pa.Field[Any]]" = [
     pa.field("pixel_digest", pa.binary(16)),  # xxh3-128 of the HU as int16 (of the stored pixels for photographs)
     pa.field("source_path", pa.string(), nullable=False),  # relative to the source
     pa.field("pixel_format", pa.string(), nullable=False),  # u12, i16, ...: signedness and bits stored
+    pa.field(
+        "scanner", pa.string()
+    ),  # (0008,0070) manufacturer and (0008,1090) model, keyed under a key; null: unknown
 ]
 
 ROW_SCHEMA = pa.schema(_ROW_FIELDS)

@@ -40,7 +40,8 @@ def images_of_dicom(data: bytes, settings: ImageSettings, pseudonyms: Pseudonymi
     Args:
         data: The whole file.
         settings: Windows, crop and side of the stored images.
-        pseudonyms: Replaces patient, study and series ids; unless these are public, secondary captures are rejects.
+        pseudonyms: Replaces patient, study and series ids, and the scanner; unless these are public, secondary captures
+            are rejects.
 
     Returns:
         One entry a frame; a file that is no CT gives one reject. Details never contain text from the file.
@@ -55,7 +56,10 @@ def images_of_dicom(data: bytes, settings: ImageSettings, pseudonyms: Pseudonymi
         return [Reject.of(error)]
     names = {
         kind: pseudonyms(kind, identifier) if identifier else None
-        for kind, identifier in (("patient", header.patient), ("study", header.study), ("series", header.series))
+        for kind, identifier in (
+            *(("patient", header.patient), ("study", header.study), ("series", header.series)),
+            ("scanner", header.scanner),  # a tag may hold anything
+        )
     }
     images: list[Image | Reject] = []
     for number, stored in enumerate(frames):

@@ -184,17 +184,17 @@ def test_shards_of_another_version_are_not_taken_for_damaged(config):
 
 
 def test_a_conversion_of_an_older_version_is_named_as_such_by_every_job(config):
-    """Version 1 had neither orientation nor slice thickness."""
+    """Version 2 had no scanner."""
     out = convert_corpus(config())
     for shard in Path(out, "shards").iterdir():
         table = pq.read_table(shard)
-        footer = pq.read_metadata(shard).metadata[b"hemo"].replace(b'"schema_version":2', b'"schema_version":1')
+        footer = pq.read_metadata(shard).metadata[b"hemo"].replace(b'"schema_version":3', b'"schema_version":2')
         pq.write_table(table.replace_schema_metadata({b"hemo": footer}), shard)
     card = Path(out, "card.json")
-    card.write_text(card.read_text().replace('"schema_version": 2', '"schema_version": 1'))
-    with pytest.raises(OutputError, match=r"is a shard of version 1, this hemo writes 2; give another folder"):
+    card.write_text(card.read_text().replace('"schema_version": 3', '"schema_version": 2'))
+    with pytest.raises(OutputError, match=r"is a shard of version 2, this hemo writes 3; give another folder"):
         convert_corpus(config())
-    wanted = r"card\.json is of schema version 1, this hemo reads 2; run `hemo convert` again into another folder"
+    wanted = r"card\.json is of schema version 2, this hemo reads 3; run `hemo convert` again into another folder"
     with pytest.raises(SourceError, match=wanted):
         read_card(out)
 
