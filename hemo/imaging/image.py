@@ -99,9 +99,10 @@ class Reject:
     code: str
     detail: str
     frame: int = 0
+    scanner: str | None = None
 
     @classmethod
-    def of(cls, error: SliceError, frame: int = 0) -> Self:
+    def of(cls, error: SliceError, frame: int = 0, scanner: str | None = None) -> Self:
         """Return the reject of an error."""
         code, detail = error.args
-        return cls(code, detail, frame)
+        return cls(code, detail, frame, scanner)

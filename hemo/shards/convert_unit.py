@@ -252,5 +252,9 @@ def _with_hidden_folders(row: ManifestRow, public_classes: Sequence[str], pseudo
 
 def _reject_row(reject: Reject, path: str, pseudonyms: Pseudonymiser) -> ShardReject:
     return ShardReject(
-        source_path=pseudonyms("path", path), frame=reject.frame, reason=reject.code, detail=reject.detail
+        source_path=pseudonyms("path", path),
+        frame=reject.frame,
+        reason=reject.code,
+        detail=reject.detail,
+        scanner=reject.scanner,
     )

@@ -78,7 +78,6 @@ class CtHeader:
     patient: str
     study: str
     series: str
-    scanner: str  # manufacturer and model; empty where neither is known
     geometry: Geometry
     flags: tuple[str, ...]
     is_capture: bool
@@ -167,7 +166,6 @@ def _read(elements: Elements) -> CtHeader:
         patient=identifier(elements, dicom.PATIENT_ID),
         study=identifier(elements, dicom.STUDY_UID),
         series=identifier(elements, dicom.SERIES_UID),
-        scanner=_scanner(elements),
         geometry=_geometry(elements),
         flags=tuple(flag for flag, holds in flags.items() if holds),
         is_capture=is_capture,
@@ -195,8 +193,8 @@ def _is_capture(elements: Elements, image_type: list[str]) -> bool:
     )
 
 
-def _scanner(elements: Elements) -> str:
-    """Return Manufacturer and Manufacturer's Model Name in one line, whatever they hold."""
+def scanner_of(elements: Elements) -> str:
+    """Return Manufacturer and Manufacturer's Model Name in one line, whatever they hold; empty without either."""
     named = f"{text(elements, dicom.MANUFACTURER)} {text(elements, dicom.MODEL_NAME)}"
     return " ".join(named.split())[:LONGEST_SCANNER].strip()
 
