@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from hemo.cluster.convert.job import convert_corpus
-from hemo.cluster.predict import COPIED, Row, decode_unit, predict_corpus, submission_csv
+from hemo.cluster.predict import predict_corpus, submission_csv
+from hemo.cluster.predict_images import COPIED, Row, decode_unit
 from hemo.config.convert import ConvertConfig
 from hemo.config.inference import PredictConfig
 from hemo.config.trial import ModelConfig
