@@ -181,6 +181,9 @@ def test_a_trial_on_sampled_labels_is_calibrated_everywhere(
     before, after = (getattr(record.probability_metrics["test"]["any"], state) for state in ("before", "after"))
     assert after.mean_probability == pytest.approx(float(probabilities.mean()), abs=1e-5)
     assert before.mean_probability > after.mean_probability
+    bins = record.probability_metrics["test"]["any"].bins_after
+    assert [each.images for each in bins] == [24, 24]
+    assert sum(each.observed.value for each in bins) / 2 == pytest.approx(1 / 4)
     assert record.metrics["test"]["log_loss"] == pytest.approx(after.log_loss, rel=1e-4)
 
 
