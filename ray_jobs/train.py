@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 
 from hemo.config.tune import TrainConfig
 from hemo.console import print_result
-from hemo.training.results import DEFAULT_THRESHOLD
 from ray_jobs.entry_point import entry_point
 
 if TYPE_CHECKING:
@@ -36,6 +35,8 @@ def metrics_text(record: "TrialRecord") -> str:
 
     Below it stands which splits have too few patients for their metrics, and what was chosen by them, to mean anything.
     """
+    from hemo.training.results import DEFAULT_THRESHOLD
+
     thresholds = ", ".join(
         f"{name} undefined: all images of val are alike in it, {DEFAULT_THRESHOLD} is applied"
         if value is None
