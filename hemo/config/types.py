@@ -14,7 +14,13 @@ Groups = dict[str, tuple[str, ...]]
 class Config(BaseModel):
     """A frozen config. Unknown keys are an error, and `model_dump(mode="json")` is what cards and records store."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=(), allow_inf_nan=False)
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        protected_namespaces=(),
+        allow_inf_nan=False,
+        hide_input_in_errors=True,  # of pydantic's own errors: a refused value may hold a password
+    )
 
     GROUPS: ClassVar[Groups] = {}
     """Fields in no group, or below an empty heading, stand below the heading of the section they lie in."""
