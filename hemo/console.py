@@ -78,7 +78,7 @@ class Progress:
         self._label, self._total, self._unit, self._bar = label, total, unit, bar
         self._done = 0
         self._began = self._advanced = time.monotonic()
-        self._counts = deque([(self._began, 0)], maxlen=RATE_LINES + 1)
+        self._counts = deque([(self._began, 0)], maxlen=RATE_LINES)
 
     def update(self, count: int = 1) -> None:
         """Count what was done since the last call."""

@@ -2,7 +2,7 @@
 
 from typing import Annotated, ClassVar, Literal, TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, NonNegativeFloat, PositiveInt
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, NonNegativeFloat, PositiveInt, ValidationError
 
 from hemo.errors import SourceError
 from hemo.storage import ENVIRONMENT, absolute, exists, join, read_json
@@ -83,7 +83,7 @@ def load_card(folder: str, kind: type[CardT], *, stage: str, job: str) -> CardT:
         job: What makes such folders, for the error.
 
     Raises:
-        SourceError: If there is no card, or one of another kind or version.
+        SourceError: If there is no card, one of another kind or version, or a damaged one.
     """
     location, fields = join(folder, "card.json"), kind.model_fields
     if not exists(location):
@@ -98,4 +98,9 @@ def load_card(folder: str, kind: type[CardT], *, stage: str, job: str) -> CardT:
             f"{location} is of schema version {stored}, this hemo reads {version}; run `hemo {job}` again into another "
             "folder"
         )
-    return kind.model_validate(content)
+    try:
+        return kind.model_validate(content)
+    except ValidationError as error:
+        fault = error.errors()[0]
+        what = f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}"
+        raise SourceError(f"{location} is damaged ({what}); run `hemo {job}` again into another folder") from error

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import asdict
 from html import escape
+from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from hemo.errors import SourceError
@@ -97,7 +98,8 @@ class Explanations:
 
     def _repr_html_(self) -> str:
         """Return the pictures for notebooks."""
-        return "".join(png_html(read_bytes(join(self.path, case["file"]))) for case in self.cases)
+        files = (PurePosixPath(case["file"]).name for case in self.cases)  # of this folder, whatever is written there
+        return "".join(png_html(read_bytes(join(self.path, file))) for file in files)
 
 
 class Export:
