@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from hemo.library.jobs import curate as curate
     from hemo.library.jobs import explain as explain
     from hemo.library.jobs import export as export
+    from hemo.library.jobs import leaks as leaks
     from hemo.library.jobs import phantom as phantom
     from hemo.library.jobs import pipeline as pipeline
     from hemo.library.jobs import plan as plan
@@ -42,6 +43,7 @@ _MODULES = {
         "curate",
         "explain",
         "export",
+        "leaks",
         "phantom",
         "pipeline",
         "plan",

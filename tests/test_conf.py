@@ -10,6 +10,7 @@ import pytest
 from hemo.config.convert import ConvertConfig, PhantomConfig, PlanConfig
 from hemo.config.curate import CurateConfig
 from hemo.config.inference import ExplainConfig, ExportConfig, PredictConfig
+from hemo.config.leaks import LeaksConfig
 from hemo.config.load import load_config
 from hemo.config.pipeline import PipelineConfig
 from hemo.config.report import BackbonesConfig, ReportConfig, StatusConfig
@@ -27,6 +28,7 @@ CONFIGS: dict[str, type[Config]] = {
     "curate": CurateConfig,
     "explain": ExplainConfig,
     "export": ExportConfig,
+    "leaks": LeaksConfig,
     "phantom": PhantomConfig,
     "pipeline": PipelineConfig,
     "plan": PlanConfig,

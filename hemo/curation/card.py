@@ -87,6 +87,13 @@ class Step(Config):
     detail: str = ""
 
 
+class BaseSet(Config):
+    """The training set that has the images of another split of them, see `hemo.curation.resplit`."""
+
+    location: str
+    digest: str = Field(description="of its card")
+
+
 class TrainingSetCard(Config):
     """`SET/card.json`.
 
@@ -108,8 +115,10 @@ class TrainingSetCard(Config):
     dtype: str = Field(description="of a pixel: uint8 or int16")
     height_px: int
     width_px: int
+    base: BaseSet | None = Field(None, description="whose images this set splits otherwise; null: it has its own")
     split: str = Field(
-        description="by_patient, by_patient_stratified, by_image (leaky), official, or fold k of K by patient"
+        description="by_patient, by_patient_stratified, by_image or by_study (leaky), official, or fold k of K by "
+        "patient; of `hemo leaks` also by_patient_id (leaky)"
     )
     splits: dict[str, Count] = Field(description="train, val, test")
     before_balance: Count | None = Field(

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, cast
 from hemo.config.convert import ConvertConfig, PhantomConfig, PlanConfig
 from hemo.config.curate import CurateConfig
 from hemo.config.inference import ExplainConfig, ExportConfig, PredictConfig
+from hemo.config.leaks import LeaksConfig
 from hemo.config.load import read_yaml
 from hemo.config.pipeline import PipelineConfig
 from hemo.config.report import BackbonesConfig, ReportConfig, StatusConfig
@@ -22,7 +23,7 @@ from hemo.config.types import ClusterConfig, Config
 from hemo.config.validation import merge, validated
 
 if TYPE_CHECKING:
-    from hemo.library.outputs import Estimate, Explanations, Export, Predictions, Report, Status
+    from hemo.library.outputs import Estimate, Explanations, Export, Leaks, Predictions, Report, Status
     from hemo.library.shards import Shards
     from hemo.library.training_set import TrainingSet
     from hemo.library.trials import Trial, Trials
@@ -204,6 +205,15 @@ def status(config: StatusConfig) -> "Status":
     from hemo.trials.status import read_status
 
     return Status(read_status(config.records, datetime.now(UTC)))
+
+
+@job(LeaksConfig)
+def leaks(config: LeaksConfig) -> "Leaks":
+    """Measure by how much leaky splits flatter a trial on these images, against patients that none of them met."""
+    from hemo.cluster.leaks import measure_leaks
+    from hemo.library.outputs import Leaks
+
+    return Leaks(measure_leaks(config))
 
 
 @job(PipelineConfig)
