@@ -9,6 +9,7 @@ import pyarrow.parquet as pq
 from hemo.curation.card import Count, TrainingSetCard, label_counts
 from hemo.imaging.image import pixel_digest
 from hemo.shards.schema import ROW_SCHEMA
+from tests.training_sets import CONVERSION
 
 SIDE_PX = 8
 STUDIES_EACH, IMAGES_A_STUDY = 3, 2
@@ -51,6 +52,7 @@ def write_fingerprints(folder: Path, patients: int = 80, *, twins: int = 4) -> s
         width_px=SIDE_PX,
         split="by_patient",
         splits=counts,
+        conversion=CONVERSION,
         steps=(),
         findings=(),
     )

@@ -26,6 +26,16 @@ IMAGE_ONLY = {
     "brain_fraction": None,
     "flags": [],
     "pixel_digest": None,
+    "scanner": None,
+}
+
+CONVERSION = {
+    "files": 100,
+    "ignored_files": 0,
+    "rows": 96,
+    "rejects": 4,
+    "reject_reasons": {"truncated": 4},
+    "flags": {"blank": 2},
 }
 
 
@@ -68,6 +78,7 @@ def training_set_maker(place: Path) -> Maker:
             "width_px": side_px,
             "split": "by_patient",
             "splits": counts,
+            "conversion": CONVERSION,
             "steps": [],
             "findings": [
                 finding.model_dump()

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 from hemo.config.leaks import LeaksConfig
 from hemo.curation.card import LEVELS, BaseSet, Count, TrainingSetCard, label_counts, split_finding
 from hemo.curation.labelled_index import text_column
+from hemo.curation.leak_audit import in_two_splits
 from hemo.curation.leak_splits import HOLDOUT, RULES, UNUSED, Fractions, Pool, Rule, shuffle_labels, split_alike
 from hemo.curation.split import TEST, TRAIN, VAL
 from hemo.digest import digest_of
@@ -144,12 +146,21 @@ def arm_card(
             "base": BaseSet(location=config.training_set, digest=base.digest),
             "split": arm.rule,
             "splits": counts,
-            "steps": (),
+            "split_digest": "",
             "findings": tuple(finding for finding in findings if finding),
-            "audit": {},
+            "audit": {**base.audit, **_torn(pool, arm)},
+            "parts": (),
             "reductions": (*base.reductions, held_out, *(["labels are shuffled between patients"] * arm.shuffled)),
         }
     )
+
+
+def _torn(pool: Pool, arm: Arm) -> dict[str, Any]:
+    """Return what an arm has on both sides, under the names that `curate` has for it."""
+    used = np.flatnonzero(arm.split < HOLDOUT)
+    counts = [len(in_two_splits(kind[used], arm.split[used])) for kind in (pool.group, pool.pixels)]
+    names = ("linked_patients_in_two_splits", "equal_pixels_in_two_splits")
+    return {**dict(zip(names, counts, strict=True)), "equal_pixels_in_two_splits_examples": []}
 
 
 def _count(pool: Pool, arm: Arm, rows: NDArray[np.int64], classes: tuple[str, ...]) -> Count:

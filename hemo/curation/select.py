@@ -1,6 +1,7 @@
 """Select the rows of a training set: audit, clean, split, balance, limit; digest of the result."""
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -71,11 +72,11 @@ class _Remaining:
         self.kept = np.arange(len(rows.patient))
         self.steps = [Step(name="converted", removed=0, left=rows.count(self.kept))]
 
-    def keep(self, name: str, stay: NDArray[np.bool_], detail: str) -> None:
+    def keep(self, name: str, stay: NDArray[np.bool_], detail: str, reasons: Mapping[str, int] | None = None) -> None:
         """Keep the rows of `kept` where `stay`, shape (kept,), is true; record the step."""
         self.kept = self.kept[stay]
-        removed = int((~stay).sum())
-        self.steps.append(Step(name=name, removed=removed, left=self.rows.count(self.kept), detail=detail))
+        removed, left = int((~stay).sum()), self.rows.count(self.kept)
+        self.steps.append(Step(name=name, removed=removed, left=left, detail=detail, reasons=dict(reasons or {})))
 
 
 def select(config: CurateConfig, index: pa.Table, table: LabelTable) -> Selection:
@@ -100,7 +101,8 @@ def select(config: CurateConfig, index: pa.Table, table: LabelTable) -> Selectio
     remaining = _Remaining(rows)
     remaining.keep("labelled", rows.labelled, "images with a row in the label table")
     if config.drop_flags:
-        remaining.keep("clean", unflagged_rows[remaining.kept], f"without {', '.join(config.drop_flags)}")
+        counts = {flag: int(has_flag(index, (flag,))[remaining.kept].sum()) for flag in config.drop_flags}
+        remaining.keep("clean", unflagged_rows[remaining.kept], f"without {', '.join(config.drop_flags)}", counts)
     if not len(remaining.kept):
         raise ConfigError(f"drop_flags: {', '.join(config.drop_flags)} leaves none of the labelled images; drop fewer")
     _require_patients(config, rows, remaining.kept)

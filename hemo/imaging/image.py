@@ -56,6 +56,19 @@ def pixel_digest(pixels: NDArray[Any]) -> bytes:
     return xxhash.xxh3_128_digest(np.ascontiguousarray(pixels).data)
 
 
+def displayed(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Return channels as a picture: three as red, green and blue, else the middle one as grey.
+
+    Of a slice with neighbours, whose channels are several times three, the slice itself is in the middle.
+    """
+    channels = len(image)
+    if channels % 3:
+        grey: NDArray[np.uint8] = image[channels // 2]
+        return grey
+    first = channels // 2 - 1
+    return image[first : first + 3].transpose(1, 2, 0)
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Image:
     """One frame, ready to be stored. Identifiers are pseudonyms already, unless they are public."""
@@ -71,6 +84,7 @@ class Image:
     patient: str | None = None
     study: str | None = None
     series: str | None = None
+    scanner: str | None = None
     position_mm: float | None = None
     orientation: tuple[float, ...] | None = None  # 6 direction cosines
     spacing_mm: float | None = None
@@ -85,9 +99,10 @@ class Reject:
     code: str
     detail: str
     frame: int = 0
+    scanner: str | None = None
 
     @classmethod
-    def of(cls, error: SliceError, frame: int = 0) -> Self:
+    def of(cls, error: SliceError, frame: int = 0, scanner: str | None = None) -> Self:
         """Return the reject of an error."""
         code, detail = error.args
-        return cls(code, detail, frame)
+        return cls(code, detail, frame, scanner)

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
@@ -16,21 +15,22 @@ from torch import Tensor, nn
 from hemo.digest import differences, digest_of
 from hemo.errors import ConfigError, SourceError
 from hemo.models.checkpoint import CheckpointCard
-from hemo.models.classifier import ImageClassifier, mixed_precision, normalise, to_unit_range
+from hemo.models.classifier import ImageClassifier, calibrated_logits, mixed_precision, normalise, to_unit_range
 from hemo.shards.reader import checked_parquet, images_of
 from hemo.shards.schema import IMAGE, ROWS_PER_GROUP
 from hemo.storage import exists, join, list_files, read_bytes, read_json
 from hemo.training.reporting import report_out_of_memory
 
 Session = Callable[[NDArray[np.uint8]], tuple[NDArray[np.float32], NDArray[np.float32]]]
-"""From images (images, channels, height_px, width_px) to logits and probabilities, each (images, classes)."""
+"""From images (images, channels, height_px, width_px) to logits as trained and calibrated probabilities, each
+(images, classes)."""
 
 NOT_PIXELS = ("corpus", "key_fingerprint", "patient_pattern", "public_classes", "neighbours")
 """Settings that may differ between images that are made alike; neighbours show in the channels."""
 
 
 class DeployedModel(nn.Module):
-    """A trained model with its normalisation and its probabilities: used by `predict`, `explain` and `export`.
+    """A trained model with normalisation and calibration: used by `predict`, `explain` and `export`.
 
     On CUDA images are channels-last and autocast computes in bfloat16; on the CPU everything is float32.
     """
@@ -61,7 +61,7 @@ class DeployedModel(nn.Module):
         self.eval()
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Return logits and probabilities, float32, (images, classes), of images (images, channels, rows, cols)."""
+        """Return logits as trained and calibrated probabilities, float32, (images, classes), of stored images."""
         logits, probabilities = self._of(images)
         if self._flip:
             mirrored = self._of(images.flip(dims=(3,)))
@@ -73,7 +73,7 @@ class DeployedModel(nn.Module):
         return logits, to_probabilities(logits, self.card)
 
     def predict(self, images: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Return logits and probabilities of any number of images: a `Session`.
+        """Return logits as trained and calibrated probabilities of any number of images: a `Session`.
 
         Args:
             images: (images, channels, height_px, width_px), made as described in the checkpoint's card.
@@ -107,8 +107,10 @@ class ProbabilityModel(nn.Module):
 
 
 def to_probabilities(logits: Tensor, card: CheckpointCard) -> Tensor:
-    """Return softmax over exclusive classes, sigmoid of each class otherwise."""
-    return logits.softmax(dim=1) if card.task == "multi_class" else logits.sigmoid()
+    """Return calibrated probabilities: softmax over exclusive classes, sigmoid of each class otherwise."""
+    exclusive = card.task == "multi_class"
+    calibrated = calibrated_logits(logits, card.calibration, exclusive=exclusive)
+    return calibrated.softmax(dim=1) if exclusive else calibrated.sigmoid()
 
 
 def predicted_classes(probabilities: NDArray[np.float32], card: CheckpointCard) -> NDArray[np.bool_]:
@@ -288,37 +290,3 @@ def image_differences(stored: Mapping[str, Any], card: CheckpointCard) -> str:
     shape = card.model_dump(mode="json", include={"channels", "height_px", "width_px"})
     where = ("in the source", "in the checkpoint")
     return differences(source, trained_on, where) or differences(stored, shape, where)
-
-
-def study_probabilities(predictions: pa.Table, classes: Sequence[str]) -> pa.Table:
-    """Return the probability that any slice of a study has a class, in two ways.
-
-    The maximum over its slices, and noisy-or: 1 - product of (1 - p), which would be right if slices were independent;
-    neighbours are alike, so it is too high, but rises with each suspect slice where the maximum does not.
-
-    Args:
-        predictions: `study`, `patient` and `probability_NAME` a class, one row per image.
-        classes: Names of the classes.
-
-    Returns:
-        A row a study, by study: `study`, `patient`, `images`, and `max_NAME` and `noisy_or_NAME` a class, float32.
-        Images without a study are in none.
-
-    Source:
-        Noisy-or: Pearl 1988, Probabilistic Reasoning in Intelligent Systems, section 4.3.2.
-    """
-    known = predictions.filter(pc.is_valid(predictions["study"]))
-    for name in classes:
-        absent = 1 - known[f"probability_{name}"].to_numpy().astype(np.float64)
-        with np.errstate(divide="ignore"):  # the logarithm of a certain slice is minus infinity, its study's 1 - 0
-            known = known.append_column(f"log_absent_{name}", pa.array(np.log(absent)))
-    aggregations = [("image_id", "count"), ("patient", "min")]
-    aggregations += [(f"probability_{name}", "max") for name in classes]
-    aggregations += [(f"log_absent_{name}", "sum") for name in classes]
-    studies = known.group_by("study").aggregate(aggregations).sort_by("study")
-    columns = {"study": studies["study"], "patient": studies["patient_min"], "images": studies["image_id_count"]}
-    for name in classes:
-        columns[f"max_{name}"] = studies[f"probability_{name}_max"]
-        noisy_or = -np.expm1(studies[f"log_absent_{name}_sum"].to_numpy())
-        columns[f"noisy_or_{name}"] = pa.array(noisy_or.astype(np.float32))
-    return pa.table(columns)

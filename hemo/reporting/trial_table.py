@@ -1,7 +1,7 @@
 """The grid of trials: the heading above it, a row for each trial with settings and metrics, and the notes below."""
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from statistics import fmean, stdev
 from typing import Any
 
@@ -13,6 +13,7 @@ from hemo.reporting.comparison import Comparison
 from hemo.reporting.selection import describe_choice
 from hemo.reporting.table_format import MISSING, Table, decimals, hours, loss_and_accuracy, metric, number
 from hemo.reporting.trial_row import SPLITS, Row, estimate, image_of, join_with_counts, split_name
+from hemo.stats.choices import BALANCED_ACCURACY
 from hemo.stats.intervals import Interval
 from hemo.sweeps.results import search_lines
 from hemo.trials.record import title_of
@@ -41,10 +42,12 @@ NEUTRAL = (
     "model.head",
     "model.side_px",
     "training.accumulation",
+    "training.calibration",
     "training.balance",
     "training.balance_ratio",
     "training.freeze_epochs",
     "training.layer_decay",
+    "training.operating_point",
     "training.sync_batch_norm",
     "augment.strength",
 )
@@ -188,8 +191,12 @@ def _above_chance(area: Interval) -> str:
 
 def common_settings(comparison: Comparison) -> str:
     """Return the settings that all trials share, as one line; what is off by default is listed only where it is on."""
-    elsewhere = (*IN_TITLE, *_varying(comparison))
-    values = {key: value for key, value in flattened(comparison.first.config.deciding()) if key not in elsewhere}
+    return settings_line(comparison.first.config, (*IN_TITLE, *_varying(comparison)))
+
+
+def settings_line(config: TrialConfig, elsewhere: Sequence[str]) -> str:
+    """Return the settings of a trial but for those that stand elsewhere; what is off by default only where it is on."""
+    values = {key: value for key, value in flattened(config.deciding()) if key not in elsewhere}
     return ", ".join(
         f"{setting_name(key)} {setting_text(value)}" for key, value in values.items() if not _is_off(key, value)
     )
@@ -323,10 +330,18 @@ def _thresholds(comparison: Comparison) -> list[str]:
     if comparison.first.config.task == "multi_class":
         return []
     return [
-        "Accuracies are at the threshold with the best balanced accuracy on validation, one for each class (0.5 if "
+        f"Accuracies are at the threshold with {_rules(comparison)} on validation, one for each class (0.5 if "
         "validation lacks one of its labels); those by epoch are at 0.5. They depend on the few patients that the "
-        "threshold came from: compare trials by AUROC."
+        "threshold came from: compare trials by AUROC. Losses are of logits as trained, all else of calibrated "
+        "probabilities."
     ]
+
+
+def _rules(comparison: Comparison) -> str:
+    """Return by what the thresholds of these trials were chosen."""
+    rules = dict.fromkeys(row.record.config.training.operating_point for row in comparison.rows)
+    named = ("the best balanced accuracy" if rule == BALANCED_ACCURACY else rule for rule in rules)
+    return " or ".join(named)
 
 
 def _speed(comparison: Comparison) -> list[str]:

@@ -212,6 +212,25 @@ def balanced_accuracy_interval(
     return Interval(value, (max(0.0, value - ends[0]), min(1.0, value + ends[1])))
 
 
+def patient_correlation(
+    predicted: NDArray[np.bool_], labels: NDArray[np.integer], patients: NDArray[np.int64]
+) -> float:
+    """Return the correlation of sensitivity and specificity: 0 unless patients have images with and without a finding.
+
+    Args:
+        predicted: Shape (images,).
+        labels: 0 or 1, both present, shape (images,).
+        patients: Of each image, shape (images,).
+    """
+    numbers = np.unique(patients, return_inverse=True)[1]
+    residuals = []
+    for label in (1, 0):
+        hits = predicted == label
+        residuals.append(np.bincount(numbers, weights=(labels == label) * (hits - hits[labels == label].mean())))
+    lengths = np.linalg.norm(residuals, axis=1)
+    return float(residuals[0] @ residuals[1] / lengths.prod()) if lengths.all() else 0.0
+
+
 def holm(p_values: Sequence[float]) -> list[float]:
     """Return p-values adjusted for multiple comparisons, in the order of `p_values`.
 

@@ -16,19 +16,36 @@ from hemo.errors import ConfigError, SourceError, TrialError, UserError, first_n
 from hemo.inference.predict import DeployedModel, megabytes, quick_speed
 from hemo.models.checkpoint import CheckpointCard, load_checkpoint, write_checkpoint
 from hemo.models.classifier import parameter_count
+from hemo.stats.calibration import Calibration
 from hemo.storage import is_temporary, join, list_files, remove
 from hemo.training.data.dataset import Examples, Splits, TrialData, read_training_set, select_splits, task_classes
 from hemo.training.data.sampling import smallest_step
 from hemo.training.distributed import Worker, hardware, raise_together
-from hemo.training.evaluate import predict_logits, split_metrics
+from hemo.training.evaluate import Readout, predict_logits, split_metrics
 from hemo.training.loop import fit
 from hemo.training.loss import build_loss
 from hemo.training.option_checks import check_models, where_in_notes
 from hemo.training.reporting import Epochs, FitResult, observed, report_out_of_memory
-from hemo.training.results import ANY_CLASS, EpochMetrics, SplitMetrics, applied_thresholds
+from hemo.training.results import (
+    ANY_CLASS,
+    BeforeAfter,
+    EpochMetrics,
+    SplitMetrics,
+    applied_thresholds,
+    before_and_after,
+)
 from hemo.trials.key import TrialKey
 from hemo.trials.progress import TrialProgress, clear_progress, read_progress, write_progress
-from hemo.trials.record import PREDICTION_SCHEMA, TrialRecord, commit, now, read_predictions, versions, write_record
+from hemo.trials.record import (
+    PREDICTION_SCHEMA,
+    TrialRecord,
+    commit,
+    now,
+    read_predictions,
+    versions,
+    write_record,
+    write_training_set_card,
+)
 
 
 def check_trials(trials: Mapping[str, TrialConfig], card: TrainingSetCard) -> None:
@@ -130,6 +147,8 @@ def run_trial(
         UserError: If the trial cannot work with these rows, or the set cannot be read; on every worker.
     """
     card = data.card if data else read_card(training_set)
+    if worker.is_rank_zero:
+        write_training_set_card(key.records, card)
     if record := key.finished_record():
         return record
     with raise_together(worker):
@@ -227,6 +246,9 @@ def _record(key: TrialKey, card: TrainingSetCard, splits: Splits, result: FitRes
         "epochs": result.epochs,
         "best_epoch": result.best_epoch,
         "thresholds": result.thresholds,
+        "calibration": result.calibration,
+        "operating_points": result.operating_points,
+        "probability_metrics": probability_fields(result.logits, splits, key.config, result.calibration),
         **metric_fields(result.evaluated),
         "findings": split_findings(splits),
         "reductions": (*card.reductions, *notes),
@@ -261,6 +283,24 @@ def metric_fields(evaluated: Mapping[str, SplitMetrics]) -> dict[str, dict[str, 
     return {
         name: {split: getattr(metrics, name) for split, metrics in evaluated.items()}
         for name in ("metrics", "confusion", "by_pixel_format")
+    }
+
+
+def probability_fields(
+    logits: Mapping[str, NDArray[np.float32]], splits: Splits, config: TrialConfig, calibration: Calibration
+) -> dict[str, dict[str, BeforeAfter]]:
+    """Return split -> class -> metrics of its probabilities before and after calibration.
+
+    Args:
+        logits: Of each split, (examples, classes).
+        splits: Examples of the trial.
+        config: Of the trial.
+        calibration: Of the trial.
+    """
+    exclusive = config.task == "multi_class"
+    return {
+        name: before_and_after(values, splits.by_name[name].labels, splits.classes, calibration, exclusive=exclusive)
+        for name, values in logits.items()
     }
 
 
@@ -342,6 +382,9 @@ def _checkpoint_card(record: TrialRecord, card: TrainingSetCard, result: FitResu
         mean=result.normalisation.mean,
         std=result.normalisation.std,
         thresholds=applied_thresholds(record.thresholds),
+        calibration=record.calibration,
+        operating_point=record.config.training.operating_point,
+        operating_points={name: applied_thresholds(chosen) for name, chosen in record.operating_points.items()},
         training_set=card.digest,
     )
 
@@ -387,12 +430,13 @@ def evaluate_on_test(key: TrialKey, record: TrialRecord, data: TrialData, worker
     with report_out_of_memory(batch_size, TrialError):
         logits = predict_logits(module.to(device), splits.test, card.normalisation, batch_size, worker)
     loss = build_loss(record.config, splits.classes, torch.from_numpy(splits.epoch.labels).to(device, torch.float32))
-    metrics = split_metrics(
-        record.config.task, splits.classes, logits, splits.test, loss, applied_thresholds(record.thresholds)
+    thresholds = applied_thresholds(record.thresholds)
+    readout = Readout(record.config.task, splits.classes, thresholds, record.calibration)
+    new = metric_fields({"test": split_metrics(readout, logits, splits.test, loss)})
+    new["probability_metrics"] = probability_fields(
+        {"test": logits.cpu().numpy()}, splits, record.config, record.calibration
     )
-    fields = {
-        name: {**getattr(record, name), **by_split} for name, by_split in metric_fields({"test": metrics}).items()
-    }
+    fields = {name: {**getattr(record, name), **by_split} for name, by_split in new.items()}
     tested = record.model_copy(update={**fields, **_split_counts(splits), "findings": split_findings(splits)})
     predictions = split_predictions("test", splits.test, logits.cpu().numpy())
     known = read_predictions(key.records, record.digest)

@@ -175,6 +175,8 @@ class Splits:
     train: Examples
     val: Examples
     test: Examples | None  # None: held back
+    population: NDArray[np.float64]  # (classes,), prevalence before anything was sampled, of train and validation
+    curated_by: str  # class by whose label `curate` sampled train; empty: by none
     epoch: Examples  # what is trained on in each epoch: train, or with `training.balance` fewer or repeated ones
 
     @property
@@ -238,7 +240,15 @@ def select_splits(data: TrialData, config: TrialConfig) -> Splits:
     card = data.card
     train, val = (select_examples(source, config, card) for source in (data.train, data.val))
     test = None if data.test is None else select_examples(data.test, config, card)
-    splits = Splits(task_classes(config, card), train, val, test, _epoch_examples(train, config, card))
+    splits = Splits(
+        task_classes(config, card),
+        train,
+        val,
+        test,
+        _population(train, val, config, card),
+        card.balanced_by,
+        _epoch_examples(train, config, card),
+    )
     for name, examples in splits.by_name.items():
         if not len(examples):
             raise SourceError(f"{name}: no image has a label of {', '.join(splits.classes)}; see card.json for counts")
@@ -246,6 +256,19 @@ def select_splits(data: TrialData, config: TrialConfig) -> Splits:
     if not np.any((fractions > 0) & (fractions < 1)):
         raise SourceError(f"train: all {len(train)} labelled images are alike in {', '.join(splits.classes)}")
     return splits
+
+
+def _population(train: Examples, val: Examples, config: TrialConfig, card: TrainingSetCard) -> NDArray[np.float64]:
+    """Return the prevalence of each class before anything was sampled, of train and validation; test is not looked at.
+
+    Which images `curate` left out is known by their counts only.
+    """
+    positives, images = train.labels.sum(axis=0), np.full(train.labels.shape[1], len(train))
+    if card.balanced_by and card.before_balance is not None:
+        classes = task_classes(config, card)
+        positives = np.array([card.before_balance.positives[name] for name in classes])
+        images = np.array([card.before_balance.labelled(name) for name in classes])
+    return np.asarray((positives + val.labels.sum(axis=0)) / np.maximum(images + len(val), 1))
 
 
 def _epoch_examples(train: Examples, config: TrialConfig, card: TrainingSetCard) -> Examples:

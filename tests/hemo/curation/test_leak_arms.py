@@ -12,6 +12,7 @@ from hemo.curation.leak_splits import HOLDOUT, UNUSED
 from hemo.curation.split import TEST, TRAIN, VAL
 from hemo.errors import ConfigError
 from tests.hemo.curation.test_leak_splits import corpus, pool_of
+from tests.training_sets import CONVERSION
 
 CONFIG = LeaksConfig(training_set="/set", out="/out")
 EMPTY = Count(rows=0, patients=0, positives={}, blanks={}, patients_with={}, patients_without={}, grouped_by={})
@@ -30,7 +31,9 @@ def base(**changes: Any) -> TrainingSetCard:
         "width_px": 8,
         "split": "by_patient",
         "splits": {},
+        "conversion": CONVERSION,
         "steps": (),
+        "audit": {"patients": 3, "linked_patients_in_two_splits": 9},
         "findings": (),
         "reductions": ("train limited to 9 of 18 images",),
     }
@@ -88,6 +91,21 @@ def test_the_card_counts_each_split_and_names_its_base() -> None:
         "1 of 4 images are held out of all splits",
         "labels are shuffled between patients",
     )
+    assert card.audit["patients"] == 3
+    assert card.audit["linked_patients_in_two_splits"] == 0
+
+
+def test_the_card_counts_what_an_arm_tears() -> None:
+    """P0 and P1 are one linked patient: in train and val; the equal images of both are in val and in the hold-out."""
+    images = [{"patient": f"P{n // 2}", **({"pixels": b"x" * 16} if n in (1, 2) else {})} for n in range(6)]
+    pool = pool_of(images)
+    for split, torn in (
+        ([TRAIN, VAL, HOLDOUT, TRAIN, TEST, TEST], (1, 0)),
+        ([TRAIN, VAL, TEST, VAL, TEST, VAL], (2, 1)),
+    ):
+        card = arm_card(base(), CONFIG, pool, Arm("by_image", False, np.array(split, np.int8), pool.labels), ("any",))
+        found = card.audit["linked_patients_in_two_splits"], card.audit["equal_pixels_in_two_splits"]
+        assert found == torn
 
 
 def test_other_rows_or_labels_are_another_training_set() -> None:

@@ -26,7 +26,7 @@ from hemo.training.results import METRICS, EpochMetrics
 from hemo.trials import run as trial
 from hemo.trials.key import TrialKey
 from hemo.trials.progress import clear_progress, read_progress
-from hemo.trials.record import TrialRecord, read_predictions, read_record
+from hemo.trials.record import TrialRecord, read_predictions, read_record, read_training_set_card
 from hemo.trials.run import ProgressWriter, _is_failure, _small_set_notes, check_trials, evaluate_on_test, run_trial
 from tests.records import trial_digest
 from tests.trial_runs import run_to_record, trial_key
@@ -79,6 +79,8 @@ def test_a_trial_leaves_record_predictions_and_checkpoint(
     assert record.hardware.startswith("1 x CPU (1 thread, ")
     assert {"python", "torch", "timm", "numpy", "ray"} <= set(record.versions)
     assert record.seconds == pytest.approx(sum(figures.seconds for figures in record.epochs))
+    kept = read_training_set_card(str(tmp_path), record.training_set)
+    assert kept == read_card(folder)
     names = {path.name for path in (tmp_path / record.digest).rglob("*") if path.is_file()}
     assert names == {"record.json", "predictions.parquet", "weights.safetensors", "checkpoint.json"}
 
