@@ -162,7 +162,7 @@ def _leak(sides: Sequence[Interval], by_seed: Sequence[Sequence[float]]) -> Metr
 
 def leak_table(rows: Sequence[LeakRow]) -> Table:
     """Return a row for each way to split."""
-    head = ("split", "leak", "train images (patients)", "test images (patients)", "tested patients in train")
+    head = ("split rule", "leak", "train images (patients)", "test images (patients)", "tested patients in train")
     metrics = [
         column
         for name in ("AUROC", "accuracy")
