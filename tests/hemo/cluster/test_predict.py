@@ -202,6 +202,7 @@ def test_a_checkpoint_of_an_older_image_path_is_refused_for_raw_files(conversion
 def test_under_a_key_the_card_names_no_folder_and_a_changed_table_is_noticed(conversion, tmp_path):
     """What the table gives of a file counts as part of it."""
     (tmp_path / "secret.key").write_text("a secret of sixteen bytes")
+    (tmp_path / "secret.key").chmod(0o600)
     table = tmp_path / "corpus" / "list.csv"
     table.write_text("path,patient\nID_0.dcm,JANE\nID_1.dcm,JOHN\n")
     config = PredictConfig(
