@@ -7,6 +7,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from hemo.library.external import record_predictions as record_predictions
     from hemo.library.images import ReadImage as ReadImage
     from hemo.library.images import read_image as read_image
     from hemo.library.images import read_images as read_images
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _MODULES = {
+    "external": ("record_predictions",),
     "images": ("ReadImage", "read_image", "read_images", "read_rejects"),
     "jobs": (
         "backbones",
