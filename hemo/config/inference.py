@@ -1,34 +1,28 @@
 """Configs of the jobs that use a checkpoint: `predict`, `explain` and `export`."""
 
-from typing import ClassVar, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 
-from pydantic import Field, PositiveInt, model_validator
+from pydantic import AfterValidator, Field, PositiveInt, model_validator
 
 from hemo.config.convert import require_names_settled
-from hemo.config.trial import OperatingPointName
 from hemo.config.types import ClusterConfig, Config, Gpus, Groups, Location, SecretLocation
+from hemo.stats.choices import OperatingPoint
 
 
-class PredictConfig(Config):
-    """Configuration of the `predict` job."""
+def _operating_point(text: str) -> str:
+    try:
+        return text if text == "checkpoint" else OperatingPoint.parse(text).name
+    except ValueError as error:
+        raise ValueError(str(error).replace("must be ", "must be checkpoint, ")) from None
 
-    GROUPS: ClassVar[Groups] = {
-        "input": ("source", "corpus", "checkpoint"),
-        "output": ("out",),
-        "prediction": ("operating_point", "test_time_augmentation"),
-        "patients": ("public_ids", "pseudonym_key"),
-        "resources": ("batch_size", "gpus", "cluster"),
-    }
 
-    source: Location = Field(description="output folder of `convert`, or a raw corpus")
-    corpus: Literal["shards", "rsna", "dicom", "image_folder", "manifest"] = Field(
-        "shards", description="`shards`: output of `convert`; else the kind of raw corpus"
-    )
+class DeploymentConfig(Config):
+    """A checkpoint and what runs it: part of the configs of `predict` and `evaluate`."""
+
     checkpoint: Location = Field(description="folder of a record, or of its checkpoint")
-    out: Location = Field(description="folder to write predictions.parquet, studies.parquet and submission.csv to")
     batch_size: PositiveInt = Field(64, description="images in a batch")
     gpus: Gpus = Field("auto", description="GPUs of a model; `auto`: one if the cluster has any")
-    operating_point: Literal["checkpoint"] | OperatingPointName = Field(
+    operating_point: Annotated[str, AfterValidator(_operating_point)] = Field(
         "checkpoint",
         description="thresholds above which a class is predicted: those the trial was configured for, or others that "
         "validation chose as well, such as `sensitivity=0.95` or `specificity=0.99`",
@@ -43,6 +37,24 @@ class PredictConfig(Config):
         "", description="raw corpora: file with the pseudonym key, or env:NAME, as in `convert`"
     )
     cluster: ClusterConfig = ClusterConfig()
+
+
+class PredictConfig(DeploymentConfig):
+    """Configuration of the `predict` job."""
+
+    GROUPS: ClassVar[Groups] = {
+        "input": ("source", "corpus", "checkpoint"),
+        "output": ("out",),
+        "prediction": ("operating_point", "test_time_augmentation"),
+        "patients": ("public_ids", "pseudonym_key"),
+        "resources": ("batch_size", "gpus", "cluster"),
+    }
+
+    source: Location = Field(description="output folder of `convert`, or a raw corpus")
+    corpus: Literal["shards", "rsna", "dicom", "image_folder", "manifest"] = Field(
+        "shards", description="`shards`: output of `convert`; else the kind of raw corpus"
+    )
+    out: Location = Field(description="folder to write predictions.parquet, studies.parquet and submission.csv to")
 
     @model_validator(mode="after")
     def _names_are_settled(self) -> Self:
