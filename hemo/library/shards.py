@@ -133,7 +133,8 @@ class Shards:
             SourceError: If a shard is gone or damaged.
         """
         if isinstance(which, int):
-            which = np.unique(np.linspace(0, len(self) - 1, min(which, len(self))).astype(int)).tolist()
+            spread = np.linspace(0, len(self) - 1, min(which, len(self)))
+            return self.show(np.unique(spread.astype(int)).tolist())
         chosen = [each if isinstance(each, str) else int(each) for each in which]
         names = self.index["image_id"]
         captions = [each if isinstance(each, str) else str(names.iloc[each]) for each in chosen]
