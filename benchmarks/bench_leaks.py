@@ -150,9 +150,7 @@ def main() -> None:
                 if name == f"{CLEAN} shuffled":
                     chance = [each.own for each in areas if each.own.low is not None]
                     held = 100 * np.mean([each.holds(0.5) for each in chance])
-                    print(
-                        f"| {patients} | {correlation} | {name}: own AUROC and 0.5 | | | {held:.1f} | | | |"
-                    )
+                    print(f"| {patients} | {correlation} | {name}: own AUROC and 0.5 | | | {held:.1f} | | | |")
     print(f"\n{corpora} corpora a row, {time.perf_counter() - began:.0f} s")
 
 
