@@ -7,7 +7,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from hemo.curation.card import Count, TrainingSetCard
+from hemo.curation.card import ConversionCounts, Count, TrainingSetCard
 from hemo.shards.schema import IMAGE, ROW_SCHEMA
 from hemo.shards.writer import images_array, parquet_options, rows_per_group
 from hemo.storage import write_json
@@ -43,13 +43,27 @@ def write_training_set(folder: Path, images: NDArray[np.uint8], rows: dict[str, 
         height_px=height_px,
         width_px=width_px,
         split="by_image",
-        splits={
-            split: Count(rows=count, patients=count, positives={CLASS: count // 2}) for split, count in rows.items()
-        },
+        splits={split: _count(count) for split, count in rows.items()},
+        conversion=ConversionCounts(files=0, ignored_files=0, rows=0, rejects=0, reject_reasons={}, flags={}),
         steps=(),
+        findings=(),
     )
     write_json(str(folder / "card.json"), card.model_dump(mode="json"))
     return str(folder)
+
+
+def _count(rows: int) -> Count:
+    """Return the counts of a split in which every image is a patient and half of them are positive."""
+    positive = rows // 2
+    return Count(
+        rows=rows,
+        patients=rows,
+        positives={CLASS: positive},
+        blanks={CLASS: 0},
+        patients_with={CLASS: positive},
+        patients_without={CLASS: rows - positive},
+        grouped_by={"patient": rows},
+    )
 
 
 def _write_part(place: Path, images: NDArray[np.uint8], drawn: NDArray[np.integer], name: str) -> None:

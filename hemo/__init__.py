@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from hemo.library.jobs import connect as connect
     from hemo.library.jobs import convert as convert
     from hemo.library.jobs import curate as curate
+    from hemo.library.jobs import doctor as doctor
+    from hemo.library.jobs import document as document
     from hemo.library.jobs import explain as explain
     from hemo.library.jobs import export as export
     from hemo.library.jobs import phantom as phantom
@@ -40,6 +42,8 @@ _MODULES = {
         "connect",
         "convert",
         "curate",
+        "doctor",
+        "document",
         "explain",
         "export",
         "phantom",

@@ -1,8 +1,9 @@
 """One output folder, one writing process: an advisory lock with the name of its holder.
 
-`flock` on a file in the folder: the system releases it when the process ends, however that ends. On an object store,
-and on a network disk without locks, there is none, which is printed once: two processes at once then do the same work
-twice, each file is whole, and the one that was written last stays.
+On a mounted disk `flock` on a file in the folder: the system releases it when the process ends, however that ends. On
+an object store an object that its holder renews: one that is not renewed for `LEASE_S` belongs to a process that has
+died, and the next one takes it over. No clock is compared with another. A network disk without locks has none, which is
+printed once: two processes at once then do the same work twice, each file is whole, and the one written last stays.
 """
 
 import errno
@@ -10,18 +11,38 @@ import fcntl
 import functools
 import json
 import os
+import secrets
 import socket
+import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from hemo.console import print_line
 from hemo.errors import LockedError
-from hemo.storage import filesystem, is_local, is_temporary, require_writable, unwritable
+from hemo.storage import (
+    create_object,
+    filesystem,
+    is_local,
+    is_temporary,
+    join,
+    read_bytes,
+    remove,
+    unwritable,
+    write_bytes,
+)
 
 LOCK_FILE = ".output-lock.json"
 """Exists while the folder is locked; one that a killed process left behind is locked by nobody."""
+
+RENEWAL_S = 5.0
+"""Between two renewals of an object on a bucket."""
+
+LEASE_S = 30.0
+"""After so long without a renewal its holder has died: several renewals in a row were missed."""
 
 UNSUPPORTED = (errno.EBADF, errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS)
 """Errors of network disks without file locks."""
@@ -32,7 +53,7 @@ def output_lock(folder: str, subfolders: tuple[str, ...] = ()) -> Iterator[None]
     """Lock an output folder while this process writes there; remove unfinished files of killed writers.
 
     The folder is made if it does not exist, and removed again if nothing was written there. Threads of one
-    process exclude each other too.
+    process exclude each other too. On a bucket a run that was killed still holds it for `LEASE_S`: the next one waits.
 
     Args:
         folder: Path or URI.
@@ -43,9 +64,8 @@ def output_lock(folder: str, subfolders: tuple[str, ...] = ()) -> Iterator[None]
         LockedError: If another run holds the lock: which process, where and since when.
     """
     if not is_local(folder):
-        require_writable(folder)
-        report_no_lock()
-        yield
+        with _leased(folder):
+            yield
         return
     path = Path(filesystem(folder)[1])
     try:
@@ -86,15 +106,12 @@ def _locked(folder: Path) -> int:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             if _is_current(lock, folder):
                 os.ftruncate(lock, 0)
-                os.pwrite(lock, _holder(), 0)
+                os.pwrite(lock, json.dumps(_holder()).encode(), 0)
                 return lock
         except BlockingIOError:
-            holder = _described(os.pread(lock, 1000, 0))
+            holder = os.pread(lock, 1000, 0)
             os.close(lock)
-            raise LockedError(
-                f"out: another run is writing in {folder} ({holder}); wait until it has ended, end it, or give "
-                "another folder"
-            ) from None
+            raise _locked_error(str(folder), holder) from None
         except OSError as error:
             if error.errno in UNSUPPORTED:
                 report_no_lock()
@@ -104,6 +121,93 @@ def _locked(folder: Path) -> int:
         os.close(lock)
 
 
+@contextmanager
+def _leased(folder: str) -> Iterator[None]:
+    """Hold a folder of an object store; its object says who holds it, and how often that was renewed."""
+    location, holder, ended = join(folder, LOCK_FILE), _holder(), threading.Event()
+    lost = threading.Event()
+    _take(location, _renewed(holder, 0), folder)
+    renewing = threading.Thread(target=_renew, args=(location, holder, ended, lost), daemon=True)
+    renewing.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        renewing.join()
+        if not lost.is_set():
+            with suppress(OSError):
+                remove(location)
+    if lost.is_set():
+        raise LockedError(
+            f"out: another run has taken {folder} over, while this one could not reach it for {LEASE_S:.0f} s; run the "
+            "same command again when that one has ended"
+        )
+
+
+def _take(location: str, content: bytes, folder: str) -> None:
+    """Create the object, if need be after its holder has shown no sign of life for `LEASE_S`.
+
+    Raises:
+        LockedError: If its holder lives.
+        OutputError: If nothing can be written there.
+    """
+    while True:
+        try:
+            create_object(location, content)
+            return
+        except FileExistsError:
+            _wait_for_a_dead_holder(location, folder)
+        except OSError as error:
+            raise unwritable(folder, error) from error
+
+
+def _wait_for_a_dead_holder(location: str, folder: str) -> None:
+    """Return when the object is gone, or was not renewed for `LEASE_S` and is removed.
+
+    Raises:
+        LockedError: If it was renewed.
+    """
+    seen = _content(location)
+    if seen:
+        who = _described(seen)
+        print_line(f"out: {folder} was in use by another run ({who}); up to {LEASE_S:.0f} s show whether it still runs")
+    end = time.monotonic() + LEASE_S
+    while seen and time.monotonic() < end:
+        time.sleep(min(RENEWAL_S / 4, LEASE_S / 20))
+        now = _content(location)
+        if now and now != seen:
+            raise _locked_error(folder, now)
+        seen = now
+    if seen and _content(location) == seen:
+        remove(location)
+
+
+def _renew(location: str, holder: dict[str, Any], ended: threading.Event, lost: threading.Event) -> None:
+    """Renew the object until the run has `ended`; set `lost` and stop if it is another's."""
+    renewals = 0
+    while not ended.wait(RENEWAL_S):
+        try:
+            present = _content(location)
+            if present and json.loads(present).get("run") != holder["run"]:
+                lost.set()
+                return
+            renewals += 1
+            write_bytes(location, _renewed(holder, renewals))
+        except (OSError, ValueError):
+            continue  # it is tried again soon, and who takes the folder over is seen then
+
+
+def _renewed(holder: dict[str, Any], renewals: int) -> bytes:
+    return json.dumps({**holder, "renewals": renewals}).encode()
+
+
+def _content(location: str) -> bytes:
+    try:
+        return read_bytes(location)
+    except FileNotFoundError:
+        return b""
+
+
 def _is_current(lock: int, folder: Path) -> bool:
     try:
         return os.path.samestat(os.fstat(lock), (folder / LOCK_FILE).stat())
@@ -111,13 +215,20 @@ def _is_current(lock: int, folder: Path) -> bool:
         return False
 
 
-def _holder() -> bytes:
+def _holder() -> dict[str, Any]:
     since = datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
-    return json.dumps({"process": os.getpid(), "host": socket.gethostname(), "since": since}).encode()
+    return {"process": os.getpid(), "host": socket.gethostname(), "since": since, "run": secrets.token_hex(8)}
+
+
+def _locked_error(folder: str, holder: bytes) -> LockedError:
+    return LockedError(
+        f"out: another run is writing in {folder} ({_described(holder)}); wait until it has ended, end it, or give "
+        "another folder"
+    )
 
 
 def _described(content: bytes) -> str:
-    """Return the holder in words; between locking and writing there is no content yet."""
+    """Return the holder in words; between locking a file and writing it there is no content yet."""
     try:
         holder = json.loads(content)
         return f"process {holder['process']} on {holder['host']}, since {holder['since']}"

@@ -3,13 +3,17 @@
 import hashlib
 import hmac
 import os
+import stat
 from dataclasses import dataclass
+from pathlib import Path
 
 from hemo.errors import ConfigError
-from hemo.storage import ENVIRONMENT, read_bytes
+from hemo.storage import ENVIRONMENT, filesystem, is_local, read_bytes
 
 SHORTEST_KEY_BYTES = 16
 PSEUDONYM_DIGITS = 32
+OPEN_TO_OTHERS = stat.S_IRWXO | stat.S_IWGRP
+"""Permissions that the file of a secret must not have; a group may read it, as in a Kubernetes secret of `fsGroup`."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +62,7 @@ def read_pseudonyms(key: str) -> Pseudonymiser:
         key: Where the secret is: a file, or `env:NAME` for a variable of this process; empty: identifiers are kept.
 
     Raises:
-        ConfigError: If it cannot be read or is too short.
+        ConfigError: If it cannot be read, may be read by every user of the machine, or is too short.
     """
     if not key:
         return Pseudonymiser()
@@ -70,7 +74,12 @@ def read_pseudonyms(key: str) -> Pseudonymiser:
             )
         return pseudonymiser(os.fsencode(secret))
     try:
-        return pseudonymiser(read_bytes(key))
+        content = read_bytes(key)
+        if is_local(key) and (mode := Path(filesystem(key)[1]).stat().st_mode) & OPEN_TO_OTHERS:
+            raise ConfigError(
+                f"pseudonym_key: {key}: other users may read or change it ({stat.filemode(mode)}); `chmod 600 {key}`"
+            )
+        return pseudonymiser(content)
     except OSError as error:
         raise ConfigError(
             f"pseudonym_key: {key}: {error.strerror or error}; give a file with a secret in it"

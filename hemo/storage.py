@@ -153,6 +153,20 @@ def write_bytes(location: str, data: bytes | memoryview) -> None:
         raise
 
 
+def create_object(location: str, data: bytes) -> None:
+    """Write `data` at `location` on an object store, where nothing is yet: of several writers one succeeds.
+
+    S3 and Google Cloud Storage decide it themselves; other storages are asked first, and two writers within moments may
+    both succeed.
+
+    Raises:
+        FileExistsError: If there is something already.
+    """
+    fs, path = filesystem(location)
+    with _storage_errors():
+        fs.pipe_file(path, data, mode="create")
+
+
 def is_temporary(name: str) -> bool:
     """Return whether a file name is a temporary one of `write_bytes`, left behind by a killed process."""
     return _TEMPORARY.fullmatch(name) is not None

@@ -1,5 +1,9 @@
 """cluster.yaml passes Ray's own check, and what Ray does not check."""
 
+import json
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,6 +22,19 @@ COMMANDS = (
     "head_start_ray_commands",
     "worker_start_ray_commands",
 )
+
+BOOTSTRAP = """
+import json, sys, boto3, yaml
+from moto import mock_aws
+from ray.autoscaler._private.aws.config import bootstrap_aws
+from ray.autoscaler._private.util import prepare_config
+with mock_aws():
+    iam = boto3.client("iam")
+    for name in ("hemo-head", "hemo-data"):
+        iam.create_instance_profile(InstanceProfileName=name)
+    made = bootstrap_aws(prepare_config(yaml.safe_load(open(sys.argv[1]))))
+print(json.dumps({name: node["node_config"] for name, node in made["available_node_types"].items()}))
+"""
 
 
 @pytest.fixture
@@ -52,6 +69,43 @@ def test_rays_check_would_notice(cluster: dict[str, Any], change: dict[str, Any]
         validate_config(prepare_config({**cluster, **change}))
 
 
+def test_rays_provider_for_aws_completes_it(cluster: dict[str, Any], tmp_path: Path) -> None:
+    """On moto's AWS: subnets, a security group and a key are found or made, and our own settings stay."""
+    done = subprocess.run(
+        [sys.executable, "-c", BOOTSTRAP, str(ROOT / "cluster.yaml")],
+        env={**os.environ, "HOME": str(tmp_path), "AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    types = json.loads(done.stdout.splitlines()[-1])
+    assert set(types) == set(cluster["available_node_types"])
+    for name, node in types.items():
+        assert node["SubnetIds"]
+        assert len(node["SecurityGroupIds"]) == 1
+        assert node["KeyName"] == "ray-autoscaler_us-east-1"
+        own = cluster["available_node_types"][name]["node_config"]
+        assert {key: node[key] for key in own} == own
+
+
+def test_every_field_has_a_comment_beside_or_above_it() -> None:
+    """Of those that choose something; the names of instance types and mounts speak for themselves."""
+    lines = (ROOT / "cluster.yaml").read_text().splitlines()
+    chosen = (
+        "max_workers: 12",
+        "upscaling_speed",
+        "idle_timeout",
+        "region",
+        "cache_stopped",
+        "InstanceType",
+        "setup_commands",
+    )
+    found = [line for line in lines if any(line.strip().startswith(key) for key in chosen)]
+    assert len(found) == 9
+    assert [line for line in found if "#" not in line] == []
+
+
 def test_every_image_is_of_the_ray_that_is_installed(cluster: dict[str, Any]) -> None:
     assert [image.split("-")[0] for image in images(cluster)] == [f"rayproject/ray:{ray.__version__}"] * 3
     pinned = (ROOT / "constraints.txt").read_text().splitlines()
@@ -84,7 +138,9 @@ def test_the_head_takes_no_work_and_workers_come_and_go(cluster: dict[str, Any])
     assert "--num-cpus=0" in " ".join(cluster["head_start_ray_commands"])
     assert all(node["min_workers"] == 0 < node["max_workers"] for node in workers.values())
     assert sum(node["max_workers"] for node in workers.values()) == cluster["max_workers"]
-    assert [name for name, node in workers.items() if node["resources"].get("GPU")] == ["gpu"]
+    assert [name for name, node in workers.items() if node["resources"].get("GPU")] == ["train"]
+    assert all(node["node_config"]["IamInstanceProfile"] for node in types.values())
+    assert types["convert"]["node_config"]["InstanceMarketOptions"] == {"MarketType": "spot"}
 
 
 def test_every_file_it_copies_is_here(cluster: dict[str, Any]) -> None:

@@ -9,10 +9,11 @@ import pytest
 
 from hemo.config.convert import ConvertConfig, PhantomConfig, PlanConfig
 from hemo.config.curate import CurateConfig
+from hemo.config.document import DocumentConfig
 from hemo.config.inference import ExplainConfig, ExportConfig, PredictConfig
 from hemo.config.load import load_config
 from hemo.config.pipeline import PipelineConfig
-from hemo.config.report import BackbonesConfig, ReportConfig, StatusConfig
+from hemo.config.report import BackbonesConfig, DoctorConfig, ReportConfig, StatusConfig
 from hemo.config.tune import TrainConfig, TuneConfig
 from hemo.config.types import Config
 from hemo.corpus.labels import RSNA_CLASSES
@@ -23,8 +24,10 @@ ROOT = Path(__file__).parents[1]
 FILES = sorted(str(file.relative_to(ROOT)) for file in (ROOT / "conf").rglob("*.yaml"))
 CONFIGS: dict[str, type[Config]] = {
     "backbones": BackbonesConfig,
+    "doctor": DoctorConfig,
     "convert": ConvertConfig,
     "curate": CurateConfig,
+    "document": DocumentConfig,
     "explain": ExplainConfig,
     "export": ExportConfig,
     "phantom": PhantomConfig,

@@ -28,6 +28,15 @@ IMAGE_ONLY = {
     "pixel_digest": None,
 }
 
+CONVERSION = {
+    "files": 100,
+    "ignored_files": 0,
+    "rows": 96,
+    "rejects": 4,
+    "reject_reasons": {"truncated": 4},
+    "flags": {"blank": 2},
+}
+
 
 @pytest.fixture
 def make_training_set(tmp_path: Path) -> Maker:
@@ -68,6 +77,7 @@ def training_set_maker(place: Path) -> Maker:
             "width_px": side_px,
             "split": "by_patient",
             "splits": counts,
+            "conversion": CONVERSION,
             "steps": [],
             "findings": [
                 finding.model_dump()

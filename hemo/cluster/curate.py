@@ -16,12 +16,14 @@ from hemo.cluster.ray_data import data_context
 from hemo.config.curate import SPLITS, CurateConfig
 from hemo.console import print_line, progress_bar
 from hemo.corpus.labels import LabelTable, labels_of_classes, parse_labels
-from hemo.curation.card import CARD_SCHEMA_VERSION, TrainingSetCard, read_card
+from hemo.curation.card import CARD_SCHEMA_VERSION, ConversionCounts, PartFile, TrainingSetCard, read_card
 from hemo.curation.copy import CopyTask, write_buckets, write_part
 from hemo.curation.labelled_index import pseudonymise_keys, read_index, text_column
 from hemo.curation.plan import CopyPlan, ImageLayout, layout_of, plan_copies
 from hemo.curation.print_counts import count_tables, finding_lines, format_table
+from hemo.curation.public_files import CROISSANT, SPLIT_MANIFEST, croissant, split_manifest
 from hemo.curation.select import Selection, select, training_set_digest
+from hemo.curation.split import target_column
 from hemo.digest import differences, digest_of
 from hemo.errors import ConfigError, HemoError, OutputError, SourceError
 from hemo.output_lock import output_lock
@@ -30,7 +32,7 @@ from hemo.shards.card import ConversionCard
 from hemo.shards.card import read_card as read_conversion_card
 from hemo.shards.schema import SCHEMA_VERSION
 from hemo.shards.writer import write_table
-from hemo.storage import exists, is_temporary, join, list_files, read_bytes, remove, write_json
+from hemo.storage import exists, is_temporary, join, list_files, read_bytes, remove, write_bytes, write_json
 
 BUCKETS = ".buckets"
 """Folder below the training set for what lies between the two passes."""
@@ -50,7 +52,8 @@ def curate_corpus(config: CurateConfig) -> str:
     Call it within `connected`.
 
     Returns:
-        The training set's folder: `{train,val,test}/part-*.parquet`, `audit.parquet` and `card.json`.
+        The training set's folder: `{train,val,test}/part-*.parquet`, `audit.parquet`, `split_manifest.csv`,
+        `croissant.json` and `card.json`.
 
     Raises:
         UserError: If shards or labels are missing or wrong, `out` belongs to something else, a split is empty, or
@@ -58,7 +61,10 @@ def curate_corpus(config: CurateConfig) -> str:
         SplitError: If a linked patient would stand in two splits.
     """
     inputs = read_inputs(config)
-    if _is_complete(config, inputs.digest):
+    if card := _complete_card(config, inputs.digest):
+        if card.dataset != config.dataset:
+            with output_lock(config.out):
+                _write_cards(config.out, card.model_copy(update={"dataset": config.dataset}))
         print_line(f"curate: {config.out} is complete")
         return config.out
     with output_lock(config.out):
@@ -66,11 +72,18 @@ def curate_corpus(config: CurateConfig) -> str:
         draft = draft_training_set(config, inputs)
         for name in outdated:
             remove(join(config.out, name))
-        _copy(config, draft.plan, draft.card.classes)
+        parts = _copy(config, draft.plan, draft.card.classes)
         write_table(join(config.out, AUDIT), draft.evidence)
-        write_json(join(config.out, "card.json"), draft.card.model_dump(mode="json"))
+        write_bytes(join(config.out, SPLIT_MANIFEST), draft.manifest)
+        _write_cards(config.out, draft.card.model_copy(update={"parts": parts}))
     _show(draft.card)
     return config.out
+
+
+def _write_cards(out: str, card: TrainingSetCard) -> None:
+    """Write the card for other people's tools and, last, the card that makes the set complete."""
+    write_json(join(out, CROISSANT), croissant(card))
+    write_json(join(out, "card.json"), card.model_dump(mode="json"))
 
 
 @dataclass(frozen=True)
@@ -79,7 +92,8 @@ class Inputs:
 
     conversion: ConversionCard
     index: pa.Table
-    label_file: bytes  # empty for `source_class`
+    label_location: str  # empty for `source_class`
+    label_file: bytes
     pseudonyms: Pseudonymiser
     digest: str  # what a finished card must carry
 
@@ -91,6 +105,7 @@ class Draft:
     plan: CopyPlan
     card: TrainingSetCard
     evidence: pa.Table  # what becomes `AUDIT`
+    manifest: bytes  # what becomes `SPLIT_MANIFEST`
 
 
 def read_inputs(config: CurateConfig) -> Inputs:
@@ -105,9 +120,9 @@ def read_inputs(config: CurateConfig) -> Inputs:
         counts = f"{len(index)} rows, card.json counts {conversion.rows}"
         raise SourceError(f"{config.shards}: index.parquet has {counts}; run `hemo convert` again")
     pseudonyms = _require_key(config, conversion)
-    label_file = b"" if config.labels == "source_class" else _read_label_file(config.labels)
+    location, label_file = _label_file(config, conversion)
     digest = _inputs_digest(config, conversion, label_file, pseudonyms)
-    return Inputs(conversion, index, label_file, pseudonyms, digest)
+    return Inputs(conversion, index, location, label_file, pseudonyms, digest)
 
 
 def draft_training_set(config: CurateConfig, inputs: Inputs) -> Draft:
@@ -120,7 +135,16 @@ def draft_training_set(config: CurateConfig, inputs: Inputs) -> Draft:
     selection = select(config, inputs.index, _label_table(config, inputs))
     layout = layout_of(inputs.conversion, config.neighbours)
     plan = plan_copies(selection, layout, part_rows=config.part_rows, seed=config.seed)
-    return Draft(plan, _card(config, inputs, selection, plan), selection.evidence)
+    manifest = _manifest(selection)
+    card = _card(config, inputs, selection, plan)
+    described = {"split_digest": hashlib.sha256(manifest).hexdigest(), "dataset": config.dataset}
+    return Draft(plan, card.model_copy(update=described), selection.evidence, manifest)
+
+
+def _manifest(selection: Selection) -> bytes:
+    image_ids, digests = (selection.rows.index[name].take(selection.chosen) for name in ("image_id", "pixel_digest"))
+    names = [SPLITS[split] for split in selection.splits.tolist()]
+    return split_manifest(image_ids.combine_chunks(), digests.combine_chunks(), names)
 
 
 def _show(card: TrainingSetCard) -> None:
@@ -131,12 +155,45 @@ def _show(card: TrainingSetCard) -> None:
         console.print(f"- {line}", markup=False, soft_wrap=True)
 
 
-def _read_label_file(location: str) -> bytes:
+def _label_file(config: CurateConfig, conversion: ConversionCard) -> tuple[str, bytes]:
+    """Return location and content of the table of labels; for `source_class` both are empty."""
+    if config.labels == "source_class":
+        return "", b""
+    if config.labels == "manifest":
+        return _file_table(config.shards, conversion)
     try:
-        return read_bytes(location)
+        return config.labels, read_bytes(config.labels)
     except OSError as error:
         reason = error.strerror or type(error).__name__
-        raise SourceError(f"labels: {location}: {reason}; give a CSV or Parquet file, or source_class") from error
+        raise SourceError(f"labels: {config.labels}: {reason}; give a CSV or Parquet file, or source_class") from error
+
+
+def _file_table(shards: str, conversion: ConversionCard) -> tuple[str, bytes]:
+    """Return location and content of the table of files that shards were converted from.
+
+    Raises:
+        SourceError: If they were made of something else, or under a key; or the table has moved or changed since.
+    """
+    table = conversion.file_table
+    if table is None:
+        keyed = conversion.image.get("key_fingerprint") and conversion.image.get("corpus") == "manifest"
+        why = "does not name its table, as it holds pseudonyms" if keyed else "was not converted from a table of files"
+        cure = "the table and --pseudonym_key FILE" if keyed else "a CSV or Parquet file"
+        raise SourceError(f"labels: {shards} {why}; give {cure} instead of `manifest`")
+    try:
+        content = read_bytes(table.location)
+    except OSError as error:
+        reason = error.strerror or type(error).__name__
+        raise SourceError(
+            f"labels: {table.location}, from which {shards} was converted: {reason}; give the table where it is now, "
+            "--labels FILE"
+        ) from error
+    if hashlib.sha256(content).hexdigest() != table.sha256:
+        raise SourceError(
+            f"labels: {table.location} has changed since {shards} was converted from it; if its labels are right now, "
+            f"give --labels {table.location}; if files were added, run `hemo convert` again"
+        )
+    return table.location, content
 
 
 def _require_key(config: CurateConfig, conversion: ConversionCard) -> Pseudonymiser:
@@ -147,7 +204,7 @@ def _require_key(config: CurateConfig, conversion: ConversionCard) -> Pseudonymi
     """
     pseudonyms = read_pseudonyms(config.pseudonym_key)
     made_with = conversion.image.get("key_fingerprint", "")
-    if not config.pseudonym_key and made_with and config.labels != "source_class":
+    if not config.pseudonym_key and made_with and config.labels not in ("source_class", "manifest"):
         raise ConfigError(
             f"labels: {config.shards} holds pseudonyms, which no label table names; "
             "give --pseudonym_key FILE, the key `convert` was given"
@@ -162,7 +219,7 @@ def _label_table(config: CurateConfig, inputs: Inputs) -> LabelTable:
     index = inputs.index
     if config.labels == "source_class":
         return labels_of_classes(text_column(index, "image_id"), text_column(index, "source_class"))
-    table = parse_labels(inputs.label_file, config.labels, key=config.label_key, columns=config.label_columns)
+    table = parse_labels(inputs.label_file, inputs.label_location, key=config.label_key, columns=config.label_columns)
     if table.unused_columns:
         print_line(f"curate: columns of the labels that are not used: {', '.join(table.unused_columns)}")
     return table if inputs.pseudonyms.keeps_ids else pseudonymise_keys(table, index, inputs.pseudonyms)
@@ -187,24 +244,24 @@ def _inputs_digest(
 
 def _deciding(config: CurateConfig) -> dict[str, Any]:
     """Return the config without what leaves the training set as it is: where its inputs lie is no part of them."""
-    return config.model_dump(mode="json", exclude={"shards", "labels", "pseudonym_key", "out", "cluster"})
+    return config.model_dump(mode="json", exclude={"shards", "labels", "pseudonym_key", "out", "dataset", "cluster"})
 
 
-def _is_complete(config: CurateConfig, inputs: str) -> bool:
-    """Tell whether `out` holds this training set; False as well if only its labels or shards have changed since.
+def _complete_card(config: CurateConfig, inputs: str) -> TrainingSetCard | None:
+    """Return the card if `out` holds this training set; None as well if only its labels or shards have changed since.
 
     Raises:
         OutputError: If `out` holds a training set of another config, or something else with a card.
     """
     if not exists(join(config.out, "card.json")):
-        return False
+        return None
     try:
         card = read_card(config.out)
     except SourceError as error:
         raise OutputError(f"out: {config.out} holds the card of something else; give another folder") from error
     if differing := differences(card.config, _deciding(config)):
         raise OutputError(f"out: {config.out} holds a training set made otherwise ({differing}); give another folder")
-    return card.inputs_digest == inputs
+    return card if card.inputs_digest == inputs else None
 
 
 def _left_over(out: str) -> list[str]:
@@ -218,11 +275,11 @@ def _left_over(out: str) -> list[str]:
     foreign = [path for path, base in names if not (_PART_FILE.fullmatch(base) or is_temporary(base))]
     if foreign:
         raise OutputError(f"out: {out} holds {foreign[0]}, which no training set has; give another folder")
-    return ["card.json", AUDIT, *paths, BUCKETS]
+    return ["card.json", CROISSANT, SPLIT_MANIFEST, AUDIT, *paths, BUCKETS]
 
 
-def _copy(config: CurateConfig, plan: CopyPlan, classes: tuple[str, ...]) -> None:
-    """Copy the images of a plan: every shard to buckets, then every part from the buckets.
+def _copy(config: CurateConfig, plan: CopyPlan, classes: tuple[str, ...]) -> tuple[PartFile, ...]:
+    """Copy the images of a plan: every shard to buckets, then every part from the buckets; return the parts.
 
     What a task holds in memory is bounded whatever the size of the set, see `write_buckets` and `write_part`.
 
@@ -233,16 +290,20 @@ def _copy(config: CurateConfig, plan: CopyPlan, classes: tuple[str, ...]) -> Non
     copies = list(plan.copies_by_read())
     _run("shard", _bucket_task, copies, task=task)
     numbered = [_numbered(rows, part) for part, rows in enumerate(plan.rows)]
-    _run("part", _part_task, numbered, task=task, paths=plan.parts, reads=len(copies))
+    written = _run("part", _part_task, numbered, task=task, paths=plan.parts, reads=len(copies))
     remove(task.buckets)
+    return tuple(sorted((PartFile.model_validate_json(part) for part in written), key=lambda part: part.path))
 
 
 def _numbered(rows: pa.Table, part: int) -> pa.Table:
     return rows.append_column(pa.field(PART, pa.int32()), pa.array(np.full(len(rows), part, np.int32)))
 
 
-def _run(unit: str, work: Callable[..., pa.Table], tables: Sequence[pa.Table], **shared: Any) -> None:
+def _run(unit: str, work: Callable[..., pa.Table], tables: Sequence[pa.Table], **shared: Any) -> list[str]:
     """Call `work` with each table in a Ray Data task of its own, with progress in `unit`s on standard error.
+
+    Returns:
+        What each task has in its column `done`, in any order.
 
     Raises:
         HemoError: What a task raised on purpose, or that it was lost.
@@ -251,23 +312,25 @@ def _run(unit: str, work: Callable[..., pa.Table], tables: Sequence[pa.Table], *
         dataset = ray.data.from_arrow(list(tables)).map_batches(
             work, batch_size=None, batch_format="pyarrow", zero_copy_batch=True, num_cpus=1, fn_kwargs=shared
         )
+        done = []
         for row in dataset.iter_rows():
-            progress.update(row["done"])
-    if progress.n != len(tables):
-        raise HemoError(f"curate: {progress.n} of {len(tables)} copies came back; run it again")
+            done.append(row["done"])
+            progress.update()
+    if len(done) != len(tables):
+        raise HemoError(f"curate: {len(done)} of {len(tables)} copies came back; run it again")
+    return done
 
 
 def _bucket_task(copies: pa.Table, *, task: CopyTask) -> pa.Table:
     """Fill the buckets from a piece of one shard; runs on a worker."""
     write_buckets(task, copies)
-    return pa.table({"done": [1]})
+    return pa.table({"done": [""]})
 
 
 def _part_task(rows: pa.Table, *, task: CopyTask, paths: Sequence[str], reads: int) -> pa.Table:
-    """Write one part; runs on a worker."""
+    """Write one part and return its description; runs on a worker."""
     part = int(rows[PART][0].as_py())
-    write_part(task, part, paths[part], rows.drop_columns([PART]), reads)
-    return pa.table({"done": [1]})
+    return pa.table({"done": [write_part(task, part, paths[part], rows.drop_columns([PART]), reads).model_dump_json()]})
 
 
 def _footer(layout: ImageLayout, classes: tuple[str, ...]) -> str:
@@ -283,6 +346,13 @@ def _footer(layout: ImageLayout, classes: tuple[str, ...]) -> str:
     return json.dumps(facts, separators=(",", ":"))
 
 
+def _balanced_by(config: CurateConfig, selection: Selection) -> str:
+    """Return the class whose negatives were left out of train; empty if none were."""
+    classes = selection.rows.classes
+    removed = sum(step.removed for step in selection.steps if step.name == "balance")
+    return classes[target_column(classes, config.balance.target)] if removed else ""
+
+
 def _card(config: CurateConfig, inputs: Inputs, selection: Selection, plan: CopyPlan) -> TrainingSetCard:
     image = {**inputs.conversion.image, "neighbours": config.neighbours}
     # under a key the folders of the inputs stay unnamed: they may be named after a patient
@@ -291,7 +361,7 @@ def _card(config: CurateConfig, inputs: Inputs, selection: Selection, plan: Copy
     return TrainingSetCard(
         digest=training_set_digest(selection, image),
         inputs_digest=inputs.digest,
-        config=config.model_dump(mode="json", exclude={"pseudonym_key", "out", "cluster", *unnamed}),
+        config=config.model_dump(mode="json", exclude={"pseudonym_key", "out", "dataset", "cluster", *unnamed}),
         image=image,
         classes=rows.classes,
         channels=layout.all_channels,
@@ -300,6 +370,9 @@ def _card(config: CurateConfig, inputs: Inputs, selection: Selection, plan: Copy
         width_px=layout.width_px,
         split=config.split_name,
         splits={name: rows.count(selection.chosen[selection.splits == number]) for number, name in enumerate(SPLITS)},
+        conversion=ConversionCounts(**inputs.conversion.model_dump(include=set(ConversionCounts.model_fields))),
+        before_balance=selection.before_balance,
+        balanced_by=_balanced_by(config, selection),
         steps=selection.steps,
         findings=selection.findings,
         audit={**selection.audit, **({"stacks": plan.stacks} if plan.stacks else {})},

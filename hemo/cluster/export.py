@@ -9,7 +9,14 @@ from hemo.config.inference import ExportConfig
 from hemo.config.types import Config
 from hemo.console import print_line
 from hemo.errors import require_extra
-from hemo.inference.export import LOGIT_TOLERANCE, ONNX, largest_difference, onnx_session, to_onnx
+from hemo.inference.export import (
+    LOGIT_TOLERANCE,
+    ONNX,
+    PROBABILITY_TOLERANCE,
+    largest_differences,
+    onnx_session,
+    to_onnx,
+)
 from hemo.inference.predict import THOROUGH, DeployedModel, Session, first_images, measure_speed
 from hemo.models.checkpoint import CheckpointCard, load_checkpoint
 from hemo.models.classifier import ImageClassifier, parameter_count
@@ -19,7 +26,8 @@ from hemo.storage import join, write_bytes, write_json
 from hemo.training.distributed import Worker, hardware
 from hemo.trials.record import now, versions
 
-EXPORT_SCHEMA_VERSION = 1
+EXPORT_SCHEMA_VERSION = 2
+"""2: calibration in the checkpoint's card, largest difference of a probability."""
 
 MODEL, CARD = "model.onnx", "export.json"
 
@@ -43,6 +51,8 @@ class ExportCard(Config):
     checked_images: int
     largest_logit_difference: float = Field(description="between ONNX and torch, over max(1, |logit|)")
     tolerance: float = Field(description="of that difference")
+    largest_probability_difference: float = Field(description="between ONNX and torch, calibrated")
+    probability_tolerance: float = Field(description="of that difference")
     batch_size: int
     onnxruntime: SpeedCard
     torch: SpeedCard
@@ -59,7 +69,7 @@ def export_checkpoint(config: ExportConfig) -> ExportCard:
         ConfigError: If the backbone cannot be exported, the images are not those the checkpoint takes, or the extra
             `export` is not installed.
         OutputError: If `out` cannot be written, or another run is writing there.
-        HemoError: If the exported model's logits are not those of torch; nothing is written then.
+        HemoError: If logits or probabilities are not those of torch; nothing is written then.
     """
     require_extra("export", *ONNX)
     model, card = load_checkpoint(find_checkpoint(config.checkpoint))
@@ -82,6 +92,7 @@ def _exported(
     torch.set_num_threads(worker.threads)
     exported = onnx_session(content, worker.threads)
     original = DeployedModel(model, card, batch_size=len(images)).predict
+    logit_difference, probability_difference = largest_differences(original, exported, images)
     export = ExportCard(
         checkpoint=card,
         opset=next(entry.version for entry in proto.opset_import if not entry.domain),
@@ -89,8 +100,10 @@ def _exported(
         megabytes=len(content) / 1e6,
         checked_on=config.images,
         checked_images=len(images),
-        largest_logit_difference=largest_difference(original, exported, images),
+        largest_logit_difference=logit_difference,
         tolerance=LOGIT_TOLERANCE,
+        largest_probability_difference=probability_difference,
+        probability_tolerance=PROBABILITY_TOLERANCE,
         batch_size=len(images),
         onnxruntime=_speed(exported, images),
         torch=_speed(original, images),

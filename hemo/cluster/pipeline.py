@@ -80,8 +80,10 @@ def check_inputs(config: PipelineConfig) -> None:
 def _require_source(config: PipelineConfig) -> None:
     if not exists(config.convert.source):
         raise SourceError(f"convert.source: {config.convert.source} does not exist; give the folder of the corpus")
-    labels = config.curate.labels
-    if labels != "source_class" and not exists(labels):
+    labels, convert = config.curate.labels, config.convert
+    if labels == "manifest" and (convert.corpus != "manifest" or convert.pseudonym_key):
+        raise SourceError("curate.labels: `manifest` needs convert.corpus manifest without pseudonym_key; give a file")
+    if labels not in ("source_class", "manifest") and not exists(labels):
         raise SourceError(f"curate.labels: {labels} does not exist; give a CSV or Parquet file, or source_class")
 
 

@@ -1,6 +1,7 @@
 """Shards or a raw corpus to the probabilities of a checkpoint: decoding on CPUs, then a pool of models, on Ray Data."""
 
 import pickle
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -15,7 +16,7 @@ from ray.data import ActorPoolStrategy
 from hemo.cluster.capacity import gpus_each, require_capacity
 from hemo.cluster.ray_data import data_context, set_up_decoding
 from hemo.config.inference import PredictConfig
-from hemo.console import print_line, progress_bar
+from hemo.console import print_line, progress_bar, stderr_without
 from hemo.corpus.labels import RSNA_CLASSES
 from hemo.corpus.sources import list_corpus, media_of
 from hemo.digest import digest_of
@@ -29,7 +30,7 @@ from hemo.inference.predict import (
     predicted_classes,
     study_probabilities,
 )
-from hemo.models.checkpoint import CheckpointCard, load_checkpoint, read_checkpoint_card
+from hemo.models.checkpoint import CheckpointCard, at_operating_point, load_checkpoint, read_checkpoint_card
 from hemo.models.weight_files import find_checkpoint
 from hemo.output_lock import output_lock
 from hemo.pseudonym import read_pseudonyms
@@ -52,6 +53,12 @@ READ_THREADS = 4
 BLOCK_BYTES = 1 << 24
 """Decoded images that travel together: a model starts on the first of a unit while the others are still decoded."""
 
+ACTOR_ARGUMENTS = re.compile(rb"\[[^\]\n]*\] core_worker\.cc:\d+: Actor with class name: 'MapWorker[^\n]*\n")
+"""What Ray reports as an error for each model: that Ray Data's own arguments of it are in the object store.
+
+They stay there while the pipeline runs, so a model that is lost is started again (Ray's issue 57733).
+"""
+
 Row = dict[str, Any] | ShardReject
 
 
@@ -66,13 +73,13 @@ class Source:
 
 
 def predict_corpus(config: PredictConfig) -> str:
-    """Write the probability of every class for every image.
+    """Write the calibrated probability of every class for every image.
 
     Call it within `connected`.
 
     Returns:
         The output folder: `predictions.parquet` (`image_id`, ..., and, a class, `probability_NAME` and
-        `predicted_NAME`: whether it is above the checkpoint's threshold), `studies.parquet` (`max_NAME` and
+        `predicted_NAME`: whether it is above the threshold), `studies.parquet` (`max_NAME` and
         `noisy_or_NAME` over each study's images), `rejects.parquet`, `card.json`, and `submission.csv` in RSNA's long
         form where the checkpoint has all six of its classes.
 
@@ -82,12 +89,13 @@ def predict_corpus(config: PredictConfig) -> str:
         OutputError: If `out` cannot be written, holds other predictions, or another run is writing there.
     """
     config = config.model_copy(update={"checkpoint": find_checkpoint(config.checkpoint)})
-    card = read_checkpoint_card(config.checkpoint)
+    card = at_operating_point(read_checkpoint_card(config.checkpoint), config.operating_point)
     _require_single_slices(config, card)
     source = _shard_source(config, card) if config.corpus == "shards" else _raw_source(config, card)
     load_checkpoint(config.checkpoint)  # damaged weights are refused here, not by Ray once a worker has met them
     inputs = {
         "checkpoint": checkpoint_digest(config.checkpoint),
+        "operating_point": card.operating_point,
         "test_time_augmentation": config.test_time_augmentation,
         **source.inputs,
     }
@@ -111,6 +119,7 @@ def predict_corpus(config: PredictConfig) -> str:
                 "inputs": inputs,
                 "classes": card.classes,
                 "thresholds": card.thresholds,
+                "calibration": card.model_dump(mode="json")["calibration"],
                 **counts,
             },
         )
@@ -204,6 +213,7 @@ def _predict(source: Source, config: PredictConfig) -> tuple[pa.Table, pa.Table]
     with (
         data_context("predict") as context,
         progress_bar("predict", total=sum(len(unit.files) for unit in source.units), unit="file") as bar,
+        stderr_without(ACTOR_ARGUMENTS),
     ):
         context.target_max_block_size = BLOCK_BYTES
         rows = [{"unit": pickle.dumps(unit)} for unit in source.units]
@@ -217,6 +227,7 @@ def _predict(source: Source, config: PredictConfig) -> tuple[pa.Table, pa.Table]
             predictor,
             fn_constructor_kwargs={
                 "checkpoint": config.checkpoint,
+                "operating_point": config.operating_point,
                 "device": "cuda" if gpus else "cpu",
                 "batch_size": config.batch_size,
                 "flip": config.test_time_augmentation == "flip",
@@ -273,9 +284,10 @@ def decode_unit(
 class BatchPredictor:
     """A worker's model: turns one decoded batch after the other into a table of predictions."""
 
-    def __init__(self, *, checkpoint: str, device: str, batch_size: int, flip: bool) -> None:
+    def __init__(self, *, checkpoint: str, operating_point: str, device: str, batch_size: int, flip: bool) -> None:
         """Load the model once."""
         model, card = load_checkpoint(checkpoint)
+        card = at_operating_point(card, operating_point)
         self._model = DeployedModel(model, card, device=device, batch_size=batch_size, flip=flip)
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:

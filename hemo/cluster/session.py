@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import grpc
 import ray
 import ray.data  # its import sets up the logger that _quiet configures
 from ray.exceptions import AuthenticationError
@@ -17,8 +18,14 @@ from hemo.cluster.ray_data import LOST_WORKERS
 from hemo.config.types import ClusterConfig
 from hemo.errors import ConfigError, HemoError
 
-CONNECT_TIMEOUT_S = 5.0
-"""Of a connection to a head node; Ray itself tries for minutes."""
+CONNECT_TIMEOUT_S = 3.0
+"""Of a connection to a head node, and of its reply; Ray itself tries for minutes."""
+
+HEALTH_CHECK = "/grpc.health.v1.Health/Check"
+"""The call of gRPC's health checking protocol, to which a head node replies, with or without a token."""
+
+SERVING = b"\x08\x01"
+"""The reply of a server that works: field 1, status, is 1."""
 
 CHATTER = (
     "ray._private.authentication.authentication_token_setup",  # announces that the token, our default, is on
@@ -99,13 +106,36 @@ def _quiet() -> None:
 
 
 def _connect(address: str) -> None:
-    host, _, port = address.rpartition(":")
     try:
-        if host and port.isdigit() and "/" not in host:
-            socket.create_connection((host, int(port)), timeout=CONNECT_TIMEOUT_S).close()
+        _require_head_node(address)
         ray.init(address=address, logging_level=logging.WARNING, log_to_driver=False)
     except (OSError, RuntimeError, ValueError) as error:
-        raise HemoError(f"cannot connect to Ray at {address}: {error}; `ray status` shows whether it runs") from error
+        raise HemoError(
+            f"cannot connect to Ray at {address}: {' '.join(str(error).split())}; `ray status` on its head node shows "
+            "whether it runs; --cluster.address local starts Ray here, whatever RAY_ADDRESS is"
+        ) from error
+
+
+def _require_head_node(address: str) -> None:
+    """Refuse a `host:port` where no head node replies; other forms of an address are Ray's to resolve.
+
+    Raises:
+        OSError: If nothing listens there, or what listens is something else.
+    """
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not host or not port.isdigit() or "/" in host:
+        return
+    socket.create_connection((host.strip("[]"), int(port)), timeout=CONNECT_TIMEOUT_S).close()
+    if address.startswith("ray://") or os.environ.get("RAY_USE_TLS", "0") not in ("", "0"):
+        return  # Ray Client has no health check, and with TLS a check needs certificates
+    with grpc.insecure_channel(f"{host}:{port}", options=[("grpc.enable_http_proxy", 0)]) as channel:
+        check = channel.unary_unary(HEALTH_CHECK, request_serializer=None, response_deserializer=None)
+        try:
+            reply = check(b"", timeout=CONNECT_TIMEOUT_S)
+        except grpc.RpcError as error:
+            raise ConnectionError(f"what listens there does not reply as a head node ({error.code().name})") from error
+    if reply != SERVING:
+        raise ConnectionError("the head node replies that it does not serve")
 
 
 def _start_local(config: ClusterConfig) -> None:

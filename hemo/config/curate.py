@@ -13,7 +13,9 @@ class BalanceConfig(Config):
     """Deterministic undersampling of the negatives of train."""
 
     mode: Literal["none", "undersample"] = Field(
-        "none", description="`undersample`: drop negatives until `negatives_per_positive` is reached"
+        "none",
+        description="`undersample`: drop negatives until `negatives_per_positive` is reached; to repeat the rare label "
+        "instead, give trials `training.balance: oversample`, which stores no image twice",
     )
     target: str = Field(
         "",
@@ -33,6 +35,20 @@ class SubsetConfig(Config):
     test: PositiveInt | Literal["all"] = Field("all", description="images of test to keep")
 
 
+class DatasetConfig(Config):
+    """What readers of a published training set want to know: `croissant.json` has it. It changes nothing in the set."""
+
+    name: str = Field("", description="name of the data set; empty: its digest")
+    description: str = Field("", description="what its images show, and who they are of")
+    license: str = Field("", description="URL of the licence, such as https://creativecommons.org/licenses/by/4.0/")
+    url: str = Field("", description="web page of the data set")
+    creators: tuple[str, ...] = Field((), description="people who made it")
+    publisher: str = Field("", description="institution that publishes it")
+    cite_as: str = Field("", description="how to cite it, best as BibTeX")
+    version: str = Field("", description="such as 1.0.0", pattern=r"^(\d+\.\d+\.\d+)?$")
+    date_published: str = Field("", description="such as 2026-11-27", pattern=r"^(\d{4}-\d\d-\d\d)?$")
+
+
 class CurateConfig(Config):
     """Configuration of the `curate` job."""
 
@@ -41,13 +57,15 @@ class CurateConfig(Config):
         "output": ("out", "part_rows"),
         "split": ("split", "folds", "fold", "val_fraction", "test_fraction", "seed"),
         "selection": ("drop_flags", "balance", "subset", "neighbours"),
+        "description, for croissant.json": ("dataset",),
         "resources": ("cluster",),
     }
 
     shards: Location = Field(description="output folder of `convert`")
-    labels: Literal["source_class"] | Location = Field(
+    labels: Literal["source_class", "manifest"] | Location = Field(
         description="table of labels: RSNA's long CSV, or a CSV or Parquet with a column of image ids or paths and a "
-        "column a class, also the table of `corpus: manifest`; or `source_class`: the class folders of an image folder"
+        "column a class; `manifest`: the table that `corpus: manifest` was converted from; `source_class`: the class "
+        "folders of an image folder"
     )
     label_key: str = Field(
         "",
@@ -91,6 +109,7 @@ class CurateConfig(Config):
     neighbours: Literal[0, 1] = Field(0, description="1: add the previous and the next slice by position as channels")
     part_rows: PositiveInt = Field(4096, description="approximate number of rows of a part file")
     seed: NonNegativeInt = Field(0, description="random seed of split, balance and shuffle")
+    dataset: DatasetConfig = DatasetConfig()
     cluster: ClusterConfig = ClusterConfig()
 
     @model_validator(mode="after")

@@ -5,6 +5,7 @@ from typing import ClassVar, Literal, Self
 from pydantic import Field, PositiveInt, model_validator
 
 from hemo.config.convert import require_names_settled
+from hemo.config.trial import OperatingPointName
 from hemo.config.types import ClusterConfig, Config, Gpus, Groups, Location, SecretLocation
 
 
@@ -14,7 +15,7 @@ class PredictConfig(Config):
     GROUPS: ClassVar[Groups] = {
         "input": ("source", "corpus", "checkpoint"),
         "output": ("out",),
-        "prediction": ("test_time_augmentation",),
+        "prediction": ("operating_point", "test_time_augmentation"),
         "patients": ("public_ids", "pseudonym_key"),
         "resources": ("batch_size", "gpus", "cluster"),
     }
@@ -27,6 +28,11 @@ class PredictConfig(Config):
     out: Location = Field(description="folder to write predictions.parquet, studies.parquet and submission.csv to")
     batch_size: PositiveInt = Field(64, description="images in a batch")
     gpus: Gpus = Field("auto", description="GPUs of a model; `auto`: one if the cluster has any")
+    operating_point: Literal["checkpoint"] | OperatingPointName = Field(
+        "checkpoint",
+        description="thresholds above which a class is predicted: those the trial was configured for, or others that "
+        "validation chose as well, such as `sensitivity=0.95` or `specificity=0.99`",
+    )
     test_time_augmentation: Literal["none", "flip"] = Field(
         "none", description="`flip`: mean over each image and its left-right mirror image, at twice the cost"
     )
@@ -51,7 +57,7 @@ class ExplainConfig(Config):
     """Configuration of the `explain` job."""
 
     GROUPS: ClassVar[Groups] = {
-        "input": ("checkpoint", "images", "split"),
+        "input": ("checkpoint", "images", "from_split"),
         "output": ("out",),
         "cases": ("target", "image_ids", "highest_loss"),
         "resources": ("batch_size",),
@@ -60,7 +66,9 @@ class ExplainConfig(Config):
     checkpoint: Location = Field(description="folder of a record, or of its checkpoint")
     images: Location = Field(description="output folder of `curate`; or of `convert`, then `image_ids` must be given")
     out: Location = Field(description="folder to write case-*.png and cases.json to")
-    split: Literal["train", "val", "test"] = Field("test", description="split of the training set to take images from")
+    from_split: Literal["train", "val", "test"] = Field(
+        "test", description="split of the training set to take images from"
+    )
     target: str = Field("", description="class to explain; empty: the first class of the checkpoint")
     image_ids: tuple[str, ...] = Field((), description="images to explain; empty: those with the highest loss")
     highest_loss: PositiveInt = Field(

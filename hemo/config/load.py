@@ -67,7 +67,7 @@ def read_yaml(file: str) -> dict[str, Any]:
         ConfigError: If the file is missing, is not YAML, or holds no mapping.
     """
     try:
-        content = yaml.load(Path(file).read_text(encoding="utf-8"), Loader=_YamlLoader)
+        content = yaml.load(Path(file).read_text(encoding="utf-8"), Loader=_YamlLoader)  # noqa: S506  (a SafeLoader)
     except OSError as error:
         raise ConfigError(f"--config {file}: {error.strerror}; give a YAML file such as those in conf/") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
@@ -86,7 +86,7 @@ def _yaml_problem(error: Exception) -> str:
 def _yaml_value(text: str) -> Any:
     """Return the value of a flag, read as in a YAML file; text that is not YAML stays text."""
     try:
-        return yaml.load(text, Loader=_YamlLoader)
+        return yaml.load(text, Loader=_YamlLoader)  # noqa: S506  (a SafeLoader)
     except yaml.YAMLError:
         return text
 

@@ -1,10 +1,10 @@
-"""Configs of the jobs that read records or list backbones: `report`, `status`, `backbones`."""
+"""Configs of the jobs that only look: `report`, `status`, `backbones`, `doctor`."""
 
 from typing import ClassVar, Literal
 
-from pydantic import Field, NonNegativeInt, PositiveInt
+from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
 
-from hemo.config.types import Config, Groups, Location
+from hemo.config.types import ClusterConfig, Config, Groups, Location
 
 Published = Literal["chest_xray_backbones", "chest_xray_resnet50", "head_ct"]
 """Names of the published tables, each a file in `hemo/reporting/published`."""
@@ -40,6 +40,22 @@ class StatusConfig(Config):
     GROUPS: ClassVar[Groups] = {"input": ("records",)}
 
     records: Location = Field(description="folder of records: the `out` of `train` or `tune`")
+
+
+class DoctorConfig(Config):
+    """Configuration of the `doctor` job."""
+
+    GROUPS: ClassVar[Groups] = {"checks": ("storage", "cpus", "gpus", "wait_s")}
+
+    storage: tuple[Location, ...] = Field(
+        (), description="folders that jobs will read and write, such as `[s3://bucket/corpus, s3://bucket/out]`"
+    )
+    cpus: NonNegativeInt = Field(
+        1, description="CPUs that one node must offer; where nodes start on demand, this starts one"
+    )
+    gpus: NonNegativeInt = Field(0, description="GPUs that one node must offer, likewise")
+    wait_s: PositiveFloat = Field(600.0, description="how long to wait for such nodes, in seconds")
+    cluster: ClusterConfig = ClusterConfig()
 
 
 class BackbonesConfig(Config):

@@ -1,11 +1,20 @@
 """Config of one trial: model, training, augmentation, seed. All but the name is in the record's digest."""
 
 from collections.abc import Mapping
-from typing import Any, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
+from pydantic import (
+    AfterValidator,
+    Field,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    model_validator,
+)
 
 from hemo.config.types import Config, Groups, Location
+from hemo.stats.choices import BALANCED_ACCURACY, CalibrationChoice, OperatingPoint
 
 HEADS: dict[str, dict[str, Any]] = {
     "F-D(8)": {"pooling": "flatten", "hidden_layers": 1, "dense_width": 8},
@@ -58,8 +67,16 @@ class ModelConfig(Config):
         return {**data, **preset, "head": ""}
 
 
+def _operating_point(text: str) -> str:
+    return OperatingPoint.parse(text).name
+
+
+OperatingPointName = Annotated[str, AfterValidator(_operating_point)]
+"""Rule by which validation chooses thresholds, as `OperatingPoint.parse` takes it."""
+
+
 class TrainingConfig(Config):
-    """Optimiser, schedule, loss and when to stop."""
+    """Optimiser, schedule, loss, when to stop, calibration and operating point."""
 
     epochs: PositiveInt = Field(30, description="maximum number of epochs")
     batch_size: PositiveInt = Field(
@@ -85,6 +102,16 @@ class TrainingConfig(Config):
         description="`default`: binary cross entropy, or cross entropy for multi_class; `class_weighted`: the same, "
         "weighted by inverse class frequency; `rsna`: binary cross entropy with columns weighted [2,1,1,1,1,1]/7; "
         "`focal`: focal loss; `dice`: soft Dice loss of each image",
+    )
+    balance: Literal["none", "undersample", "oversample"] = Field(
+        "none",
+        description="labels of train in an epoch (binary and multi_label: with and without `target`; multi_class: all "
+        "classes); `none`: each image once; `undersample`: images of common labels are left out, the same in each "
+        "epoch; `oversample`: all images of a rare label are repeated equally often, and what is lacking once more by "
+        "whole patients; validation and test stay as they are",
+    )
+    balance_ratio: float = Field(
+        1.0, ge=1, description="images of the commonest label that `balance` aims at for each image of a rare one"
     )
     label_smoothing: float = Field(
         0.0, ge=0, lt=1, description="label smoothing in training: fraction of a label spread evenly over all classes"
@@ -114,6 +141,19 @@ class TrainingConfig(Config):
         ge=0,
         lt=1,
         description="decay of the exponential moving average of the weights at each step; 0: no average",
+    )
+    calibration: CalibrationChoice = Field(
+        "where_prior_shifted",
+        description="probabilities are calibrated on validation: `temperature`: temperature scaling, after a prior "
+        "correction where train was sampled or weighted by its labels; `platt`: Platt scaling, not of multi_class; "
+        "`where_prior_shifted`: only where train was sampled or weighted, by temperature, or by Platt where no formula "
+        "takes the sampling back; `none`",
+    )
+    operating_point: OperatingPointName = Field(
+        BALANCED_ACCURACY,
+        description="how validation chooses the threshold of a class: `balanced_accuracy` (the highest), "
+        "`sensitivity=0.95` or `specificity=0.95` (at least), `cost_ratio=10` (a false negative costs ten false "
+        "positives)",
     )
     patience: PositiveInt = Field(5, description="early stopping: epochs without a lower validation loss")
     compile: bool = Field(False, description="torch.compile the model")
@@ -206,6 +246,19 @@ class TrialConfig(Config):
     training: TrainingConfig = TrainingConfig()
     augment: AugmentConfig = AugmentConfig()
     seed: NonNegativeInt = Field(0, description="random seed of initial weights, order and augmentation")
+
+    @model_validator(mode="after")
+    def _suits_exclusive_classes(self) -> Self:
+        if self.task != "multi_class":
+            return self
+        if self.training.calibration == "platt":
+            raise ValueError("training.calibration platt is for binary and multi_label; give temperature")
+        if self.training.operating_point != BALANCED_ACCURACY:
+            raise ValueError(
+                f"training.operating_point {self.training.operating_point}: multi_class has no thresholds, the most "
+                "probable class is predicted; leave it out"
+            )
+        return self
 
     def deciding(self) -> dict[str, Any]:
         """Return all that decides the result, which a digest covers: all but the name."""

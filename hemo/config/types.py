@@ -58,7 +58,10 @@ class ClusterConfig(Config):
         "`local`: always a fresh local one; or host:port",
     )
     cpus: PositiveInt | Literal["all"] = Field("all", description="CPUs of a fresh local cluster")
-    temp_dir: Location = Field("/tmp/ray", description="where a fresh local cluster keeps its session files")
+    temp_dir: Location = Field(
+        "/tmp/ray",  # noqa: S108  (Ray's own default)
+        description="where a fresh local cluster keeps its session files",
+    )
 
 
 CardT = TypeVar("CardT", bound=Config)

@@ -11,12 +11,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv as pacsv
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from hemo.config.validation import meant
 from hemo.corpus.source_file import ManifestRow
 from hemo.errors import LabelError, SourceError, first_names
+from hemo.parquet import read_parquet
 
 RSNA_CLASSES = ("any", "epidural", "intraparenchymal", "intraventricular", "subarachnoid", "subdural")
 """Classes of the RSNA 2019 challenge in the order of its column weights [2, 1, 1, 1, 1, 1]: `any` first."""
@@ -66,7 +66,7 @@ def parse_labels(data: bytes, location: str, *, key: str = "", columns: Sequence
     Two forms are known: RSNA's long CSV (`ID,Label`, a row a class, `ID_000012eaf_any`), and a wide table, CSV or
     Parquet, with a key column and a column a class, each label 0, 1, a word of `WORDS` or blank. One column alone,
     named by `columns`, may hold the names of exclusive classes instead. An image that lacks the row of a class has a
-    null label there. Headers and cells are stripped of spaces; a CSV may have semicolons or tabs.
+    null label there. Headers and values are stripped of spaces; a CSV may have semicolons or tabs.
 
     Args:
         data: The whole file.
@@ -141,7 +141,7 @@ def _parsed(data: bytes, location: str, key: str, columns: tuple[str, ...]) -> L
 def _read(data: bytes, location: str) -> pa.Table:
     name = location.partition("::")[0]  # of `zip://labels.parquet::data.zip` the first link
     if name.endswith(".parquet"):
-        table = pq.read_table(io.BytesIO(data))
+        table = read_parquet(data, f"labels: {location}")
     else:
         content = gzip.decompress(data) if name.endswith(".gz") else data
         if not content.strip():

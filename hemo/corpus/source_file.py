@@ -70,6 +70,7 @@ class Listing:
     files: tuple[SourceFile, ...]
     ignored: int  # other files of the source, not part of such a corpus
     unused_columns: tuple[str, ...] = ()  # of a user's manifest
+    table_sha256: str = ""  # of a user's manifest
 
 
 def ending_of(path: str) -> str:

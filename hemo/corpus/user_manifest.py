@@ -1,13 +1,12 @@
 """List the files of a user's manifest: a CSV or Parquet table of paths, with ids, classes and splits."""
 
-import io
+import hashlib
 import os.path
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from hemo.config.convert import Media
 from hemo.corpus.files import file_on_disk, mark_of, unreachable
@@ -22,6 +21,7 @@ from hemo.corpus.source_file import (
     image_stem,
 )
 from hemo.errors import SourceError, first_names
+from hemo.parquet import read_parquet
 from hemo.storage import absolute, filesystem, read_bytes
 
 PATH = "path"
@@ -39,14 +39,16 @@ def list_table(source: str) -> Listing:
         SourceError: If the table is missing, damaged or empty, lacks `path`, has a path or an id twice, a missing
             file, or both DICOM and pictures.
     """
-    table = _read(source)
+    content = _content(source)
+    table = _parsed(source, content)
     paths = table[PATH].to_pylist()
     require_one_media(source, paths)
     rows = _rows(table)
     _require_distinct(source, paths, rows)
     files = [file._replace(manifest_row=row) for file, row in zip(_files(source, paths), rows, strict=True)]
     unused = tuple(name for name in table.column_names if name not in COLUMNS)
-    return Listing(tuple(sorted(files, key=lambda file: file.path)), ignored=0, unused_columns=unused)
+    by_path = tuple(sorted(files, key=lambda file: file.path))
+    return Listing(by_path, ignored=0, unused_columns=unused, table_sha256=hashlib.sha256(content).hexdigest())
 
 
 def media_of_table(source: str) -> Media:
@@ -55,7 +57,7 @@ def media_of_table(source: str) -> Media:
     Raises:
         SourceError: If the table cannot be read, or names both DICOM and pictures.
     """
-    return require_one_media(source, _read(source)[PATH].to_pylist())
+    return require_one_media(source, _parsed(source, _content(source))[PATH].to_pylist())
 
 
 def require_one_media(source: str, paths: Sequence[str]) -> Media:
@@ -74,16 +76,26 @@ def location_in_table(source: str, path: str) -> str:
     return absolute(path) if "://" in path else f"{source.rpartition('/')[0]}/{path}"
 
 
-def _read(source: str) -> pa.Table:
-    """Return the table with all columns that are used as strings, empty cells as nulls."""
+def _content(source: str) -> bytes:
     try:
-        data = read_bytes(source)
-        table = pq.read_table(io.BytesIO(data)) if source.endswith(".parquet") else read_csv_as_text(data)
+        return read_bytes(source)
     except FileNotFoundError as error:
         raise SourceError(f"source: {source} does not exist; give a CSV or Parquet table with a column path") from error
+    except OSError as error:
+        raise _unreadable(source, error) from error
+
+
+def _unreadable(source: str, error: Exception) -> SourceError:
+    reason = " ".join(str(error).split())
+    return SourceError(f"source: {source} is no readable table ({reason}); give a CSV or Parquet table")
+
+
+def _parsed(source: str, content: bytes) -> pa.Table:
+    """Return the table with all columns that are used as strings, empty cells as nulls."""
+    try:
+        table = read_parquet(content, f"source: {source}") if source.endswith(".parquet") else read_csv_as_text(content)
     except (pa.ArrowException, OSError) as error:
-        reason = " ".join(str(error).split())
-        raise SourceError(f"source: {source} is no readable table ({reason}); give a CSV or Parquet table") from error
+        raise _unreadable(source, error) from error
     names = table.column_names
     twice = [name for name in COLUMNS if names.count(name) > 1]
     if PATH not in names or twice:

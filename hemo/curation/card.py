@@ -7,12 +7,13 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
+from hemo.config.curate import DatasetConfig
 from hemo.config.types import Config, load_card
 from hemo.errors import first_names
 from hemo.stats import MIN_PATIENTS, MIN_PATIENTS_EACH
 
-CARD_SCHEMA_VERSION = 2
-"""2: patients by study or series too, blank labels in counts, findings on splits; digests cover patients."""
+CARD_SCHEMA_VERSION = 4
+"""4: counts of the conversion, reasons of steps, files of the parts, description of the set, digest of the split."""
 
 LEVELS = ("patient", "study", "series", "image")
 """Identifiers by which the patient of an image is found, the first that is not blank."""
@@ -85,6 +86,29 @@ class Step(Config):
     removed: int
     left: Count
     detail: str = ""
+    reasons: dict[str, int] = Field(
+        {}, description="of `clean`: flag -> images removed that have it; one with two flags counts in both"
+    )
+
+
+class ConversionCounts(Config):
+    """What `convert` made of the files of a corpus, from its card. Each file became rows, rejects, or both."""
+
+    files: int
+    ignored_files: int = Field(description="other files of the source, whose ending is not one of the corpus")
+    rows: int
+    rejects: int
+    reject_reasons: dict[str, int]
+    flags: dict[str, int] = Field(description="flag -> rows that have it")
+
+
+class PartFile(Config):
+    """One file of a training set."""
+
+    path: str = Field(description="below the training set")
+    rows: int
+    size_bytes: int
+    sha256: str = Field(description="64 hexadecimal digits")
 
 
 class TrainingSetCard(Config):
@@ -112,6 +136,13 @@ class TrainingSetCard(Config):
         description="by_patient, by_patient_stratified, by_image (leaky), official, or fold k of K by patient"
     )
     splits: dict[str, Count] = Field(description="train, val, test")
+    split_digest: str = Field("", description="SHA-256 of `split_manifest.csv`: equal if images and splits are")
+    conversion: ConversionCounts
+    before_balance: Count | None = Field(
+        None,
+        description="train before `balance` left out negatives, with the prevalence of the corpus; null: not balanced",
+    )
+    balanced_by: str = Field("", description="class whose negatives `balance` left out of train; empty: none were")
     steps: tuple[Step, ...]
     findings: tuple[SplitFinding, ...] = Field(
         description="splits that are too small, or in which a class is one-sided, to choose or compare models by"
@@ -123,6 +154,13 @@ class TrainingSetCard(Config):
     reductions: tuple[str, ...] = Field(
         (), description="sentences for table headings, such as `train limited to 900 of 4,707 images`"
     )
+    parts: tuple[PartFile, ...] = ()
+    dataset: DatasetConfig = Field(DatasetConfig(), description="name, licence and source, as the user gave them")
+
+    @property
+    def ids_are_public(self) -> bool:
+        """Whether ids and paths are those of the corpus; else they are pseudonyms under a key."""
+        return not self.image.get("key_fingerprint")
 
     @property
     def grouped_by(self) -> dict[str, int]:
@@ -142,6 +180,13 @@ def read_card(training_set: str) -> TrainingSetCard:
         SourceError: If the folder is no finished training set, or of another version.
     """
     return load_card(training_set, TrainingSetCard, stage="training set", job="curate")
+
+
+def without_examples(card: TrainingSetCard) -> TrainingSetCard:
+    """Return a card for people who do not have the training set: without the examples of ids, and without locations."""
+    audit = {name: value for name, value in card.audit.items() if not name.endswith("_examples")}
+    config = {name: value for name, value in card.config.items() if name not in ("shards", "labels")}
+    return card.model_copy(update={"audit": audit, "config": config})
 
 
 def label_counts(

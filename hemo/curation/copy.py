@@ -1,5 +1,6 @@
 """Copy images to the parts of a training set in two passes, both repeatable: shards to buckets, buckets to parts."""
 
+import hashlib
 import json
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -12,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from hemo.curation.card import PartFile
 from hemo.curation.plan import ImageLayout
 from hemo.errors import HemoError, SourceError
 from hemo.shards.manifest import shard_path
@@ -74,8 +76,8 @@ def _bucket_name(read: int) -> str:
     return f"read-{read:06d}.arrow"
 
 
-def write_part(task: CopyTask, part: int, path: str, rows: pa.Table, reads: int) -> None:
-    """Gather the images of one part from the buckets and write its file, completely or not at all.
+def write_part(task: CopyTask, part: int, path: str, rows: pa.Table, reads: int) -> PartFile:
+    """Gather the images of one part from the buckets and write its file, completely or not at all; describe the file.
 
     In memory at once: its images, `PART_BYTES` at most, the file they become, and `BATCH_BYTES` a thread.
 
@@ -94,7 +96,10 @@ def write_part(task: CopyTask, part: int, path: str, rows: pa.Table, reads: int)
         count = sum(pool.map(lambda read: _fill(images, task.buckets, read, part), range(reads)))
     if count != len(rows) * task.layout.slots:
         raise HemoError(f"{path}: {count} of {len(rows) * task.layout.slots} images in its buckets; run curate again")
-    write_bytes(join(task.out, path), memoryview(_encode(rows, images, task.footer)))
+    content = memoryview(_encode(rows, images, task.footer))
+    write_bytes(join(task.out, path), content)
+    digest = hashlib.sha256(content).hexdigest()
+    return PartFile(path=path, rows=len(rows), size_bytes=content.nbytes, sha256=digest)
 
 
 def _read_images(

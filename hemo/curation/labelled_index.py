@@ -366,3 +366,12 @@ def hash_texts(texts: pa.StringArray, purpose: str, seed: int) -> NDArray[np.uin
     digest = xxhash.xxh3_64_intdigest
     encoded = texts.cast(pa.binary()).to_numpy(zero_copy_only=False)
     return np.fromiter((digest(text, purpose_seed) for text in encoded), np.uint64, len(encoded))
+
+
+def smallest(image_ids: pa.StringArray, limit: int, purpose: str, seed: int) -> NDArray[np.int64]:
+    """Return the indices of the `limit` ids with the smallest hashes, ascending; all of them if there are fewer.
+
+    The choice nests: a larger limit keeps what a smaller one chose.
+    """
+    order = np.argsort(hash_texts(image_ids, purpose, seed), kind="stable")
+    return np.sort(order[:limit])

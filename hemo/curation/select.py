@@ -1,6 +1,7 @@
 """Select the rows of a training set: audit, clean, split, balance, limit; digest of the result."""
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,8 +12,8 @@ from numpy.typing import NDArray
 
 from hemo.config.curate import SPLITS, CurateConfig
 from hemo.corpus.labels import LabelTable
-from hemo.curation.card import LEVELS, SplitFinding, Step, split_finding
-from hemo.curation.labelled_index import Rows, has_flag, hash_texts, join_labels, text_column
+from hemo.curation.card import LEVELS, Count, SplitFinding, Step, split_finding
+from hemo.curation.labelled_index import Rows, has_flag, join_labels, smallest, text_column
 from hemo.curation.leak_audit import (
     audit,
     equal_pixel_table,
@@ -44,6 +45,7 @@ class Selection:
         rows: All images of the conversion.
         chosen: Numbers of the rows that are used, ascending, shape (chosen,).
         splits: Index in `SPLITS` of each chosen row, shape (chosen,).
+        before_balance: Train before `balance` removed rows; None where nothing is balanced.
         steps: Rows left after each step.
         findings: Splits that are too small to choose or compare models by.
         audit: Leaks and labels, for the card.
@@ -54,6 +56,7 @@ class Selection:
     rows: Rows
     chosen: NDArray[np.int64]
     splits: NDArray[np.int8]
+    before_balance: Count | None
     steps: tuple[Step, ...]
     findings: tuple[SplitFinding, ...]
     audit: dict[str, Any]
@@ -69,11 +72,11 @@ class _Remaining:
         self.kept = np.arange(len(rows.patient))
         self.steps = [Step(name="converted", removed=0, left=rows.count(self.kept))]
 
-    def keep(self, name: str, stay: NDArray[np.bool_], detail: str) -> None:
+    def keep(self, name: str, stay: NDArray[np.bool_], detail: str, reasons: Mapping[str, int] | None = None) -> None:
         """Keep the rows of `kept` where `stay`, shape (kept,), is true; record the step."""
         self.kept = self.kept[stay]
-        removed = int((~stay).sum())
-        self.steps.append(Step(name=name, removed=removed, left=self.rows.count(self.kept), detail=detail))
+        removed, left = int((~stay).sum()), self.rows.count(self.kept)
+        self.steps.append(Step(name=name, removed=removed, left=left, detail=detail, reasons=dict(reasons or {})))
 
 
 def select(config: CurateConfig, index: pa.Table, table: LabelTable) -> Selection:
@@ -98,11 +101,13 @@ def select(config: CurateConfig, index: pa.Table, table: LabelTable) -> Selectio
     remaining = _Remaining(rows)
     remaining.keep("labelled", rows.labelled, "images with a row in the label table")
     if config.drop_flags:
-        remaining.keep("clean", unflagged_rows[remaining.kept], f"without {', '.join(config.drop_flags)}")
+        counts = {flag: int(has_flag(index, (flag,))[remaining.kept].sum()) for flag in config.drop_flags}
+        remaining.keep("clean", unflagged_rows[remaining.kept], f"without {', '.join(config.drop_flags)}", counts)
     if not len(remaining.kept):
         raise ConfigError(f"drop_flags: {', '.join(config.drop_flags)} leaves none of the labelled images; drop fewer")
     _require_patients(config, rows, remaining.kept)
     splits = assign_splits(config, rows, remaining.kept, groups)
+    before = rows.count(remaining.kept[splits == TRAIN]) if config.balance.mode != "none" else None
     splits = _balance(config, remaining, splits)
     splits, reductions = _limit(config, remaining, splits)
     _require_two_classes(rows, remaining.kept[splits == TRAIN])
@@ -116,7 +121,9 @@ def select(config: CurateConfig, index: pa.Table, table: LabelTable) -> Selectio
     if official is not None:
         audited["note"] = "patients are compared within each official split only: across splits they are not known"
     findings = _findings(rows, remaining.kept, splits)
-    return Selection(rows, remaining.kept, splits, tuple(remaining.steps), findings, audited, evidence, reductions)
+    return Selection(
+        rows, remaining.kept, splits, before, tuple(remaining.steps), findings, audited, evidence, reductions
+    )
 
 
 def _require_patients(config: CurateConfig, rows: Rows, kept: NDArray[np.int64]) -> None:
@@ -263,15 +270,6 @@ def undersample(labels: NDArray[np.uint8], image_ids: pa.StringArray, ratio: flo
     stay: NDArray[np.bool_] = labels != 0
     stay[negative[smallest(image_ids.take(negative), at_most, "balance", seed)]] = True
     return stay
-
-
-def smallest(image_ids: pa.StringArray, limit: int, purpose: str, seed: int) -> NDArray[np.int64]:
-    """Return the indices of the `limit` ids with the smallest hashes, ascending; all of them if there are fewer.
-
-    The choice nests: a larger limit keeps what a smaller one chose.
-    """
-    order = np.argsort(hash_texts(image_ids, purpose, seed), kind="stable")
-    return np.sort(order[:limit])
 
 
 def training_set_digest(selection: Selection, image: dict[str, Any]) -> str:

@@ -56,6 +56,19 @@ def pixel_digest(pixels: NDArray[Any]) -> bytes:
     return xxhash.xxh3_128_digest(np.ascontiguousarray(pixels).data)
 
 
+def displayed(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Return channels as a picture: three as red, green and blue, else the middle one as grey.
+
+    Of a slice with neighbours, whose channels are several times three, the slice itself is in the middle.
+    """
+    channels = len(image)
+    if channels % 3:
+        grey: NDArray[np.uint8] = image[channels // 2]
+        return grey
+    first = channels // 2 - 1
+    return image[first : first + 3].transpose(1, 2, 0)
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Image:
     """One frame, ready to be stored. Identifiers are pseudonyms already, unless they are public."""

@@ -14,6 +14,7 @@ from torch.nn import functional
 
 from hemo.config.inference import ExplainConfig
 from hemo.errors import ConfigError, OutputError, SourceError, require_extra
+from hemo.imaging.image import displayed
 from hemo.inference.predict import (
     DeployedModel,
     StoredImages,
@@ -77,8 +78,8 @@ def explain_cases(config: ExplainConfig) -> list[dict[str, Any]]:
     if target not in card.classes:
         raise ConfigError(f"target: {target!r} is no class of the checkpoint; it has {', '.join(card.classes)}")
     index = card.classes.index(target)
-    stored = find_images(config.images, card, config.split)
-    inputs = config.model_dump(mode="json", include={"images", "split", "target", "image_ids", "highest_loss"})
+    stored = find_images(config.images, card, config.from_split)
+    inputs = config.model_dump(mode="json", include={"images", "from_split", "target", "image_ids", "highest_loss"})
     inputs = {"checkpoint": checkpoint_digest(checkpoint), **inputs}
     device = "cuda" if torch.cuda.is_available() else "cpu"
     deployed = DeployedModel(model, card, device=device, batch_size=config.batch_size)
@@ -278,19 +279,6 @@ def case_png(image: NDArray[np.uint8], heat: NDArray[np.float32], title: str) ->
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", metadata={"Software": None})
     return buffer.getvalue()
-
-
-def displayed(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Return channels as a picture: three as red, green and blue, else the middle one as grey.
-
-    Of a slice with neighbours, whose channels are several times three, the slice itself is in the middle.
-    """
-    channels = len(image)
-    if channels % 3:
-        grey: NDArray[np.uint8] = image[channels // 2]
-        return grey
-    first = channels // 2 - 1
-    return image[first : first + 3].transpose(1, 2, 0)
 
 
 def relative(heat: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -20,13 +20,16 @@ ONNX = ("onnx", "onnxruntime", "onnxscript")
 """Packages of the extra `export`."""
 
 LOGIT_TOLERANCE = 1e-3
-"""Largest difference of a logit, see `largest_difference`: a probability then differs by 0.00025 at most near 0.5."""
+"""Largest difference of a logit, see `largest_differences`."""
+PROBABILITY_TOLERANCE = 1e-3
+"""Largest difference of a calibrated probability: with logits within theirs and a slope of 1 it is 0.00025 at most."""
 
 
 def to_onnx(model: ImageClassifier, card: CheckpointCard) -> "onnx.ModelProto":
     """Return a model as ONNX, from `images` to `logits` and `probabilities`.
 
-    `images` is (any number, channels, height_px, width_px), uint8, as stored; both outputs are (images, classes).
+    `images` is (any number, channels, height_px, width_px), uint8, as stored; both outputs are (images, classes):
+    logits as trained, and calibrated probabilities.
     The checkpoint's card is in the model's metadata, each field as JSON.
 
     Raises:
@@ -73,23 +76,30 @@ def onnx_session(content: bytes, threads: int) -> Session:
     return predict
 
 
-def largest_difference(one: Session, other: Session, images: NDArray[np.uint8]) -> float:
-    """Return how far logits differ at most, of all images in one batch and of the first alone.
+def largest_differences(one: Session, other: Session, images: NDArray[np.uint8]) -> tuple[float, float]:
+    """Return how far logits and probabilities differ at most, of all images in one batch and of the first alone.
 
     Returns:
-        |difference| / max(1, |logit|): absolute for small logits, relative for large ones.
+        Of logits |difference| / max(1, |logit|): absolute for small logits, relative for large ones; of probabilities
+        |difference|.
 
     Raises:
-        HemoError: If it is more than `LOGIT_TOLERANCE`.
+        HemoError: If one is more than `LOGIT_TOLERANCE` or `PROBABILITY_TOLERANCE`.
     """
-    largest = max(_difference(one(batch)[0], other(batch)[0]) for batch in (images, images[:1]))
-    if not largest <= LOGIT_TOLERANCE:  # refuses NaN too
-        raise HemoError(
-            f"the exported model's logits differ from torch's by up to {largest:.2g}, more than {LOGIT_TOLERANCE}: "
-            "it was not written; the backbone may have layers that ONNX computes otherwise"
-        )
-    return largest
+    pairs = [(one(batch), other(batch)) for batch in (images, images[:1])]
+    logits = max(_difference(ours[0], theirs[0], np.maximum(1, np.abs(ours[0]))) for ours, theirs in pairs)
+    probabilities = max(_difference(ours[1], theirs[1], np.float32(1)) for ours, theirs in pairs)
+    for what, largest, tolerance in (
+        ("logits", logits, LOGIT_TOLERANCE),
+        ("probabilities", probabilities, PROBABILITY_TOLERANCE),
+    ):
+        if not largest <= tolerance:  # refuses NaN too
+            raise HemoError(
+                f"the exported model's {what} differ from torch's by up to {largest:.2g}, more than {tolerance}: "
+                "it was not written; the backbone may have layers that ONNX computes otherwise"
+            )
+    return logits, probabilities
 
 
-def _difference(one: NDArray[np.float32], other: NDArray[np.float32]) -> float:
-    return float((np.abs(other - one) / np.maximum(1, np.abs(one))).max())
+def _difference(one: NDArray[np.float32], other: NDArray[np.float32], scale: NDArray[np.float32] | np.float32) -> float:
+    return float((np.abs(other - one) / scale).max())

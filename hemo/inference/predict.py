@@ -16,21 +16,22 @@ from torch import Tensor, nn
 from hemo.digest import differences, digest_of
 from hemo.errors import ConfigError, SourceError
 from hemo.models.checkpoint import CheckpointCard
-from hemo.models.classifier import ImageClassifier, mixed_precision, normalise, to_unit_range
+from hemo.models.classifier import ImageClassifier, calibrated_logits, mixed_precision, normalise, to_unit_range
 from hemo.shards.reader import checked_parquet, images_of
 from hemo.shards.schema import IMAGE, ROWS_PER_GROUP
 from hemo.storage import exists, join, list_files, read_bytes, read_json
 from hemo.training.reporting import report_out_of_memory
 
 Session = Callable[[NDArray[np.uint8]], tuple[NDArray[np.float32], NDArray[np.float32]]]
-"""From images (images, channels, height_px, width_px) to logits and probabilities, each (images, classes)."""
+"""From images (images, channels, height_px, width_px) to logits as trained and calibrated probabilities, each
+(images, classes)."""
 
 NOT_PIXELS = ("corpus", "key_fingerprint", "patient_pattern", "public_classes", "neighbours")
 """Settings that may differ between images that are made alike; neighbours show in the channels."""
 
 
 class DeployedModel(nn.Module):
-    """A trained model with its normalisation and its probabilities: used by `predict`, `explain` and `export`.
+    """A trained model with normalisation and calibration: used by `predict`, `explain` and `export`.
 
     On CUDA images are channels-last and autocast computes in bfloat16; on the CPU everything is float32.
     """
@@ -61,7 +62,7 @@ class DeployedModel(nn.Module):
         self.eval()
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Return logits and probabilities, float32, (images, classes), of images (images, channels, rows, cols)."""
+        """Return logits as trained and calibrated probabilities, float32, (images, classes), of stored images."""
         logits, probabilities = self._of(images)
         if self._flip:
             mirrored = self._of(images.flip(dims=(3,)))
@@ -73,7 +74,7 @@ class DeployedModel(nn.Module):
         return logits, to_probabilities(logits, self.card)
 
     def predict(self, images: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Return logits and probabilities of any number of images: a `Session`.
+        """Return logits as trained and calibrated probabilities of any number of images: a `Session`.
 
         Args:
             images: (images, channels, height_px, width_px), made as described in the checkpoint's card.
@@ -107,8 +108,10 @@ class ProbabilityModel(nn.Module):
 
 
 def to_probabilities(logits: Tensor, card: CheckpointCard) -> Tensor:
-    """Return softmax over exclusive classes, sigmoid of each class otherwise."""
-    return logits.softmax(dim=1) if card.task == "multi_class" else logits.sigmoid()
+    """Return calibrated probabilities: softmax over exclusive classes, sigmoid of each class otherwise."""
+    exclusive = card.task == "multi_class"
+    calibrated = calibrated_logits(logits, card.calibration, exclusive=exclusive)
+    return calibrated.softmax(dim=1) if exclusive else calibrated.sigmoid()
 
 
 def predicted_classes(probabilities: NDArray[np.float32], card: CheckpointCard) -> NDArray[np.bool_]:

@@ -13,16 +13,17 @@ from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, cast
 
 from hemo.config.convert import ConvertConfig, PhantomConfig, PlanConfig
 from hemo.config.curate import CurateConfig
+from hemo.config.document import DocumentConfig
 from hemo.config.inference import ExplainConfig, ExportConfig, PredictConfig
 from hemo.config.load import read_yaml
 from hemo.config.pipeline import PipelineConfig
-from hemo.config.report import BackbonesConfig, ReportConfig, StatusConfig
+from hemo.config.report import BackbonesConfig, DoctorConfig, ReportConfig, StatusConfig
 from hemo.config.tune import TrainConfig, TuneConfig
 from hemo.config.types import ClusterConfig, Config
 from hemo.config.validation import merge, validated
 
 if TYPE_CHECKING:
-    from hemo.library.outputs import Estimate, Explanations, Export, Predictions, Report, Status
+    from hemo.library.outputs import Checkup, Documents, Estimate, Explanations, Export, Predictions, Report, Status
     from hemo.library.shards import Shards
     from hemo.library.training_set import TrainingSet
     from hemo.library.trials import Trial, Trials
@@ -195,6 +196,16 @@ def report(config: ReportConfig) -> "Report":
     return Report(config.out)
 
 
+@job(DocumentConfig)
+def document(config: DocumentConfig) -> "Documents":
+    """Write the model card and the study sheet of a trial from its record."""
+    from hemo.library.outputs import Documents
+    from hemo.reporting.documents.build import write_documents
+
+    write_documents(config)
+    return Documents(config.out)
+
+
 @job(StatusConfig)
 def status(config: StatusConfig) -> "Status":
     """Return how far the trials in a folder of records are; sweeps may be running."""
@@ -204,6 +215,17 @@ def status(config: StatusConfig) -> "Status":
     from hemo.trials.status import read_status
 
     return Status(read_status(config.records, datetime.now(UTC)))
+
+
+@job(DoctorConfig)
+def doctor(config: DoctorConfig) -> "Checkup":
+    """Examine each node of a cluster: versions, storage, GPUs, memory, disk, clock, ports and token."""
+    from hemo.cluster.doctor import examine_cluster
+    from hemo.cluster.session import connected
+    from hemo.library.outputs import Checkup
+
+    with connected(config.cluster):
+        return Checkup(*examine_cluster(config))
 
 
 @job(PipelineConfig)

@@ -1,4 +1,4 @@
-"""What `plan`, `predict`, `explain`, `export`, `report` and `status` made, as objects that show themselves."""
+"""What jobs made or found, as objects that show themselves: predictions, pictures, models, pages, findings."""
 
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -13,6 +13,8 @@ from hemo.trials.status import SweepStatus
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from hemo.cluster.doctor import Finding, NodeFacts
 
 REMEDY = "remove the folder and run the job again"
 
@@ -199,6 +201,46 @@ class Report:
         return f'<iframe srcdoc="{page}" style="width:100%;height:40em;border:0"></iframe>'
 
 
+class Documents:
+    """The output of `document`.
+
+    Attributes:
+        path: The folder, a path or URI.
+        model_card_file: Where the model card is.
+    """
+
+    def __init__(self, path: str) -> None:
+        """Open the folder.
+
+        Raises:
+            SourceError: If it is no output of `document`.
+        """
+        from hemo.reporting.documents.build import MODEL_CARD
+
+        self.path = _require(path, MODEL_CARD, "document")
+        self.model_card_file = join(self.path, MODEL_CARD)
+
+    @property
+    def model_card(self) -> str:
+        """The model card, Markdown with the metadata of Hugging Face above it."""
+        return read_bytes(self.model_card_file).decode()
+
+    @property
+    def study_sheet(self) -> str:
+        """The study sheet, Markdown."""
+        from hemo.reporting.documents.build import STUDY_SHEET
+
+        return read_bytes(join(self.path, STUDY_SHEET)).decode()
+
+    def __repr__(self) -> str:
+        """Return the folder."""
+        return f"Documents({self.path!r})"
+
+    def _repr_markdown_(self) -> str:
+        """Return the model card without its metadata, for notebooks."""
+        return self.model_card.split("\n---\n", 1)[1]
+
+
 class Status:
     """How far trials are.
 
@@ -221,6 +263,42 @@ class Status:
         from hemo.reporting.status_table import status_text
 
         return status_text(self.sweeps)
+
+    def __repr__(self) -> str:
+        """Return the same as text."""
+        return str(self)
+
+    def _repr_html_(self) -> str:
+        """Return the table for notebooks."""
+        return self.to_pandas().to_html()
+
+
+class Checkup:
+    """What `doctor` found.
+
+    Attributes:
+        nodes: Facts of each node: versions, sizes, GPUs, clock.
+        findings: Each check, with its cure where it failed.
+    """
+
+    def __init__(self, nodes: "Sequence[NodeFacts]", findings: "Sequence[Finding]") -> None:
+        """Hold facts and findings."""
+        self.nodes, self.findings = tuple(nodes), tuple(findings)
+
+    @property
+    def fatal(self) -> "tuple[Finding, ...]":
+        """The findings with which jobs fail."""
+        return tuple(finding for finding in self.findings if finding.severity == "fatal")
+
+    def to_pandas(self) -> "pd.DataFrame":
+        """Return a row a finding: severity, check, what, cure."""
+        import pandas as pd
+
+        return pd.DataFrame([asdict(finding) for finding in self.findings])
+
+    def __str__(self) -> str:
+        """Return a line a finding, as `hemo doctor` prints them."""
+        return "\n".join(map(str, self.findings))
 
     def __repr__(self) -> str:
         """Return the same as text."""

@@ -322,17 +322,17 @@ class Trials(Sequence[Trial]):
         """
         import pandas as pd
 
-        from hemo.reporting.cells import Cell, compare_best_cell
+        from hemo.reporting.cells import Cell, compare_on_test
         from hemo.reporting.trial_row import read_row
 
         records = [self[which].record for which in (first, second)]
         if records[0].training_set != records[1].training_set:
             raise ConfigError(f"{first} and {second} are of different training sets, and have no test images in common")
         rows = [read_row(record, self.path, bootstrap_samples, 0) for record in records]
-        differences = compare_best_cell([Cell(row.record.digest, (row,)) for row in rows])
-        if not differences:
+        tested = compare_on_test([Cell(row.record.digest, (row,)) for row in rows], 0)
+        if tested is None:
             raise ConfigError(f"{first} and {second} cannot be compared: test was not read for both, or has one label")
-        (found,) = differences
+        (found,) = tested.neighbours
         intervals = {"auroc": found.auroc, "average_precision": found.average_precision, "log_loss": found.log_loss}
         frame = pd.DataFrame(
             {

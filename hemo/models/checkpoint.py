@@ -11,15 +11,18 @@ from torch import nn
 
 from hemo.config.trial import ModelConfig
 from hemo.config.types import Config
-from hemo.errors import SourceError
+from hemo.errors import ConfigError, SourceError
 from hemo.models.classifier import ImageClassifier, Normalisation, build_model
+from hemo.stats.calibration import Calibration
+from hemo.stats.choices import BALANCED_ACCURACY
 from hemo.storage import exists, join, read_bytes, read_json, write_bytes, write_json
 
-CHECKPOINT_SCHEMA_VERSION = 2
+CHECKPOINT_SCHEMA_VERSION = 3
+"""3: calibration, and thresholds of several operating points."""
 
 
 class CheckpointCard(Config):
-    """`checkpoint.json`: classes, images, normalisation and thresholds of the weights."""
+    """`checkpoint.json`: classes, images, normalisation, calibration and thresholds of the weights."""
 
     schema_version: int = CHECKPOINT_SCHEMA_VERSION
     model: ModelConfig
@@ -32,7 +35,17 @@ class CheckpointCard(Config):
     mean: tuple[float, ...] = Field(description="by channel: input = (value / 255 - mean) / std")
     std: tuple[float, ...]
     thresholds: tuple[float, ...] = Field(
-        description="one a class, probability above which an image has it; multi_class: none, the most probable counts"
+        description="one a class, calibrated probability above which an image has it; multi_class: none, the most "
+        "probable counts"
+    )
+    calibration: Calibration = Field(
+        Calibration(), description="of the logits, before sigmoid or softmax; fitted on validation"
+    )
+    operating_point: str = Field(
+        BALANCED_ACCURACY, description="rule by which `thresholds` were chosen; multi_class: of no meaning"
+    )
+    operating_points: dict[str, tuple[float, ...]] = Field(
+        {}, description="rule -> thresholds chosen by it, one a class; multi_class: none"
     )
     training_set: str = Field(description="digest of the training set's card")
 
@@ -40,6 +53,24 @@ class CheckpointCard(Config):
     def normalisation(self) -> Normalisation:
         """How pixels become the model's input."""
         return Normalisation(self.mean, self.std)
+
+
+def at_operating_point(card: CheckpointCard, name: str) -> CheckpointCard:
+    """Return a checkpoint's card with the thresholds of another operating point.
+
+    Args:
+        card: Of the checkpoint.
+        name: As in `operating_points`; `checkpoint`: the one the trial was configured for.
+
+    Raises:
+        ConfigError: If the checkpoint has no such thresholds.
+    """
+    if name == "checkpoint":
+        return card
+    if name not in card.operating_points:
+        known = ", ".join(card.operating_points) or "none: of exclusive classes the most probable is predicted"
+        raise ConfigError(f"operating_point: the checkpoint has no thresholds of {name}; it has {known}")
+    return card.model_copy(update={"operating_point": name, "thresholds": card.operating_points[name]})
 
 
 def write_checkpoint(location: str, module: nn.Module, card: CheckpointCard) -> None:

@@ -1,13 +1,15 @@
-"""Normalisation of stored pixels, and the image classifier: downscaling, backbone and head as one module."""
+"""Normalisation of stored pixels, the image classifier (downscaling, backbone, head), and its calibrated logits."""
 
 from collections import OrderedDict
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from hemo.config.trial import ModelConfig
 from hemo.models.backbones import build_backbone, build_shrink, feature_shape, positions, seen_sides
+from hemo.stats.calibration import LOG_ALMOST_ONE, Calibration
 
 
 @dataclass(frozen=True)
@@ -85,6 +87,30 @@ def build_model(
     shape = feature_shape(config.backbone, channels, seen_px)
     backbone = build_backbone(config.backbone, channels, seen_px, pretrained=pretrained)
     return ImageClassifier(backbone, build_head(config, shape, classes), build_shrink(sides_px, seen_px))
+
+
+def calibrated_logits(logits: Tensor, calibration: Calibration, *, exclusive: bool) -> Tensor:
+    """Return calibrated logits as `hemo.stats.calibration.calibrated_logits`, in torch: ONNX holds this too.
+
+    Args:
+        logits: (images, classes), float32 or float64, which the result is as well.
+        calibration: As fitted for these classes.
+        exclusive: Whether each image has one class only.
+    """
+    scaled = logits
+    if calibration.slopes:
+        scaled = scaled * logits.new_tensor(calibration.slopes) + logits.new_tensor(calibration.intercepts)
+    sampled = calibration.sampled
+    if sampled is None:
+        return scaled
+    own = torch.arange(logits.shape[1], device=logits.device) == sampled.column
+    shifted = scaled + sampled.log_odds * own.to(logits.dtype)
+    if exclusive or not calibration.couples_classes:
+        return shifted
+    column = slice(sampled.column, sampled.column + 1)
+    ratio = functional.logsigmoid(shifted[:, column]) - functional.logsigmoid(scaled[:, column])
+    log_probabilities = (functional.logsigmoid(scaled) + ratio).clamp(max=LOG_ALMOST_ONE)
+    return torch.where(own, shifted, log_probabilities - torch.log(-torch.expm1(log_probabilities)))
 
 
 def parameter_count(module: nn.Module) -> int:

@@ -1,4 +1,4 @@
-"""Records to a report: `grid.md`, `grid.csv`, `grid.tex`, `published.csv`, figures and `index.html`."""
+"""Records to a report: `grid.md`, `grid.csv`, `grid.tex`, `pairs.csv`, `published.csv`, figures and `index.html`."""
 
 import csv
 import io
@@ -10,6 +10,7 @@ from hemo.config.report import ReportConfig
 from hemo.config.tune import flattened
 from hemo.errors import SourceError
 from hemo.output_lock import output_lock
+from hemo.reporting.cell_tables import cells_table, pair_rows
 from hemo.reporting.comparison import Comparison, compare_trials
 from hemo.reporting.metric_tables import metric_tables
 from hemo.reporting.page import page_html, plot_figures
@@ -23,7 +24,8 @@ from hemo.storage import join, write_bytes
 from hemo.training.results import METRICS
 from hemo.trials.record import TrialRecord, metrics_of, read_records
 
-TABLE, GRID, LATEX, PUBLISHED, PAGE = "grid.md", "grid.csv", "grid.tex", "published.csv", "index.html"
+TABLE, GRID, LATEX, PAGE = "grid.md", "grid.csv", "grid.tex", "index.html"
+PAIRS, PUBLISHED = "pairs.csv", "published.csv"
 
 
 def write_report(config: ReportConfig) -> str:
@@ -57,6 +59,7 @@ def _contents(config: ReportConfig, records: Sequence[TrialRecord], unreadable: 
         TABLE: markdown(config.title, comparisons, published, unreadable),
         GRID: csv_text(comparisons),
         LATEX: latex(comparisons, published),
+        **({PAIRS: pairs} if (pairs := pairs_csv(comparisons)) else {}),
         **({PUBLISHED: published_csv(published)} if published else {}),
         **{f"figures/{figure.name}.svg": figure.svg for group in figures.values() for figure in group if figure.svg},
         PAGE: page_html(config.title, comparisons, figures, published, unreadable),
@@ -92,17 +95,34 @@ def _table_parts(table: Table) -> list[str]:
 
 
 def latex(comparisons: Sequence[Comparison], published: Sequence[PublishedComparison]) -> str:
-    """Return published tables and grids as LaTeX tables, to be included in a document."""
+    """Return published tables, grids and cells on test as LaTeX tables, to be included in a document."""
     tables = [each.table for each in published]
     for comparison in comparisons:
         grid = grid_table(comparison)
         tables.append(replace(grid, caption=subject(comparison)))
+        if comparison.tested:
+            cells = cells_table(comparison.tested)
+            tables.append(replace(cells, caption=f"{cells.caption}: {subject(comparison)}"))
     return "\n\n".join(map(latex_table, tables)) + "\n"
 
 
 def csv_text(comparisons: Sequence[Comparison]) -> str:
     """Return every trial of every comparison as one CSV row, metrics in full precision, empty where not defined."""
-    rows = [_csv_row(row, comparison) for comparison in comparisons for row in comparison.rows]
+    return _csv([_csv_row(row, comparison) for comparison in comparisons for row in comparison.rows])
+
+
+def pairs_csv(comparisons: Sequence[Comparison]) -> str:
+    """Return every pair of cells that were evaluated on test as one CSV row; empty without a pair."""
+    rows = [
+        {"training_set": comparison.first.training_set, "comparison": comparison.key, **row}
+        for comparison in comparisons
+        if comparison.tested
+        for row in pair_rows(comparison.tested)
+    ]
+    return _csv(rows) if rows else ""
+
+
+def _csv(rows: Sequence[dict[str, Any]]) -> str:
     text = io.StringIO()
     writer = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
     writer.writeheader()
@@ -126,6 +146,7 @@ def _csv_row(row: Row, comparison: Comparison) -> dict[str, Any]:
         "test_balanced_accuracy": test.balanced_accuracy.value if test and test.balanced_accuracy else None,
         **_ends("test_balanced_accuracy", test.balanced_accuracy if test else None),
         **_ends("test_auroc", test.auroc if test else None),
+        "test_group": comparison.letters.get(record.digest),
         "test_majority_accuracy": test.majority_accuracy if test else None,
         "test_images": test.image_count if test else None,
         "test_patients": test.patient_count if test else None,

@@ -17,14 +17,15 @@ from hemo.stats import SIGNIFICANCE
 from hemo.stats.intervals import Interval
 
 NOT_KNOWN = "not known"
+MOST_TIMES = 100
+"""Multiple of seeds and patients beyond which their numbers are not given: nobody has them."""
 
 
 def cells_table(comparison: CellComparison) -> Table:
     """Return the cells in the order of validation, each with its difference from the next."""
     differences = [*comparison.neighbours, None]
     rows = tuple(
-        _cell_row(cell, difference, comparison)
-        for cell, difference in zip(comparison.cells, differences, strict=True)
+        _cell_row(cell, difference, comparison) for cell, difference in zip(comparison.cells, differences, strict=True)
     )
     head = (
         *("cell", "seeds", "AUROC (95 %)", "group", "SE patients", "SE seeds"),
@@ -62,22 +63,31 @@ def _seeds_error(cell: TestedCell) -> str:
 
 def _needs(difference: Difference, comparison: CellComparison) -> str:
     """Return which further seeds or patients would find the observed difference with 80 % power."""
-    seeds, times = difference.further_seeds, difference.times_patients
-    if difference.p_holm is None or seeds is None or times is None:
+    seeds, times, both = difference.further_seeds, difference.times_patients, difference.times_both
+    if difference.p_holm is None or seeds is None or times is None or both is None:
         return MISSING
     if difference.p_holm < SIGNIFICANCE:
         return "told apart"
     if math.isnan(seeds):
         return "several seeds first"
-    further = f"{seeds:,.0f} more {'seed' if seeds == 1 else 'seeds'} each"
-    patients = f"{math.ceil(min(times, 1e9) * comparison.patients):,} patients"
+    if both > MOST_TIMES:
+        return f"over {MOST_TIMES} times as many seeds and patients"
     if math.isinf(seeds) and math.isinf(times):
-        return "nothing: equal" if difference.auroc.value == 0 else "more seeds and more patients"
+        fewer = min(len(difference.first.cell.rows), len(difference.second.cell.rows))
+        return f"{_seeds(math.ceil((both - 1) * fewer))} and {_patients(both, comparison)}"
     if math.isinf(seeds):
-        return f"{patients}; no number of seeds"
+        return f"{_patients(times, comparison)}; no number of seeds"
     if math.isinf(times):
-        return f"{further}; no number of patients"
-    return f"{further}, or {patients}"
+        return f"{_seeds(seeds)}; no number of patients"
+    return f"{_seeds(seeds)}, or {_patients(times, comparison)}"
+
+
+def _seeds(further: float) -> str:
+    return f"{further:,.0f} more {'seed' if further == 1 else 'seeds'} each"
+
+
+def _patients(times: float, comparison: CellComparison) -> str:
+    return f"{math.ceil(times * comparison.patients):,} patients"
 
 
 def _cell_notes(comparison: CellComparison) -> Iterator[str]:
@@ -96,10 +106,10 @@ def _cell_notes(comparison: CellComparison) -> Iterator[str]:
             "higher AUROC is not the better one, not adjusted for the number of pairs."
         )
         yield (
-            "80 % power needs: for the next cell, if the true difference is the observed one, at the significance level "
-            f"that Holm's method has for the next pair ({comparison.auroc.next_level:.2g}); now {comparison.patients:,} "
-            "patients. An observed difference is a poor guide to the true one: see the smallest that would be found, "
-            "`auroc_detectable` in `pairs.csv`."
+            "80 % power needs: what would tell this cell and the next apart with that power, if the true difference "
+            f"is the observed one, at Holm's level for the next pair ({comparison.auroc.next_level:.2g}); now "
+            f"{comparison.patients:,} patients. An observed difference is a poor guide to the true one: `pairs.csv` "
+            "has the smallest that would be found (`auroc_detectable`)."
         )
         yield _bootstrap_note(comparison)
 
@@ -156,8 +166,8 @@ def differences_table(comparison: CellComparison) -> Table | None:
     )
     best = differences[0].first.cell.name
     notes = (
-        f"Paired differences on the same {comparison.images:,} test images of {comparison.patients:,} patients. Above 0 "
-        f"in AUROC and AP, below 0 in log loss: {best} is better.",
+        f"Paired differences on the same {comparison.images:,} test images of {comparison.patients:,} patients. Above "
+        f"0 in AUROC and AP, below 0 in log loss: {best} is better.",
         "p of the difference in AUROC: DeLong's variance with patients as clusters (Obuchowski 1997) plus the variance "
         "over seeds, where it is known (Obuchowski and Rockette 1995). p (Holm): adjusted for all "
         f"{_pairs(comparison)} of cells. Variances of AP and log loss over patients are those of resampled patients; "
@@ -250,6 +260,7 @@ def pair_rows(comparison: CellComparison) -> Iterator[dict[str, Any]]:
             "auroc_detectable": difference.detectable,
             "further_seeds": difference.further_seeds,
             "times_patients": difference.times_patients,
+            "times_both": difference.times_both,
             **_columns("average_precision", difference.average_precision),
             **_columns("log_loss", difference.log_loss),
         }

@@ -74,6 +74,7 @@ class Difference:
     detectable: float | None  # true difference that is found with 80 % power
     further_seeds: float | None  # of each cell to 80 % power; infinite: patients limit it; NaN: not known
     times_patients: float | None  # factor of the patients to 80 % power; infinite: seeds limit it; NaN: not known
+    times_both: float | None  # factor of patients and seeds to 80 % power
 
     @property
     def verdict(self) -> str:
@@ -124,18 +125,19 @@ class CellComparison:
             _interval(self.log_loss, pair, self.log_loss_reason),
         )
         if self.reason:
-            return Difference(*cells, *intervals, None, None, None, None, None, None)
+            return Difference(*cells, *intervals, *(None,) * 7)
         columns = (self.auroc.p, self.auroc.p_holm, self.auroc.not_better, *self._plans)
         return Difference(*cells, *intervals, *(float(column[pair]) for column in columns))
 
     @cached_property
-    def _plans(self) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-        """Detectable difference, further seeds and factor of the patients of each pair."""
+    def _plans(self) -> tuple[NDArray[np.float64], ...]:
+        """Detectable difference, further seeds, factor of the patients, and of both, of each pair."""
         level, true = self.auroc.next_level, self.auroc.values
         return (
             self.design.detectable(level),
             self.design.further_seeds(true, level),
             self.design.times_patients(true, level),
+            self.design.times_both(true, level),
         )
 
 
@@ -256,8 +258,8 @@ def _tested_cells(
     tested: Sequence[Cell], means: Sequence[Auroc], seeds: SeedVariance, differences: Differences, reason: str
 ) -> tuple[TestedCell, ...]:
     if reason:
-        cells = zip(tested, means, strict=True)
-        return tuple(TestedCell(cell, Interval(mean.value, None, reason), None, None, False, "") for cell, mean in cells)
+        values = [Interval(mean.value, None, reason) for mean in means]
+        return tuple(TestedCell(*each, None, None, False, "") for each in zip(tested, values, strict=True))
     alike = np.eye(len(tested), dtype=bool)
     alike[differences.first, differences.second] = ~differences.significant
     letters = compact_letters(alike | alike.T, np.argsort([-mean.value for mean in means], kind="stable").tolist())

@@ -9,7 +9,6 @@ from numpy.typing import NDArray
 from hemo.reporting.table_format import metric
 from hemo.stats.bootstrap import corrected_choice, patient_draws, resampled_means, resampled_ranking
 from hemo.stats.intervals import too_few
-from hemo.training.results import DEFAULT_THRESHOLD
 from hemo.trials.predictions import Scores, log_loss_weights, split_scores
 from hemo.trials.record import TrialRecord, read_predictions, title_of
 
@@ -35,7 +34,8 @@ def choice_among(
 ) -> Choice | None:
     """Return a choice with its correction; None where there was none to make.
 
-    The choice of the best epoch within a trial is not repeated: predictions are those of the best epoch.
+    Metrics are those of an epoch: not calibrated, at a threshold of 0.5. The choice of the best epoch within a trial is
+    not repeated: predictions are those of the best epoch.
 
     Args:
         chosen: The trial that was chosen.
@@ -51,7 +51,9 @@ def choice_among(
     complete = [record for record in records if record.status == "complete"]
     if len(complete) < 2:
         return None
-    scores = [split_scores(read_predictions(folder, record.digest), "val", record) for record in complete]
+    scores = [
+        split_scores(read_predictions(folder, record.digest), "val", record, calibrated=False) for record in complete
+    ]
     known = [each for each in scores if each is not None]
     if len(known) < len(complete):
         return Choice(chosen, by, len(complete), 0, 0, None, None, "not all trials have predictions on validation")
@@ -85,8 +87,7 @@ def _weighted_metric(scores: Scores, record: TrialRecord, by: str, weights: NDAr
     if by == "val_auroc":
         return resampled_ranking(scores.scores, scores.labels, scores.patients, weights)[0]
     if by == "val_accuracy":
-        predicted = scores.predicted if scores.exclusive else scores.probabilities > DEFAULT_THRESHOLD  # as by epoch
-        correct = predicted == scores.labels
+        correct = scores.predicted == scores.labels
         right = correct.all(axis=1) if scores.exclusive else correct.mean(axis=1)
         return resampled_means(right.astype(np.float64), scores.patients, weights)
     columns = log_loss_weights(record) if record.config.training.loss == "rsna" else None

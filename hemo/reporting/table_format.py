@@ -87,10 +87,10 @@ def inline(text: str) -> str:
     return re.sub(r"<(?=[A-Za-z/!?])", "&lt;", plain.replace("|", "\\|").replace("](", "]\\("))
 
 
-def markdown_table(table: Table) -> str:
-    """Return a Markdown table with columns padded to one width, without caption and notes."""
+def markdown_table(table: Table, *, padded: bool = True) -> str:
+    """Return a Markdown table without caption and notes, columns padded to one width unless their texts are long."""
     cells = [list(table.head), *([inline(text) for text in row] for row in table.labelled_rows)]
-    widths = [max(len(line[column]) for line in cells) for column in range(len(table.head))]
+    widths = [max(len(line[column]) for line in cells) if padded else 0 for column in range(len(table.head))]
     lines = [
         "| " + " | ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)) + " |" for line in cells
     ]

@@ -25,6 +25,13 @@ DERIVED = ("card.json", "index.parquet", "rejects.parquet")
 """Files of a conversion that are made from its shards."""
 
 
+class FileTable(Config):
+    """The table of files that a conversion of `corpus: manifest` was made from."""
+
+    location: str
+    sha256: str = Field(description="of its content")
+
+
 class ConversionCard(Config):
     """`OUT/card.json`, derived from the shards' footers. `rows + rejects` accounts for every input frame."""
 
@@ -46,6 +53,9 @@ class ConversionCard(Config):
     flags: dict[str, int]
     pixel_formats: dict[str, int]
     patients: int
+    file_table: FileTable | None = Field(
+        None, description="`corpus: manifest` without a pseudonym key: where `curate --labels manifest` finds labels"
+    )
 
 
 def read_card(shards: str) -> ConversionCard:
@@ -80,7 +90,13 @@ def _has_footer(location: str) -> bool:
         return False
 
 
-def write_derived(out: str, units: Sequence[Unit], footers: Sequence[ShardFooter], ignored: int) -> ConversionCard:
+def write_derived(
+    out: str,
+    units: Sequence[Unit],
+    footers: Sequence[ShardFooter],
+    ignored: int,
+    file_table: FileTable | None = None,
+) -> ConversionCard:
     """Write `index.parquet`, `rejects.parquet` and, last, `card.json`.
 
     Args:
@@ -88,6 +104,7 @@ def write_derived(out: str, units: Sequence[Unit], footers: Sequence[ShardFooter
         units: All units, in order.
         footers: The footer of each.
         ignored: Other files of the source, not part of the corpus.
+        file_table: See `ConversionCard`.
 
     Raises:
         SourceError: If two files have the same `image_id`; the message names both.
@@ -97,7 +114,7 @@ def write_derived(out: str, units: Sequence[Unit], footers: Sequence[ShardFooter
     write_table(join(out, "index.parquet"), index)
     rejects = [reject.model_dump() for footer in footers for reject in footer.rejects]
     write_table(join(out, "rejects.parquet"), pa.Table.from_pylist(rejects, schema=REJECT_SCHEMA))
-    card = _card(_conversion_digest(out, footers), index, footers, ignored)
+    card = _card(_conversion_digest(out, footers), index, footers, ignored, file_table)
     write_json(join(out, "card.json"), card.model_dump(mode="json"))
     return card
 
@@ -134,7 +151,9 @@ def _require_unique_ids(index: pa.Table) -> None:
         )
 
 
-def _card(digest: str, index: pa.Table, footers: Sequence[ShardFooter], ignored: int) -> ConversionCard:
+def _card(
+    digest: str, index: pa.Table, footers: Sequence[ShardFooter], ignored: int, file_table: FileTable | None
+) -> ConversionCard:
     first = footers[0]
     return ConversionCard(
         digest=digest,
@@ -152,6 +171,7 @@ def _card(digest: str, index: pa.Table, footers: Sequence[ShardFooter], ignored:
         flags=_value_counts(pc.list_flatten(index["flags"])),
         pixel_formats=_value_counts(index["pixel_format"]),
         patients=len(pc.unique(index["patient"].drop_null())),
+        file_table=file_table,
     )
 
 

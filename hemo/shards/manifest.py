@@ -1,17 +1,16 @@
 """Assign the files of a corpus to units, store that as the manifest, and update it in later runs."""
 
-import io
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from hemo.corpus.source_file import SourceFile
 from hemo.digest import digest_of
 from hemo.errors import OutputError
 from hemo.imaging.image import CURABLE_REASONS
+from hemo.parquet import read_parquet
 from hemo.pseudonym import Pseudonymiser
 from hemo.shards.schema import SCHEMA_VERSION, ShardFooter
 from hemo.shards.writer import write_table
@@ -172,8 +171,8 @@ def read_manifest(out: str) -> Manifest:
     if not exists(location):
         return Manifest((), ())
     try:
-        table = pq.read_table(io.BytesIO(read_bytes(location)), schema=MANIFEST_SCHEMA)
-    except (pa.ArrowException, OSError) as error:
+        table = read_parquet(read_bytes(location), location).select(MANIFEST_SCHEMA.names).cast(MANIFEST_SCHEMA)
+    except (KeyError, pa.ArrowException, OSError) as error:
         raise OutputError(
             f"out: {location} is damaged; if no file of the source has changed since, remove it: it is made again, and "
             "no shard is lost; else give another folder"

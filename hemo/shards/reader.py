@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from hemo.errors import SourceError
+from hemo.parquet import open_parquet
 from hemo.storage import filesystem, read_range
 
 CONVERT_AGAIN = "remove it and run `hemo convert` again: it makes that one again"
@@ -35,7 +36,7 @@ def checked_parquet(location: str, remedy: str) -> Iterator[pq.ParquetFile]:
     fs, path = filesystem(location)
     with fs.open(path, "rb") as file:
         with damage_as_source_error(location, FOUND_BY_ITSELF.get(remedy, remedy)):
-            opened = pq.ParquetFile(file, page_checksum_verification=True)
+            opened = open_parquet(file, location, page_checksum_verification=True)
         with damage_as_source_error(location, remedy):
             yield opened
 

@@ -7,12 +7,12 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 from pydantic import Field
 
 from hemo.config.types import Config
 from hemo.digest import differences
 from hemo.errors import OutputError
+from hemo.parquet import open_parquet
 from hemo.storage import filesystem, join, list_files
 
 SCHEMA_VERSION = 2
@@ -146,7 +146,7 @@ def read_footer(location: str) -> ShardFooter | None:
     fs, path = filesystem(location)
     with fs.open(path, "rb") as file:
         try:
-            metadata = pq.ParquetFile(file).metadata.metadata or {}
+            metadata = open_parquet(file, location).metadata.metadata or {}
         except pa.ArrowException:
             return None
         except OSError as error:

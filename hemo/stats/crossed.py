@@ -60,7 +60,9 @@ def measured_auroc(models: Sequence[Auroc]) -> Measured:
     )
 
 
-def measured_by_resampling(values: Sequence[float], resampled: Floats, at_limit: Floats | None = None) -> Measured:
+def measured_by_resampling(
+    values: Sequence[float] | Floats, resampled: Floats, at_limit: Floats | None = None
+) -> Measured:
     """Return a metric whose variance over patients comes from resamples, shape (models, samples), same for all models.
 
     Those in which the metric is not defined are left out.
@@ -87,9 +89,10 @@ class SeedVariance:
 
     @property
     def of_means(self) -> Floats:
-        """Variance over seeds of the mean of each cell, shape (cells,): the larger of its own and the pooled; 0 if unknown.
+        """Variance over seeds of the mean of each cell, the larger of its own and the pooled; 0 where it is not known.
 
-        A cell whose seeds differ more than those of others keeps that; one whose few seeds agree is not trusted more.
+        Shape (cells,). A cell whose seeds differ more than those of others keeps that; one whose few seeds agree is not
+        trusted more.
         """
         return np.maximum(self.pooled, self.own) / self.seeds if self.known else np.zeros(len(self.seeds))
 
@@ -103,9 +106,10 @@ class SeedVariance:
 
 
 def seed_variance(measured: Measured, cells: NDArray[np.int64]) -> SeedVariance:
-    """Estimate the variance over seeds, corrected for the patients being a sample; `cells` as `compare_cells` takes them.
+    """Estimate the variance over seeds, corrected for the patients being a sample.
 
-    The degrees of freedom are smaller than those of the cells together where few cells make up most of the variance.
+    `cells` are as `compare_cells` takes them. The degrees of freedom are fewer than those of all cells together where
+    few cells make up most of the variance.
 
     Source:
         Welch, The generalization of Student's problem when several different population variances are involved,
@@ -194,7 +198,7 @@ class Differences:
 
     @property
     def next_level(self) -> float:
-        """Significance level that Holm's method has for the next pair: `SIGNIFICANCE` over the pairs not significant."""
+        """Level that Holm's method has for the next pair: `SIGNIFICANCE` over the number of pairs not significant."""
         return SIGNIFICANCE / max(1, int((~self.significant).sum()))
 
     def index(self, first: int, second: int) -> int:
@@ -228,7 +232,7 @@ def compare_cells(measured: Measured, cells: NDArray[np.int64], patient_degrees:
 
 
 def pair_degrees(cells: Sequence[Auroc]) -> Floats:
-    """Return the degrees of freedom of `Auroc.degrees` for the difference of each pair, in the order of `Differences`."""
+    """Return `Auroc.degrees` for the difference of each pair of cells, in the order of `Differences`."""
     rows = len(cells[0].contributions)
     squares = np.array([pdist([cell.contributions[row] for cell in cells], "sqeuclidean") for row in range(rows)])
     freedom = cells[0].patients_each[:, None] - 1
@@ -271,7 +275,7 @@ def compact_letters(alike: NDArray[np.bool_], order: Sequence[int]) -> list[str]
 
 def _grown(group: list[int], alike: NDArray[np.bool_], candidates: Sequence[int]) -> NDArray[np.int64]:
     """Return a group with all candidates that are alike to each of it, in their order."""
-    fitting = alike[group].all(axis=0)
+    fitting = np.asarray(alike[group].all(axis=0))
     grown = set(group)
     for candidate in candidates:
         if fitting[candidate]:

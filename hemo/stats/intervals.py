@@ -49,6 +49,12 @@ def t_quantile(degrees: float) -> float:
     return float(stdtrit(degrees, 1 - SIGNIFICANCE / 2))
 
 
+def difference_interval(difference: float, variance: float, degrees: float) -> Interval:
+    """Return a difference with its interval by Student's t."""
+    half = t_quantile(degrees) * float(np.sqrt(variance))
+    return Interval(difference, (difference - half, difference + half))
+
+
 def combined_degrees(
     from_patients: FloatOrArray,
     patient_degrees: FloatOrArray,
@@ -226,6 +232,25 @@ def balanced_accuracy_interval(
     below, above = np.array([[part.value - part.ends[0], part.ends[1] - part.value] for part in parts if part.ends]).T
     ends = [float(np.sqrt(gaps @ correlation @ gaps)) / len(parts) for gaps in (below, above)]
     return Interval(value, (max(0.0, value - ends[0]), min(1.0, value + ends[1])))
+
+
+def patient_correlation(
+    predicted: NDArray[np.bool_], labels: NDArray[np.integer], patients: NDArray[np.int64]
+) -> float:
+    """Return the correlation of sensitivity and specificity: 0 unless patients have images with and without a finding.
+
+    Args:
+        predicted: Shape (images,).
+        labels: 0 or 1, both present, shape (images,).
+        patients: Of each image, shape (images,).
+    """
+    numbers = np.unique(patients, return_inverse=True)[1]
+    residuals = []
+    for label in (1, 0):
+        hits = predicted == label
+        residuals.append(np.bincount(numbers, weights=(labels == label) * (hits - hits[labels == label].mean())))
+    lengths = np.linalg.norm(residuals, axis=1)
+    return float(residuals[0] @ residuals[1] / lengths.prod()) if lengths.all() else 0.0
 
 
 def holm(p_values: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -48,7 +48,8 @@ class Design:
         shift = np.divide(np.abs(true), np.sqrt(variance), out=np.full(len(variance), np.inf), where=variance > 0)
         limit = stdtrit(degrees, 1 - level / 2)
         missed = nctdtr(degrees, shift, limit)
-        return np.where(np.isnan(missed), shift > limit, 1 - missed)  # NaN: so far in a tail that the series ends
+        # NaN stands for a probability too small or large for the series behind it
+        return np.asarray(np.where(np.isnan(missed), shift > limit, 1 - missed))
 
     def detectable(self, level: float) -> Floats:
         """Return the true difference that is found with the power `POWER`, near enough, shape (pairs,).
@@ -78,15 +79,30 @@ class Design:
 
         1 where it is reached, infinite where seeds limit it, NaN where the variance over seeds is not known.
         """
+        return self._times(true, level, seeds_too=False)
+
+    def times_both(self, true: Floats, level: float) -> Floats:
+        """Return the factor of both patients and seeds with which `POWER` is reached, as `times_patients`.
+
+        Infinite only where the true difference is almost 0.
+        """
+        return self._times(true, level, seeds_too=True)
+
+    def _times(self, true: Floats, level: float, *, seeds_too: bool) -> Floats:
         if not self.seed_degrees:
             return np.full(len(true), np.nan)
         low, high = np.zeros(len(true)), np.full(len(true), np.log(ANY_NUMBER))
         for _ in range(HALVINGS):
             middle = (low + high) / 2
-            enough = self.power(true, level, times=np.exp(middle)) >= POWER
+            further = self.further_with(np.exp(middle)) if seeds_too else 0.0
+            enough = self.power(true, level, further, np.exp(middle)) >= POWER
             low, high = np.where(enough, low, middle), np.where(enough, middle, high)
         found = np.where(self.power(true, level) >= POWER, 1.0, np.exp(high))
-        return np.where(found < ANY_NUMBER, found, np.inf)
+        return np.where(high < np.log(ANY_NUMBER), found, np.inf)
+
+    def further_with(self, times: Floats) -> Floats:
+        """Return the further seeds that multiply those of the cell with fewer, rounded up to whole seeds."""
+        return np.asarray(np.ceil((times - 1) * np.minimum(*self.seeds)))
 
     def _with(self, further: Floats | float, times: Floats | float) -> tuple[Floats, Floats]:
         """Return variances and degrees of freedom of the differences with more seeds and patients."""

@@ -19,12 +19,13 @@ from hemo.errors import SourceError, TrialError
 from hemo.models.checkpoint import read_state, write_state
 from hemo.models.classifier import ImageClassifier, mixed_precision
 from hemo.models.pretrained import normalisation_of, starting_model
+from hemo.training.calibrate import calibrate, choose_operating_points
 from hemo.training.data.dataset import Examples, Splits
 from hemo.training.data.loader import DataWaitTime, TrainingBatches
 from hemo.training.data.sampling import Step, derive_seed, epoch_rows
 from hemo.training.distributed import Worker, all_reduce_sum, broadcast_flag, raise_together, wrap_distributed
 from hemo.training.evaluate import (
-    choose_thresholds,
+    Readout,
     compute_metrics,
     predict_logits,
     split_metrics,
@@ -32,7 +33,7 @@ from hemo.training.evaluate import (
 from hemo.training.loss import ImageLoss, build_loss, smoothed
 from hemo.training.optim import build_optimizer, learning_rate_at, set_learning_rate
 from hemo.training.reporting import Ended, FitResult, is_out_of_memory, out_of_memory_message
-from hemo.training.results import DEFAULT_THRESHOLD, EpochMetrics, applied_thresholds
+from hemo.training.results import EpochMetrics, applied_thresholds
 
 AVERAGE_WARMUP_POWER = 0.75
 """How fast the running average of the weights lengthens at first: timm's advice for far below a million steps."""
@@ -152,7 +153,7 @@ def _prepare(config: TrialConfig, splits: Splits, worker: Worker) -> Fit:
     if device.type == "cuda":
         module = module.to(memory_format=torch.channels_last)
     set_trainable_parts(module, frozen=training.freeze_epochs > 0)
-    targets = _targets(splits.train, device)
+    targets = _targets(splits.epoch, device)
     normalisation = normalisation_of(config.model, channels)
     return Fit(
         config=config,
@@ -162,7 +163,7 @@ def _prepare(config: TrialConfig, splits: Splits, worker: Worker) -> Fit:
         forward=_forward(config, module, worker),
         optimizer=build_optimizer(module, training, device),
         loss=build_loss(config, splits.classes, targets),
-        batches=TrainingBatches(splits.train, targets, config.augment, config.seed, normalisation),
+        batches=TrainingBatches(splits.epoch, targets, config.augment, config.seed, normalisation),
         average=running_average(module, training.ema_decay) if training.ema_decay else None,
         frozen=training.freeze_epochs > 0,
     )
@@ -263,7 +264,7 @@ def _train_and_validate(run: Fit, progress: Progress) -> EpochMetrics:
     val_losses = [earlier.val["loss"] for earlier in progress.epochs]
     logits, learning_rate = _train_epoch(run, epoch, val_losses, data_wait)
     targets = run.batches.targets
-    train = compute_metrics(run.config.task, run.splits.classes, logits, targets, run.loss, DEFAULT_THRESHOLD)
+    train = compute_metrics(_uncalibrated(run), logits, targets, run.loss)
     trained = time.perf_counter() - began
     val = _measure(run, run.splits.val, f"after epoch {epoch}")
     seconds = time.perf_counter() - began
@@ -273,7 +274,7 @@ def _train_and_validate(run: Fit, progress: Progress) -> EpochMetrics:
         val=val,
         learning_rate=learning_rate,
         seconds=seconds,
-        images_per_second=len(run.splits.train) / trained,
+        images_per_second=len(run.splits.epoch) / trained,
         first_batch_seconds=data_wait.first_batch_seconds,
         data_wait_seconds=data_wait.seconds,
         timestamp=time.time(),
@@ -285,11 +286,11 @@ def _train_epoch(run: Fit, epoch: int, val_losses: list[float], data_wait: DataW
     """Take one epoch's steps; `val_losses` are those of the epochs before.
 
     Returns:
-        The logits each training image had at its step, (examples, classes), and the last step's learning rate.
+        The logits each image of the epoch had at its step, (examples, classes), and the last step's learning rate.
     """
     config, targets = run.config, run.batches.targets
     order = epoch_rows(
-        run.splits.train.block_of,
+        run.splits.epoch.block_of,
         seed=config.seed,
         epoch=epoch,
         rank=run.worker.rank,
@@ -357,7 +358,7 @@ def _targets(examples: Examples, device: torch.device) -> Tensor:
 def _measure(run: Fit, examples: Examples, when: str) -> dict[str, float]:
     logits = _finite_logits(run, examples, when)
     targets = _targets(examples, logits.device)
-    return compute_metrics(run.config.task, run.splits.classes, logits, targets, run.loss, DEFAULT_THRESHOLD)
+    return compute_metrics(_uncalibrated(run), logits, targets, run.loss)
 
 
 def _finite_logits(run: Fit, examples: Examples, when: str) -> Tensor:
@@ -371,7 +372,7 @@ def _finite_logits(run: Fit, examples: Examples, when: str) -> Tensor:
 
 
 def _evaluate(run: Fit, progress: Progress, ended: Ended) -> FitResult:
-    """Evaluate the best epoch's weights on every split, at the thresholds that validation chooses."""
+    """Evaluate the best epoch's weights on every split, calibrated on validation, at the thresholds it chooses."""
     run = replace(run, average=None)
     run.module.load_state_dict(progress.best_weights)
     result = FitResult(
@@ -384,16 +385,22 @@ def _evaluate(run: Fit, progress: Progress, ended: Ended) -> FitResult:
     )
     if ended == "stopped":
         return result
-    task, classes, splits = run.config.task, run.splits.classes, run.splits.by_name
+    splits = run.splits.by_name
     when = f"with the weights of epoch {progress.best_epoch}"
     logits = {name: _finite_logits(run, examples, when) for name, examples in splits.items()}
-    thresholds = choose_thresholds(task, logits["val"], run.splits.val.labels)
-    evaluated = {
-        name: split_metrics(task, classes, logits[name], examples, run.loss, applied_thresholds(thresholds))
-        for name, examples in splits.items()
-    }
+    calibration = calibrate(run.config, run.splits, logits["val"], run.loss)
+    readout = replace(_uncalibrated(run), calibration=calibration)
+    points = choose_operating_points(run.config, readout, logits["val"], run.splits.val.labels)
+    result = replace(result, calibration=calibration, operating_points=points)
+    readout = replace(readout, thresholds=applied_thresholds(result.thresholds))
+    evaluated = {name: split_metrics(readout, logits[name], examples, run.loss) for name, examples in splits.items()}
     kept = {name: values.cpu().numpy() for name, values in logits.items() if name != "train"}
-    return replace(result, thresholds=thresholds, evaluated=evaluated, logits=kept)
+    return replace(result, evaluated=evaluated, logits=kept)
+
+
+def _uncalibrated(run: Fit) -> Readout:
+    """Return probabilities as trained and 0.5 as threshold: how epochs are measured."""
+    return Readout(run.config.task, run.splits.classes)
 
 
 def largest_batch_size(config: TrialConfig, splits: Splits, worker: Worker, *, at_most: int) -> int:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from hemo.errors import HemoError
 from hemo.models.classifier import ImageClassifier, Normalisation
+from hemo.stats.calibration import Calibration
 from hemo.training.results import EpochMetrics, SplitMetrics
 
 Ended = Literal["epochs", "patience", "stopped"]
@@ -36,10 +37,16 @@ class FitResult:
     epochs: tuple[EpochMetrics, ...]
     best_epoch: int
     ended: Ended
-    # one a class, chosen on validation, None where that was not possible; empty for `multi_class`
-    thresholds: tuple[float | None, ...] = ()
-    evaluated: dict[str, SplitMetrics] = field(default_factory=dict)  # train, val, test; at the applied thresholds
+    calibration: Calibration = field(default_factory=Calibration)
+    # rule -> thresholds, one a class, None where validation could not choose one; the trial's own rule comes first
+    operating_points: dict[str, tuple[float | None, ...]] = field(default_factory=dict)
+    evaluated: dict[str, SplitMetrics] = field(default_factory=dict)  # train, val, test; at the trial's own thresholds
     logits: dict[str, NDArray[np.float32]] = field(default_factory=dict)  # val, test -> (examples, classes)
+
+    @property
+    def thresholds(self) -> tuple[float | None, ...]:
+        """Of the trial's own rule, one a class; empty for `multi_class`."""
+        return next(iter(self.operating_points.values()), ())
 
     @property
     def metrics(self) -> dict[str, dict[str, float]]:

@@ -2,9 +2,13 @@
 
 from collections.abc import Sequence
 
+import numpy as np
+from numpy.typing import NDArray
 from pydantic import Field
 
 from hemo.config.types import Config
+from hemo.stats.calibration import Calibration, calibrated_logits, to_probabilities
+from hemo.stats.reliability import ProbabilityMetrics, probability_metrics
 
 BY_CLASS = (
     "accuracy",
@@ -27,7 +31,7 @@ ANY_WEIGHT = 2.0
 doi:10.1148/ryai.2020190211)."""
 
 DEFAULT_THRESHOLD = 0.5
-"""Probability above which a class is predicted where validation could not choose a threshold."""
+"""Probability above which a class is predicted where validation could not choose a threshold, and in each epoch."""
 
 ConfusionMatrix = tuple[tuple[int, ...], ...]
 """Counts of images, rows by label and columns by prediction."""
@@ -41,6 +45,43 @@ def column_weights(classes: Sequence[str]) -> list[float]:
 def applied_thresholds(chosen: Sequence[float | None]) -> tuple[float, ...]:
     """Return the thresholds that are applied: those that validation chose, `DEFAULT_THRESHOLD` where it could not."""
     return tuple(DEFAULT_THRESHOLD if threshold is None else threshold for threshold in chosen)
+
+
+class BeforeAfter(Config):
+    """Metrics of the probabilities of one class against all others."""
+
+    before: ProbabilityMetrics = Field(description="of the logits as they were trained")
+    after: ProbabilityMetrics = Field(description="of the calibrated ones; the same where nothing was calibrated")
+
+
+def before_and_after(
+    logits: NDArray[np.floating],
+    labels: NDArray[np.integer],
+    classes: Sequence[str],
+    calibration: Calibration,
+    *,
+    exclusive: bool,
+) -> dict[str, BeforeAfter]:
+    """Return class -> metrics of its probabilities before and after calibration.
+
+    Args:
+        logits: Shape (images, classes).
+        labels: 0 or 1, shape (images, classes).
+        classes: Name of each column.
+        calibration: Of the logits.
+        exclusive: Whether each image has one class only.
+    """
+    before, after = (
+        to_probabilities(calibrated_logits(logits, each, exclusive=exclusive), exclusive=exclusive)
+        for each in (Calibration(), calibration)
+    )
+    return {
+        name: BeforeAfter(
+            before=probability_metrics(before[:, column], labels[:, column]),
+            after=probability_metrics(after[:, column], labels[:, column]),
+        )
+        for column, name in enumerate(classes)
+    }
 
 
 class EpochMetrics(Config):

@@ -8,7 +8,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from hemo.training.results import applied_thresholds, column_weights
+from hemo.stats.calibration import Calibration, calibrated_logits, to_probabilities
+from hemo.training.results import DEFAULT_THRESHOLD, applied_thresholds, column_weights
 from hemo.trials.record import TrialRecord
 
 
@@ -19,7 +20,7 @@ class Scores:
     patients: NDArray[np.int64]  # (rows,), number of the patient, from 0 and none left out
     labels: NDArray[np.uint8]  # (rows, classes), 0 or 1
     scores: NDArray[np.float32]  # (rows, classes), higher is more likely positive
-    probabilities: NDArray[np.float64]  # (rows, classes), 0 to 1
+    probabilities: NDArray[np.float64]  # (rows, classes), 0 to 1, calibrated unless `split_scores` was called otherwise
     predicted: NDArray[np.bool_]  # (rows, classes), at the applied thresholds; of exclusive classes the most probable
     log_losses: NDArray[np.float64]  # (rows, classes), natural logarithm; of exclusive classes (rows, 1)
     pixel_formats: NDArray[np.str_]  # (rows,)
@@ -57,28 +58,35 @@ def split_rows(predictions: pa.Table, split: str) -> pa.Table:
     return predictions.filter(pc.equal(predictions["split"], pa.scalar(split))).sort_by("image_id")
 
 
-def split_scores(predictions: pa.Table, split: str, record: TrialRecord) -> Scores | None:
+def split_scores(predictions: pa.Table, split: str, record: TrialRecord, *, calibrated: bool = True) -> Scores | None:
     """Return the predictions of one split; None if it was not predicted.
 
     Args:
         predictions: Columns of `PREDICTION_SCHEMA`.
         split: `val` or `test`.
-        record: The trial they belong to; its task and thresholds decide what is predicted.
+        record: The trial they belong to; its task, calibration and thresholds decide what is predicted.
+        calibrated: Whether probabilities are calibrated; else they are as trained, and the threshold is 0.5, as in
+            each epoch.
     """
     rows = split_rows(predictions, split)
     if not rows.num_rows:
         return None
     logits, labels = _matrix(rows, "logits").astype(np.float32), _matrix(rows, "labels").astype(np.uint8)
     exclusive = record.config.task == "multi_class"
-    probabilities = _softmax(logits) if exclusive else _sigmoid(logits)
+    calibration = record.calibration if calibrated else Calibration()
+    final = calibrated_logits(logits, calibration, exclusive=exclusive)
+    probabilities = to_probabilities(final, exclusive=exclusive)
+    # logits as trained, where calibration keeps the order of images: rounding must not make two of them equal
+    scores = probabilities if exclusive else final if calibration.couples_classes else logits
+    thresholds = np.asarray(applied_thresholds(record.thresholds)) if calibrated else DEFAULT_THRESHOLD
     patients = rows["patient"].combine_chunks().dictionary_encode()
     return Scores(
         patients=np.asarray(patients.indices, np.int64),
         labels=labels,
-        scores=probabilities.astype(np.float32) if exclusive else logits,
+        scores=scores.astype(np.float32),
         probabilities=probabilities,
-        predicted=_largest(logits) if exclusive else probabilities > np.asarray(applied_thresholds(record.thresholds)),
-        log_losses=_log_losses(logits.astype(np.float64), labels == 1, exclusive),
+        predicted=_largest(final) if exclusive else probabilities > thresholds,
+        log_losses=_log_losses(final, labels == 1, exclusive),
         pixel_formats=np.asarray(rows["pixel_format"].to_pylist(), dtype=np.str_),
         exclusive=exclusive,
         images=_digest(rows, labels),
@@ -100,18 +108,9 @@ def _matrix(rows: pa.Table, name: str) -> NDArray[np.generic]:
     return np.asarray(pc.list_flatten(rows[name])).reshape(rows.num_rows, -1)
 
 
-def _largest(logits: NDArray[np.float32]) -> NDArray[np.bool_]:
+def _largest(logits: NDArray[np.float64]) -> NDArray[np.bool_]:
     """Return true at the largest logit of each row, the first of equal ones."""
     return np.asarray(logits.argmax(axis=1)[:, None] == np.arange(logits.shape[1]))
-
-
-def _sigmoid(logits: NDArray[np.float32]) -> NDArray[np.float64]:
-    return 1 / (1 + np.exp(-np.clip(logits.astype(np.float64), -700, 700)))
-
-
-def _softmax(logits: NDArray[np.float32]) -> NDArray[np.float64]:
-    raised = np.exp((logits - logits.max(axis=1, keepdims=True)).astype(np.float64))
-    return np.asarray(raised / raised.sum(axis=1, keepdims=True))
 
 
 def _log_losses(logits: NDArray[np.float64], present: NDArray[np.bool_], exclusive: bool) -> NDArray[np.float64]:

@@ -18,16 +18,21 @@ import hemo
 from hemo.config.trial import TrialConfig
 from hemo.config.tune import title
 from hemo.config.types import Config
-from hemo.curation.card import SplitFinding
+from hemo.curation.card import SplitFinding, TrainingSetCard, read_card, without_examples
 from hemo.errors import SourceError
+from hemo.parquet import read_parquet
+from hemo.stats.calibration import Calibration
 from hemo.storage import exists, join, list_folders, read_bytes, read_json, write_bytes, write_json
-from hemo.training.results import ConfusionMatrix, EpochMetrics, SubgroupMetrics
+from hemo.training.results import BeforeAfter, ConfusionMatrix, EpochMetrics, SubgroupMetrics
 
-RECORD_SCHEMA_VERSION = 4
-"""4: findings on splits, images without patient; no threshold where validation has one label only."""
+RECORD_SCHEMA_VERSION = 6
+"""6: calibration, thresholds of several operating points, metrics of probabilities before and after calibration."""
 
 RECORDED_PACKAGES = ("torch", "timm", "torchmetrics", "numpy", "ray")
 """Their versions stand in each record, with those of Python and hemo."""
+
+TRAINING_SETS = "training_sets"
+"""Folder below the records with the card of each training set, so that reports need no training set."""
 
 CURE = "move it away, and the same command runs the trial again"
 """What to do about a record that cannot be read."""
@@ -59,11 +64,17 @@ class TrialRecord(Config):
     baseline: dict[str, dict[str, float]] = Field({}, description="split -> metric, before the first epoch")
     epochs: tuple[EpochMetrics, ...] = ()
     best_epoch: int = 0
+    calibration: Calibration = Field(
+        Calibration(), description="of the logits, before sigmoid or softmax; fitted on validation"
+    )
     thresholds: tuple[float | None, ...] = Field(
         (),
-        description="one a class, chosen on validation: probability above which it is predicted; null where validation "
-        "lacks one of its labels, and 0.5 is applied; none for multi_class, where the most probable class is predicted "
-        "and for a trial that was not evaluated",
+        description="one a class, chosen on validation: calibrated probability above which it is predicted; null where "
+        "validation lacks one of its labels, and 0.5 is applied; none for multi_class, where the most probable class "
+        "is predicted, and for a trial that was not evaluated",
+    )
+    operating_points: dict[str, tuple[float | None, ...]] = Field(
+        {}, description="rule -> thresholds chosen by it; those of the trial's own rule are `thresholds`"
     )
     metrics: dict[str, dict[str, float]] = Field(
         {}, description="train, val, test -> metric, with the best epoch's weights; of a pruned trial val only"
@@ -73,10 +84,19 @@ class TrialRecord(Config):
         description="train, val, test -> counts at the applied thresholds, rows by label, columns by prediction: a "
         "matrix a class, [[TN, FP], [FN, TP]]; multi_class: one, by class",
     )
+    probability_metrics: dict[str, dict[str, BeforeAfter]] = Field(
+        {}, description="val, test -> class -> metrics of its probabilities before and after calibration"
+    )
     by_pixel_format: dict[str, dict[str, SubgroupMetrics]] = Field({}, description="train, val, test -> pixel format")
     rows: dict[str, int] = Field({}, description="images in each split")
     patients: dict[str, int] = Field({}, description="patients in each split")
     positives: dict[str, tuple[int, ...]] = Field({}, description="split -> positive images, one count a class")
+    epoch_rows: int = Field(
+        0, description="images trained on in an epoch: those of train, fewer or more with `training.balance`"
+    )
+    epoch_positives: tuple[int, ...] = Field(
+        (), description="positive images among them, one a class; over `epoch_rows`: the prevalence that was learned"
+    )
     image: str = Field("", description="channels x height x width of an image, such as 3 x 64 x 64")
     seconds: float = Field(0.0, description="training time, without loading")
     parameters: int = 0
@@ -111,7 +131,7 @@ class TrialRecord(Config):
 
     @property
     def best_epoch_val(self) -> dict[str, float]:
-        """Validation metrics of the best epoch as they were reported then: at threshold 0.5; empty without epochs."""
+        """Validation metrics of the best epoch as reported then: not calibrated, at 0.5; empty without epochs."""
         return self.epochs[self.best_epoch - 1].val if self.best_epoch else {}
 
 
@@ -142,6 +162,19 @@ def write_record(folder: str, record: TrialRecord, predictions: pa.Table | None)
         pq.write_table(predictions.cast(PREDICTION_SCHEMA), buffer, compression="zstd")
         write_bytes(join(trial, "predictions.parquet"), buffer.getvalue())
     write_json(join(trial, "record.json"), record.model_dump(mode="json"))
+
+
+def write_training_set_card(folder: str, card: TrainingSetCard) -> None:
+    """Keep the card of a training set, without the ids in it, below a folder of records."""
+    write_json(join(folder, TRAINING_SETS, card.digest, "card.json"), without_examples(card).model_dump(mode="json"))
+
+
+def read_training_set_card(folder: str, digest: str) -> TrainingSetCard | None:
+    """Return the kept card of a training set; None if there is none of this version."""
+    try:
+        return read_card(join(folder, TRAINING_SETS, digest))
+    except SourceError:
+        return None
 
 
 def has_record(folder: str, digest: str) -> bool:
@@ -219,7 +252,7 @@ def read_predictions(folder: str, digest: str) -> pa.Table:
     """
     path = join(folder, digest, "predictions.parquet")
     try:
-        table = pq.read_table(io.BytesIO(read_bytes(path)))
+        table = read_parquet(read_bytes(path), path)
     except (FileNotFoundError, pa.ArrowInvalid) as error:
         raise SourceError(f"{path} is missing or damaged; run the trial again") from error
     if not table.schema.equals(PREDICTION_SCHEMA):
@@ -237,8 +270,8 @@ def commit() -> str:
     """Return hemo's git commit, 12 digits, with `-dirty` where files differ from it; empty without a checkout."""
     folder = Path(hemo.__file__).parent
     try:
-        described = subprocess.run(
-            ["git", "-C", str(folder), "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"],
+        described = subprocess.run(  # noqa: S603  (git, on the folder of hemo itself)
+            ["git", "-C", str(folder), "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"],  # noqa: S607
             capture_output=True,
             text=True,
             check=False,

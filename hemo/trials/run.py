@@ -16,19 +16,36 @@ from hemo.errors import ConfigError, SourceError, TrialError, UserError, first_n
 from hemo.inference.predict import DeployedModel, megabytes, quick_speed
 from hemo.models.checkpoint import CheckpointCard, load_checkpoint, write_checkpoint
 from hemo.models.classifier import parameter_count
+from hemo.stats.calibration import Calibration
 from hemo.storage import is_temporary, join, list_files, remove
 from hemo.training.data.dataset import Examples, Splits, TrialData, read_training_set, select_splits, task_classes
 from hemo.training.data.sampling import smallest_step
 from hemo.training.distributed import Worker, hardware, raise_together
-from hemo.training.evaluate import predict_logits, split_metrics
+from hemo.training.evaluate import Readout, predict_logits, split_metrics
 from hemo.training.loop import fit
 from hemo.training.loss import build_loss
 from hemo.training.option_checks import check_models, where_in_notes
 from hemo.training.reporting import Epochs, FitResult, observed, report_out_of_memory
-from hemo.training.results import ANY_CLASS, EpochMetrics, SplitMetrics, applied_thresholds
+from hemo.training.results import (
+    ANY_CLASS,
+    BeforeAfter,
+    EpochMetrics,
+    SplitMetrics,
+    applied_thresholds,
+    before_and_after,
+)
 from hemo.trials.key import TrialKey
 from hemo.trials.progress import TrialProgress, clear_progress, read_progress, write_progress
-from hemo.trials.record import PREDICTION_SCHEMA, TrialRecord, commit, now, read_predictions, versions, write_record
+from hemo.trials.record import (
+    PREDICTION_SCHEMA,
+    TrialRecord,
+    commit,
+    now,
+    read_predictions,
+    versions,
+    write_record,
+    write_training_set_card,
+)
 
 
 def check_trials(trials: Mapping[str, TrialConfig], card: TrainingSetCard) -> None:
@@ -60,6 +77,7 @@ def _check_labels(config: TrialConfig, card: TrainingSetCard) -> None:
     classes = task_classes(config, card)
     if config.training.loss == "rsna" and (config.task != "multi_label" or ANY_CLASS not in classes):
         raise ConfigError(f"trial.training.loss: rsna needs task multi_label and a class {ANY_CLASS!r}; use `default`")
+    _check_balance(config, card)
     for split in ("train", "val", "test"):
         if not card.splits[split].rows:
             raise SourceError(
@@ -71,6 +89,23 @@ def _check_labels(config: TrialConfig, card: TrainingSetCard) -> None:
         raise SourceError(
             f"training set {card.digest}: train has one class only ({counts} labelled rows are positive): "
             "nothing can be learned; check the labels, or curate with another target, split or subset"
+        )
+
+
+def _check_balance(config: TrialConfig, card: TrainingSetCard) -> None:
+    """Refuse to balance a multi-label task by a class that it has not, or that all images of train show or lack."""
+    if config.training.balance == "none" or config.task != "multi_label":
+        return
+    listed = ", ".join(card.classes)
+    if config.target not in card.classes:
+        raise ConfigError(
+            f"trial.target: training.balance {config.training.balance} needs a class to balance by, {config.target!r} "
+            f"is none of the training set; it has {listed}"
+        )
+    if not card.splits["train"].varies(config.target):
+        raise ConfigError(
+            f"trial.target: all labelled images of train are alike in {config.target!r}, so they cannot be balanced by "
+            f"it; the classes are {listed}"
         )
 
 
@@ -112,11 +147,13 @@ def run_trial(
         UserError: If the trial cannot work with these rows, or the set cannot be read; on every worker.
     """
     card = data.card if data else read_card(training_set)
+    if worker.is_rank_zero:
+        write_training_set_card(key.records, card)
     if record := key.finished_record():
         return record
     with raise_together(worker):
         splits = select_splits(data or read_training_set(training_set), key.config)
-        check_batch_size(len(splits.train), workers=worker.count, training=key.config.training)
+        check_batch_size(len(splits.epoch), workers=worker.count, training=key.config.training)
     torch.set_num_threads(worker.threads)
     epochs = fit(key.config, splits, worker=worker, state_path=key.state_path)
     if worker.is_rank_zero:
@@ -201,7 +238,7 @@ def _record_with(key: TrialKey, card: TrainingSetCard, worker: Worker, **fields:
 def _record(key: TrialKey, card: TrainingSetCard, splits: Splits, result: FitResult, worker: Worker) -> TrialRecord:
     """Return the record of a trial that ran; a stopped one has the best epoch's validation metrics and no others."""
     stopped = result.ended == "stopped"
-    notes = (*_unlabelled_notes(splits, card), *_small_set_notes(splits, key))
+    notes = (*_unlabelled_notes(splits, card), *_balance_notes(splits), *_small_set_notes(splits, key))
     fields: dict[str, Any] = {
         "status": "pruned" if stopped else "complete",
         "reason": f"stopped by the scheduler after epoch {len(result.epochs)}" if stopped else "",
@@ -209,10 +246,15 @@ def _record(key: TrialKey, card: TrainingSetCard, splits: Splits, result: FitRes
         "epochs": result.epochs,
         "best_epoch": result.best_epoch,
         "thresholds": result.thresholds,
+        "calibration": result.calibration,
+        "operating_points": result.operating_points,
+        "probability_metrics": probability_fields(result.logits, splits, key.config, result.calibration),
         **metric_fields(result.evaluated),
         "findings": split_findings(splits),
         "reductions": (*card.reductions, *notes),
         **_split_counts(splits),
+        "epoch_rows": len(splits.epoch),
+        "epoch_positives": _positives(splits.epoch),
         "seconds": result.seconds,
         "parameters": parameter_count(result.model),
     }
@@ -228,8 +270,12 @@ def _split_counts(splits: Splits) -> dict[str, dict[str, Any]]:
         "patients": {
             name: len(np.unique(examples.source.patient[examples.rows])) for name, examples in splits.by_name.items()
         },
-        "positives": {name: tuple(examples.labels.sum(axis=0).tolist()) for name, examples in splits.by_name.items()},
+        "positives": {name: _positives(examples) for name, examples in splits.by_name.items()},
     }
+
+
+def _positives(examples: Examples) -> tuple[int, ...]:
+    return tuple(examples.labels.sum(axis=0).tolist())
 
 
 def metric_fields(evaluated: Mapping[str, SplitMetrics]) -> dict[str, dict[str, Any]]:
@@ -237,6 +283,24 @@ def metric_fields(evaluated: Mapping[str, SplitMetrics]) -> dict[str, dict[str, 
     return {
         name: {split: getattr(metrics, name) for split, metrics in evaluated.items()}
         for name in ("metrics", "confusion", "by_pixel_format")
+    }
+
+
+def probability_fields(
+    logits: Mapping[str, NDArray[np.float32]], splits: Splits, config: TrialConfig, calibration: Calibration
+) -> dict[str, dict[str, BeforeAfter]]:
+    """Return split -> class -> metrics of its probabilities before and after calibration.
+
+    Args:
+        logits: Of each split, (examples, classes).
+        splits: Examples of the trial.
+        config: Of the trial.
+        calibration: Of the trial.
+    """
+    exclusive = config.task == "multi_class"
+    return {
+        name: before_and_after(values, splits.by_name[name].labels, splits.classes, calibration, exclusive=exclusive)
+        for name, values in logits.items()
     }
 
 
@@ -251,6 +315,12 @@ def _unlabelled_notes(splits: Splits, card: TrainingSetCard) -> list[str]:
     return notes
 
 
+def _balance_notes(splits: Splits) -> list[str]:
+    """Return a sentence where an epoch leaves out images of train."""
+    images, kept = len(splits.train), len(splits.epoch)
+    return [f"train undersampled to {kept:,} of {images:,} images"] if kept < images else []
+
+
 def split_findings(splits: Splits) -> tuple[SplitFinding, ...]:
     """Return the splits with too few patients to choose or compare by, among the images of the task."""
     findings = []
@@ -262,7 +332,7 @@ def split_findings(splits: Splits) -> tuple[SplitFinding, ...]:
 
 def _small_set_notes(splits: Splits, key: TrialKey) -> list[str]:
     """Return a sentence where a batch holds more images than there are: every step was of all of them."""
-    rows, batch_size = len(splits.train), key.config.training.batch_size
+    rows, batch_size = len(splits.epoch), key.config.training.batch_size
     return [f"each step is of all {_images(rows)} of train, fewer than batch_size {batch_size}"] * (rows < batch_size)
 
 
@@ -312,6 +382,9 @@ def _checkpoint_card(record: TrialRecord, card: TrainingSetCard, result: FitResu
         mean=result.normalisation.mean,
         std=result.normalisation.std,
         thresholds=applied_thresholds(record.thresholds),
+        calibration=record.calibration,
+        operating_point=record.config.training.operating_point,
+        operating_points={name: applied_thresholds(chosen) for name, chosen in record.operating_points.items()},
         training_set=card.digest,
     )
 
@@ -356,13 +429,14 @@ def evaluate_on_test(key: TrialKey, record: TrialRecord, data: TrialData, worker
     device, batch_size = torch.device(worker.device), record.config.training.images_at_once(worker.count)
     with report_out_of_memory(batch_size, TrialError):
         logits = predict_logits(module.to(device), splits.test, card.normalisation, batch_size, worker)
-    loss = build_loss(record.config, splits.classes, torch.from_numpy(splits.train.labels).to(device, torch.float32))
-    metrics = split_metrics(
-        record.config.task, splits.classes, logits, splits.test, loss, applied_thresholds(record.thresholds)
+    loss = build_loss(record.config, splits.classes, torch.from_numpy(splits.epoch.labels).to(device, torch.float32))
+    thresholds = applied_thresholds(record.thresholds)
+    readout = Readout(record.config.task, splits.classes, thresholds, record.calibration)
+    new = metric_fields({"test": split_metrics(readout, logits, splits.test, loss)})
+    new["probability_metrics"] = probability_fields(
+        {"test": logits.cpu().numpy()}, splits, record.config, record.calibration
     )
-    fields = {
-        name: {**getattr(record, name), **by_split} for name, by_split in metric_fields({"test": metrics}).items()
-    }
+    fields = {name: {**getattr(record, name), **by_split} for name, by_split in new.items()}
     tested = record.model_copy(update={**fields, **_split_counts(splits), "findings": split_findings(splits)})
     predictions = _split_predictions("test", splits.test, logits.cpu().numpy())
     known = read_predictions(key.records, record.digest)

@@ -1,3 +1,4 @@
+import json
 import multiprocessing
 import os
 import re
@@ -5,14 +6,20 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
+from threading import Timer
 
+import fsspec
 import pytest
 
-from hemo.errors import OutputError
+from hemo.errors import LockedError, OutputError
 from hemo.output_lock import LOCK_FILE, output_lock, report_no_lock
+from hemo.storage import create_object
+from tests.s3 import s3_environment  # noqa: F401 (a fixture)
 
 HOLDER = """
 import sys, time
@@ -115,11 +122,97 @@ def _nothing_said_yet():
     report_no_lock.cache_clear()
 
 
-def test_a_bucket_has_no_lock_which_is_said_once(capsys):
-    with output_lock("memory://bucket/out"), output_lock("memory://bucket/out"), output_lock("memory://bucket/other"):
-        pass
-    line = "out: this storage has no file locks, so a second run is not noticed: see to it that there is none\n"
-    assert capsys.readouterr().err == line
+@pytest.fixture
+def bucket(monkeypatch):
+    """An object store on which a lock is renewed each 50 ms and a holder is dead after 400 ms."""
+    monkeypatch.setattr("hemo.output_lock.RENEWAL_S", 0.05)
+    monkeypatch.setattr("hemo.output_lock.LEASE_S", 0.4)
+    fs = fsspec.filesystem("memory")
+    yield fs
+    for file in fs.find("/bucket"):
+        fs.rm_file(file)
+
+
+def lock_object(fs) -> dict[str, object]:
+    content = json.loads(fs.cat_file(f"/bucket/out/{LOCK_FILE}"))
+    assert isinstance(content, dict)
+    return content
+
+
+def test_a_bucket_is_held_by_one_run(bucket):
+    bucket.pipe_file("/bucket/other", b"")
+    wanted = rf"another run is writing in memory://bucket/out \(process {os.getpid()} on .*, since .* UTC\); wait until"
+    with output_lock("memory://bucket/out"):
+        with pytest.raises(LockedError, match=wanted), output_lock("memory://bucket/out"):
+            pass
+        with output_lock("memory://bucket/elsewhere"):
+            pass
+        assert lock_object(bucket)["renewals"] != 0
+    assert bucket.find("/bucket") == ["/bucket/other"]
+
+
+def test_a_killed_run_holds_a_bucket_for_as_long_as_a_lease(bucket, capsys):
+    left = json.dumps({"process": 7, "host": "node", "since": "yesterday", "run": "a", "renewals": 3})
+    bucket.pipe_file(f"/bucket/out/{LOCK_FILE}", left.encode())
+    began = time.monotonic()
+    with output_lock("memory://bucket/out"):
+        assert time.monotonic() - began >= 0.4
+        assert lock_object(bucket)["process"] == os.getpid()
+    assert "in use by another run (process 7 on node, since yesterday); up to 0 s show" in capsys.readouterr().err
+
+
+def test_a_run_that_ends_meanwhile_is_not_waited_for(bucket, monkeypatch):
+    monkeypatch.setattr("hemo.output_lock.LEASE_S", 60.0)
+    bucket.pipe_file(f"/bucket/out/{LOCK_FILE}", b"{}")
+    Timer(0.2, lambda: bucket.rm_file(f"/bucket/out/{LOCK_FILE}")).start()
+    began = time.monotonic()
+    with output_lock("memory://bucket/out"):
+        assert time.monotonic() - began < 30
+
+
+def test_a_run_whose_bucket_was_taken_over_ends_with_an_error_and_leaves_the_lock(bucket):
+    def work() -> None:
+        with output_lock("memory://bucket/out"):
+            bucket.pipe_file(f"/bucket/out/{LOCK_FILE}", b'{"run": "another"}')
+            time.sleep(0.3)
+
+    with pytest.raises(LockedError, match="another run has taken memory://bucket/out over"):
+        work()
+    assert lock_object(bucket) == {"run": "another"}
+
+
+def test_a_storage_that_fails_for_a_moment_costs_no_lock(bucket, monkeypatch):
+    failures = []
+
+    def fails(location, data):
+        failures.append(location)
+        raise OSError("503")
+
+    with output_lock("memory://bucket/out"):
+        with monkeypatch.context() as patch:
+            patch.setattr("hemo.output_lock.write_bytes", fails)
+            time.sleep(0.2)
+        time.sleep(0.2)
+        assert lock_object(bucket)["renewals"] >= 1
+    assert failures
+    assert not bucket.exists(f"/bucket/out/{LOCK_FILE}")
+
+
+def test_of_several_runs_one_gets_a_bucket(s3_environment):  # noqa: F811
+    """S3 itself decides who creates the object."""
+    fsspec.filesystem("s3").mkdir("bucket")
+
+    def create(number: int) -> bool:
+        try:
+            create_object("s3://bucket/out/lock", str(number).encode())
+        except FileExistsError:
+            return False
+        return True
+
+    with ThreadPoolExecutor(8) as pool:
+        created = list(pool.map(create, range(40)))
+    assert sum(created) == 1
+    assert fsspec.filesystem("s3").cat_file("bucket/out/lock") == str(created.index(True)).encode()
 
 
 def test_a_disk_without_locks_is_written_all_the_same(tmp_path, monkeypatch, capsys):

@@ -1,5 +1,6 @@
 import hashlib
 import hmac
+from pathlib import Path
 
 import pytest
 
@@ -42,9 +43,22 @@ def test_a_short_key_is_refused():
 
 
 def test_a_key_in_the_environment_is_that_of_a_file(tmp_path, monkeypatch):
-    (tmp_path / "hospital.key").write_bytes(KEY + b"\n")
+    key_file(tmp_path, 0o640)
     monkeypatch.setenv("HEMO_TEST_KEY", KEY.decode())
     assert read_pseudonyms("env:HEMO_TEST_KEY") == read_pseudonyms(str(tmp_path / "hospital.key"))
+
+
+@pytest.mark.parametrize("mode", [0o644, 0o620, 0o601])
+def test_a_key_that_others_may_read_or_change_is_refused(tmp_path, mode):
+    with pytest.raises(ConfigError, match=r"key: other users may read or change it \(-rw.*\); `chmod 600 /.*key`"):
+        read_pseudonyms(key_file(tmp_path, mode))
+
+
+def key_file(folder: Path, mode: int) -> str:
+    file = folder / "hospital.key"
+    file.write_bytes(KEY + b"\n")
+    file.chmod(mode)
+    return str(file)
 
 
 def test_a_variable_that_is_not_there_or_too_short_is_refused(monkeypatch):

@@ -38,6 +38,13 @@ def test_the_hardest_cases_are_drawn(given: list[str], tmp_path: Path, capsys: p
     assert (out / "case-001.png").read_bytes() == before
 
 
+@pytest.mark.parametrize("split", ["train", "val", "test"])
+def test_images_are_of_the_split_that_is_named(given: list[str], tmp_path: Path, split: str) -> None:
+    explain.main([*given, "--out", str(tmp_path / "out"), "--highest_loss", "2", "--from_split", split])
+    cases = json.loads((tmp_path / "out/cases.json").read_text())["cases"]
+    assert [case["image_id"].split("-")[0] for case in cases] == [split, split]
+
+
 def test_the_config_for_the_synthetic_corpus_gives_the_result_in_its_head(given: list[str], tmp_path: Path) -> None:
     out = tmp_path / "out"
     explain.main(["--config", "conf/explain/phantom.yaml", *given, "--out", str(out)])
@@ -50,6 +57,7 @@ def test_the_config_for_the_synthetic_corpus_gives_the_result_in_its_head(given:
     [
         (["--target", "subdural"], "target: 'subdural' is no class of the checkpoint; it has any"),
         (["--image_ids", "[test-001]"], "holds other explanations"),
+        (["--split", "val"], "--split is no flag of `hemo explain` (did you mean --from_split?)"),
     ],
 )
 def test_a_users_mistake_is_one_line(

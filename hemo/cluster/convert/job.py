@@ -13,7 +13,7 @@ from hemo.errors import HemoError, OutputError, RejectLimitError
 from hemo.imaging.settings import image_settings
 from hemo.output_lock import output_lock
 from hemo.pseudonym import read_pseudonyms
-from hemo.shards.card import DERIVED, read_finished_card, write_derived
+from hemo.shards.card import DERIVED, FileTable, read_finished_card, write_derived
 from hemo.shards.convert_unit import UnitTask
 from hemo.shards.manifest import Unit, read_manifest, shard_path, update_manifest, valid_shards, write_manifest
 from hemo.shards.schema import ShardFooter, read_footers
@@ -67,19 +67,31 @@ def _convert(task: UnitTask, listing: Listing, unit_files: int, out: str, max_re
     others = f" ({listing.ignored} others beside them left out)" if listing.ignored else ""
     print_line(f"convert: {len(listing.files)} files{others} in {len(update.units)} units, {len(done)} of them done")
     _print_classes(task, listing.files)
+    table = _file_table(task, listing)
     if listing.unused_columns:
-        print_line(f"convert: columns of the table that are not used: {', '.join(listing.unused_columns)}")
+        labels = "; `curate --labels manifest` reads labels from them" if table else ""
+        print_line(f"convert: columns of the table that are not used: {', '.join(listing.unused_columns)}{labels}")
     if todo or update.manifest != manifest:
         card = None
         for path in [*DERIVED, *(footers.keys() - {shard_path(number) for number in done})]:
             remove(join(out, path))
         write_manifest(out, update.manifest)
         done |= _convert_units(task, todo, list(done.values()), out, max_reject_fraction)
-    if card is None:
-        card = write_derived(out, update.units, [done[unit.number] for unit in update.units], listing.ignored)
+    if card is None or card.file_table != table:
+        card = write_derived(out, update.units, [done[unit.number] for unit in update.units], listing.ignored, table)
     print_line(f"convert: {card.rows} rows, {card.rejects} rejects")
     listed = f"{join(out, 'rejects.parquet')} lists them"
     _require_few_rejects(card.reject_reasons, card.rows + card.rejects, max_reject_fraction, listed)
+
+
+def _file_table(task: UnitTask, listing: Listing) -> FileTable | None:
+    """Return what the card says of a table of files: under a key nothing, as its folder may be named after a patient.
+
+    Its digest would serve to verify a guess at the names in it.
+    """
+    if not listing.table_sha256 or not task.pseudonyms.keeps_ids:
+        return None
+    return FileTable(location=task.source, sha256=listing.table_sha256)
 
 
 def _print_classes(task: UnitTask, files: Sequence[SourceFile]) -> None:

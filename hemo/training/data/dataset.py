@@ -1,7 +1,7 @@
 """A training set: its splits in memory or streamed, and the rows of each split that have a task's labels."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from hemo.config.trial import TrialConfig
 from hemo.curation.card import TrainingSetCard, read_card
 from hemo.errors import ConfigError, LabelError, SourceError
+from hemo.training.data.balance import balanced_rows
 from hemo.training.data.streaming import StreamedImages, read_parts
 
 UNKNOWN = 255
@@ -140,6 +141,10 @@ class Examples:
         """Return the number of examples."""
         return len(self.rows)
 
+    def take(self, indices: NDArray[np.intp]) -> "Examples":
+        """Return the examples at `indices`, ascending; some may be repeated."""
+        return replace(self, rows=self.rows[indices], labels=self.labels[indices])
+
     @property
     def block_of(self) -> NDArray[np.intp]:
         """Block each example is read with, ascending, shape (examples,)."""
@@ -154,6 +159,9 @@ class Splits:
     train: Examples
     val: Examples
     test: Examples | None  # None: held back
+    population: NDArray[np.float64]  # (classes,), prevalence before anything was sampled, of train and validation
+    curated_by: str  # class by whose label `curate` sampled train; empty: by none
+    epoch: Examples  # what is trained on in each epoch: train, or with `training.balance` fewer or repeated ones
 
     @property
     def by_name(self) -> dict[str, Examples]:
@@ -216,7 +224,15 @@ def select_splits(data: TrialData, config: TrialConfig) -> Splits:
     card = data.card
     train, val = (select_examples(source, config, card) for source in (data.train, data.val))
     test = None if data.test is None else select_examples(data.test, config, card)
-    splits = Splits(task_classes(config, card), train, val, test)
+    splits = Splits(
+        task_classes(config, card),
+        train,
+        val,
+        test,
+        _population(train, val, config, card),
+        card.balanced_by,
+        _epoch_examples(train, config, card),
+    )
     for name, examples in splits.by_name.items():
         if not len(examples):
             raise SourceError(f"{name}: no image has a label of {', '.join(splits.classes)}; see card.json for counts")
@@ -224,3 +240,28 @@ def select_splits(data: TrialData, config: TrialConfig) -> Splits:
     if not np.any((fractions > 0) & (fractions < 1)):
         raise SourceError(f"train: all {len(train)} labelled images are alike in {', '.join(splits.classes)}")
     return splits
+
+
+def _population(train: Examples, val: Examples, config: TrialConfig, card: TrainingSetCard) -> NDArray[np.float64]:
+    """Return the prevalence of each class before anything was sampled, of train and validation; test is not looked at.
+
+    Which images `curate` left out is known by their counts only.
+    """
+    positives, images = train.labels.sum(axis=0), np.full(train.labels.shape[1], len(train))
+    if card.balanced_by and card.before_balance is not None:
+        classes = task_classes(config, card)
+        positives = np.array([card.before_balance.positives[name] for name in classes])
+        images = np.array([card.before_balance.labelled(name) for name in classes])
+    return np.asarray((positives + val.labels.sum(axis=0)) / np.maximum(images + len(val), 1))
+
+
+def _epoch_examples(train: Examples, config: TrialConfig, card: TrainingSetCard) -> Examples:
+    """Return what an epoch trains on."""
+    if config.training.balance == "none" or not len(train):
+        return train
+    if config.task == "multi_class":
+        label = train.labels.argmax(axis=1)
+    else:
+        label = train.labels[:, task_classes(config, card).index(config.target)]
+    image_ids, patients = train.source.image_id[train.rows], train.source.patient[train.rows]
+    return train.take(balanced_rows(config.training, label, image_ids, patients, config.seed))

@@ -41,16 +41,15 @@ def files_below(folder: str) -> dict[str, str]:
     return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
 
 
-def alone(unit: str, work: Any, tables: Any, **shared: Any) -> None:
+def alone(unit: str, work: Any, tables: Any, **shared: Any) -> list[str]:
     """Do in this process, one after the other, what Ray does on many."""
-    for table in tables:
-        work(table, **shared)
+    return [work(table, **shared)["done"][0].as_py() for table in tables]
 
 
-def mixed(workers: int, unit: str, work: Any, tables: Any, **shared: Any) -> None:
+def mixed(workers: int, unit: str, work: Any, tables: Any, **shared: Any) -> list[str]:
     """Do it in threads, last things first."""
     with ThreadPoolExecutor(workers) as pool:
-        list(pool.map(lambda table: work(table, **shared), reversed(tables)))
+        return list(pool.map(lambda table: work(table, **shared)["done"][0].as_py(), reversed(tables)))
 
 
 @pytest.mark.usefixtures("ray_cluster")
@@ -136,8 +135,8 @@ def test_a_series_without_patient_is_a_patient_for_the_card_the_set_and_the_load
 def test_a_set_of_an_earlier_version_is_refused_with_the_cure(corpus):
     out = curate_corpus(CurateConfig(**corpus))
     card = Path(out, "card.json")
-    card.write_text(card.read_text().replace('"schema_version": 2', '"schema_version": 1'))
-    with pytest.raises(SourceError, match=r"is of schema version 1, this hemo reads 2; run `hemo curate` again"):
+    card.write_text(card.read_text().replace('"schema_version": 4', '"schema_version": 3'))
+    with pytest.raises(SourceError, match=r"is of schema version 3, this hemo reads 4; run `hemo curate` again"):
         read_card(out)
 
 
@@ -174,6 +173,39 @@ def test_a_complete_set_is_left_alone_and_an_interrupted_one_made_anew(corpus, m
 
 
 @pytest.mark.usefixtures("no_ray")
+def test_the_card_has_the_flow_from_files_to_splits_and_the_hash_of_every_file(tmp_path, corpus):
+    rows = [{"patient": f"P{n // 2}", "flags": ["blank", "noise"] if n < 4 else []} for n in range(40)]
+    shards = write_conversion(tmp_path / "flagged", rows, unit_rows=7)
+    card = read_card(curate_corpus(CurateConfig(**corpus | {"shards": shards}, drop_flags=("blank", "noise"))))
+    assert (card.conversion.files, card.conversion.rows, card.conversion.rejects) == (40, 40, 0)
+    (clean,) = [step for step in card.steps if step.name == "clean"]
+    assert (clean.removed, clean.reasons) == (4, {"blank": 4, "noise": 4})
+    hashes = files_below(corpus["out"])
+    assert {part.path: part.sha256 for part in card.parts} == {
+        name: digest for name, digest in hashes.items() if "/" in name
+    }
+    assert sum(part.rows for part in card.parts) == 36
+    assert card.split_digest == hashes["split_manifest.csv"]
+    head, *lines = Path(corpus["out"], "split_manifest.csv").read_text().splitlines()
+    names = {line.split(",")[0] for line in lines}
+    assert (head, len(names)) == ("image,pixels,split", 36)
+    assert hashlib.sha256(b"ID_020").hexdigest()[:32] in names
+
+
+@pytest.mark.usefixtures("no_ray")
+def test_another_description_rewrites_the_cards_and_copies_nothing(corpus, monkeypatch):
+    curate_corpus(CurateConfig(**corpus))
+    before = files_below(corpus["out"])
+    monkeypatch.setattr(curate, "_copy", None)
+    curate_corpus(CurateConfig(**corpus, dataset={"name": "heads", "license": "CC0-1.0"}))
+    after = files_below(corpus["out"])
+    assert {name for name in before if before[name] != after[name]} == {"card.json", "croissant.json"}
+    metadata = json.loads(Path(corpus["out"], "croissant.json").read_text())
+    assert (metadata["name"], metadata["license"]) == ("heads", "CC0-1.0")
+    assert read_card(corpus["out"]).dataset.name == "heads"
+
+
+@pytest.mark.usefixtures("no_ray")
 def test_a_run_folder_may_move(tmp_path, corpus, monkeypatch):
     curate_corpus(CurateConfig(**corpus))
     moved = tmp_path / "moved"
@@ -191,6 +223,7 @@ KEY = "a secret of tests"
 @pytest.fixture
 def pseudonymous(tmp_path: Path, corpus: dict[str, str]) -> dict[str, str]:
     """The same corpus, converted with a pseudonym key, and the key's file."""
+    (tmp_path / "key").touch(mode=0o600)
     (tmp_path / "key").write_text(KEY)
     name = pseudonymiser(KEY.encode())
     rows = [
@@ -232,6 +265,7 @@ def test_under_a_key_the_digest_of_the_inputs_does_not_verify_a_guessed_label_fi
 def test_the_pseudonym_key_is_required_and_must_be_that_of_the_shards(tmp_path, corpus, pseudonymous):
     with pytest.raises(ConfigError, match="holds pseudonyms, which no label table names; give --pseudonym_key FILE"):
         curate_corpus(CurateConfig(**pseudonymous | {"pseudonym_key": ""}))
+    (tmp_path / "other").touch(mode=0o600)
     (tmp_path / "other").write_text("another secret of tests")
     with pytest.raises(ConfigError, match=r"other is not the key of .*keyed; give the key `convert` was given"):
         curate_corpus(CurateConfig(**pseudonymous | {"pseudonym_key": str(tmp_path / "other")}))
@@ -297,6 +331,51 @@ def test_class_folders_are_labels(tmp_path):
     out = curate_corpus(CurateConfig(shards=shards, labels="source_class", out=str(tmp_path / "set")))
     for row in pq.read_table(f"{out}/train").to_pylist():
         assert row["label_PNEUMONIA"] == 1 - row["label_NORMAL"] == int(row["source_class"] == "PNEUMONIA")
+
+
+@pytest.fixture
+def listed(tmp_path: Path, corpus: dict[str, str]) -> dict[str, str]:
+    """The same shards as if converted from a table of files, whose column `bleed` nobody stored."""
+    lines = ["path,patient,bleed", *(f"train/ID_{n:03d}.dcm,P{n // 2},{'no' if n % 3 else 'yes'}" for n in range(40))]
+    table = tmp_path / "files.csv"
+    table.write_text("\n".join(lines))
+    card_file = Path(corpus["shards"], "card.json")
+    entry = {"location": str(table), "sha256": hashlib.sha256(table.read_bytes()).hexdigest()}
+    card_file.write_text(json.dumps({**json.loads(card_file.read_text()), "file_table": entry}))
+    return corpus | {"labels": "manifest"}
+
+
+@pytest.mark.usefixtures("no_ray")
+def test_the_table_of_files_is_the_table_of_labels(listed, tmp_path):
+    """Its location comes from the shards' card; a set made with the location given is the same set."""
+    config = CurateConfig(**listed)
+    out = curate_corpus(config)
+    rows = [row for split in SPLITS for row in pq.read_table(f"{out}/{split}").to_pylist()]
+    assert {row["image_id"] for row in rows if row["label_bleed"]} == {f"ID_{n:03d}" for n in range(0, 40, 3)}
+    given = CurateConfig(**listed | {"labels": str(tmp_path / "files.csv")})
+    assert read_card(out).inputs_digest == read_inputs(given).digest
+    with pytest.raises(LabelError, match=r"files\.csv has no column 'blead' \(did you mean bleed\?\)"):
+        curate_corpus(config.model_copy(update={"label_columns": ("blead",), "out": str(tmp_path / "other")}))
+
+
+def test_a_table_of_files_that_moved_or_changed_is_refused_with_the_way_out(listed, corpus, pseudonymous, tmp_path):
+    table, config = tmp_path / "files.csv", CurateConfig(**listed)
+    content = table.read_text()
+    table.write_text(content.replace("no", "yes", 1))
+    with pytest.raises(SourceError, match=r"files\.csv has changed since .*; if its labels .*, give --labels .*files"):
+        read_inputs(config)
+    table.unlink()
+    with pytest.raises(SourceError, match=r"files\.csv, from which .*shards was converted: No such file .* --labels F"):
+        read_inputs(config)
+    (tmp_path / "moved.csv").write_text(content)
+    assert read_inputs(CurateConfig(**listed | {"labels": str(tmp_path / "moved.csv")})).label_file == content.encode()
+    other = write_conversion(tmp_path / "of_a_folder", [{}] * 4)
+    with pytest.raises(SourceError, match="of_a_folder was not converted from a table of files; give a CSV or Parquet"):
+        read_inputs(CurateConfig(**listed | {"shards": other}))
+    card_file = Path(pseudonymous["shards"], "card.json")
+    card_file.write_text(card_file.read_text().replace('"rsna"', '"manifest"'))
+    with pytest.raises(SourceError, match=r"keyed does not name its table, as .*; give the table and --pseudonym_key"):
+        read_inputs(CurateConfig(**pseudonymous | {"labels": "manifest", "pseudonym_key": ""}))
 
 
 @pytest.mark.usefixtures("no_ray")

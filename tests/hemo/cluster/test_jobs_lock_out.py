@@ -19,6 +19,7 @@ from hemo.cluster.ray_train import train_model
 from hemo.cluster.tuning.sweep import tune_models
 from hemo.config.convert import ConvertConfig, PhantomConfig, PlanConfig
 from hemo.config.curate import CurateConfig
+from hemo.config.document import DocumentConfig
 from hemo.config.inference import ExplainConfig, ExportConfig, PredictConfig
 from hemo.config.pipeline import PipelineConfig
 from hemo.config.report import ReportConfig
@@ -32,6 +33,7 @@ from hemo.models.classifier import build_model
 from hemo.output_lock import LOCK_FILE, output_lock
 from hemo.pseudonym import read_pseudonyms
 from hemo.reporting.build import write_report
+from hemo.reporting.documents.build import write_documents
 from hemo.trials.key import TrialKeys
 from ray_jobs import report
 from tests.dicom_files import head_file
@@ -73,6 +75,7 @@ JOBS: dict[str, Callable[[dict[str, str], str], Any]] = {
     "convert": lambda i, out: convert_corpus(ConvertConfig(source=i["corpus"], corpus="rsna", out=out)),
     "plan": lambda i, out: plan_conversion(PlanConfig(source=i["corpus"], corpus="rsna", out=out)),
     "curate": lambda i, out: curate_corpus(CurateConfig(shards=i["shards"], labels=i["labels"], out=out)),
+    "document": lambda i, out: write_documents(DocumentConfig(records=i["records"], out=out)),
     "explain": lambda i, out: explain_cases(
         ExplainConfig(checkpoint=i["checkpoint"], images=i["training_set"], out=out)
     ),

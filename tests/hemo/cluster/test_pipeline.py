@@ -135,6 +135,21 @@ def test_missing_labels_are_refused(tmp_path: Path) -> None:
     assert not (tmp_path / "out").exists()
 
 
+def test_labels_from_the_table_of_files_need_such_a_table(tmp_path: Path) -> None:
+    """And no key: under one the shards' card does not name the table."""
+    table = tmp_path / "raw/files.csv"
+    table.parent.mkdir()
+    table.write_text("path\na.png\n")
+    source = {"source": str(table), "corpus": "manifest", "public_ids": True}
+    given = {"phantom": None, "convert": source, "curate": {"labels": "manifest"}}
+    check_inputs(config(tmp_path / "out", **given))
+    (tmp_path / "key").write_text("a secret of tests")
+    keyed = source | {"public_ids": "by_corpus", "pseudonym_key": str(tmp_path / "key")}
+    for convert in ({"source": str(tmp_path / "raw"), "corpus": "rsna"}, keyed):
+        with pytest.raises(SourceError, match=r"curate\.labels: `manifest` needs convert\.corpus manifest without"):
+            check_inputs(config(tmp_path / "out", **given | {"convert": convert}))
+
+
 def test_a_folder_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
     (tmp_path / "out").write_text("")
     with pytest.raises(OutputError, match="out: cannot write in"):

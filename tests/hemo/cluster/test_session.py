@@ -3,21 +3,25 @@
 import os
 import secrets
 import signal
+import socket
 import stat
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+import grpc
 import pytest
 import ray
 
-from hemo.cluster.session import _start_local, connected
+from hemo.cluster import session
+from hemo.cluster.session import _require_head_node, _start_local, connect, connected
 from hemo.config.types import ClusterConfig
-from hemo.errors import ConfigError
+from hemo.errors import ConfigError, HemoError
 
 JOB = """
 import signal, sys, time
@@ -190,3 +194,39 @@ def test_what_ray_could_not_write_is_named(
     monkeypatch.setattr(ray, "init", refused)
     with pytest.raises(ConfigError, match=line):
         _start_local(ClusterConfig(address="local", temp_dir=str(tmp_path / "ray")))
+
+
+def test_a_head_node_is_known_by_its_health(ray_cluster: None) -> None:
+    _require_head_node(ray.get_runtime_context().gcs_address)
+
+
+def test_an_address_of_something_else_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A port that nobody serves, and one of another gRPC server; Ray would try either for minutes."""
+    monkeypatch.setattr(session, "CONNECT_TIMEOUT_S", 0.3)
+    with socket.create_server(("127.0.0.1", 0)) as mute:
+        address = "{}:{}".format(*mute.getsockname())
+        with pytest.raises(ConnectionError, match=r"does not reply as a head node \(DEADLINE_EXCEEDED\)"):
+            _require_head_node(address)
+    with pytest.raises(ConnectionRefusedError):
+        _require_head_node(f"ray://{address}")
+    with ThreadPoolExecutor(1) as threads:
+        other = grpc.server(threads)
+        port = other.add_insecure_port("127.0.0.1:0")
+        other.start()
+        with pytest.raises(ConnectionError, match=r"does not reply as a head node \(UNIMPLEMENTED\)"):
+            _require_head_node(f"127.0.0.1:{port}")
+        other.stop(grace=None).wait()
+
+
+def test_the_way_out_of_a_dead_address_is_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where Ray's own message has several lines."""
+
+    def refused(**_: Any) -> None:
+        raise ValueError("Invalid Ray address\n  1. Unset RAY_ADDRESS")
+
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(ray, "init", refused)
+    monkeypatch.setenv("RAY_ADDRESS", "http://127.0.0.1:8265")
+    line = r"Ray at http://127\.0\.0\.1:8265: Invalid Ray address 1\. Unset RAY_ADDRESS; .*; --cluster\.address local"
+    with pytest.raises(HemoError, match=line):
+        connect(ClusterConfig())

@@ -7,7 +7,7 @@ import pytest
 from rich.console import Console, RenderableType
 
 from hemo.corpus.labels import RSNA_CLASSES
-from hemo.curation.card import Count, Step, TrainingSetCard, grouping_text
+from hemo.curation.card import ConversionCounts, Count, Step, TrainingSetCard, grouping_text
 from hemo.curation.print_counts import count_tables, finding_lines, format_table
 
 NOTHING_FOUND = {
@@ -55,6 +55,7 @@ def card_of(**found: Any) -> TrainingSetCard:
         width_px=2,
         split="by_image",
         splits={"train": count(1600, u12=1600), "val": count(100, u12=100), "test": count(50, u12=50)},
+        conversion=ConversionCounts(files=9, ignored_files=0, rows=9, rejects=0, reject_reasons={}, flags={}),
         steps=steps,
         findings=(),
         audit=NOTHING_FOUND | found,

@@ -12,8 +12,8 @@ from hemo.config.curate import CurateConfig
 from hemo.corpus.labels import LabelTable
 from hemo.curation import select as select_module
 from hemo.curation import split
-from hemo.curation.labelled_index import Rows
-from hemo.curation.select import Selection, select, smallest, training_set_digest, undersample, unflagged
+from hemo.curation.labelled_index import Rows, smallest
+from hemo.curation.select import Selection, select, training_set_digest, undersample, unflagged
 from hemo.curation.split import TEST, TRAIN, VAL
 from hemo.errors import ConfigError, LabelError, SplitError
 from tests.made_shards import index_of
@@ -289,3 +289,15 @@ def test_order_does_not_matter_and_everything_else_does():
         training_set_digest(selected(list(range(40)), repainted=3), {"side_px": 2}),
     ]
     assert len({digest, *others}) == 6
+
+
+def test_the_prevalence_before_balancing_is_kept():
+    """Of 70 images in train a fifth is positive, whatever `subset` leaves of the balanced ones."""
+    plain = hundred()
+    before = hundred(balance={"mode": "undersample"}, subset={"train": 5}).before_balance
+    assert plain.before_balance is None
+    assert (before.rows, before.positives) == (
+        int((plain.splits == TRAIN).sum()),
+        {"any": int((plain.rows.labels[plain.chosen[plain.splits == TRAIN], 0] == 1).sum())},
+    )
+    assert 0.1 < before.positives["any"] / before.rows < 0.3

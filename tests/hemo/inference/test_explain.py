@@ -13,7 +13,8 @@ from torch import nn
 
 from hemo.config.trial import ModelConfig
 from hemo.errors import ConfigError, SourceError
-from hemo.inference.explain import Case, case_png, displayed, hardest_ids, heat_maps, log_loss, pick_cases, relative
+from hemo.imaging.image import displayed
+from hemo.inference.explain import Case, case_png, hardest_ids, heat_maps, log_loss, pick_cases, relative
 from hemo.inference.predict import StoredImages
 from hemo.models.backbones import Shrink
 from hemo.models.checkpoint import CheckpointCard

@@ -14,10 +14,11 @@ from torch import nn
 
 from hemo.config.trial import ModelConfig
 from hemo.errors import ConfigError, HemoError
-from hemo.inference.export import LOGIT_TOLERANCE, largest_difference, onnx_session, to_onnx
+from hemo.inference.export import LOGIT_TOLERANCE, PROBABILITY_TOLERANCE, largest_differences, onnx_session, to_onnx
 from hemo.inference.predict import DeployedModel
 from hemo.models.checkpoint import CheckpointCard
 from hemo.models.classifier import ImageClassifier, build_model
+from hemo.stats.calibration import Calibration, SampledClass, calibrated_logits, to_probabilities
 
 CARD = CheckpointCard(
     model=ModelConfig(backbone="by hand"),
@@ -71,22 +72,24 @@ def test_the_card_is_in_the_metadata_of_the_model(model: ImageClassifier) -> Non
 def test_a_difference_is_measured_and_one_too_large_refused(model: ImageClassifier, exported: bytes) -> None:
     images = np.random.default_rng(0).integers(0, 256, (5, 2, 4, 4), np.uint8)
     original, predict = DeployedModel(model, CARD).predict, onnx_session(exported, threads=1)
-    assert largest_difference(original, predict, images) < LOGIT_TOLERANCE
+    assert max(largest_differences(original, predict, images)) < LOGIT_TOLERANCE
 
-    def shifted(batch: np.ndarray, by: float) -> tuple[np.ndarray, np.ndarray]:
+    def shifted(batch: np.ndarray, by: float, probability_by: float = 0.0) -> tuple[np.ndarray, np.ndarray]:
         logits, probabilities = original(batch)
-        return logits + by, probabilities
+        return logits + by, probabilities + probability_by
 
-    half = LOGIT_TOLERANCE / 2
-    near = largest_difference(original, lambda batch: shifted(batch, half), np.full((2, 2, 4, 4), 106, np.uint8))
-    assert near == pytest.approx(half, rel=0.05)  # the logit is -0.09: the difference is absolute
+    half, grey = LOGIT_TOLERANCE / 2, np.full((2, 2, 4, 4), 106, np.uint8)
+    near = largest_differences(original, lambda batch: shifted(batch, half, half / 4), grey)
+    assert near == pytest.approx((half, half / 4), rel=0.05)  # the logit is -0.09: the difference is absolute
     dark = np.zeros((2, 2, 4, 4), np.uint8)
-    far = largest_difference(original, lambda batch: shifted(batch, half), dark)
+    far, _ = largest_differences(original, lambda batch: shifted(batch, half), dark)
     assert far == pytest.approx(half / 40, rel=0.05)  # of a logit of -40
-    with pytest.raises(HemoError, match=r"differ from torch's by up to 0\.5, more than 0\.001: it was not written"):
-        largest_difference(original, lambda batch: shifted(batch, 0.5), np.full((1, 2, 4, 4), 106, np.uint8))
+    with pytest.raises(HemoError, match=r"logits differ from torch's by up to 0\.5, more than 0\.001: it was not writ"):
+        largest_differences(original, lambda batch: shifted(batch, 0.5), grey)
+    with pytest.raises(HemoError, match=r"probabilities differ from torch's by up to 0\.002, more than 0\.001"):
+        largest_differences(original, lambda batch: shifted(batch, 0.0, 2 * PROBABILITY_TOLERANCE), grey)
     with pytest.raises(HemoError, match="by up to nan"):
-        largest_difference(original, lambda batch: shifted(batch, math.nan), images)
+        largest_differences(original, lambda batch: shifted(batch, math.nan), images)
 
 
 class Undecided(nn.Module):
@@ -132,4 +135,24 @@ def test_a_network_that_shrinks_takes_stored_images_and_answers_as_torch_does() 
     model = build_model(config, channels=2, sides_px=(64, 64), classes=1)
     predict = onnx_session(to_onnx(model, card).SerializeToString(), threads=1)
     images = np.random.default_rng(0).integers(0, 256, (3, 2, 64, 64), np.uint8)
-    assert largest_difference(DeployedModel(model, card).predict, predict, images) < 1e-5
+    assert max(largest_differences(DeployedModel(model, card).predict, predict, images)) < 1e-5
+
+
+@pytest.mark.parametrize("task", ["binary", "multi_label", "multi_class"])
+def test_onnx_holds_the_calibration(task: str) -> None:
+    """Probabilities of ONNX are those of numpy's calibration, to a float32, not those of the logits."""
+    classes = ("any",) if task == "binary" else ("any", "subdural", "epidural")
+    sampled = SampledClass(column=0, train_prevalence=0.5, population_prevalence=0.1, implied=True)
+    calibration = Calibration("prior_and_temperature", "", (0.5,) * len(classes), (0.25,) * len(classes), sampled)
+    card = CARD.model_copy(
+        update={"classes": classes, "task": task, "calibration": calibration, "model": ModelConfig(backbone="CNN(4)")}
+    )
+    model = build_model(card.model, channels=2, sides_px=(4, 4), classes=len(classes)).eval()
+    predict = onnx_session(to_onnx(model, card).SerializeToString(), threads=1)
+    images = np.random.default_rng(0).integers(0, 256, (6, 2, 4, 4), np.uint8)
+    assert max(largest_differences(DeployedModel(model, card).predict, predict, images)) < 1e-5
+    logits, probabilities = predict(images)
+    exclusive = task == "multi_class"
+    expected = to_probabilities(calibrated_logits(logits, calibration, exclusive=exclusive), exclusive=exclusive)
+    np.testing.assert_allclose(probabilities, expected, rtol=1e-5)
+    assert np.abs(probabilities - to_probabilities(logits, exclusive=exclusive)).max() > 0.1

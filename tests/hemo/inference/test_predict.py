@@ -22,8 +22,10 @@ from hemo.inference.predict import (
 )
 from hemo.models.checkpoint import CheckpointCard, load_checkpoint, write_checkpoint
 from hemo.models.classifier import build_model
+from hemo.stats.choices import OperatingPoint
+from hemo.stats.operating_points import choose_threshold
 from hemo.training.data.dataset import read_training_set
-from hemo.training.evaluate import choose_thresholds, confusion
+from hemo.training.evaluate import Readout, confusion
 
 CARD = CheckpointCard(
     model=ModelConfig(backbone="test_resnet"),
@@ -107,12 +109,13 @@ def test_a_class_is_predicted_above_its_own_threshold():
 def test_an_overconfident_model_predicts_what_its_record_counts():
     """All four sigmoids are 1 as float32: a threshold between them, in float64, would be above or below all."""
     logits, labels = torch.tensor([[18.0], [19.0], [20.0], [21.0]]), np.array([[0], [0], [1], [1]], np.uint8)
-    thresholds = choose_thresholds("binary", logits, labels)
+    probabilities = torch.sigmoid(logits).numpy()[:, 0]
+    thresholds = (choose_threshold(probabilities, labels[:, 0], OperatingPoint.parse("balanced_accuracy")),)
     binary = card("binary").model_copy(update={"classes": ("any",), "thresholds": thresholds})
     predicted = predicted_classes(to_probabilities(logits, binary).numpy(), binary)
     assert predicted.all()
     assert thresholds == (0.5,)
-    assert confusion("binary", logits, torch.from_numpy(labels), thresholds) == (((0, 2), (0, 2)),)
+    assert confusion(Readout("binary", ("any",), thresholds), logits, torch.from_numpy(labels)) == (((0, 2), (0, 2)),)
 
 
 def test_no_images_give_no_probabilities(checkpoint):

@@ -8,7 +8,7 @@ import pytest
 import hemo
 from hemo.errors import ConfigError, SourceError
 from hemo.library.jobs import Job
-from hemo.library.outputs import Explanations, Export, Predictions, Report
+from hemo.library.outputs import Documents, Explanations, Export, Predictions, Report
 from tests.test_conf import CONFIGS
 
 JOBS = sorted(CONFIGS)
@@ -52,6 +52,14 @@ def test_records_to_report_and_status(make_record, tmp_path: Path) -> None:
     assert "1 complete" in str(status)
 
 
+def test_records_to_documents(make_record, tmp_path: Path) -> None:
+    make_record({"name": "only"})
+    documents = hemo.document(records=str(tmp_path / "records"), out=str(tmp_path / "documents"))
+    assert documents.model_card.startswith("---\nlibrary_name: hemo")
+    assert documents._repr_markdown_().startswith("\n# only")
+    assert documents.study_sheet.startswith("# Study sheet: only")
+
+
 def test_backbones_as_a_table() -> None:
     facts = list(hemo.backbones(containing="test_resnet"))
     assert [fact.name for fact in facts] == ["test_resnet"]
@@ -80,7 +88,14 @@ def test_from_corpus_to_predictions(ray_cluster: None, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("kind", "job"), [(Predictions, "predict"), (Explanations, "explain"), (Report, "report"), (Export, "export")]
+    ("kind", "job"),
+    [
+        (Predictions, "predict"),
+        (Explanations, "explain"),
+        (Report, "report"),
+        (Documents, "document"),
+        (Export, "export"),
+    ],
 )
 def test_a_folder_of_something_else_is_one_line(kind: type, job: str, tmp_path: Path) -> None:
     with pytest.raises(SourceError, match=f"is no output of `hemo {job}`"):

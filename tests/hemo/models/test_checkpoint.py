@@ -7,9 +7,17 @@ import pytest
 import torch
 
 from hemo.config.trial import ModelConfig
-from hemo.errors import SourceError
-from hemo.models.checkpoint import CheckpointCard, load_checkpoint, read_state, write_checkpoint, write_state
+from hemo.errors import ConfigError, SourceError
+from hemo.models.checkpoint import (
+    CheckpointCard,
+    at_operating_point,
+    load_checkpoint,
+    read_state,
+    write_checkpoint,
+    write_state,
+)
 from hemo.models.classifier import build_model
+from hemo.stats.calibration import Calibration, SampledClass
 
 
 @pytest.fixture
@@ -25,6 +33,8 @@ def card() -> CheckpointCard:
         mean=(0.5, 0.4),
         std=(0.25, 0.2),
         thresholds=(0.3,),
+        calibration=Calibration("prior", sampled=SampledClass(0, 0.5, 0.1, True), slopes=(1.0,), intercepts=(0.0,)),
+        operating_points={"balanced_accuracy": (0.3,), "sensitivity=0.95": (0.1,)},
         training_set="feedface",
     )
 
@@ -54,12 +64,12 @@ def test_what_is_no_checkpoint_is_refused(tmp_path: Path) -> None:
 
 def test_another_version_is_refused(tmp_path: Path) -> None:
     (tmp_path / "checkpoint.json").write_text(json.dumps({"schema_version": 99}))
-    with pytest.raises(SourceError, match="is no checkpoint of version 2; train again"):
+    with pytest.raises(SourceError, match="is no checkpoint of version 3; train again"):
         load_checkpoint(str(tmp_path))
 
 
 def test_a_damaged_card_is_refused_in_a_line(tmp_path: Path) -> None:
-    (tmp_path / "checkpoint.json").write_text('{"schema_version": 2}')
+    (tmp_path / "checkpoint.json").write_text('{"schema_version": 3}')
     with pytest.raises(SourceError, match=r"checkpoint\.json is damaged: model: Field required; train again"):
         load_checkpoint(str(tmp_path))
 
@@ -93,3 +103,13 @@ def test_the_error_of_a_damaged_state_has_the_way_out(tmp_path: Path, keep: int)
     place.write_bytes(place.read_bytes()[:keep] + b"junk" * (keep >= 0))
     with pytest.raises(SourceError, match=r"state\.pt is damaged; remove it, and the trial begins anew"):
         read_state(str(place))
+
+
+def test_a_card_at_another_operating_point(card: CheckpointCard) -> None:
+    assert at_operating_point(card, "checkpoint") is card
+    found = at_operating_point(card, "sensitivity=0.95")
+    assert (found.thresholds, found.operating_point) == ((0.1,), "sensitivity=0.95")
+    with pytest.raises(
+        ConfigError, match=r"no thresholds of cost_ratio=3; it has balanced_accuracy, sensitivity=0\.95"
+    ):
+        at_operating_point(card, "cost_ratio=3")

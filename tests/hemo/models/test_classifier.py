@@ -1,11 +1,22 @@
-"""Backbone and head together."""
+"""Backbone and head together, and calibrated logits."""
 
+import numpy as np
 import pytest
 import torch
+from scipy.special import expit
 from torch import nn
 
 from hemo.config.trial import ModelConfig
-from hemo.models.classifier import Normalisation, build_head, build_model, normalise, parameter_count
+from hemo.models.classifier import (
+    Normalisation,
+    build_head,
+    build_model,
+    calibrated_logits,
+    normalise,
+    parameter_count,
+)
+from hemo.stats import calibration as in_numpy
+from hemo.stats.calibration import Calibration, SampledClass
 
 
 def test_resnet18_of_one_channel_with_a_dense_layer_counted_by_hand() -> None:
@@ -86,3 +97,19 @@ def test_each_channel_has_its_own_mean_and_std() -> None:
     images = torch.full((1, 2, 1, 1), 0.5)
     scaled = normalise(images, Normalisation(mean=(0.1, 0.3), std=(0.2, 0.4)))
     torch.testing.assert_close(scaled.flatten(), torch.tensor([2.0, 0.5]))
+
+
+@pytest.mark.parametrize("exclusive", [False, True])
+@pytest.mark.parametrize("sampled", [None, SampledClass(1, 0.5, 0.1, True)])
+@pytest.mark.parametrize("slopes", [(), (0.5, 2.0, 1.0)])
+def test_torch_calibrates_as_numpy_does(
+    exclusive: bool, sampled: SampledClass | None, slopes: tuple[float, ...]
+) -> None:
+    logits = np.random.default_rng(0).normal(0, 20, (50, 3))
+    calibration = Calibration("prior", "", slopes, (0.5, -1.0, 0.0) if slopes else (), sampled)
+    expected = in_numpy.calibrated_logits(logits, calibration, exclusive=exclusive)
+    found = calibrated_logits(torch.from_numpy(logits), calibration, exclusive=exclusive)
+    np.testing.assert_allclose(found.numpy(), expected, rtol=1e-9, atol=1e-12)
+    single = calibrated_logits(torch.from_numpy(logits).float(), calibration, exclusive=exclusive)
+    assert single.dtype == torch.float32
+    np.testing.assert_allclose(single.sigmoid().numpy(), expit(expected), atol=1e-6)

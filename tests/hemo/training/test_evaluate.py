@@ -1,4 +1,4 @@
-"""Logits of a split, metrics worked out by hand, thresholds."""
+"""Logits of a split, and metrics worked out by hand."""
 
 import math
 from collections.abc import Callable
@@ -11,15 +11,14 @@ from torch import nn
 from hemo.config.trial import TrainingConfig, TrialConfig
 from hemo.corpus.labels import RSNA_CLASSES
 from hemo.models.classifier import plain_normalisation
+from hemo.stats.calibration import Calibration
 from hemo.training.data.dataset import Examples, ImageSet, read_training_set, select_splits
 from hemo.training.distributed import Worker
 from hemo.training.evaluate import (
-    choose_threshold,
-    choose_thresholds,
+    Readout,
     compute_metrics,
     confusion,
     predict_logits,
-    probabilities,
     split_metrics,
 )
 from hemo.training.loss import build_loss
@@ -34,7 +33,7 @@ def _measure(
     truth = torch.tensor(targets, dtype=torch.float32)
     classes = tuple(NAMES[: truth.shape[1]])
     loss = build_loss(TrialConfig(task=task), classes, truth)
-    return compute_metrics(task, classes, torch.tensor(logits), truth, loss, threshold)
+    return compute_metrics(Readout(task, classes, threshold), torch.tensor(logits), truth, loss)
 
 
 BINARY_LOGITS, BINARY_TARGETS = [[2.0], [1.0], [-1.0], [-2.0], [-3.0]], [[1], [0], [1], [0], [0]]
@@ -97,7 +96,7 @@ def test_the_log_loss_of_six_classes_counts_any_twice() -> None:
     """An image called 1/2 in all columns but `any`, which is right with 3/4: (2 ln 4/3 + 5 ln 2) / 7."""
     logits, truth = torch.tensor([[math.log(3), 0, 0, 0, 0, 0]]), torch.tensor([[1.0, 0, 0, 0, 0, 1]])
     loss = build_loss(TrialConfig(task="multi_label"), RSNA_CLASSES, truth)
-    found = compute_metrics("multi_label", RSNA_CLASSES, logits, truth, loss, 0.5)
+    found = compute_metrics(Readout("multi_label", RSNA_CLASSES), logits, truth, loss)
     assert RSNA_CLASSES[0] == "any"
     assert found["log_loss"] == pytest.approx((2 * math.log(4 / 3) + 5 * math.log(2)) / 7)
     assert found["loss"] == pytest.approx((math.log(4 / 3) + 5 * math.log(2)) / 6)
@@ -108,10 +107,10 @@ def test_the_log_loss_of_images_is_their_mean_and_without_any_no_class_counts_tw
     logits, truth = torch.zeros(2, 6), torch.tensor([[1.0, 0, 0, 0, 0, 1], [0, 1, 0, 0, 0, 0]])
     logits[0, 0] = math.log(3)
     loss = build_loss(TrialConfig(task="multi_label"), RSNA_CLASSES, truth)
-    found = compute_metrics("multi_label", RSNA_CLASSES, logits, truth, loss, 0.5)["log_loss"]
+    found = compute_metrics(Readout("multi_label", RSNA_CLASSES), logits, truth, loss)["log_loss"]
     assert found == pytest.approx(((2 * math.log(4 / 3) + 5 * math.log(2)) / 7 + math.log(2)) / 2)
     others = tuple("abcdef")
-    plain = compute_metrics("multi_label", others, logits, truth, loss, 0.5)["log_loss"]
+    plain = compute_metrics(Readout("multi_label", others), logits, truth, loss)["log_loss"]
     assert plain == pytest.approx((math.log(4 / 3) + 11 * math.log(2)) / 12)
 
 
@@ -119,7 +118,7 @@ def test_the_log_loss_is_not_weighted_by_class_as_the_loss_may_be() -> None:
     truth = torch.tensor([[1.0], [0], [0], [0]])
     logits = torch.tensor([[0.0], [2.0], [2.0], [2.0]])
     config = TrialConfig(training=TrainingConfig(loss="class_weighted"))
-    found = compute_metrics("binary", ("any",), logits, truth, build_loss(config, ("any",), truth), 0.5)
+    found = compute_metrics(Readout("binary", ("any",)), logits, truth, build_loss(config, ("any",), truth))
     wrong = math.log1p(math.exp(2))
     assert found["log_loss"] == pytest.approx((math.log(2) + 3 * wrong) / 4)
     assert found["loss"] == pytest.approx((2 * math.log(2) + 2 / 3 * 3 * wrong) / 4)
@@ -150,7 +149,7 @@ def test_what_is_not_defined_is_left_out(logits: list[list[float]], label: int, 
 
 def test_of_no_images_nothing_is_known() -> None:
     loss = build_loss(TrialConfig(), ("a",), torch.ones(1, 1))
-    assert compute_metrics("binary", ("a",), torch.empty(0, 1), torch.empty(0, 1), loss, 0.5) == {}
+    assert compute_metrics(Readout("binary", ("a",)), torch.empty(0, 1), torch.empty(0, 1), loss) == {}
 
 
 def test_multi_label_figures_are_means_over_classes_that_have_them() -> None:
@@ -180,56 +179,40 @@ def test_multi_class_calibration_is_of_the_most_probable_class() -> None:
 def test_confusion_of_each_class_or_of_all() -> None:
     """Rows are the truth."""
     binary = torch.tensor(BINARY_LOGITS), torch.tensor(BINARY_TARGETS)
-    assert confusion("binary", *binary, 0.5) == (((2, 1), (1, 1)),)
-    assert confusion("binary", *binary, 0.1) == (((1, 2), (0, 2)),)
+    assert confusion(Readout("binary", ("a",)), *binary) == (((2, 1), (1, 1)),)
+    assert confusion(Readout("binary", ("a",), 0.1), *binary) == (((1, 2), (0, 2)),)
     two = torch.tensor([[1.0, -1.0], [1.0, 1.0], [-1.0, -1.0]]), torch.tensor([[1, 1], [0, 1], [0, 0]])
-    assert confusion("multi_label", *two, 0.5) == (((1, 1), (0, 1)), ((1, 0), (1, 1)))
-    assert confusion("multi_label", *two, (0.8, 0.2)) == (((2, 0), (1, 0)), ((0, 1), (0, 2)))  # .73 or .27 each
+    assert confusion(Readout("multi_label", ("a", "b")), *two) == (((1, 1), (0, 1)), ((1, 0), (1, 1)))
+    assert confusion(Readout("multi_label", ("a", "b"), (0.8, 0.2)), *two) == (
+        ((2, 0), (1, 0)),
+        ((0, 1), (0, 2)),
+    )  # .73 or .27 each
     three = torch.eye(3)[[0, 1, 1, 2]], torch.eye(3)[[0, 1, 2, 2]]
-    assert confusion("multi_class", *three, 0.5) == (((1, 0, 0), (0, 1, 0), (0, 1, 1)),)
+    assert confusion(Readout("multi_class", ("a", "b", "c")), *three) == (((1, 0, 0), (0, 1, 0), (0, 1, 1)),)
 
 
 def test_exclusive_classes_share_one_probability() -> None:
     """exp(1) / (exp(1) + exp(0)) = 0.7311, which is also the sigmoid of 1."""
     logits = torch.tensor([[1.0, 0.0]])
-    assert probabilities("multi_class", logits)[0].tolist() == pytest.approx([0.7311, 0.2689], abs=1e-4)
-    assert probabilities("multi_label", logits)[0].tolist() == pytest.approx([0.7311, 0.5], abs=1e-4)
+    assert Readout("multi_class", ("a", "b")).probabilities(logits)[0].tolist() == pytest.approx(
+        [0.7311, 0.2689], abs=1e-4
+    )
+    assert Readout("multi_label", ("a", "b")).probabilities(logits)[0].tolist() == pytest.approx(
+        [0.7311, 0.5], abs=1e-4
+    )
 
 
-@pytest.mark.parametrize(
-    ("probabilities", "labels", "threshold"),
-    [
-        ([0.1, 0.2, 0.3, 0.9], [0, 0, 1, 1], 0.25),
-        ([0.1, 0.7, 0.6, 0.9], [0, 0, 1, 1], 0.35),  # as good as 0.8, and nearer to 0.5
-        ([0.2, 0.4, 0.4], [0, 1, 1], 0.3),
-        ([0.9, 0.1], [0, 1], 0.05),  # wrong way round: all one class is the best, either
-        ([0.3, 0.4], [1, 1], None),
-        ([0.0, 0.0, 1.0, 1.0], [1, 1, 0, 0], 1.0),  # none is called above 1; above 0 are two of four, both wrong
-        ([0.0, 0.5, 1.0], [0, 1, 1], 0.25),
-    ],
-)
-def test_threshold_of_the_best_balanced_accuracy(
-    probabilities: list[float], labels: list[int], threshold: float
-) -> None:
-    found = choose_threshold(np.array(probabilities), np.array(labels, np.uint8))
-    assert found == pytest.approx(threshold)
-
-
-def test_each_class_has_a_threshold_of_its_own() -> None:
-    """Half way between 1/2 and 3/4 for one, between 1/10 and 1/4 for the other; a class without positives has none."""
-    odds = torch.tensor([[1 / 3, 1 / 9, 1.0], [1, 1 / 3, 1], [3, 9, 1]])
-    labels = np.array([[0, 0, 0], [0, 1, 0], [1, 1, 0]], np.uint8)
-    found = choose_thresholds("multi_label", odds.log(), labels)
-    assert found[:2] == pytest.approx((0.625, 0.175))
-    assert found[2] is None
-    assert choose_thresholds("binary", odds[:, :1].log(), labels[:, :1]) == pytest.approx((0.625,))
-    assert choose_thresholds("multi_class", odds.log(), np.eye(3, dtype=np.uint8)) == ()
-
-
-def test_a_threshold_is_chosen_for_both_classes_alike_however_rare_one_is() -> None:
-    probabilities = np.concatenate([np.linspace(0.01, 0.3, 99), [0.29]])
-    labels = np.concatenate([np.zeros(99), [1]]).astype(np.uint8)
-    assert choose_threshold(probabilities, labels) < 0.29
+def test_all_metrics_but_the_loss_are_of_calibrated_probabilities() -> None:
+    """Logits of ln 9 and -ln 9, halved and lowered by ln 3: odds of 1 and 1/9, so 0.5 and 0.1."""
+    calibration = Calibration("platt", slopes=(0.5,), intercepts=(-math.log(3),))
+    logits, truth = torch.tensor([[math.log(9)], [-math.log(9)]]), torch.tensor([[1.0], [0.0]])
+    loss = build_loss(TrialConfig(), ("a",), truth)
+    found = compute_metrics(Readout("binary", ("a",), (0.4,), calibration), logits, truth, loss)
+    assert found["loss"] == pytest.approx(-math.log(0.9))
+    assert found["log_loss"] == pytest.approx(-(math.log(0.5) + math.log(0.9)) / 2)
+    assert found["calibration_error"] == pytest.approx((0.5 + 0.1) / 2)
+    assert (found["recall"], found["specificity"], found["auroc"]) == (1, 1, 1)
+    assert compute_metrics(Readout("binary", ("a",), (0.6,), calibration), logits, truth, loss)["recall"] == 0
 
 
 def _examples(labels: list[int], formats: list[str], rows: list[int]) -> Examples:
@@ -243,7 +226,7 @@ def test_each_pixel_format_is_judged_alone() -> None:
     examples = _examples([1, 0, 0, 0], ["i16", "other", "u12", "u12", "i16"], [0, 2, 3, 4])
     logits = torch.tensor([[2.0], [1.0], [-1.0], [3.0]])
     loss = build_loss(TrialConfig(), ("any",), torch.from_numpy(examples.labels).float())
-    found = split_metrics("binary", ("any",), logits, examples, loss, 0.5)
+    found = split_metrics(Readout("binary", ("any",)), logits, examples, loss)
     assert found.metrics["accuracy"] == pytest.approx(1 / 2)
     assert found.confusion == (((1, 2), (0, 1)),)
     assert list(found.by_pixel_format) == ["i16", "u12"]

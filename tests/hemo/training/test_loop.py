@@ -14,9 +14,10 @@ from torch import nn
 from hemo.config.trial import AugmentConfig, ModelConfig, TrainingConfig, TrialConfig
 from hemo.errors import TrialError
 from hemo.models.classifier import ImageClassifier, build_model
+from hemo.stats.choices import OperatingPoint
+from hemo.stats.operating_points import choose_threshold
 from hemo.training.data.dataset import Examples, Splits, read_training_set, select_splits
 from hemo.training.distributed import Worker
-from hemo.training.evaluate import choose_threshold
 from hemo.training.loop import fit, running_average, set_trainable_parts, set_training_mode
 from hemo.training.reporting import Epochs, FitResult, run_to_end
 
@@ -222,8 +223,9 @@ def test_the_threshold_is_chosen_on_validation_alone(tiny_trial: TrialConfig, sp
     contrary = replace(splits, test=replace(splits.test, labels=1 - splits.test.labels))
     result = _fit(_training(tiny_trial, epochs=4), contrary, tmp_path)
     probabilities = {name: 1 / (1 + np.exp(-logits[:, 0].astype(float))) for name, logits in result.logits.items()}
-    by_val = choose_threshold(probabilities["val"], contrary.val.labels[:, 0])
-    by_test = choose_threshold(probabilities["test"], contrary.test.labels[:, 0])
+    rule = OperatingPoint.parse("balanced_accuracy")
+    by_val = choose_threshold(probabilities["val"], contrary.val.labels[:, 0], rule)
+    by_test = choose_threshold(probabilities["test"], contrary.test.labels[:, 0], rule)
     assert result.thresholds == pytest.approx((by_val,), abs=1e-6) != pytest.approx((by_test,), abs=1e-6)
 
 

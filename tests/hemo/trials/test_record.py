@@ -57,7 +57,7 @@ def test_damage_is_named(make_record, tmp_path):
     ):
         read_records(str(tmp_path / "records"))
     (place / "record.json").write_text(json.dumps({**content, "schema_version": 99}))
-    with pytest.raises(SourceError, match="is no record of schema version 4; move it away"):
+    with pytest.raises(SourceError, match="is no record of schema version 6; move it away"):
         read_record(str(tmp_path / "records"), record.digest)
     (place / "predictions.parquet").write_bytes(b"PAR1")
     with pytest.raises(SourceError, match=r"predictions\.parquet is missing or damaged"):

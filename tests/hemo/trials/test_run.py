@@ -26,7 +26,7 @@ from hemo.training.results import METRICS, EpochMetrics
 from hemo.trials import run as trial
 from hemo.trials.key import TrialKey
 from hemo.trials.progress import clear_progress, read_progress
-from hemo.trials.record import TrialRecord, read_predictions, read_record
+from hemo.trials.record import TrialRecord, read_predictions, read_record, read_training_set_card
 from hemo.trials.run import ProgressWriter, _is_failure, _small_set_notes, check_trials, evaluate_on_test, run_trial
 from tests.records import trial_digest
 from tests.trial_runs import run_to_record, trial_key
@@ -79,6 +79,8 @@ def test_a_trial_leaves_record_predictions_and_checkpoint(
     assert record.hardware.startswith("1 x CPU (1 thread, ")
     assert {"python", "torch", "timm", "numpy", "ray"} <= set(record.versions)
     assert record.seconds == pytest.approx(sum(figures.seconds for figures in record.epochs))
+    kept = read_training_set_card(str(tmp_path), record.training_set)
+    assert kept == read_card(folder)
     names = {path.name for path in (tmp_path / record.digest).rglob("*") if path.is_file()}
     assert names == {"record.json", "predictions.parquet", "weights.safetensors", "checkpoint.json"}
 
@@ -93,6 +95,31 @@ def test_a_streamed_set_gives_the_same_record(
     timed = {"epochs", "seconds", "latency_ms", "inference_images_per_second", "inference_batch_size", "finished"}
     assert from_disk.model_dump(exclude=timed) == resident.model_dump(exclude=timed)
     assert [epoch.val for epoch in from_disk.epochs] == [epoch.val for epoch in resident.epochs]
+
+
+@pytest.mark.parametrize(("balance", "images"), [("oversample", 72), ("undersample", 24)])
+def test_a_balanced_epoch_is_recorded_beside_train(
+    make_training_set: Maker, tiny_trial: TrialConfig, tmp_path: Path, balance: str, images: int
+) -> None:
+    """12 of 48 images are positive: 36 and 36, or 12 and 12."""
+    folder = make_training_set(label=lambda number, _: int(number % 4 == 0))
+    config = _changed(tiny_trial, training={"balance": balance, "epochs": 1}, augment={"mixup_alpha": 0.4})
+    record = run_to_record(config, folder, tmp_path)
+    assert (record.status, record.epoch_rows, record.epoch_positives) == ("complete", images, (images // 2,))
+    assert (record.rows["train"], record.positives["train"]) == (48, (12,))
+    assert sum(map(sum, record.confusion["train"][0])) == 48
+    noted = "train undersampled to 24 of 48 images" in record.reductions
+    assert noted == (balance == "undersample")
+    streamed = run_to_record(config, folder, tmp_path / "b", data=read_training_set(folder, streaming=True))
+    assert streamed.metrics == record.metrics
+
+
+def test_labels_are_balanced_by_a_class_that_there_is_and_that_varies(make_training_set: Maker) -> None:
+    card = read_card(make_training_set(classes=("a", "b"), label=lambda number, name: int(name == "b" or number % 2)))
+    for target, problem in (("any", r"needs a class to balance by, 'any' is none .* a, b"), ("b", "are alike in 'b'")):
+        config = TrialConfig(task="multi_label", target=target, training={"balance": "oversample"})
+        with pytest.raises(ConfigError, match=rf"trial.target: .*{problem}"):
+            check_trials({"": config}, card)
 
 
 def test_a_part_that_one_of_two_workers_cannot_read_is_told_to_both() -> None:
@@ -111,7 +138,7 @@ def _weights_bytes(out: Path, record: TrialRecord) -> int:
 @pytest.mark.parametrize(("rows", "told"), [(8, []), (7, ["each step is of all 7 images of train, fewer than"])])
 def test_a_batch_larger_than_the_set_is_told(rows: int, told: list[str]) -> None:
     key = TrialKey(TrialConfig(training=TrainingConfig(batch_size=8)), "records", "digest")
-    splits = SimpleNamespace(train=range(rows))
+    splits = SimpleNamespace(epoch=range(rows))
     assert [sentence.removesuffix(" batch_size 8") for sentence in _small_set_notes(splits, key)] == told
 
 

@@ -1,3 +1,4 @@
+import hashlib
 import subprocess
 import sys
 import zipfile
@@ -12,7 +13,7 @@ from hemo.config.convert import ConvertConfig
 from hemo.corpus.sources import list_corpus
 from hemo.errors import ConfigError, HemoError, OutputError, RejectLimitError, SourceError
 from hemo.output_lock import LOCK_FILE, output_lock
-from hemo.shards.card import read_card
+from hemo.shards.card import FileTable, read_card
 from tests.dicom_files import head_file, write_slices
 from tests.photographs import write_photographs
 from tests.zips import zip_folder
@@ -339,3 +340,35 @@ def test_every_odd_file_is_a_row_or_a_reject(shared_data, tmp_path, folder, rows
     card = read_card(convert_corpus(config))
     assert (card.rows, card.reject_reasons) == (rows, reasons)
     assert card.files == card.rows + card.rejects
+
+
+@pytest.fixture
+def table(corpus: Path) -> Path:
+    """A table of the ten files, with a column that `convert` does not store."""
+    file = corpus / "files.csv"
+    file.write_text("\n".join(["path,bleed", *(f"ID_{number}.dcm,{number % 2}" for number in range(10))]))
+    return file
+
+
+def test_the_card_names_the_table_of_files_where_it_was_last_read(config, table, capsys):
+    """A table that moved, or got another label, is named anew; no file is converted again for it."""
+    out = convert_corpus(config(source=str(table), corpus="manifest", public_ids=True))
+    assert "not used: bleed; `curate --labels manifest` reads labels from them" in capsys.readouterr().err
+    found = read_card(out).file_table
+    assert found == FileTable(location=str(table), sha256=hashlib.sha256(table.read_bytes()).hexdigest())
+    before = times(out)
+    moved = table.rename(table.with_name("moved.csv"))
+    moved.write_text(moved.read_text().replace("ID_3.dcm,1", "ID_3.dcm,0"))
+    convert_corpus(config(source=str(moved), corpus="manifest", public_ids=True))
+    assert read_card(out).file_table == FileTable(
+        location=str(moved), sha256=hashlib.sha256(moved.read_bytes()).hexdigest()
+    )
+    assert times(out) == before
+
+
+def test_under_a_key_and_of_a_folder_the_card_names_no_table(config, table, tmp_path, capsys):
+    assert read_card(convert_corpus(config())).file_table is None
+    (tmp_path / "hospital.key").write_text("a secret of sixteen bytes")
+    keyed = {"pseudonym_key": str(tmp_path / "hospital.key"), "out": str(tmp_path / "keyed")}
+    assert read_card(convert_corpus(config(source=str(table), corpus="manifest", **keyed))).file_table is None
+    assert "--labels manifest" not in capsys.readouterr().err
