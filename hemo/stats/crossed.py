@@ -27,6 +27,8 @@ from hemo.stats.auroc import Auroc
 from hemo.stats.intervals import combined_degrees, holm
 
 Floats = NDArray[np.float64]
+ROUNDING = 1e-12
+"""Differences of means below it are 0: those of equal metrics differ by rounding, and so does their variance."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -217,12 +219,13 @@ def compare_cells(measured: Measured, cells: NDArray[np.int64], patient_degrees:
     """
     seeds, means = seed_variance(measured, cells), measured.means(cells)
     first, second = np.triu_indices(len(means.values), 1)
+    values = means.values[first] - means.values[second]
     from_patients = pdist(means.deviations, "sqeuclidean") + means.at_limit[first] + means.at_limit[second]
     noise = seeds.noise[first] / seeds.seeds[first] + seeds.noise[second] / seeds.seeds[second]
     return Differences(
         first,
         second,
-        means.values[first] - means.values[second],
+        np.where(np.abs(values) < ROUNDING, 0.0, values),
         from_patients,
         seeds.of_differences(first, second),
         noise,
