@@ -305,7 +305,8 @@ class Trials(Sequence[Trial]):
     def compare(self, first: str, second: str, *, bootstrap_samples: int = 1000) -> "pd.DataFrame":
         """Return metrics of one trial minus those of another on the same test images, with patients as the unit.
 
-        Trials that were picked because they look best on test are compared too favourably; see `hemo report`.
+        The two models are compared as they are: another seed may change the order, which the report of cells with
+        several seeds covers. Trials that were picked because they look best on test are compared too favourably.
 
         Args:
             first: Name or digest.
