@@ -145,6 +145,7 @@ def columns_of(keys: pa.StringArray, generator: np.random.Generator) -> dict[str
         "pixel_digest": _digests(patient, generator),
         "source_path": join(keys, ".dcm", ""),
         "pixel_format": formats,
+        "scanner": pa.nulls(rows, pa.string()),
         "unit": np.arange(rows, dtype=np.int32) // 1024,
         "row": np.arange(rows, dtype=np.int32) % 1024,
     }

@@ -56,6 +56,7 @@ def _row(number: int, given: dict[str, Any]) -> dict[str, Any]:
         "pixel_digest": hashlib.md5(str(number).encode()).digest(),
         "source_path": f"train/{image_id}.dcm",
         "pixel_format": "u12",
+        "scanner": None,
     }
     return row | given
 

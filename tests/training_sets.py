@@ -26,6 +26,7 @@ IMAGE_ONLY = {
     "brain_fraction": None,
     "flags": [],
     "pixel_digest": None,
+    "scanner": None,
 }
 
 CONVERSION = {

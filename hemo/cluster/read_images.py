@@ -52,7 +52,7 @@ def read_images(config: ImagesConfig, *, unit_files: int = 256) -> ray.data.Data
 
 
 def read_rejects(config: ImagesConfig, *, unit_files: int = 256) -> ray.data.Dataset:
-    """Return what `read_images` leaves out: `source_path`, `frame`, `reason`, `detail`. Decodes all the files again.
+    """Return what `read_images` leaves out: the columns of `rejects.parquet`. Decodes all the files again.
 
     Args and errors are those of `read_images`.
     """

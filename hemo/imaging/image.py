@@ -84,6 +84,7 @@ class Image:
     patient: str | None = None
     study: str | None = None
     series: str | None = None
+    scanner: str | None = None
     position_mm: float | None = None
     orientation: tuple[float, ...] | None = None  # 6 direction cosines
     spacing_mm: float | None = None
@@ -98,9 +99,10 @@ class Reject:
     code: str
     detail: str
     frame: int = 0
+    scanner: str | None = None
 
     @classmethod
-    def of(cls, error: SliceError, frame: int = 0) -> Self:
+    def of(cls, error: SliceError, frame: int = 0, scanner: str | None = None) -> Self:
         """Return the reject of an error."""
         code, detail = error.args
-        return cls(code, detail, frame)
+        return cls(code, detail, frame, scanner)

@@ -102,7 +102,7 @@ def read_images(source: str | Path, *, corpus: Corpus, **settings: Any) -> "ray.
 
 
 def read_rejects(source: str | Path, *, corpus: Corpus, **settings: Any) -> "ray.data.Dataset":
-    """Return what `read_images` leaves out: `source_path`, `frame`, `reason`, `detail`. Decodes all the files again.
+    """Return what `read_images` leaves out: the columns of `rejects.parquet`. Decodes all the files again.
 
     Args and errors are those of `read_images`.
     """

@@ -61,7 +61,7 @@ class Predictions:
 
     @property
     def rejects(self) -> "pd.DataFrame":
-        """Files that gave no image: `source_path`, `frame`, `reason`, `detail`."""
+        """Files that gave no image: `source_path`, `frame`, `reason`, `detail`, `scanner`."""
         return _frame(self.path, "rejects.parquet")
 
     def __repr__(self) -> str:

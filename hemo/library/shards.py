@@ -70,7 +70,7 @@ class Shards:
 
     @cached_property
     def rejects(self) -> "pd.DataFrame":
-        """Inputs that gave no image: `source_path`, `frame`, `reason`, `detail`."""
+        """Inputs that gave no image: `source_path`, `frame`, `reason`, `detail`, `scanner`."""
         return self._read_parquet("rejects.parquet")
 
     def _read_parquet(self, name: str) -> "pd.DataFrame":

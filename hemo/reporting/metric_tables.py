@@ -2,6 +2,7 @@
 
 from hemo.reporting.cell_tables import cells_table, differences_table
 from hemo.reporting.comparison import Comparison
+from hemo.reporting.probabilities import probability_tables
 from hemo.reporting.table_format import Table, metric, number
 from hemo.reporting.trial_row import SPLITS, ClassMetrics, estimate
 from hemo.training.results import METRICS
@@ -30,7 +31,8 @@ def metric_tables(comparison: Comparison) -> list[Table]:
         class_table(comparison),
         format_table(comparison),
     )
-    return [table for table in tables if table is not None]
+    known = [table for table in tables if table is not None]
+    return [*known, *probability_tables(comparison.probabilities)]
 
 
 def splits_table(comparison: Comparison) -> Table | None:

@@ -217,6 +217,7 @@ def row_of(image: Image, file: SourceFile, settings: ImageSettings, pseudonyms: 
         "pixel_digest": pseudonyms.keyed_digest("pixels", image.pixel_digest),
         "source_path": pseudonyms("path", file.path),
         "pixel_format": image.pixel_format,
+        "scanner": image.scanner,
     }
 
 
@@ -251,5 +252,9 @@ def _with_hidden_folders(row: ManifestRow, public_classes: Sequence[str], pseudo
 
 def _reject_row(reject: Reject, path: str, pseudonyms: Pseudonymiser) -> ShardReject:
     return ShardReject(
-        source_path=pseudonyms("path", path), frame=reject.frame, reason=reject.code, detail=reject.detail
+        source_path=pseudonyms("path", path),
+        frame=reject.frame,
+        reason=reject.code,
+        detail=reject.detail,
+        scanner=reject.scanner,
     )

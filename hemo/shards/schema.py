@@ -15,8 +15,8 @@ from hemo.errors import OutputError
 from hemo.parquet import open_parquet
 from hemo.storage import filesystem, join, list_files
 
-SCHEMA_VERSION = 2
-"""Raised when columns or their meaning change; part of every unit digest."""
+SCHEMA_VERSION = 3
+"""3: scanner. Raised when columns or their meaning change; part of every unit digest."""
 
 IMAGE = "image"
 
@@ -47,6 +47,8 @@ _ROW_FIELDS: "list[pa.Field[Any]]" = [
     pa.field("pixel_digest", pa.binary(16)),  # xxh3-128 of the HU as int16 (of the stored pixels for photographs)
     pa.field("source_path", pa.string(), nullable=False),  # relative to the source
     pa.field("pixel_format", pa.string(), nullable=False),  # u12, i16, ...: signedness and bits stored
+    # (0008,0070) manufacturer and (0008,1090) model, keyed under a key; null: unknown
+    pa.field("scanner", pa.string()),
 ]
 
 ROW_SCHEMA = pa.schema(_ROW_FIELDS)
@@ -65,6 +67,7 @@ _REJECT_FIELDS: "list[pa.Field[Any]]" = [
     pa.field("frame", pa.int32(), nullable=False),
     pa.field("reason", pa.string(), nullable=False),  # code, see hemo.imaging.image.REASONS
     pa.field("detail", pa.string(), nullable=False),
+    pa.field("scanner", pa.string()),  # as in a row; null as well where the header cannot be read
 ]
 
 REJECT_SCHEMA = pa.schema(_REJECT_FIELDS)
@@ -90,6 +93,7 @@ class ShardReject(Config):
     frame: int
     reason: str
     detail: str
+    scanner: str | None = None
 
 
 class ShardFooter(Config):

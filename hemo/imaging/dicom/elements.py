@@ -9,6 +9,7 @@ import io
 import struct
 import zlib
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 import pydicom
@@ -24,6 +25,8 @@ IMAGE_TYPE = 0x00080008
 SOP_CLASS = 0x00080016
 MODALITY = 0x00080060
 CONVERSION_TYPE = 0x00080064
+MANUFACTURER = 0x00080070
+MODEL_NAME = 0x00081090
 PATIENT_ID = 0x00100020
 SLICE_THICKNESS = 0x00180050
 STUDY_UID = 0x0020000D
@@ -49,11 +52,19 @@ BURNED_IN_ANNOTATION = 0x00280301
 PIXEL_DATA = 0x7FE00010
 
 FILE_META_TAGS = frozenset({STORAGE_CLASS, TRANSFER_SYNTAX})
-TEXT_TAGS = FILE_META_TAGS | {
-    *(IMAGE_TYPE, SOP_CLASS, MODALITY, CONVERSION_TYPE, PATIENT_ID, STUDY_UID, SERIES_UID, SLICE_THICKNESS),
-    *(IMAGE_POSITION, IMAGE_ORIENTATION, PHOTOMETRIC_INTERPRETATION, NUMBER_OF_FRAMES, PIXEL_SPACING),
-    *(RESCALE_INTERCEPT, RESCALE_SLOPE, RESCALE_TYPE, BURNED_IN_ANNOTATION),
-}
+SCANNER_TAGS = frozenset({MANUFACTURER, MODEL_NAME})
+"""For information only: no image is lost for a damaged one."""
+
+TEXT_TAGS = (
+    FILE_META_TAGS
+    | SCANNER_TAGS
+    | {
+        *(IMAGE_TYPE, SOP_CLASS, MODALITY, CONVERSION_TYPE),
+        *(PATIENT_ID, STUDY_UID, SERIES_UID, SLICE_THICKNESS),
+        *(IMAGE_POSITION, IMAGE_ORIENTATION, PHOTOMETRIC_INTERPRETATION, NUMBER_OF_FRAMES, PIXEL_SPACING),
+        *(RESCALE_INTERCEPT, RESCALE_SLOPE, RESCALE_TYPE, BURNED_IN_ANNOTATION),
+    }
+)
 NUMBER_TAGS = frozenset(
     {
         *(SAMPLES_PER_PIXEL, ROWS, COLUMNS, BITS_ALLOCATED, BITS_STORED, HIGH_BIT, PIXEL_REPRESENTATION),
@@ -308,7 +319,10 @@ def elements_of(dataset: FileDataset) -> Elements:
         Exception: Any that pydicom raises on a damaged value: it converts texts that are not ASCII here.
     """
     in_meta = {tag: _stored_text(dataset.file_meta, tag) for tag in FILE_META_TAGS}
-    in_data_set = {tag: _stored_text(dataset, tag) for tag in TEXT_TAGS - FILE_META_TAGS}
+    in_data_set = {tag: _stored_text(dataset, tag) for tag in TEXT_TAGS - FILE_META_TAGS - SCANNER_TAGS}
+    for tag in SCANNER_TAGS:
+        with suppress(Exception):  # see SCANNER_TAGS; pydicom raises over a dozen kinds on damaged values
+            in_data_set[tag] = _stored_text(dataset, tag)
     if not in_meta[TRANSFER_SYNTAX]:  # then its byte order decides
         in_meta[TRANSFER_SYNTAX] = IMPLICIT_LITTLE_ENDIAN if dataset.original_encoding[1] else BIG_ENDIAN
     pixels: Any = dataset.get_item(PIXEL_DATA)

@@ -19,6 +19,7 @@ LARGEST_SIDE_PX = 4096  # of a frame; it becomes a square of its longer side
 LARGEST_FRAMES = 1 << 14
 LARGEST_FILE_PIXELS = 1 << 30  # of all frames together
 LARGEST_MM = 1e6  # of a position or a length
+LONGEST_SCANNER = 80  # characters; the two elements may have 64 each
 UNIT_TOLERANCE = 0.1  # of direction cosines and the normal's length: cosines written with few decimals are a little off
 CT_CLASSES = {"1.2.840.10008.5.1.4.1.1.2", "1.2.840.10008.5.1.4.1.1.2.1", "1.2.840.10008.5.1.4.1.1.2.2"}  # PS3.4 B.5
 CAPTURE_CLASS = "1.2.840.10008.5.1.4.1.1.7"  # secondary capture and its multi-frame kinds, PS3.4 B.5
@@ -190,6 +191,12 @@ def _is_capture(elements: Elements, image_type: list[str]) -> bool:
         or not CAPTURE_TERMS.isdisjoint(image_type)
         or (bool(conversion) and sop_class not in CT_CLASSES and image_type[:1] != ["ORIGINAL"])
     )
+
+
+def scanner_of(elements: Elements) -> str:
+    """Return Manufacturer and Manufacturer's Model Name in one line, whatever they hold; empty without either."""
+    named = f"{text(elements, dicom.MANUFACTURER)} {text(elements, dicom.MODEL_NAME)}"
+    return " ".join(named.split())[:LONGEST_SCANNER].strip()
 
 
 def _padding(elements: Elements) -> tuple[int, ...]:

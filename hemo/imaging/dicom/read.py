@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from hemo.errors import SliceError
 from hemo.imaging.dicom.elements import Elements, read_elements
-from hemo.imaging.dicom.header import CtHeader, geometry_of_frame, read_header, rescale_of_frame
+from hemo.imaging.dicom.header import CtHeader, geometry_of_frame, read_header, rescale_of_frame, scanner_of
 from hemo.imaging.dicom.pixel_data import stored_frames
 from hemo.imaging.image import FLAGS, Image, Reject
 from hemo.imaging.settings import ImageSettings
@@ -40,23 +40,25 @@ def images_of_dicom(data: bytes, settings: ImageSettings, pseudonyms: Pseudonymi
     Args:
         data: The whole file.
         settings: Windows, crop and side of the stored images.
-        pseudonyms: Replaces patient, study and series ids; unless these are public, secondary captures are rejects.
+        pseudonyms: Replaces patient, study and series ids, and the scanner; unless these are public, secondary captures
+            are rejects.
 
     Returns:
         One entry a frame; a file that is no CT gives one reject. Details never contain text from the file.
     """
+    scanner = None
     try:
         elements = read_elements(data)
+        if name := scanner_of(elements):
+            scanner = pseudonyms("scanner", name)  # a tag may hold anything
         header = read_header(elements)
         if header.is_capture and not pseudonyms.keeps_ids:
             raise SliceError("secondary_capture", "screen capture or colour image")
         frames = stored_frames(elements, header)
     except SliceError as error:
-        return [Reject.of(error)]
-    names = {
-        kind: pseudonyms(kind, identifier) if identifier else None
-        for kind, identifier in (("patient", header.patient), ("study", header.study), ("series", header.series))
-    }
+        return [Reject.of(error, scanner=scanner)]
+    ids = {"patient": header.patient, "study": header.study, "series": header.series}
+    names = {kind: pseudonyms(kind, name) if name else None for kind, name in ids.items()} | {"scanner": scanner}
     images: list[Image | Reject] = []
     for number, stored in enumerate(frames):
         try:
@@ -64,7 +66,7 @@ def images_of_dicom(data: bytes, settings: ImageSettings, pseudonyms: Pseudonymi
                 raise stored
             images.append(_image_of_frame(stored, elements, header, number, settings, names))
         except SliceError as error:
-            images.append(Reject.of(error, number))
+            images.append(Reject.of(error, number, scanner))
     return images
 
 

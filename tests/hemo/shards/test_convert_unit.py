@@ -73,6 +73,18 @@ def test_where_a_slice_lies_is_part_of_its_row(corpus):
     ]
 
 
+def test_the_scanner_is_named_and_under_a_key_a_pseudonym(corpus):
+    key = pseudonymiser(b"a secret of sixteen bytes")
+    named = {"Manufacturer": "GE  MEDICAL SYSTEMS", "ManufacturerModelName": "Revolution CT"}
+    (corpus / "ID_g.dcm").write_bytes(head_file(**named))
+    unit = unit_of(corpus, 0, "ID_a.dcm", "ID_g.dcm")
+    rows = [pq.read_table(build_shard(task(corpus, *names), unit)[0])["scanner"].to_pylist() for names in ((), (key,))]
+    assert rows == [
+        [None, "GE MEDICAL SYSTEMS Revolution CT"],
+        [None, key("scanner", "GE MEDICAL SYSTEMS Revolution CT")],
+    ]
+
+
 def test_hounsfield_units_are_stored_as_16_bits(corpus):
     """Stored as HU + 1024: the middle of the head has 30 to 37 HU, the mean of 30 and 31 goes up."""
     given = task(corpus)

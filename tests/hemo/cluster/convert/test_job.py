@@ -41,6 +41,15 @@ def config(corpus: Path) -> Callable[..., ConvertConfig]:
     return made
 
 
+@pytest.fixture
+def key(tmp_path: Path) -> str:
+    """The file of a pseudonym key, which nobody else may read."""
+    file = tmp_path / "hospital.key"
+    file.touch(mode=0o600)
+    file.write_text("a secret of sixteen bytes")
+    return str(file)
+
+
 def contents(out: str) -> dict[str, bytes]:
     return {path.relative_to(out).as_posix(): path.read_bytes() for path in Path(out).rglob("*") if path.is_file()}
 
@@ -112,10 +121,9 @@ def test_new_and_changed_files_cost_their_own_units_only(config, corpus):
     assert read_card(out).rows == 10
 
 
-def test_under_a_key_a_later_run_finds_what_changed(config, corpus, tmp_path):
+def test_under_a_key_a_later_run_finds_what_changed(config, corpus, key):
     """The manifest has neither sizes nor marks, but keyed marks that can be compared."""
-    (tmp_path / "hospital.key").write_text("a secret of sixteen bytes")
-    keyed = config(pseudonym_key=str(tmp_path / "hospital.key"))
+    keyed = config(pseudonym_key=key)
     before = times(convert_corpus(keyed))
     assert times(convert_corpus(keyed)) == before
     (corpus / "ID_4.dcm").write_bytes(head_file(PatientID="ID_other"))
@@ -123,16 +131,15 @@ def test_under_a_key_a_later_run_finds_what_changed(config, corpus, tmp_path):
     assert [name for name in before if before[name] != after[name]] == ["unit-000001.parquet"]
 
 
-def test_classes_that_become_pseudonyms_are_counted_and_a_misspelt_one_is_named(tmp_path, capsys):
+def test_classes_that_become_pseudonyms_are_counted_and_a_misspelt_one_is_named(tmp_path, key, capsys):
     write_photographs(tmp_path / "corpus", ("NORMAL", "Doe_John_1950"), 2)
-    (tmp_path / "hospital.key").write_text("a secret of sixteen bytes")
 
     def printed(*public_classes: str) -> str:
         out = tmp_path / "-".join(["out", *public_classes])
         convert_corpus(
             ConvertConfig(
                 source=str(tmp_path / "corpus"), corpus="image_folder", out=str(out), side_px=16,
-                pseudonym_key=str(tmp_path / "hospital.key"), public_classes=public_classes,
+                pseudonym_key=key, public_classes=public_classes,
             )
         )  # fmt: skip
         return capsys.readouterr().err
@@ -146,7 +153,7 @@ def test_classes_that_become_pseudonyms_are_counted_and_a_misspelt_one_is_named(
         convert_corpus(
             ConvertConfig(
                 source=str(tmp_path / "corpus"), corpus="image_folder", out=str(tmp_path / "out-NORMALL"), side_px=16,
-                pseudonym_key=str(tmp_path / "hospital.key"),
+                pseudonym_key=key,
             )
         )  # fmt: skip
 
@@ -184,30 +191,28 @@ def test_shards_of_another_version_are_not_taken_for_damaged(config):
 
 
 def test_a_conversion_of_an_older_version_is_named_as_such_by_every_job(config):
-    """Version 1 had neither orientation nor slice thickness."""
+    """Version 2 had no scanner."""
     out = convert_corpus(config())
     for shard in Path(out, "shards").iterdir():
         table = pq.read_table(shard)
-        footer = pq.read_metadata(shard).metadata[b"hemo"].replace(b'"schema_version":2', b'"schema_version":1')
+        footer = pq.read_metadata(shard).metadata[b"hemo"].replace(b'"schema_version":3', b'"schema_version":2')
         pq.write_table(table.replace_schema_metadata({b"hemo": footer}), shard)
     card = Path(out, "card.json")
-    card.write_text(card.read_text().replace('"schema_version": 2', '"schema_version": 1'))
-    with pytest.raises(OutputError, match=r"is a shard of version 1, this hemo writes 2; give another folder"):
+    card.write_text(card.read_text().replace('"schema_version": 3', '"schema_version": 2'))
+    with pytest.raises(OutputError, match=r"is a shard of version 2, this hemo writes 3; give another folder"):
         convert_corpus(config())
-    wanted = r"card\.json is of schema version 1, this hemo reads 2; run `hemo convert` again into another folder"
+    wanted = r"card\.json is of schema version 2, this hemo reads 3; run `hemo convert` again into another folder"
     with pytest.raises(SourceError, match=wanted):
         read_card(out)
 
 
-def test_under_a_key_no_file_below_out_names_anybody(tmp_path):
+def test_under_a_key_no_file_below_out_names_anybody(tmp_path, key):
     corpus = tmp_path / "corpus"
     for name in ("DOE_JANE/im1.dcm", "DOE_JANE/im2.dcm", "DOE_JANE/report.txt"):
         (corpus / name).parent.mkdir(parents=True, exist_ok=True)
         (corpus / name).write_bytes(head_file(PatientID="DOE_JANE"))
-    key = tmp_path / "hospital.key"
-    key.write_text("a secret of sixteen bytes")
     config = ConvertConfig(
-        source=str(corpus), corpus="dicom", out=str(tmp_path / "out"), side_px=16, pseudonym_key=str(key), unit_files=2
+        source=str(corpus), corpus="dicom", out=str(tmp_path / "out"), side_px=16, pseudonym_key=key, unit_files=2
     )
     whole = contents(convert_corpus(config))
     for path in Path(config.out).rglob("*.parquet"):
@@ -366,9 +371,8 @@ def test_the_card_names_the_table_of_files_where_it_was_last_read(config, table,
     assert times(out) == before
 
 
-def test_under_a_key_and_of_a_folder_the_card_names_no_table(config, table, tmp_path, capsys):
+def test_under_a_key_and_of_a_folder_the_card_names_no_table(config, table, tmp_path, key, capsys):
     assert read_card(convert_corpus(config())).file_table is None
-    (tmp_path / "hospital.key").write_text("a secret of sixteen bytes")
-    keyed = {"pseudonym_key": str(tmp_path / "hospital.key"), "out": str(tmp_path / "keyed")}
+    keyed = {"pseudonym_key": key, "out": str(tmp_path / "keyed")}
     assert read_card(convert_corpus(config(source=str(table), corpus="manifest", **keyed))).file_table is None
     assert "--labels manifest" not in capsys.readouterr().err

@@ -54,6 +54,42 @@ def test_metadata_is_read_from_the_header():
     assert image.pixel_digest == xxhash.xxh3_128_digest(head_hu())
 
 
+SCANNER = {"Manufacturer": "GE MEDICAL SYSTEMS", "ManufacturerModelName": "LightSpeed VCT"}
+
+
+def test_the_scanner_is_known_of_images_and_of_rejects_with_a_header():
+    """Not only of CT, and also where the pixels end too early; not of what is no DICOM."""
+    assert only(head_file(**SCANNER)).scanner == "GE MEDICAL SYSTEMS LightSpeed VCT"
+    assert only(head_file()).scanner is None
+    whole = head_file(**SCANNER)
+    rejects = [*decode(head_file(Modality="MR", **SCANNER)), *decode(whole[:-100]), *decode(b"no DICOM")]
+    assert [(one.code, one.scanner) for one in rejects] == [
+        ("not_ct", "GE MEDICAL SYSTEMS LightSpeed VCT"),
+        ("truncated", "GE MEDICAL SYSTEMS LightSpeed VCT"),
+        ("not_dicom", None),
+    ]
+
+
+def test_the_scanner_of_a_reject_is_a_pseudonym_under_a_key():
+    key = pseudonymiser(b"a secret of tests")
+    (reject,) = decode(head_file(Modality="MR", **SCANNER), pseudonyms=key)
+    assert reject.scanner == key("scanner", "GE MEDICAL SYSTEMS LightSpeed VCT")
+
+
+def test_no_image_is_lost_for_a_damaged_name_of_its_scanner(monkeypatch):
+    """Whatever pydicom raises when it converts a text of another character set."""
+
+    def damaged(dataset: Dataset, tag: int) -> str:
+        if tag == elements.MANUFACTURER:
+            raise UnicodeDecodeError("utf-8", b"\xff", 0, 1, "made for a test")
+        return read(dataset, tag)
+
+    read = elements._stored_text
+    monkeypatch.setattr(elements, "_stored_text", damaged)
+    image = only(head_file(SpecificCharacterSet="ISO_IR 192", Manufacturer="Ångström", ManufacturerModelName="X"))
+    assert image.scanner == "X"
+
+
 def test_position_is_measured_along_the_normal_of_a_tilted_slice():
     """Tilted by 30 degrees about x, the normal is (0, -.5, .866): (-125, -120, 47.25) lies at 60 + 40.92."""
     cosine, sine = np.cos(np.pi / 6), np.sin(np.pi / 6)
