@@ -9,7 +9,9 @@ from typing import Any
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup, escape
 
+from hemo.reporting import elsewhere_tables
 from hemo.reporting.comparison import MAX_PLOTTED, Comparison
+from hemo.reporting.elsewhere import Elsewhere
 from hemo.reporting.figures.evaluation import (
     confusion_matrices,
     format_bars,
@@ -46,22 +48,25 @@ def page_html(
     figures: Mapping[str, Sequence[PageFigure]],
     published: Sequence[PublishedComparison] = (),
     unreadable: Sequence[str] = (),
+    elsewhere: Sequence[Elsewhere] = (),
 ) -> str:
     """Return the page.
 
     Args:
         title: Its heading.
         comparisons: In the order of the page.
-        figures: Key of a comparison -> its figures.
+        figures: Key of a comparison or an evaluation -> its figures.
         published: Published tables beside ours, above all comparisons.
         unreadable: A line for each record that is left out because it cannot be read.
+        elsewhere: Evaluations on other images, below all comparisons.
     """
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     environment.filters["code_marked"] = code_marked
     template = environment.from_string(files("hemo.reporting").joinpath(TEMPLATE).read_text(encoding="utf-8"))
     above = [_published_part(f"published-{number}", each) for number, each in enumerate(published, 1)]
     below = [_comparison_part(comparison, figures.get(comparison.key, ())) for comparison in comparisons]
-    return template.render(title=title, unreadable=unreadable, parts=[*above, *below])
+    last = [_elsewhere_part(each, figures.get(each.key, ())) for each in elsewhere]
+    return template.render(title=title, unreadable=unreadable, parts=[*above, *below, *last])
 
 
 def code_marked(text: str) -> Markup:
@@ -94,6 +99,20 @@ def _comparison_part(comparison: Comparison, figures: Sequence[PageFigure]) -> d
     }
 
 
+def _elsewhere_part(each: Elsewhere, figures: Sequence[PageFigure]) -> dict[str, Any]:
+    key, first = each.key, elsewhere_tables.metrics_table(each)
+    below = enumerate(elsewhere_tables.tables(each), 1)
+    return {
+        "anchor": key,
+        "subject": f"Evaluated elsewhere: {first.caption}",
+        "findings": elsewhere_tables.findings(each),
+        "heading": elsewhere_tables.heading(each),
+        "grid": _table(first, f"{key}-metrics"),
+        "tables": [_table(table, f"{key}-{number}") for number, table in below],
+        "figures": figures,
+    }
+
+
 def _table(table: Table, anchor: str) -> dict[str, Any]:
     """Return a table for the template."""
     marks = table.marks or ("",) * len(table.rows)
@@ -108,6 +127,13 @@ def _table(table: Table, anchor: str) -> dict[str, Any]:
         "notes": table.notes,
         "open": len(table.rows) <= OPEN_ROWS,
     }
+
+
+def plot_elsewhere(each: Elsewhere) -> list[PageFigure]:
+    """Return the figures of an evaluation."""
+    description = "Bins of equal count with 95 % intervals; with a recalibration on the images of the other patients."
+    svg = reliability_diagrams(elsewhere_tables.diagrams(each), ("as is", "recalibrated"))
+    return [PageFigure(f"reliability-{each.key}", "Reliability", description, svg)]
 
 
 def plot_figures(comparison: Comparison, seed: int) -> list[PageFigure]:

@@ -17,8 +17,14 @@ LOWEST_BENEFIT = -0.35
 """Part of the prevalence below 0 down to which net benefit is drawn: what is lower is worse than doing nothing."""
 
 
-def reliability_diagrams(found: Sequence[ClassProbabilities]) -> str | None:
+def reliability_diagrams(
+    found: Sequence[ClassProbabilities], names: tuple[str, str] = ("as trained", "calibrated")
+) -> str | None:
     """Return a reliability diagram for each of `found`: bins of equal count with 95 % intervals.
+
+    Args:
+        found: What to draw.
+        names: Of the two states in the legend.
 
     Returns:
         SVG, or None where there is nothing to draw.
@@ -30,8 +36,8 @@ def reliability_diagrams(found: Sequence[ClassProbabilities]) -> str | None:
         for panel, each in zip(panels(figure, len(found), columns, square=True), found, strict=True):
             panel.plot([0, 1], [0, 1], color=INK, alpha=0.35, linewidth=0.8)
             if each.calibrated is not None:
-                _draw_bins(panel, each.trained, VERMILION, filled=False, name="as trained")
-            name = "as trained" if each.calibrated is None else "calibrated"
+                _draw_bins(panel, each.trained, VERMILION, filled=False, name=names[0])
+            name = names[0 if each.calibrated is None else 1]
             _draw_bins(panel, each.final, BLUE, filled=True, name=name)
             errors = [f"{part.metrics.calibration_error:.3f}" for part in (each.trained, each.calibrated) if part]
             panel.set(xlim=(-0.03, 1.03), ylim=(-0.03, 1.03), xticks=QUARTERS, yticks=QUARTERS)

@@ -16,6 +16,7 @@ from hemo.reporting.probabilities import (
     net_benefit_table,
     operating_point_table,
     probability_tables,
+    reliability_table,
 )
 from hemo.stats.calibration import Calibration, SampledClass
 from hemo.trials.record import PREDICTION_SCHEMA, read_records, write_record
@@ -61,6 +62,18 @@ def test_metrics_before_and_after_calibration(compare):
     assert calibrated[1] == "calibrated"
     assert calibrated[3].startswith("1.00 (")
     assert calibrated[4:9] == ("0.00", "0.1600", "0.0000", "0.0900", "0.2500")
+
+
+def test_bins_as_trained_and_calibrated(compare):
+    """Two bins of 20 images: 1/17 and 16/17 as trained, 1/5 and 4/5 calibrated; 4 and 16 of them are positive."""
+    rows = reliability_table(compare().probabilities[0]).rows
+    assert [row[:3] for row in rows] == [
+        ("as trained", "20", "0.0588"),
+        ("as trained", "20", "0.9412"),
+        ("calibrated", "20", "0.200"),
+        ("calibrated", "20", "0.800"),
+    ]
+    assert [row[3][:6] for row in rows] == ["0.20 (", "0.80 ("] * 2
 
 
 def test_without_calibration_there_is_one_row_and_the_reason(compare):
