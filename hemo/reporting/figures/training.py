@@ -51,9 +51,9 @@ def time_against_accuracy(comparison: Comparison) -> str | None:
     """Return a scatter of training time against accuracy on train, validation and test, with trial names at the right.
 
     Returns:
-        SVG, or None if no trial has metrics.
+        SVG, or None if no trial has epochs and metrics.
     """
-    records = [record for record in comparison.ran if "accuracy" in metrics_of(record, "val")]
+    records = [record for record in comparison.ran if record.epochs and "accuracy" in metrics_of(record, "val")]
     if not records:
         return None
     longest = max(len(label(record, NAME_CHARACTERS)) for record in records)
