@@ -9,23 +9,10 @@ from hemo.config.trial import OperatingPointName
 from hemo.config.types import ClusterConfig, Config, Gpus, Groups, Location, SecretLocation
 
 
-class PredictConfig(Config):
-    """Configuration of the `predict` job."""
+class DeploymentConfig(Config):
+    """A checkpoint and what runs it: part of the configs of `predict` and `evaluate`."""
 
-    GROUPS: ClassVar[Groups] = {
-        "input": ("source", "corpus", "checkpoint"),
-        "output": ("out",),
-        "prediction": ("operating_point", "test_time_augmentation"),
-        "patients": ("public_ids", "pseudonym_key"),
-        "resources": ("batch_size", "gpus", "cluster"),
-    }
-
-    source: Location = Field(description="output folder of `convert`, or a raw corpus")
-    corpus: Literal["shards", "rsna", "dicom", "image_folder", "manifest"] = Field(
-        "shards", description="`shards`: output of `convert`; else the kind of raw corpus"
-    )
     checkpoint: Location = Field(description="folder of a record, or of its checkpoint")
-    out: Location = Field(description="folder to write predictions.parquet, studies.parquet and submission.csv to")
     batch_size: PositiveInt = Field(64, description="images in a batch")
     gpus: Gpus = Field("auto", description="GPUs of a model; `auto`: one if the cluster has any")
     operating_point: Literal["checkpoint"] | OperatingPointName = Field(
@@ -43,6 +30,24 @@ class PredictConfig(Config):
         "", description="raw corpora: file with the pseudonym key, or env:NAME, as in `convert`"
     )
     cluster: ClusterConfig = ClusterConfig()
+
+
+class PredictConfig(DeploymentConfig):
+    """Configuration of the `predict` job."""
+
+    GROUPS: ClassVar[Groups] = {
+        "input": ("source", "corpus", "checkpoint"),
+        "output": ("out",),
+        "prediction": ("operating_point", "test_time_augmentation"),
+        "patients": ("public_ids", "pseudonym_key"),
+        "resources": ("batch_size", "gpus", "cluster"),
+    }
+
+    source: Location = Field(description="output folder of `convert`, or a raw corpus")
+    corpus: Literal["shards", "rsna", "dicom", "image_folder", "manifest"] = Field(
+        "shards", description="`shards`: output of `convert`; else the kind of raw corpus"
+    )
+    out: Location = Field(description="folder to write predictions.parquet, studies.parquet and submission.csv to")
 
     @model_validator(mode="after")
     def _names_are_settled(self) -> Self:

@@ -1,10 +1,14 @@
 """Configs of the jobs that only look: `report`, `status`, `backbones`, `doctor`."""
 
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
 
+from hemo.config.trial import OperatingPointName
 from hemo.config.types import ClusterConfig, Config, Groups, Location
+from hemo.stats.choices import BALANCED_ACCURACY
+
+Fraction = Annotated[float, Field(gt=0, lt=1)]
 
 Published = Literal["chest_xray_backbones", "chest_xray_resnet50", "head_ct"]
 """Names of the published tables, each a file in `hemo/reporting/published`."""
@@ -16,6 +20,7 @@ class ReportConfig(Config):
     GROUPS: ClassVar[Groups] = {
         "input": ("records", "published"),
         "output": ("out", "title"),
+        "probabilities": ("operating_points", "prevalence"),
         "statistics": ("bootstrap_samples", "seed"),
     }
 
@@ -24,6 +29,15 @@ class ReportConfig(Config):
     title: str = Field("Comparison of trials", description="title of table and page")
     published: tuple[Published, ...] = Field(
         (), description="published tables to show beside these trials; a trial is compared with the row of its name"
+    )
+    operating_points: tuple[OperatingPointName, ...] = Field(
+        (BALANCED_ACCURACY, "sensitivity=0.95", "specificity=0.95"),
+        description="rules whose thresholds, chosen on validation, are evaluated on test beside each trial's own",
+    )
+    prevalence: Literal["observed"] | Fraction | dict[str, Fraction] = Field(
+        "observed",
+        description="prevalence at which predictive values and net benefit are: that of test, a number for the target "
+        "of binary tasks, or numbers by class such as `{any: 0.14}`",
     )
     bootstrap_samples: int = Field(
         1000,

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
@@ -291,37 +290,3 @@ def image_differences(stored: Mapping[str, Any], card: CheckpointCard) -> str:
     shape = card.model_dump(mode="json", include={"channels", "height_px", "width_px"})
     where = ("in the source", "in the checkpoint")
     return differences(source, trained_on, where) or differences(stored, shape, where)
-
-
-def study_probabilities(predictions: pa.Table, classes: Sequence[str]) -> pa.Table:
-    """Return the probability that any slice of a study has a class, in two ways.
-
-    The maximum over its slices, and noisy-or: 1 - product of (1 - p), which would be right if slices were independent;
-    neighbours are alike, so it is too high, but rises with each suspect slice where the maximum does not.
-
-    Args:
-        predictions: `study`, `patient` and `probability_NAME` a class, one row per image.
-        classes: Names of the classes.
-
-    Returns:
-        A row a study, by study: `study`, `patient`, `images`, and `max_NAME` and `noisy_or_NAME` a class, float32.
-        Images without a study are in none.
-
-    Source:
-        Noisy-or: Pearl 1988, Probabilistic Reasoning in Intelligent Systems, section 4.3.2.
-    """
-    known = predictions.filter(pc.is_valid(predictions["study"]))
-    for name in classes:
-        absent = 1 - known[f"probability_{name}"].to_numpy().astype(np.float64)
-        with np.errstate(divide="ignore"):  # the logarithm of a certain slice is minus infinity, its study's 1 - 0
-            known = known.append_column(f"log_absent_{name}", pa.array(np.log(absent)))
-    aggregations = [("image_id", "count"), ("patient", "min")]
-    aggregations += [(f"probability_{name}", "max") for name in classes]
-    aggregations += [(f"log_absent_{name}", "sum") for name in classes]
-    studies = known.group_by("study").aggregate(aggregations).sort_by("study")
-    columns = {"study": studies["study"], "patient": studies["patient_min"], "images": studies["image_id_count"]}
-    for name in classes:
-        columns[f"max_{name}"] = studies[f"probability_{name}_max"]
-        noisy_or = -np.expm1(studies[f"log_absent_{name}_sum"].to_numpy())
-        columns[f"noisy_or_{name}"] = pa.array(noisy_or.astype(np.float32))
-    return pa.table(columns)

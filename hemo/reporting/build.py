@@ -8,11 +8,12 @@ from typing import Any
 
 from hemo.config.report import ReportConfig
 from hemo.config.tune import flattened
-from hemo.errors import SourceError
+from hemo.errors import ConfigError, SourceError
 from hemo.output_lock import output_lock
 from hemo.reporting.comparison import Comparison, compare_trials
 from hemo.reporting.metric_tables import metric_tables
 from hemo.reporting.page import page_html, plot_figures
+from hemo.reporting.probabilities import DecisionSettings
 from hemo.reporting.published.source import published_table
 from hemo.reporting.published.table import PublishedComparison, compare_with_published
 from hemo.reporting.table_format import Table, inline, latex_table, markdown_table
@@ -34,6 +35,7 @@ def write_report(config: ReportConfig) -> str:
 
     Raises:
         SourceError: If there are no records, or none can be read.
+        ConfigError: If a prevalence is given of a class that no trial has.
         OutputError: If `config.out` cannot be written, or another run is writing there.
     """
     errors: list[SourceError] = []
@@ -49,7 +51,11 @@ def write_report(config: ReportConfig) -> str:
 
 def _contents(config: ReportConfig, records: Sequence[TrialRecord], unreadable: Sequence[str]) -> dict[str, str]:
     """Return the files of a report: path below `config.out` -> text."""
-    comparisons = compare_trials(records, config.records, samples=config.bootstrap_samples, seed=config.seed)
+    _require_known_classes(config, records)
+    decisions = DecisionSettings(config.operating_points, config.prevalence)
+    comparisons = compare_trials(
+        records, config.records, samples=config.bootstrap_samples, seed=config.seed, decisions=decisions
+    )
     rows = [row for comparison in comparisons for row in comparison.rows]
     published = [each for name in config.published for each in compare_with_published(published_table(name), rows)]
     figures = {comparison.key: plot_figures(comparison, config.seed) for comparison in comparisons}
@@ -61,6 +67,16 @@ def _contents(config: ReportConfig, records: Sequence[TrialRecord], unreadable: 
         **{f"figures/{figure.name}.svg": figure.svg for group in figures.values() for figure in group if figure.svg},
         PAGE: page_html(config.title, comparisons, figures, published, unreadable),
     }
+
+
+def _require_known_classes(config: ReportConfig, records: Sequence[TrialRecord]) -> None:
+    """Refuse a prevalence of a class that no trial has."""
+    if not isinstance(config.prevalence, dict):
+        return
+    known = list(dict.fromkeys(name for record in records for name in record.classes))
+    for name in config.prevalence:
+        if name not in known:
+            raise ConfigError(f"prevalence: {name!r} is no class of these trials; they have {', '.join(known)}")
 
 
 def markdown(

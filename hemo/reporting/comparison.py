@@ -7,6 +7,11 @@ from functools import cached_property
 
 from hemo.digest import digest_of
 from hemo.reporting.cells import Cell, Difference, cells_of, compare_best_cell
+from hemo.reporting.probabilities import (
+    ClassProbabilities,
+    DecisionSettings,
+    class_probabilities,
+)
 from hemo.reporting.selection import Choice, choice_among
 from hemo.reporting.trial_row import (
     ClassMetrics,
@@ -15,12 +20,11 @@ from hemo.reporting.trial_row import (
     metrics_by_class,
     metrics_by_format,
     read_row,
-    read_test,
 )
 from hemo.sweeps.results import SearchedTrials, group_by_search, metric_of
-from hemo.trials.predictions import Scores
+from hemo.trials.predictions import Scores, split_scores
 from hemo.trials.progress import SweepPlan, read_plans
-from hemo.trials.record import TrialRecord, metrics_of, title_of
+from hemo.trials.record import TrialRecord, metrics_of, read_predictions, title_of
 
 STATUS_ORDER = ("complete", "pruned", "failed")
 MAX_PLOTTED = 6
@@ -33,6 +37,7 @@ class PlottedTrial:
 
     record: TrialRecord
     scores: Scores
+    evaluated: list[ClassProbabilities]
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,6 +47,7 @@ class Comparison:
     rows: tuple[Row, ...]
     differences: tuple[Difference, ...] = ()  # the best cell against each other one
     plotted: tuple[PlottedTrial, ...] = ()  # of each of the best cells the trial with the lowest validation loss
+    probabilities: tuple[ClassProbabilities, ...] = ()  # of each plotted trial, of several classes of the best one
     by_format: tuple[FormatMetrics, ...] = ()  # of the best trial; empty with only one pixel format
     by_class: tuple[ClassMetrics, ...] = ()  # of the best trial; empty with only one class
     plans: tuple[SweepPlan, ...] = ()  # of the grids and searches of the folder of records
@@ -98,7 +104,9 @@ class Comparison:
         return next((row.test.majority_accuracy for row in self.rows if row.test), None)
 
 
-def compare_trials(records: Sequence[TrialRecord], folder: str, *, samples: int, seed: int) -> list[Comparison]:
+def compare_trials(
+    records: Sequence[TrialRecord], folder: str, *, samples: int, seed: int, decisions: DecisionSettings | None = None
+) -> list[Comparison]:
     """Group records that may be compared, with intervals and tests from their predictions.
 
     Args:
@@ -106,6 +114,7 @@ def compare_trials(records: Sequence[TrialRecord], folder: str, *, samples: int,
         folder: Folder of records with the predictions.
         samples: Resamples of patients.
         seed: Of the resampling; the same for every trial, so that differences are paired.
+        decisions: Operating points and prevalence; by default those of `DecisionSettings`.
 
     Raises:
         SourceError: If predictions are missing, or trials of one training set were tested on different images.
@@ -115,16 +124,20 @@ def compare_trials(records: Sequence[TrialRecord], folder: str, *, samples: int,
         groups[_group_key(record)].append(read_row(record, folder, samples, seed))
     plans = tuple(read_plans(folder))
     comparisons = [Comparison(tuple(sorted(groups[key], key=_rank)), plans=plans) for key in sorted(groups)]
-    return [_with_test_results(comparison, folder, samples, seed) for comparison in comparisons]
+    chosen = decisions or DecisionSettings()
+    return [_with_test_results(comparison, folder, samples, seed, chosen) for comparison in comparisons]
 
 
-def _with_test_results(comparison: Comparison, folder: str, samples: int, seed: int) -> Comparison:
+def _with_test_results(
+    comparison: Comparison, folder: str, samples: int, seed: int, decisions: DecisionSettings
+) -> Comparison:
     """Return a comparison with paired differences, corrected choices, predictions to plot, and the best's subgroups."""
-    plotted = tuple(_plotted(comparison, folder))
+    plotted = tuple(_plotted(comparison, folder, decisions))
     known = replace(
         comparison,
         differences=compare_best_cell(comparison.cells),
         plotted=plotted,
+        probabilities=tuple(_probabilities(plotted)),
         choices=tuple(_choices(comparison, folder, samples, seed)),
         samples=samples,
     )
@@ -144,13 +157,29 @@ def _choices(comparison: Comparison, folder: str, samples: int, seed: int) -> It
             yield choice
 
 
-def _plotted(comparison: Comparison, folder: str) -> list[PlottedTrial]:
+def _probabilities(plotted: Sequence[PlottedTrial]) -> list[ClassProbabilities]:
+    """Return what to show: of a binary task each trial, else the classes of the best trial."""
+    if plotted and plotted[0].record.config.task != "binary":
+        return plotted[0].evaluated
+    return [each for trial in plotted for each in trial.evaluated]
+
+
+def _plotted(comparison: Comparison, folder: str, decisions: DecisionSettings) -> list[PlottedTrial]:
     """Return the best trial, then the best one of each next cell."""
     best = [comparison.best] if comparison.best else []
     others = [cell.rows[0] for cell in comparison.cells if comparison.best not in cell.rows]
     tested = [row.record for row in [*best, *others] if row.test][:MAX_PLOTTED]
-    predictions = [(record, read_test(record, folder)) for record in tested]
-    return [PlottedTrial(record, scores) for record, scores in predictions if scores is not None]
+    return [plotted for record in tested if (plotted := _evaluated(record, folder, decisions)) is not None]
+
+
+def _evaluated(record: TrialRecord, folder: str, decisions: DecisionSettings) -> PlottedTrial | None:
+    """Return a trial with its probabilities evaluated; None if its test split was not predicted."""
+    predictions = read_predictions(folder, record.digest)
+    val, test = split_scores(predictions, "val", record), split_scores(predictions, "test", record)
+    trained = split_scores(predictions, "test", record, calibrated=False)
+    if test is None or trained is None:
+        return None
+    return PlottedTrial(record, test, class_probabilities(record, val, test, trained, decisions))
 
 
 def _group_key(record: TrialRecord) -> tuple[str, ...]:

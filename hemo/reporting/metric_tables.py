@@ -1,6 +1,7 @@
 """Tables below the grid: paired differences, metrics of each split, confusion matrix, classes and pixel formats."""
 
 from hemo.reporting.comparison import Comparison
+from hemo.reporting.probabilities import probability_tables
 from hemo.reporting.table_format import Table, metric, number
 from hemo.reporting.trial_row import SPLITS, ClassMetrics, estimate, p_text
 from hemo.training.results import METRICS
@@ -29,7 +30,8 @@ def metric_tables(comparison: Comparison) -> list[Table]:
         class_table(comparison),
         format_table(comparison),
     )
-    return [table for table in tables if table is not None]
+    known = [table for table in tables if table is not None]
+    return [*known, *probability_tables(comparison.probabilities)]
 
 
 def differences_table(comparison: Comparison) -> Table | None:

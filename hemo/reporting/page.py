@@ -13,9 +13,9 @@ from hemo.reporting.comparison import MAX_PLOTTED, Comparison
 from hemo.reporting.figures.evaluation import (
     confusion_matrices,
     format_bars,
-    reliability_diagrams,
     roc_and_precision_recall,
 )
+from hemo.reporting.figures.probabilities import decision_curves, reliability_diagrams
 from hemo.reporting.figures.search import best_so_far, importance_bars, parallel_coordinates
 from hemo.reporting.figures.training import curves, time_against_accuracy
 from hemo.reporting.metric_tables import metric_tables
@@ -202,9 +202,16 @@ def _of_test(comparison: Comparison) -> Iterator[PageFigure]:
     yield PageFigure(
         f"calibration-{key}",
         "Calibration on test",
-        f"{PLOTTED} Points below the diagonal: predicted probabilities are too high. Bars: images in each bin, with "
-        "the count of the fullest; ECE: expected calibration error.",
-        reliability_diagrams(comparison),
+        f"{PLOTTED} Bins of equal count with 95 % intervals, patients as the unit. Points below the diagonal: "
+        "predicted probabilities are too high; ECE: expected calibration error in these bins.",
+        reliability_diagrams(comparison.probabilities),
+    )
+    yield PageFigure(
+        f"decisions-{key}",
+        "Decision curves on test",
+        f"{PLOTTED} Net benefit, in true positives an image, of acting where the probability is above the threshold, "
+        "with 95 % intervals at the stated prevalence. A model helps where it is above both lines.",
+        decision_curves(comparison.probabilities),
     )
     yield PageFigure(
         f"formats-{key}",

@@ -13,6 +13,7 @@ from hemo.reporting.comparison import Comparison
 from hemo.reporting.selection import describe_choice
 from hemo.reporting.table_format import MISSING, Table, decimals, hours, loss_and_accuracy, metric, number
 from hemo.reporting.trial_row import SPLITS, Row, estimate, image_of, join_with_counts, split_name
+from hemo.stats.choices import BALANCED_ACCURACY
 from hemo.stats.intervals import Interval
 from hemo.sweeps.results import search_lines
 from hemo.trials.record import title_of
@@ -329,10 +330,18 @@ def _thresholds(comparison: Comparison) -> list[str]:
     if comparison.first.config.task == "multi_class":
         return []
     return [
-        "Accuracies are at the threshold with the best balanced accuracy on validation, one for each class (0.5 if "
+        f"Accuracies are at the threshold with {_rules(comparison)} on validation, one for each class (0.5 if "
         "validation lacks one of its labels); those by epoch are at 0.5. They depend on the few patients that the "
-        "threshold came from: compare trials by AUROC."
+        "threshold came from: compare trials by AUROC. Losses are of logits as trained, all else of calibrated "
+        "probabilities."
     ]
+
+
+def _rules(comparison: Comparison) -> str:
+    """Return by what the thresholds of these trials were chosen."""
+    rules = dict.fromkeys(row.record.config.training.operating_point for row in comparison.rows)
+    named = ("the best balanced accuracy" if rule == BALANCED_ACCURACY else rule for rule in rules)
+    return " or ".join(named)
 
 
 def _speed(comparison: Comparison) -> list[str]:

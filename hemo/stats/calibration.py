@@ -101,6 +101,8 @@ def calibrated_logits(
 ) -> NDArray[np.float64]:
     """Return logits whose sigmoid, or softmax of exclusive classes, is the calibrated probability.
 
+    A temperature concerns the odds that the model learned, hence before the prior is corrected.
+
     Sampling by a class multiplies its odds by a factor. Among the images of the class nothing was sampled, so that a
     class k that implies the sampled class s keeps its part of it: p_k' = p_k p_s' / p_s. Of exclusive classes the
     others keep theirs of what is not s, which a softmax does by itself.
@@ -190,12 +192,7 @@ def _fit_temperatures(
 ) -> Calibration:
     """Return the prior correction, if there is cause, with the slopes of least log loss."""
     count = len(classes)
-    fitted = Calibration(
-        method="prior" if prior.sampled or any(prior.shifts) else "none",
-        slopes=(1.0,) * count,
-        intercepts=prior.shifts or (0.0,) * count,
-        sampled=prior.sampled,
-    )
+    fitted = _prior_correction(prior, count)
     targets, unfit = smoothed_targets(validation), dict(unfit)
     first = prior.sampled.column if prior.sampled else 0  # the correction of the others depends on its slope
     columns = sorted(range(count), key=lambda column: column != first)
@@ -212,6 +209,13 @@ def _fit_temperatures(
         method: Method = "prior_and_temperature" if fitted.method == "prior" else "temperature"
         fitted = replace(fitted, method=method, images=len(validation.labels), patients=validation.patient_count)
     return replace(fitted, reason=_without("temperature", unfit, count) or prior.unknown)
+
+
+def _prior_correction(prior: TrainPrior, count: int) -> Calibration:
+    """Return what needs no validation: the prior correction of so many classes, nothing where there is no cause."""
+    if not prior.sampled and not any(prior.shifts):
+        return Calibration(slopes=(1.0,) * count, intercepts=(0.0,) * count)
+    return Calibration("prior", "", (1.0,) * count, prior.shifts or (0.0,) * count, prior.sampled)
 
 
 def _with_slope(calibration: Calibration, columns: Sequence[int], slope: float) -> Calibration:
@@ -249,7 +253,7 @@ def _best_slope(
 def _fit_platt(
     validation: LabelledLogits, prior: TrainPrior, classes: Sequence[str], unfit: dict[str, str]
 ) -> Calibration:
-    """Return a slope and an intercept a class."""
+    """Return a slope and an intercept a class; where none can be fitted, the prior correction."""
     targets, unfit = smoothed_targets(validation), dict(unfit)
     lines = [(1.0, 0.0)] * len(classes)
     for column, name in enumerate(classes):
@@ -261,7 +265,7 @@ def _fit_platt(
                 unfit[name] = UNRELATED
     reason = "; ".join(filter(None, (prior.unknown, _without("Platt scaling", unfit, len(classes)))))
     if len(unfit) == len(classes):
-        return Calibration(reason=reason)
+        return replace(_prior_correction(prior, len(classes)), reason=reason)
     slopes, intercepts = zip(*lines, strict=True)
     return Calibration("platt", reason, slopes, intercepts, None, len(validation.labels), validation.patient_count)
 

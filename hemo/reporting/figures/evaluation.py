@@ -1,7 +1,7 @@
-"""Plots of the test split: ROC and precision-recall curves, confusion matrices, reliability diagrams, pixel formats."""
+"""Plots of the test split: ROC and precision-recall curves, confusion matrices, pixel formats."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,19 +11,11 @@ from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 
 from hemo.reporting.comparison import Comparison
-from hemo.reporting.figures.style import BLUE, GREEN, INK, LINES, VERMILION, drawing, label, panels, short, svg
+from hemo.reporting.figures.style import BLUE, GREEN, INK, LINES, drawing, label, short, svg
 from hemo.reporting.table_format import metric
 from hemo.reporting.trial_row import estimate
-from hemo.stats import CALIBRATION_BINS
 from hemo.stats.intervals import Interval
-from hemo.stats.metrics import (
-    Reliability,
-    area_under_roc,
-    average_precision,
-    precision_recall_points,
-    reliability,
-    roc_points,
-)
+from hemo.stats.metrics import area_under_roc, average_precision, precision_recall_points, roc_points
 from hemo.training.results import ConfusionMatrix
 from hemo.trials.predictions import Scores
 from hemo.trials.record import title_of
@@ -39,10 +31,6 @@ NUMBERED_CLASSES = 12
 MATRIX_CHARACTERS = 32
 CLASS_CHARACTERS = 18
 BINARY_LABELS = ("negative", "positive")
-
-COUNTS_HEIGHT = 0.3
-"""Height of the bar of the fullest bin, as a fraction of the panel."""
-DIAGRAM_CHARACTERS = 36
 
 
 @dataclass(frozen=True, eq=False)
@@ -190,61 +178,6 @@ def _draw_matrix(panel: Axes, matrix: ConfusionMatrix, classes: Sequence[str]) -
     panel.set_yticks(range(len(classes)), classes)
     panel.grid(visible=False)
     panel.tick_params(length=0)
-
-
-def reliability_diagrams(comparison: Comparison) -> str | None:
-    """Return one reliability diagram for each trial on test; of several labels one for each class of the best trial.
-
-    Returns:
-        SVG, or None where test was not evaluated.
-    """
-    diagrams = list(_diagrams(comparison))
-    if not diagrams:
-        return None
-    columns = min(PANELS_PER_ROW, len(diagrams))
-    with drawing(2.9 * max(columns, 2), 2.9 * math.ceil(len(diagrams) / columns)) as figure:
-        grid = panels(figure, len(diagrams), columns, square=True)
-        for panel, (name, diagram) in zip(grid, diagrams, strict=True):
-            _draw_diagram(panel, name, diagram)
-        figure.supxlabel("predicted probability", fontsize=9)
-        figure.supylabel("observed frequency", fontsize=9)
-        return svg(figure)
-
-
-def _diagrams(comparison: Comparison) -> Iterator[tuple[str, Reliability]]:
-    if not comparison.plotted:
-        return
-    best = comparison.plotted[0]
-    if best.scores.exclusive:  # confidence of the most probable class
-        correct = best.scores.hits[:, 0].astype(np.int64)
-        name = f"{title_of(best.record)}, most probable class"
-        yield name, reliability(best.scores.probabilities.max(axis=1), correct, CALIBRATION_BINS)
-    elif best.scores.labels.shape[1] > 1:
-        for column, name in enumerate(best.record.classes):
-            yield name, _reliability_of(best.scores, column)
-    else:
-        for each in comparison.plotted:
-            yield title_of(each.record), _reliability_of(each.scores, 0)
-
-
-def _reliability_of(scores: Scores, column: int) -> Reliability:
-    return reliability(scores.probabilities[:, column], scores.labels[:, column], CALIBRATION_BINS)
-
-
-def _draw_diagram(panel: Axes, name: str, diagram: Reliability) -> None:
-    bins = np.minimum(diagram.predicted * CALIBRATION_BINS // 1, CALIBRATION_BINS - 1)
-    centres = (bins + 0.5) / CALIBRATION_BINS
-    heights = COUNTS_HEIGHT * diagram.counts / diagram.counts.max()
-    panel.bar(centres, heights, width=0.9 / CALIBRATION_BINS, color=INK, alpha=0.18)
-    panel.plot([0, 1], [0, 1], color=INK, alpha=0.35, linewidth=0.8)
-    panel.plot(diagram.predicted, diagram.observed, color=BLUE, marker="o", markersize=3.5, linewidth=1)
-    fullest = int(diagram.counts.argmax())
-    x = float(centres[fullest])
-    side = "left" if x < 0.15 else "right" if x > 0.85 else "center"
-    count = f"{diagram.counts[fullest]:,}"
-    panel.text(x, COUNTS_HEIGHT + 0.02, count, ha=side, va="bottom", fontsize=7, color=VERMILION)
-    panel.set(xlim=(-0.03, 1.03), ylim=(-0.03, 1.03))
-    panel.set_title(f"{short(name, DIAGRAM_CHARACTERS)}\nECE {diagram.calibration_error:.3f}", fontsize=8, loc="left")
 
 
 def format_bars(comparison: Comparison) -> str | None:

@@ -144,6 +144,7 @@ def test_labels_from_the_table_of_files_need_such_a_table(tmp_path: Path) -> Non
     given = {"phantom": None, "convert": source, "curate": {"labels": "manifest"}}
     check_inputs(config(tmp_path / "out", **given))
     (tmp_path / "key").write_text("a secret of tests")
+    (tmp_path / "key").chmod(0o600)
     keyed = source | {"public_ids": "by_corpus", "pseudonym_key": str(tmp_path / "key")}
     for convert in ({"source": str(tmp_path / "raw"), "corpus": "rsna"}, keyed):
         with pytest.raises(SourceError, match=r"curate\.labels: `manifest` needs convert\.corpus manifest without"):

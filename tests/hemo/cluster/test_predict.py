@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from hemo.cluster.convert.job import convert_corpus
-from hemo.cluster.predict import COPIED, Row, decode_unit, predict_corpus, submission_csv
+from hemo.cluster.predict import predict_corpus, submission_csv
+from hemo.cluster.predict_images import COPIED, Row, decode_unit
 from hemo.config.convert import ConvertConfig
 from hemo.config.inference import PredictConfig
 from hemo.config.trial import ModelConfig
@@ -201,6 +202,7 @@ def test_a_checkpoint_of_an_older_image_path_is_refused_for_raw_files(conversion
 def test_under_a_key_the_card_names_no_folder_and_a_changed_table_is_noticed(conversion, tmp_path):
     """What the table gives of a file counts as part of it."""
     (tmp_path / "secret.key").write_text("a secret of sixteen bytes")
+    (tmp_path / "secret.key").chmod(0o600)
     table = tmp_path / "corpus" / "list.csv"
     table.write_text("path,patient\nID_0.dcm,JANE\nID_1.dcm,JOHN\n")
     config = PredictConfig(

@@ -116,7 +116,7 @@ PREDICT = """
 import os, sys, time
 from pathlib import Path
 import numpy as np
-from hemo.cluster import predict
+from hemo.cluster import predict_images
 from hemo.cluster.session import connected
 from hemo.config.inference import PredictConfig
 from hemo.config.types import ClusterConfig
@@ -131,13 +131,16 @@ def read(unit):
     Path(folder, str(os.getpid())).touch()
     while unit.number and len(os.listdir(folder)) < 2 and time.time() < ends:  # for a second model
         time.sleep(0.2)
-    yield {**dict.fromkeys(predict.COPIED), "image_id": str(unit.number), "image": np.zeros((1, 16, 16), np.uint8)}
+    image = np.zeros((1, 16, 16), np.uint8)
+    yield {**dict.fromkeys(predict_images.COPIED), "image_id": str(unit.number), "image": image}
 
 
 units = [Unit(number, (SourceFile(str(number), 1, "1"),)) for number in range(20)]
 with connected(ClusterConfig(address=address)):
     config = PredictConfig(source="/corpus", checkpoint=checkpoint, out="/out", gpus=0)
-    predictions, _ = predict._predict(predict.Source("", units, read, {}), config)
+    predictions, _ = predict_images.predict_images(
+        predict_images.Source("", units, read, {}), config, "predict", predict_images.COPIED_SCHEMA
+    )
 print(len(predictions))
 """
 

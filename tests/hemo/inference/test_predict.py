@@ -17,9 +17,9 @@ from hemo.inference.predict import (
     first_images,
     predicted_classes,
     stored_batches,
-    study_probabilities,
     to_probabilities,
 )
+from hemo.inference.studies import study_probabilities
 from hemo.models.checkpoint import CheckpointCard, load_checkpoint, write_checkpoint
 from hemo.models.classifier import build_model
 from hemo.stats.choices import OperatingPoint

@@ -21,7 +21,7 @@ def test_report_writes_table_csv_figures_and_page(make_record, tmp_path):
     files = sorted(path.relative_to(tmp_path / "report").as_posix() for path in (tmp_path / "report").rglob("*.*"))
     kinds = [file.split("-")[0] for file in files]
     assert kinds == [
-        *(f"figures/{name}" for name in ("accuracy", "calibration", "loss", "ranking", "time")),
+        *(f"figures/{name}" for name in ("accuracy", "calibration", "decisions", "loss", "ranking", "time")),
         *("grid.csv", "grid.md", "grid.tex", "index.html"),
     ]
     assert "Loss by epoch" in (tmp_path / "report" / "index.html").read_text()

@@ -121,7 +121,7 @@ def test_a_binary_grid_has_training_and_test_figures(make_record, tmp_path):
     make_record({"name": HOSTILE, "seed": 1}, quality=2.0, confusion=confusion, formats="aaabaaabbb")
     make_record({"name": "other", "model.dense_width": 8}, quality=0.3, confusion=confusion, formats="aaabaaabbb")
     _, figures = read(tmp_path)
-    assert set(figures) == {"time", "loss", "accuracy", "ranking", "confusion", "calibration", "formats"}
+    assert set(figures) == {"time", "loss", "accuracy", "ranking", "confusion", "calibration", "decisions", "formats"}
     assert f"{HOSTILE}: AUROC 1.00, AP 1.00, prevalence 30.0%" in words(figures["ranking"])
     assert {"TN 6", "85.7%", "FN 2", "66.7%", HOSTILE, "other", "predicted label", "true label"} <= words(
         figures["confusion"]
@@ -190,6 +190,9 @@ def test_tables_below_the_grid(make_record, tmp_path):
         "Metrics of each split",
         "Confusion matrix on test",
         "one by pixel format, on test",
+        "Probabilities on test",
+        "Operating points on test",
+        "Net benefit on test",
     ]
     assert tables["Confusion matrix on test"].rows[0] == ("one", "1", "2", "1", "6", "1.00", "1.00", "0.500")
     assert tables["one by pixel format, on test"].rows == (

@@ -140,6 +140,7 @@ def test_too_few_patients_leave_the_prior_correction() -> None:
     assert (found.method, found.slopes, found.images) == ("prior", (1.0,), 0)
     assert found.reason == "no temperature: 9 patients, at least 10 are needed"
     assert fit_calibration("platt", few, TrainPrior(), ["any"]).method == "none"
+    assert fit_calibration("platt", few, TrainPrior(sampled=ONE_TO_ONE), ["any"]).method == "prior"
 
 
 def test_only_the_class_with_too_few_patients_is_left_out() -> None:
