@@ -1,7 +1,7 @@
 """Compare trials: tables with intervals, figures and one HTML page, from their records.
 
-Reads a folder of records. Writes `grid.md`, `grid.csv`, `grid.tex`, `figures/` and `index.html` to `out`; with
-`published`, also published tables beside these trials. Needs neither Ray nor a GPU. Prints the table; the last line is
+Reads a folder of records. Writes `grid.md`, `grid.csv`, `grid.tex`, `figures/` and `index.html` to `out`; of several
+cells on test also `pairs.csv`, and with `published` published tables beside these trials. Needs neither Ray nor a GPU. Prints the table; the last line is
 the page.
 
 Example, one of the files in conf/report:

@@ -4,21 +4,26 @@ All numbers and their intervals are computed here. The page only looks them up, 
 predictive values at the prevalence that its reader sets: both limits of an interval move with the value.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from hemo.reporting.trial_row import estimate, metrics_by_class, metrics_by_format
+from hemo.reporting.comparison import Comparison
+from hemo.reporting.probabilities import DecisionSettings
+from hemo.reporting.trial_row import Row, estimate, metrics_by_class, metrics_by_format, read_test
 from hemo.stats.auroc import auroc
 from hemo.stats.intervals import Interval, patient_correlation, rate_interval
 from hemo.stats.metrics import average_precision
 from hemo.stats.operating_points import decision_curve, ratio_interval
 from hemo.stats.reliability import mean_difference, probability_metrics, reliability_bins
+from hemo.training.results import DEFAULT_THRESHOLD
 from hemo.trials.predictions import Scores
 from hemo.trials.record import TrialRecord
 
+MOST_CURVES = 600
+"""Trials times classes whose curves the page holds: some 4 MB."""
 MOST_THRESHOLDS = 64
 """Thresholds of a class on the slider: a curve through as many points looks the same as the whole one."""
 DECISION_THRESHOLDS = tuple(round(number / 20, 2) for number in range(1, 20))
@@ -39,17 +44,54 @@ def triple(interval: Interval | None) -> list[float | None] | None:
     return [significant(each) for each in (interval.value, *(interval.ends or (None, None)))]
 
 
-def trial_evidence(record: TrialRecord, test: Scores) -> dict[str, Any]:
+def read_evidence(comparison: Comparison, folder: str, decisions: DecisionSettings) -> dict[str, Any]:
+    """Return digest -> `trial_evidence` of the trials whose curves the page holds.
+
+    Args:
+        comparison: The trials.
+        folder: Folder of records with the predictions.
+        decisions: Operating points and prevalence.
+
+    Raises:
+        SourceError: If predictions cannot be read.
+    """
+    found = {}
+    for row in with_evidence(comparison):
+        if test := read_test(row.record, folder):
+            found[row.record.digest] = trial_evidence(row.record, test, decisions)
+    return found
+
+
+def with_evidence(comparison: Comparison) -> list[Row]:
+    """Return the trials whose curves the page holds: the best one, then by validation loss, `MOST_CURVES` at most.
+
+    Of trials that were not evaluated on test there are no curves.
+    """
+    tested = [row for row in comparison.rows if row.test]
+    ordered = sorted(tested, key=lambda row: row is not comparison.best)
+    return ordered[: max(1, MOST_CURVES // max(1, len(comparison.first.classes)))]
+
+
+def trial_evidence(record: TrialRecord, test: Scores, decisions: DecisionSettings) -> dict[str, Any]:
     """Return what the page shows of a trial's predictions on test.
 
     Args:
         record: The trial.
         test: Its calibrated predictions.
+        decisions: Operating points and prevalence.
     """
-    thresholds = record.thresholds or (None,) * len(record.classes)
+    observed, binary = test.labels.mean(axis=0), record.config.task == "binary"
     return {
         "classes": [
-            {"name": name, **class_evidence(test, column, thresholds[column] or 0.5)}
+            {
+                "name": name,
+                **class_evidence(
+                    test,
+                    column,
+                    _operating_points(record, column, decisions),
+                    decisions.prevalence_of(name, float(observed[column]), binary=binary),
+                ),
+            }
             for column, name in enumerate(record.classes)
         ],
         "exclusive": test.exclusive,
@@ -65,13 +107,26 @@ def trial_evidence(record: TrialRecord, test: Scores) -> dict[str, Any]:
     }
 
 
-def class_evidence(test: Scores, column: int, applied: float) -> dict[str, Any]:
+def _operating_points(record: TrialRecord, column: int, decisions: DecisionSettings) -> dict[str, float]:
+    """Return rule -> threshold of a class: that of the trial first, then the configured ones that the record has."""
+    own = record.config.training.operating_point
+    chosen = record.thresholds[column] if record.thresholds else None
+    points = {own: DEFAULT_THRESHOLD if chosen is None else chosen}
+    for rule in decisions.operating_points:
+        threshold = record.operating_points.get(rule, (None,) * len(record.classes))[column]
+        if threshold is not None:
+            points.setdefault(rule, threshold)
+    return points
+
+
+def class_evidence(test: Scores, column: int, points: Mapping[str, float], prevalence: float) -> dict[str, Any]:
     """Return what the page shows of one class against all others; without one of both labels only counts.
 
     Args:
         test: Predictions.
         column: Of the class.
-        applied: Threshold that the trial applies.
+        points: Rule -> threshold, that of the trial first.
+        prevalence: Where the model is to be used, 0 to 1.
     """
     probabilities, labels = test.probabilities[:, column], test.labels[:, column]
     positives = int(labels.sum())
@@ -79,7 +134,8 @@ def class_evidence(test: Scores, column: int, applied: float) -> dict[str, Any]:
         "positives": positives,
         "negatives": len(labels) - positives,
         "patients": len(np.unique(test.patients)),
-        "applied": significant(applied),
+        "points": [[rule, significant(threshold)] for rule, threshold in points.items()],
+        "prevalence": significant(prevalence),
         "calibration": _calibration(probabilities, labels, test.patients),
         "rates": None,
     }
@@ -87,13 +143,14 @@ def class_evidence(test: Scores, column: int, applied: float) -> dict[str, Any]:
         return found
     one = slice(column, column + 1)
     area = auroc(test.scores[:, one], test.labels[:, one], test.patients)
+    columns = probabilities, labels, test.patients
     return found | {
         "auroc": triple(area.interval() if area else None),
         "average_precision": significant(average_precision(test.scores[:, column], labels)),
-        "rates": rates_at_thresholds(probabilities, labels, test.patients, applied),
+        "rates": rates_at_thresholds(*columns, list(points.values())),
         "decision": [
             [each.threshold, *(triple(each.model) or []), significant(each.treat_all)]
-            for each in decision_curve(probabilities, labels, test.patients, DECISION_THRESHOLDS, positives / len(labels))
+            for each in decision_curve(*columns, DECISION_THRESHOLDS, prevalence)
         ],
     }
 
@@ -114,19 +171,18 @@ def _calibration(
 
 
 def shown_thresholds(
-    probabilities: NDArray[np.float64], labels: NDArray[np.uint8], applied: float, most: int = MOST_THRESHOLDS
+    probabilities: NDArray[np.float64], labels: NDArray[np.uint8], always: Sequence[float], most: int = MOST_THRESHOLDS
 ) -> list[float]:
     """Return thresholds, ascending: between all distinct probabilities, or where the curves need them.
 
     Where there are more than `most`, they are quantiles of the positives and of the negatives in equal parts, so that
-    both rates move in small steps. The applied threshold is always there, and 0, above which everything is predicted
-    that has a probability above 0.
+    both rates move in small steps. At 0 everything is predicted that has a probability, at 1 nothing.
 
     Args:
         probabilities: Shape (images,).
         labels: 0 or 1, both present, shape (images,).
-        applied: Threshold that the trial applies.
-        most: How many at most, beside 0, 1 and the applied one.
+        always: Thresholds to have in any case.
+        most: How many at most, beside 0, 1 and `always`.
     """
     values = np.unique(probabilities)
     if len(values) > most:
@@ -134,11 +190,11 @@ def shown_thresholds(
         sides = [np.quantile(probabilities[labels == label], steps, method="nearest") for label in (0, 1)]
         values = np.unique(np.concatenate(sides))
     middles = (values[1:] + values[:-1]) / 2
-    return sorted({0.0, *middles.tolist(), applied, 1.0})
+    return sorted({0.0, *middles.tolist(), *always, 1.0})
 
 
 def rates_at_thresholds(
-    probabilities: NDArray[np.float64], labels: NDArray[np.uint8], patients: NDArray[np.int64], applied: float
+    probabilities: NDArray[np.float64], labels: NDArray[np.uint8], patients: NDArray[np.int64], always: Sequence[float]
 ) -> dict[str, Any]:
     """Return counts and rates of the predictions above each shown threshold, as lists that are equally long.
 
@@ -150,13 +206,13 @@ def rates_at_thresholds(
         probabilities: Shape (images,).
         labels: 0 or 1, both present, shape (images,).
         patients: Of each image, shape (images,).
-        applied: Threshold that the trial applies.
+        always: Thresholds to have in any case.
     """
     found: dict[str, list[Any]] = {
         name: []
         for name in ("threshold", "tp", "fp", "sensitivity", "specificity", "positive_ratio", "negative_ratio")
     }
-    for threshold in shown_thresholds(probabilities, labels, applied):
+    for threshold in shown_thresholds(probabilities, labels, always):
         predicted = probabilities > threshold
         sensitivity, specificity = (rate_interval(predicted == label, labels, patients, label) for label in (1, 0))
         assert sensitivity

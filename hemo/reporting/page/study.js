@@ -233,16 +233,17 @@ function showEvidence() {
   if (!has) none.textContent = trial.status === "complete" ? "No curves: this trial was not evaluated on test, or is not among those whose curves the page holds." : `No curves: the trial ${trial.status}. ${trial.facts[0][1]}`;
   if (!has) return;
   const found = evidence(), total = found.positives + found.negatives;
-  state.prevalence ??= found.positives / total;
+  state.prevalence ??= found.prevalence;
   byId("prevalence").value = (100 * state.prevalence).toPrecision(3);
   byId("threshold").hidden = !found.rates;
   if (found.rates) {
     const slider = byId("slider");
     slider.max = found.rates.threshold.length - 1;
-    state.step ??= found.rates.threshold.indexOf(found.applied);
+    state.step ??= found.rates.threshold.indexOf(found.points[0][1]);
     if (state.step < 0) state.step = 0;
     slider.value = state.step;
     byId("threshold-note").textContent = `${total.toLocaleString("en")} test images of ${found.patients.toLocaleString("en")} patients, ${found.positives.toLocaleString("en")} with the finding. The trial's own threshold was chosen on validation; any other here is chosen on test.`;
+    byId("points").replaceChildren(...found.points.map(([rule, threshold], index) => element("button", index ? rule.replace("=", " ") : "threshold of the trial", { type: "button", "data-threshold": threshold })));
     showThreshold();
   }
   showSubgroups();
@@ -252,7 +253,8 @@ function showEvidence() {
 function showThreshold() {
   const all = rates(), i = state.step, found = evidence();
   const tp = all.tp[i], fp = all.fp[i], fn = found.positives - tp, tn = found.negatives - fp, threshold = all.threshold[i];
-  const text = threshold.toPrecision(3) + (threshold === found.applied ? " (of the trial)" : "");
+  const rules = found.points.filter(([, at]) => at === threshold).map(([rule]) => rule.replace("_", " "));
+  const text = threshold.toPrecision(3) + (rules.length ? ` (${rules.join(", ")})` : "");
   byId("threshold-value").textContent = text;
   byId("slider").setAttribute("aria-valuetext", text);
   const cell = (word, count, of) => `<td style="background: color-mix(in srgb, var(--c1) ${of ? Math.round((45 * count) / of) : 0}%, var(--paper))"><b>${count.toLocaleString("en")}</b>${word} · ${of ? ((100 * count) / of).toFixed(1) : "-"} %</td>`;
@@ -355,7 +357,7 @@ addPlot("calibration", () => {
 addPlot("decision", () => {
   const curve = evidence()?.decision;
   if (!curve) return null;
-  const x = curve.map((point) => point[0]), prevalence = evidence().positives / (evidence().positives + evidence().negatives);
+  const x = curve.map((point) => point[0]), prevalence = evidence().prevalence;
   const traces = [];
   if (curve[0][2] !== null) traces.push(...band(x, curve.map((p) => p[2]), curve.map((p) => p[3])));
   traces.push({ type: "scatter", mode: "lines", name: "the model", x, y: curve.map((p) => p[1]), line: { color: css("--c1"), width: 2.2 } }, { type: "scatter", mode: "lines", name: "act on all", x, y: curve.map((p) => p[4]), line: { color: css("--c2"), dash: "dash" } }, { type: "scatter", mode: "lines", name: "act on none", x: [0, 1], y: [0, 0], line: { color: css("--soft"), dash: "dot" } });
@@ -378,7 +380,7 @@ function listen() {
   byId("trial").addEventListener("change", (event) => select(event.target.value));
   byId("class").addEventListener("change", (event) => { Object.assign(state, { column: Number(event.target.value), step: null, prevalence: null }); showEvidence(); redraw("roc", "precision", "calibration", "decision"); });
   byId("slider").addEventListener("input", (event) => { state.step = Number(event.target.value); showThreshold(); redraw("roc", "precision"); });
-  byId("applied").addEventListener("click", () => { state.step = null; showEvidence(); redraw("roc", "precision"); });
+  byId("points").addEventListener("click", (event) => { const at = event.target.dataset.threshold; if (at) { state.step = rates().threshold.indexOf(Number(at)); byId("slider").value = state.step; showThreshold(); redraw("roc", "precision"); } });
   byId("prevalence").addEventListener("input", (event) => { const value = Number(event.target.value) / 100; if (value > 0 && value < 1) { state.prevalence = value; if (rates()) showThreshold(); } });
   for (const id of ["scatter-x", "scatter-y"]) byId(id).addEventListener("change", () => redraw("scatter"));
   byId("copy").addEventListener("click", async () => { await navigator.clipboard.writeText(state.trial.facts.find(([term]) => term === "command")[1]); byId("copied").textContent = "copied"; });

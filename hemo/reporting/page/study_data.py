@@ -20,8 +20,6 @@ Cell = list[Any]
 
 SCATTER_METRICS = ("accuracy", "auroc", "loss")
 """Metrics by split of each trial, for the plots."""
-EVIDENCE_CURVES = 600
-"""Trials times classes whose curves the page holds: some 5 MB."""
 
 
 def study_data(comparisons: Sequence[Comparison], evidence: Mapping[str, Any], seed: int) -> dict[str, Any]:
@@ -33,16 +31,6 @@ def study_data(comparisons: Sequence[Comparison], evidence: Mapping[str, Any], s
         seed: Of the forests behind the importance of settings.
     """
     return {"comparisons": [comparison_data(each, evidence, seed) for each in comparisons]}
-
-
-def with_evidence(comparison: Comparison) -> list[Row]:
-    """Return the trials whose curves the page holds: the best one, then by validation loss, `EVIDENCE_CURVES` at most.
-
-    Of trials that were not evaluated on test there are no curves.
-    """
-    tested = [row for row in comparison.rows if row.test]
-    ordered = sorted(tested, key=lambda row: row is not comparison.best)
-    return ordered[: max(1, EVIDENCE_CURVES // max(1, len(comparison.first.classes)))]
 
 
 def comparison_data(comparison: Comparison, evidence: Mapping[str, Any], seed: int) -> dict[str, Any]:
@@ -94,14 +82,18 @@ def columns(comparison: Comparison) -> list[tuple[str, str, bool, Callable[[Row]
     """Return title, kind (`setting` or `result`), whether trials differ in it, and the cells of each column."""
     differing = set(varying([row.record.config for row in comparison.rows]))
     keys = [key for key, _ in flattened(comparison.first.config.deciding()) if key not in IN_TITLE]
-    ordered = sorted(keys, key=lambda key: key not in differing)
-    settings = [(setting_name(key), "setting", key in differing, _setting_cell(key)) for key in ordered]
-    return [*settings[: len(differing)], *_result_columns(comparison), *settings[len(differing) :]]
+    values = {row.record.digest: dict(flattened(row.record.config.deciding())) for row in comparison.rows}
+    settings = [(setting_name(key), "setting", key in differing, _setting_cell(key, values)) for key in keys]
+    return [
+        *(each for each in settings if each[2]),
+        *_result_columns(comparison),
+        *(each for each in settings if not each[2]),
+    ]
 
 
-def _setting_cell(key: str) -> Callable[[Row], Cell]:
+def _setting_cell(key: str, values: Mapping[str, Mapping[str, Any]]) -> Callable[[Row], Cell]:
     def cell(row: Row) -> Cell:
-        value = dict(flattened(row.record.config.deciding()))[key]
+        value = values[row.record.digest][key]
         sortable = value if isinstance(value, int | float) and not isinstance(value, bool) else setting_text(value)
         return [sortable, setting_text(value)]
 

@@ -87,6 +87,38 @@ def test_csv_has_full_precision_and_one_row_a_trial(make_record, tmp_path):
     )
 
 
+def cells(make_record):
+    """Two good cells, one of two seeds, and a poor one."""
+    make_record({"name": "one, seed 1", "seed": 1}, quality=1.2, many=True)
+    make_record({"name": "one, seed 2", "seed": 2}, quality=1.1, many=True)
+    make_record({"name": "=two", "model.dense_width": 8}, quality=1.0, many=True)
+    make_record({"name": "poor", "model.dense_width": 32}, quality=0.0, many=True)
+
+
+def test_every_pair_of_cells_is_a_row_of_a_file(make_record, tmp_path):
+    cells(make_record)
+    write_report(ReportConfig(records=str(tmp_path / "records"), out=str(tmp_path / "report")))
+    rows = list(csv.DictReader(io.StringIO((tmp_path / "report" / "pairs.csv").read_text())))
+    assert [(row["first"], row["second"]) for row in rows] == [("one", "'=two"), ("one", "poor"), ("'=two", "poor")]
+    assert [(row["first_seeds"], row["test_patients"]) for row in rows] == [("2", "20"), ("2", "20"), ("1", "20")]
+    assert float(rows[1]["p_holm"]) < 0.05 < float(rows[0]["p_holm"])
+    assert float(rows[1]["auroc_low"]) > 0
+    assert float(rows[0]["p_not_better"]) == float(rows[0]["p"]) / 2
+
+
+def test_groups_are_in_every_document(make_record, tmp_path):
+    """The poor cell has a letter of its own; both seeds of a cell have that of the cell."""
+    cells(make_record)
+    found = comparisons(tmp_path)
+    rows = {row["name"]: row["test_group"] for row in csv.DictReader(io.StringIO(csv_text(found)))}
+    assert rows == {"one, seed 1": "a", "one, seed 2": "a", "'=two": "a", "poor": "b"}
+    text = markdown("title", found, [])
+    assert "### Cells on test" in text
+    assert "group: trials that share a letter cannot be told apart by AUROC on test" in text
+    assert "Cells on test: Binary" in latex(found, [])
+    assert "Cells on test" in page_html("title", found, {})
+
+
 def test_no_text_of_the_csv_is_a_formula_and_numbers_stay_numbers(make_record, tmp_path):
     make_record({"name": "=1+1", "seed": 1}, metrics={"test": {"loss": -0.5}})
     make_record({"name": "a=b", "seed": 2}, status="failed", reason="@SUM(A1)")

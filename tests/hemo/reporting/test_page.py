@@ -186,6 +186,7 @@ def test_tables_below_the_grid(make_record, tmp_path):
     found, _ = read(tmp_path)
     tables = {table.caption: table for table in metric_tables(found)}
     assert list(tables) == [
+        "Cells on test",
         "one minus the others, on test",
         "Metrics of each split",
         "Confusion matrix on test",
