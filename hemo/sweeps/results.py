@@ -264,9 +264,7 @@ def _grid_values(values: Sequence[Any]) -> int:
     return len(set(map(str, values)))
 
 
-def _fanova(
-    keys: Sequence[str], known: Sequence[tuple[Trial, float]], seed: int, trees: int = 64
-) -> dict[str, float]:
+def _fanova(keys: Sequence[str], known: Sequence[tuple[Trial, float]], seed: int, trees: int = 64) -> dict[str, float]:
     """Return the importance of each setting; of one that has a single value it is 0."""
     space = {key: _distribution([trial.settings[key] for trial, _ in known]) for key in keys}
     space = {key: values for key, values in space.items() if not values.single()}

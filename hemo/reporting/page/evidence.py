@@ -120,7 +120,7 @@ def _operating_points(record: TrialRecord, column: int, decisions: DecisionSetti
 
 
 def class_evidence(test: Scores, column: int, points: Mapping[str, float], prevalence: float) -> dict[str, Any]:
-    """Return what the page shows of one class against all others; without one of both labels only counts.
+    """Return what the page shows of one class against all others; without both labels only counts and calibration.
 
     Args:
         test: Predictions.
@@ -209,8 +209,7 @@ def rates_at_thresholds(
         always: Thresholds to have in any case.
     """
     found: dict[str, list[Any]] = {
-        name: []
-        for name in ("threshold", "tp", "fp", "sensitivity", "specificity", "positive_ratio", "negative_ratio")
+        name: [] for name in ("threshold", "tp", "fp", "sensitivity", "specificity", "positive_ratio", "negative_ratio")
     }
     for threshold in shown_thresholds(probabilities, labels, always):
         predicted = probabilities > threshold

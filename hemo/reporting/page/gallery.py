@@ -60,7 +60,9 @@ def _tile(image: NDArray[np.uint8]) -> Image.Image:
     picture.thumbnail((TILE_PX, TILE_PX), Image.Resampling.BOX)
     if max(picture.size) < TILE_PX:
         scale = TILE_PX / max(picture.size)
-        picture = picture.resize((round(picture.width * scale), round(picture.height * scale)), Image.Resampling.NEAREST)
+        picture = picture.resize(
+            (round(picture.width * scale), round(picture.height * scale)), Image.Resampling.NEAREST
+        )
     square = Image.new("RGB", (TILE_PX, TILE_PX))
     square.paste(picture, ((TILE_PX - picture.width) // 2, (TILE_PX - picture.height) // 2))
     return square

@@ -53,13 +53,13 @@ function render(id) {
   if (!made) return;
   const layout = {
     paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", font: { color: css("--ink"), size: 12, family: "system-ui, sans-serif" },
-    margin: { l: 56, r: 16, t: 8, b: 48 }, hovermode: "closest", hoverlabel: { align: "left" },
-    legend: { orientation: "h", y: -0.2, x: 0, font: { size: 12 } }, ...made.layout,
+    margin: { l: 56, r: 16, t: 30, b: 48 }, hovermode: "closest", hoverlabel: { align: "left" },
+    legend: { orientation: "h", y: 1.01, yanchor: "bottom", x: 0, font: { size: 12 } }, ...made.layout,
   };
   for (const [name, axis] of Object.entries(layout)) {
     if (/^[xy]axis/.test(name)) layout[name] = { gridcolor: css("--line"), zerolinecolor: css("--line"), linecolor: css("--soft"), automargin: true, ...axis };
   }
-  Plotly.react(target, made.traces, layout, { responsive: true, displayModeBar: false });
+  Plotly.react(target, made.traces, { ...layout, selections: [] }, { responsive: true, displayModeBar: false });
   plot.after(target);
 }
 
@@ -87,12 +87,21 @@ document.addEventListener("click", (event) => {
 // DataTables comes as a module; a blob runs it without a server.
 async function dataTables() {
   const source = JSON.parse(byId("tables-module").textContent);
-  const { ITable } = await import(URL.createObjectURL(new Blob([source], { type: "text/javascript" })));
+  const { default: DataTable } = await import(URL.createObjectURL(new Blob([source], { type: "text/javascript" })));
   const order = (sign) => (a, b) => (a === null) - (b === null) || sign * (typeof a === typeof b ? (a > b) - (a < b) : typeof a === "number" ? -1 : 1);
-  ITable.type?.("value", { detect: () => false, order: { asc: order(1), desc: order(-1) }, className: "" });
-  return ITable;
+  DataTable.type("value", { detect: () => false, order: { asc: order(1), desc: order(-1) }, className: "" });
+  return DataTable;
 }
 
-function caption(table) {
-  for (const input of table.querySelectorAll("thead input, thead select")) input.setAttribute("aria-label", "filter of a column");
+// A table that goes on to the right says so.
+function hintMore(container) {
+  const body = container.querySelector(".dt-scroll-body");
+  if (!body) return;
+  const update = () => body.parentElement.classList.toggle("more", body.scrollLeft + body.clientWidth < body.scrollWidth - 4);
+  body.setAttribute("tabindex", "0");
+  body.setAttribute("role", "region");
+  body.setAttribute("aria-label", "Table, scrolls sideways");
+  body.addEventListener("scroll", update, { passive: true });
+  new ResizeObserver(update).observe(body);
+  update();
 }

@@ -10,6 +10,8 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
+from hemo.reporting.cell_tables import cells_table
+from hemo.reporting.cells import CellComparison
 from hemo.reporting.comparison import Comparison
 from hemo.reporting.metric_tables import metric_tables
 from hemo.reporting.page.gallery import Gallery
@@ -18,8 +20,10 @@ from hemo.reporting.published.table import PublishedComparison
 from hemo.reporting.table_format import Table
 from hemo.reporting.trial_table import heading, notes, subject
 
-OPEN_ROWS = 12
+RANKED_ROWS = 10
 """Rows that a ranking has in the summary, at most."""
+RANKING = ("cell", "seeds", "AUROC (95 %)", "group", "minus the next (95 %)", "P(not better)")
+"""Columns of the cells on test that the summary has; all of them are in the table below."""
 MOST_ROWS = 60
 """Rows up to which a table is on the page; longer ones are in `grid.md`."""
 
@@ -63,19 +67,28 @@ def study_html(
 
 def _part(comparison: Comparison) -> dict[str, Any]:
     tables = metric_tables(comparison)
-    ranking = [table for table in tables if table.caption == "Cells on test"]
+    ranking = [_ranking(comparison.tested)] if comparison.tested else []
     return {
         "key": comparison.key,
         "subject": subject(comparison),
         "question": question(comparison),
         "answer": answer(comparison),
         "cautions": cautions(comparison),
-        "ranking": [table_data(table, OPEN_ROWS) for table in ranking],
+        "ranking": [table_data(table, RANKED_ROWS) for table in ranking],
         "heading": heading(comparison),
         "notes": notes(comparison),
         "tables": [table_data(table) for table in tables if len(table.rows) <= MOST_ROWS],
         "left_out": [table.caption for table in tables if len(table.rows) > MOST_ROWS],
     }
+
+
+def _ranking(tested: CellComparison) -> Table:
+    """Return the cells on test in fewer columns."""
+    table = cells_table(tested)
+    kept = [index for index, name in enumerate(table.head) if name in RANKING]
+    rows = tuple(tuple(row[index] for index in kept) for row in table.rows)
+    note = "In the order of validation. Cells that share a letter cannot be told apart; all columns and notes are in the tables below."
+    return Table("Ranking", tuple(table.head[index] for index in kept), rows, notes=(note,))
 
 
 def table_data(table: Table, most: int | None = None) -> dict[str, Any]:

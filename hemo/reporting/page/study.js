@@ -31,6 +31,9 @@ function openComparison(comparison) {
   byId("trial").replaceChildren(...comparison.trials.map((trial) => new Option(trial.name + (trial.evidence ? "" : " (no curves)"), trial.digest)));
   byId("class").replaceChildren(...comparison.classes.map((name, index) => new Option(name, index)));
   byId("class").parentElement.hidden = comparison.classes.length < 2;
+  byId("which-search").replaceChildren(...comparison.searches.map((search, index) => new Option(search.title, index)));
+  byId("which-search").parentElement.hidden = comparison.searches.length < 2;
+  showSearch();
   for (const option of byId("scatter-x").options) option.disabled = !comparison.trials.some((trial) => trial[option.value]);
   buildTable();
   showPins();
@@ -70,12 +73,13 @@ function buildTable() {
   table.search.fixed("kept", (_text, trial) => kept(trial));
   table.on("draw", markRows);
   table.draw();
+  hintMore(table.table().container());
 }
 
 function markRows() {
   for (const row of document.querySelectorAll("tr[data-digest]")) {
     const chosen = state.trial?.digest === row.dataset.digest;
-    row.classList.toggle("selected", chosen);
+    row.classList.toggle("chosen", chosen);
     const link = row.querySelector("td.name a"), button = row.querySelector("button.pin");
     if (link) link.toggleAttribute("aria-current", chosen);
     if (button) {
@@ -141,7 +145,7 @@ addPlot("scatter", () => {
     const values = SPLITS.map(([split]) => trial.metrics[split]?.[y]).filter((v) => v !== undefined);
     if (values.length) traces.unshift({ type: "scatter", mode: "lines", name: short(trial.name), x: [at(trial), at(trial)], y: [Math.min(...values), Math.max(...values)], hoverinfo: "skip", line: { color: css("--ink"), width: index ? 2 : 4, dash: index ? "dot" : "solid" }, opacity: 0.45 });
   });
-  return { traces, layout: { xaxis: { title: { text: label }, rangemode: "tozero" }, yaxis: { title: { text: name } }, margin: { l: 60, r: 16, t: 8, b: 60 } } };
+  return { traces, layout: { xaxis: { title: { text: label }, rangemode: "tozero" }, yaxis: { title: { text: name } } } };
 }, (target) => {
   target.removeAllListeners?.("plotly_click");
   target.on("plotly_click", (event) => { const digest = event.points[0]?.customdata; if (digest) select(digest); });
@@ -160,54 +164,76 @@ addPlot("curves", () => {
   return { traces, layout: { grid: { rows: 1, columns: 2, pattern: "independent", xgap: 0.18 }, xaxis: { title: { text: "epoch" }, rangemode: "tozero" }, xaxis2: { title: { text: "epoch" }, rangemode: "tozero" }, yaxis: { title: { text: "loss" } }, yaxis2: { title: { text: "accuracy at 0.5" } } } };
 });
 
-function axisOf(title, values) {
+function heights(values) {
   const numbers = values.every((value) => typeof value === "number");
   if (!numbers) {
-    const names = [...new Set(values.map(String))].sort();
-    return { label: short(title, 18), values: values.map((v) => names.indexOf(String(v))), tickvals: names.map((_, i) => i), ticktext: names.map((n) => escaped(short(n, 20))), range: [-0.3, names.length - 0.7] };
+    const names = [...new Set(values.map(String))].sort(), span = Math.max(1, names.length - 1);
+    return { at: values.map((value) => names.indexOf(String(value)) / span), ticks: names.map((name, i) => [i / span, short(name, 16)]) };
   }
-  const [low, high] = [Math.min(...values), Math.max(...values)];
-  if (low <= 0 || high / low < 10) return { label: short(title, 18), values };
-  const from = Math.ceil(Math.log10(low) - 1e-9), ticks = [];
-  for (let power = from; power <= Math.log10(high) + 1e-9; power += 1) ticks.push(power);
-  return { label: short(title, 18), values: values.map(Math.log10), tickvals: ticks, ticktext: ticks.map((p) => (10 ** p).toPrecision(1)), range: [Math.log10(low), Math.log10(high)] };
+  const [low, high] = [Math.min(...values), Math.max(...values)], log = low > 0 && high / low >= 10;
+  const scale = (value) => (high === low ? 0.5 : log ? Math.log(value / low) / Math.log(high / low) : (value - low) / (high - low));
+  const distinct = [...new Set(values)].sort((a, b) => a - b), shown = distinct.length <= 6 ? distinct : [low, high];
+  return { at: values.map(scale), ticks: shown.map((value) => [scale(value), String(Number(value.toPrecision(3)))]) };
 }
 
-function parallelTrials() {
-  const { columns } = state.comparison;
-  const result = ["val loss", "val acc"].map((title) => columns.findIndex((column) => column.title === title)).find((index) => index >= 0);
-  const settings = columns.map((column, index) => index).filter((index) => columns[index].kind === "setting" && columns[index].varies && columns[index].title !== "seed");
-  const tested = columns.findIndex((column) => column.title.startsWith("test AUROC"));
-  const axes = [...settings, result, tested].filter((index) => index >= 0);
-  const having = trials().filter((trial) => axes.every((index) => trial.cells[index][0] !== null || columns[index].title.startsWith("test")));
-  return { axes: axes.filter((index) => having.length && having.every((trial) => trial.cells[index][0] !== null)), having, result };
+// Of the settings that differ and the results: values of the trials that have all of them.
+function parallelAxes() {
+  const { columns } = state.comparison, named = (start) => columns.findIndex((column) => column.title.startsWith(start));
+  const settings = columns.map((_, index) => index).filter((index) => columns[index].kind === "setting" && columns[index].varies && columns[index].title !== "seed");
+  const having = trials().filter((trial) => trial.cells[named("val loss")]?.[0] != null);
+  const axes = [...settings, named("val loss"), named("val acc"), named("test AUROC")].filter((index) => index >= 0 && having.every((trial) => trial.cells[index][0] !== null));
+  return { axes, having, rank: [...having].sort((a, b) => a.cells[named("val loss")][0] - b.cells[named("val loss")][0]) };
 }
 
 addPlot("parallel", () => {
-  const { axes, having, result } = parallelTrials(), { columns } = state.comparison;
-  if (axes.length < 2 || having.length < 2) return null;
-  const values = having.map((trial) => trial.cells[result][0]);
-  const dimensions = axes.map((index) => axisOf(columns[index].title, having.map((trial) => trial.cells[index][0])));
-  return { traces: [{ type: "parcoords", dimensions, labelangle: axes.length > 7 ? -20 : 0, labelfont: { size: 12 }, tickfont: { size: 12, color: css("--ink") }, rangefont: { size: 1, color: "rgba(0,0,0,0)" }, line: { color: values, colorscale: dark.matches ? [[0, "#ffe066"], [0.5, "#7f9fd0"], [1, "#3f4a70"]] : [[0, "#00204d"], [0.5, "#7c7b78"], [1, "#e3ca4a"]], showscale: true, colorbar: { title: { text: columns[result].title }, thickness: 10 } }, unselected: { line: { color: css("--line"), opacity: 0.3 } } }], layout: { margin: { l: 60, r: 30, t: 50, b: 16 } } };
+  const { axes, having, rank } = parallelAxes(), { columns } = state.comparison;
+  if (axes.length < 2 || having.length < 3) return null;
+  const scaled = axes.map((index) => heights(having.map((trial) => trial.cells[index][0])));
+  // equal values are spread a little, so that no line hides another
+  const y = having.map((_, row) => scaled.map((axis, at) => axis.at[row] + 0.04 * (((row * 0.618 + at * 0.37) % 1) - 0.5) * (axis.ticks.length < having.length ? 1 : 0)));
+  const best = new Set(rank.slice(0, Math.ceil(rank.length / 4))), chosen = new Set(shown());
+  const group = (name, of, line, opacity) => {
+    const rows = having.map((_, row) => row).filter((row) => of(having[row]));
+    const flat = (value) => rows.flatMap((row) => [...axes.map((_, at) => value(row, at)), null]);
+    return { type: "scatter", mode: "lines+markers", name, opacity, line, marker: { size: 4, color: line.color }, x: flat((_, at) => at), y: flat((row, at) => y[row][at]), customdata: flat((row) => having[row].digest), text: flat((row, at) => `${escaped(having[row].name)}<br>${escaped(columns[axes[at]].title)} ${escaped(having[row].cells[axes[at]][1])}`), hoverinfo: "text", selected: { marker: { opacity: 1 } }, unselected: { marker: { opacity: 0.25 } } };
+  };
+  const traces = [
+    group("filtered out", (trial) => !kept(trial) && !chosen.has(trial), { color: css("--line"), width: 0.6 }, 0.6),
+    group("other trials", (trial) => kept(trial) && !best.has(trial) && !chosen.has(trial), { color: css("--soft"), width: 0.8, dash: "dot" }, 0.6),
+    group("best quarter by val loss", (trial) => kept(trial) && best.has(trial) && !chosen.has(trial), { color: css("--c1"), width: 1.2 }, 0.8),
+    ...shown().map((trial, index) => group(short(escaped(trial.name), 40), (each) => each === trial, { color: css(index ? COLOURS[index] : "--c2"), width: 3.5 }, 1)),
+  ].filter((trace) => trace.x.length);
+  const marks = scaled.flatMap((axis, at) => axis.ticks.map(([height, text]) => ({ x: at, y: height, text: escaped(text), showarrow: false, xanchor: "left", xshift: 6, font: { size: 12 }, bgcolor: css("--paper"), opacity: 0.85 })));
+  const lines = axes.map((_, at) => ({ type: "line", x0: at, x1: at, y0: -0.03, y1: 1.03, line: { color: css("--soft"), width: 1 } }));
+  return { traces, layout: { shapes: lines, annotations: marks, dragmode: "select", xaxis: { range: [-0.15, axes.length - 0.45], tickvals: axes.map((_, at) => at), ticktext: axes.map((index) => escaped(short(columns[index].title, 18))), showgrid: false, zeroline: false, side: "bottom" }, yaxis: { visible: false, range: [-0.07, 1.07], fixedrange: true } } };
 }, (target) => {
-  target.removeAllListeners?.("plotly_restyle");
-  target.on("plotly_restyle", () => {
-    const { having } = parallelTrials(), ranges = target.data[0].dimensions.map((each) => [each.constraintrange, each.values]).filter(([range]) => range);
-    const inside = (range, value) => (Array.isArray(range[0]) ? range : [range]).some(([low, high]) => low <= value && value <= high);
-    state.brushed = ranges.length ? new Set(having.filter((_, i) => ranges.every(([range, values]) => inside(range, values[i]))).map((trial) => trial.digest)) : null;
-    showBrush();
-    table.draw();
-    redraw("scatter");
+  for (const event of ["plotly_click", "plotly_selected"]) target.removeAllListeners?.(event);
+  target.on("plotly_click", (event) => { const digest = event.points[0]?.customdata; if (digest) select(digest); });
+  target.on("plotly_selected", (event) => {
+    if (!event?.points?.length) return;
+    const byAxis = new Map();
+    for (const point of event.points) byAxis.set(point.x, (byAxis.get(point.x) ?? new Set()).add(point.customdata));
+    const sets = [...byAxis.values(), ...(state.brushed ? [state.brushed] : [])];
+    brush(new Set([...sets[0]].filter((digest) => sets.every((each) => each.has(digest)))));
   });
 });
+
+function brush(digests) {
+  state.brushed = digests;
+  showBrush();
+  table.draw();
+  redraw("scatter", "parallel");
+}
 
 function showBrush() {
   byId("clear").hidden = !state.brushed;
   byId("brushed").textContent = state.brushed ? `${state.brushed.size} of ${trials().length} trials kept` : "";
 }
 
+const theSearch = () => state.comparison.searches[Number(byId("which-search").value) || 0];
+
 addPlot("search", () => {
-  const search = state.comparison.searches[0];
+  const search = theSearch();
   if (!search) return null;
   let best = null;
   const running = search.values.map((value, i) => (best = search.pruned[i] ? best : best === null ? value : search.less_is_better ? Math.min(best, value) : Math.max(best, value)));
@@ -215,9 +241,13 @@ addPlot("search", () => {
   return { traces: [part(false, "complete", "--c1", "circle"), part(true, "pruned", "--c2", "x"), { type: "scatter", mode: "lines", name: "best so far", x: running.map((_, i) => i + 1), y: running, hoverinfo: "skip", line: { shape: "hv", color: css("--c3") } }], layout: { xaxis: { title: { text: "trial" } }, yaxis: { title: { text: search.metric } } } };
 }, (target) => { target.removeAllListeners?.("plotly_click"); target.on("plotly_click", (event) => { const digest = event.points[0]?.customdata; if (digest) select(digest); }); });
 
+function showSearch() {
+  byId("search-note").textContent = theSearch()?.note ?? "";
+}
+
 addPlot("importance", () => {
-  const rows = state.comparison.searches[0]?.importance?.rows;
-  if (!rows) return null;
+  const rows = theSearch()?.importance;
+  if (!rows?.length) return null;
   const turned = [...rows].reverse();
   return { traces: [{ type: "bar", orientation: "h", y: turned.map((row) => row[0]), x: turned.map((row) => row[1]), marker: { color: css("--c1") }, error_x: { type: "data", symmetric: false, array: turned.map((row) => Math.max(0, row[3] - row[1])), arrayminus: turned.map((row) => Math.max(0, row[1] - row[2])), color: css("--ink") }, hovertemplate: "%{x:.2f}<extra></extra>" }], layout: { xaxis: { range: [0, 1.02], title: { text: "fraction of variance" } }, yaxis: {} } };
 });
@@ -374,14 +404,15 @@ function showFacts() {
 function listen() {
   byId("table").addEventListener("click", (event) => { const button = event.target.closest("[data-pin]"); if (button) pin(button.dataset.pin); });
   byId("varying").addEventListener("change", (event) => state.comparison.columns.forEach((column, index) => table.column(index + 2).visible(column.varies || !event.target.checked || column.title.startsWith("test"))));
-  byId("complete").addEventListener("change", () => { table.draw(); redraw("scatter"); });
-  byId("clear").addEventListener("click", () => { state.brushed = null; showBrush(); table.draw(); Plotly.purge(byId("parallel")); redraw("parallel", "scatter"); });
+  byId("complete").addEventListener("change", () => { table.draw(); redraw("scatter", "parallel"); });
+  byId("clear").addEventListener("click", () => brush(null));
   byId("comparison").addEventListener("change", (event) => { const chosen = DATA.comparisons.find((each) => each.key === event.target.value); select(chosen.best ?? chosen.trials[0].digest); });
   byId("trial").addEventListener("change", (event) => select(event.target.value));
   byId("class").addEventListener("change", (event) => { Object.assign(state, { column: Number(event.target.value), step: null, prevalence: null }); showEvidence(); redraw("roc", "precision", "calibration", "decision"); });
   byId("slider").addEventListener("input", (event) => { state.step = Number(event.target.value); showThreshold(); redraw("roc", "precision"); });
   byId("points").addEventListener("click", (event) => { const at = event.target.dataset.threshold; if (at) { state.step = rates().threshold.indexOf(Number(at)); byId("slider").value = state.step; showThreshold(); redraw("roc", "precision"); } });
   byId("prevalence").addEventListener("input", (event) => { const value = Number(event.target.value) / 100; if (value > 0 && value < 1) { state.prevalence = value; if (rates()) showThreshold(); } });
+  byId("which-search").addEventListener("change", () => { showSearch(); redraw("search", "importance"); });
   for (const id of ["scatter-x", "scatter-y"]) byId(id).addEventListener("change", () => redraw("scatter"));
   byId("copy").addEventListener("click", async () => { await navigator.clipboard.writeText(state.trial.facts.find(([term]) => term === "command")[1]); byId("copied").textContent = "copied"; });
   addEventListener("hashchange", openLink);

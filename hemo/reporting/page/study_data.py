@@ -4,15 +4,15 @@ import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from hemo.config.tune import flattened, varying
 from hemo.config.trial import TrialConfig
+from hemo.config.tune import flattened, varying
 from hemo.reporting.comparison import Comparison
 from hemo.reporting.page.evidence import significant, triple
 from hemo.reporting.page.pairs import pair_half_widths
 from hemo.reporting.table_format import MISSING, hours, metric, number
-from hemo.reporting.trial_row import Row, estimate
+from hemo.reporting.trial_row import SPLITS, Row, estimate
 from hemo.reporting.trial_table import IN_TITLE, setting_name, setting_text, subject
-from hemo.sweeps.results import Importance, Search, importance, searches_of
+from hemo.sweeps.results import MIN_TRIALS, Importance, Search, importance, search_summary, searches_of
 from hemo.trials.record import TrialRecord, metrics_of, title_of
 
 Cell = list[Any]
@@ -65,7 +65,7 @@ def _trial(row: Row) -> dict[str, Any]:
         "status": record.status,
         "metrics": {
             split: {name: significant(values.get(name)) for name in SCATTER_METRICS if name in values}
-            for split in ("train", "val", "test")
+            for split in SPLITS
             if (values := metrics_of(record, split))
         },
         "auroc": triple(row.test.auroc if row.test else None),
@@ -199,7 +199,7 @@ def _beats(one: Sequence[float], other: Sequence[float]) -> bool:
 
 
 def search_data(search: Search, seed: int) -> dict[str, Any]:
-    """Return a search: its trials in the order in which they ended, settings and values, and importance."""
+    """Return a search: its trials in the order in which they ended, their values, and the importance of settings."""
     computed = importance(search, seed)
     return {
         "title": search.title,
@@ -209,23 +209,27 @@ def search_data(search: Search, seed: int) -> dict[str, Any]:
         "digests": [trial.record.digest for trial in search.trials],
         "values": [significant(trial.value) for trial in search.trials],
         "pruned": [trial.record.status == "pruned" for trial in search.trials],
-        "importance": _importance_data(computed) if computed else None,
-        "axes": [
-            {"name": setting_name(key), "values": [trial.settings[key] for trial in search.trials]}
-            for key in search.keys
-        ],
+        "importance": importance_rows(computed) if computed else [],
+        "note": f"{search_summary(search)}. {_importance_note(search, computed)}",
     }
 
 
-def _importance_data(computed: Importance) -> dict[str, Any]:
-    return {
-        "rows": [
-            [setting_name(key), significant(value), *map(significant, computed.ends[key])]
-            for key, value in computed.fractions.items()
-        ],
-        "trials": computed.trials,
-        "epoch": computed.epoch,
-    }
+def importance_rows(computed: Importance) -> list[list[Any]]:
+    """Return name, importance, and the ends of its interval, of each setting, the largest first."""
+    return [
+        [setting_name(key), significant(value), *map(significant, computed.ends[key])]
+        for key, value in computed.fractions.items()
+    ]
+
+
+def _importance_note(search: Search, computed: Importance | None) -> str:
+    if computed is None:
+        needs = f"at least {MIN_TRIALS} trials with different results, and two settings"
+        return f"Importance of settings is not computed: it needs {needs}; the search has {len(search.trials)} trials."
+    when = "after their last epoch"
+    if computed.epoch is not None:
+        when = f"after epoch {computed.epoch}, before which none was pruned"
+    return f"Importance of settings is that of {computed.trials} trials, compared {when}."
 
 
 def facts(record: TrialRecord) -> list[tuple[str, str]]:
@@ -253,9 +257,7 @@ def facts(record: TrialRecord) -> list[tuple[str, str]]:
 def command(config: TrialConfig) -> str:
     """Return the command that runs a trial again, with placeholders for the training set and the folder of records."""
     default = dict(flattened(TrialConfig().model_dump(mode="json")))
-    changes = {
-        key: value for key, value in flattened(config.model_dump(mode="json")) if value != default.get(key, value)
-    }
+    changes = {key: value for key, value in flattened(config.model_dump(mode="json")) if value != default[key]}
     flags = [f"--trial.{key} {shlex.quote(_flag(value))}" for key, value in changes.items()]
     return " ".join(["hemo train --training_set TRAINING_SET --out RECORDS", *flags])
 

@@ -12,7 +12,10 @@ from hemo.trials.record import title_of
 
 def question(comparison: Comparison) -> str:
     """Return the question that the trials of a comparison answer."""
-    record, settings = comparison.first, len({row.record.config.model_copy(update={"seed": 0}).model_dump_json() for row in comparison.rows})
+    record, settings = (
+        comparison.first,
+        len({row.record.config.model_copy(update={"seed": 0}).model_dump_json() for row in comparison.rows}),
+    )
     tried = "one setting was" if len(comparison.rows) == 1 else f"{settings:,} settings were"
     trials = "" if settings == len(comparison.rows) else f" in {len(comparison.rows):,} trials"
     if record.config.task == "binary":
@@ -31,7 +34,10 @@ def answer(comparison: Comparison) -> tuple[str, str]:
     if best.test is None:
         return f"{name} was chosen on validation.", "It was not evaluated on test, so nothing is known of new patients."
     if best.test.auroc is None:
-        return f"{name} was chosen on validation.", "All test images have the same label, so test says nothing about it."
+        return (
+            f"{name} was chosen on validation.",
+            "All test images have the same label, so test says nothing about it.",
+        )
     return _ranks(name, best.test, comparison), _decides(best.test)
 
 
