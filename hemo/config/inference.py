@@ -1,12 +1,19 @@
 """Configs of the jobs that use a checkpoint: `predict`, `explain` and `export`."""
 
-from typing import ClassVar, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 
-from pydantic import Field, PositiveInt, model_validator
+from pydantic import AfterValidator, Field, PositiveInt, model_validator
 
 from hemo.config.convert import require_names_settled
-from hemo.config.trial import OperatingPointName
 from hemo.config.types import ClusterConfig, Config, Gpus, Groups, Location, SecretLocation
+from hemo.stats.choices import OperatingPoint
+
+
+def _operating_point(text: str) -> str:
+    try:
+        return text if text == "checkpoint" else OperatingPoint.parse(text).name
+    except ValueError as error:
+        raise ValueError(str(error).replace("must be ", "must be checkpoint, ")) from None
 
 
 class DeploymentConfig(Config):
@@ -15,7 +22,7 @@ class DeploymentConfig(Config):
     checkpoint: Location = Field(description="folder of a record, or of its checkpoint")
     batch_size: PositiveInt = Field(64, description="images in a batch")
     gpus: Gpus = Field("auto", description="GPUs of a model; `auto`: one if the cluster has any")
-    operating_point: Literal["checkpoint"] | OperatingPointName = Field(
+    operating_point: Annotated[str, AfterValidator(_operating_point)] = Field(
         "checkpoint",
         description="thresholds above which a class is predicted: those the trial was configured for, or others that "
         "validation chose as well, such as `sensitivity=0.95` or `specificity=0.99`",

@@ -1,14 +1,24 @@
 """Configs of the jobs that only look: `report`, `status`, `backbones`, `doctor`."""
 
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import BeforeValidator, Field, NonNegativeInt, PositiveFloat, PositiveInt
 
 from hemo.config.trial import OperatingPointName
 from hemo.config.types import ClusterConfig, Config, Groups, Location
 from hemo.stats.choices import BALANCED_ACCURACY
 
-Fraction = Annotated[float, Field(gt=0, lt=1)]
+
+def _prevalence(value: Any) -> Any:
+    values = list(value.values()) if isinstance(value, dict) else [value]
+    numbers = [each for each in values if isinstance(each, int | float) and 0 < each < 1]
+    if value != "observed" and (not values or len(numbers) < len(values)):
+        raise ValueError("must be `observed`, a number above 0 and below 1, or such a number by class as {any: 0.14}")
+    return value
+
+
+Prevalence = Annotated[Literal["observed"] | float | dict[str, float], BeforeValidator(_prevalence)]
+"""Prevalence of the test split, one for the target of binary tasks, or by class."""
 
 Published = Literal["chest_xray_backbones", "chest_xray_resnet50", "head_ct"]
 """Names of the published tables, each a file in `hemo/reporting/published`."""
@@ -36,7 +46,7 @@ class ReportConfig(Config):
         (BALANCED_ACCURACY, "sensitivity=0.95", "specificity=0.95"),
         description="rules whose thresholds, chosen on validation, are evaluated on test beside each trial's own",
     )
-    prevalence: Literal["observed"] | Fraction | dict[str, Fraction] = Field(
+    prevalence: Prevalence = Field(
         "observed",
         description="prevalence at which predictive values and net benefit are: that of test, a number for the target "
         "of binary tasks, or numbers by class such as `{any: 0.14}`",

@@ -75,7 +75,7 @@ class Trial:
 
     @property
     def predictions(self) -> "pd.DataFrame":
-        """Predictions of val and test: ids, and `label_NAME`, `probability_NAME` and `predicted_NAME` a class.
+        """Predictions of val and test: ids, `label_NAME`, calibrated `probability_NAME` and `predicted_NAME` a class.
 
         Raises:
             SourceError: If the trial is not complete.
@@ -100,10 +100,10 @@ class Trial:
         return pd.concat(frames, ignore_index=True)
 
     def load_model(self, device: str = "cpu") -> "nn.Module":
-        """Return the trained model: stored pixels in, probabilities out.
+        """Return the trained model: stored pixels in, calibrated probabilities out.
 
         Its input is uint8, (images, channels, height_px, width_px), made as the training set's images; its output is
-        float32, (images, classes). Normalisation is inside.
+        float32, (images, classes). Normalisation and calibration are inside.
 
         Args:
             device: Of torch.
@@ -116,7 +116,7 @@ class Trial:
         return ProbabilityModel(self._deployed(device))
 
     def predict(self, images: NDArray[np.uint8], device: str = "cpu") -> "pd.DataFrame":
-        """Return `probability_NAME` and `predicted_NAME` of each class, a row an image.
+        """Return calibrated `probability_NAME` and `predicted_NAME` of each class, a row an image.
 
         Args:
             images: (images, channels, height_px, width_px), uint8, made as the training set's images.

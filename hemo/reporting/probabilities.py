@@ -200,7 +200,12 @@ def probability_tables(found: Sequence[ClassProbabilities]) -> list[Table]:
     """Return the tables of calibration, operating points and net benefit, those that have rows."""
     if not found:
         return []
-    tables = [calibration_table(found), operating_point_table(found), net_benefit_table(found)]
+    tables = [
+        calibration_table(found),
+        reliability_table(found[0]),
+        operating_point_table(found),
+        net_benefit_table(found),
+    ]
     return [table for table in tables if table.rows]
 
 
@@ -246,6 +251,18 @@ def _calibration_cells(part: Reliability) -> tuple[str, ...]:
         *(number(value, 4) for value in parts),
         metric(metrics.log_loss, images),
     )
+
+
+def reliability_table(each: ClassProbabilities) -> Table:
+    """Return the bins of a class's probabilities, as trained and calibrated."""
+    rows = tuple(
+        (state, f"{part_bin.images:,}", _probability(part_bin.predicted), estimate(part_bin.observed))
+        for state, part in (("as trained", each.trained), ("calibrated", each.calibrated))
+        for part_bin in (part.bins if part else ())
+    )
+    notes = ("Bins of equal count by predicted probability. Figures show the other trials or classes.",)
+    head = ("probabilities", "images", "mean predicted", "observed (95 %)")
+    return Table(f"Reliability of {each.name}, {each.trial}, on test", head, rows, notes=notes)
 
 
 def operating_point_table(found: Sequence[ClassProbabilities]) -> Table:

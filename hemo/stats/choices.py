@@ -46,7 +46,7 @@ class OperatingPoint:
             return cls("sensitivity" if rule == "sensitivity" else "specificity", value)
         if equals and rule == "cost_ratio" and 0 < value < inf:
             return cls("cost_ratio", value)
-        raise ValueError(f"{text!r} is no operating point; give {WANTED}")
+        raise ValueError(f"must be {WANTED}")
 
     @property
     def name(self) -> str:

@@ -16,7 +16,7 @@ from hemo.errors import ConfigError, SourceError, TrialError, UserError, first_n
 from hemo.inference.predict import DeployedModel, megabytes, quick_speed
 from hemo.models.checkpoint import CheckpointCard, load_checkpoint, write_checkpoint
 from hemo.models.classifier import parameter_count
-from hemo.stats.calibration import Calibration
+from hemo.stats.calibration import Calibration, LabelledLogits
 from hemo.storage import is_temporary, join, list_files, remove
 from hemo.training.data.dataset import Examples, Splits, TrialData, read_training_set, select_splits, task_classes
 from hemo.training.data.sampling import smallest_step
@@ -297,11 +297,13 @@ def probability_fields(
         config: Of the trial.
         calibration: Of the trial.
     """
-    exclusive = config.task == "multi_class"
-    return {
-        name: before_and_after(values, splits.by_name[name].labels, splits.classes, calibration, exclusive=exclusive)
-        for name, values in logits.items()
-    }
+    found = {}
+    for name, values in logits.items():
+        examples = splits.by_name[name]
+        patients = examples.source.patient[examples.rows]
+        split = LabelledLogits(values, examples.labels, patients, exclusive=config.task == "multi_class")
+        found[name] = before_and_after(split, splits.classes, calibration)
+    return found
 
 
 def _unlabelled_notes(splits: Splits, card: TrainingSetCard) -> list[str]:

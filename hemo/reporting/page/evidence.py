@@ -11,16 +11,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hemo.reporting.comparison import Comparison
-from hemo.reporting.probabilities import DecisionSettings
-from hemo.reporting.trial_row import Row, estimate, metrics_by_class, metrics_by_format, read_test
+from hemo.reporting.probabilities import DecisionSettings, describe_calibration
+from hemo.reporting.trial_row import Row, estimate, metrics_by_class, metrics_by_format
 from hemo.stats.auroc import auroc
 from hemo.stats.intervals import Interval, patient_correlation, rate_interval
 from hemo.stats.metrics import average_precision
 from hemo.stats.operating_points import decision_curve, ratio_interval
 from hemo.stats.reliability import mean_difference, probability_metrics, reliability_bins
 from hemo.training.results import DEFAULT_THRESHOLD
-from hemo.trials.predictions import Scores
-from hemo.trials.record import TrialRecord
+from hemo.trials.predictions import Scores, split_scores
+from hemo.trials.record import TrialRecord, read_predictions
 
 MOST_CURVES = 600
 """Trials times classes whose curves the page holds: some 4 MB."""
@@ -57,8 +57,11 @@ def read_evidence(comparison: Comparison, folder: str, decisions: DecisionSettin
     """
     found = {}
     for row in with_evidence(comparison):
-        if test := read_test(row.record, folder):
-            found[row.record.digest] = trial_evidence(row.record, test, decisions)
+        predictions = read_predictions(folder, row.record.digest)
+        test = split_scores(predictions, "test", row.record)
+        trained = split_scores(predictions, "test", row.record, calibrated=False)
+        if test and trained:
+            found[row.record.digest] = trial_evidence(row.record, test, trained, decisions)
     return found
 
 
@@ -72,12 +75,13 @@ def with_evidence(comparison: Comparison) -> list[Row]:
     return ordered[: max(1, MOST_CURVES // max(1, len(comparison.first.classes)))]
 
 
-def trial_evidence(record: TrialRecord, test: Scores, decisions: DecisionSettings) -> dict[str, Any]:
+def trial_evidence(record: TrialRecord, test: Scores, trained: Scores, decisions: DecisionSettings) -> dict[str, Any]:
     """Return what the page shows of a trial's predictions on test.
 
     Args:
         record: The trial.
         test: Its calibrated predictions.
+        trained: The same before calibration.
         decisions: Operating points and prevalence.
     """
     observed, binary = test.labels.mean(axis=0), record.config.task == "binary"
@@ -91,6 +95,10 @@ def trial_evidence(record: TrialRecord, test: Scores, decisions: DecisionSetting
                     _operating_points(record, column, decisions),
                     decisions.prevalence_of(name, float(observed[column]), binary=binary),
                 ),
+                "trained": None
+                if record.calibration.method == "none"
+                else _calibration(trained.probabilities[:, column], test.labels[:, column], test.patients),
+                "calibrated_by": describe_calibration(record, column),
             }
             for column, name in enumerate(record.classes)
         ],

@@ -1,4 +1,4 @@
-"""The HTML of a page: one file with its data, styles, and the scripts of plotly and of DataTables, which itables ships."""
+"""The HTML of a page: one file with data, styles, and the scripts of plotly and of DataTables, which itables ships."""
 
 import json
 import re
@@ -36,7 +36,6 @@ def study_html(
     published: Sequence[PublishedComparison] = (),
     unreadable: Sequence[str] = (),
     gallery: Gallery | None = None,
-    data_page: str = "",
 ) -> str:
     """Return the page of a study; it loads nothing from a server.
 
@@ -47,7 +46,6 @@ def study_html(
         published: Published tables beside ours.
         unreadable: A line for each record that is left out because it cannot be read.
         gallery: Images of mistakes.
-        data_page: Name of the page of the data beside this one; empty: there is none.
     """
     shown = gallery or Gallery()
     return _page(
@@ -61,7 +59,6 @@ def study_html(
             for each in published
         ],
         unreadable=unreadable,
-        data_page=data_page,
     )
 
 
@@ -87,7 +84,7 @@ def _ranking(tested: CellComparison) -> Table:
     table = cells_table(tested)
     kept = [index for index, name in enumerate(table.head) if name in RANKING]
     rows = tuple(tuple(row[index] for index in kept) for row in table.rows)
-    note = "In the order of validation. Cells that share a letter cannot be told apart; all columns and notes are in the tables below."
+    note = "In the order of validation. Cells that share a letter cannot be told apart; more columns are in the tables."
     return Table("Ranking", tuple(table.head[index] for index in kept), rows, notes=(note,))
 
 

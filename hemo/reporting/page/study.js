@@ -375,12 +375,18 @@ addPlot("precision", () => {
   return { traces, layout: { xaxis: { ...unit, title: { text: "recall (sensitivity)" } }, yaxis: { ...unit, title: { text: "precision (PPV)" } } } };
 });
 
-addPlot("calibration", () => {
-  const found = evidence()?.calibration;
-  if (!found) return null;
+function binsOf(found, name, colour, dash) {
   const known = found.bins.every((bin) => bin[2] !== null), most = Math.max(...found.bins.map((bin) => bin[4]));
-  const error = known ? { type: "data", symmetric: false, array: found.bins.map((bin) => bin[3] - bin[1]), arrayminus: found.bins.map((bin) => bin[1] - bin[2]), color: css("--c1"), thickness: 1.3 } : undefined;
-  const traces = [{ type: "scatter", x: [0, 1], y: [0, 1], mode: "lines", name: "perfect", hoverinfo: "skip", line: { color: css("--soft"), width: 1, dash: "dot" } }, { type: "scatter", mode: found.bins.length > 1 ? "lines+markers" : "markers", x: found.bins.map((bin) => bin[0]), y: found.bins.map((bin) => bin[1]), error_y: error, name: `ECE ${found.error.toFixed(3)}, Brier ${found.brier.toFixed(3)}`, text: found.bins.map((bin) => `${bin[4].toLocaleString("en")} images<br>observed ${estimate(bin.slice(1, 4))}`), hovertemplate: "predicted %{x:.3f}<br>%{text}<extra></extra>", line: { color: css("--c1"), width: 1 }, marker: { color: css("--c1"), size: found.bins.map((bin) => 5 + 5 * Math.sqrt(bin[4] / most)) } }];
+  const error = known ? { type: "data", symmetric: false, array: found.bins.map((bin) => bin[3] - bin[1]), arrayminus: found.bins.map((bin) => bin[1] - bin[2]), color: css(colour), thickness: 1.3 } : undefined;
+  return { type: "scatter", mode: found.bins.length > 1 ? "lines+markers" : "markers", x: found.bins.map((bin) => bin[0]), y: found.bins.map((bin) => bin[1]), error_y: error, name: `${name}ECE ${found.error.toFixed(3)}, Brier ${found.brier.toFixed(3)}`, text: found.bins.map((bin) => `${bin[4].toLocaleString("en")} images<br>observed ${estimate(bin.slice(1, 4))}`), hovertemplate: "predicted %{x:.3f}<br>%{text}<extra></extra>", line: { color: css(colour), width: 1.2, dash }, marker: { color: css(colour), symbol: dash === "dot" ? "circle-open" : "circle", size: found.bins.map((bin) => 5 + 5 * Math.sqrt(bin[4] / most)) } };
+}
+
+addPlot("calibration", () => {
+  const found = evidence();
+  if (!found) return null;
+  const traces = [{ type: "scatter", x: [0, 1], y: [0, 1], mode: "lines", name: "perfect", hoverinfo: "skip", line: { color: css("--soft"), width: 1, dash: "dot" } }];
+  if (found.trained) traces.push(binsOf(found.trained, "as trained: ", "--c2", "dot"));
+  traces.push(binsOf(found.calibration, found.trained ? "calibrated: " : "", "--c1", "solid"));
   return { traces, layout: { xaxis: { ...unit, title: { text: "predicted probability" } }, yaxis: { ...unit, title: { text: "observed frequency" } } } };
 });
 

@@ -12,21 +12,18 @@ from hemo.trials.record import title_of
 
 def question(comparison: Comparison) -> str:
     """Return the question that the trials of a comparison answer."""
-    record, settings = (
-        comparison.first,
-        len({row.record.config.model_copy(update={"seed": 0}).model_dump_json() for row in comparison.rows}),
-    )
-    tried = "one setting was" if len(comparison.rows) == 1 else f"{settings:,} settings were"
-    trials = "" if settings == len(comparison.rows) else f" in {len(comparison.rows):,} trials"
+    record, trials = comparison.first, len(comparison.rows)
+    settings = len({row.record.config.model_copy(update={"seed": 0}).model_dump_json() for row in comparison.rows})
+    tried = "One setting was tried" if settings == 1 else f"{settings:,} settings were tried"
+    tried += f" in {trials:,} trials" if settings != trials else ""
+    what = f"which of {len(record.classes)} classes does an image show"
     if record.config.task == "binary":
-        what = f"show {record.config.target}"
-        return f"{tried.capitalize()} tried{trials}: which images {what}, and which model recognises that best?"
-    names = f"{len(record.classes)} classes"
-    return f"{tried.capitalize()} tried{trials}: which of {names} does an image show, and which model recognises that best?"
+        what = f"which images show {record.config.target}"
+    return f"{tried}: {what}, and which model recognises that best?"
 
 
 def answer(comparison: Comparison) -> tuple[str, str]:
-    """Return two sentences: how well the best trial ranks images of test, and how often it is right at its threshold."""
+    """Return two sentences: how well the best trial ranks images of test, and how often it is right."""
     best = comparison.best
     if best is None:
         return "No trial is complete.", "There is no answer yet."
@@ -87,7 +84,7 @@ def _cautions(comparison: Comparison) -> Iterator[str]:
         yield "Images of one patient are in several splits: the metrics are too good, and no estimate of new patients."
     tested = sum(row.test is not None for row in comparison.rows)
     if tested > 2:
-        yield f"{tested:,} trials were evaluated on test: the highest of their values is too high by chance. Choose by validation."
+        yield f"{tested:,} trials were evaluated on test: the highest is too high by chance. Choose by validation."
     seeds = max((len(cell.rows) for cell in comparison.cells), default=0)
     if seeds == 1 and len(comparison.cells) > 1:
         yield "Each setting was trained once: another seed may change the order."

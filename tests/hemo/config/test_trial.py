@@ -19,6 +19,8 @@ OPTIONS: list[tuple[str, str, Any]] = [
     ("training", "layer_decay", 0.7),
     ("training", "ema_decay", 0.99),
     ("training", "sync_batch_norm", False),
+    ("training", "calibration", "platt"),
+    ("training", "operating_point", "sensitivity=0.95"),
     ("augment", "mixup_alpha", 0.2),
     ("augment", "erase", 0.5),
     ("augment", "window_level", 0.1),
@@ -72,3 +74,33 @@ def test_images_at_once_are_a_workers_part_of_a_part_of_the_batch() -> None:
     """32 images by 2 workers in 3 parts: 16 each, in 6, 5 and 5; never none."""
     counts = [TrainingConfig(batch_size=32, accumulation=parts).images_at_once(workers=2) for parts in (1, 3, 32)]
     assert counts == [16, 6, 1]
+
+
+def test_equal_operating_points_are_one_trial() -> None:
+    named = [
+        validated(TrialConfig, {"training": {"operating_point": f"sensitivity={text}"}}) for text in ("0.9", "0.90")
+    ]
+    assert trial_digest(named[0], "feedfacefeedface") == trial_digest(named[1], "feedfacefeedface")
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (
+            {"training": {"operating_point": "sensitivity"}},
+            "operating_point: must be balanced_accuracy, .*, not 'sensitivity'",
+        ),
+        (
+            {"task": "multi_class", "training": {"operating_point": "cost_ratio=2"}},
+            "cost_ratio=2: multi_class has no thresholds, the most probable class is predicted; leave it out",
+        ),
+        (
+            {"task": "multi_class", "training": {"calibration": "platt"}},
+            "platt is for binary and multi_label; give temp",
+        ),
+        ({"training": {"calibration": "isotonic"}}, "training.calibration: .*'where_prior_shifted'.*'platt'"),
+    ],
+)
+def test_what_suits_no_task_or_is_no_operating_point_is_refused(given: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        validated(TrialConfig, given)

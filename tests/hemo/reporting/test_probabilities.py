@@ -8,7 +8,6 @@ from hemo.config.report import ReportConfig
 from hemo.errors import ConfigError
 from hemo.reporting.build import write_report
 from hemo.reporting.comparison import compare_trials
-from hemo.reporting.figures.probabilities import decision_curves, reliability_diagrams
 from hemo.reporting.probabilities import (
     DecisionSettings,
     calibration_table,
@@ -16,6 +15,7 @@ from hemo.reporting.probabilities import (
     net_benefit_table,
     operating_point_table,
     probability_tables,
+    reliability_table,
 )
 from hemo.stats.calibration import Calibration, SampledClass
 from hemo.trials.record import PREDICTION_SCHEMA, read_records, write_record
@@ -63,6 +63,18 @@ def test_metrics_before_and_after_calibration(compare):
     assert calibrated[4:9] == ("0.00", "0.1600", "0.0000", "0.0900", "0.2500")
 
 
+def test_bins_as_trained_and_calibrated(compare):
+    """Two bins of 20 images: 1/17 and 16/17 as trained, 1/5 and 4/5 calibrated; 4 and 16 of them are positive."""
+    rows = reliability_table(compare().probabilities[0]).rows
+    assert [row[:3] for row in rows] == [
+        ("as trained", "20", "0.0588"),
+        ("as trained", "20", "0.9412"),
+        ("calibrated", "20", "0.200"),
+        ("calibrated", "20", "0.800"),
+    ]
+    assert [row[3][:6] for row in rows] == ["0.20 (", "0.80 ("] * 2
+
+
 def test_without_calibration_there_is_one_row_and_the_reason(compare):
     (found,) = compare(Calibration(reason="not configured")).probabilities
     table = calibration_table([found])
@@ -108,16 +120,8 @@ def test_net_benefit_of_calibrated_probabilities(compare):
     assert rows["0.7"][3] == "-0.667"
 
 
-def test_figures_have_both_states_and_their_errors(compare):
-    found = compare().probabilities
-    diagrams, curves = reliability_diagrams(found), decision_curves(found)
-    for text in ("as trained", "calibrated", "ECE 0.141 -&gt; 0.000"):
-        assert text in diagrams
-    for text in ("model as trained", "model, calibrated", "acting on all", "acting on none", "prevalence 0.5"):
-        assert text in curves
-    plain = compare(Calibration()).probabilities
-    assert "calibrated" not in reliability_diagrams(plain) + decision_curves(plain)
-    assert (reliability_diagrams([]), decision_curves([]), probability_tables([])) == (None, None, [])
+def test_nothing_evaluated_has_no_tables():
+    assert probability_tables([]) == []
 
 
 @pytest.mark.parametrize(

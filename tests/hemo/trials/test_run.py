@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import safetensors.torch
 import torch
@@ -19,12 +20,14 @@ from hemo.models.backbones import build_backbone
 from hemo.models.checkpoint import load_checkpoint, read_checkpoint_card
 from hemo.models.classifier import normalise, to_unit_range
 from hemo.reporting.trial_row import image_of
+from hemo.stats.calibration import SampledClass
 from hemo.training.data.dataset import read_training_set
 from hemo.training.distributed import Worker
 from hemo.training.reporting import Epochs
 from hemo.training.results import METRICS, EpochMetrics
 from hemo.trials import run as trial
 from hemo.trials.key import TrialKey
+from hemo.trials.predictions import split_scores
 from hemo.trials.progress import clear_progress, read_progress
 from hemo.trials.record import TrialRecord, read_predictions, read_record, read_training_set_card
 from hemo.trials.run import ProgressWriter, _is_failure, _small_set_notes, check_trials, evaluate_on_test, run_trial
@@ -156,6 +159,36 @@ def test_predictions_are_those_of_the_checkpoint(
     logits = model(normalise(to_unit_range(torch.from_numpy(val.images.pixels)), card.normalisation))
     torch.testing.assert_close(logits.detach(), stored, atol=1e-5, rtol=0)
     assert (card.classes, card.thresholds, card.image["corpus"]) == (("any",), record.thresholds, "phantom")
+
+
+def test_a_trial_on_sampled_labels_is_calibrated_everywhere(
+    make_training_set: Maker, tiny_trial: TrialConfig, tmp_path: Path
+) -> None:
+    """Every fourth image is positive, an epoch has as many of both: the odds of 1 become 16 of 48, 1/3."""
+    folder = make_training_set({"train": 48, "val": 48, "test": 48}, label=lambda number, _: int(number % 4 == 0))
+    config = _changed(tiny_trial, training={"balance": "oversample", "operating_point": "sensitivity=0.8"})
+    record = run_to_record(config, folder, tmp_path)
+    calibration = record.calibration
+    assert calibration.sampled == SampledClass(0, 0.5, 0.25, implied=True)
+    assert (calibration.method, calibration.images, calibration.patients) == ("prior_and_temperature", 48, 25)
+    model, card = load_checkpoint(f"{tmp_path}/{record.digest}/checkpoint")
+    assert (card.calibration, card.thresholds) == (calibration, record.operating_points["sensitivity=0.8"])
+    assert card.operating_points == record.operating_points
+    _, probabilities = DeployedModel(model, card).predict(read_training_set(folder).test.images.pixels)
+    scores = split_scores(read_predictions(str(tmp_path), record.digest), "test", record)
+    np.testing.assert_allclose(probabilities, scores.probabilities, atol=1e-5)
+    assert record.confusion["test"][0] == _counts(scores.predicted[:, 0], scores.labels[:, 0])
+    before, after = (getattr(record.probability_metrics["test"]["any"], state) for state in ("before", "after"))
+    assert after.mean_probability == pytest.approx(float(probabilities.mean()), abs=1e-5)
+    assert before.mean_probability > after.mean_probability
+    bins = record.probability_metrics["test"]["any"].bins_after
+    assert [each.images for each in bins] == [24, 24]
+    assert sum(each.observed.value for each in bins) / 2 == pytest.approx(1 / 4)
+    assert record.metrics["test"]["log_loss"] == pytest.approx(after.log_loss, rel=1e-4)
+
+
+def _counts(predicted: np.ndarray, labels: np.ndarray) -> tuple[tuple[int, ...], ...]:
+    return tuple(tuple(int(((labels == row) & (predicted == column)).sum()) for column in (0, 1)) for row in (0, 1))
 
 
 def test_a_finished_trial_is_not_run_again(make_training_set: Maker, tiny_trial: TrialConfig, tmp_path: Path) -> None:
