@@ -7,6 +7,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from hemo.library.evaluation import Evaluation as Evaluation
     from hemo.library.images import ReadImage as ReadImage
     from hemo.library.images import read_image as read_image
     from hemo.library.images import read_images as read_images
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from hemo.library.jobs import curate as curate
     from hemo.library.jobs import doctor as doctor
     from hemo.library.jobs import document as document
+    from hemo.library.jobs import evaluate as evaluate
     from hemo.library.jobs import explain as explain
     from hemo.library.jobs import export as export
     from hemo.library.jobs import phantom as phantom
@@ -36,6 +38,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _MODULES = {
+    "evaluation": ("Evaluation",),
     "images": ("ReadImage", "read_image", "read_images", "read_rejects"),
     "jobs": (
         "backbones",
@@ -44,6 +47,7 @@ _MODULES = {
         "curate",
         "doctor",
         "document",
+        "evaluate",
         "explain",
         "export",
         "phantom",

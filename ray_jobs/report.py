@@ -17,12 +17,14 @@ from ray_jobs.entry_point import entry_point
 def main(config: ReportConfig) -> None:
     """Print the table of trials, then the page."""
     import hemo
+    from hemo.trials.evaluation import read_evaluations
     from hemo.trials.record import check_records
 
     report = hemo.report.run(config)
     print(report.text)
     print(report.page)
     check_records(config.records)
+    read_evaluations(config.records)
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, cast
 from hemo.config.convert import ConvertConfig, PhantomConfig, PlanConfig
 from hemo.config.curate import CurateConfig
 from hemo.config.document import DocumentConfig
-from hemo.config.inference import ExplainConfig, ExportConfig, PredictConfig
+from hemo.config.inference import EvaluateConfig, ExplainConfig, ExportConfig, PredictConfig
 from hemo.config.load import read_yaml
 from hemo.config.pipeline import PipelineConfig
 from hemo.config.report import BackbonesConfig, DoctorConfig, ReportConfig, StatusConfig
@@ -23,6 +23,7 @@ from hemo.config.types import ClusterConfig, Config
 from hemo.config.validation import merge, validated
 
 if TYPE_CHECKING:
+    from hemo.library.evaluation import Evaluation
     from hemo.library.outputs import Checkup, Documents, Estimate, Explanations, Export, Predictions, Report, Status
     from hemo.library.shards import Shards
     from hemo.library.training_set import TrainingSet
@@ -164,6 +165,17 @@ def predict(config: PredictConfig) -> "Predictions":
 
     with connected(config.cluster):
         return Predictions(predict_corpus(config))
+
+
+@job(EvaluateConfig)
+def evaluate(config: EvaluateConfig) -> "Evaluation":
+    """Evaluate a checkpoint on labelled images of another place, as is and recalibrated."""
+    from hemo.cluster.evaluate import evaluate_checkpoint
+    from hemo.cluster.session import connected
+    from hemo.library.evaluation import Evaluation
+
+    with connected(config.cluster):
+        return Evaluation(evaluate_checkpoint(config))
 
 
 @job(ExplainConfig)

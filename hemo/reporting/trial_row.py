@@ -97,7 +97,7 @@ def read_row(record: TrialRecord, folder: str, samples: int, seed: int) -> Row:
         SourceError: If test was evaluated and its predictions cannot be read.
     """
     test = read_test(record, folder)
-    return Row(record, _evaluate(test, record, samples, seed) if test else None)
+    return Row(record, evaluate_scores(test, log_loss_weights(record), samples, seed) if test else None)
 
 
 def read_test(record: TrialRecord, folder: str) -> Scores | None:
@@ -107,9 +107,17 @@ def read_test(record: TrialRecord, folder: str) -> Scores | None:
     return split_scores(read_predictions(folder, record.digest), "test", record)
 
 
-def _evaluate(test: Scores, record: TrialRecord, samples: int, seed: int) -> Evaluation:
+def evaluate_scores(test: Scores, weights: list[float], samples: int, seed: int) -> Evaluation:
+    """Evaluate predictions, with intervals and resamples.
+
+    Args:
+        test: The predictions.
+        weights: How often each class counts in the log loss.
+        samples: Resamples of patients.
+        seed: Of the resampling.
+    """
     patients = int(test.patients.max()) + 1
-    losses = test.image_log_loss(log_loss_weights(record))
+    losses = test.image_log_loss(weights)
     binary = test.labels.shape[1] == 1
     return Evaluation(
         images=test.images,

@@ -227,6 +227,11 @@ def read_records(folder: str, on_error: Callable[[SourceError], object] | None =
     return records
 
 
+def has_records(folder: str) -> bool:
+    """Return whether a folder holds trial records, readable or not."""
+    return bool(_recorded(folder))
+
+
 def _recorded(folder: str) -> list[str]:
     return [name for name in list_folders(folder) if has_record(folder, name)]
 

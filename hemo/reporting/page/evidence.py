@@ -11,20 +11,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hemo.reporting.comparison import Comparison
-from hemo.reporting.probabilities import DecisionSettings, describe_calibration
+from hemo.reporting.probabilities import DecisionSettings, Reliability, describe_calibration, reliability_of
 from hemo.reporting.trial_row import Row, estimate, metrics_by_class, metrics_by_format
 from hemo.stats.auroc import auroc
 from hemo.stats.intervals import Interval, patient_correlation, rate_interval
 from hemo.stats.metrics import average_precision
 from hemo.stats.operating_points import decision_curve, ratio_interval
-from hemo.stats.reliability import mean_difference, probability_metrics, reliability_bins
 from hemo.training.results import DEFAULT_THRESHOLD
 from hemo.trials.predictions import Scores, split_scores
 from hemo.trials.record import TrialRecord, read_predictions
 
 MOST_CURVES = 600
 """Trials times classes whose curves the page holds: some 4 MB."""
-MOST_THRESHOLDS = 64
+MOST_THRESHOLDS = 48
 """Thresholds of a class on the slider: a curve through as many points looks the same as the whole one."""
 DECISION_THRESHOLDS = tuple(round(number / 20, 2) for number in range(1, 20))
 """Threshold probabilities of the decision curve."""
@@ -97,7 +96,9 @@ def trial_evidence(record: TrialRecord, test: Scores, trained: Scores, decisions
                 ),
                 "trained": None
                 if record.calibration.method == "none"
-                else _calibration(trained.probabilities[:, column], test.labels[:, column], test.patients),
+                else reliability_data(
+                    reliability_of(trained.probabilities[:, column], test.labels[:, column], test.patients)
+                ),
                 "calibrated_by": describe_calibration(record, column),
             }
             for column, name in enumerate(record.classes)
@@ -144,7 +145,7 @@ def class_evidence(test: Scores, column: int, points: Mapping[str, float], preva
         "patients": len(np.unique(test.patients)),
         "points": [[rule, significant(threshold)] for rule, threshold in points.items()],
         "prevalence": significant(prevalence),
-        "calibration": _calibration(probabilities, labels, test.patients),
+        "calibration": reliability_data(reliability_of(probabilities, labels, test.patients)),
         "rates": None,
     }
     if not 0 < positives < len(labels):
@@ -163,18 +164,12 @@ def class_evidence(test: Scores, column: int, points: Mapping[str, float], preva
     }
 
 
-def _calibration(
-    probabilities: NDArray[np.float64], labels: NDArray[np.uint8], patients: NDArray[np.int64]
-) -> dict[str, Any]:
-    metrics = probability_metrics(probabilities, labels)
+def reliability_data(found: Reliability) -> dict[str, Any]:
+    """Return bins as `[predicted, observed, low, high, images]`, and the errors of all of them."""
     return {
-        "bins": [
-            [significant(each.predicted), *(triple(each.observed) or []), each.images]
-            for each in reliability_bins(probabilities, labels, patients)
-        ],
-        "error": significant(metrics.calibration_error),
-        "brier": significant(metrics.brier),
-        "mean_difference": triple(mean_difference(probabilities, labels, patients)),
+        "bins": [[significant(each.predicted), *(triple(each.observed) or []), each.images] for each in found.bins],
+        "error": significant(found.metrics.calibration_error),
+        "brier": significant(found.metrics.brier),
     }
 
 

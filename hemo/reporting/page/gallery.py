@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from markupsafe import Markup
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -32,11 +31,7 @@ class Gallery:
 
     def data(self) -> dict[str, Any]:
         """Return what the page's script needs."""
-        return {"columns": COLUMNS, "pictures": dict(self.pictures), "note": self.note}
-
-    def css(self) -> Markup:
-        """Return the style that shows the sprite in a tile."""
-        return Markup(f".tile{{background-image:url({self.sprite})}}" if self.sprite else "")  # noqa: S704  (base64)
+        return {"columns": COLUMNS, "sprite": self.sprite, "pictures": dict(self.pictures), "note": self.note}
 
 
 def make_sprite(images: Sequence[NDArray[np.uint8]]) -> str:

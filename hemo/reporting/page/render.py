@@ -10,11 +10,12 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
+from hemo.reporting import elsewhere_tables
 from hemo.reporting.cell_tables import cells_table
 from hemo.reporting.cells import CellComparison
 from hemo.reporting.comparison import Comparison
+from hemo.reporting.elsewhere import Elsewhere
 from hemo.reporting.metric_tables import metric_tables
-from hemo.reporting.page.gallery import Gallery
 from hemo.reporting.page.summary import answer, cautions, question
 from hemo.reporting.published.table import PublishedComparison
 from hemo.reporting.table_format import Table
@@ -24,6 +25,8 @@ RANKED_ROWS = 10
 """Rows that a ranking has in the summary, at most."""
 RANKING = ("cell", "seeds", "AUROC (95 %)", "group", "minus the next (95 %)", "P(not better)")
 """Columns of the cells on test that the summary has; all of them are in the table below."""
+MOST_LETTERS = 8
+"""Letters of a cell up to which the summary has them."""
 MOST_ROWS = 60
 """Rows up to which a table is on the page; longer ones are in `grid.md`."""
 
@@ -32,10 +35,9 @@ def study_html(
     title: str,
     comparisons: Sequence[Comparison],
     data: Mapping[str, Any],
-    *,
     published: Sequence[PublishedComparison] = (),
     unreadable: Sequence[str] = (),
-    gallery: Gallery | None = None,
+    elsewhere: Sequence[Elsewhere] = (),
 ) -> str:
     """Return the page of a study; it loads nothing from a server.
 
@@ -45,21 +47,32 @@ def study_html(
         data: What `study_data` returns of them.
         published: Published tables beside ours.
         unreadable: A line for each record that is left out because it cannot be read.
-        gallery: Images of mistakes.
+        elsewhere: Evaluations on other images.
     """
-    shown = gallery or Gallery()
     return _page(
         "study",
         title,
-        {**data, "gallery": shown.data()},
-        sprite_css=shown.css(),
+        data,
         parts=[_part(comparison) for comparison in comparisons],
         published=[
             {"caption": each.table.caption, "heading": each.heading, "table": table_data(each.table)}
             for each in published
         ],
         unreadable=unreadable,
+        elsewhere=[_elsewhere_part(each) for each in elsewhere],
     )
+
+
+def _elsewhere_part(each: Elsewhere) -> dict[str, Any]:
+    return {
+        "key": each.key,
+        "title": elsewhere_tables.title(each),
+        "findings": elsewhere_tables.findings(each),
+        "heading": elsewhere_tables.heading(each),
+        "metrics": table_data(elsewhere_tables.metrics_table(each)),
+        "tables": [table_data(table) for table in elsewhere_tables.tables(each)],
+        "classes": [found.name for found in elsewhere_tables.diagrams(each)],
+    }
 
 
 def _part(comparison: Comparison) -> dict[str, Any]:
@@ -82,9 +95,12 @@ def _part(comparison: Comparison) -> dict[str, Any]:
 def _ranking(tested: CellComparison) -> Table:
     """Return the cells on test in fewer columns."""
     table = cells_table(tested)
-    kept = [index for index, name in enumerate(table.head) if name in RANKING]
+    crowded = any(len(cell.letters) > MOST_LETTERS for cell in tested.cells)
+    kept = [index for index, name in enumerate(table.head) if name in RANKING and not (crowded and name == "group")]
     rows = tuple(tuple(row[index] for index in kept) for row in table.rows)
     note = "In the order of validation. Cells that share a letter cannot be told apart; more columns are in the tables."
+    if crowded:
+        note = "In the order of validation. Cells are too many for letters of those that cannot be told apart."
     return Table("Ranking", tuple(table.head[index] for index in kept), rows, notes=(note,))
 
 
@@ -118,7 +134,7 @@ def _page(kind: str, title: str, data: Mapping[str, Any], **parts: Any) -> str:
         tables_css=Markup(_packaged("itables", "html/dt_bundle.css")),  # noqa: S704
         css=Markup(_packaged("hemo.reporting.page", "page.css")),  # noqa: S704
         scripts=[Markup(_script(_packaged("hemo.reporting.page", f"{name}.js"))) for name in ("page", kind)],  # noqa: S704
-        **{"sprite_css": Markup(""), **parts},
+        **parts,
     )
 
 

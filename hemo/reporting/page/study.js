@@ -125,10 +125,11 @@ function showPins() {
 }
 
 // --- plots of all trials ---
+const trialPlot = (id, ...rest) => byId(id) && addPlot(id, ...rest);
 const hours = (s) => `${Math.floor(s / 3600)}:${String(Math.floor(s / 60) % 60).padStart(2, "0")}:${String(Math.round(s) % 60).padStart(2, "0")}`;
 const SPLITS = [["train", "--c3", "circle-open"], ["val", "--c1", "square"], ["test", "--c2", "diamond"]];
 
-addPlot("scatter", () => {
+trialPlot("scatter", () => {
   const across = byId("scatter-x"), down = byId("scatter-y"), x = across.value, y = down.value, name = down.selectedOptions[0].text;
   const label = { seconds: "training time (minutes)", latency_ms: "latency of one image (ms)", megabytes: "size (MB)", parameters: "parameters" }[x];
   const at = (trial) => (x === "seconds" ? trial.seconds / 60 : trial[x]);
@@ -151,7 +152,7 @@ addPlot("scatter", () => {
   target.on("plotly_click", (event) => { const digest = event.points[0]?.customdata; if (digest) select(digest); });
 });
 
-addPlot("curves", () => {
+trialPlot("curves", () => {
   const traces = [];
   shown().forEach((trial, index) => {
     for (const [axis, metric] of [["", "loss"], ["2", "accuracy"]]) for (const split of ["train", "val"]) {
@@ -185,7 +186,7 @@ function parallelAxes() {
   return { axes, having, rank: [...having].sort((a, b) => a.cells[named("val loss")][0] - b.cells[named("val loss")][0]) };
 }
 
-addPlot("parallel", () => {
+trialPlot("parallel", () => {
   const { axes, having, rank } = parallelAxes(), { columns } = state.comparison;
   if (axes.length < 2 || having.length < 3) return null;
   const scaled = axes.map((index) => heights(having.map((trial) => trial.cells[index][0])));
@@ -232,7 +233,7 @@ function showBrush() {
 
 const theSearch = () => state.comparison.searches[Number(byId("which-search").value) || 0];
 
-addPlot("search", () => {
+trialPlot("search", () => {
   const search = theSearch();
   if (!search) return null;
   let best = null;
@@ -245,7 +246,7 @@ function showSearch() {
   byId("search-note").textContent = theSearch()?.note ?? "";
 }
 
-addPlot("importance", () => {
+trialPlot("importance", () => {
   const rows = theSearch()?.importance;
   if (!rows?.length) return null;
   const turned = [...rows].reverse();
@@ -319,9 +320,10 @@ function showSubgroups() {
 }
 
 function showGallery() {
-  const found = state.trial.mistakes, note = byId("mistakes-note");
-  note.textContent = DATA.gallery.note;
-  byId("mistakes").hidden = !DATA.gallery.note && !found;
+  const found = state.trial.mistakes;
+  byId("mistakes").hidden = !DATA.gallery;
+  if (!DATA.gallery) return;
+  byId("mistakes-note").textContent = DATA.gallery.note;
   byId("gallery").replaceChildren(...(found ?? []).map(([id, label, predicted, probability, tile]) => {
     const item = element("li"), picture = DATA.gallery.pictures[`${state.trial.digest} ${id}`];
     if (picture) item.append(element("img", "", { src: picture, alt: `${id} beside its heat map` }));
@@ -342,7 +344,7 @@ const unit = { range: [-0.02, 1.02] };
 const band = (x, low, high) => [{ type: "scatter", x, y: low, mode: "lines", line: { width: 0 }, hoverinfo: "skip", showlegend: false }, { type: "scatter", x, y: high, mode: "lines", line: { width: 0 }, fill: "tonexty", fillcolor: css("--band"), hoverinfo: "skip", name: "95 % interval" }];
 const curveOf = (trial) => trial.evidence?.classes[state.column];
 
-addPlot("roc", () => {
+trialPlot("roc", () => {
   const all = rates(), found = evidence();
   if (!all) return null;
   const traces = [{ type: "scatter", x: [0, 1], y: [0, 1], mode: "lines", name: "guessing", hoverinfo: "skip", line: { color: css("--soft"), width: 1, dash: "dot" } }];
@@ -357,7 +359,7 @@ addPlot("roc", () => {
   return { traces, layout: { xaxis: { ...unit, title: { text: "1 - specificity" } }, yaxis: { ...unit, title: { text: "sensitivity" } } } };
 });
 
-addPlot("precision", () => {
+trialPlot("precision", () => {
   const all = rates(), found = evidence();
   if (!all) return null;
   const prevalence = found.positives / (found.positives + found.negatives), at = all.threshold.map((_, i) => i).filter((i) => all.tp[i] + all.fp[i]);
@@ -381,7 +383,7 @@ function binsOf(found, name, colour, dash) {
   return { type: "scatter", mode: found.bins.length > 1 ? "lines+markers" : "markers", x: found.bins.map((bin) => bin[0]), y: found.bins.map((bin) => bin[1]), error_y: error, name: `${name}ECE ${found.error.toFixed(3)}, Brier ${found.brier.toFixed(3)}`, text: found.bins.map((bin) => `${bin[4].toLocaleString("en")} images<br>observed ${estimate(bin.slice(1, 4))}`), hovertemplate: "predicted %{x:.3f}<br>%{text}<extra></extra>", line: { color: css(colour), width: 1.2, dash }, marker: { color: css(colour), symbol: dash === "dot" ? "circle-open" : "circle", size: found.bins.map((bin) => 5 + 5 * Math.sqrt(bin[4] / most)) } };
 }
 
-addPlot("calibration", () => {
+trialPlot("calibration", () => {
   const found = evidence();
   if (!found) return null;
   const traces = [{ type: "scatter", x: [0, 1], y: [0, 1], mode: "lines", name: "perfect", hoverinfo: "skip", line: { color: css("--soft"), width: 1, dash: "dot" } }];
@@ -390,7 +392,7 @@ addPlot("calibration", () => {
   return { traces, layout: { xaxis: { ...unit, title: { text: "predicted probability" } }, yaxis: { ...unit, title: { text: "observed frequency" } } } };
 });
 
-addPlot("decision", () => {
+trialPlot("decision", () => {
   const curve = evidence()?.decision;
   if (!curve) return null;
   const x = curve.map((point) => point[0]), prevalence = evidence().prevalence;
@@ -429,7 +431,15 @@ function openLink() {
   if (digest && digest !== state.trial?.digest) select(digest);
 }
 
+for (const { key, diagrams } of DATA.elsewhere) diagrams.forEach((found, index) => addPlot(`${key}-${index}`, () => {
+  const traces = [{ type: "scatter", x: [0, 1], y: [0, 1], mode: "lines", name: "perfect", hoverinfo: "skip", line: { color: css("--soft"), width: 1, dash: "dot" } }, binsOf(found.trained, found.calibrated ? "as is: " : "", found.calibrated ? "--c2" : "--c1", found.calibrated ? "dot" : "solid")];
+  if (found.calibrated) traces.push(binsOf(found.calibrated, "recalibrated: ", "--c1", "solid"));
+  return { traces, layout: { xaxis: { ...unit, title: { text: "predicted probability" } }, yaxis: { ...unit, title: { text: "observed frequency" } } } };
+}));
+
 (async () => {
+  if (!DATA.comparisons.length) { document.documentElement.dataset.ready = "true"; return; }
+  if (DATA.gallery?.sprite) document.head.append(element("style", `.tile { background-image: url(${DATA.gallery.sprite}); }`));
   TableClass = await dataTables();
   byId("comparison").replaceChildren(...DATA.comparisons.map((each) => new Option(each.subject, each.key)));
   listen();

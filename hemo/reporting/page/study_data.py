@@ -6,8 +6,10 @@ from typing import Any
 
 from hemo.config.trial import TrialConfig
 from hemo.config.tune import flattened, varying
+from hemo.reporting import elsewhere_tables
 from hemo.reporting.comparison import Comparison
-from hemo.reporting.page.evidence import significant, triple
+from hemo.reporting.elsewhere import Elsewhere
+from hemo.reporting.page.evidence import reliability_data, significant, triple
 from hemo.reporting.page.pairs import pair_half_widths
 from hemo.reporting.table_format import MISSING, hours, metric, number
 from hemo.reporting.trial_row import SPLITS, Row, estimate
@@ -22,15 +24,35 @@ SCATTER_METRICS = ("accuracy", "auroc", "loss")
 """Metrics by split of each trial, for the plots."""
 
 
-def study_data(comparisons: Sequence[Comparison], evidence: Mapping[str, Any], seed: int) -> dict[str, Any]:
-    """Return what the page shows of each comparison.
+def study_data(
+    comparisons: Sequence[Comparison], evidence: Mapping[str, Any], seed: int, elsewhere: Sequence[Elsewhere] = ()
+) -> dict[str, Any]:
+    """Return what the page shows of each comparison, and of evaluations on other images.
 
     Args:
         comparisons: In the order of the page.
         evidence: Digest of a trial -> `trial_evidence` of it.
         seed: Of the forests behind the importance of settings.
+        elsewhere: Evaluations on other images.
     """
-    return {"comparisons": [comparison_data(each, evidence, seed) for each in comparisons]}
+    return {
+        "comparisons": [comparison_data(each, evidence, seed) for each in comparisons],
+        "elsewhere": [_elsewhere_data(each) for each in elsewhere],
+    }
+
+
+def _elsewhere_data(each: Elsewhere) -> dict[str, Any]:
+    return {
+        "key": each.key,
+        "diagrams": [
+            {
+                "name": found.name,
+                "trained": reliability_data(found.trained),
+                "calibrated": reliability_data(found.calibrated) if found.calibrated else None,
+            }
+            for found in elsewhere_tables.diagrams(each)
+        ],
+    }
 
 
 def comparison_data(comparison: Comparison, evidence: Mapping[str, Any], seed: int) -> dict[str, Any]:

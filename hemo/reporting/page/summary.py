@@ -2,8 +2,8 @@
 
 from collections.abc import Iterator
 
+from hemo.digest import digest_of
 from hemo.reporting.comparison import Comparison
-from hemo.reporting.table_format import decimals
 from hemo.reporting.trial_row import Evaluation, join_with_counts
 from hemo.reporting.trial_table import CHANCE, findings
 from hemo.stats.intervals import Interval
@@ -13,7 +13,7 @@ from hemo.trials.record import title_of
 def question(comparison: Comparison) -> str:
     """Return the question that the trials of a comparison answer."""
     record, trials = comparison.first, len(comparison.rows)
-    settings = len({row.record.config.model_copy(update={"seed": 0}).model_dump_json() for row in comparison.rows})
+    settings = len({digest_of({**row.record.config.deciding(), "seed": 0}) for row in comparison.rows})
     tried = "One setting was tried" if settings == 1 else f"{settings:,} settings were tried"
     tried += f" in {trials:,} trials" if settings != trials else ""
     what = f"which of {len(record.classes)} classes does an image show"
@@ -64,11 +64,11 @@ def _decides(test: Evaluation) -> str:
 
 
 def _of_100(interval: Interval) -> str:
-    """Return `93 of 100 (88 to 97)`; with one decimal where the interval is that narrow."""
+    """Return `93 of 100 (88 to 97)`; with one decimal where the interval is narrower than 1 of 100 to each side."""
     if interval.ends is None:
         return f"{100 * interval.value:.0f} of 100 (no interval: {interval.reason})"
     low, high = interval.ends
-    digits = min(1, max(0, decimals((high - low) / 2) - 2))
+    digits = 0 if high - low > 0.02 else 1
     value, *ends = (f"{100 * each:.{digits}f}" for each in (interval.value, low, high))
     return f"{value} of 100 ({ends[0]} to {ends[1]})"
 

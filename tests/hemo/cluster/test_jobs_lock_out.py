@@ -88,7 +88,8 @@ JOBS: dict[str, Callable[[dict[str, str], str], Any]] = {
         TuneConfig(training_set=i["training_set"], out=out, trial=TINY, grid={"axes": {"seed": [0]}})
     ),
 }
-"""Job -> call that writes to `out`; `train` locks the trial's folder in it, `pipeline` that of each stage."""
+"""Job -> call that writes to `out`; `train` locks the trial's folder in it, `evaluate` that of the evaluation (see its
+tests), `pipeline` that of each stage."""
 
 TINY = {"model": {"backbone": "test_resnet"}, "training": {"batch_size": 8}}
 
@@ -124,7 +125,7 @@ def test_a_stage_of_a_pipeline_is_refused_as_its_job(tmp_path: Path, monkeypatch
 
 def test_every_job_that_writes_is_here() -> None:
     writing = {job for job, config in CONFIGS.items() if "out" in config.model_fields}
-    assert writing == {*JOBS, "train", "pipeline"}
+    assert writing == {*JOBS, "train", "pipeline", "evaluate"}
 
 
 def test_the_exit_code_is_that_of_a_wrong_input(

@@ -58,6 +58,7 @@ def test_tables_below_the_grid(make_record, tmp_path):
         "Confusion matrix on test",
         "one by pixel format, on test",
         "Probabilities on test",
+        "Reliability of any, one, on test",
         "Operating points on test",
         "Net benefit on test",
     ]
