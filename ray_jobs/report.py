@@ -1,6 +1,6 @@
-"""Compare trials: tables with intervals, figures and one HTML page, from their records.
+"""Compare trials: tables with intervals and one HTML page, from their records.
 
-Reads a folder of records. Writes `grid.md`, `grid.csv`, `grid.tex`, `figures/` and `index.html` to `out`; of several
+Reads a folder of records. Writes `grid.md`, `grid.csv`, `grid.tex` and `index.html` to `out`; of several
 cells on test also `pairs.csv`, and with `published` published tables beside these trials. Needs neither Ray nor a GPU. Prints the table; the last line is
 the page.
 

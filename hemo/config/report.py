@@ -36,7 +36,7 @@ class ReportConfig(Config):
 
     records: Location = Field(description="folder of records: the `out` of `train` or `tune`")
     out: Location = Field(
-        description="folder to write grid.md, grid.csv, pairs.csv, grid.tex, figures and index.html to"
+        description="folder to write grid.md, grid.csv, pairs.csv, grid.tex and index.html to"
     )
     title: str = Field("Comparison of trials", description="title of table and page")
     published: tuple[Published, ...] = Field(
