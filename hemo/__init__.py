@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from hemo.library.evaluation import Evaluation as Evaluation
+    from hemo.library.external import record_predictions as record_predictions
     from hemo.library.images import ReadImage as ReadImage
     from hemo.library.images import read_image as read_image
     from hemo.library.images import read_images as read_images
@@ -39,6 +40,7 @@ __version__ = "0.1.0"
 
 _MODULES = {
     "evaluation": ("Evaluation",),
+    "external": ("record_predictions",),
     "images": ("ReadImage", "read_image", "read_images", "read_rejects"),
     "jobs": (
         "backbones",

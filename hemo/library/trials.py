@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hemo.config.tune import flattened
 from hemo.errors import ConfigError, SourceError
 from hemo.library.notebook import card_html
 from hemo.storage import absolute, join
@@ -170,6 +169,8 @@ class Trial:
         return Image.open(io.BytesIO(case_png(image, heat, title)))
 
     def _deployed(self, device: str) -> "DeployedModel":
+        if self.record.external:
+            raise SourceError(f"{self.name} was not trained by hemo, which has its predictions and no model")
         from hemo.inference.predict import DeployedModel
         from hemo.models.checkpoint import load_checkpoint
         from hemo.models.weight_files import find_checkpoint
@@ -182,8 +183,9 @@ class Trial:
 
     def _repr_html_(self) -> str:
         """Return settings and metrics for notebooks."""
-        settings = {key: str(value) for key, value in flattened(self.record.config.deciding())}
-        return card_html(f"Trial: {self.name} ({self.record.status})", settings) + self.metrics.to_html()
+        settings = {key: str(value) for key, value in self.record.settings.items()}
+        status = "external" if self.record.external else self.record.status
+        return card_html(f"Trial: {self.name} ({status})", settings) + self.metrics.to_html()
 
 
 def _require_images(images: NDArray[Any], card: "CheckpointCard") -> None:
@@ -239,14 +241,18 @@ class Trials(Sequence[Trial]):
         return named[0]
 
     def to_pandas(self) -> "pd.DataFrame":
-        """Return a row a trial: `name`, `status`, settings by their dotted names, `SPLIT_METRIC`, `seconds`, ..."""
+        """Return a row a trial: `name`, `status`, settings by their dotted names, `SPLIT_METRIC`, `seconds`, ...
+
+        Of external models, see `hemo.record_predictions`, settings are NaN.
+        """
         import pandas as pd
 
         rows = {
             trial.record.digest: {
                 "name": trial.name,
                 "status": trial.record.status,
-                **dict(flattened(trial.record.config.deciding())),
+                "external": trial.record.external,
+                **trial.record.settings,
                 **{
                     f"{split}_{name}": value
                     for split, metrics in trial.record.metrics.items()

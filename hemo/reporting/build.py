@@ -186,7 +186,8 @@ def _csv_row(row: Row, comparison: Comparison) -> dict[str, Any]:
     return {
         **{"name": config.name, "digest": record.digest, "status": record.status, "reason": record.reason},
         **{"training_set": record.training_set, "split": record.split},
-        **dict(flattened(config.deciding())),
+        "external": record.external,
+        **{key: record.settings.get(key) for key, _ in flattened(config.deciding())},
         **{"parameters": record.parameters, "megabytes": record.megabytes, "latency_ms": record.latency_ms},
         "inference_images_per_second": record.inference_images_per_second,
         "inference_batch_size": record.inference_batch_size,

@@ -154,8 +154,10 @@ def cells_of(rows: Sequence[Row]) -> list[Cell]:
     complete = [row for row in rows if row.record.status == "complete"]
     groups: dict[str, list[Row]] = defaultdict(list)
     for row in complete:
-        groups[digest_of({**row.record.config.deciding(), "seed": 0})].append(row)
-    settings = [key for key in varying([row.record.config for row in complete]) if key != "seed"] if complete else []
+        own = {"external": row.record.digest} if row.record.external else {"seed": 0}
+        groups[digest_of({**row.record.settings, **own})].append(row)
+    trained = [row.record.config for row in complete if not row.record.external]
+    settings = [key for key in varying(trained) if key != "seed"] if trained else []
     cells = [Cell(_name(group, settings), tuple(group)) for group in groups.values()]
     return sorted(cells, key=lambda cell: fmean(cell.values("val", "loss") or [float("inf")]))
 

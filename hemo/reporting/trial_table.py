@@ -194,7 +194,8 @@ def _above_chance(area: Interval) -> str:
 
 def common_settings(comparison: Comparison) -> str:
     """Return the settings that all trials share, as one line; what is off by default is listed only where it is on."""
-    return settings_line(comparison.first.config, (*IN_TITLE, *_varying(comparison)))
+    trained = [row.record.config for row in comparison.rows if not row.record.external]
+    return settings_line(trained[0], (*IN_TITLE, *_varying(comparison))) if trained else "none known"
 
 
 def settings_line(config: TrialConfig, elsewhere: Sequence[str]) -> str:
@@ -212,7 +213,8 @@ def _is_off(key: str, value: Any) -> bool:
 
 
 def _varying(comparison: Comparison) -> list[str]:
-    return [key for key in varying([row.record.config for row in comparison.rows]) if key not in IN_TITLE]
+    trained = [row.record.config for row in comparison.rows if not row.record.external]
+    return [key for key in varying(trained) if key not in IN_TITLE] if trained else []
 
 
 def setting_name(key: str) -> str:
@@ -231,9 +233,10 @@ def grid_table(comparison: Comparison) -> Table:
     columns = dict(_columns(comparison))
     rows = []
     for row in comparison.rows:
-        settings = dict(flattened(row.record.config.deciding()))
-        settings[SIDE] = settings[SIDE] or "as stored"
-        cells = (*(setting_text(settings[key]) for key in keys), *(text(row) for text in columns.values()))
+        settings = row.record.settings
+        if SIDE in settings:
+            settings[SIDE] = settings[SIDE] or "as stored"
+        cells = (*(setting_text(settings.get(key, MISSING)) for key in keys), *(text(row) for text in columns.values()))
         rows.append((title_of(row.record), *cells))
     marks = tuple("best" if row is comparison.best else row.record.status for row in comparison.rows)
     head = (NAME, *(setting_name(key) for key in keys), *columns)
@@ -260,6 +263,7 @@ def notes(comparison: Comparison) -> list[str]:
         *_groups(comparison),
         *(_seed_spread(cell) for cell in comparison.cells if len(cell.rows) > 1),
         *_failures(comparison),
+        *_external(comparison),
         *_thresholds(comparison),
         *_speed(comparison),
     ]
@@ -332,6 +336,11 @@ def _seed_spread(cell: Cell) -> str:
             mean, deviation, low, high = (number(each, decimals(stdev(values))) for each in numbers)
             spreads.append(f"{name} {mean} ({deviation}; {low} to {high})")
     return f"{cell.name}: {len(cell.rows)} seeds, mean (standard deviation; range): {', '.join(spreads)}"
+
+
+def _external(comparison: Comparison) -> list[str]:
+    names = [title_of(row.record) for row in comparison.rows if row.record.external]
+    return [f"Not trained by hemo, which has predictions only: {', '.join(names)}."] if names else []
 
 
 def _failures(comparison: Comparison) -> list[str]:

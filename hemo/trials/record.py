@@ -16,7 +16,7 @@ from pydantic import Field, ValidationError
 
 import hemo
 from hemo.config.trial import TrialConfig
-from hemo.config.tune import title
+from hemo.config.tune import flattened, title
 from hemo.config.types import Config
 from hemo.curation.card import SplitFinding, TrainingSetCard, read_card, without_examples
 from hemo.errors import SourceError
@@ -57,6 +57,10 @@ class TrialRecord(Config):
     digest: str
     status: Literal["complete", "failed", "pruned"]
     reason: str = Field("", description="why it failed or was pruned")
+    external: bool = Field(
+        False,
+        description="the predictions of a model that hemo did not train: of `config`, name, task and target are meant",
+    )
     config: TrialConfig
     classes: tuple[str, ...] = Field(description="classes of the logits, in order")
     training_set: str = Field(description="digest of the training set's card")
@@ -128,6 +132,12 @@ class TrialRecord(Config):
         "", description="metric by which a search selected this trial; its test split was read after that"
     )
     selected_among: int = Field(0, description="trials the search had then")
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """Dotted setting -> value of all that decided the result; of an external model what is known of it."""
+        settings = dict(flattened(self.config.deciding()))
+        return {name: settings[name] for name in ("task", "target")} if self.external else settings
 
     @property
     def best_epoch_val(self) -> dict[str, float]:

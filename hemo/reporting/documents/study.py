@@ -51,6 +51,8 @@ def read_study(config: DocumentConfig) -> Study:
     record = row.record
     if record.status != "complete":
         raise ConfigError(f"trial: {title_of(record)} is {record.status}; give one that is complete")
+    if record.external:
+        raise ConfigError(f"trial: {title_of(record)} was not trained by hemo, which has its predictions only")
     card = read_training_set_card(config.records, record.training_set)
     if config.training_set:
         card = read_card(config.training_set)
