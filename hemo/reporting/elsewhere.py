@@ -135,12 +135,21 @@ def _rates(scores: Scores, column: int, prevalence: float | None) -> ThresholdRa
 
 
 def _groups(rows: pa.Table, scores: Scores, subgroups: Sequence[str]) -> Iterator[GroupMetrics]:
-    """Yield the metrics of each group, the largest of a subgroup first."""
+    """Yield the metrics of each group: of numbers and ranges from the lowest on, of words the largest group first."""
     for subgroup in subgroups:
         values = np.asarray(rows[f"{SUBGROUP}{subgroup}"].to_pylist(), dtype=np.str_)
         names, counts = np.unique(values, return_counts=True)
-        for at in np.argsort(-counts, kind="stable"):
-            yield _group(subgroup, str(names[at]), scores.where(values == names[at]))
+        sizes = {str(name): int(count) for name, count in zip(names, counts, strict=True)}
+        for name in sorted(sizes, key=lambda name: (_first_number(name), -sizes[name], name)):
+            yield _group(subgroup, name, scores.where(values == name))
+
+
+def _first_number(group: str) -> float:
+    """Return the number that a group is or begins with; infinity where it is a word."""
+    try:
+        return float(group.partition(" ")[0])
+    except ValueError:
+        return float("inf")
 
 
 def _group(subgroup: str, group: str, part: Scores) -> GroupMetrics:

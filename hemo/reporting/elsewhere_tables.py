@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 
-from hemo.reporting.elsewhere import AGGREGATES, AS_IS, Elsewhere, Part
+from hemo.reporting.elsewhere import AGGREGATES, Elsewhere, Part
 from hemo.reporting.probabilities import (
     CALIBRATION_HEADS,
     CALIBRATION_NOTES,
@@ -35,8 +35,8 @@ def _heading(record: EvaluationRecord) -> Iterator[tuple[str, str]]:
     positives = ", ".join(f"{name} {count:,}" for name, count in zip(checkpoint.classes, data.positives, strict=True))
     yield "Images", f"{data.images:,} of {data.patients:,} patients; positive: {positives}"
     left_out = [f"{count:,} {reason}" for reason, count in data.left_out.items()]
-    rejects = [f"{count:,} rejects ({reason})" for reason, count in data.rejects.items()]
-    yield "Left out", "; ".join([*left_out, *rejects]) or "nothing"
+    rejects = ", ".join(f"{reason} {count:,}" for reason, count in data.rejects.items())
+    yield "Left out", "; ".join([*left_out, *([f"rejects: {rejects}"] if rejects else [])]) or "nothing"
     if checkpoint.thresholds:
         yield "Thresholds", f"{_thresholds(checkpoint.classes, checkpoint.thresholds)} ({checkpoint.operating_point})"
     if record.recalibration:
@@ -82,7 +82,7 @@ def metrics_table(each: Elsewhere) -> Table:
     one = len(each.record.checkpoint.classes) == 1
     rows = tuple((part.name, *_metric_cells(part, one=one)) for part in each.parts)
     rates = ("sensitivity (95 %)", "specificity (95 %)", "PPV (95 %)", "NPV (95 %)") if one else ("acc (95 %)",)
-    head = ("images", "number", "patients", "AUROC (95 %)", "AP", "balanced acc (95 %)", *rates, "log loss")
+    head = ("evaluated", "images", "patients", "AUROC (95 %)", "AP", "balanced acc (95 %)", *rates, "log loss")
     notes = ["Intervals have patients as the unit. As is: calibration and thresholds of the checkpoint."]
     if each.record.recalibration:
         notes.append(
@@ -128,7 +128,7 @@ def _probability_table(each: Elsewhere) -> Table:
         for name, reliability in zip(names, part.probabilities, strict=True)
     )
     caption = f"Probabilities of {title(each)}"
-    return Table(caption, ("images", *CALIBRATION_HEADS), rows, notes=CALIBRATION_NOTES)
+    return Table(caption, ("evaluated", *CALIBRATION_HEADS), rows, notes=CALIBRATION_NOTES)
 
 
 def _probability_names(each: Elsewhere) -> tuple[str, ...]:
@@ -233,10 +233,16 @@ def _ends(name: str, interval: Interval | None) -> dict[str, float | None]:
 
 
 def summary(each: Elsewhere) -> str:
-    """Return an evaluation in one sentence."""
-    data, part = each.record.data, each.parts[-1]
+    """Return an evaluation in one sentence: as is, and with a recalibration what the other patients have then."""
+    data, first, last = each.record.data, each.parts[0], each.parts[-1]
+    text = f"{data.name}: {data.images:,} images of {data.patients:,} patients, {_rates(first)}"
+    if last is first:
+        return text
+    images, patients = last.evaluation.image_count, last.evaluation.patient_count
+    return f"{text}; recalibrated, {images:,} images of the other {patients:,} patients: {_rates(last)}"
+
+
+def _rates(part: Part) -> str:
     found = part.evaluation
-    areas = f"AUROC {estimate(each.parts[0].evaluation.auroc)}"
     rates = f", sensitivity {estimate(found.recall)}, specificity {estimate(found.specificity)}" if found.recall else ""
-    how = "" if part.name == AS_IS else f" ({part.name})"
-    return f"{data.name}: {data.images:,} images of {data.patients:,} patients, {areas}{rates}{how}"
+    return f"AUROC {estimate(found.auroc)}{rates}"

@@ -111,7 +111,7 @@ def imbalance(study: Study) -> str:
     steps = [step.detail for step in card.steps if step.name == "balance"] if card else []
     steps += [f"{config.balance} in each epoch"] if config.balance != "none" else []
     steps += [f"loss {config.loss}"] if config.loss in ("class_weighted", "focal", "dice") else []
-    return "; ".join(steps) or "none"
+    return "; ".join(steps) or "labels were neither balanced nor weighted"
 
 
 def selection(study: Study) -> str:
