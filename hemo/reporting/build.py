@@ -1,4 +1,4 @@
-"""Records to a report: `grid.md`, `grid.csv`, `grid.tex`, `pairs.csv`, `published.csv`, figures and `index.html`."""
+"""Records to a report: `grid.md`, `grid.csv`, `grid.tex`, `pairs.csv`, `published.csv` and `index.html`."""
 
 import csv
 import io
@@ -15,7 +15,9 @@ from hemo.reporting.cell_tables import cells_table, pair_rows
 from hemo.reporting.comparison import Comparison, compare_trials
 from hemo.reporting.elsewhere import Elsewhere, read_elsewhere
 from hemo.reporting.metric_tables import metric_tables
-from hemo.reporting.page import page_html, plot_elsewhere, plot_figures
+from hemo.reporting.page.evidence import read_evidence
+from hemo.reporting.page.render import study_html
+from hemo.reporting.page.study_data import study_data
 from hemo.reporting.probabilities import DecisionSettings
 from hemo.reporting.published.source import published_table
 from hemo.reporting.published.table import PublishedComparison, compare_with_published
@@ -33,7 +35,7 @@ PAIRS, PUBLISHED, EVALUATIONS = "pairs.csv", "published.csv", "evaluations.csv"
 
 
 def write_report(config: ReportConfig) -> str:
-    """Write tables, figures and page below `config.out`, from the records alone.
+    """Write tables and page below `config.out`, from the records alone.
 
     Returns:
         Path of the page.
@@ -50,7 +52,7 @@ def write_report(config: ReportConfig) -> str:
         raise errors[0]
     elsewhere = [read_elsewhere(config.records, each) for each in evaluations]
     unreadable = [f"Left out, unreadable: {error}" for error in errors]
-    with output_lock(config.out, ("figures",)):
+    with output_lock(config.out):
         for name, text in _contents(config, records, elsewhere, unreadable).items():
             write_bytes(join(config.out, name), text.encode())
     return join(config.out, PAGE)
@@ -67,8 +69,12 @@ def _contents(
     )
     rows = [row for comparison in comparisons for row in comparison.rows]
     published = [each for name in config.published for each in compare_with_published(published_table(name), rows)]
-    figures = {comparison.key: plot_figures(comparison, config.seed) for comparison in comparisons}
-    figures |= {each.key: plot_elsewhere(each) for each in elsewhere}
+    evidence = {
+        digest: found
+        for comparison in comparisons
+        for digest, found in read_evidence(comparison, config.records, decisions).items()
+    }
+    data = study_data(comparisons, evidence, config.seed, elsewhere)
     return {
         TABLE: markdown(config.title, comparisons, published, unreadable, elsewhere),
         GRID: csv_text(comparisons),
@@ -76,8 +82,9 @@ def _contents(
         LATEX: latex(comparisons, published),
         **({PAIRS: pairs} if (pairs := pairs_csv(comparisons)) else {}),
         **({PUBLISHED: published_csv(published)} if published else {}),
-        **{f"figures/{figure.name}.svg": figure.svg for group in figures.values() for figure in group if figure.svg},
-        PAGE: page_html(config.title, comparisons, figures, published, unreadable, elsewhere),
+        PAGE: study_html(
+            config.title, comparisons, data, published=published, unreadable=unreadable, elsewhere=elsewhere
+        ),
     }
 
 

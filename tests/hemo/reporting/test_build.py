@@ -1,4 +1,4 @@
-"""Records to files: Markdown, CSV, LaTeX, figures and page."""
+"""Records to files: Markdown, CSV, LaTeX and page."""
 
 import csv
 import io
@@ -9,22 +9,16 @@ from hemo.config.report import ReportConfig
 from hemo.errors import OutputError, SourceError
 from hemo.reporting.build import csv_text, latex, markdown, write_report
 from hemo.reporting.comparison import compare_trials
-from hemo.reporting.page import page_html
 from hemo.training.results import METRICS
 from hemo.trials.record import read_records
 
 
-def test_report_writes_table_csv_figures_and_page(make_record, tmp_path):
+def test_report_writes_tables_and_page(make_record, tmp_path):
     make_record({"name": "one"})
     page = write_report(ReportConfig(records=str(tmp_path / "records"), out=str(tmp_path / "report")))
     assert page == str(tmp_path / "report" / "index.html")
     files = sorted(path.relative_to(tmp_path / "report").as_posix() for path in (tmp_path / "report").rglob("*.*"))
-    kinds = [file.split("-")[0] for file in files]
-    assert kinds == [
-        *(f"figures/{name}" for name in ("accuracy", "calibration", "decisions", "loss", "ranking", "time")),
-        *("grid.csv", "grid.md", "grid.tex", "index.html"),
-    ]
-    assert "Loss by epoch" in (tmp_path / "report" / "index.html").read_text()
+    assert files == ["grid.csv", "grid.md", "grid.tex", "index.html"]
 
 
 def test_the_same_records_give_the_same_bytes(make_record, tmp_path):
@@ -116,7 +110,6 @@ def test_groups_are_in_every_document(make_record, tmp_path):
     assert "### Cells on test" in text
     assert "group: trials that share a letter cannot be told apart by AUROC on test" in text
     assert "Cells on test: Binary" in latex(found, [])
-    assert "Cells on test" in page_html("title", found, {})
 
 
 def test_no_text_of_the_csv_is_a_formula_and_numbers_stay_numbers(make_record, tmp_path):
@@ -144,6 +137,6 @@ def test_size_and_speed_are_in_every_document(make_record, tmp_path):
     rows = {row["name"]: row for row in csv.DictReader(io.StringIO(csv_text(found)))}
     assert {name: rows["new"][name] for name in speed} == {name: str(value) for name, value in speed.items()}
     assert {rows["old"][name] for name in speed} == {""}
-    for text in (markdown("A title", found, []), latex(found, []), page_html("A title", found, {}, [])):
+    for text in (markdown("A title", found, []), latex(found, [])):
         assert all(head in text for head in ("size (MB)", "latency (ms)", "throughput (images/s)"))
         assert all(figure in text for figure in ("44.7", "12.3", "150"))
