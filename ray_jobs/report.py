@@ -1,8 +1,8 @@
-"""Compare trials: tables with intervals, figures and one HTML page, from their records.
+"""Compare trials: tables with intervals and one HTML page, from their records.
 
-Reads a folder of records. Writes `grid.md`, `grid.csv`, `grid.tex`, `figures/` and `index.html` to `out`; with
-`published`, also published tables beside these trials. Needs neither Ray nor a GPU. Prints the table; the last line is
-the page.
+Reads a folder of records. Writes `grid.md`, `grid.csv`, `grid.tex` and `index.html` to `out`; of several cells also
+`pairs.csv`; with `published`, also published tables beside these trials. Needs neither Ray nor a GPU. Prints the table;
+the last line is the page.
 
 Example, one of the files in conf/report:
     hemo report --config conf/report/compare.yaml

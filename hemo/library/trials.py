@@ -311,7 +311,8 @@ class Trials(Sequence[Trial]):
     def compare(self, first: str, second: str, *, bootstrap_samples: int = 1000) -> "pd.DataFrame":
         """Return metrics of one trial minus those of another on the same test images, with patients as the unit.
 
-        Trials that were picked because they look best on test are compared too favourably; see `hemo report`.
+        The two models are compared as they are: another seed may change the order, which the report of cells with
+        several seeds covers. Trials that were picked because they look best on test are compared too favourably.
 
         Args:
             first: Name or digest.
@@ -328,17 +329,17 @@ class Trials(Sequence[Trial]):
         """
         import pandas as pd
 
-        from hemo.reporting.cells import Cell, compare_best_cell
+        from hemo.reporting.cells import Cell, compare_on_test
         from hemo.reporting.trial_row import read_row
 
         records = [self[which].record for which in (first, second)]
         if records[0].training_set != records[1].training_set:
             raise ConfigError(f"{first} and {second} are of different training sets, and have no test images in common")
         rows = [read_row(record, self.path, bootstrap_samples, 0) for record in records]
-        differences = compare_best_cell([Cell(row.record.digest, (row,)) for row in rows])
-        if not differences:
+        tested = compare_on_test([Cell(row.record.digest, (row,)) for row in rows], 0)
+        if tested is None:
             raise ConfigError(f"{first} and {second} cannot be compared: test was not read for both, or has one label")
-        (found,) = differences
+        (found,) = tested.neighbours
         intervals = {"auroc": found.auroc, "average_precision": found.average_precision, "log_loss": found.log_loss}
         frame = pd.DataFrame(
             {

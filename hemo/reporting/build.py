@@ -1,4 +1,4 @@
-"""Records to a report: `grid.md`, `grid.csv`, `grid.tex`, `published.csv`, figures and `index.html`."""
+"""Records to a report: `grid.md`, `grid.csv`, `grid.tex`, `pairs.csv`, `published.csv` and `index.html`."""
 
 import csv
 import io
@@ -11,10 +11,13 @@ from hemo.config.tune import flattened
 from hemo.errors import ConfigError, SourceError
 from hemo.output_lock import output_lock
 from hemo.reporting import elsewhere_tables
+from hemo.reporting.cell_tables import cells_table, pair_rows
 from hemo.reporting.comparison import Comparison, compare_trials
 from hemo.reporting.elsewhere import Elsewhere, read_elsewhere
 from hemo.reporting.metric_tables import metric_tables
-from hemo.reporting.page import page_html, plot_elsewhere, plot_figures
+from hemo.reporting.page.evidence import read_evidence
+from hemo.reporting.page.render import study_html
+from hemo.reporting.page.study_data import study_data
 from hemo.reporting.probabilities import DecisionSettings
 from hemo.reporting.published.source import published_table
 from hemo.reporting.published.table import PublishedComparison, compare_with_published
@@ -27,12 +30,12 @@ from hemo.training.results import METRICS
 from hemo.trials.evaluation import read_evaluations
 from hemo.trials.record import TrialRecord, has_records, metrics_of, read_records
 
-TABLE, GRID, LATEX, PUBLISHED, PAGE = "grid.md", "grid.csv", "grid.tex", "published.csv", "index.html"
-EVALUATIONS = "evaluations.csv"
+TABLE, GRID, LATEX, PAGE = "grid.md", "grid.csv", "grid.tex", "index.html"
+PAIRS, PUBLISHED, EVALUATIONS = "pairs.csv", "published.csv", "evaluations.csv"
 
 
 def write_report(config: ReportConfig) -> str:
-    """Write tables, figures and page below `config.out`, from the records alone.
+    """Write tables and page below `config.out`, from the records alone.
 
     Returns:
         Path of the page.
@@ -49,7 +52,7 @@ def write_report(config: ReportConfig) -> str:
         raise errors[0]
     elsewhere = [read_elsewhere(config.records, each) for each in evaluations]
     unreadable = [f"Left out, unreadable: {error}" for error in errors]
-    with output_lock(config.out, ("figures",)):
+    with output_lock(config.out):
         for name, text in _contents(config, records, elsewhere, unreadable).items():
             write_bytes(join(config.out, name), text.encode())
     return join(config.out, PAGE)
@@ -66,16 +69,22 @@ def _contents(
     )
     rows = [row for comparison in comparisons for row in comparison.rows]
     published = [each for name in config.published for each in compare_with_published(published_table(name), rows)]
-    figures = {comparison.key: plot_figures(comparison, config.seed) for comparison in comparisons}
-    figures |= {each.key: plot_elsewhere(each) for each in elsewhere}
+    evidence = {
+        digest: found
+        for comparison in comparisons
+        for digest, found in read_evidence(comparison, config.records, decisions).items()
+    }
+    data = study_data(comparisons, evidence, config.seed, elsewhere)
     return {
         TABLE: markdown(config.title, comparisons, published, unreadable, elsewhere),
         GRID: csv_text(comparisons),
         **({EVALUATIONS: evaluations_csv(elsewhere)} if elsewhere else {}),
         LATEX: latex(comparisons, published),
+        **({PAIRS: pairs} if (pairs := pairs_csv(comparisons)) else {}),
         **({PUBLISHED: published_csv(published)} if published else {}),
-        **{f"figures/{figure.name}.svg": figure.svg for group in figures.values() for figure in group if figure.svg},
-        PAGE: page_html(config.title, comparisons, figures, published, unreadable, elsewhere),
+        PAGE: study_html(
+            config.title, comparisons, data, published=published, unreadable=unreadable, elsewhere=elsewhere
+        ),
     }
 
 
@@ -130,17 +139,31 @@ def _table_parts(table: Table) -> list[str]:
 
 
 def latex(comparisons: Sequence[Comparison], published: Sequence[PublishedComparison]) -> str:
-    """Return published tables and grids as LaTeX tables, to be included in a document."""
+    """Return published tables, grids and cells on test as LaTeX tables, to be included in a document."""
     tables = [each.table for each in published]
     for comparison in comparisons:
         grid = grid_table(comparison)
         tables.append(replace(grid, caption=subject(comparison)))
+        if comparison.tested:
+            cells = cells_table(comparison.tested)
+            tables.append(replace(cells, caption=f"{cells.caption}: {subject(comparison)}"))
     return "\n\n".join(map(latex_table, tables)) + "\n"
 
 
 def csv_text(comparisons: Sequence[Comparison]) -> str:
     """Return every trial of every comparison as one CSV row, metrics in full precision, empty where not defined."""
     return _csv([_csv_row(row, comparison) for comparison in comparisons for row in comparison.rows])
+
+
+def pairs_csv(comparisons: Sequence[Comparison]) -> str:
+    """Return every pair of cells that were evaluated on test as one CSV row; empty without a pair."""
+    rows = [
+        {"training_set": comparison.first.training_set, "comparison": comparison.key, **row}
+        for comparison in comparisons
+        if comparison.tested
+        for row in pair_rows(comparison.tested)
+    ]
+    return _csv(rows) if rows else ""
 
 
 def evaluations_csv(elsewhere: Sequence[Elsewhere]) -> str:
@@ -173,6 +196,7 @@ def _csv_row(row: Row, comparison: Comparison) -> dict[str, Any]:
         "test_balanced_accuracy": test.balanced_accuracy.value if test and test.balanced_accuracy else None,
         **_ends("test_balanced_accuracy", test.balanced_accuracy if test else None),
         **_ends("test_auroc", test.auroc if test else None),
+        "test_group": comparison.letters.get(record.digest),
         "test_majority_accuracy": test.majority_accuracy if test else None,
         "test_images": test.image_count if test else None,
         "test_patients": test.patient_count if test else None,

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from hemo.config.tune import flattened
 from hemo.reporting import elsewhere_tables
-from hemo.reporting.cells import describe_difference
+from hemo.reporting.cell_tables import describe_difference
 from hemo.reporting.documents.data_facts import Fact
 from hemo.reporting.documents.study import Study
 from hemo.reporting.metric_tables import HEADS
@@ -235,8 +235,8 @@ def updating(study: Study) -> str:
 
 def comparison(study: Study) -> str:
     """Return the comparison of the two best cells, if there are two."""
-    differences = study.comparison.differences
-    return describe_difference(differences[0]) if differences else ""
+    tested = study.comparison.tested
+    return describe_difference(tested) if tested and tested.pairs else ""
 
 
 def mistakes(study: Study) -> str:
