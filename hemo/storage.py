@@ -203,7 +203,8 @@ def list_files(location: str) -> list[str]:
     fs, path = filesystem(location)
     root = path.rstrip("/") + "/"
     with _storage_errors():
-        return sorted(file.removeprefix(root) for file in fs.find(path) if file.startswith(root))
+        found = (file.removeprefix(root) for file in fs.find(path) if file.startswith(root))
+        return sorted(file for file in found if not file.endswith("/"))  # an empty object that stands for a folder
 
 
 def list_folders(location: str) -> list[str]:
