@@ -37,6 +37,43 @@ print(json.dumps({name: node["node_config"] for name, node in made["available_no
 """
 
 
+ALLOWED = """
+import sys, boto3
+from moto import mock_aws
+from moto.core import set_initial_no_auth_action_count
+from ray.autoscaler._private.aws.node_provider import AWSNodeProvider
+
+policy = open(sys.argv[1]).read()
+
+
+def user():
+    iam = boto3.client("iam")
+    iam.create_user(UserName="head")
+    iam.put_user_policy(UserName="head", PolicyName="nodes", PolicyDocument=policy)
+    key = iam.create_access_key(UserName="head")["AccessKey"]
+    return {"aws_access_key_id": key["AccessKeyId"], "aws_secret_access_key": key["SecretAccessKey"]}
+
+
+@set_initial_no_auth_action_count(0)
+def autoscale(image, subnet, user):
+    provider = {"region": "us-east-1", "cache_stopped_nodes": False, "aws_credentials": user}
+    nodes = AWSNodeProvider(provider, "hemo")
+    config = {"ImageId": image, "SubnetIds": [subnet], "InstanceType": "m7i.4xlarge"}
+    nodes.create_node(config, {"ray-node-type": "worker", "ray-node-name": "w"}, 1)
+    (node,) = nodes.non_terminated_nodes({})
+    nodes.set_node_tags(node, {"ray-node-status": "up-to-date"})
+    nodes.terminate_nodes([node])
+
+
+with mock_aws():
+    ec2 = boto3.client("ec2", region_name="us-east-1")
+    image = ec2.describe_images()["Images"][0]["ImageId"]
+    subnet = ec2.describe_subnets()["Subnets"][0]["SubnetId"]
+    autoscale(image, subnet, user())
+print("allowed")
+"""
+
+
 @pytest.fixture
 def cluster() -> dict[str, Any]:
     content = yaml.safe_load((ROOT / "cluster.yaml").read_text())
@@ -87,6 +124,32 @@ def test_rays_provider_for_aws_completes_it(cluster: dict[str, Any], tmp_path: P
         assert node["KeyName"] == "ray-autoscaler_us-east-1"
         own = cluster["available_node_types"][name]["node_config"]
         assert {key: node[key] for key in own} == own
+
+
+@pytest.mark.parametrize(("policy", "refused"), [("head.json", ""), ("data.json", "UnauthorizedOperation")])
+def test_the_heads_policy_allows_what_rays_provider_does(policy: str, refused: str, tmp_path: Path) -> None:
+    """On moto's AWS, which checks actions, not resources and conditions: start, list, tag and end a node."""
+    done = subprocess.run(
+        [sys.executable, "-c", ALLOWED, str(ROOT / "deploy/aws" / policy)],
+        env={**os.environ, "HOME": str(tmp_path), "AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.stdout.splitlines()[-1:] == ["allowed"]) is not bool(refused), done.stderr
+    assert refused in done.stderr
+
+
+def test_policies_and_cluster_name_the_same_roles_and_cluster(cluster: dict[str, Any]) -> None:
+    profiles = {node["node_config"]["IamInstanceProfile"]["Name"] for node in cluster["available_node_types"].values()}
+    assert profiles == {"hemo-head", "hemo-data"}
+    policy = json.loads((ROOT / "deploy/aws/head.json").read_text())
+    passed, ended = (
+        next(each for each in policy["Statement"] if each["Action"] == action)
+        for action in ("iam:PassRole", "ec2:TerminateInstances")
+    )
+    assert passed["Resource"].endswith(":role/hemo-data")
+    assert ended["Condition"]["StringEquals"] == {"ec2:ResourceTag/ray-cluster-name": cluster["cluster_name"]}
 
 
 def test_every_field_has_a_comment_beside_or_above_it() -> None:

@@ -34,6 +34,25 @@ def test_a_command_of_the_documents_is_accepted(job: str, words: str, monkeypatc
     load_config(CONFIGS[job], shlex.split(words), job=job)
 
 
+def test_every_command_to_a_cluster_has_the_token_on() -> None:
+    """Each block stands alone: who copies it must not open a cluster, or be refused."""
+    texts = [*PAGES, (ROOT / "cluster.yaml").read_text(), (ROOT / "deploy/kuberay/raycluster.yaml").read_text()]
+    blocks = [block for text in texts[:-2] for block in re.findall(r"```bash\n(.*?)```", text, re.DOTALL)] + texts[-2:]
+    submitting = [block for block in blocks if "ray job" in block or "ray start" in block]
+    assert len(submitting) > 4
+    for block in submitting:
+        assert "export RAY_AUTH_MODE=token" in block.split("ray job")[0], block
+
+
+def test_servers_of_the_documents_listen_on_loopback() -> None:
+    """And no secret stands in what Ray lists of a job."""
+    servers = re.findall(r"^(?:tensorboard|optuna-dashboard|hemo serve) .*$", SHELL, re.MULTILINE)
+    assert len(servers) > 1
+    assert [line for line in servers if "127.0.0.1" not in line] == []
+    assert "0.0.0.0" not in SHELL
+    assert "env_vars" not in SHELL
+
+
 def test_a_module_named_in_the_documents_exists() -> None:
     pages = [
         ROOT / "README.md",

@@ -11,6 +11,7 @@ import pytest
 
 from hemo import storage
 from hemo.errors import OutputError, SourceError, StorageError
+from tests.s3 import s3_environment  # noqa: F401 (a fixture)
 from tests.zips import zip_of
 
 
@@ -91,6 +92,14 @@ def test_removing_takes_files_and_folders_and_minds_nothing(place: str) -> None:
     storage.remove(storage.join(place, "b"))
     storage.remove(storage.join(place, "b"))
     assert storage.list_files(place) == []
+
+
+def test_an_empty_object_that_stands_for_a_folder_is_no_file(s3_environment: dict[str, str]) -> None:  # noqa: F811
+    """Ray makes such objects, and so does the AWS console."""
+    fsspec.filesystem("s3").mkdir("marked")
+    fsspec.filesystem("s3").touch("marked/out/ray/")
+    storage.write_bytes("s3://marked/out/card.json", b"{}")
+    assert storage.list_files("s3://marked") == ["out/card.json"]
 
 
 def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -155,13 +155,27 @@ def test_what_only_a_section_needs_is_not_required_of_every_job(capsys: pytest.C
         (b"a: 1\nb: {c: 1, c: 2}\n", "job.yaml is no YAML: line 2: c is repeated$"),
         (b"- a\n- b\n", "job.yaml must hold `key: value` lines, not list"),
         (b"", "job.yaml must hold `key: value` lines, not NoneType"),
+        (b"a: !!python/object/apply:pathlib.Path.touch [ran]", "job.yaml is no YAML: line 1: could not determine a c"),
+        (b"a: !!python/name:os.system", "job.yaml is no YAML: line 1: could not determine a constructor"),
     ],
 )
-def test_a_file_that_is_no_mapping_is_refused(file: Path, content: bytes, line: str) -> None:
+def test_a_file_that_is_no_mapping_is_refused(
+    file: Path, content: bytes, line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
     file.write_bytes(content)
     with pytest.raises(ConfigError, match=line) as caught:
         read_yaml(str(file))
     assert len(str(caught.value).splitlines()) == 1
+    assert not Path("ran").exists()
+
+
+def test_a_flag_that_would_run_code_is_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    value = "!!python/object/apply:pathlib.Path.touch [ran]"
+    with pytest.raises(ConfigError, match=r"^--grid: must be `key: value` lines or \{key: value\}, not '!!python"):
+        load_config(TuneConfig, ["--training_set", "s", "--out", "o", "--grid", value], job="tune")
+    assert not Path("ran").exists()
 
 
 def test_help_shows_words_defaults_and_nested_flags(capsys: pytest.CaptureFixture[str], monkeypatch: Any) -> None:

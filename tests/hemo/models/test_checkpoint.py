@@ -18,6 +18,7 @@ from hemo.models.checkpoint import (
 )
 from hemo.models.classifier import build_model
 from hemo.stats.calibration import Calibration, SampledClass
+from tests.hostile import Runs
 
 
 @pytest.fixture
@@ -103,6 +104,16 @@ def test_the_error_of_a_damaged_state_has_the_way_out(tmp_path: Path, keep: int)
     place.write_bytes(place.read_bytes()[:keep] + b"junk" * (keep >= 0))
     with pytest.raises(SourceError, match=r"state\.pt is damaged; remove it, and the trial begins anew"):
         read_state(str(place))
+
+
+def test_a_state_with_an_object_that_runs_code_is_refused_and_nothing_runs(tmp_path: Path) -> None:
+    place, mark = tmp_path / "state.pt", tmp_path / "ran"
+    torch.save({"weights": torch.arange(3.0), "epoch": Runs(mark)}, place)
+    with pytest.raises(SourceError, match=r"state\.pt is damaged; remove it"):
+        read_state(str(place))
+    assert not mark.exists()
+    torch.load(place, weights_only=False)
+    assert mark.exists()  # it would have run
 
 
 def test_a_card_at_another_operating_point(card: CheckpointCard) -> None:

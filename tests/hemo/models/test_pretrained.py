@@ -18,6 +18,7 @@ from hemo.models.classifier import ImageClassifier, build_model
 from hemo.models.pretrained import check_weights, normalisation_of, starting_model
 from hemo.trials.key import weights_fingerprint
 from tests.hemo.inference.test_predict import CARD
+from tests.hostile import Runs
 
 SHAPE = {"channels": 1, "sides_px": (16, 16), "classes": 1}
 
@@ -81,6 +82,16 @@ def test_a_file_without_tensors_is_refused_with_its_content(tmp_path: Path) -> N
     torch.save({"epoch": 3, "args": {"lr": 0.1}}, tmp_path / "model.pt")
     with pytest.raises(ConfigError, match=r"model\.pt holds epoch, args, no state dict of tensors"):
         check_weights(_tiny(str(tmp_path / "model.pt")), 1, (16, 16))
+
+
+@pytest.mark.parametrize("name", ["model.pt", "model.safetensors"])
+def test_weights_that_would_run_code_are_refused_and_nothing_runs(tmp_path: Path, name: str) -> None:
+    """Safetensors hold numbers alone, whatever the ending says."""
+    mark = tmp_path / "ran"
+    torch.save({"state_dict": Runs(mark)}, tmp_path / name)
+    with pytest.raises(ConfigError, match=rf"model\.weights: .*{name}"):
+        check_weights(_tiny(str(tmp_path / name)), 1, (16, 16))
+    assert not mark.exists()
 
 
 def test_weights_that_are_no_numbers_are_refused(tmp_path: Path) -> None:

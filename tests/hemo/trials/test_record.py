@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from hemo.curation.card import read_card
 from hemo.errors import SourceError
 from hemo.training.results import SubgroupMetrics
 from hemo.trials.record import check_records, commit, now, read_predictions, read_record, read_records, versions
@@ -62,6 +63,24 @@ def test_damage_is_named(make_record, tmp_path):
     (place / "predictions.parquet").write_bytes(b"PAR1")
     with pytest.raises(SourceError, match=r"predictions\.parquet is missing or damaged"):
         read_predictions(str(tmp_path / "records"), record.digest)
+
+
+def test_a_record_that_names_another_folder_is_refused(make_record, tmp_path):
+    """It would be written there again, with another name or the metrics of test."""
+    record = make_record({})
+    place = tmp_path / "records" / record.digest / "record.json"
+    place.write_text(json.dumps({**json.loads(place.read_text()), "digest": "../../elsewhere"}))
+    with pytest.raises(SourceError, match=r"says that it is of trial '../../elsewhere'; move it away"):
+        read_record(str(tmp_path / "records"), record.digest)
+
+
+def test_a_card_whose_digest_is_a_path_is_refused(make_training_set):
+    """Below records a folder is named by it."""
+    folder = Path(make_training_set())
+    card = json.loads((folder / "card.json").read_text())
+    (folder / "card.json").write_text(json.dumps({**card, "digest": "../../elsewhere"}))
+    with pytest.raises(SourceError, match=r"card\.json is damaged \(digest: String should match pattern"):
+        read_card(str(folder))
 
 
 def test_versions_of_what_results_depend_on() -> None:

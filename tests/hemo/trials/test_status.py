@@ -1,5 +1,6 @@
 """How far a folder's trials are, from its files."""
 
+import json
 import subprocess
 import sys
 from datetime import UTC, datetime, timedelta
@@ -8,7 +9,7 @@ import pytest
 
 from hemo.errors import SourceError
 from hemo.reporting.status_table import SILENT, heading, status_text
-from hemo.trials.progress import PlannedTrial, SweepPlan, TrialProgress, write_plan, write_progress
+from hemo.trials.progress import PlannedTrial, SweepPlan, TrialProgress, write_plan, write_progress, write_selection
 from hemo.trials.status import SweepStatus, TrialStatus, read_status
 
 NOW = datetime(2026, 11, 20, 12, 0, tzinfo=UTC)
@@ -134,6 +135,15 @@ def test_an_object_store_is_read_alike(make_record):
     write_progress(folder, "r", progress("runs"))
     (sweep,) = read_status(folder, NOW)
     assert sweep.counts == {"running": 1}
+
+
+def test_a_plan_is_written_where_it_was_read_whatever_name_is_in_it(tmp_path):
+    write_plan(str(tmp_path / "records"), plan("r"))
+    file = tmp_path / "records" / "sweeps" / "grid.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), "name": "../../elsewhere"}))
+    write_selection(str(tmp_path / "records"), "grid", "r")
+    assert json.loads(file.read_text())["selected"] == "r"
+    assert list(tmp_path.rglob("*.json")) == [file]
 
 
 def test_it_needs_neither_torch_nor_ray():
