@@ -125,6 +125,10 @@ class Export:
         """Return file and size."""
         return f"Export({self.model!r}: {self.card.parameters:,} parameters, {self.card.megabytes:.1f} MB)"
 
+    def _repr_html_(self) -> str:
+        """Return the card for notebooks."""
+        return card_html(f"Export: {self.model}", {name: str(value) for name, value in self.card})
+
 
 class Estimate:
     """The output of `plan`.
