@@ -39,12 +39,18 @@ from hemo.stats.bootstrap import (
     patient_draws,
     resampled_means,
     resampled_ranking,
-    resampled_variance,
+)
+from hemo.stats.crossed import (
+    Differences,
+    Measured,
+    compare_cells,
+    measured_auroc,
+    measured_by_resampling,
+    pair_degrees,
 )
 from hemo.stats.intervals import (
     Interval,
     balanced_accuracy_interval,
-    difference_interval,
     proportion_interval,
     rate_interval,
 )
@@ -92,6 +98,16 @@ def simulate(
     cell: Cell, generator: np.random.Generator, models: int = 1, sizes: NDArray[np.int64] | None = None
 ) -> Images:
     """Draw the images of one split, as the head of this file says; of patients with `sizes` images, where given."""
+    patients, labels = simulated_labels(cell, generator, sizes)
+    effects = [_effects(cell.patients, models, generator)[patients], _effects(len(patients), models, generator)]
+    noise = np.sqrt(cell.correlation) * effects[0] + np.sqrt(1 - cell.correlation) * effects[1]
+    return Images(patients, labels[:, None].astype(np.uint8), distance(cell) * labels[:, None] + noise)
+
+
+def simulated_labels(
+    cell: Cell, generator: np.random.Generator, sizes: NDArray[np.int64] | None = None
+) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """Draw patient and label of the images of one split, two arrays of shape (images,)."""
     if sizes is None:
         sizes = 1 + generator.poisson(cell.images - 1, cell.patients)
     patients = np.repeat(np.arange(cell.patients), sizes)
@@ -99,10 +115,7 @@ def simulate(
     if cell.correlation:
         total = 1 / cell.correlation - 1
         own = generator.beta(cell.prevalence * total, (1 - cell.prevalence) * total, cell.patients)
-    labels = generator.random(len(patients)) < own[patients]
-    effects = [_effects(cell.patients, models, generator)[patients], _effects(len(patients), models, generator)]
-    noise = np.sqrt(cell.correlation) * effects[0] + np.sqrt(1 - cell.correlation) * effects[1]
-    return Images(patients, labels[:, None].astype(np.uint8), distance(cell) * labels[:, None] + noise)
+    return patients, generator.random(len(patients)) < own[patients]
 
 
 def _effects(count: int, models: int, generator: np.random.Generator) -> NDArray[np.float64]:
@@ -169,25 +182,27 @@ def equal_pairs(cell: Cell, pairs: int, seed: int) -> dict[str, list[bool]]:
         areas = [auroc(scores, images.labels, images.patients) for scores in columns]
         if areas[0] is None or areas[1] is None or areas[0].reason:
             continue
-        gap = areas[0].minus(areas[1])
-        first, second = (resampled_ranking(scores, images.labels, images.patients, draws) for scores in columns)
-        by_bootstrap = gap.p_value(resampled_variance(first[0] - second[0]))
-        found["verdict, DeLong"].append((gap.p_value() or 0) < SIGNIFICANCE)
-        found["verdict, bootstrap"].append((by_bootstrap or 0) < SIGNIFICANCE)
-        found["AUROC difference"].append(_has_zero(gap.difference_interval()))
-        precision = np.subtract(*(_average_precision(scores, images) for scores in columns))
-        spread = resampled_variance(first[1] - second[1])
-        found["AP difference"].append(_has_zero(difference_interval(float(precision), spread, gap.degrees)))
-        losses = _log_losses(images, cell)
-        loss = float((losses[:, 0] - losses[:, 1]).mean())
-        spread = resampled_variance(resampled_means(losses[:, 0] - losses[:, 1], images.patients, draws))
-        found["log loss difference"].append(_has_zero(difference_interval(loss, spread, cell.patients - 1)))
+        known = [area for area in areas if area]
+        resampled = [resampled_ranking(scores, images.labels, images.patients, draws) for scores in columns]
+        resampled_areas, resampled_precisions = (np.array([each[at] for each in resampled]) for at in range(2))
+        degrees = pair_degrees(known)
+        precisions = [_average_precision(scores, images) for scores in columns]
+        losses = _log_losses(images, cell).T
+        resampled_losses = np.array([resampled_means(each, images.patients, draws) for each in losses])
+        by_delong = _two(measured_auroc(known), degrees)
+        by_bootstrap = _two(measured_by_resampling([area.value for area in known], resampled_areas), degrees)
+        precision = _two(measured_by_resampling(precisions, resampled_precisions), degrees)
+        loss = _two(measured_by_resampling(losses.mean(axis=1), resampled_losses), cell.patients - 1.0)
+        found["verdict, DeLong"].append(bool(by_delong.significant[0]))
+        found["verdict, bootstrap"].append(bool(by_bootstrap.significant[0]))
+        for name, each in (("AUROC", by_delong), ("AP", precision), ("log loss", loss)):
+            found[f"{name} difference"].append(bool(abs(each.values[0]) <= each.half_widths[0]))
     return found
 
 
-def _has_zero(interval: Interval) -> bool:
-    low, high = interval.ends or (np.nan, np.nan)
-    return bool(low <= 0 <= high)
+def _two(measured: Measured, degrees: NDArray[np.float64] | float) -> Differences:
+    """Compare two models, each a cell of one seed."""
+    return compare_cells(measured, np.arange(2), degrees)
 
 
 def _average_precision(scores: NDArray[np.float64], images: Images) -> float:
@@ -218,9 +233,12 @@ def macro(patients: int, rounds: int, seed: int) -> dict[str, list[bool]]:
             continue
         low, high = areas[0].interval().ends or (np.nan, np.nan)
         found["mean AUROC"].append(bool(low <= cells[0].area <= high))
-        first, second = (resampled_ranking(scores, labels, parts[0].patients, draws)[0] for scores in models)
-        p = areas[0].minus(areas[1]).p_value(resampled_variance(first - second))
-        found["verdict, bootstrap"].append((p or 0) < SIGNIFICANCE)
+        known = [area for area in areas if area]
+        resampled = np.array([resampled_ranking(scores, labels, parts[0].patients, draws)[0] for scores in models])
+        by_bootstrap = measured_by_resampling([area.value for area in known], resampled)
+        for name, measured in (("DeLong", measured_auroc(known)), ("bootstrap", by_bootstrap)):
+            verdict = _two(measured, pair_degrees(known)).significant[0]
+            found[f"verdict, {name}"].append(bool(verdict))
     return found
 
 
@@ -246,7 +264,8 @@ def thresholds_of_two_validations(pairs: int, seed: int) -> tuple[int, int]:
         low, high = first.ends or (0.0, 1.0)
         by_accuracy += not low <= second.value <= high
         area = auroc(test.scores, test.labels, test.patients)
-        by_verdict += area is not None and (area.minus(area).p_value() or 0) < SIGNIFICANCE
+        if area:
+            by_verdict += bool(_two(measured_auroc([area, area]), pair_degrees([area, area])).significant[0])
     return by_accuracy, by_verdict
 
 
@@ -277,18 +296,18 @@ def optimism(patients: int, trials: int, rounds: int, seed: int) -> tuple[float,
     return cell.area, float(np.mean(plain)), float(np.mean([each for each in corrected if each is not None]))
 
 
-def seconds_of_report(trials: int, images: int, patients: int) -> float:
-    """Return the CPU time to read and compare the records of a grid of binary trials."""
+def seconds_of_report(trials: int, images: int, patients: int, seeds: int = 1) -> float:
+    """Return the CPU time to read and compare the records of a grid of binary trials, cells of `seeds` trials each."""
     cell = Cell(0.9, patients, 0.1, 0.3, images // patients)
     with tempfile.TemporaryDirectory(prefix="hemo-bench-") as folder:
         split = simulate(cell, np.random.default_rng(0), models=trials)
-        records = [_write_trial(folder, split, number) for number in range(trials)]
+        records = [_write_trial(folder, split, number, seeds) for number in range(trials)]
         began = time.process_time()
         compare_trials(records, folder, samples=1000, seed=0)
         return time.process_time() - began
 
 
-def _write_trial(folder: str, images: Images, number: int) -> TrialRecord:
+def _write_trial(folder: str, images: Images, number: int, seeds: int) -> TrialRecord:
     count = len(images.labels)
     columns = {
         "image_id": [f"i{row:06d}" for row in range(count)],
@@ -298,7 +317,8 @@ def _write_trial(folder: str, images: Images, number: int) -> TrialRecord:
         "logits": images.scores[:, number : number + 1].tolist(),
     }
     splits = [pa.table({"split": [split] * count, **columns}, schema=PREDICTION_SCHEMA) for split in ("val", "test")]
-    config = changed(TrialConfig(), {"model.dense_width": number + 1}, origin="bench")
+    changes = {"model.dense_width": number // seeds + 1, "seed": number % seeds}
+    config = changed(TrialConfig(), changes, origin="bench")
     record = TrialRecord(
         digest=f"{number:016x}",
         status="complete",
@@ -327,7 +347,7 @@ def main() -> None:
     print("\n## Pairs of equal models: false wins, and coverage of the difference 0, %\n")
     differences = ("AUROC difference", "AP difference", "log loss difference")
     print_coverage(equal_pairs, ("verdict, DeLong", "verdict, bootstrap", *differences), given.pairs)
-    print("\n## Mean AUROC of three classes: coverage, and false wins by the bootstrap, %\n")
+    print("\n## Mean AUROC of three classes: coverage, and false wins, %\n")
     for patients in (30, 100, 300):
         found = macro(patients, given.pairs, patients)
         print(f"- {patients} patients: {', '.join(f'{name} {percent(found[name], name)}' for name in found)}")

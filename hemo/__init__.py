@@ -7,6 +7,8 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from hemo.library.evaluation import Evaluation as Evaluation
+    from hemo.library.external import record_predictions as record_predictions
     from hemo.library.images import ReadImage as ReadImage
     from hemo.library.images import read_image as read_image
     from hemo.library.images import read_images as read_images
@@ -17,8 +19,10 @@ if TYPE_CHECKING:
     from hemo.library.jobs import curate as curate
     from hemo.library.jobs import doctor as doctor
     from hemo.library.jobs import document as document
+    from hemo.library.jobs import evaluate as evaluate
     from hemo.library.jobs import explain as explain
     from hemo.library.jobs import export as export
+    from hemo.library.jobs import leaks as leaks
     from hemo.library.jobs import phantom as phantom
     from hemo.library.jobs import pipeline as pipeline
     from hemo.library.jobs import plan as plan
@@ -36,6 +40,8 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _MODULES = {
+    "evaluation": ("Evaluation",),
+    "external": ("record_predictions",),
     "images": ("ReadImage", "read_image", "read_images", "read_rejects"),
     "jobs": (
         "backbones",
@@ -44,8 +50,10 @@ _MODULES = {
         "curate",
         "doctor",
         "document",
+        "evaluate",
         "explain",
         "export",
+        "leaks",
         "phantom",
         "pipeline",
         "plan",

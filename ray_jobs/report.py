@@ -1,8 +1,8 @@
-"""Compare trials: tables with intervals, figures and one HTML page, from their records.
+"""Compare trials: tables with intervals and one HTML page, from their records.
 
-Reads a folder of records. Writes `grid.md`, `grid.csv`, `grid.tex`, `figures/` and `index.html` to `out`; with
-`published`, also published tables beside these trials. Needs neither Ray nor a GPU. Prints the table; the last line is
-the page.
+Reads a folder of records. Writes `grid.md`, `grid.csv`, `grid.tex` and `index.html` to `out`; of several cells also
+`pairs.csv`; with `published`, also published tables beside these trials. Needs neither Ray nor a GPU. Prints the table;
+the last line is the page.
 
 Example, one of the files in conf/report:
     hemo report --config conf/report/compare.yaml
@@ -17,12 +17,14 @@ from ray_jobs.entry_point import entry_point
 def main(config: ReportConfig) -> None:
     """Print the table of trials, then the page."""
     import hemo
+    from hemo.trials.evaluation import read_evaluations
     from hemo.trials.record import check_records
 
     report = hemo.report.run(config)
     print(report.text)
     print(report.page)
     check_records(config.records)
+    read_evaluations(config.records)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,8 @@ import pytest
 from hemo.config.convert import ConvertConfig, PhantomConfig, PlanConfig
 from hemo.config.curate import CurateConfig
 from hemo.config.document import DocumentConfig
-from hemo.config.inference import ExplainConfig, ExportConfig, PredictConfig
+from hemo.config.inference import EvaluateConfig, ExplainConfig, ExportConfig, PredictConfig
+from hemo.config.leaks import LeaksConfig
 from hemo.config.load import load_config
 from hemo.config.pipeline import PipelineConfig
 from hemo.config.report import BackbonesConfig, DoctorConfig, ReportConfig, StatusConfig
@@ -28,8 +29,10 @@ CONFIGS: dict[str, type[Config]] = {
     "convert": ConvertConfig,
     "curate": CurateConfig,
     "document": DocumentConfig,
+    "evaluate": EvaluateConfig,
     "explain": ExplainConfig,
     "export": ExportConfig,
+    "leaks": LeaksConfig,
     "phantom": PhantomConfig,
     "pipeline": PipelineConfig,
     "plan": PlanConfig,

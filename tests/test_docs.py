@@ -3,6 +3,7 @@
 import re
 import shlex
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 
@@ -52,6 +53,15 @@ def test_the_readme_lists_every_page() -> None:
     assert len(pages) > 8
     index = README.split("## Documentation")[1].split("## ")[0]
     assert [str(page.relative_to(ROOT)) for page in pages if f"({page.relative_to(ROOT)})" not in index] == []
+
+
+def test_the_picture_shows_what_there_is() -> None:
+    """Its labels are jobs and public names; what has no label is a noun."""
+    picture = ElementTree.parse(ROOT / re.findall(r"!\[.*?\]\((\S+\.svg)\)", README)[0]).getroot()
+    labels = [text.text for text in picture.iter("{http://www.w3.org/2000/svg}text") if text.get("class") == "job"]
+    named = {name for label in labels for name in label.split(", ")}
+    assert named >= {"convert", "curate", "tune", "report"}
+    assert named <= set(hemo.__all__)
 
 
 def test_the_page_on_python_lists_the_public_api() -> None:

@@ -34,7 +34,7 @@ def test_a_wheel_has_all_that_the_package_needs(tmp_path: Path) -> None:
     subprocess.run([*pip, *wheels], check=True, capture_output=True)
     (wheel,) = tmp_path.glob("hemo-*.whl")
     names = set(zipfile.ZipFile(wheel).namelist())
-    data = {"hemo/py.typed", "hemo/reporting/page.html.jinja", "hemo/reporting/published/head_ct.yaml"}
+    data = {"hemo/py.typed", "hemo/reporting/page/study.js", "hemo/reporting/published/head_ct.yaml"}
     assert data <= names
     assert not [name for name in names if name.startswith(("tests/", "conf/", "benchmarks/", "examples/"))]
     with zipfile.ZipFile(wheel) as archive:

@@ -59,7 +59,9 @@ def predict_corpus(config: PredictConfig) -> str:
         if _is_complete(config.out, inputs):
             print_line(f"predict: {config.out} is complete")
             return config.out
-        predictions, rejects = predict_images(source, config, "predict", COPIED_SCHEMA)
+        predictions, rejects = predict_images(
+            source, config, "predict", COPIED_SCHEMA, flip=config.test_time_augmentation == "flip"
+        )
         predictions = predictions.drop_columns(logit_names(card.classes))
         studies = study_probabilities(predictions, card.classes)
         write_table(join(config.out, "predictions.parquet"), predictions)

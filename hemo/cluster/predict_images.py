@@ -162,7 +162,9 @@ def logit_names(classes: Sequence[str]) -> list[str]:
     return [f"logit_{name}" for name in classes]
 
 
-def predict_images(source: Source, config: DeploymentConfig, job: str, copied: pa.Schema) -> tuple[pa.Table, pa.Table]:
+def predict_images(
+    source: Source, config: DeploymentConfig, job: str, copied: pa.Schema, *, flip: bool = False
+) -> tuple[pa.Table, pa.Table]:
     """Return the predictions of all images, and all rejects, in the order of the units.
 
     A batch has images of one unit, in order: its probabilities depend neither on the cluster nor on who was first.
@@ -172,6 +174,7 @@ def predict_images(source: Source, config: DeploymentConfig, job: str, copied: p
         config: Checkpoint, and what runs it.
         job: Name of the job, for its progress.
         copied: Columns of the images that stand beside their predictions.
+        flip: Test-time augmentation, see `DeployedModel`.
 
     Returns:
         `copied`, and for each class `logit_NAME` as trained, `probability_NAME` calibrated, and `predicted_NAME`:
@@ -202,7 +205,7 @@ def predict_images(source: Source, config: DeploymentConfig, job: str, copied: p
                 "operating_point": config.operating_point,
                 "device": "cuda" if gpus else "cpu",
                 "batch_size": config.batch_size,
-                "flip": config.test_time_augmentation == "flip",
+                "flip": flip,
             },
             # as many models as there is room for now; Ray adds some as the cluster grows, and while batches wait
             compute=ActorPoolStrategy(

@@ -1,8 +1,8 @@
-"""Configs of the jobs that use a checkpoint: `predict`, `explain` and `export`."""
+"""Configs of the jobs that use a checkpoint: `predict`, `evaluate`, `explain` and `export`."""
 
 from typing import Annotated, ClassVar, Literal, Self
 
-from pydantic import AfterValidator, Field, PositiveInt, model_validator
+from pydantic import AfterValidator, Field, NonNegativeInt, PositiveInt, model_validator
 
 from hemo.config.convert import require_names_settled
 from hemo.config.types import ClusterConfig, Config, Gpus, Groups, Location, SecretLocation
@@ -26,9 +26,6 @@ class DeploymentConfig(Config):
         "checkpoint",
         description="thresholds above which a class is predicted: those the trial was configured for, or others that "
         "validation chose as well, such as `sensitivity=0.95` or `specificity=0.99`",
-    )
-    test_time_augmentation: Literal["none", "flip"] = Field(
-        "none", description="`flip`: mean over each image and its left-right mirror image, at twice the cost"
     )
     public_ids: bool | Literal["by_corpus"] = Field(
         "by_corpus", description="raw corpora: whether ids and paths are stored as they are, as in `convert`"
@@ -55,6 +52,9 @@ class PredictConfig(DeploymentConfig):
         "shards", description="`shards`: output of `convert`; else the kind of raw corpus"
     )
     out: Location = Field(description="folder to write predictions.parquet, studies.parquet and submission.csv to")
+    test_time_augmentation: Literal["none", "flip"] = Field(
+        "none", description="`flip`: mean over each image and its left-right mirror image, at twice the cost"
+    )
 
     @model_validator(mode="after")
     def _names_are_settled(self) -> Self:
@@ -62,6 +62,99 @@ class PredictConfig(DeploymentConfig):
             require_names_settled(self.corpus, self.public_ids, self.pseudonym_key)
         elif self.pseudonym_key or self.public_ids != "by_corpus":
             raise ValueError("shards hold their ids as `convert` stored them: leave out public_ids and pseudonym_key")
+        return self
+
+
+class EvaluateConfig(DeploymentConfig):
+    """Configuration of the `evaluate` job."""
+
+    GROUPS: ClassVar[Groups] = {
+        "input": ("checkpoint", "training_set", "from_split", "source", "corpus", "labels", "label_key"),
+        "labels": ("label_columns", "class_names", "drop_flags"),
+        "output": ("out", "name"),
+        "prediction": ("operating_point",),
+        "recalibration": ("recalibration_fraction", "recalibration", "seed"),
+        "subgroups": ("subgroups", "subgroup_table", "subgroup_key"),
+        "statistics": ("bootstrap_samples", "prevalence"),
+        "patients": ("public_ids", "pseudonym_key"),
+        "resources": ("batch_size", "gpus", "cluster"),
+    }
+
+    training_set: Literal[""] | Location = Field(
+        "", description="labelled images: output folder of `curate`; or give `source` and `labels`"
+    )
+    from_split: Literal["train", "val", "test", "all"] = Field(
+        "test", description="split of the training set to evaluate on; `all`: every image"
+    )
+    source: Literal[""] | Location = Field(
+        "", description="images instead of a training set: output folder of `convert`, or a raw corpus"
+    )
+    corpus: Literal["shards", "rsna", "dicom", "image_folder", "manifest"] = Field(
+        "shards", description="`shards`: output of `convert`; else the kind of raw corpus"
+    )
+    labels: Literal["", "source_class"] | Location = Field(
+        "", description="with `source`: table of labels, or `source_class`, as in `curate`"
+    )
+    label_key: str = Field("", description="column of `labels` with image ids or paths, as in `curate`")
+    label_columns: tuple[str, ...] = Field((), description="columns of `labels` that are classes, as in `curate`")
+    class_names: dict[str, str] = Field(
+        {},
+        description="class of the checkpoint -> its name in the labels, where that differs: '{any: hemorrhage}'",
+    )
+    drop_flags: tuple[str, ...] = Field((), description="leave out images with any of these flags, as in `curate`")
+    out: Location = Field(
+        description="folder of records; the evaluation is written to evaluations/DIGEST in it, where `report` finds it"
+    )
+    name: str = Field("", description="name of these data in tables; empty: that of the training set, or its digest")
+    recalibration_fraction: float = Field(
+        0.0,
+        ge=0,
+        le=0.9,
+        description="fraction of patients on which probabilities are calibrated anew and thresholds chosen anew; the "
+        "others are evaluated as is and recalibrated; 0: as is only",
+    )
+    recalibration: Literal["platt", "temperature"] = Field(
+        "platt",
+        description="`platt`: a slope and an intercept for each class, which takes another prevalence into account; "
+        "`temperature`: a slope only, and the only one of exclusive classes",
+    )
+    seed: NonNegativeInt = Field(0, description="random seed of the choice of patients, and of the bootstrap")
+    subgroups: tuple[str, ...] = Field(
+        ("pixel_format", "scanner", "spacing_mm", "slice_thickness_mm"),
+        description="what to evaluate by: columns of the images, or of `subgroup_table`; numbers with many values are "
+        "cut at their quartiles",
+    )
+    subgroup_table: Literal[""] | Location = Field(
+        "", description="CSV or Parquet with more columns of images or patients, such as age and sex"
+    )
+    subgroup_key: str = Field(
+        "",
+        description="column of `subgroup_table` that names its rows: `patient`, `study` or `series` holds those ids, "
+        "any other one image ids or paths; by default as `label_key`",
+    )
+    bootstrap_samples: int = Field(1000, ge=10, description="bootstrap samples of patients, for the AUROC of classes")
+    prevalence: Literal["observed"] | Annotated[float, Field(gt=0, lt=1)] = Field(
+        "observed",
+        description="prevalence of the class where the model is to be used, for predictive values; `observed`: that of "
+        "these data",
+    )
+
+    @model_validator(mode="after")
+    def _takes_labelled_images(self) -> Self:
+        if bool(self.training_set) == bool(self.source):
+            raise ValueError("give either training_set, or source with labels")
+        if bool(self.source) != bool(self.labels):
+            raise ValueError("source needs labels, and a training set has its own: give labels with source only")
+        if self.labels == "source_class" and (self.label_key or self.label_columns):
+            raise ValueError("label_key and label_columns name columns of a table; labels is source_class")
+        return self
+
+    @model_validator(mode="after")
+    def _names_are_settled(self) -> Self:
+        if self.source and self.corpus != "shards":
+            require_names_settled(self.corpus, self.public_ids, self.pseudonym_key)
+        elif self.public_ids != "by_corpus":
+            raise ValueError("public_ids is of raw corpora: training sets and shards hold ids as `convert` stored them")
         return self
 
 

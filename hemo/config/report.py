@@ -35,7 +35,7 @@ class ReportConfig(Config):
     }
 
     records: Location = Field(description="folder of records: the `out` of `train` or `tune`")
-    out: Location = Field(description="folder to write grid.md, grid.csv, grid.tex, figures and index.html to")
+    out: Location = Field(description="folder to write grid.md, grid.csv, pairs.csv, grid.tex and index.html to")
     title: str = Field("Comparison of trials", description="title of table and page")
     published: tuple[Published, ...] = Field(
         (), description="published tables to show beside these trials; a trial is compared with the row of its name"
@@ -52,8 +52,8 @@ class ReportConfig(Config):
     bootstrap_samples: int = Field(
         1000,
         ge=10,
-        description="bootstrap samples of patients: for differences in average precision, log loss and the AUROC of "
-        "several classes, and for the correction of a choice",
+        description="bootstrap samples of patients: for differences in average precision and log loss, for the check "
+        "of those in AUROC, and for the correction of a choice",
     )
     seed: NonNegativeInt = Field(0, description="random seed of the bootstrap")
 

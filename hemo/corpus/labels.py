@@ -83,6 +83,44 @@ def parse_labels(data: bytes, location: str, *, key: str = "", columns: Sequence
         raise LabelError(f"labels: {location} is no readable table: {' '.join(str(error).split())}") from error
 
 
+def parse_columns(
+    data: bytes, location: str, *, key: str, columns: Sequence[str]
+) -> tuple[str, pa.StringArray, dict[str, pa.StringArray]]:
+    """Read columns of any text from the content of a table, CSV or Parquet as `parse_labels` takes them.
+
+    Args:
+        data: The whole file.
+        location: Its name.
+        key: Column that names the rows; empty: see `KEY_COLUMNS`.
+        columns: Columns to read.
+
+    Returns:
+        The name of the key's column; keys, unique; and the cells of each column, stripped, empty where blank.
+
+    Raises:
+        LabelError: If the file cannot be parsed, lacks a column, or rows of one key contradict each other.
+    """
+    try:
+        table = _read(data, location)
+    except (pa.ArrowException, gzip.BadGzipFile, zlib.error, EOFError) as error:
+        raise LabelError(f"labels: {location} is no readable table: {' '.join(str(error).split())}") from error
+    key = key or _default_key(table, location)
+    _check_columns(table.column_names, key, columns, location)
+    ids = _keys(table, key, location)
+    cells = {
+        name: cast(pa.StringArray, pc.utf8_trim_whitespace(_strings(table[name]).fill_null(""))) for name in columns
+    }
+    encoded = ids.dictionary_encode()
+    first = np.unique(encoded.indices.to_numpy(), return_index=True)[1]
+    kept = {name: values.take(pa.array(first)) for name, values in cells.items()}
+    for name, values in cells.items():
+        clashing = pc.not_equal(values, kept[name].take(encoded.indices)).to_numpy(zero_copy_only=False)
+        if clashing.any():
+            ids_of = ids.filter(pa.array(clashing)).unique().to_pylist()
+            raise LabelError(f"labels: {location} has several {name} for {first_names([str(each) for each in ids_of])}")
+    return key, _strings(encoded.dictionary), kept
+
+
 def labels_of_classes(image_ids: pa.StringArray, source_class: pa.StringArray) -> LabelTable:
     """Return one-hot labels: one class a class folder, sorted by name, numbers by their value.
 

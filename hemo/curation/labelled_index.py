@@ -121,14 +121,7 @@ def join_labels(index: pa.Table, table: LabelTable, *, within: pa.StringArray | 
     Raises:
         LabelError: If no image has a label, a name fits several, or leading zeros are missing.
     """
-    by_id, by_path = (
-        pc.index_in(text_column(index, name), value_set=table.keys) for name in ("image_id", "source_path")
-    )
-    positions = pc.coalesce(by_id, by_path)
-    if positions.null_count:
-        positions = pc.coalesce(positions, _by_name(index, table.keys, positions))
-    if positions.null_count:
-        _refuse_lost_zeros(index, table.keys, positions)
+    positions = match_keys(index, table.keys)
     if positions.null_count == len(positions):
         raise LabelError(
             f"labels: none matches an image: image ids are like {_examples(text_column(index, 'image_id'))}, label "
@@ -139,6 +132,21 @@ def join_labels(index: pa.Table, table: LabelTable, *, within: pa.StringArray | 
     labels[~labelled] = NULL_LABEL
     matched_keys = pc.count_distinct(positions).as_py()
     return Rows(index, table.classes, labels, labelled, *number_patients(index, within), matched_keys)
+
+
+def match_keys(index: pa.Table, keys: pa.StringArray) -> Any:
+    """Return for each image the position of its key, null where it has none; matched as in `join_labels`.
+
+    Raises:
+        LabelError: If a name fits several, or leading zeros are missing.
+    """
+    by_id, by_path = (pc.index_in(text_column(index, name), value_set=keys) for name in ("image_id", "source_path"))
+    positions: Any = pc.coalesce(by_id, by_path)
+    if positions.null_count:
+        positions = pc.coalesce(positions, _by_name(index, keys, positions))
+    if positions.null_count:
+        _refuse_lost_zeros(index, keys, positions)
+    return positions
 
 
 def _by_name(index: pa.Table, keys: pa.StringArray, matched: pa.Int32Array) -> pa.Int32Array:

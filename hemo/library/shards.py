@@ -121,11 +121,24 @@ class Shards:
                     rows = batch.drop_columns([IMAGE]).to_pylist()
                     yield from ({**row, IMAGE: image} for row, image in zip(rows, images, strict=True))
 
-    def show(self, count: int = 16) -> "Picture":
-        """Return a contact sheet of `count` images, evenly spread over the index, each with its `image_id`."""
-        rows = np.unique(np.linspace(0, len(self) - 1, min(count, len(self))).astype(int))
+    def show(self, which: int | Sequence[int | str] = 16) -> "Picture":
+        """Return a contact sheet of images, each with its `image_id`.
+
+        Args:
+            which: A number of images, evenly spread over the index; or rows of `index` and ids, such as `frame.index`
+                of a selection from it.
+
+        Raises:
+            ConfigError: If there is no such image.
+            SourceError: If a shard is gone or damaged.
+        """
+        if isinstance(which, int):
+            spread = np.linspace(0, len(self) - 1, min(which, len(self)))
+            return self.show(np.unique(spread.astype(int)).tolist())
+        chosen = [each if isinstance(each, str) else int(each) for each in which]
         names = self.index["image_id"]
-        return contact_sheet([self.image(int(row)) for row in rows], [str(names.iloc[row]) for row in rows])
+        captions = [each if isinstance(each, str) else str(names.iloc[each]) for each in chosen]
+        return contact_sheet([self.image(each) for each in chosen], captions)
 
     def __repr__(self) -> str:
         """Return the folder and what it holds."""

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hemo.config.tune import flattened
 from hemo.errors import ConfigError, SourceError
 from hemo.library.notebook import card_html
 from hemo.storage import absolute, join
@@ -170,6 +169,8 @@ class Trial:
         return Image.open(io.BytesIO(case_png(image, heat, title)))
 
     def _deployed(self, device: str) -> "DeployedModel":
+        if self.record.external:
+            raise SourceError(f"{self.name} was not trained by hemo, which has its predictions and no model")
         from hemo.inference.predict import DeployedModel
         from hemo.models.checkpoint import load_checkpoint
         from hemo.models.weight_files import find_checkpoint
@@ -182,8 +183,9 @@ class Trial:
 
     def _repr_html_(self) -> str:
         """Return settings and metrics for notebooks."""
-        settings = {key: str(value) for key, value in flattened(self.record.config.deciding())}
-        return card_html(f"Trial: {self.name} ({self.record.status})", settings) + self.metrics.to_html()
+        settings = {key: str(value) for key, value in self.record.settings.items()}
+        status = "external" if self.record.external else self.record.status
+        return card_html(f"Trial: {self.name} ({status})", settings) + self.metrics.to_html()
 
 
 def _require_images(images: NDArray[Any], card: "CheckpointCard") -> None:
@@ -239,14 +241,18 @@ class Trials(Sequence[Trial]):
         return named[0]
 
     def to_pandas(self) -> "pd.DataFrame":
-        """Return a row a trial: `name`, `status`, settings by their dotted names, `SPLIT_METRIC`, `seconds`, ..."""
+        """Return a row a trial: `name`, `status`, settings by their dotted names, `SPLIT_METRIC`, `seconds`, ...
+
+        Of external models, see `hemo.record_predictions`, settings are NaN.
+        """
         import pandas as pd
 
         rows = {
             trial.record.digest: {
                 "name": trial.name,
                 "status": trial.record.status,
-                **dict(flattened(trial.record.config.deciding())),
+                "external": trial.record.external,
+                **trial.record.settings,
                 **{
                     f"{split}_{name}": value
                     for split, metrics in trial.record.metrics.items()
@@ -305,7 +311,8 @@ class Trials(Sequence[Trial]):
     def compare(self, first: str, second: str, *, bootstrap_samples: int = 1000) -> "pd.DataFrame":
         """Return metrics of one trial minus those of another on the same test images, with patients as the unit.
 
-        Trials that were picked because they look best on test are compared too favourably; see `hemo report`.
+        The two models are compared as they are: another seed may change the order, which the report of cells with
+        several seeds covers. Trials that were picked because they look best on test are compared too favourably.
 
         Args:
             first: Name or digest.
@@ -322,17 +329,17 @@ class Trials(Sequence[Trial]):
         """
         import pandas as pd
 
-        from hemo.reporting.cells import Cell, compare_best_cell
+        from hemo.reporting.cells import Cell, compare_on_test
         from hemo.reporting.trial_row import read_row
 
         records = [self[which].record for which in (first, second)]
         if records[0].training_set != records[1].training_set:
             raise ConfigError(f"{first} and {second} are of different training sets, and have no test images in common")
         rows = [read_row(record, self.path, bootstrap_samples, 0) for record in records]
-        differences = compare_best_cell([Cell(row.record.digest, (row,)) for row in rows])
-        if not differences:
+        tested = compare_on_test([Cell(row.record.digest, (row,)) for row in rows], 0)
+        if tested is None:
             raise ConfigError(f"{first} and {second} cannot be compared: test was not read for both, or has one label")
-        (found,) = differences
+        (found,) = tested.neighbours
         intervals = {"auroc": found.auroc, "average_precision": found.average_precision, "log_loss": found.log_loss}
         frame = pd.DataFrame(
             {

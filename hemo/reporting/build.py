@@ -1,4 +1,4 @@
-"""Records to a report: `grid.md`, `grid.csv`, `grid.tex`, `published.csv`, figures and `index.html`."""
+"""Records to a report: `grid.md`, `grid.csv`, `grid.tex`, `pairs.csv`, `published.csv` and `index.html`."""
 
 import csv
 import io
@@ -10,9 +10,14 @@ from hemo.config.report import ReportConfig
 from hemo.config.tune import flattened
 from hemo.errors import ConfigError, SourceError
 from hemo.output_lock import output_lock
+from hemo.reporting import elsewhere_tables
+from hemo.reporting.cell_tables import cells_table, pair_rows
 from hemo.reporting.comparison import Comparison, compare_trials
+from hemo.reporting.elsewhere import Elsewhere, read_elsewhere
 from hemo.reporting.metric_tables import metric_tables
-from hemo.reporting.page import page_html, plot_figures
+from hemo.reporting.page.evidence import read_evidence
+from hemo.reporting.page.render import study_html
+from hemo.reporting.page.study_data import study_data
 from hemo.reporting.probabilities import DecisionSettings
 from hemo.reporting.published.source import published_table
 from hemo.reporting.published.table import PublishedComparison, compare_with_published
@@ -22,13 +27,15 @@ from hemo.reporting.trial_table import findings, grid_table, heading, subject
 from hemo.stats.intervals import Interval
 from hemo.storage import join, write_bytes
 from hemo.training.results import METRICS
-from hemo.trials.record import TrialRecord, metrics_of, read_records
+from hemo.trials.evaluation import read_evaluations
+from hemo.trials.record import TrialRecord, has_records, metrics_of, read_records
 
-TABLE, GRID, LATEX, PUBLISHED, PAGE = "grid.md", "grid.csv", "grid.tex", "published.csv", "index.html"
+TABLE, GRID, LATEX, PAGE = "grid.md", "grid.csv", "grid.tex", "index.html"
+PAIRS, PUBLISHED, EVALUATIONS = "pairs.csv", "published.csv", "evaluations.csv"
 
 
 def write_report(config: ReportConfig) -> str:
-    """Write tables, figures and page below `config.out`, from the records alone.
+    """Write tables and page below `config.out`, from the records alone.
 
     Returns:
         Path of the page.
@@ -39,17 +46,21 @@ def write_report(config: ReportConfig) -> str:
         OutputError: If `config.out` cannot be written, or another run is writing there.
     """
     errors: list[SourceError] = []
-    records = read_records(config.records, errors.append)
-    if not records:
+    evaluations = read_evaluations(config.records, errors.append)
+    records = [] if evaluations and not has_records(config.records) else read_records(config.records, errors.append)
+    if not records and not evaluations:
         raise errors[0]
+    elsewhere = [read_elsewhere(config.records, each) for each in evaluations]
     unreadable = [f"Left out, unreadable: {error}" for error in errors]
-    with output_lock(config.out, ("figures",)):
-        for name, text in _contents(config, records, unreadable).items():
+    with output_lock(config.out):
+        for name, text in _contents(config, records, elsewhere, unreadable).items():
             write_bytes(join(config.out, name), text.encode())
     return join(config.out, PAGE)
 
 
-def _contents(config: ReportConfig, records: Sequence[TrialRecord], unreadable: Sequence[str]) -> dict[str, str]:
+def _contents(
+    config: ReportConfig, records: Sequence[TrialRecord], elsewhere: Sequence[Elsewhere], unreadable: Sequence[str]
+) -> dict[str, str]:
     """Return the files of a report: path below `config.out` -> text."""
     _require_known_classes(config, records)
     decisions = DecisionSettings(config.operating_points, config.prevalence)
@@ -58,14 +69,22 @@ def _contents(config: ReportConfig, records: Sequence[TrialRecord], unreadable: 
     )
     rows = [row for comparison in comparisons for row in comparison.rows]
     published = [each for name in config.published for each in compare_with_published(published_table(name), rows)]
-    figures = {comparison.key: plot_figures(comparison, config.seed) for comparison in comparisons}
+    evidence = {
+        digest: found
+        for comparison in comparisons
+        for digest, found in read_evidence(comparison, config.records, decisions).items()
+    }
+    data = study_data(comparisons, evidence, config.seed, elsewhere)
     return {
-        TABLE: markdown(config.title, comparisons, published, unreadable),
+        TABLE: markdown(config.title, comparisons, published, unreadable, elsewhere),
         GRID: csv_text(comparisons),
+        **({EVALUATIONS: evaluations_csv(elsewhere)} if elsewhere else {}),
         LATEX: latex(comparisons, published),
+        **({PAIRS: pairs} if (pairs := pairs_csv(comparisons)) else {}),
         **({PUBLISHED: published_csv(published)} if published else {}),
-        **{f"figures/{figure.name}.svg": figure.svg for group in figures.values() for figure in group if figure.svg},
-        PAGE: page_html(config.title, comparisons, figures, published, unreadable),
+        PAGE: study_html(
+            config.title, comparisons, data, published=published, unreadable=unreadable, elsewhere=elsewhere
+        ),
     }
 
 
@@ -84,10 +103,12 @@ def markdown(
     comparisons: Sequence[Comparison],
     published: Sequence[PublishedComparison],
     unreadable: Sequence[str] = (),
+    elsewhere: Sequence[Elsewhere] = (),
 ) -> str:
-    """Return published tables and comparisons as one Markdown page; a line for each unreadable record above."""
+    """Return published tables, comparisons and evaluations as one Markdown page; unreadable records in lines above."""
     parts = [f"# {inline(title)}", *(inline(line) for line in unreadable)]
     parts += [f"**{inline(text)}** ({inline(subject(each))})" for each in comparisons for text in findings(each)]
+    parts += [f"**{inline(text)}**" for found in elsewhere for text in elsewhere_tables.findings(found)]
     for each in published:
         parts += [f"## {inline(each.table.caption)}", _terms(each.heading), *_table_parts(each.table)]
     for comparison in comparisons:
@@ -95,7 +116,17 @@ def markdown(
         parts += _table_parts(grid_table(comparison))
         for table in metric_tables(comparison):
             parts += [f"### {inline(table.caption)}", *_table_parts(table)]
-    return "\n\n".join(parts) + "\n"
+    return "\n\n".join([*parts, *map(evaluation_markdown, elsewhere)]).rstrip() + "\n"
+
+
+def evaluation_markdown(found: Elsewhere) -> str:
+    """Return heading and tables of an evaluation as a part of a Markdown page."""
+    first = elsewhere_tables.metrics_table(found)
+    parts = [f"## Evaluated elsewhere: {inline(first.caption)}", _terms(elsewhere_tables.heading(found))]
+    parts += _table_parts(first)
+    for table in elsewhere_tables.tables(found):
+        parts += [f"### {inline(table.caption)}", *_table_parts(table)]
+    return "\n\n".join(parts)
 
 
 def _terms(terms: Sequence[tuple[str, str]]) -> str:
@@ -108,19 +139,41 @@ def _table_parts(table: Table) -> list[str]:
 
 
 def latex(comparisons: Sequence[Comparison], published: Sequence[PublishedComparison]) -> str:
-    """Return published tables and grids as LaTeX tables, to be included in a document."""
+    """Return published tables, grids and cells on test as LaTeX tables, to be included in a document."""
     tables = [each.table for each in published]
     for comparison in comparisons:
         grid = grid_table(comparison)
         tables.append(replace(grid, caption=subject(comparison)))
+        if comparison.tested:
+            cells = cells_table(comparison.tested)
+            tables.append(replace(cells, caption=f"{cells.caption}: {subject(comparison)}"))
     return "\n\n".join(map(latex_table, tables)) + "\n"
 
 
 def csv_text(comparisons: Sequence[Comparison]) -> str:
     """Return every trial of every comparison as one CSV row, metrics in full precision, empty where not defined."""
-    rows = [_csv_row(row, comparison) for comparison in comparisons for row in comparison.rows]
+    return _csv([_csv_row(row, comparison) for comparison in comparisons for row in comparison.rows])
+
+
+def pairs_csv(comparisons: Sequence[Comparison]) -> str:
+    """Return every pair of cells that were evaluated on test as one CSV row; empty without a pair."""
+    rows = [
+        {"training_set": comparison.first.training_set, "comparison": comparison.key, **row}
+        for comparison in comparisons
+        if comparison.tested
+        for row in pair_rows(comparison.tested)
+    ]
+    return _csv(rows) if rows else ""
+
+
+def evaluations_csv(elsewhere: Sequence[Elsewhere]) -> str:
+    """Return every part of every evaluation as one CSV row, metrics in full precision, empty where not defined."""
+    return _csv([row for each in elsewhere for row in elsewhere_tables.csv_rows(each)])
+
+
+def _csv(rows: Sequence[dict[str, Any]]) -> str:
     text = io.StringIO()
-    writer = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
+    writer = csv.DictWriter(text, fieldnames=list(rows[0]) if rows else [], lineterminator="\n")
     writer.writeheader()
     writer.writerows({key: _no_formula(value) for key, value in row.items()} for row in rows)
     return text.getvalue()
@@ -133,7 +186,8 @@ def _csv_row(row: Row, comparison: Comparison) -> dict[str, Any]:
     return {
         **{"name": config.name, "digest": record.digest, "status": record.status, "reason": record.reason},
         **{"training_set": record.training_set, "split": record.split},
-        **dict(flattened(config.deciding())),
+        "external": record.external,
+        **{key: record.settings.get(key) for key, _ in flattened(config.deciding())},
         **{"parameters": record.parameters, "megabytes": record.megabytes, "latency_ms": record.latency_ms},
         "inference_images_per_second": record.inference_images_per_second,
         "inference_batch_size": record.inference_batch_size,
@@ -142,6 +196,7 @@ def _csv_row(row: Row, comparison: Comparison) -> dict[str, Any]:
         "test_balanced_accuracy": test.balanced_accuracy.value if test and test.balanced_accuracy else None,
         **_ends("test_balanced_accuracy", test.balanced_accuracy if test else None),
         **_ends("test_auroc", test.auroc if test else None),
+        "test_group": comparison.letters.get(record.digest),
         "test_majority_accuracy": test.majority_accuracy if test else None,
         "test_images": test.image_count if test else None,
         "test_patients": test.patient_count if test else None,

@@ -1,8 +1,9 @@
-"""Cells (trials that differ only by seed), and the paired difference of the best cell from each other one on test."""
+"""Cells (trials that differ only by seed), and the differences of all pairs of them on test."""
 
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from functools import cached_property
 from statistics import fmean
 
 import numpy as np
@@ -11,15 +12,24 @@ from numpy.typing import NDArray
 from hemo.config.tune import settings_name, varying
 from hemo.digest import digest_of
 from hemo.errors import SourceError
-from hemo.reporting.trial_row import Evaluation, Row, estimate, p_text
+from hemo.reporting.trial_row import Evaluation, Ranking, Row
 from hemo.stats import SIGNIFICANCE
 from hemo.stats.auroc import Auroc, mean_over_seeds
-from hemo.stats.bootstrap import resampled_variance
-from hemo.stats.intervals import Interval, difference_interval, holm, too_few
+from hemo.stats.bootstrap import crossed_resamples
+from hemo.stats.crossed import (
+    Differences,
+    Measured,
+    SeedVariance,
+    compact_letters,
+    compare_cells,
+    measured_auroc,
+    measured_by_resampling,
+    pair_degrees,
+    seed_variance,
+)
+from hemo.stats.intervals import Interval, too_few
+from hemo.stats.planning import Design, design_of
 from hemo.trials.record import metrics_of, title_of
-
-DELONG = "DeLong's test with patients as clusters (Obuchowski 1997)"
-BOOTSTRAP = "bootstrap of patients"
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,21 +45,36 @@ class Cell:
         return [metrics[metric] for metrics in known if metric in metrics]
 
 
-@dataclass(frozen=True, eq=False)
-class Difference:
-    """Metrics on test of the best cell minus those of another; only that in AUROC is tested."""
+@dataclass(frozen=True)
+class TestedCell:
+    """A cell as it did on test, the mean over its seeds."""
 
-    best: Cell
-    other: Cell
+    __test__ = False  # no test class of pytest
+
+    cell: Cell
+    auroc: Interval  # with patients and, where their variance is known, seeds as sources of variation
+    patients_error: float | None  # standard error of AUROC over patients, of these trained models
+    seeds_error: float | None  # over seeds; None where not known
+    borrowed: bool  # whether the variance over seeds is that of other cells alone
+    letters: str  # cells that share one cannot be told apart; empty with too few patients
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Metrics on test of one cell minus those of another; only that in AUROC is tested."""
+
+    first: TestedCell
+    second: TestedCell
     auroc: Interval
     average_precision: Interval
     log_loss: Interval
-    p: float | None  # None with too few patients for a test
-    p_holm: float | None  # adjusted for the number of cells that the best one is compared with
-    test: str  # name of the test
-    images: int
-    patients: int
-    comparisons: int
+    p: float | None  # two-sided; this and all below None with too few patients
+    p_holm: float | None  # adjusted for the number of pairs
+    not_better: float | None  # probability that the cell with the higher AUROC is not the better one
+    detectable: float | None  # true difference that is found with 80 % power
+    further_seeds: float | None  # of each cell to 80 % power; infinite: patients limit it; NaN: not known
+    times_patients: float | None  # factor of the patients to 80 % power; infinite: seeds limit it; NaN: not known
+    times_both: float | None  # factor of patients and seeds to 80 % power
 
     @property
     def verdict(self) -> str:
@@ -61,13 +86,78 @@ class Difference:
         return "not significant"
 
 
+@dataclass(frozen=True, eq=False)
+class CellComparison:
+    """All pairs of the cells that were evaluated on test, in the order of the cells."""
+
+    cells: tuple[TestedCell, ...]
+    auroc: Differences
+    average_precision: Differences
+    log_loss: Differences
+    design: Design  # variance components of the differences in AUROC
+    bootstrap: Differences  # in AUROC, with the variance of a crossed bootstrap, as a check
+    images: int
+    patients: int
+    reason: str  # why nothing is tested: too few patients; else empty
+    log_loss_reason: str
+
+    @property
+    def pairs(self) -> int:
+        """Number of comparisons."""
+        return len(self.auroc.values)
+
+    @property
+    def neighbours(self) -> list[Difference]:
+        """The difference of each cell from the next."""
+        return [self.difference(self.auroc.index(cell, cell + 1)) for cell in range(len(self.cells) - 1)]
+
+    @property
+    def from_best(self) -> list[Difference]:
+        """The difference of the first cell from each other."""
+        return [self.difference(pair) for pair in range(len(self.cells) - 1)]
+
+    def difference(self, pair: int) -> Difference:
+        """Return one of the pairs, by its place in `auroc`."""
+        cells = (self.cells[self.auroc.first[pair]], self.cells[self.auroc.second[pair]])
+        intervals = (
+            _interval(self.auroc, pair, self.reason),
+            _interval(self.average_precision, pair, self.reason),
+            _interval(self.log_loss, pair, self.log_loss_reason),
+        )
+        if self.reason:
+            return Difference(*cells, *intervals, *(None,) * 7)
+        columns = (self.auroc.p, self.auroc.p_holm, self.auroc.not_better, *self._plans)
+        return Difference(*cells, *intervals, *(float(column[pair]) for column in columns))
+
+    @cached_property
+    def _plans(self) -> tuple[NDArray[np.float64], ...]:
+        """Detectable difference, further seeds, factor of the patients, and of both, of each pair."""
+        level, true = self.auroc.next_level, self.auroc.values
+        return (
+            self.design.detectable(level),
+            self.design.further_seeds(true, level),
+            self.design.times_patients(true, level),
+            self.design.times_both(true, level),
+        )
+
+
+def _interval(differences: Differences, pair: int, reason: str) -> Interval:
+    value = float(differences.values[pair])
+    if reason:
+        return Interval(value, None, reason)
+    half = float(differences.half_widths[pair])
+    return Interval(value, (value - half, value + half))
+
+
 def cells_of(rows: Sequence[Row]) -> list[Cell]:
     """Return the cells of all complete trials, the one with the lowest mean validation loss first."""
     complete = [row for row in rows if row.record.status == "complete"]
     groups: dict[str, list[Row]] = defaultdict(list)
     for row in complete:
-        groups[digest_of({**row.record.config.deciding(), "seed": 0})].append(row)
-    settings = [key for key in varying([row.record.config for row in complete]) if key != "seed"] if complete else []
+        own = {"external": row.record.digest} if row.record.external else {"seed": 0}
+        groups[digest_of({**row.record.settings, **own})].append(row)
+    trained = [row.record.config for row in complete if not row.record.external]
+    settings = [key for key in varying(trained) if key != "seed"] if trained else []
     cells = [Cell(_name(group, settings), tuple(group)) for group in groups.values()]
     return sorted(cells, key=lambda cell: fmean(cell.values("val", "loss") or [float("inf")]))
 
@@ -83,30 +173,20 @@ def _name(rows: Sequence[Row], settings: Sequence[str]) -> str:
     return settings_name(rows[0].record.config, keys)
 
 
-@dataclass(frozen=True, eq=False)
-class SeedMeans:
-    """Means over the seeds of a cell, each with its values in the same resamples of patients, shape (samples,)."""
-
-    auroc: Auroc
-    resampled_auroc: NDArray[np.float64]
-    average_precision: float
-    resampled_average_precision: NDArray[np.float64]
-    log_loss: float
-    resampled_log_loss: NDArray[np.float64]
-
-
-def compare_best_cell(cells: Sequence[Cell]) -> tuple[Difference, ...]:
-    """Compare the first cell that was evaluated on test with each later one that was, on the same images.
+def compare_on_test(cells: Sequence[Cell], seed: int) -> CellComparison | None:
+    """Compare all pairs of the cells whose trials were all evaluated on test, on the same images.
 
     The mean over a cell's seeds is compared, so that the comparison is between settings. Cells are ordered by
     validation, so that test does not select the cell it evaluates. AUROC is tested because it needs no threshold:
     thresholds come from the few patients of validation, and differ more by chance than models do.
 
     Args:
-        cells: Best first.
+        cells: Lowest validation loss first.
+        seed: Of the bootstrap of seeds.
 
     Returns:
-        Nothing with fewer than two such cells, or where all test images have one label.
+        None where there is nothing to compare or to average: fewer than two such cells, unless one has several seeds,
+        or all test images have one label.
 
     Raises:
         SourceError: If trials of one training set were tested on different images.
@@ -117,81 +197,84 @@ def compare_best_cell(cells: Sequence[Cell]) -> tuple[Difference, ...]:
         raise SourceError(
             "records of one training set were tested on different images; keep such records in separate folders"
         )
-    if len(tested) < 2 or not all(evaluation.ranking for evaluation in evaluations):
-        return ()
-    best = _seed_means(tested[0])
-    found = [_difference(tested[0], best, other, evaluations[0], len(tested) - 1) for other in tested[1:]]
-    known = [each.p for each in found if each.p is not None]
-    if len(known) < len(found):  # too few patients, which are the same for all
-        return tuple(found)
-    return tuple(replace(each, p_holm=p_holm) for each, p_holm in zip(found, holm(known), strict=True))
-
-
-def _seed_means(cell: Cell) -> SeedMeans:
-    evaluations = [row.test for row in cell.rows if row.test]
     rankings = [evaluation.ranking for evaluation in evaluations if evaluation.ranking]
-    return SeedMeans(
-        mean_over_seeds([ranking.auroc for ranking in rankings]),
-        np.mean([ranking.resampled_auroc for ranking in rankings], axis=0),
-        fmean(ranking.average_precision for ranking in rankings),
-        np.mean([ranking.resampled_average_precision for ranking in rankings], axis=0),
-        fmean(evaluation.log_loss for evaluation in evaluations),
-        np.mean([evaluation.resampled_log_loss for evaluation in evaluations], axis=0),
+    if len(evaluations) < 2 or len(rankings) < len(evaluations):
+        return None
+    groups = np.repeat(np.arange(len(tested)), [len(cell.rows) for cell in tested])
+    return _compare(tested, groups, evaluations, rankings, seed)
+
+
+def _compare(
+    tested: Sequence[Cell],
+    groups: NDArray[np.int64],
+    evaluations: Sequence[Evaluation],
+    rankings: Sequence[Ranking],
+    seed: int,
+) -> CellComparison:
+    """Compare cells; `groups` is the number of each trial's cell."""
+    areas = [ranking.auroc for ranking in rankings]
+    means = [mean_over_seeds([areas[trial] for trial in np.flatnonzero(groups == cell)]) for cell in range(len(tested))]
+    patients, reason = evaluations[0].patient_count, areas[0].reason
+    few = too_few(patients)
+    degrees = 1.0 if reason else pair_degrees(means)
+    area = _values([each.value for each in areas]) if reason else measured_auroc(areas)
+    resampled = np.array([ranking.resampled_auroc for ranking in rankings])
+    precisions, losses = [each.average_precision for each in rankings], [each.log_loss for each in evaluations]
+    precision = _values(precisions)
+    if not reason:
+        resampled_precision = np.array([ranking.resampled_average_precision for ranking in rankings])
+        precision = measured_by_resampling(precisions, resampled_precision, area.at_limit)
+    loss = _values(losses)
+    if not few:
+        loss = measured_by_resampling(losses, np.array([each.resampled_log_loss for each in evaluations]))
+    differences, seeds = compare_cells(area, groups, degrees), seed_variance(area, groups)
+    return CellComparison(
+        cells=_tested_cells(tested, means, seeds, differences, reason),
+        auroc=differences,
+        average_precision=compare_cells(precision, groups, degrees),
+        log_loss=compare_cells(loss, groups, 1.0 if few else patients - 1.0),
+        design=design_of(differences, seeds),
+        bootstrap=differences if reason else _by_bootstrap(differences, area, resampled, groups, seed),
+        images=evaluations[0].image_count,
+        patients=patients,
+        reason=reason,
+        log_loss_reason=few,
     )
 
 
-def _difference(best: Cell, first: SeedMeans, other: Cell, test: Evaluation, comparisons: int) -> Difference:
-    """Return the difference of two cells, its p not yet adjusted.
-
-    The variance of the difference in AUROC is its own; for the mean of several classes that of the resamples. Where a
-    ranking is perfect in every resample, the variance that AUROC has at 1 is added.
-    """
-    second = _seed_means(other)
-    area = first.auroc.minus(second.auroc)
-    one_class = len(area.contributions) == 2
-    areas = resampled_variance(first.resampled_auroc - second.resampled_auroc) + area.perfect_variance
-    variance = None if one_class else areas
-    precisions = resampled_variance(first.resampled_average_precision - second.resampled_average_precision)
-    precisions += area.perfect_variance
-    losses = resampled_variance(first.resampled_log_loss - second.resampled_log_loss)
-    precision, loss = first.average_precision - second.average_precision, first.log_loss - second.log_loss
-    return Difference(
-        best,
-        other,
-        auroc=area.difference_interval(variance),
-        average_precision=_interval(precision, precisions, area.degrees, area.reason),
-        log_loss=_interval(loss, losses, test.patient_count - 1, too_few(test.patient_count)),
-        p=area.p_value(variance),
-        p_holm=None,
-        test=DELONG if one_class else BOOTSTRAP,
-        images=test.image_count,
-        patients=test.patient_count,
-        comparisons=comparisons,
-    )
+def _values(values: Sequence[float]) -> Measured:
+    """Return a metric without variances, for which there are too few patients."""
+    return Measured(np.asarray(values), np.zeros((len(values), 1)), np.zeros(len(values)))
 
 
-def _interval(difference: float, variance: float, degrees: float, reason: str) -> Interval:
-    return Interval(difference, None, reason) if reason else difference_interval(difference, variance, degrees)
+def _by_bootstrap(
+    differences: Differences, area: Measured, resampled: NDArray[np.float64], groups: NDArray[np.int64], seed: int
+) -> Differences:
+    """Return the differences in AUROC with variances of resampled patients and seeds."""
+    means = area.means(groups)
+    crossed = measured_by_resampling(means.values, crossed_resamples(resampled, groups, seed), means.at_limit)
+    return compare_cells(crossed, np.arange(len(means.values)), differences.patient_degrees)
 
 
-def describe_difference(first: Difference) -> str:
-    """Return a sentence on the best cell and the next: difference in AUROC, interval, test and verdict."""
-    interval = first.auroc
-    leader = first.best if interval.value >= 0 else first.other
-    if interval.value < 0:
-        low, high = interval.ends or (0.0, 0.0)
-        interval = replace(interval, value=-interval.value, ends=interval.ends and (-high, -low))
-    gap, _, ends = estimate(interval, signed=True).partition(" (")
-    higher = f"the AUROC of {leader.name} is higher by {gap.removeprefix('+')}"
-    result = higher if interval.value else "both have the same AUROC"
-    where = f"on the same {first.images:,} test images of {first.patients:,} patients"
-    start = f"{first.best.name} and {first.other.name} have the lowest validation losses of the cells evaluated on test"
-    if first.p is None or first.p_holm is None or interval.ends is None:
-        return f"{start}; {result} {where}; {first.verdict}."
-    adjusted = "" if first.comparisons == 1 else f", p (Holm, {first.comparisons} comparisons) {p_text(first.p_holm)}"
-    seeds = min(len(first.best.rows), len(first.other.rows))
-    scope = f"mean of {seeds} seeds each" if seeds > 1 else "one seed only: another may change the order"
-    return (
-        f"{start}; {result} {where} (95 % interval {ends[:-1]}; {first.test}: p {p_text(first.p)}{adjusted}). "
-        f"The difference is {first.verdict}; {scope}."
+def _tested_cells(
+    tested: Sequence[Cell], means: Sequence[Auroc], seeds: SeedVariance, differences: Differences, reason: str
+) -> tuple[TestedCell, ...]:
+    if reason:
+        values = [Interval(mean.value, None, reason) for mean in means]
+        return tuple(TestedCell(*each, None, None, False, "") for each in zip(tested, values, strict=True))
+    alike = np.eye(len(tested), dtype=bool)
+    alike[differences.first, differences.second] = ~differences.significant
+    letters = compact_letters(alike | alike.T, np.argsort([-mean.value for mean in means], kind="stable").tolist())
+    return tuple(
+        TestedCell(
+            cell=cell,
+            auroc=mean.interval(float(from_seeds), float(noise), seeds.degrees),
+            patients_error=float(np.sqrt(mean.variance)),
+            seeds_error=float(np.sqrt(from_seeds)) if seeds.known else None,
+            borrowed=seeds.known and len(cell.rows) == 1,
+            letters=letter,
+        )
+        for cell, mean, from_seeds, noise, letter in zip(
+            tested, means, seeds.of_means, seeds.noise / seeds.seeds, letters, strict=True
+        )
     )

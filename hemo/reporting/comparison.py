@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 from hemo.digest import digest_of
-from hemo.reporting.cells import Cell, Difference, cells_of, compare_best_cell
+from hemo.reporting.cells import Cell, CellComparison, cells_of, compare_on_test
 from hemo.reporting.probabilities import (
     ClassProbabilities,
     DecisionSettings,
@@ -45,7 +45,7 @@ class Comparison:
     """Trials of one training set, task, target and loss; the one with the lowest validation loss comes first."""
 
     rows: tuple[Row, ...]
-    differences: tuple[Difference, ...] = ()  # the best cell against each other one
+    tested: CellComparison | None = None  # all pairs of cells on test; None where there is nothing to compare
     plotted: tuple[PlottedTrial, ...] = ()  # of each of the best cells the trial with the lowest validation loss
     probabilities: tuple[ClassProbabilities, ...] = ()  # of each plotted trial, of several classes of the best one
     by_format: tuple[FormatMetrics, ...] = ()  # of the best trial; empty with only one pixel format
@@ -78,6 +78,12 @@ class Comparison:
     def cells(self) -> list[Cell]:
         """The complete trials, grouped by their settings without the seed."""
         return cells_of(self.rows)
+
+    @cached_property
+    def letters(self) -> dict[str, str]:
+        """Digest of a trial -> letters of its cell: trials that share one cannot be told apart on test."""
+        cells = self.tested.cells if self.tested and self.tested.pairs else ()
+        return {row.record.digest: cell.letters for cell in cells for row in cell.cell.rows if cell.letters}
 
     @property
     def selected_rows(self) -> list[Row]:
@@ -135,7 +141,7 @@ def _with_test_results(
     plotted = tuple(_plotted(comparison, folder, decisions))
     known = replace(
         comparison,
-        differences=compare_best_cell(comparison.cells),
+        tested=compare_on_test(comparison.cells, seed),
         plotted=plotted,
         probabilities=tuple(_probabilities(plotted)),
         choices=tuple(_choices(comparison, folder, samples, seed)),

@@ -1,9 +1,10 @@
-"""Tables below the grid: paired differences, metrics of each split, confusion matrix, classes and pixel formats."""
+"""Tables below the grid: cells on test, metrics of each split, confusion matrix, classes and pixel formats."""
 
+from hemo.reporting.cell_tables import cells_table, differences_table
 from hemo.reporting.comparison import Comparison
 from hemo.reporting.probabilities import probability_tables
 from hemo.reporting.table_format import Table, metric, number
-from hemo.reporting.trial_row import SPLITS, ClassMetrics, estimate, p_text
+from hemo.reporting.trial_row import SPLITS, ClassMetrics, estimate
 from hemo.training.results import METRICS
 from hemo.trials.record import metrics_of, title_of
 
@@ -24,7 +25,7 @@ BY_FORMAT = ("recall", "specificity", "precision", "calibration_error")
 def metric_tables(comparison: Comparison) -> list[Table]:
     """Return the tables for which the records have metrics, in the order of the page."""
     tables = (
-        differences_table(comparison),
+        *((cells_table(tested), differences_table(tested)) if (tested := comparison.tested) else ()),
         splits_table(comparison),
         confusion_table(comparison),
         class_table(comparison),
@@ -32,35 +33,6 @@ def metric_tables(comparison: Comparison) -> list[Table]:
     )
     known = [table for table in tables if table is not None]
     return [*known, *probability_tables(comparison.probabilities)]
-
-
-def differences_table(comparison: Comparison) -> Table | None:
-    """Return the paired differences of the best cell; None where fewer than two cells were evaluated on test."""
-    if not comparison.differences:
-        return None
-    rows = tuple(
-        (
-            each.other.name,
-            str(len(each.other.rows)),
-            estimate(each.auroc, signed=True),
-            p_text(each.p),
-            p_text(each.p_holm),
-            each.verdict,
-            estimate(each.average_precision, signed=True),
-            estimate(each.log_loss, signed=True),
-        )
-        for each in comparison.differences
-    )
-    first = comparison.differences[0]
-    best = first.best.name
-    notes = (
-        f"Paired differences on the same {first.images:,} test images of {first.patients:,} patients. Above 0 in AUROC "
-        f"and AP, below 0 in log loss: {best} is better.",
-        f"p of the difference in AUROC: {first.test}. p (Holm): adjusted for the number of comparisons. Differences in "
-        "AP and log loss have intervals by a bootstrap of patients and are not tested, nor are accuracies.",
-    )
-    head = ("other cell", "seeds", "AUROC (95 %)", "p", "p (Holm)", "verdict", "AP (95 %)", "log loss (95 %)")
-    return Table(f"{best} minus the others, on test", head, rows, notes=notes)
 
 
 def splits_table(comparison: Comparison) -> Table | None:

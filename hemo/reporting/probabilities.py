@@ -27,6 +27,17 @@ TABLE_THRESHOLDS = (0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 0.7)
 """Threshold probabilities of the table of net benefit."""
 CURVE_THRESHOLDS = tuple(sorted({*TABLE_THRESHOLDS, *(number / 50 for number in range(1, 50))}))
 MOST_PROBABLE = "most probable class"
+CALIBRATION_HEADS = (
+    *("mean - prevalence (95 %)", "slope (95 %)", "ECE", "Brier", "reliability", "resolution", "uncertainty"),
+    "log loss",
+)
+CALIBRATION_NOTES = (
+    "Mean predicted probability minus prevalence: above 0, probabilities are too high. Slope of the outcome on the log "
+    "odds: below 1, they are too extreme; `-` where one probability separates the labels.",
+    "ECE: expected calibration error in bins of equal count; above 0 by chance as well. Brier score = reliability - "
+    "resolution + uncertainty (Murphy 1973, in these bins; the rest is within bins). Less is better but for "
+    "resolution.",
+)
 
 
 @dataclass(frozen=True)
@@ -105,7 +116,7 @@ def class_probabilities(
     states = [trained] if record.calibration.method == "none" else [trained, test]
     if test.exclusive:
         before, *after = [
-            _reliability(each.probabilities.max(axis=1), each.hits[:, 0].astype(np.int64), each.patients)
+            reliability_of(each.probabilities.max(axis=1), each.hits[:, 0].astype(np.int64), each.patients)
             for each in states
         ]
         name, prevalence = title_of(record), before.metrics.prevalence
@@ -114,7 +125,7 @@ def class_probabilities(
     found = []
     for column, name in enumerate(record.classes):
         before, *after = [
-            _reliability(each.probabilities[:, column], each.labels[:, column], each.patients) for each in states
+            reliability_of(each.probabilities[:, column], each.labels[:, column], each.patients) for each in states
         ]
         observed = before.metrics.prevalence
         prevalence = settings.prevalence_of(name, observed, binary=record.config.task == "binary")
@@ -152,9 +163,10 @@ def _points(thresholds: Mapping[str, float], test: Scores, column: int, prevalen
             yield PointRates(rule, threshold, rates)
 
 
-def _reliability(
+def reliability_of(
     probabilities: NDArray[np.float64], outcomes: NDArray[np.integer], patients: NDArray[np.int64]
 ) -> Reliability:
+    """Return how far probabilities are from outcomes; arrays of shape (images,)."""
     return Reliability(
         probability_metrics(probabilities, outcomes),
         reliability_bins(probabilities, outcomes, patients),
@@ -215,32 +227,22 @@ def calibration_table(found: Sequence[ClassProbabilities]) -> Table:
     for each in found:
         for state, part in (("as trained", each.trained), ("calibrated", each.calibrated)):
             if part is not None:
-                rows.append((*_names(each, found), state, *_calibration_cells(part)))
+                rows.append((*_names(each, found), state, *calibration_cells(part)))
     head = (
         *_heads(found),
         "probabilities",
-        "mean - prevalence (95 %)",
-        "slope (95 %)",
-        "ECE",
-        "Brier",
-        "reliability",
-        "resolution",
-        "uncertainty",
-        "log loss",
+        *CALIBRATION_HEADS,
     )
     methods = dict.fromkeys(f"{' '.join(_names(each, found))}: {each.calibration}" for each in found)
     notes = (
-        "Mean predicted probability minus prevalence: above 0, probabilities are too high. Slope of the outcome on the "
-        "log odds: below 1, they are too extreme; `-` where one probability separates the labels.",
-        "ECE: expected calibration error in bins of equal count; above 0 by chance as well. Brier score = reliability "
-        "- resolution + uncertainty (Murphy 1973, in these bins; the rest is within bins). Less is better but for "
-        "resolution.",
+        *CALIBRATION_NOTES,
         f"Calibration, fitted on validation: {'; '.join(methods)}.",
     )
     return Table("Probabilities on test", head, tuple(rows), notes=notes)
 
 
-def _calibration_cells(part: Reliability) -> tuple[str, ...]:
+def calibration_cells(part: Reliability) -> tuple[str, ...]:
+    """Return the cells below `CALIBRATION_HEADS`."""
     metrics, images = part.metrics, part.metrics.images
     parts = (metrics.reliability, metrics.resolution, metrics.uncertainty)
     return (

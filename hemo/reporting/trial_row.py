@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from hemo.config.curate import LEAKY
 from hemo.reporting.table_format import MISSING, decimals, number
 from hemo.stats.auroc import Auroc, auroc
 from hemo.stats.bootstrap import patient_draws, resampled_means, resampled_ranking
@@ -97,7 +98,7 @@ def read_row(record: TrialRecord, folder: str, samples: int, seed: int) -> Row:
         SourceError: If test was evaluated and its predictions cannot be read.
     """
     test = read_test(record, folder)
-    return Row(record, _evaluate(test, record, samples, seed) if test else None)
+    return Row(record, evaluate_scores(test, log_loss_weights(record), samples, seed) if test else None)
 
 
 def read_test(record: TrialRecord, folder: str) -> Scores | None:
@@ -107,9 +108,17 @@ def read_test(record: TrialRecord, folder: str) -> Scores | None:
     return split_scores(read_predictions(folder, record.digest), "test", record)
 
 
-def _evaluate(test: Scores, record: TrialRecord, samples: int, seed: int) -> Evaluation:
+def evaluate_scores(test: Scores, weights: list[float], samples: int, seed: int) -> Evaluation:
+    """Evaluate predictions, with intervals and resamples.
+
+    Args:
+        test: The predictions.
+        weights: How often each class counts in the log loss.
+        samples: Resamples of patients.
+        seed: Of the resampling.
+    """
     patients = int(test.patients.max()) + 1
-    losses = test.image_log_loss(log_loss_weights(record))
+    losses = test.image_log_loss(weights)
     binary = test.labels.shape[1] == 1
     return Evaluation(
         images=test.images,
@@ -165,8 +174,7 @@ def image_of(record: TrialRecord) -> str:
 
 def split_name(record: TrialRecord) -> str:
     """Return how a training set was split, with a warning if the split is leaky."""
-    leaky = " (leaky: images of one patient may be in several splits)" if record.split == "by_image" else ""
-    return record.split + leaky
+    return f"{record.split} (leaky: {LEAKY[record.split]})" if record.split in LEAKY else record.split
 
 
 def estimate(interval: Interval | None, *, signed: bool = False) -> str:

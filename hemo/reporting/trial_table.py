@@ -8,7 +8,8 @@ from typing import Any
 from hemo.config.trial import TrialConfig
 from hemo.config.tune import flattened, varying
 from hemo.curation.card import grouping_text
-from hemo.reporting.cells import Cell, describe_difference
+from hemo.reporting.cell_tables import describe_difference
+from hemo.reporting.cells import Cell
 from hemo.reporting.comparison import Comparison
 from hemo.reporting.selection import describe_choice
 from hemo.reporting.table_format import MISSING, Table, decimals, hours, loss_and_accuracy, metric, number
@@ -71,6 +72,8 @@ COLUMNS: dict[str, Text] = {
     "status": lambda row: row.record.status,
 }
 """Head of a column -> the text of its cells."""
+RANKED = "test AUROC (95 %)"
+"""Column of the metric by which cells are told apart; the next one has their groups."""
 OPTIONAL = ("test balanced acc (95 %)", "size (MB)", "latency (ms)", "throughput (images/s)")
 """Columns that are left out where no record has a value."""
 
@@ -119,8 +122,8 @@ def _heading(comparison: Comparison) -> Iterator[tuple[str, str]]:
         yield "Highlighted row", _highlighted(comparison.best, comparison)
         yield "Highlighted row on test", _on_test(comparison.best, comparison)
     yield from (("Corrected for the choice", describe_choice(each, comparison.samples)) for each in comparison.choices)
-    if comparison.differences:
-        yield "Two best cells", describe_difference(comparison.differences[0])
+    if comparison.tested and comparison.tested.pairs:
+        yield "Two best cells", describe_difference(comparison.tested)
     yield from search_lines(comparison.searches)
     yield "Reductions", join_with_counts([record.reductions for record in comparison.ran]) or "none"
     hardware = join_with_counts([(record.hardware,) for record in comparison.ran])
@@ -191,7 +194,8 @@ def _above_chance(area: Interval) -> str:
 
 def common_settings(comparison: Comparison) -> str:
     """Return the settings that all trials share, as one line; what is off by default is listed only where it is on."""
-    return settings_line(comparison.first.config, (*IN_TITLE, *_varying(comparison)))
+    trained = [row.record.config for row in comparison.rows if not row.record.external]
+    return settings_line(trained[0], (*IN_TITLE, *_varying(comparison))) if trained else "none known"
 
 
 def settings_line(config: TrialConfig, elsewhere: Sequence[str]) -> str:
@@ -209,7 +213,8 @@ def _is_off(key: str, value: Any) -> bool:
 
 
 def _varying(comparison: Comparison) -> list[str]:
-    return [key for key in varying([row.record.config for row in comparison.rows]) if key not in IN_TITLE]
+    trained = [row.record.config for row in comparison.rows if not row.record.external]
+    return [key for key in varying(trained) if key not in IN_TITLE] if trained else []
 
 
 def setting_name(key: str) -> str:
@@ -225,20 +230,27 @@ def setting_text(value: Any) -> str:
 def grid_table(comparison: Comparison) -> Table:
     """Return the grid of a comparison; only settings that differ have a column."""
     keys = _varying(comparison)
-    columns = {
-        name: text
-        for name, text in COLUMNS.items()
-        if name not in OPTIONAL or any(text(row) != MISSING for row in comparison.rows)
-    }
+    columns = dict(_columns(comparison))
     rows = []
     for row in comparison.rows:
-        settings = dict(flattened(row.record.config.deciding()))
-        settings[SIDE] = settings[SIDE] or "as stored"
-        cells = (*(setting_text(settings[key]) for key in keys), *(text(row) for text in columns.values()))
+        settings = row.record.settings
+        if SIDE in settings:
+            settings[SIDE] = settings[SIDE] or "as stored"
+        cells = (*(setting_text(settings.get(key, MISSING)) for key in keys), *(text(row) for text in columns.values()))
         rows.append((title_of(row.record), *cells))
     marks = tuple("best" if row is comparison.best else row.record.status for row in comparison.rows)
     head = (NAME, *(setting_name(key) for key in keys), *columns)
     return Table("Trials", head, tuple(rows), marks, tuple(notes(comparison)), comparison.chosen_by)
+
+
+def _columns(comparison: Comparison) -> Iterator[tuple[str, Text]]:
+    """Yield head and text of the columns that are not settings."""
+    letters = comparison.letters
+    for name, text in COLUMNS.items():
+        if name not in OPTIONAL or any(text(row) != MISSING for row in comparison.rows):
+            yield name, text
+        if name == RANKED and letters:
+            yield "group", lambda row: letters.get(row.record.digest, MISSING)
 
 
 def notes(comparison: Comparison) -> list[str]:
@@ -248,8 +260,10 @@ def notes(comparison: Comparison) -> list[str]:
         *_use_of_test(comparison),
         *_without_interval(comparison),
         *_worth_of_intervals(comparison),
+        *_groups(comparison),
         *(_seed_spread(cell) for cell in comparison.cells if len(cell.rows) > 1),
         *_failures(comparison),
+        *_external(comparison),
         *_thresholds(comparison),
         *_speed(comparison),
     ]
@@ -298,9 +312,15 @@ def _worth_of_intervals(comparison: Comparison) -> list[str]:
     if not any(row.test and row.test.accuracy and row.test.accuracy.ends for row in comparison.rows):
         return []
     return [
-        "Intervals have patients as the unit and do not cover the choice of a seed. In simulations 93 to 98 % of them "
-        "hold the true value, of recall 99 % where 10 to 30 patients have few positives."
+        "Intervals of a trial have patients as the unit and do not cover the choice of a seed. In simulations 93 to 98 "
+        "% of them hold the true value, of recall 99 % where 10 to 30 patients have few positives."
     ]
+
+
+def _groups(comparison: Comparison) -> list[str]:
+    if not comparison.letters:
+        return []
+    return ["group: trials that share a letter cannot be told apart by AUROC on test; see cells on test, below."]
 
 
 def _seed_spread(cell: Cell) -> str:
@@ -316,6 +336,11 @@ def _seed_spread(cell: Cell) -> str:
             mean, deviation, low, high = (number(each, decimals(stdev(values))) for each in numbers)
             spreads.append(f"{name} {mean} ({deviation}; {low} to {high})")
     return f"{cell.name}: {len(cell.rows)} seeds, mean (standard deviation; range): {', '.join(spreads)}"
+
+
+def _external(comparison: Comparison) -> list[str]:
+    names = [title_of(row.record) for row in comparison.rows if row.record.external]
+    return [f"Not trained by hemo, which has predictions only: {', '.join(names)}."] if names else []
 
 
 def _failures(comparison: Comparison) -> list[str]:

@@ -1,4 +1,4 @@
-"""AUROC of images that belong to patients: variance, interval, and paired difference of two models.
+"""AUROC of images that belong to patients: its variance and interval, and what each patient contributes to it.
 
 AUROC is the fraction of pairs of a positive and a negative image in which the positive one has the higher score, ties
 counted half. How often an image wins its pairs comes from ranks, so that time grows as n log n. Summed by patient,
@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from hemo.stats.intervals import Interval, difference_interval, squares_degrees, t_quantile, too_few, two_sided_p
+from hemo.stats.intervals import Interval, combined_degrees, squares_degrees, t_quantile, too_few
 
 BISECTIONS = 60
 """Halvings of 0 to 1 in the search of a limit, beyond double precision."""
@@ -25,7 +25,7 @@ BISECTIONS = 60
 
 @dataclass(frozen=True, eq=False)
 class Auroc:
-    """AUROC, its mean over classes or seeds, or a difference of two, with what each patient contributes to it.
+    """AUROC, or its mean over classes or seeds, with what each patient contributes to it.
 
     A class has two rows: its positive images and its negative ones.
     """
@@ -74,11 +74,16 @@ class Auroc:
         squares, freedom = (self.contributions**2).sum(axis=1), self.patients_each - 1
         return float(squares.sum() ** 2 / (squares**2 / freedom).sum()) if squares.any() else float(freedom.min())
 
-    def interval(self) -> Interval:
+    def interval(self, from_seeds: float = 0.0, noise: float = 0.0, seed_degrees: float = 0.0) -> Interval:
         """Return the value with its interval on the scale of the logit, which does not pass 0 and 1.
 
         Few patients carry the variance where AUROC is high or positives are rare. The degrees of freedom are therefore
         those of `squares_degrees`, if fewer. At 0 and 1 see `perfect_limit`.
+
+        Args:
+            from_seeds: Variance over seeds of a mean over seeds, see `hemo.stats.crossed`; 0 where it is not known.
+            noise: Part of the variance over patients in which the seeds differ.
+            seed_degrees: Degrees of freedom of `from_seeds`.
 
         Source:
             Pepe, The Statistical Evaluation of Medical Tests (2003), section 5.2: the logit.
@@ -86,33 +91,14 @@ class Auroc:
         value = self.value
         if self.reason:
             return Interval(value, None, self.reason)
-        degrees = min(self.degrees, squares_degrees(self.left_out**2))
-        half = t_quantile(degrees) * float(np.sqrt(self.variance))
+        variance, degrees = self.variance, min(self.degrees, squares_degrees(self.left_out**2))
+        if seed_degrees:
+            degrees = float(combined_degrees(variance, degrees, from_seeds, noise, seed_degrees))
+        half = t_quantile(degrees) * float(np.sqrt(variance + from_seeds))
         if value in (0, 1):
             return Interval(value, (max(0.0, value - half), min(1.0, value + half)))
         odds, factor = value / (1 - value), float(np.exp(half / (value * (1 - value))))
         return Interval(value, (odds / (odds + factor), odds / (odds + 1 / factor)))
-
-    def minus(self, other: "Auroc") -> "Auroc":
-        """Return the difference from another AUROC of the same images; its variance has their covariance in it."""
-        return Auroc(
-            self.value - other.value,
-            self.contributions - other.contributions,
-            self.fractions,
-            self.perfect_variance + other.perfect_variance,
-        )
-
-    def difference_interval(self, variance: float | None = None) -> Interval:
-        """Return a difference with its interval, `variance` in place of its own where it is given."""
-        if self.reason:
-            return Interval(self.value, None, self.reason)
-        return difference_interval(self.value, self.variance if variance is None else variance, self.degrees)
-
-    def p_value(self, variance: float | None = None) -> float | None:
-        """Return the two-sided p-value of a difference, None with too few patients; `variance` as above."""
-        if self.reason:
-            return None
-        return two_sided_p(self.value, self.variance if variance is None else variance, self.degrees)
 
 
 def auroc(scores: NDArray[np.floating], labels: NDArray[np.integer], patients: NDArray[np.int64]) -> Auroc | None:

@@ -110,13 +110,29 @@ def _ratio(part: NDArray[np.float64], whole: NDArray[np.float64], empty: float =
     return np.asarray(np.divide(part, whole, out=np.full(np.shape(part), empty), where=whole > 0))
 
 
-def resampled_variance(resampled: NDArray[np.float64]) -> float:
-    """Return the variance of a statistic from its values in the resamples, shape (samples,).
+def crossed_resamples(resampled: NDArray[np.float64], cells: NDArray[np.int64], seed: int) -> NDArray[np.float64]:
+    """Return the mean over seeds of each cell in resamples of patients and seeds, shape (cells, samples).
 
-    Those in which it is not defined are left out; NaN with fewer than two others.
+    In each resample of patients as many seeds of a cell are drawn with replacement as it has. Such means vary too
+    little over seeds, by the factor (seeds - 1) / seeds, and too much where seeds differ only by chance of these
+    patients, which both drawings repeat.
+
+    Args:
+        resampled: A metric of each model in resamples of patients, the same for all, shape (models, samples).
+        cells: Number of each model's cell, from 0 and none left out, shape (models,).
+        seed: Of the generator.
+
+    Source:
+        Owen, The pigeonhole bootstrap, Ann. Appl. Stat. 1 (2007), section 1: both factors of a crossed design are
+        resampled independently.
     """
-    defined = resampled[~np.isnan(resampled)]
-    return float(defined.var(ddof=1)) if len(defined) > 1 else np.nan
+    generator, samples = np.random.default_rng(seed), resampled.shape[1]
+    means = np.empty((int(cells.max()) + 1, samples))
+    for cell in range(len(means)):
+        models = resampled[cells == cell]
+        drawn = generator.multinomial(len(models), np.full(len(models), 1 / len(models)), size=samples)
+        means[cell] = (drawn.T * models).sum(axis=0) / len(models)
+    return means
 
 
 def corrected_choice(

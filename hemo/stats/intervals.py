@@ -1,4 +1,4 @@
-"""95 % intervals of proportions whose images belong to patients, the words where there is none, and p-values.
+"""95 % intervals of proportions whose images belong to patients, the words where there is none, degrees, Holm.
 
 Images of one patient are correlated. The patient is therefore the unit: variances come from sums over patients, and
 Student's t takes the place of the normal distribution, with degrees of freedom from the number of patients.
@@ -9,9 +9,11 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import stdtr, stdtrit
+from scipy.special import stdtrit
 
 from hemo.stats import MIN_PATIENTS, MIN_PATIENTS_EACH, SIGNIFICANCE
+
+FloatOrArray = float | NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -54,11 +56,33 @@ def difference_interval(difference: float, variance: float, degrees: float) -> I
     return Interval(difference, (difference - half, difference + half))
 
 
-def two_sided_p(difference: float, variance: float, degrees: float) -> float:
-    """Return the two-sided p-value of a difference by Student's t; 1 for a difference of 0, whatever its variance."""
-    if difference == 0:
-        return 1.0
-    return float(2 * stdtr(degrees, -abs(difference) / np.sqrt(variance))) if variance > 0 else 0.0
+def combined_degrees(
+    from_patients: FloatOrArray,
+    patient_degrees: FloatOrArray,
+    from_seeds: FloatOrArray,
+    noise: FloatOrArray,
+    seed_degrees: FloatOrArray,
+) -> NDArray[np.float64]:
+    """Return the degrees of freedom of a variance that is the sum of one over patients and one over seeds.
+
+    The variance over seeds is a mean square less a noise that is known; its error is that of the mean square.
+
+    Args:
+        from_patients: Variance over patients.
+        patient_degrees: Its degrees of freedom.
+        from_seeds: Variance over seeds.
+        noise: What was subtracted from the mean square of the seeds.
+        seed_degrees: Degrees of freedom of that mean square, not 0.
+
+    Source:
+        Satterthwaite, An approximate distribution of estimates of variance components, Biometrics Bull. 2 (1946), as
+        Hillis, A comparison of denominator degrees of freedom methods for multiple observer ROC analysis, Stat. Med. 26
+        (2007) takes it for readers. There patients have no degrees of freedom; here they do, since they may be few.
+    """
+    errors = np.asarray(from_patients**2 / patient_degrees + (from_seeds + noise) ** 2 / seed_degrees)
+    squared = np.asarray(from_patients + from_seeds) ** 2
+    least = np.broadcast_to(np.asarray(patient_degrees, np.float64), errors.shape).copy()
+    return np.asarray(np.divide(squared, errors, out=least, where=errors > 0))
 
 
 def wilson(fraction: float, size: float, quantile: float) -> tuple[float, float]:
@@ -94,11 +118,12 @@ def squares_degrees(squares: NDArray[np.float64]) -> float:
     return 2 * float(squares.sum()) ** 2 / variance if variance else np.inf
 
 
-def proportion_interval(hits: NDArray[np.bool_], patients: NDArray[np.int64]) -> Interval:
+def proportion_interval(hits: NDArray[np.bool_ | np.floating], patients: NDArray[np.int64]) -> Interval:
     """Return the fraction of hits with Wilson's interval at the effective sample size.
 
     Args:
-        hits: Shape (observations,), at least one; several of an image where it has several classes.
+        hits: Shape (observations,), at least one; several of an image where it has several classes. Means of several
+            models, from 0 to 1, vary less than hits do: the interval is then too long rather than too short.
         patients: Number of each one's patient, shape (observations,).
 
     Source:
@@ -126,7 +151,7 @@ def rate_interval(
     return _score_interval(hits[mask], patients[mask], too_few(len(np.unique(patients)), **counts))
 
 
-def _score_interval(hits: NDArray[np.bool_], patients: NDArray[np.int64], reason: str) -> Interval:
+def _score_interval(hits: NDArray[np.bool_ | np.floating], patients: NDArray[np.int64], reason: str) -> Interval:
     fraction = float(hits.mean())
     if reason:
         return Interval(fraction, None, reason)
@@ -134,7 +159,7 @@ def _score_interval(hits: NDArray[np.bool_], patients: NDArray[np.int64], reason
     return Interval(fraction, wilson(fraction, size, t_quantile(degrees)))
 
 
-def effective_size(hits: NDArray[np.bool_], patients: NDArray[np.int64]) -> tuple[float, float]:
+def effective_size(hits: NDArray[np.bool_ | np.floating], patients: NDArray[np.int64]) -> tuple[float, float]:
     """Return the number of independent observations whose fraction would vary as much as this one, and the degrees.
 
     The number is that of the observations over the design effect: the variance between patients, by leaving each of
@@ -159,7 +184,7 @@ def effective_size(hits: NDArray[np.bool_], patients: NDArray[np.int64]) -> tupl
     return count / max(1.0, variance / binomial), min(clusters - 1, squares_degrees(squares))
 
 
-def _left_out(hits: NDArray[np.bool_], patients: NDArray[np.int64]) -> NDArray[np.float64]:
+def _left_out(hits: NDArray[np.bool_ | np.floating], patients: NDArray[np.int64]) -> NDArray[np.float64]:
     """Return by how much the fraction of hits falls if each patient is left out, shape (patients,)."""
     sums = np.bincount(patients, weights=hits - hits.mean())
     return np.asarray(sums / (len(hits) - np.bincount(patients)))
@@ -230,16 +255,43 @@ def patient_correlation(
     return float(residuals[0] @ residuals[1] / lengths.prod()) if lengths.all() else 0.0
 
 
-def holm(p_values: Sequence[float]) -> list[float]:
-    """Return p-values adjusted for multiple comparisons, in the order of `p_values`.
+def holm(p_values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return p-values adjusted for multiple comparisons, in the order of `p_values`, shape (comparisons,).
 
     The smallest is multiplied by their number, the next by one less, and so on; none is less than a smaller one's.
 
     Source:
         Holm, A simple sequentially rejective multiple test procedure, Scand. J. Stat. 6 (1979).
     """
-    adjusted, highest = [0.0] * len(p_values), 0.0
-    for rank, index in enumerate(sorted(range(len(p_values)), key=p_values.__getitem__)):
-        highest = max(highest, min(1.0, (len(p_values) - rank) * p_values[index]))
-        adjusted[index] = highest
+    order = np.argsort(p_values, kind="stable")
+    adjusted = np.empty(len(order))
+    multiplied = np.minimum(1.0, p_values[order] * np.arange(len(order), 0, -1))
+    adjusted[order] = np.maximum.accumulate(multiplied)
     return adjusted
+
+
+def unpaired_difference(first: Interval, second: Interval, by_seed: Sequence[float] = ()) -> Interval:
+    """Return one metric minus another of other patients, with the interval recovered from theirs.
+
+    The limits of both do not pass 0 and 1 and need not be symmetric; neither does that of the difference collapse where
+    one of them is perfect.
+
+    Args:
+        first: With its interval.
+        second: Of patients that are none of the first ones.
+        by_seed: The difference of each training with another seed, where `first` and `second` are means over them: the
+            variance of their mean is added, by Student's t.
+
+    Source:
+        Newcombe, Interval estimation for the difference between independent proportions, Stat. Med. 17 (1998), method
+        10. Zou and Donner, Construction of confidence limits about effect measures: a general approach, Stat. Med. 27
+        (2008): MOVER, for any two independent estimates.
+    """
+    difference = first.value - second.value
+    if first.ends is None or second.ends is None:
+        return Interval(difference, None, first.reason or second.reason)
+    seeds = len(by_seed)
+    spread = t_quantile(seeds - 1) ** 2 * float(np.var(by_seed, ddof=1)) / seeds if seeds > 1 else 0.0
+    below = (first.value - first.ends[0]) ** 2 + (second.ends[1] - second.value) ** 2 + spread
+    above = (first.ends[1] - first.value) ** 2 + (second.value - second.ends[0]) ** 2 + spread
+    return Interval(difference, (difference - float(np.sqrt(below)), difference + float(np.sqrt(above))))

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.importance import FanovaImportanceEvaluator, get_param_importances
@@ -16,6 +17,8 @@ from hemo.trials.record import TrialRecord, title_of
 
 MIN_TRIALS = 8
 """Trials below which the importance of settings is not computed."""
+RESAMPLES, RESAMPLE_TREES = 40, 8
+"""Resamples of trials behind the interval of an importance, and trees of the forest of each."""
 LOG_RATIO = 10.0
 """Ratio of the largest to the smallest value from which on a setting is on a logarithmic scale."""
 
@@ -74,6 +77,7 @@ class Importance:
     """Fractions of the variance of values that each setting explains, 0 to 1, largest first."""
 
     fractions: dict[str, float]
+    ends: dict[str, tuple[float, float]]  # of the 95 % interval of each, over resamples of the trials
     trials: int
     epoch: int | None  # after which values were compared; None: each trial's last
 
@@ -179,7 +183,26 @@ def importance(search: Search, seed: int) -> Importance | None:
     if len(known) < MIN_TRIALS or len(search.keys) < 2 or len({value for _, value in known}) == 1:
         return None
     fractions = _fanova(search.keys, known, seed)
-    return Importance(dict(sorted(fractions.items(), key=lambda item: -item[1])), len(known), epoch)
+    ordered = dict(sorted(fractions.items(), key=lambda item: -item[1]))
+    return Importance(ordered, _importance_ends(search.keys, known, seed), len(known), epoch)
+
+
+def _importance_ends(
+    keys: Sequence[str], known: Sequence[tuple[Trial, float]], seed: int
+) -> dict[str, tuple[float, float]]:
+    """Return the ends of 95 % intervals over resamples of the trials, each with a smaller forest of its own.
+
+    Source:
+        docs/decisions/0018-page.md: why fANOVA, and not PED-ANOVA.
+    """
+    generator = np.random.default_rng(seed)
+    found: dict[str, list[float]] = {key: [] for key in keys}
+    for number in range(RESAMPLES):
+        resample = [known[index] for index in generator.integers(len(known), size=len(known))]
+        if len({value for _, value in resample}) > 1:
+            for key, fraction in _fanova(keys, resample, seed + number, RESAMPLE_TREES).items():
+                found[key].append(fraction)
+    return {key: (float(np.quantile(each, 0.025)), float(np.quantile(each, 0.975))) for key, each in found.items()}
 
 
 def search_lines(parts: Sequence[SearchedTrials]) -> Iterator[tuple[str, str]]:
@@ -241,15 +264,17 @@ def _grid_values(values: Sequence[Any]) -> int:
     return len(set(map(str, values)))
 
 
-def _fanova(keys: Sequence[str], known: Sequence[tuple[Trial, float]], seed: int) -> dict[str, float]:
+def _fanova(keys: Sequence[str], known: Sequence[tuple[Trial, float]], seed: int, trees: int = 64) -> dict[str, float]:
+    """Return the importance of each setting; of one that has a single value it is 0."""
     space = {key: _distribution([trial.settings[key] for trial, _ in known]) for key in keys}
+    space = {key: values for key, values in space.items() if not values.single()}
     with _optuna_quiet():
         study = optuna.create_study()
         for trial, value in known:
-            point = {key: _sample(trial.settings[key], space[key]) for key in keys}
+            point = {key: _sample(trial.settings[key], space[key]) for key in space}
             study.add_trial(optuna.trial.create_trial(params=point, distributions=space, value=value))
-        fractions = get_param_importances(study, evaluator=FanovaImportanceEvaluator(seed=seed))
-    return {key: float(fraction) for key, fraction in fractions.items()}
+        fractions = get_param_importances(study, evaluator=FanovaImportanceEvaluator(seed=seed, n_trees=trees))
+    return {key: float(fractions.get(key, 0.0)) for key in keys}
 
 
 def _distribution(values: Sequence[Any]) -> BaseDistribution:

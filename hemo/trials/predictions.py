@@ -1,6 +1,7 @@
 """Stored predictions of one split as arrays, sorted by image: patients, labels, scores, predicted classes, losses."""
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -71,21 +72,34 @@ def split_scores(predictions: pa.Table, split: str, record: TrialRecord, *, cali
     rows = split_rows(predictions, split)
     if not rows.num_rows:
         return None
-    logits, labels = _matrix(rows, "logits").astype(np.float32), _matrix(rows, "labels").astype(np.uint8)
-    exclusive = record.config.task == "multi_class"
     calibration = record.calibration if calibrated else Calibration()
+    thresholds = applied_thresholds(record.thresholds) if calibrated else (DEFAULT_THRESHOLD,)
+    return scores_of(
+        rows, exclusive=record.config.task == "multi_class", calibration=calibration, thresholds=thresholds
+    )
+
+
+def scores_of(rows: pa.Table, *, exclusive: bool, calibration: Calibration, thresholds: Sequence[float]) -> Scores:
+    """Return stored logits and labels as scores.
+
+    Args:
+        rows: Columns `image_id`, `patient`, `pixel_format`, `labels`, and `logits` as trained; at least one row.
+        exclusive: Whether each row has one class only.
+        calibration: Of the logits.
+        thresholds: Above which a class is predicted: one a class, or one for all; not used of exclusive classes.
+    """
+    logits, labels = matrix(rows, "logits").astype(np.float32), matrix(rows, "labels").astype(np.uint8)
     final = calibrated_logits(logits, calibration, exclusive=exclusive)
     probabilities = to_probabilities(final, exclusive=exclusive)
     # logits as trained, where calibration keeps the order of images: rounding must not make two of them equal
     scores = probabilities if exclusive else final if calibration.couples_classes else logits
-    thresholds = np.asarray(applied_thresholds(record.thresholds)) if calibrated else DEFAULT_THRESHOLD
     patients = rows["patient"].combine_chunks().dictionary_encode()
     return Scores(
         patients=np.asarray(patients.indices, np.int64),
         labels=labels,
         scores=scores.astype(np.float32),
         probabilities=probabilities,
-        predicted=_largest(final) if exclusive else probabilities > thresholds,
+        predicted=_largest(final) if exclusive else probabilities > np.asarray(thresholds),
         log_losses=_log_losses(final, labels == 1, exclusive),
         pixel_formats=np.asarray(rows["pixel_format"].to_pylist(), dtype=np.str_),
         exclusive=exclusive,
@@ -103,7 +117,7 @@ def _digest(rows: pa.Table, labels: NDArray[np.uint8]) -> str:
     return hashlib.blake2b("\0".join(texts).encode() + labels.tobytes(), digest_size=16).hexdigest()
 
 
-def _matrix(rows: pa.Table, name: str) -> NDArray[np.generic]:
+def matrix(rows: pa.Table, name: str) -> NDArray[np.generic]:
     """Return a list column whose lists are equally long as an array of shape (rows, classes)."""
     return np.asarray(pc.list_flatten(rows[name])).reshape(rows.num_rows, -1)
 

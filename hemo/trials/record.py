@@ -16,7 +16,7 @@ from pydantic import Field, ValidationError
 
 import hemo
 from hemo.config.trial import TrialConfig
-from hemo.config.tune import title
+from hemo.config.tune import flattened, title
 from hemo.config.types import Config
 from hemo.curation.card import SplitFinding, TrainingSetCard, read_card, without_examples
 from hemo.errors import SourceError
@@ -36,6 +36,8 @@ TRAINING_SETS = "training_sets"
 
 CURE = "move it away, and the same command runs the trial again"
 """What to do about a record that cannot be read."""
+
+PREDICTIONS = "predictions.parquet"
 
 PREDICTION_SCHEMA = pa.schema(
     [
@@ -57,6 +59,10 @@ class TrialRecord(Config):
     digest: str
     status: Literal["complete", "failed", "pruned"]
     reason: str = Field("", description="why it failed or was pruned")
+    external: bool = Field(
+        False,
+        description="the predictions of a model that hemo did not train: of `config`, name, task and target are meant",
+    )
     config: TrialConfig
     classes: tuple[str, ...] = Field(description="classes of the logits, in order")
     training_set: str = Field(description="digest of the training set's card")
@@ -130,6 +136,12 @@ class TrialRecord(Config):
     selected_among: int = Field(0, description="trials the search had then")
 
     @property
+    def settings(self) -> dict[str, Any]:
+        """Dotted setting -> value of all that decided the result; of an external model what is known of it."""
+        settings = dict(flattened(self.config.deciding()))
+        return {name: settings[name] for name in ("task", "target")} if self.external else settings
+
+    @property
     def best_epoch_val(self) -> dict[str, float]:
         """Validation metrics of the best epoch as reported then: not calibrated, at 0.5; empty without epochs."""
         return self.epochs[self.best_epoch - 1].val if self.best_epoch else {}
@@ -158,10 +170,15 @@ def write_record(folder: str, record: TrialRecord, predictions: pa.Table | None)
     """
     trial = join(folder, record.digest)
     if predictions is not None:
-        buffer = io.BytesIO()
-        pq.write_table(predictions.cast(PREDICTION_SCHEMA), buffer, compression="zstd")
-        write_bytes(join(trial, "predictions.parquet"), buffer.getvalue())
+        write_predictions(join(trial, PREDICTIONS), predictions)
     write_json(join(trial, "record.json"), record.model_dump(mode="json"))
+
+
+def write_predictions(location: str, predictions: pa.Table) -> None:
+    """Write columns of `PREDICTION_SCHEMA`."""
+    buffer = io.BytesIO()
+    pq.write_table(predictions.cast(PREDICTION_SCHEMA), buffer, compression="zstd")
+    write_bytes(location, buffer.getvalue())
 
 
 def write_training_set_card(folder: str, card: TrainingSetCard) -> None:
@@ -227,6 +244,11 @@ def read_records(folder: str, on_error: Callable[[SourceError], object] | None =
     return records
 
 
+def has_records(folder: str) -> bool:
+    """Return whether a folder holds trial records, readable or not."""
+    return bool(_recorded(folder))
+
+
 def _recorded(folder: str) -> list[str]:
     return [name for name in list_folders(folder) if has_record(folder, name)]
 
@@ -244,13 +266,18 @@ def check_records(folder: str) -> None:
         raise SourceError("\n".join(str(error) for error in errors))
 
 
-def read_predictions(folder: str, digest: str) -> pa.Table:
+def read_predictions(folder: str, digest: str, name: str = PREDICTIONS) -> pa.Table:
     """Return a complete trial's predictions, columns of `PREDICTION_SCHEMA`.
+
+    Args:
+        folder: The folder of records.
+        digest: Of the trial.
+        name: Of the file beside its record.
 
     Raises:
         SourceError: If they are missing or no Parquet of that schema.
     """
-    path = join(folder, digest, "predictions.parquet")
+    path = join(folder, digest, name)
     try:
         table = read_parquet(read_bytes(path), path)
     except (FileNotFoundError, pa.ArrowInvalid) as error:

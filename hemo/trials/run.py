@@ -238,7 +238,7 @@ def _record_with(key: TrialKey, card: TrainingSetCard, worker: Worker, **fields:
 def _record(key: TrialKey, card: TrainingSetCard, splits: Splits, result: FitResult, worker: Worker) -> TrialRecord:
     """Return the record of a trial that ran; a stopped one has the best epoch's validation metrics and no others."""
     stopped = result.ended == "stopped"
-    notes = (*_unlabelled_notes(splits, card), *_balance_notes(splits), *_small_set_notes(splits, key))
+    notes = (*unlabelled_notes(splits, card), *_balance_notes(splits), *_small_set_notes(splits, key))
     fields: dict[str, Any] = {
         "status": "pruned" if stopped else "complete",
         "reason": f"stopped by the scheduler after epoch {len(result.epochs)}" if stopped else "",
@@ -252,7 +252,7 @@ def _record(key: TrialKey, card: TrainingSetCard, splits: Splits, result: FitRes
         **metric_fields(result.evaluated),
         "findings": split_findings(splits),
         "reductions": (*card.reductions, *notes),
-        **_split_counts(splits),
+        **split_counts(splits),
         "epoch_rows": len(splits.epoch),
         "epoch_positives": _positives(splits.epoch),
         "seconds": result.seconds,
@@ -263,7 +263,7 @@ def _record(key: TrialKey, card: TrainingSetCard, splits: Splits, result: FitRes
     return _record_with(key, card, worker, **fields)
 
 
-def _split_counts(splits: Splits) -> dict[str, dict[str, Any]]:
+def split_counts(splits: Splits) -> dict[str, dict[str, Any]]:
     """Return the fields of a record with the images, patients and positives of each split."""
     return {
         "rows": {name: len(examples) for name, examples in splits.by_name.items()},
@@ -306,7 +306,7 @@ def probability_fields(
     return found
 
 
-def _unlabelled_notes(splits: Splits, card: TrainingSetCard) -> list[str]:
+def unlabelled_notes(splits: Splits, card: TrainingSetCard) -> list[str]:
     """Return a sentence for each split with images left out because a label of the task is blank."""
     notes = []
     for name, examples in splits.by_name.items():
@@ -350,7 +350,7 @@ def _write(
     if record.status == "complete":
         record = record.model_copy(update=_inference_cost(result, checkpoint_card, worker, key.config))
     write_checkpoint(key.checkpoint, result.model, checkpoint_card)
-    write_record(key.records, record, _predictions_table(result, splits))
+    write_record(key.records, record, predictions_table(result.logits, splits))
     for name in list_files(key.checkpoint):
         path = join(key.checkpoint, name)
         if path == key.state_path or is_temporary(name):  # temporary: of a process that was killed while it wrote
@@ -391,13 +391,13 @@ def _checkpoint_card(record: TrialRecord, card: TrainingSetCard, result: FitResu
     )
 
 
-def _predictions_table(result: FitResult, splits: Splits) -> pa.Table | None:
+def predictions_table(logits: Mapping[str, NDArray[np.float32]], splits: Splits) -> pa.Table | None:
     """Return labels and logits of validation and test, columns of `PREDICTION_SCHEMA`; None if not evaluated."""
-    tables = [_split_predictions(name, splits.by_name[name], logits) for name, logits in result.logits.items()]
+    tables = [split_predictions(name, splits.by_name[name], values) for name, values in logits.items()]
     return pa.concat_tables(tables) if tables else None
 
 
-def _split_predictions(split: str, examples: Examples, logits: NDArray[np.float32]) -> pa.Table:
+def split_predictions(split: str, examples: Examples, logits: NDArray[np.float32]) -> pa.Table:
     """Return labels and logits of one split, columns of `PREDICTION_SCHEMA`."""
     source, rows = examples.source, examples.rows
     columns = {
@@ -439,8 +439,8 @@ def evaluate_on_test(key: TrialKey, record: TrialRecord, data: TrialData, worker
         {"test": logits.cpu().numpy()}, splits, record.config, record.calibration
     )
     fields = {name: {**getattr(record, name), **by_split} for name, by_split in new.items()}
-    tested = record.model_copy(update={**fields, **_split_counts(splits), "findings": split_findings(splits)})
-    predictions = _split_predictions("test", splits.test, logits.cpu().numpy())
+    tested = record.model_copy(update={**fields, **split_counts(splits), "findings": split_findings(splits)})
+    predictions = split_predictions("test", splits.test, logits.cpu().numpy())
     known = read_predictions(key.records, record.digest)
     known = known.filter(
         pc.not_equal(known["split"], "test")

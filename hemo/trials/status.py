@@ -105,7 +105,7 @@ def _recorded(record: TrialRecord) -> TrialStatus:
     return TrialStatus(
         name=title_of(record),
         status=record.status,
-        epochs=record.config.training.epochs,
+        epochs=0 if record.external else record.config.training.epochs,
         epoch=len(record.epochs),
         val_loss=losses[-1] if losses else None,
         best_val_loss=min(losses, default=None),

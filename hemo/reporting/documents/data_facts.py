@@ -46,9 +46,8 @@ def exclusions(study: Study) -> str:
     """Return what was left out, in the order in which it was."""
     if (card := study.card) is None:
         return ""
-    left_out = [
-        f"{card.conversion.rejects:,} files or frames rejected by `convert`{_listed(card.conversion.reject_reasons)}"
-    ]
+    rejected = f"{card.conversion.rejects:,}{_listed(card.conversion.reject_reasons)}"
+    left_out = [f"files or frames rejected by `convert`: {rejected}"]
     for before, step in zip(card.steps, card.steps[1:], strict=False):
         if step.removed:
             left_out.append(f"{step.removed:,} of {before.left.rows:,} images by step `{step.name}`{_reason(step)}")
@@ -171,7 +170,7 @@ def missing_data(study: Study) -> str:
         if listed
         else "no blank labels",
         grouping_text(card.grouped_by) or "every image has a patient id",
-        f"{card.conversion.rejects:,} unreadable files or frames",
+        f"files or frames that gave no image: {card.conversion.rejects:,}",
     ]
     return "; ".join(parts)
 
@@ -277,7 +276,7 @@ def rejects(study: Study) -> str:
     if (card := study.card) is None:
         return ""
     reasons = _listed(card.conversion.reject_reasons)
-    return f"{card.conversion.rejects:,} files or frames gave no image{reasons}; `predict` lists such inputs as rejects"
+    return f"files or frames that gave no image: {card.conversion.rejects:,}{reasons}; `predict` lists them as rejects"
 
 
 def split_files(study: Study) -> str:

@@ -10,6 +10,7 @@ from typing import Any
 
 import yaml
 
+from hemo.reporting import elsewhere_tables
 from hemo.reporting.documents.data_facts import acquisition, missing_data, preprocessing, sizes, sources, split_rule
 from hemo.reporting.documents.model_facts import (
     calibration,
@@ -145,6 +146,7 @@ def _sections(study: Study) -> Iterator[str]:
 
 def _tables(study: Study) -> list[Table]:
     tables = [performance_table(study), class_table(study), format_table(study.scores) if study.scores else None]
+    tables += [elsewhere_tables.metrics_table(found) for found in study.elsewhere]
     return [table for table in tables if table is not None]
 
 

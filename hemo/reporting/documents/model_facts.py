@@ -6,15 +6,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hemo.config.tune import flattened
-from hemo.reporting.cells import describe_difference
+from hemo.reporting import elsewhere_tables
+from hemo.reporting.cell_tables import describe_difference
 from hemo.reporting.documents.data_facts import Fact
 from hemo.reporting.documents.study import Study
 from hemo.reporting.metric_tables import HEADS
+from hemo.reporting.probabilities import describe_calibration
 from hemo.reporting.selection import describe_choice
 from hemo.reporting.table_format import Table, hours, metric, number
 from hemo.reporting.trial_row import estimate, image_of, metrics_by_class, metrics_by_format
 from hemo.reporting.trial_table import settings_line
-from hemo.stats import CALIBRATION_BINS
 from hemo.training.results import METRICS
 from hemo.trials.predictions import Scores
 from hemo.trials.record import metrics_of, title_of
@@ -72,7 +73,8 @@ def thresholds(study: Study) -> str:
         return "none: the most probable class is predicted"
     pairs = zip(record.classes, record.thresholds, strict=False)
     listed = ", ".join(f"{name} {'0.5 (not chosen)' if value is None else number(value, 3)}" for name, value in pairs)
-    return f"{listed}; the best balanced accuracy on validation, chosen before test was read" if listed else ""
+    rule = record.config.training.operating_point
+    return f"{listed}; chosen on validation by the rule {rule}, before test was read" if listed else ""
 
 
 def indeterminate(study: Study) -> str:
@@ -109,7 +111,7 @@ def imbalance(study: Study) -> str:
     steps = [step.detail for step in card.steps if step.name == "balance"] if card else []
     steps += [f"{config.balance} in each epoch"] if config.balance != "none" else []
     steps += [f"loss {config.loss}"] if config.loss in ("class_weighted", "focal", "dice") else []
-    return "; ".join(steps) or "none"
+    return "; ".join(steps) or "labels were neither balanced nor weighted"
 
 
 def selection(study: Study) -> str:
@@ -175,7 +177,7 @@ def internal_test(study: Study) -> str:
 
 def external_test(study: Study) -> str:
     """Return what other data the model was evaluated on."""
-    return ""
+    return "; ".join(map(elsewhere_tables.summary, study.elsewhere))
 
 
 def discrimination(study: Study) -> str:
@@ -213,23 +215,28 @@ def confusion(study: Study) -> str:
 
 
 def calibration(study: Study) -> str:
-    """Return how well probabilities agree with frequencies."""
-    error = metrics_of(study.record, "test").get("calibration_error")
-    if error is None:
-        return ""
-    images = study.record.rows.get("test", 0)
-    return f"expected calibration error on test {metric(error, images)} ({CALIBRATION_BINS} bins of equal width)"
+    """Return how probabilities were calibrated, and how well they agree with frequencies."""
+    record = study.record
+    done = [f"{name}: {describe_calibration(record, column)}" for column, name in enumerate(record.classes)]
+    error, images = metrics_of(record, "test").get("calibration_error"), record.rows.get("test", 0)
+    errors = f"; expected calibration error on test {metric(error, images)}" if error is not None else ""
+    return f"calibration, fitted on validation: {'; '.join(done)}{errors}"
 
 
 def updating(study: Study) -> str:
     """Return whether the model was changed after its evaluation."""
-    return "none: the evaluated weights are those of training"
+    anew = [each for each in study.elsewhere if each.record.recalibration]
+    if not anew:
+        return "none: the evaluated weights are those of training"
+    texts = [f"{each.record.data.name}: {dict(elsewhere_tables.heading(each))['Recalibration']}" for each in anew]
+    done = "weights unchanged; probabilities recalibrated and thresholds chosen anew on some patients of"
+    return f"{done} {'; '.join(texts)}"
 
 
 def comparison(study: Study) -> str:
     """Return the comparison of the two best cells, if there are two."""
-    differences = study.comparison.differences
-    return describe_difference(differences[0]) if differences else ""
+    tested = study.comparison.tested
+    return describe_difference(tested) if tested and tested.pairs else ""
 
 
 def mistakes(study: Study) -> str:

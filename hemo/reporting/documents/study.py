@@ -7,8 +7,10 @@ from hemo.config.document import DocumentConfig, Statements
 from hemo.curation.card import TrainingSetCard, read_card
 from hemo.errors import ConfigError
 from hemo.reporting.comparison import Comparison, compare_trials
+from hemo.reporting.elsewhere import Elsewhere, read_elsewhere
 from hemo.reporting.trial_row import Row, read_test
 from hemo.reporting.trial_table import subject
+from hemo.trials.evaluation import read_evaluations
 from hemo.trials.predictions import Scores
 from hemo.trials.record import TrialRecord, read_records, read_training_set_card, title_of
 
@@ -22,6 +24,7 @@ class Study:
     scores: Scores | None  # on test; None where that was not read
     card: TrainingSetCard | None  # without ids; None where the records do not have it
     statements: Statements
+    elsewhere: tuple[Elsewhere, ...] = ()  # evaluations of its checkpoint on other images
 
     @property
     def record(self) -> TrialRecord:
@@ -48,6 +51,8 @@ def read_study(config: DocumentConfig) -> Study:
     record = row.record
     if record.status != "complete":
         raise ConfigError(f"trial: {title_of(record)} is {record.status}; give one that is complete")
+    if record.external:
+        raise ConfigError(f"trial: {title_of(record)} was not trained by hemo, which has its predictions only")
     card = read_training_set_card(config.records, record.training_set)
     if config.training_set:
         card = read_card(config.training_set)
@@ -56,7 +61,9 @@ def read_study(config: DocumentConfig) -> Study:
                 f"training_set: {config.training_set} is {card.digest}, {title_of(record)} was trained on "
                 f"{record.training_set}; give that one"
             )
-    return Study(row, comparison, read_test(record, config.records), card, config.statements)
+    elsewhere = [each for each in read_evaluations(config.records) if each.checkpoint.record == record.digest]
+    found = tuple(read_elsewhere(config.records, each) for each in elsewhere)
+    return Study(row, comparison, read_test(record, config.records), card, config.statements, found)
 
 
 def _best(comparisons: Sequence[Comparison]) -> tuple[Comparison, Row]:

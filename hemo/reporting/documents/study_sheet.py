@@ -9,6 +9,7 @@ from typing import Any
 import yaml
 
 from hemo.config.types import Config
+from hemo.reporting import elsewhere_tables
 from hemo.reporting.documents.data_facts import DATA_FACTS, flow_table, missing_table, split_table
 from hemo.reporting.documents.model_facts import MODEL_FACTS, class_table, format_table, performance_table
 from hemo.reporting.documents.study import Study
@@ -131,3 +132,6 @@ def _tables(study: Study) -> Iterator[Table]:
         yield by_format
     if by_class := class_table(study):
         yield by_class
+    for found in study.elsewhere:
+        yield elsewhere_tables.metrics_table(found)
+        yield from elsewhere_tables.tables(found)

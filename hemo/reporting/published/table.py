@@ -66,6 +66,7 @@ def compare_with_published(published: PublishedTable, rows: Sequence[Row]) -> li
         published: The table.
         rows: Trials of any training set.
     """
+    rows = [row for row in rows if not row.record.external]
     named = [row for row in rows if any(_has_name_of(row, target) for target in published.rows)]
     if published.across_training_sets:
         return [_compare(published, {target.name: _named(target, named) for target in published.rows})]

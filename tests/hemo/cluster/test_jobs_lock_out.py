@@ -13,6 +13,7 @@ from hemo.cluster.convert.job import convert_corpus
 from hemo.cluster.convert.plan import plan_conversion
 from hemo.cluster.curate import curate_corpus
 from hemo.cluster.export import export_checkpoint
+from hemo.cluster.leaks import measure_leaks
 from hemo.cluster.phantom import make_phantom
 from hemo.cluster.predict import predict_corpus
 from hemo.cluster.ray_train import train_model
@@ -21,6 +22,7 @@ from hemo.config.convert import ConvertConfig, PhantomConfig, PlanConfig
 from hemo.config.curate import CurateConfig
 from hemo.config.document import DocumentConfig
 from hemo.config.inference import ExplainConfig, ExportConfig, PredictConfig
+from hemo.config.leaks import LeaksConfig
 from hemo.config.pipeline import PipelineConfig
 from hemo.config.report import ReportConfig
 from hemo.config.tune import TrainConfig, TuneConfig
@@ -83,12 +85,14 @@ JOBS: dict[str, Callable[[dict[str, str], str], Any]] = {
     "predict": lambda i, out: predict_corpus(
         PredictConfig(source=i["corpus"], corpus="rsna", checkpoint=i["brain"], out=out)
     ),
+    "leaks": lambda i, out: measure_leaks(LeaksConfig(training_set=i["training_set"], out=out, trial=TINY)),
     "report": lambda i, out: write_report(ReportConfig(records=i["records"], out=out)),
     "tune": lambda i, out: tune_models(
         TuneConfig(training_set=i["training_set"], out=out, trial=TINY, grid={"axes": {"seed": [0]}})
     ),
 }
-"""Job -> call that writes to `out`; `train` locks the trial's folder in it, `pipeline` that of each stage."""
+"""Job -> call that writes to `out`; `train` locks the trial's folder in it, `evaluate` that of the evaluation (see its
+tests), `pipeline` that of each stage."""
 
 TINY = {"model": {"backbone": "test_resnet"}, "training": {"batch_size": 8}}
 
@@ -124,7 +128,7 @@ def test_a_stage_of_a_pipeline_is_refused_as_its_job(tmp_path: Path, monkeypatch
 
 def test_every_job_that_writes_is_here() -> None:
     writing = {job for job, config in CONFIGS.items() if "out" in config.model_fields}
-    assert writing == {*JOBS, "train", "pipeline"}
+    assert writing == {*JOBS, "train", "pipeline", "evaluate"}
 
 
 def test_the_exit_code_is_that_of_a_wrong_input(

@@ -82,6 +82,9 @@ def test_shows_itself(own: str) -> None:
     assert sheet.size == (3 * 132, 146)
     assert sheet.getpixel((0, 0)) == (0, 0, 0)
     assert sheet.getpixel((2 * 132, 0)) == (4, 4, 4)  # the last of five
+    chosen = shards.show(shards.index.index[[3, 1]])
+    assert [chosen.getpixel((column * 132, 0)) for column in range(2)] == [(3, 3, 3), (1, 1, 1)]
+    assert shards.show([str(shards.index["image_id"][2])]).getpixel((0, 0)) == (2, 2, 2)
     assert "5 of 5 files, 3 patients" in shards._repr_html_()
     assert repr(shards).endswith("5 images of 1 x 2 x 3)")
 

@@ -1,4 +1,4 @@
-"""Records to files: Markdown, CSV, LaTeX, figures and page."""
+"""Records to files: Markdown, CSV, LaTeX and page."""
 
 import csv
 import io
@@ -9,22 +9,16 @@ from hemo.config.report import ReportConfig
 from hemo.errors import OutputError, SourceError
 from hemo.reporting.build import csv_text, latex, markdown, write_report
 from hemo.reporting.comparison import compare_trials
-from hemo.reporting.page import page_html
 from hemo.training.results import METRICS
 from hemo.trials.record import read_records
 
 
-def test_report_writes_table_csv_figures_and_page(make_record, tmp_path):
+def test_report_writes_tables_and_page(make_record, tmp_path):
     make_record({"name": "one"})
     page = write_report(ReportConfig(records=str(tmp_path / "records"), out=str(tmp_path / "report")))
     assert page == str(tmp_path / "report" / "index.html")
     files = sorted(path.relative_to(tmp_path / "report").as_posix() for path in (tmp_path / "report").rglob("*.*"))
-    kinds = [file.split("-")[0] for file in files]
-    assert kinds == [
-        *(f"figures/{name}" for name in ("accuracy", "calibration", "decisions", "loss", "ranking", "time")),
-        *("grid.csv", "grid.md", "grid.tex", "index.html"),
-    ]
-    assert "Loss by epoch" in (tmp_path / "report" / "index.html").read_text()
+    assert files == ["grid.csv", "grid.md", "grid.tex", "index.html"]
 
 
 def test_the_same_records_give_the_same_bytes(make_record, tmp_path):
@@ -87,6 +81,37 @@ def test_csv_has_full_precision_and_one_row_a_trial(make_record, tmp_path):
     )
 
 
+def cells(make_record):
+    """Two good cells, one of two seeds, and a poor one."""
+    make_record({"name": "one, seed 1", "seed": 1}, quality=1.2, many=True)
+    make_record({"name": "one, seed 2", "seed": 2}, quality=1.1, many=True)
+    make_record({"name": "=two", "model.dense_width": 8}, quality=1.0, many=True)
+    make_record({"name": "poor", "model.dense_width": 32}, quality=0.0, many=True)
+
+
+def test_every_pair_of_cells_is_a_row_of_a_file(make_record, tmp_path):
+    cells(make_record)
+    write_report(ReportConfig(records=str(tmp_path / "records"), out=str(tmp_path / "report")))
+    rows = list(csv.DictReader(io.StringIO((tmp_path / "report" / "pairs.csv").read_text())))
+    assert [(row["first"], row["second"]) for row in rows] == [("one", "'=two"), ("one", "poor"), ("'=two", "poor")]
+    assert [(row["first_seeds"], row["test_patients"]) for row in rows] == [("2", "20"), ("2", "20"), ("1", "20")]
+    assert float(rows[1]["p_holm"]) < 0.05 < float(rows[0]["p_holm"])
+    assert float(rows[1]["auroc_low"]) > 0
+    assert float(rows[0]["p_not_better"]) == float(rows[0]["p"]) / 2
+
+
+def test_groups_are_in_every_document(make_record, tmp_path):
+    """The poor cell has a letter of its own; both seeds of a cell have that of the cell."""
+    cells(make_record)
+    found = comparisons(tmp_path)
+    rows = {row["name"]: row["test_group"] for row in csv.DictReader(io.StringIO(csv_text(found)))}
+    assert rows == {"one, seed 1": "a", "one, seed 2": "a", "'=two": "a", "poor": "b"}
+    text = markdown("title", found, [])
+    assert "### Cells on test" in text
+    assert "group: trials that share a letter cannot be told apart by AUROC on test" in text
+    assert "Cells on test: Binary" in latex(found, [])
+
+
 def test_no_text_of_the_csv_is_a_formula_and_numbers_stay_numbers(make_record, tmp_path):
     make_record({"name": "=1+1", "seed": 1}, metrics={"test": {"loss": -0.5}})
     make_record({"name": "a=b", "seed": 2}, status="failed", reason="@SUM(A1)")
@@ -112,6 +137,6 @@ def test_size_and_speed_are_in_every_document(make_record, tmp_path):
     rows = {row["name"]: row for row in csv.DictReader(io.StringIO(csv_text(found)))}
     assert {name: rows["new"][name] for name in speed} == {name: str(value) for name, value in speed.items()}
     assert {rows["old"][name] for name in speed} == {""}
-    for text in (markdown("A title", found, []), latex(found, []), page_html("A title", found, {}, [])):
+    for text in (markdown("A title", found, []), latex(found, [])):
         assert all(head in text for head in ("size (MB)", "latency (ms)", "throughput (images/s)"))
         assert all(figure in text for figure in ("44.7", "12.3", "150"))

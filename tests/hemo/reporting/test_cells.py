@@ -1,4 +1,4 @@
-"""Cells group trials that differ only by seed; the best is compared with the others on the same test images."""
+"""Cells group trials that differ only by seed; all pairs are compared on the same test images."""
 
 from dataclasses import replace
 
@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from hemo.errors import SourceError
-from hemo.reporting.cells import Cell, cells_of, compare_best_cell, describe_difference
+from hemo.reporting.cells import Cell, cells_of, compare_on_test
 from hemo.reporting.trial_row import Row, read_row
 from hemo.stats.auroc import auroc
 
@@ -48,120 +48,131 @@ def cell(make_record, tmp_path):
     return make
 
 
-def test_the_difference_in_auroc_is_tested_with_patients_as_clusters(cell):
-    """Quality 0 is noise; value, interval and p are those of `hemo.stats.auroc`, and two cells need no adjustment."""
+def compare(*cells):
+    return compare_on_test(cells, 0)
+
+
+def test_one_seed_each_is_compared_over_patients_alone(cell):
+    """Quality 0 is noise; value and variance are those of `hemo.stats`, and two cells need no adjustment."""
     good, poor = cell("good", 0.9), cell("poor", 0.0)
-    (found,) = compare_best_cell([good, poor])
-    gap = good.rows[0].test.ranking.auroc.minus(poor.rows[0].test.ranking.auroc)
-    assert found.auroc.value == good.rows[0].test.auroc.value - poor.rows[0].test.auroc.value
-    assert (found.auroc, found.p, found.p_holm) == (gap.difference_interval(), gap.p_value(), gap.p_value())
-    assert found.p < 0.001
-    assert found.verdict == "statistically significant (Holm-adjusted p < 0.05)"
-    assert found.average_precision.ends[0] > 0 > found.log_loss.ends[1]
-    assert (found.images, found.patients, found.test) == (
-        40,
-        20,
-        "DeLong's test with patients as clusters (Obuchowski 1997)",
-    )
-    text = describe_difference(found)
-    assert text.startswith(
-        "good and poor have the lowest validation losses of the cells evaluated on test; the AUROC of good is higher by"
-    )
-    assert "on the same 40 test images of 20 patients (95 % interval " in text
-    assert text.endswith(
-        "The difference is statistically significant (Holm-adjusted p < 0.05); one seed only: another may change the "
-        "order."
-    )
+    found = compare(good, poor)
+    (difference,) = found.neighbours
+    areas = [made.rows[0].test.ranking.auroc for made in (good, poor)]
+    assert difference.auroc.value == areas[0].value - areas[1].value
+    change = areas[0].left_out - areas[1].left_out
+    perfect = areas[0].perfect_variance + areas[1].perfect_variance
+    assert found.auroc.variances == pytest.approx([19 / 20 * (change**2).sum() + perfect])
+    assert difference.p == difference.p_holm < 0.001
+    assert difference.not_better == difference.p / 2
+    assert difference.verdict == "statistically significant (Holm-adjusted p < 0.05)"
+    assert difference.average_precision.ends[0] > 0 > difference.log_loss.ends[1]
+    assert (found.images, found.patients, found.pairs) == (40, 20, 1)
+    assert [each.seeds_error for each in found.cells] == [None, None]
+    assert found.cells[0].auroc == good.rows[0].test.auroc
+    assert [each.letters for each in found.cells] == ["a", "b"]
+
+
+def test_seeds_that_disagree_take_a_verdict_back(cell):
+    """Means of three seeds; with the same patients, but with a spread of seeds as wide as the difference."""
+    steady = compare(cell("a", 0.9), cell("b", 0.2))
+    spread = compare(cell("a", 2.0, 0.6, 0.1), cell("b", 0.2, 0.0, 0.3))
+    assert steady.neighbours[0].p < 0.05 < spread.neighbours[0].p
+    areas = np.array([row.test.auroc.value for row in spread.cells[0].cell.rows])
+    assert spread.cells[0].auroc.value == pytest.approx(areas.mean())
+    assert spread.auroc.seed_degrees > 0
+    assert all(each.seeds_error > 0.1 for each in spread.cells)
+    assert [each.letters for each in spread.cells] == ["a", "a"]
+
+
+def test_the_variance_over_seeds_is_borrowed_by_a_cell_with_one(cell):
+    found = compare(cell("a", 0.9, 0.3), cell("b", 0.5))
+    several, one = found.cells
+    assert (several.borrowed, one.borrowed) == (False, True)
+    assert one.seeds_error == pytest.approx(several.seeds_error * 2**0.5)
 
 
 def test_thresholds_do_not_make_a_difference(cell):
     """The issue's snippet: identical scores, thresholds from two validation sets; accuracies 40 and 20 of 40."""
     one, other = cell("one", 2.0), cell("other", 2.0, thresholds=(1.0,))
     assert (one.rows[0].test.accuracy.value, other.rows[0].test.accuracy.value) == (1.0, 0.5)
-    (found,) = compare_best_cell([one, other])
+    (found,) = compare(one, other).neighbours
     assert (found.auroc.value, found.p, found.verdict) == (0.0, 1.0, "not significant")
-    assert "both have the same AUROC" in describe_difference(found)
 
 
-def test_three_cells_are_adjusted(cell):
-    """Holm: of two p-values the smaller is doubled."""
-    found = compare_best_cell([cell("good", 0.9), cell("poor", 0.0), cell("like", 0.8)])
-    assert [each.other.name for each in found] == ["poor", "like"]
-    assert found[0].p_holm == 2 * found[0].p
-    assert found[1].p_holm == found[1].p
-    assert found[1].verdict == "not significant"
-    assert "p (Holm, 2 comparisons) " in describe_difference(found[0])
+def test_all_pairs_are_adjusted_and_views_of_one_comparison(cell):
+    """Holm: of three p-values the smallest is tripled; neighbours and the best against the others share a pair."""
+    found = compare(cell("good", 0.9), cell("poor", 0.0), cell("like", 0.8))
+    assert [(each.first.cell.name, each.second.cell.name) for each in found.from_best] == [
+        ("good", "poor"),
+        ("good", "like"),
+    ]
+    assert [(each.first.cell.name, each.second.cell.name) for each in found.neighbours] == [
+        ("good", "poor"),
+        ("poor", "like"),
+    ]
+    assert found.neighbours[0].p == found.from_best[0].p
+    smallest = min((found.difference(pair) for pair in range(3)), key=lambda each: each.p)
+    assert smallest.p_holm == pytest.approx(3 * smallest.p)
+    assert found.from_best[1].verdict == "not significant"
+    assert [each.letters for each in found.cells] == ["a", "b", "a"]
 
 
 @pytest.mark.parametrize(("p_holm", "significant"), [(0.0499999, True), (0.05, False)])
 def test_significance_is_below_one_twentieth_exactly(cell, p_holm, significant):
     """`1 - 0.95` is 0.05000000000000004, by which p = 0.05 was significant."""
-    (found,) = compare_best_cell([cell("a", 0.9), cell("b", 0.8)])
+    (found,) = compare(cell("a", 0.9), cell("b", 0.8)).neighbours
     assert replace(found, p_holm=p_holm).verdict.startswith("statistically") is significant
 
 
-def test_seeds_are_averaged(cell):
-    """The mean of a cell's AUROCs; the same two seeds on both sides differ by nothing."""
-    both, one = cell("both", 0.9, 0.0), cell("one", 0.5)
-    (found,) = compare_best_cell([both, one])
-    areas = [row.test.auroc.value for row in both.rows]
-    assert found.auroc.value == pytest.approx(np.mean(areas) - one.rows[0].test.auroc.value)
-    assert describe_difference(found).endswith("one seed only: another may change the order.")
-    (same,) = compare_best_cell([both, cell("same", 0.9, 0.0)])
-    assert (same.auroc.value, same.p) == (0, 1)
-    assert describe_difference(same).endswith("is not significant; mean of 2 seeds each.")
-
-
-def test_a_second_cell_that_is_better_is_named(cell):
-    (found,) = compare_best_cell([cell("poor", 0.1), cell("good", 0.9)])
-    assert found.auroc.value < 0
-    assert "the AUROC of good is higher by 0." in describe_difference(found)
-
-
 def test_few_patients_are_not_tested_and_the_reason_is_given(cell):
-    (found,) = compare_best_cell([cell("a", 0.9, many=False), cell("b", 0.1, many=False)])
-    assert (found.p, found.p_holm, found.auroc.ends, found.log_loss.ends) == (None, None, None, None)
-    assert found.verdict == "not tested: 8 patients, at least 10 are needed"
-    assert describe_difference(found).endswith("; not tested: 8 patients, at least 10 are needed.")
+    found = compare(cell("a", 0.9, many=False), cell("b", 0.1, many=False))
+    (difference,) = found.neighbours
+    assert (difference.p, difference.p_holm, difference.not_better, difference.further_seeds) == (None,) * 4
+    assert (difference.auroc.ends, difference.log_loss.ends) == (None, None)
+    assert difference.auroc.value == found.cells[0].auroc.value - found.cells[1].auroc.value
+    assert difference.verdict == "not tested: 8 patients, at least 10 are needed"
+    assert [each.letters for each in found.cells] == ["", ""]
 
 
-def test_several_classes_are_tested_by_resampled_patients(cell):
-    """A mean of two classes: the variance is that of the resamples."""
+def test_several_classes_are_compared_by_the_variance_of_their_mean(cell):
+    """A mean of two classes; the bootstrap of patients is the check."""
     generator = np.random.default_rng(0)
     labels, patients = generator.integers(0, 2, (40, 2)).astype(np.uint8), np.repeat(np.arange(20), 2)
 
     def of_two_classes(made, noise):
         scores = labels + noise * generator.normal(size=(40, 2))
         test = made.rows[0].test
-        ranking = replace(
-            test.ranking,
-            auroc=auroc(scores, labels, patients),
-            resampled_auroc=generator.normal(0.7, 0.01 if noise == 1 else 0.03, 200),
-        )
+        resampled = generator.normal(0.7, 0.01 if noise == 1 else 0.03, 200)
+        ranking = replace(test.ranking, auroc=auroc(scores, labels, patients), resampled_auroc=resampled)
         return Cell(made.name, (replace(made.rows[0], test=replace(test, ranking=ranking)),))
 
     first, second = of_two_classes(cell("a", 0.9), 1), of_two_classes(cell("b", 0.8), 2)
-    (found,) = compare_best_cell([first, second])
-    spread = first.rows[0].test.ranking.resampled_auroc - second.rows[0].test.ranking.resampled_auroc
-    gap = first.rows[0].test.ranking.auroc.minus(second.rows[0].test.ranking.auroc)
-    assert found.test == "bootstrap of patients"
-    assert found.p == gap.p_value(spread.var(ddof=1))
-    assert found.auroc.ends == gap.difference_interval(spread.var(ddof=1)).ends
+    found = compare(first, second)
+    rankings = [made.rows[0].test.ranking for made in (first, second)]
+    change = rankings[0].auroc.left_out - rankings[1].auroc.left_out
+    assert found.auroc.variances == pytest.approx([19 / 20 * (change**2).sum()])
+    spread = rankings[0].resampled_auroc - rankings[1].resampled_auroc
+    assert found.bootstrap.variances == pytest.approx([spread.var(ddof=1)])
+    assert found.bootstrap.values == pytest.approx(found.auroc.values)
 
 
 def test_two_perfect_cells_have_intervals_that_do_not_collapse(cell):
     """Both rank all images right: the difference is 0, but not known to be."""
-    (found,) = compare_best_cell([cell("a", 2.0), cell("b", 1.9)])
+    (found,) = compare(cell("a", 2.0), cell("b", 1.9)).neighbours
     assert (found.auroc.value, found.average_precision.value, found.p) == (0, 0, 1)
     assert found.auroc.ends[0] < -0.05
     assert found.average_precision.ends == pytest.approx(found.auroc.ends)
 
 
-def test_nothing_is_compared_where_one_cell_was_evaluated_on_test(cell, make_record):
+def test_one_cell_is_shown_only_if_it_has_several_seeds(cell, make_record):
     unread = Cell("b", (Row(make_record({"seed": 9}, test=False)),))
-    assert compare_best_cell([cell("a", 0.9), unread]) == ()
+    assert compare(cell("a", 0.9), unread) is None
+    found = compare(cell("a", 0.9, 0.5), unread)
+    assert (len(found.cells), found.pairs, found.neighbours, found.from_best) == (1, 0, [], [])
+    assert found.cells[0].letters == "a"
+    assert found.cells[0].seeds_error > 0
 
 
 def test_other_images_are_refused(cell):
     with pytest.raises(SourceError, match="tested on different images"):
-        compare_best_cell([cell("a", 0.9), cell("b", 0.9, many=False)])
+        compare(cell("a", 0.9), cell("b", 0.9, many=False))

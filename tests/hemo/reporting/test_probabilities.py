@@ -8,7 +8,6 @@ from hemo.config.report import ReportConfig
 from hemo.errors import ConfigError
 from hemo.reporting.build import write_report
 from hemo.reporting.comparison import compare_trials
-from hemo.reporting.figures.probabilities import decision_curves, reliability_diagrams
 from hemo.reporting.probabilities import (
     DecisionSettings,
     calibration_table,
@@ -121,16 +120,8 @@ def test_net_benefit_of_calibrated_probabilities(compare):
     assert rows["0.7"][3] == "-0.667"
 
 
-def test_figures_have_both_states_and_their_errors(compare):
-    found = compare().probabilities
-    diagrams, curves = reliability_diagrams(found), decision_curves(found)
-    for text in ("as trained", "calibrated", "ECE 0.141 -&gt; 0.000"):
-        assert text in diagrams
-    for text in ("model as trained", "model, calibrated", "acting on all", "acting on none", "prevalence 0.5"):
-        assert text in curves
-    plain = compare(Calibration()).probabilities
-    assert "calibrated" not in reliability_diagrams(plain) + decision_curves(plain)
-    assert (reliability_diagrams([]), decision_curves([]), probability_tables([])) == (None, None, [])
+def test_nothing_evaluated_has_no_tables():
+    assert probability_tables([]) == []
 
 
 @pytest.mark.parametrize(

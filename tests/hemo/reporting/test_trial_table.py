@@ -300,3 +300,15 @@ def test_a_test_split_with_one_label_has_neither_auroc_nor_accuracy(make_record,
 def test_intervals_come_with_what_they_are_worth(make_record, tmp_path, many):
     make_record({"name": "one"}, many=many)
     assert any("93 to 98 %" in note for note in notes(comparisons(tmp_path)[0])) is many
+
+
+def test_trials_have_the_group_of_their_cell_where_there_are_two(make_record, tmp_path):
+    """Beside AUROC on test; one cell has none."""
+    make_record({"name": "good"}, quality=1.2, many=True)
+    assert "group" not in grid_table(comparisons(tmp_path)[0]).head
+    make_record({"name": "poor", "model.dense_width": 32}, quality=0.0, many=True)
+    table = grid_table(comparisons(tmp_path)[0])
+    column = table.head.index("group")
+    assert table.head[column - 1] == "test AUROC (95 %)"
+    assert {row[0]: row[column] for row in table.rows} == {"good": "a", "poor": "b"}
+    assert "the AUROC of good is higher by" in lines(tmp_path)[1]["Two best cells"]

@@ -6,10 +6,10 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 
 from hemo.stats.bootstrap import (
     corrected_choice,
+    crossed_resamples,
     patient_draws,
     resampled_means,
     resampled_ranking,
-    resampled_variance,
 )
 
 
@@ -54,9 +54,19 @@ def test_every_resample_has_the_metrics_of_its_repeated_rows(digits):
         assert precisions[resample] == pytest.approx(average_precision_score(labels[rows], scores[rows]))
 
 
-def test_resamples_without_a_value_are_left_out_of_the_variance():
-    assert resampled_variance(np.array([1.0, np.nan, 3.0])) == 2.0
-    assert np.isnan(resampled_variance(np.array([1.0, np.nan])))
+def test_seeds_are_resampled_within_their_cell():
+    """Of the seeds 0 and 1 two are drawn: means 0, 1/2 and 1 in a quarter, a half and a quarter; variance 1/8.
+
+    The variance of a mean of two such seeds is 1/4: half of it is missing, whatever the number of resamples.
+    """
+    resampled = np.vstack([np.zeros(20000), np.ones(20000), np.arange(20000)])
+    means = crossed_resamples(resampled, np.array([0, 0, 1]), 0)
+    values, counts = np.unique(means[0], return_counts=True)
+    assert values.tolist() == [0, 0.5, 1]
+    assert counts / 20000 == pytest.approx([0.25, 0.5, 0.25], abs=0.02)
+    assert means[0].var() == pytest.approx(1 / 8, rel=0.03)
+    np.testing.assert_array_equal(means[1], resampled[2])  # a cell of one seed
+    np.testing.assert_array_equal(means, crossed_resamples(resampled, np.array([0, 0, 1]), 0))
 
 
 def test_a_choice_is_made_anew_in_each_resample():

@@ -3,10 +3,11 @@
 import numpy as np
 import pytest
 from scipy.stats import binomtest
-from scipy.stats import t as student
 
 from hemo.stats.intervals import (
+    Interval,
     balanced_accuracy_interval,
+    combined_degrees,
     difference_interval,
     effective_size,
     holm,
@@ -15,7 +16,7 @@ from hemo.stats.intervals import (
     squares_degrees,
     t_quantile,
     too_few,
-    two_sided_p,
+    unpaired_difference,
     wilson,
 )
 
@@ -126,23 +127,52 @@ def test_balanced_accuracy_needs_both_labels_of_a_class():
     assert balanced_accuracy_interval(labels == 1, labels, np.arange(20)) is None
 
 
-def test_p_by_hand_and_at_its_ends():
-    """2 standard errors with 10 degrees of freedom: p 0.0734; no difference is never one."""
-    assert two_sided_p(0.2, 0.01, 10) == pytest.approx(0.0734, abs=1e-4)
-    assert two_sided_p(-0.2, 0.01, 10) == two_sided_p(0.2, 0.01, 10)
-    assert two_sided_p(0.0, 0.0, 10) == 1.0
-    assert two_sided_p(0.1, 0.0, 10) == 0.0
+def test_the_interval_of_a_difference_by_hand():
+    """0.1 x 2.179 on both sides, with 12 degrees of freedom."""
+    assert difference_interval(0.3, 0.01, 12).ends == pytest.approx((0.0821, 0.5179), abs=1e-4)
 
 
-def test_interval_and_p_of_a_difference_agree():
-    """The end of the interval is where p is 0.05."""
-    low, high = difference_interval(0.3, 0.01, 12).ends
-    assert high - 0.3 == pytest.approx(0.1 * student.ppf(0.975, 12))
-    assert two_sided_p(0.3 - low, 0.01, 12) == pytest.approx(0.05)
+def test_degrees_of_two_variances_by_hand():
+    """(2 + 2)^2 / (2^2 / 8 + (2 + 1)^2 / 3); nothing from seeds, nor noise: those of patients."""
+    assert combined_degrees(2.0, 8.0, 2.0, 1.0, 3.0) == pytest.approx(16 / 3.5)
+    assert combined_degrees(2.0, 8.0, 0.0, 0.0, 3.0) == pytest.approx(8)
+    assert combined_degrees(0.0, 8.0, 0.0, 0.0, 3.0) == 8
+    assert combined_degrees(np.array([2.0, 0.0]), 8.0, 2.0, np.zeros(2), 3.0) == pytest.approx([16 / (0.5 + 4 / 3), 3])
 
 
 def test_holm_multiplies_by_what_is_left_and_never_falls():
     """Sorted .01, .03, .04: times 3, 2, 1 are .03, .06, .04, and the last is raised to .06."""
-    assert holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
-    assert holm([0.7, 0.6]) == [1.0, 1.0]
-    assert holm([]) == []
+    assert holm(np.array([0.01, 0.04, 0.03])) == pytest.approx([0.03, 0.06, 0.06])
+    assert holm(np.array([0.7, 0.6])).tolist() == [1.0, 1.0]
+    assert holm(np.array([])).tolist() == []
+
+
+def test_a_difference_of_other_patients_has_the_limits_of_newcombe():
+    """Newcombe 1998, table II, method 10: 56/70 - 48/80 (0.0524, 0.3339), 9/10 - 3/10 (0.1705, 0.8090)."""
+    for (hits, size), (others, other_size), ends in (
+        ((56, 70), (48, 80), (0.0524, 0.3339)),
+        ((9, 10), (3, 10), (0.1705, 0.8090)),
+    ):
+        z = t_quantile(np.inf)
+        first = Interval(hits / size, wilson(hits / size, size, z))
+        second = Interval(others / other_size, wilson(others / other_size, other_size, z))
+        found = unpaired_difference(first, second)
+        assert found.value == pytest.approx(hits / size - others / other_size)
+        assert found.ends == pytest.approx(ends, abs=5e-5)
+
+
+def test_the_variance_of_seeds_widens_a_difference_of_other_patients():
+    """Differences 0.0, 0.1 and 0.2 have a mean of variance 0.01 / 3; t of 2 degrees is 4.3027: 0.2484 beside 0.05."""
+    first, second = Interval(0.8, (0.77, 0.83)), Interval(0.7, (0.66, 0.74))
+    alone = unpaired_difference(first, second)
+    assert alone.ends == pytest.approx((0.05, 0.15))
+    assert unpaired_difference(first, second, [0.1]).ends == alone.ends
+    found = unpaired_difference(first, second, [0.0, 0.1, 0.2])
+    half = np.hypot(0.05, 4.3027 * np.sqrt(0.01 / 3))
+    assert found.ends == pytest.approx((0.1 - half, 0.1 + half), abs=1e-5)
+
+
+def test_a_difference_from_too_few_patients_has_their_reason():
+    few = Interval(0.5, None, "9 patients, at least 10 are needed")
+    found = unpaired_difference(Interval(0.8, (0.7, 0.9)), few)
+    assert (found.value, found.ends, found.reason) == (pytest.approx(0.3), None, few.reason)

@@ -6,6 +6,7 @@ import pytest
 
 from hemo.config.document import Statements
 from hemo.reporting.documents.study_sheet import FACTS, GUIDELINES, entries, guideline, study_sheet
+from tests.evaluations import write_made_evaluation
 
 TRIPOD = (
     *(
@@ -117,6 +118,19 @@ def test_without_the_card_of_its_set_a_sheet_says_so(make_record, read):
     assert study.card is None
     assert entry(study, "claim_2024", "35") == "not recorded"
     assert "Flow of inclusion" not in study_sheet(study)
+
+
+def test_evaluations_elsewhere_are_external_data(documented, tmp_path, read):
+    study = documented()
+    checkpoint = {"record": study.record.digest}
+    write_made_evaluation(tmp_path / "records", checkpoint=checkpoint, data={"name": "another hospital"})
+    write_made_evaluation(tmp_path / "records", digest="0" * 16, data={"name": "of another trial"})
+    study = read()
+    expected = "another hospital: 40 images of 20 patients, AUROC 0.90 (0.57-0.98), sensitivity 0.90 (0.62-0.98)"
+    assert entry(study, "claim_2024", "33").startswith(expected)
+    assert entry(study, "tripod_ai_2024", "12f") == "none: the evaluated weights are those of training"
+    assert "## mine on another hospital" in study_sheet(study)
+    assert "of another trial" not in study_sheet(study)
 
 
 def test_a_leaky_split_is_called_leaky(documented):

@@ -1,1 +1,0 @@
-"""Plots of a comparison as SVG: searches, training, evaluation on test."""

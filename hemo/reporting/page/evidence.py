@@ -1,0 +1,239 @@
+"""What the page shows of one trial's predictions on test: counts at thresholds, calibration, net benefit, subgroups.
+
+All numbers and their intervals are computed here. The page only looks them up, and turns likelihood ratios into
+predictive values at the prevalence that its reader sets: both limits of an interval move with the value.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hemo.reporting.comparison import Comparison
+from hemo.reporting.probabilities import DecisionSettings, Reliability, describe_calibration, reliability_of
+from hemo.reporting.trial_row import Row, estimate, metrics_by_class, metrics_by_format
+from hemo.stats.auroc import auroc
+from hemo.stats.intervals import Interval, patient_correlation, rate_interval
+from hemo.stats.metrics import average_precision
+from hemo.stats.operating_points import decision_curve, ratio_interval
+from hemo.training.results import DEFAULT_THRESHOLD
+from hemo.trials.predictions import Scores, split_scores
+from hemo.trials.record import TrialRecord, read_predictions
+
+MOST_CURVES = 600
+"""Trials times classes whose curves the page holds: some 4 MB."""
+MOST_THRESHOLDS = 48
+"""Thresholds of a class on the slider: a curve through as many points looks the same as the whole one."""
+DECISION_THRESHOLDS = tuple(round(number / 20, 2) for number in range(1, 20))
+"""Threshold probabilities of the decision curve."""
+DIGITS = 4
+"""Significant digits of a number on the page."""
+
+
+def significant(value: float | None) -> float | None:
+    """Return a number with `DIGITS` significant digits; None for None, and for what JSON cannot hold."""
+    return None if value is None or not np.isfinite(value) else float(f"{value:.{DIGITS}g}")
+
+
+def triple(interval: Interval | None) -> list[float | None] | None:
+    """Return value, lower and upper end; the ends are None where there is no interval."""
+    if interval is None:
+        return None
+    return [significant(each) for each in (interval.value, *(interval.ends or (None, None)))]
+
+
+def read_evidence(comparison: Comparison, folder: str, decisions: DecisionSettings) -> dict[str, Any]:
+    """Return digest -> `trial_evidence` of the trials whose curves the page holds.
+
+    Args:
+        comparison: The trials.
+        folder: Folder of records with the predictions.
+        decisions: Operating points and prevalence.
+
+    Raises:
+        SourceError: If predictions cannot be read.
+    """
+    found = {}
+    for row in with_evidence(comparison):
+        predictions = read_predictions(folder, row.record.digest)
+        test = split_scores(predictions, "test", row.record)
+        trained = split_scores(predictions, "test", row.record, calibrated=False)
+        if test and trained:
+            found[row.record.digest] = trial_evidence(row.record, test, trained, decisions)
+    return found
+
+
+def with_evidence(comparison: Comparison) -> list[Row]:
+    """Return the trials whose curves the page holds: the best one, then by validation loss, `MOST_CURVES` at most.
+
+    Of trials that were not evaluated on test there are no curves.
+    """
+    tested = [row for row in comparison.rows if row.test]
+    ordered = sorted(tested, key=lambda row: row is not comparison.best)
+    return ordered[: max(1, MOST_CURVES // max(1, len(comparison.first.classes)))]
+
+
+def trial_evidence(record: TrialRecord, test: Scores, trained: Scores, decisions: DecisionSettings) -> dict[str, Any]:
+    """Return what the page shows of a trial's predictions on test.
+
+    Args:
+        record: The trial.
+        test: Its calibrated predictions.
+        trained: The same before calibration.
+        decisions: Operating points and prevalence.
+    """
+    observed, binary = test.labels.mean(axis=0), record.config.task == "binary"
+    return {
+        "classes": [
+            {
+                "name": name,
+                **class_evidence(
+                    test,
+                    column,
+                    _operating_points(record, column, decisions),
+                    decisions.prevalence_of(name, float(observed[column]), binary=binary),
+                ),
+                "trained": None
+                if record.calibration.method == "none"
+                else reliability_data(
+                    reliability_of(trained.probabilities[:, column], test.labels[:, column], test.patients)
+                ),
+                "calibrated_by": describe_calibration(record, column),
+            }
+            for column, name in enumerate(record.classes)
+        ],
+        "exclusive": test.exclusive,
+        "matrix": record.confusion["test"][0] if test.exclusive and "test" in record.confusion else None,
+        "formats": [
+            [each.pixel_format, each.images, f"{each.prevalence:.1%}", estimate(each.auroc), estimate(each.accuracy)]
+            for each in metrics_by_format(test)
+        ],
+        "by_class": [
+            [each.name, each.positives, estimate(each.auroc), estimate(each.recall), estimate(each.specificity)]
+            for each in metrics_by_class(test, record.classes)
+        ],
+    }
+
+
+def _operating_points(record: TrialRecord, column: int, decisions: DecisionSettings) -> dict[str, float]:
+    """Return rule -> threshold of a class: that of the trial first, then the configured ones that the record has."""
+    own = record.config.training.operating_point
+    chosen = record.thresholds[column] if record.thresholds else None
+    points = {own: DEFAULT_THRESHOLD if chosen is None else chosen}
+    for rule in decisions.operating_points:
+        threshold = record.operating_points.get(rule, (None,) * len(record.classes))[column]
+        if threshold is not None:
+            points.setdefault(rule, threshold)
+    return points
+
+
+def class_evidence(test: Scores, column: int, points: Mapping[str, float], prevalence: float) -> dict[str, Any]:
+    """Return what the page shows of one class against all others; without both labels only counts and calibration.
+
+    Args:
+        test: Predictions.
+        column: Of the class.
+        points: Rule -> threshold, that of the trial first.
+        prevalence: Where the model is to be used, 0 to 1.
+    """
+    probabilities, labels = test.probabilities[:, column], test.labels[:, column]
+    positives = int(labels.sum())
+    found: dict[str, Any] = {
+        "positives": positives,
+        "negatives": len(labels) - positives,
+        "patients": len(np.unique(test.patients)),
+        "points": [[rule, significant(threshold)] for rule, threshold in points.items()],
+        "prevalence": significant(prevalence),
+        "calibration": reliability_data(reliability_of(probabilities, labels, test.patients)),
+        "rates": None,
+    }
+    if not 0 < positives < len(labels):
+        return found
+    one = slice(column, column + 1)
+    area = auroc(test.scores[:, one], test.labels[:, one], test.patients)
+    columns = probabilities, labels, test.patients
+    return found | {
+        "auroc": triple(area.interval() if area else None),
+        "average_precision": significant(average_precision(test.scores[:, column], labels)),
+        "rates": rates_at_thresholds(*columns, list(points.values())),
+        "decision": [
+            [each.threshold, *(triple(each.model) or []), significant(each.treat_all)]
+            for each in decision_curve(*columns, DECISION_THRESHOLDS, prevalence)
+        ],
+    }
+
+
+def reliability_data(found: Reliability) -> dict[str, Any]:
+    """Return bins as `[predicted, observed, low, high, images]`, and the errors of all of them."""
+    return {
+        "bins": [[significant(each.predicted), *(triple(each.observed) or []), each.images] for each in found.bins],
+        "error": significant(found.metrics.calibration_error),
+        "brier": significant(found.metrics.brier),
+    }
+
+
+def shown_thresholds(
+    probabilities: NDArray[np.float64], labels: NDArray[np.uint8], always: Sequence[float], most: int = MOST_THRESHOLDS
+) -> list[float]:
+    """Return thresholds, ascending: between all distinct probabilities, or where the curves need them.
+
+    Where there are more than `most`, they are quantiles of the positives and of the negatives in equal parts, so that
+    both rates move in small steps. At 0 everything is predicted that has a probability, at 1 nothing.
+
+    Args:
+        probabilities: Shape (images,).
+        labels: 0 or 1, both present, shape (images,).
+        always: Thresholds to have in any case.
+        most: How many at most, beside 0, 1 and `always`.
+    """
+    values = np.unique(probabilities)
+    if len(values) > most:
+        steps = np.linspace(0, 1, most // 2)
+        sides = [np.quantile(probabilities[labels == label], steps, method="nearest") for label in (0, 1)]
+        values = np.unique(np.concatenate(sides))
+    middles = (values[1:] + values[:-1]) / 2
+    return sorted({0.0, *middles.tolist(), *always, 1.0})
+
+
+def rates_at_thresholds(
+    probabilities: NDArray[np.float64], labels: NDArray[np.uint8], patients: NDArray[np.int64], always: Sequence[float]
+) -> dict[str, Any]:
+    """Return counts and rates of the predictions above each shown threshold, as lists that are equally long.
+
+    `positive_ratio` is sensitivity / (1 - specificity), `negative_ratio` specificity / (1 - sensitivity); each is the
+    value and both ends, null where infinite or unknown. At prevalence odds `o` the positive predictive value is
+    `r o / (r o + 1)` of the first, the negative one `r / (r + o)` of the second.
+
+    Args:
+        probabilities: Shape (images,).
+        labels: 0 or 1, both present, shape (images,).
+        patients: Of each image, shape (images,).
+        always: Thresholds to have in any case.
+    """
+    found: dict[str, list[Any]] = {
+        name: [] for name in ("threshold", "tp", "fp", "sensitivity", "specificity", "positive_ratio", "negative_ratio")
+    }
+    for threshold in shown_thresholds(probabilities, labels, always):
+        predicted = probabilities > threshold
+        sensitivity, specificity = (rate_interval(predicted == label, labels, patients, label) for label in (1, 0))
+        assert sensitivity
+        assert specificity
+        correlation = -patient_correlation(predicted, labels, patients)
+        found["threshold"].append(significant(threshold))
+        found["tp"].append(int((predicted & (labels == 1)).sum()))
+        found["fp"].append(int((predicted & (labels == 0)).sum()))
+        found["sensitivity"].append(triple(sensitivity))
+        found["specificity"].append(triple(specificity))
+        found["positive_ratio"].append(_ratio(sensitivity, specificity, correlation))
+        found["negative_ratio"].append(_ratio(specificity, sensitivity, correlation))
+    return found
+
+
+def _ratio(right: Interval, other: Interval, correlation: float) -> Sequence[float | None]:
+    """Return right / (1 - other) with its ends; None for what is infinite or unknown."""
+    wrong = Interval(1 - other.value, other.ends and (1 - other.ends[1], 1 - other.ends[0]))
+    value = right.value / wrong.value if wrong.value else None
+    if right.ends is None or wrong.ends is None or (right.value == 0 and wrong.value == 0):
+        return [significant(value), None, None]
+    return [significant(each) for each in (value, *ratio_interval(right, wrong, correlation))]

@@ -1,0 +1,123 @@
+"""Counts, rates and curves of one trial on test, by hand."""
+
+import json
+
+import numpy as np
+import pytest
+
+from hemo.reporting.comparison import compare_trials
+from hemo.reporting.page.evidence import (
+    rates_at_thresholds,
+    read_evidence,
+    shown_thresholds,
+    significant,
+    triple,
+    with_evidence,
+)
+from hemo.reporting.probabilities import DecisionSettings
+from hemo.stats.intervals import Interval
+from hemo.stats.operating_points import threshold_rates
+from hemo.trials.record import read_records
+
+PROBABILITIES, LABELS, PATIENTS = np.array([0.9, 0.4, 0.6, 0.1]), np.array([1, 1, 0, 0], np.uint8), np.arange(4)
+
+
+def test_numbers_have_four_digits_and_no_infinity():
+    assert [significant(value) for value in (0.123456, 12345.6, np.inf, np.nan, None)] == [
+        0.1235,
+        12350,
+        None,
+        None,
+        None,
+    ]
+    assert triple(Interval(0.5, (0.25, 0.75))) == [0.5, 0.25, 0.75]
+    assert triple(Interval(0.5, None, "few")) == [0.5, None, None]
+    assert triple(None) is None
+
+
+def test_counts_and_rates_at_every_threshold():
+    """Positives 0.9 and 0.4, negatives 0.6 and 0.1: thresholds lie between, and at 0 and 1.
+
+    Above 0.25 are both positives and one negative: sensitivity 1, specificity 1/2; 1 / (1 - 1/2) = 2.
+    """
+    found = rates_at_thresholds(PROBABILITIES, LABELS, PATIENTS, [0.5])
+    assert found["threshold"] == [0, 0.25, 0.5, 0.75, 1]
+    assert found["tp"] == [2, 2, 1, 1, 0]
+    assert found["fp"] == [2, 1, 1, 0, 0]
+    assert [each[0] for each in found["sensitivity"]] == [1, 1, 0.5, 0.5, 0]
+    assert [each[0] for each in found["specificity"]] == [0, 0.5, 0.5, 1, 1]
+    assert [each[0] for each in found["positive_ratio"]] == [1, 2, 1, None, None]
+    assert [each[0] for each in found["negative_ratio"]] == [None, None, 1, 2, 1]
+    assert found["sensitivity"][0][1:] == [None, None]  # four patients are too few
+
+
+def test_predictive_values_at_any_prevalence_follow_from_the_ratios():
+    """60 patients with 2 images each; at odds o the PPV is r o / (r o + 1), as are the ends of its interval."""
+    generator = np.random.default_rng(0)
+    labels = np.repeat([1, 0, 0], 40).astype(np.uint8)
+    probabilities = np.clip(0.3 * labels + generator.uniform(0, 0.7, 120), 0, 1)
+    patients = np.arange(120) // 2
+    found = rates_at_thresholds(probabilities, labels, patients, [0.5])
+    at = found["threshold"].index(0.5)
+    for prevalence in (0.02, 0.4):
+        odds = prevalence / (1 - prevalence)
+        expected = threshold_rates(probabilities > 0.5, labels, patients, prevalence)
+        ppv = [ratio * odds / (ratio * odds + 1) for ratio in found["positive_ratio"][at]]
+        npv = [ratio / (ratio + odds) for ratio in found["negative_ratio"][at]]
+        assert ppv == pytest.approx([expected.ppv.value, *expected.ppv.ends], rel=1e-3)
+        assert npv == pytest.approx([expected.npv.value, *expected.npv.ends], rel=1e-3)
+
+
+def test_many_thresholds_are_thinned_by_both_labels():
+    """Of 1,000 positives near 1 and 9,000 negatives near 0, quantiles of each are kept."""
+    generator = np.random.default_rng(1)
+    labels = np.repeat([1, 0], [1000, 9000]).astype(np.uint8)
+    probabilities = np.where(labels == 1, generator.uniform(0.5, 1, 10000), generator.uniform(0, 0.5, 10000))
+    thresholds = shown_thresholds(probabilities, labels, [0.123], most=20)
+    assert thresholds == sorted(thresholds)
+    assert (len(thresholds), thresholds[0], thresholds[-1]) == (22, 0, 1)
+    assert 0.123 in thresholds
+    found = [(probabilities[labels == 1] > each).mean() for each in thresholds]
+    assert max(np.abs(np.diff(found))) < 0.13  # nine steps, the first and last halved
+
+
+def evidence_of(tmp_path, **decisions):
+    folder = str(tmp_path / "records")
+    (found,) = compare_trials(read_records(folder), folder, samples=20, seed=0)
+    return found, read_evidence(found, folder, DecisionSettings(**decisions))
+
+
+def test_evidence_of_a_trial(make_record, tmp_path):
+    """Quality 2 separates the labels: every image of the twenty patients is right at its threshold."""
+    record = make_record({"name": "good"}, quality=2.0, many=True, operating_points={"sensitivity=0.95": (0.25,)})
+    _, evidence = evidence_of(tmp_path, prevalence=0.1)
+    (found,) = evidence[record.digest]["classes"]
+    assert (found["name"], found["positives"], found["negatives"], found["patients"]) == ("any", 20, 20, 20)
+    assert found["points"] == [["balanced_accuracy", 0.5], ["sensitivity=0.95", 0.25]]
+    assert found["prevalence"] == 0.1
+    assert found["auroc"][0] == 1
+    assert {0.25, 0.5} <= set(found["rates"]["threshold"])
+    at = found["rates"]["threshold"].index(0.5)
+    assert (found["rates"]["tp"][at], found["rates"]["fp"][at]) == (20, 0)
+    middle = next(point for point in found["decision"] if point[0] == 0.5)
+    assert middle[1] == 0.1  # all found, none wrong: the prevalence
+    assert middle[4] == -0.8  # acting on all: 0.1 - 0.9 x 1
+    assert sum(each[4] for each in found["calibration"]["bins"]) == 40
+    json.dumps(evidence, allow_nan=False)
+
+
+def test_the_best_trial_is_first_and_others_need_a_test(make_record, tmp_path):
+    make_record({"name": "low", "seed": 1}, quality=0.9)
+    make_record({"name": "untested", "seed": 2}, quality=0.8, test=False)
+    make_record({"name": "selected", "seed": 3}, quality=0.5, selected_by="val_auroc", selected_among=3)
+    found, evidence = evidence_of(tmp_path)
+    assert [row.record.config.name for row in with_evidence(found)] == ["selected", "low"]
+    assert len(evidence) == 2
+
+
+def test_one_label_has_no_rates(make_record, tmp_path):
+    """The four images of format b are all negative: its AUROC is not defined, and says so."""
+    record = make_record({}, formats="aaabaaabbb")
+    _, evidence = evidence_of(tmp_path)
+    assert [row[:3] for row in evidence[record.digest]["formats"]] == [["a", 6, "50.0%"], ["b", 4, "0.0%"]]
+    assert evidence[record.digest]["formats"][1][3] == "-"
