@@ -1,8 +1,9 @@
-"""Split rows into train, val and test: by patient, stratified, by image, official, or in folds."""
+"""Split rows into train, val and test: by patient, stratified, by study, by image, official, or in folds."""
 
 import warnings
 from collections.abc import Callable
 from itertools import count
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -12,7 +13,8 @@ from sklearn.model_selection import StratifiedGroupKFold
 
 from hemo.config.curate import SPLITS, CurateConfig
 from hemo.corpus.labels import NULL_LABEL, RSNA_CLASSES
-from hemo.curation.labelled_index import Rows, hash_texts, text_column
+from hemo.curation.hash_order import hash_texts, uniform
+from hemo.curation.labelled_index import Rows, text_column
 from hemo.errors import ConfigError, SourceError
 
 TRAIN, VAL, TEST = range(3)
@@ -38,14 +40,14 @@ def assign_splits(config: CurateConfig, rows: Rows, kept: NDArray[np.int64], gro
         config: uses `split`, `seed`, `val_fraction`, `test_fraction` and `balance.target`.
         rows: All images.
         kept: Numbers of the rows to split, shape (kept,).
-        groups: All rows of a group get the same split, except with `by_image`.
+        groups: All rows of a group get the same split, except with `by_image` and `by_study`.
 
     Returns:
         `TRAIN`, `VAL` or `TEST` of each kept row, shape (kept,), int8.
 
     Raises:
         ConfigError: If a split is left without rows, or the fractions cannot be reached.
-        SourceError: If `split` is `official` and the corpus has no splits.
+        SourceError: If `split` is `official` and the corpus has no splits, or `by_study` and no image has a study.
     """
     splits = _SPLITTERS[config.split](config, rows, kept, groups)
     rows_of = np.bincount(splits, minlength=len(SPLITS))
@@ -71,6 +73,16 @@ def _by_image(config: CurateConfig, rows: Rows, kept: NDArray[np.int64], groups:
     return cut(uniform(hash_texts(image_ids, "split", config.seed)), config.val_fraction, config.test_fraction)
 
 
+def _by_study(config: CurateConfig, rows: Rows, kept: NDArray[np.int64], groups: Groups) -> NDArray[np.int8]:
+    """Keep a study of a patient together, and with the patient what has no study."""
+    study = text_column(rows.index, "study")
+    if study.null_count == len(study):
+        raise SourceError("split: by_study needs studies, and no image has one; give by_patient or by_image")
+    joined: Any = pc.binary_join_element_wise  # its stubs lack scalars
+    names = joined(rows.patient_names.take(pa.array(rows.patient)), pc.fill_null(study, ""), " ").take(kept)
+    return cut(uniform(hash_texts(names, "split", config.seed)), config.val_fraction, config.test_fraction)
+
+
 def _official(config: CurateConfig, rows: Rows, kept: NDArray[np.int64], groups: Groups) -> NDArray[np.int8]:
     official = official_splits(rows.index)[kept]
     drawn = uniform(hash_texts(groups[1], "split", config.seed))
@@ -92,11 +104,6 @@ def official_splits(index: pa.Table) -> NDArray[np.int8]:
         raise SourceError(f"split: official needs the folders train, test and perhaps val, the corpus has {has}")
     splits: NDArray[np.int8] = np.array(list(OFFICIAL_SPLITS.values()), np.int8)[codes.to_numpy()]
     return splits
-
-
-def uniform(hashes: NDArray[np.uint64]) -> NDArray[np.float64]:
-    """Turn 64-bit hashes into numbers in [0, 1), by their upper 53 bits."""
-    return (hashes >> np.uint64(11)).astype(np.float64) * 2.0**-53
 
 
 def cut(drawn: NDArray[np.float64], val_fraction: float, test_fraction: float) -> NDArray[np.int8]:
@@ -250,6 +257,7 @@ _SPLITTERS: dict[str, Callable[[CurateConfig, Rows, NDArray[np.int64], Groups], 
     "by_patient": _by_patient,
     "by_patient_stratified": _stratified,
     "by_image": _by_image,
+    "by_study": _by_study,
     "official": _official,
     "folds": _folds,
 }
