@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from hemo.errors import SourceError
 from hemo.library.notebook import card_html, png_html
-from hemo.shards.reader import checked_parquet
+from hemo.shards.reader import existing_parquet
 from hemo.storage import absolute, exists, join, read_bytes, read_json
 from hemo.trials.status import SweepStatus
 
@@ -20,7 +20,7 @@ REMEDY = "remove the folder and run the job again"
 
 
 def _frame(path: str, name: str) -> "pd.DataFrame":
-    with checked_parquet(join(path, name), REMEDY) as file:
+    with existing_parquet(join(path, name), REMEDY) as file:
         frame: pd.DataFrame = file.read().to_pandas()
     return frame
 
@@ -124,6 +124,10 @@ class Export:
     def __repr__(self) -> str:
         """Return file and size."""
         return f"Export({self.model!r}: {self.card.parameters:,} parameters, {self.card.megabytes:.1f} MB)"
+
+    def _repr_html_(self) -> str:
+        """Return the card for notebooks."""
+        return card_html(f"Export: {self.model}", {name: str(value) for name, value in self.card})
 
 
 class Estimate:
