@@ -10,6 +10,7 @@ Example, one of the files in conf/report:
 """
 
 from hemo.config.report import ReportConfig
+from hemo.console import print_result
 from ray_jobs.entry_point import entry_point
 
 
@@ -21,8 +22,8 @@ def main(config: ReportConfig) -> None:
     from hemo.trials.record import check_records
 
     report = hemo.report.run(config)
-    print(report.text)
-    print(report.page)
+    print_result(report.text)
+    print_result(report.page)
     check_records(config.records)
     read_evaluations(config.records)
 

@@ -7,12 +7,13 @@ from typing import Any
 
 from hemo.config.trial import TrialConfig
 from hemo.config.tune import flattened, varying
+from hemo.console import hours
 from hemo.curation.card import grouping_text
 from hemo.reporting.cell_tables import describe_difference
 from hemo.reporting.cells import Cell
 from hemo.reporting.comparison import Comparison
 from hemo.reporting.selection import describe_choice
-from hemo.reporting.table_format import MISSING, Table, decimals, hours, loss_and_accuracy, metric, number
+from hemo.reporting.table_format import MISSING, Table, decimals, loss_and_accuracy, metric, number
 from hemo.reporting.trial_row import SPLITS, Row, estimate, image_of, join_with_counts, split_name
 from hemo.stats.choices import BALANCED_ACCURACY
 from hemo.stats.intervals import Interval
