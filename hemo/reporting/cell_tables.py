@@ -144,7 +144,7 @@ def _bootstrap_note(comparison: CellComparison) -> str:
     note = f"Check by a crossed bootstrap: its standard errors are {span} of these, and {verdicts}."
     if comparison.cells[0].seeds_error is None:
         return note
-    return f"{note} It is known to be too narrow with few seeds."
+    return f"{note} It is too wide where seeds agree and too narrow where few seeds differ much."
 
 
 def _pairs(comparison: CellComparison) -> str:

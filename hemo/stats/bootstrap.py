@@ -113,8 +113,9 @@ def _ratio(part: NDArray[np.float64], whole: NDArray[np.float64], empty: float =
 def crossed_resamples(resampled: NDArray[np.float64], cells: NDArray[np.int64], seed: int) -> NDArray[np.float64]:
     """Return the mean over seeds of each cell in resamples of patients and seeds, shape (cells, samples).
 
-    In each resample of patients as many seeds of a cell are drawn with replacement as it has. With few seeds such
-    resamples differ too little, since the seeds of a cell that are drawn are fewer than it has.
+    In each resample of patients as many seeds of a cell are drawn with replacement as it has. Such means vary too
+    little over seeds, by the factor (seeds - 1) / seeds, and too much where seeds differ only by chance of these
+    patients, which both drawings repeat.
 
     Args:
         resampled: A metric of each model in resamples of patients, the same for all, shape (models, samples).

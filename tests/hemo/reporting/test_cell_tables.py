@@ -52,7 +52,7 @@ def test_each_cell_has_both_parts_and_its_difference_from_the_next():
     assert "cells that share a letter cannot be told apart" in table.notes[2]
     assert table.notes[-1] == (
         "Check by a crossed bootstrap: its standard errors are 1.00 to 1.00 of these, and 0 of 3 pairs would get "
-        "another verdict. It is known to be too narrow with few seeds."
+        "another verdict. It is too wide where seeds agree and too narrow where few seeds differ much."
     )
 
 
