@@ -147,7 +147,8 @@ def test_two_pinned_trials_have_their_difference(opened):
     page.get_by_role("button", name="Pin poor").click()
     row = page.locator("#pinned tr", has_text="test AUROC").locator("td").all_inner_texts()
     expected = page.evaluate(
-        """() => { const [a, b] = ["good", "poor"].map((name) => DATA.comparisons[0].trials.find((t) => t.name === name));
+        """() => { const of = (name) => DATA.comparisons[0].trials.find((trial) => trial.name === name);
+        const [a, b] = ["good", "poor"].map(of);
         return (a.auroc[0] - b.auroc[0]).toFixed(2); }"""
     )
     assert row[2].startswith(f"+{expected}")
