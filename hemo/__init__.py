@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from hemo.library.jobs import evaluate as evaluate
     from hemo.library.jobs import explain as explain
     from hemo.library.jobs import export as export
+    from hemo.library.jobs import leaks as leaks
     from hemo.library.jobs import phantom as phantom
     from hemo.library.jobs import pipeline as pipeline
     from hemo.library.jobs import plan as plan
@@ -52,6 +53,7 @@ _MODULES = {
         "evaluate",
         "explain",
         "export",
+        "leaks",
         "phantom",
         "pipeline",
         "plan",

@@ -11,6 +11,7 @@ from hemo.config.convert import ConvertConfig, PhantomConfig, PlanConfig
 from hemo.config.curate import CurateConfig
 from hemo.config.document import DocumentConfig
 from hemo.config.inference import EvaluateConfig, ExplainConfig, ExportConfig, PredictConfig
+from hemo.config.leaks import LeaksConfig
 from hemo.config.load import load_config
 from hemo.config.pipeline import PipelineConfig
 from hemo.config.report import BackbonesConfig, DoctorConfig, ReportConfig, StatusConfig
@@ -31,6 +32,7 @@ CONFIGS: dict[str, type[Config]] = {
     "evaluate": EvaluateConfig,
     "explain": ExplainConfig,
     "export": ExportConfig,
+    "leaks": LeaksConfig,
     "phantom": PhantomConfig,
     "pipeline": PipelineConfig,
     "plan": PlanConfig,

@@ -8,6 +8,13 @@ from hemo.config.types import ClusterConfig, Config, Groups, Location, SecretLoc
 
 SPLITS = ("train", "val", "test")
 
+LEAKY = {
+    "by_image": "images of one patient may be in several splits",
+    "by_study": "studies of one patient may be in several splits",
+    "by_patient_id": "an image may be in several splits, under two patient ids",
+}
+"""Splits in which test knows train -> how; by_patient_id is one of `hemo leaks`."""
+
 
 class BalanceConfig(Config):
     """Deterministic undersampling of the negatives of train."""
@@ -82,10 +89,11 @@ class CurateConfig(Config):
         description="pseudonym key of `convert`, if it had one: ids and paths in `labels` are replaced in the same way",
     )
     out: Location = Field(description="folder to write the training set to")
-    split: Literal["by_patient", "by_patient_stratified", "by_image", "official", "folds"] = Field(
+    split: Literal["by_patient", "by_patient_stratified", "by_image", "by_study", "official", "folds"] = Field(
         "by_patient",
         description="how images are held out: by patient, else study, else series, where the ids before are blank; "
-        "`by_image` may put images of one patient into several splits (leaky; stated in every table)",
+        "`by_image` and `by_study` may put images, or studies, of one patient into several splits (leaky; stated in "
+        "every table); `hemo leaks` measures what that is worth",
     )
     folds: int = Field(5, ge=3, description="`split: folds`: number of folds, of equal size and with whole patients")
     fold: PositiveInt = Field(
@@ -96,7 +104,8 @@ class CurateConfig(Config):
         0.15,
         gt=0,
         lt=1,
-        description="fraction of patients (`by_image`: of images) for validation; ignored with `split: folds`",
+        description="fraction of patients (`by_image`: of images, `by_study`: of studies) for validation; ignored with "
+        "`split: folds`",
     )
     test_fraction: float = Field(
         0.15, gt=0, lt=1, description="fraction for test; ignored with `split: official` and `folds`"

@@ -111,6 +111,13 @@ class PartFile(Config):
     sha256: str = Field(description="64 hexadecimal digits")
 
 
+class BaseSet(Config):
+    """The training set that has the images of another split of them, see `hemo.curation.resplit`."""
+
+    location: str
+    digest: str = Field(description="of its card")
+
+
 class TrainingSetCard(Config):
     """`SET/card.json`.
 
@@ -132,8 +139,10 @@ class TrainingSetCard(Config):
     dtype: str = Field(description="of a pixel: uint8 or int16")
     height_px: int
     width_px: int
+    base: BaseSet | None = Field(None, description="whose images this set splits otherwise; null: it has its own")
     split: str = Field(
-        description="by_patient, by_patient_stratified, by_image (leaky), official, or fold k of K by patient"
+        description="by_patient, by_patient_stratified, by_image or by_study (leaky), official, or fold k of K by "
+        "patient; of `hemo leaks` also by_patient_id (leaky)"
     )
     splits: dict[str, Count] = Field(description="train, val, test")
     split_digest: str = Field("", description="SHA-256 of `split_manifest.csv`: equal if images and splits are")
@@ -186,7 +195,8 @@ def without_examples(card: TrainingSetCard) -> TrainingSetCard:
     """Return a card for people who do not have the training set: without the examples of ids, and without locations."""
     audit = {name: value for name, value in card.audit.items() if not name.endswith("_examples")}
     config = {name: value for name, value in card.config.items() if name not in ("shards", "labels")}
-    return card.model_copy(update={"audit": audit, "config": config})
+    base = card.base and card.base.model_copy(update={"location": ""})
+    return card.model_copy(update={"audit": audit, "config": config, "base": base})
 
 
 def label_counts(

@@ -21,12 +21,16 @@ UNLINKABLE = ("blank", "secondary_capture")
 _EXAMPLES = 5
 
 
-def equal_pixels(rows: Rows) -> NDArray[np.int64]:
-    """Return a number a row, equal for rows of equal pixels; -1 for images flagged `UNLINKABLE`. Shape (rows,)."""
-    digests = rows.index["pixel_digest"].combine_chunks()
+def equal_pixels(index: pa.Table) -> NDArray[np.int64]:
+    """Return a number a row, equal for rows of equal pixels; -1 for images flagged `UNLINKABLE`.
+
+    Args:
+        index: Columns `pixel_digest` and `flags`, shape (rows,).
+    """
+    digests = index["pixel_digest"].combine_chunks()
     codes = digests.dictionary_encode().indices
     numbers: NDArray[np.int64] = codes.fill_null(-1).to_numpy().astype(np.int64)
-    numbers[has_flag(rows.index, UNLINKABLE)] = -1
+    numbers[has_flag(index, UNLINKABLE)] = -1
     return numbers
 
 
@@ -35,7 +39,7 @@ def link_patients(patient: NDArray[np.int64], pixels: NDArray[np.int64]) -> NDAr
 
     Args:
         patient: Patient number of each row, shape (rows,), from 0 without gaps.
-        pixels: `equal_pixels`, shape (rows,).
+        pixels: `equal_pixels`, or other numbers that link patients, shape (rows,); -1: links nobody.
 
     Returns:
         Group of each patient, shape (patients,).

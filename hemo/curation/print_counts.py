@@ -6,6 +6,7 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Group
 from rich.table import Table
 
+from hemo.config.curate import LEAKY
 from hemo.curation.card import LEVELS, Count, TrainingSetCard, grouping_text
 
 
@@ -104,7 +105,7 @@ def finding_lines(card: TrainingSetCard) -> Iterator[str]:
 def _way_out(card: TrainingSetCard) -> Iterator[str]:
     """Yield what to do where validation or test has too few patients with, or without, a class."""
     one_label = [finding for finding in card.findings if finding.patients_with or finding.patients_without]
-    if card.split in ("by_patient", "by_image") and any(finding.split != "train" for finding in one_label):
+    if card.split in ("by_patient", *LEAKY) and any(finding.split != "train" for finding in one_label):
         yield (
             "--split by_patient_stratified spreads the labels evenly over the splits; if they are still too small, "
             "take larger fractions or more patients"

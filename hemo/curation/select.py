@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from hemo.config.curate import SPLITS, CurateConfig
+from hemo.config.curate import LEAKY, SPLITS, CurateConfig
 from hemo.corpus.labels import LabelTable
 from hemo.curation.card import LEVELS, Count, SplitFinding, Step, split_finding
 from hemo.curation.labelled_index import Rows, has_flag, join_labels, smallest, text_column
@@ -95,7 +95,7 @@ def select(config: CurateConfig, index: pa.Table, table: LabelTable) -> Selectio
     official = official_splits(index) if config.split == "official" else None
     names = None if official is None else pa.array(np.array([f"{split} patient" for split in SPLITS])[official])
     rows = join_labels(index, table, within=names)
-    pixels = equal_pixels(rows)
+    pixels = equal_pixels(index)
     patient_group = link_patients(rows.patient, _apart(pixels, official))
     groups = patient_group[rows.patient], group_names(patient_group, rows.patient_names)
     remaining = _Remaining(rows)
@@ -217,7 +217,7 @@ def _split_findings(
     """Count the linked patients and equal pixels in two splits, and refuse them where hemo made the splits.
 
     Args:
-        config: `by_image` may split both; `official` may have equal pixels in two splits.
+        config: Leaky splits may split both; `official` may have equal pixels in two splits.
         rows: All images.
         placed: Rows that are used, shape (chosen,), and the split of each.
         kinds: Group, and equal pixels, of each image; shape (rows,) both.
@@ -228,9 +228,9 @@ def _split_findings(
     chosen, splits = placed
     image_ids = text_column(rows.index, "image_id").take(chosen)
     group, pixels = (kind[chosen] for kind in kinds)
-    if config.split != "by_image":
+    if config.split not in LEAKY:
         require_apart(group, splits, image_ids, "linked patients")
-    if config.split not in ("by_image", "official"):
+    if config.split not in (*LEAKY, "official"):
         require_apart(pixels, splits, image_ids, "groups of equal pixels")
     return {
         "linked_patients_in_two_splits": len(in_two_splits(group, splits)),

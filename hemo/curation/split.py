@@ -1,8 +1,9 @@
-"""Split rows into train, val and test: by patient, stratified, by image, official, or in folds."""
+"""Split rows into train, val and test: by patient, stratified, by study, by image, official, or in folds."""
 
 import warnings
 from collections.abc import Callable
 from itertools import count
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -38,14 +39,14 @@ def assign_splits(config: CurateConfig, rows: Rows, kept: NDArray[np.int64], gro
         config: uses `split`, `seed`, `val_fraction`, `test_fraction` and `balance.target`.
         rows: All images.
         kept: Numbers of the rows to split, shape (kept,).
-        groups: All rows of a group get the same split, except with `by_image`.
+        groups: All rows of a group get the same split, except with `by_image` and `by_study`.
 
     Returns:
         `TRAIN`, `VAL` or `TEST` of each kept row, shape (kept,), int8.
 
     Raises:
         ConfigError: If a split is left without rows, or the fractions cannot be reached.
-        SourceError: If `split` is `official` and the corpus has no splits.
+        SourceError: If `split` is `official` and the corpus has no splits, or `by_study` and no image has a study.
     """
     splits = _SPLITTERS[config.split](config, rows, kept, groups)
     rows_of = np.bincount(splits, minlength=len(SPLITS))
@@ -69,6 +70,16 @@ def _by_patient(config: CurateConfig, rows: Rows, kept: NDArray[np.int64], group
 def _by_image(config: CurateConfig, rows: Rows, kept: NDArray[np.int64], groups: Groups) -> NDArray[np.int8]:
     image_ids = text_column(rows.index, "image_id").take(kept)
     return cut(uniform(hash_texts(image_ids, "split", config.seed)), config.val_fraction, config.test_fraction)
+
+
+def _by_study(config: CurateConfig, rows: Rows, kept: NDArray[np.int64], groups: Groups) -> NDArray[np.int8]:
+    """Keep a study of a patient together, and with the patient what has no study."""
+    study = text_column(rows.index, "study")
+    if study.null_count == len(study):
+        raise SourceError("split: by_study needs studies, and no image has one; give by_patient or by_image")
+    joined: Any = pc.binary_join_element_wise  # its stubs lack scalars
+    names = joined(rows.patient_names.take(pa.array(rows.patient)), pc.fill_null(study, ""), " ").take(kept)
+    return cut(uniform(hash_texts(names, "split", config.seed)), config.val_fraction, config.test_fraction)
 
 
 def _official(config: CurateConfig, rows: Rows, kept: NDArray[np.int64], groups: Groups) -> NDArray[np.int8]:
@@ -250,6 +261,7 @@ _SPLITTERS: dict[str, Callable[[CurateConfig, Rows, NDArray[np.int64], Groups], 
     "by_patient": _by_patient,
     "by_patient_stratified": _stratified,
     "by_image": _by_image,
+    "by_study": _by_study,
     "official": _official,
     "folds": _folds,
 }

@@ -15,6 +15,7 @@ from hemo.config.convert import ConvertConfig, PhantomConfig, PlanConfig
 from hemo.config.curate import CurateConfig
 from hemo.config.document import DocumentConfig
 from hemo.config.inference import EvaluateConfig, ExplainConfig, ExportConfig, PredictConfig
+from hemo.config.leaks import LeaksConfig
 from hemo.config.load import read_yaml
 from hemo.config.pipeline import PipelineConfig
 from hemo.config.report import BackbonesConfig, DoctorConfig, ReportConfig, StatusConfig
@@ -24,7 +25,17 @@ from hemo.config.validation import merge, validated
 
 if TYPE_CHECKING:
     from hemo.library.evaluation import Evaluation
-    from hemo.library.outputs import Checkup, Documents, Estimate, Explanations, Export, Predictions, Report, Status
+    from hemo.library.outputs import (
+        Checkup,
+        Documents,
+        Estimate,
+        Explanations,
+        Export,
+        Leaks,
+        Predictions,
+        Report,
+        Status,
+    )
     from hemo.library.shards import Shards
     from hemo.library.training_set import TrainingSet
     from hemo.library.trials import Trial, Trials
@@ -227,6 +238,15 @@ def status(config: StatusConfig) -> "Status":
     from hemo.trials.status import read_status
 
     return Status(read_status(config.records, datetime.now(UTC)))
+
+
+@job(LeaksConfig)
+def leaks(config: LeaksConfig) -> "Leaks":
+    """Measure by how much leaky splits flatter a trial on these images, against patients that none of them met."""
+    from hemo.cluster.leaks import measure_leaks
+    from hemo.library.outputs import Leaks
+
+    return Leaks(measure_leaks(config))
 
 
 @job(DoctorConfig)

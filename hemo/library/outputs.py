@@ -243,6 +243,52 @@ class Documents:
         return self.model_card.split("\n---\n", 1)[1]
 
 
+class Leaks:
+    """The output of `leaks`.
+
+    Attributes:
+        path: The folder, a path or URI.
+        card: Its `card.json`: a row for each split, with metrics, their intervals and what the leak is worth.
+    """
+
+    def __init__(self, path: str) -> None:
+        """Open the folder.
+
+        Raises:
+            SourceError: If it is no output of `leaks`.
+        """
+        from hemo.reporting.leak_table import VALUES, LeaksCard
+
+        self.path = _require(path, VALUES, "leaks")
+        self.card = LeaksCard.model_validate(read_json(join(self.path, "card.json")))
+
+    @property
+    def text(self) -> str:
+        """Conclusions and table as Markdown."""
+        from hemo.reporting.leak_table import TABLE
+
+        return read_bytes(join(self.path, TABLE)).decode()
+
+    def to_pandas(self) -> "pd.DataFrame":
+        """Return the content of `leaks.csv`: a row a split, metrics from 0 to 1 with the ends of their intervals."""
+        import io
+
+        import pandas as pd
+
+        from hemo.reporting.leak_table import VALUES
+
+        return pd.read_csv(io.BytesIO(read_bytes(join(self.path, VALUES))))
+
+    def __repr__(self) -> str:
+        """Return the folder and the first conclusion."""
+        return f"Leaks({self.path!r}: {self.card.conclusions[0] if self.card.conclusions else 'nothing measured'})"
+
+    def _repr_html_(self) -> str:
+        """Return conclusions and values for notebooks."""
+        lines = "".join(f"<li>{escape(line)}</li>" for line in self.card.conclusions)
+        return f"<ul>{lines}</ul>{self.to_pandas().to_html()}"
+
+
 class Status:
     """How far trials are.
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from hemo.config.curate import LEAKY
 from hemo.reporting.table_format import MISSING, decimals, number
 from hemo.stats.auroc import Auroc, auroc
 from hemo.stats.bootstrap import patient_draws, resampled_means, resampled_ranking
@@ -173,8 +174,7 @@ def image_of(record: TrialRecord) -> str:
 
 def split_name(record: TrialRecord) -> str:
     """Return how a training set was split, with a warning if the split is leaky."""
-    leaky = " (leaky: images of one patient may be in several splits)" if record.split == "by_image" else ""
-    return record.split + leaky
+    return f"{record.split} (leaky: {LEAKY[record.split]})" if record.split in LEAKY else record.split
 
 
 def estimate(interval: Interval | None, *, signed: bool = False) -> str:

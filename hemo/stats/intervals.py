@@ -4,6 +4,7 @@ Images of one patient are correlated. The patient is therefore the unit: varianc
 Student's t takes the place of the normal distribution, with degrees of freedom from the number of patients.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -117,11 +118,12 @@ def squares_degrees(squares: NDArray[np.float64]) -> float:
     return 2 * float(squares.sum()) ** 2 / variance if variance else np.inf
 
 
-def proportion_interval(hits: NDArray[np.bool_], patients: NDArray[np.int64]) -> Interval:
+def proportion_interval(hits: NDArray[np.bool_ | np.floating], patients: NDArray[np.int64]) -> Interval:
     """Return the fraction of hits with Wilson's interval at the effective sample size.
 
     Args:
-        hits: Shape (observations,), at least one; several of an image where it has several classes.
+        hits: Shape (observations,), at least one; several of an image where it has several classes. Means of several
+            models, from 0 to 1, vary less than hits do: the interval is then too long rather than too short.
         patients: Number of each one's patient, shape (observations,).
 
     Source:
@@ -149,7 +151,7 @@ def rate_interval(
     return _score_interval(hits[mask], patients[mask], too_few(len(np.unique(patients)), **counts))
 
 
-def _score_interval(hits: NDArray[np.bool_], patients: NDArray[np.int64], reason: str) -> Interval:
+def _score_interval(hits: NDArray[np.bool_ | np.floating], patients: NDArray[np.int64], reason: str) -> Interval:
     fraction = float(hits.mean())
     if reason:
         return Interval(fraction, None, reason)
@@ -157,7 +159,7 @@ def _score_interval(hits: NDArray[np.bool_], patients: NDArray[np.int64], reason
     return Interval(fraction, wilson(fraction, size, t_quantile(degrees)))
 
 
-def effective_size(hits: NDArray[np.bool_], patients: NDArray[np.int64]) -> tuple[float, float]:
+def effective_size(hits: NDArray[np.bool_ | np.floating], patients: NDArray[np.int64]) -> tuple[float, float]:
     """Return the number of independent observations whose fraction would vary as much as this one, and the degrees.
 
     The number is that of the observations over the design effect: the variance between patients, by leaving each of
@@ -182,7 +184,7 @@ def effective_size(hits: NDArray[np.bool_], patients: NDArray[np.int64]) -> tupl
     return count / max(1.0, variance / binomial), min(clusters - 1, squares_degrees(squares))
 
 
-def _left_out(hits: NDArray[np.bool_], patients: NDArray[np.int64]) -> NDArray[np.float64]:
+def _left_out(hits: NDArray[np.bool_ | np.floating], patients: NDArray[np.int64]) -> NDArray[np.float64]:
     """Return by how much the fraction of hits falls if each patient is left out, shape (patients,)."""
     sums = np.bincount(patients, weights=hits - hits.mean())
     return np.asarray(sums / (len(hits) - np.bincount(patients)))
@@ -266,3 +268,30 @@ def holm(p_values: NDArray[np.float64]) -> NDArray[np.float64]:
     multiplied = np.minimum(1.0, p_values[order] * np.arange(len(order), 0, -1))
     adjusted[order] = np.maximum.accumulate(multiplied)
     return adjusted
+
+
+def unpaired_difference(first: Interval, second: Interval, by_seed: Sequence[float] = ()) -> Interval:
+    """Return one metric minus another of other patients, with the interval recovered from theirs.
+
+    The limits of both do not pass 0 and 1 and need not be symmetric; neither does that of the difference collapse where
+    one of them is perfect.
+
+    Args:
+        first: With its interval.
+        second: Of patients that are none of the first ones.
+        by_seed: The difference of each training with another seed, where `first` and `second` are means over them: the
+            variance of their mean is added, by Student's t.
+
+    Source:
+        Newcombe, Interval estimation for the difference between independent proportions, Stat. Med. 17 (1998), method
+        10. Zou and Donner, Construction of confidence limits about effect measures: a general approach, Stat. Med. 27
+        (2008): MOVER, for any two independent estimates.
+    """
+    difference = first.value - second.value
+    if first.ends is None or second.ends is None:
+        return Interval(difference, None, first.reason or second.reason)
+    seeds = len(by_seed)
+    spread = t_quantile(seeds - 1) ** 2 * float(np.var(by_seed, ddof=1)) / seeds if seeds > 1 else 0.0
+    below = (first.value - first.ends[0]) ** 2 + (second.ends[1] - second.value) ** 2 + spread
+    above = (first.ends[1] - first.value) ** 2 + (second.value - second.ends[0]) ** 2 + spread
+    return Interval(difference, (difference - float(np.sqrt(below)), difference + float(np.sqrt(above))))

@@ -37,6 +37,8 @@ TRAINING_SETS = "training_sets"
 CURE = "move it away, and the same command runs the trial again"
 """What to do about a record that cannot be read."""
 
+PREDICTIONS = "predictions.parquet"
+
 PREDICTION_SCHEMA = pa.schema(
     [
         pa.field("split", pa.string(), nullable=False),  # val or test
@@ -168,10 +170,15 @@ def write_record(folder: str, record: TrialRecord, predictions: pa.Table | None)
     """
     trial = join(folder, record.digest)
     if predictions is not None:
-        buffer = io.BytesIO()
-        pq.write_table(predictions.cast(PREDICTION_SCHEMA), buffer, compression="zstd")
-        write_bytes(join(trial, "predictions.parquet"), buffer.getvalue())
+        write_predictions(join(trial, PREDICTIONS), predictions)
     write_json(join(trial, "record.json"), record.model_dump(mode="json"))
+
+
+def write_predictions(location: str, predictions: pa.Table) -> None:
+    """Write columns of `PREDICTION_SCHEMA`."""
+    buffer = io.BytesIO()
+    pq.write_table(predictions.cast(PREDICTION_SCHEMA), buffer, compression="zstd")
+    write_bytes(location, buffer.getvalue())
 
 
 def write_training_set_card(folder: str, card: TrainingSetCard) -> None:
@@ -259,13 +266,18 @@ def check_records(folder: str) -> None:
         raise SourceError("\n".join(str(error) for error in errors))
 
 
-def read_predictions(folder: str, digest: str) -> pa.Table:
+def read_predictions(folder: str, digest: str, name: str = PREDICTIONS) -> pa.Table:
     """Return a complete trial's predictions, columns of `PREDICTION_SCHEMA`.
+
+    Args:
+        folder: The folder of records.
+        digest: Of the trial.
+        name: Of the file beside its record.
 
     Raises:
         SourceError: If they are missing or no Parquet of that schema.
     """
-    path = join(folder, digest, "predictions.parquet")
+    path = join(folder, digest, name)
     try:
         table = read_parquet(read_bytes(path), path)
     except (FileNotFoundError, pa.ArrowInvalid) as error:

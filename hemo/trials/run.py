@@ -393,11 +393,11 @@ def _checkpoint_card(record: TrialRecord, card: TrainingSetCard, result: FitResu
 
 def predictions_table(logits: Mapping[str, NDArray[np.float32]], splits: Splits) -> pa.Table | None:
     """Return labels and logits of validation and test, columns of `PREDICTION_SCHEMA`; None if not evaluated."""
-    tables = [_split_predictions(name, splits.by_name[name], values) for name, values in logits.items()]
+    tables = [split_predictions(name, splits.by_name[name], values) for name, values in logits.items()]
     return pa.concat_tables(tables) if tables else None
 
 
-def _split_predictions(split: str, examples: Examples, logits: NDArray[np.float32]) -> pa.Table:
+def split_predictions(split: str, examples: Examples, logits: NDArray[np.float32]) -> pa.Table:
     """Return labels and logits of one split, columns of `PREDICTION_SCHEMA`."""
     source, rows = examples.source, examples.rows
     columns = {
@@ -440,7 +440,7 @@ def evaluate_on_test(key: TrialKey, record: TrialRecord, data: TrialData, worker
     )
     fields = {name: {**getattr(record, name), **by_split} for name, by_split in new.items()}
     tested = record.model_copy(update={**fields, **split_counts(splits), "findings": split_findings(splits)})
-    predictions = _split_predictions("test", splits.test, logits.cpu().numpy())
+    predictions = split_predictions("test", splits.test, logits.cpu().numpy())
     known = read_predictions(key.records, record.digest)
     known = known.filter(
         pc.not_equal(known["split"], "test")

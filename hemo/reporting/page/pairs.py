@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from hemo.reporting.trial_row import Row
-from hemo.stats.crossed import compare_cells, measured_auroc, measured_by_resampling, pair_degrees
+from hemo.stats.crossed import compare_cells, measured_auroc, pair_degrees
 
 MOST_TRIALS = 500
 """Trials of which all pairs are kept: 124,750 pairs, some 600 kB."""
@@ -35,10 +35,6 @@ def pair_half_widths(rows: Sequence[Row]) -> dict[str, Any]:
     digests = [row.record.digest for row in ranked]
     if areas[0].reason:
         return {"digests": digests, "half_widths": [], "reason": areas[0].reason, "unit": UNIT}
-    measured = measured_auroc(areas)
-    if len(areas[0].contributions) > 2:  # the mean over classes: variance of the resamples
-        resampled = np.array([ranking.resampled_auroc for ranking in rankings])
-        measured = measured_by_resampling([area.value for area in areas], resampled, measured.at_limit)
-    differences = compare_cells(measured, np.arange(len(areas)), pair_degrees(areas))
+    differences = compare_cells(measured_auroc(areas), np.arange(len(areas)), pair_degrees(areas))
     widths = np.round(differences.half_widths / UNIT).astype(int).tolist()
     return {"digests": digests, "half_widths": widths, "reason": "", "unit": UNIT}

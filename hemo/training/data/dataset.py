@@ -8,8 +8,10 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from hemo.config.curate import SPLITS
 from hemo.config.trial import TrialConfig
 from hemo.curation.card import TrainingSetCard, read_card
+from hemo.curation.resplit import read_base_card, read_resplit
 from hemo.errors import ConfigError, LabelError, SourceError
 from hemo.training.data.balance import balanced_rows
 from hemo.training.data.streaming import StreamedImages, read_parts
@@ -101,8 +103,8 @@ def read_split(training_set: str, split: str, card: TrainingSetCard, *, streamin
     """Read one split.
 
     Args:
-        training_set: Output folder of `curate`, a path or URI.
-        split: `train`, `val` or `test`.
+        training_set: Output folder of `curate`, or another split of its images; a path or URI.
+        split: `train`, `val` or `test`; of another split also those that its card has besides.
         card: The set's card.
         streaming: Leave the pixels where they are.
 
@@ -110,8 +112,7 @@ def read_split(training_set: str, split: str, card: TrainingSetCard, *, streamin
         SourceError: If pixels are not uint8, parts are missing or damaged, or an image has another size than the card
             says; with `streaming`, an image's bytes are checked only when they are read.
     """
-    parts, rows = read_parts(training_set, split, card)
-    streamed = StreamedImages(tuple(parts), (len(card.channels), card.height_px, card.width_px))
+    streamed, rows = _stored_rows(training_set, split, card)
     images: Images = streamed if streaming else ResidentImages(streamed.read_all(), streamed.block_ends)
     labels = [rows.column(f"label_{name}").fill_null(pa.scalar(UNKNOWN, pa.uint8())) for name in card.classes]
     return ImageSet(
@@ -121,6 +122,21 @@ def read_split(training_set: str, split: str, card: TrainingSetCard, *, streamin
         patient=_strings(rows.column("patient")),
         pixel_format=_strings(rows.column("pixel_format")),
     )
+
+
+def _stored_rows(training_set: str, split: str, card: TrainingSetCard) -> tuple[StreamedImages, pa.Table]:
+    """Return where the images of a split are, and their rows as `read_parts` does."""
+    shape = (len(card.channels), card.height_px, card.width_px)
+    if card.base is None:
+        parts, rows = read_parts(training_set, split, card)
+        return StreamedImages(tuple(parts), shape), rows
+    base, chosen = read_base_card(training_set, card), read_resplit(training_set, split, card)
+    read = [read_parts(card.base.location, name, base) for name in SPLITS]
+    rows = pa.concat_tables([table for _, table in read]).take(chosen["row"])
+    for name in chosen.column_names[1:]:  # labels
+        rows = rows.set_column(rows.schema.get_field_index(name), name, chosen[name])
+    numbers: NDArray[np.intp] = chosen["row"].to_numpy().astype(np.intp)
+    return StreamedImages(tuple(part for parts, _ in read for part in parts), shape, numbers), rows
 
 
 def _strings(column: Any) -> NDArray[np.str_]:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from hemo.curation.card import TrainingSetCard
 from hemo.errors import SourceError
 from hemo.shards.reader import CURATE_AGAIN, checked_parquet, images_of, read_column
-from hemo.shards.schema import IMAGE
+from hemo.shards.schema import IMAGE, INDEX_SCHEMA
 from hemo.storage import join, list_files
 
 IDENTITY_COLUMNS = ("image_id", "patient", "pixel_format")
@@ -42,16 +42,19 @@ class Part:
         return [self.footer.row_group(group).num_rows for group in range(self.footer.num_row_groups)]
 
 
-def read_parts(training_set: str, split: str, card: TrainingSetCard) -> tuple[list[Part], pa.Table]:
+def read_parts(
+    training_set: str, split: str, card: TrainingSetCard, more: Sequence[str] = ()
+) -> tuple[list[Part], pa.Table]:
     """Return the parts of a split in order, and all their rows without the pixels.
 
     Args:
         training_set: Output folder of `curate`, a path or URI.
         split: `train`, `val` or `test`.
         card: The set's card.
+        more: Further columns of the row schema.
 
     Returns:
-        Parts, and a table of `IDENTITY_COLUMNS` and a column `label_NAME` for each class of the card.
+        Parts, and a table of `IDENTITY_COLUMNS`, `more` and a column `label_NAME` for each class of the card.
 
     Raises:
         SourceError: If pixels are not uint8, a part is damaged or lacks a column, or rows are missing.
@@ -61,7 +64,7 @@ def read_parts(training_set: str, split: str, card: TrainingSetCard) -> tuple[li
     folder = join(training_set, split)
     labels = [f"label_{name}" for name in card.classes]
     read = [
-        _read_part(join(folder, name), [*IDENTITY_COLUMNS, *labels])
+        _read_part(join(folder, name), [*IDENTITY_COLUMNS, *more, *labels])
         for name in list_files(folder)
         if name.endswith(".parquet")
     ]
@@ -70,7 +73,9 @@ def read_parts(training_set: str, split: str, card: TrainingSetCard) -> tuple[li
         raise SourceError(
             f"{folder} holds {rows} rows, its card has {card.splits[split].rows}; run `hemo curate` again"
         )
-    nothing = pa.schema([*((name, pa.string()) for name in IDENTITY_COLUMNS), *((name, pa.uint8()) for name in labels)])
+    nothing = pa.schema(
+        [*(INDEX_SCHEMA.field(name) for name in (*IDENTITY_COLUMNS, *more)), *((name, pa.uint8()) for name in labels)]
+    )
     tables = [columns for _, columns in read] or [nothing.empty_table()]
     return [part for part, _ in read], pa.concat_tables(tables)
 
@@ -129,15 +134,22 @@ class StreamedImages:
 
     parts: tuple[Part, ...]
     image_shape: tuple[int, int, int]  # (channels, height_px, width_px)
+    chosen: NDArray[np.intp] | None = None  # ascending: the rows of the parts that belong to the split; None: all
 
     @property
     def shape(self) -> tuple[int, ...]:
         """Shape of all: (rows, channels, height_px, width_px)."""
-        return sum(part.footer.num_rows for part in self.parts), *self.image_shape
+        rows = sum(part.footer.num_rows for part in self.parts) if self.chosen is None else len(self.chosen)
+        return rows, *self.image_shape
 
     @cached_property
     def block_ends(self) -> NDArray[np.intp]:
         """Row after the last of each block, ascending, shape (blocks,)."""
+        return self._stored_ends if self.chosen is None else np.searchsorted(self.chosen, self._stored_ends)
+
+    @cached_property
+    def _stored_ends(self) -> NDArray[np.intp]:
+        """The same in the parts, chosen or not."""
         return np.cumsum([rows for part in self.parts for rows in part.block_rows], dtype=np.intp)
 
     @cached_property
@@ -156,12 +168,13 @@ class StreamedImages:
         Raises:
             SourceError: If a part is gone or damaged.
         """
-        begins = np.concatenate([[0], self.block_ends])
-        blocks = [np.searchsorted(self.block_ends, rows, side="right") for rows in wanted]
+        stored = wanted if self.chosen is None else [self.chosen[rows] for rows in wanted]
+        begins = np.concatenate([[0], self._stored_ends])
+        blocks = [np.searchsorted(self._stored_ends, rows, side="right") for rows in stored]
         pool = ThreadPoolExecutor(READ_THREADS, thread_name_prefix="hemo-read")
         try:
             held = _HeldBlocks(plan_visits(blocks), self._read, pool)
-            for number, rows in enumerate(wanted):
+            for number, rows in enumerate(stored):
                 held.open(number)
                 batch = np.empty((len(rows), *self.image_shape), np.uint8)
                 in_block = rows - begins[blocks[number]]
@@ -173,19 +186,22 @@ class StreamedImages:
             pool.shutdown(cancel_futures=True)
 
     def read_all(self) -> NDArray[np.uint8]:
-        """Read every image into one array of `shape`; blocks go straight to their places.
+        """Read every image of the split into one array of `shape`; blocks go straight to their places.
 
         Raises:
             SourceError: If a part is gone or damaged.
         """
         pixels = np.empty(self.shape, np.uint8)
 
+        begins = np.concatenate([[0], self.block_ends])
+
         def fill(block: int) -> None:
-            end, images = self.block_ends[block], self._read(block)
-            pixels[end - len(images) : end] = images
+            here, images = slice(begins[block], begins[block + 1]), self._read(block)
+            chosen = slice(None) if self.chosen is None else self.chosen[here] - self._stored_ends[block] + len(images)
+            pixels[here] = images[chosen]
 
         with ThreadPoolExecutor(READ_THREADS, thread_name_prefix="hemo-read") as pool:
-            deque(pool.map(fill, range(len(self.block_ends))), maxlen=0)
+            deque(pool.map(fill, np.flatnonzero(np.diff(begins)).tolist()), maxlen=0)
         return pixels
 
     def _read(self, block: int) -> NDArray[np.uint8]:

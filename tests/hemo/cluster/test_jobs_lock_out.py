@@ -13,6 +13,7 @@ from hemo.cluster.convert.job import convert_corpus
 from hemo.cluster.convert.plan import plan_conversion
 from hemo.cluster.curate import curate_corpus
 from hemo.cluster.export import export_checkpoint
+from hemo.cluster.leaks import measure_leaks
 from hemo.cluster.phantom import make_phantom
 from hemo.cluster.predict import predict_corpus
 from hemo.cluster.ray_train import train_model
@@ -21,6 +22,7 @@ from hemo.config.convert import ConvertConfig, PhantomConfig, PlanConfig
 from hemo.config.curate import CurateConfig
 from hemo.config.document import DocumentConfig
 from hemo.config.inference import ExplainConfig, ExportConfig, PredictConfig
+from hemo.config.leaks import LeaksConfig
 from hemo.config.pipeline import PipelineConfig
 from hemo.config.report import ReportConfig
 from hemo.config.tune import TrainConfig, TuneConfig
@@ -83,6 +85,7 @@ JOBS: dict[str, Callable[[dict[str, str], str], Any]] = {
     "predict": lambda i, out: predict_corpus(
         PredictConfig(source=i["corpus"], corpus="rsna", checkpoint=i["brain"], out=out)
     ),
+    "leaks": lambda i, out: measure_leaks(LeaksConfig(training_set=i["training_set"], out=out, trial=TINY)),
     "report": lambda i, out: write_report(ReportConfig(records=i["records"], out=out)),
     "tune": lambda i, out: tune_models(
         TuneConfig(training_set=i["training_set"], out=out, trial=TINY, grid={"axes": {"seed": [0]}})

@@ -75,14 +75,14 @@ def test_a_thousand_patients_who_share_a_constant_image_stay_a_thousand(picture)
     flags = hounsfield_flags(picture(), brain=0.0)
     images = [{"flags": flags, "pixel_digest": SAME} for _ in range(1000)]
     rows = joined(images, {0: [0]})
-    assert len(set(link_patients(rows.patient, equal_pixels(rows)).tolist())) == 1000
+    assert len(set(link_patients(rows.patient, equal_pixels(rows.index)).tolist())) == 1000
 
 
 def test_a_thousand_patients_who_share_a_capture_stay_a_thousand_and_a_slice_makes_them_one():
     """The last line shows that the thousand would be joined, were it not for the flag."""
     for flags, groups in ((["secondary_capture"], 1000), (["secondary_capture", "padded"], 1000), (["padded"], 1)):
         rows = joined([{"flags": flags, "pixel_digest": SAME} for _ in range(1000)], {0: [0]})
-        assert len(set(link_patients(rows.patient, equal_pixels(rows)).tolist())) == groups
+        assert len(set(link_patients(rows.patient, equal_pixels(rows.index)).tolist())) == groups
 
 
 def test_captures_and_images_without_digest_do_not_link_but_padded_ones_do():
@@ -95,7 +95,7 @@ def test_captures_and_images_without_digest_do_not_link_but_padded_ones_do():
         {"pixel_digest": OTHER},
     ]
     rows = joined(images, {0: [0]})
-    assert link_patients(rows.patient, equal_pixels(rows)).tolist() == [0, 1, 2, 3, 4, 4]
+    assert link_patients(rows.patient, equal_pixels(rows.index)).tolist() == [0, 1, 2, 3, 4, 4]
 
 
 def test_a_group_is_named_by_the_first_name_in_it():
@@ -108,12 +108,12 @@ def test_conflicts_are_groups_with_both_values_of_a_class():
     digests = [SAME, OTHER, SAME, OTHER, b"u" * 16, b"u" * 16]
     labels = {0: [1, 0], 1: [1, 1], 2: [1, 1], 3: [1, 1], 4: [1, 255], 5: [1, 0]}
     rows = joined([{"pixel_digest": digest} for digest in digests], labels, ("any", "sdh"))
-    assert [group.tolist() for group in conflicting_labels(rows, equal_pixels(rows))] == [[0, 2]]
+    assert [group.tolist() for group in conflicting_labels(rows, equal_pixels(rows.index))] == [[0, 2]]
 
 
 def test_unlabelled_copies_are_no_conflict():
     rows = joined([{"pixel_digest": SAME}, {"pixel_digest": SAME}, {"pixel_digest": SAME}], {0: [1], 2: [1]})
-    assert conflicting_labels(rows, equal_pixels(rows)) == []
+    assert conflicting_labels(rows, equal_pixels(rows.index)) == []
 
 
 def test_the_audit_counts_what_it_found():
@@ -123,7 +123,7 @@ def test_the_audit_counts_what_it_found():
         {"patient": "C", "pixel_format": "i16"},
     ]
     rows = joined(images, {0: [1], 1: [0], 2: [1]})
-    pixels = equal_pixels(rows)
+    pixels = equal_pixels(rows.index)
     found = audit(rows, link_patients(rows.patient, pixels), pixels)
     assert found == {
         "images": 3,
@@ -154,7 +154,7 @@ def table_of(labels: list[int]) -> pa.Table:
     index = index_of(IMAGES)
     keys = index["image_id"].combine_chunks()
     rows = join_labels(index, LabelTable(("any",), keys, np.array(labels, np.uint8)[:, None], 0))
-    pixels = equal_pixels(rows)
+    pixels = equal_pixels(rows.index)
     patient_group = link_patients(rows.patient, pixels)
     groups = patient_group[rows.patient], group_names(patient_group, rows.patient_names)
     placed = np.array([0, 1, 3, 4, 5, 6]), np.array([TRAIN, TRAIN, TEST, TEST, TRAIN, TRAIN], np.int8)
@@ -195,7 +195,7 @@ def test_a_corpus_without_equal_images_gives_an_empty_table_of_the_same_columns(
     index = index_of(IMAGES[1:3])
     rows = join_labels(index, LabelTable(("any",), index["image_id"].combine_chunks(), np.zeros((2, 1), np.uint8), 0))
     groups = rows.patient, rows.patient_names
-    empty = equal_pixel_table(rows, equal_pixels(rows), groups, (np.array([0]), np.array([TRAIN], np.int8)))
+    empty = equal_pixel_table(rows, equal_pixels(rows.index), groups, (np.array([0]), np.array([TRAIN], np.int8)))
     assert len(empty) == 0
     assert empty.schema == full.schema
 

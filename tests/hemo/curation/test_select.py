@@ -78,9 +78,11 @@ def test_linked_patients_share_a_split_and_images_do_not():
     assert (linked.splits.reshape(10, 10) == linked.splits.reshape(10, 10)[:, :1]).all()
     assert linked.audit["linked_groups"] == 10
     assert linked.audit["linked_patients_in_two_splits"] == 0
-    leaky = select(config(split="by_image"), index_of(images), labels_of(100, set(range(0, 100, 3))))
-    assert leaky.audit["linked_patients_in_two_splits"] > 5
-    assert leaky.audit["equal_pixels_in_two_splits"] > 5
+    images = [{**image, "study": f"S{n}"} for n, image in enumerate(images)]
+    for name in ("by_image", "by_study"):
+        leaky = select(config(split=name), index_of(images), labels_of(100, set(range(0, 100, 3))))
+        assert leaky.audit["linked_patients_in_two_splits"] > 5
+        assert leaky.audit["equal_pixels_in_two_splits"] > 5
 
 
 def leaky_split(config: CurateConfig, rows: Rows, kept: np.ndarray, groups: Any) -> np.ndarray:

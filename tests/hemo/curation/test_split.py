@@ -1,4 +1,4 @@
-"""Who is held out, by each of the five names."""
+"""Who is held out, by each of the six names."""
 
 from typing import Any
 
@@ -54,6 +54,16 @@ def test_new_patients_never_move_those_that_were_there():
 def test_another_seed_is_another_split():
     rows = joined([{} for _ in range(100)])
     assert (split_rows(config("by_patient"), rows) != split_rows(config("by_patient", seed=1), rows)).sum() > 20
+
+
+def test_by_study_keeps_studies_together_and_tears_patients():
+    """Half of the images of each patient have a study; the others go together."""
+    images = [{"patient": f"P{n // 8}", "study": f"S{n // 4}" if n % 8 < 4 else None} for n in range(800)]
+    splits = split_rows(config("by_study"), joined(images)).reshape(200, 4)
+    assert (splits == splits[:, :1]).all()
+    assert 20 < (splits[0::2, 0] != splits[1::2, 0]).sum() < 80  # of 100 patients; 47 expected
+    with pytest.raises(SourceError, match="split: by_study needs studies, and no image has one; give by_patient"):
+        split_rows(config("by_study"), joined([{"patient": f"P{n}"} for n in range(9)]))
 
 
 def test_by_image_tears_patients():

@@ -5,6 +5,7 @@ import pytest
 from scipy.stats import binomtest
 
 from hemo.stats.intervals import (
+    Interval,
     balanced_accuracy_interval,
     combined_degrees,
     difference_interval,
@@ -15,6 +16,7 @@ from hemo.stats.intervals import (
     squares_degrees,
     t_quantile,
     too_few,
+    unpaired_difference,
     wilson,
 )
 
@@ -143,3 +145,34 @@ def test_holm_multiplies_by_what_is_left_and_never_falls():
     assert holm(np.array([0.01, 0.04, 0.03])) == pytest.approx([0.03, 0.06, 0.06])
     assert holm(np.array([0.7, 0.6])).tolist() == [1.0, 1.0]
     assert holm(np.array([])).tolist() == []
+
+
+def test_a_difference_of_other_patients_has_the_limits_of_newcombe():
+    """Newcombe 1998, table II, method 10: 56/70 - 48/80 (0.0524, 0.3339), 9/10 - 3/10 (0.1705, 0.8090)."""
+    for (hits, size), (others, other_size), ends in (
+        ((56, 70), (48, 80), (0.0524, 0.3339)),
+        ((9, 10), (3, 10), (0.1705, 0.8090)),
+    ):
+        z = t_quantile(np.inf)
+        first = Interval(hits / size, wilson(hits / size, size, z))
+        second = Interval(others / other_size, wilson(others / other_size, other_size, z))
+        found = unpaired_difference(first, second)
+        assert found.value == pytest.approx(hits / size - others / other_size)
+        assert found.ends == pytest.approx(ends, abs=5e-5)
+
+
+def test_the_variance_of_seeds_widens_a_difference_of_other_patients():
+    """Differences 0.0, 0.1 and 0.2 have a mean of variance 0.01 / 3; t of 2 degrees is 4.3027: 0.2484 beside 0.05."""
+    first, second = Interval(0.8, (0.77, 0.83)), Interval(0.7, (0.66, 0.74))
+    alone = unpaired_difference(first, second)
+    assert alone.ends == pytest.approx((0.05, 0.15))
+    assert unpaired_difference(first, second, [0.1]).ends == alone.ends
+    found = unpaired_difference(first, second, [0.0, 0.1, 0.2])
+    half = np.hypot(0.05, 4.3027 * np.sqrt(0.01 / 3))
+    assert found.ends == pytest.approx((0.1 - half, 0.1 + half), abs=1e-5)
+
+
+def test_a_difference_from_too_few_patients_has_their_reason():
+    few = Interval(0.5, None, "9 patients, at least 10 are needed")
+    found = unpaired_difference(Interval(0.8, (0.7, 0.9)), few)
+    assert (found.value, found.ends, found.reason) == (pytest.approx(0.3), None, few.reason)

@@ -10,9 +10,18 @@ import pyarrow.parquet as pq
 import pytest
 
 from hemo.config.trial import TrialConfig
-from hemo.curation.card import read_card
+from hemo.curation.card import BaseSet, read_card
+from hemo.curation.resplit import write_resplit
 from hemo.errors import ConfigError, LabelError, SourceError
-from hemo.training.data.dataset import UNKNOWN, read_split, read_training_set, select_splits, task_classes, with_target
+from hemo.training.data.dataset import (
+    UNKNOWN,
+    read_split,
+    read_training_set,
+    select_examples,
+    select_splits,
+    task_classes,
+    with_target,
+)
 
 
 def test_images_equal_the_bytes_that_plain_pyarrow_reads(make_training_set: Callable[..., str]) -> None:
@@ -124,3 +133,33 @@ def test_any_is_the_only_class_of_a_set_without_a_class_of_that_name(make_traini
         task_classes(with_target(TrialConfig(), of_two), of_two)
     with_any = card.model_copy(update={"classes": ("any", "b")})
     assert task_classes(with_target(TrialConfig(), with_any), with_any) == ("any",)
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+def test_another_split_has_the_images_of_its_base_and_labels_of_its_own(
+    make_training_set: Callable[..., str], tmp_path: Path, streaming: bool
+) -> None:
+    """Rows 0, 20 and 47 of train, 48 and 63 of val, 64 of test; blocks of 8 rows, of which many are left out."""
+    base = make_training_set()
+    whole = read_training_set(base)
+    rows, labels = [0, 20, 47, 48, 63, 64], [1, 0, None, 1, 0, 1]
+    card = read_card(base)
+    count = card.splits["train"].model_copy(update={"rows": len(rows)})
+    card = card.model_copy(
+        update={"base": BaseSet(location=base, digest=card.digest), "splits": {**card.splits, "holdout": count}}
+    )
+    table = pa.table({"split": ["holdout"] * 6, "row": rows, "label_any": pa.array(labels, pa.uint8())})
+    write_resplit(str(tmp_path / "again"), card, table)
+    found = read_split(str(tmp_path / "again"), "holdout", card, streaming=streaming)
+    stored = np.concatenate([whole.train.images.pixels, whole.val.images.pixels, whole.test.images.pixels])[rows]
+    wanted = [np.array([5, 0]), np.array([2, 3, 1, 4])]
+    for batch, images in zip(wanted, found.images.batches(wanted), strict=True):
+        np.testing.assert_array_equal(images, stored[batch])
+    assert found.images.shape == stored.shape
+    assert found.image_id.tolist() == ["train-000", "train-020", "train-047", "val-000", "val-015", "test-000"]
+    assert found.patient[1] == "patient-train-10"
+    assert found.labels[:, 0].tolist() == [1, 0, UNKNOWN, 1, 0, 1]
+    ends = [1, 1, 2, 2, 2, 3, 4, 5, 6, 6]  # train has six blocks, val and test two each
+    assert found.images.block_ends.tolist() == ends
+    examples = select_examples(found, TrialConfig(), card)
+    assert examples.block_of.tolist() == [0, 2, 6, 7, 8]
