@@ -174,17 +174,19 @@ class Report:
         Raises:
             SourceError: If it is no output of `report`.
         """
-        from hemo.reporting.build import PAGE
+        from hemo.reporting.build import DATA_PAGE, PAGE
 
-        self.path = _require(path, PAGE, "report")
-        self.page = join(self.path, PAGE)
+        of_data_only = exists(join(absolute(str(path)), DATA_PAGE)) and not exists(join(absolute(str(path)), PAGE))
+        self.path = _require(path, DATA_PAGE if of_data_only else PAGE, "report")
+        self.page = join(self.path, DATA_PAGE if of_data_only else PAGE)
 
     @property
     def text(self) -> str:
-        """The tables as Markdown."""
+        """The tables as Markdown; empty of a data set alone."""
         from hemo.reporting.build import TABLE
 
-        return read_bytes(join(self.path, TABLE)).decode()
+        location = join(self.path, TABLE)
+        return read_bytes(location).decode() if exists(location) else ""
 
     @property
     def grid(self) -> "pd.DataFrame":
