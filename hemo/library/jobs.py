@@ -211,7 +211,7 @@ def export(config: ExportConfig) -> "Export":
 
 @job(ReportConfig)
 def report(config: ReportConfig) -> "Report":
-    """Write tables, figures and a page from records."""
+    """Write tables and a page from records, and a page of a data set."""
     from hemo.library.outputs import Report
     from hemo.reporting.build import write_report
 
@@ -234,10 +234,11 @@ def status(config: StatusConfig) -> "Status":
     """Return how far the trials in a folder of records are; sweeps may be running."""
     from datetime import UTC, datetime
 
+    from hemo.job_log import last_lines
     from hemo.library.outputs import Status
     from hemo.trials.status import read_status
 
-    return Status(read_status(config.records, datetime.now(UTC)))
+    return Status(read_status(config.records, datetime.now(UTC)), last_lines(config.records, config.log_lines))
 
 
 @job(LeaksConfig)

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import asdict
 from html import escape
+from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from hemo.errors import SourceError
@@ -97,7 +98,8 @@ class Explanations:
 
     def _repr_html_(self) -> str:
         """Return the pictures for notebooks."""
-        return "".join(png_html(read_bytes(join(self.path, case["file"]))) for case in self.cases)
+        files = (PurePosixPath(case["file"]).name for case in self.cases)  # of this folder, whatever is written there
+        return "".join(png_html(read_bytes(join(self.path, file))) for file in files)
 
 
 class Export:
@@ -172,17 +174,19 @@ class Report:
         Raises:
             SourceError: If it is no output of `report`.
         """
-        from hemo.reporting.build import PAGE
+        from hemo.reporting.build import DATA_PAGE, PAGE
 
-        self.path = _require(path, PAGE, "report")
-        self.page = join(self.path, PAGE)
+        of_data_only = exists(join(absolute(str(path)), DATA_PAGE)) and not exists(join(absolute(str(path)), PAGE))
+        self.path = _require(path, DATA_PAGE if of_data_only else PAGE, "report")
+        self.page = join(self.path, DATA_PAGE if of_data_only else PAGE)
 
     @property
     def text(self) -> str:
-        """The tables as Markdown."""
+        """The tables as Markdown; empty of a data set alone."""
         from hemo.reporting.build import TABLE
 
-        return read_bytes(join(self.path, TABLE)).decode()
+        location = join(self.path, TABLE)
+        return read_bytes(location).decode() if exists(location) else ""
 
     @property
     def grid(self) -> "pd.DataFrame":
@@ -296,11 +300,12 @@ class Status:
 
     Attributes:
         sweeps: Each grid and search of the folder, and the trials outside of them.
+        log: The last lines of the log of the last job that ran there.
     """
 
-    def __init__(self, sweeps: Sequence[SweepStatus]) -> None:
-        """Hold the status of sweeps."""
-        self.sweeps = tuple(sweeps)
+    def __init__(self, sweeps: Sequence[SweepStatus], log: Sequence[str] = ()) -> None:
+        """Hold the status of sweeps, and the end of a log."""
+        self.sweeps, self.log = tuple(sweeps), tuple(log)
 
     def to_pandas(self) -> "pd.DataFrame":
         """Return a row a trial: name, status, epochs done and planned, losses, seconds, reason of a failure."""
@@ -309,10 +314,10 @@ class Status:
         return pd.DataFrame([asdict(trial) for sweep in self.sweeps for trial in sweep.trials])
 
     def __str__(self) -> str:
-        """Return headings and tables, as `hemo status` prints them."""
+        """Return headings and tables, and the end of the log, as `hemo status` prints them."""
         from hemo.reporting.status_table import status_text
 
-        return status_text(self.sweeps)
+        return "\n".join([status_text(self.sweeps), *(["", *self.log] if self.log else [])])
 
     def __repr__(self) -> str:
         """Return the same as text."""
