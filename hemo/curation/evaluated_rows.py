@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from hemo.config.validation import meant
 from hemo.corpus.labels import NULL_LABEL, parse_columns
-from hemo.curation.labelled_index import hash_texts, match_keys, text_column
+from hemo.curation.hash_order import hash_texts
+from hemo.curation.labelled_index import match_keys, text_column
 from hemo.curation.select import unflagged
 from hemo.errors import ConfigError, LabelError
 from hemo.pseudonym import Pseudonymiser
