@@ -216,8 +216,8 @@ def carry_out(planned: Kill, conversion: Conversion, nodes: TwoNodes) -> bool:
 
 
 def contents(out: Path) -> dict[str, str]:
-    """Return the SHA-256 of every file below a folder, hidden ones too, by relative path."""
-    files = [path for path in out.rglob("*") if path.is_file()]
+    """Return the SHA-256 of every file below a folder, hidden ones too, by relative path; but for the jobs' logs."""
+    files = [path for path in out.rglob("*") if path.is_file() and path.parent != out / "log"]
     return {path.relative_to(out).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
 
 

@@ -26,7 +26,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     job, *arguments = list(sys.argv[1:] if argv is None else argv) or ["--help"]
     jobs = sorted(module.name for module in pkgutil.iter_modules(ray_jobs.__path__) if module.name not in NOT_JOBS)
     if job in ("-h", "--help"):
-        print(HELP.format(jobs="\n".join(f"  {name:<10} {_summary(name)}" for name in jobs)))
+        print(HELP.format(jobs="\n".join(f"  {name:<10} {_summary(name)}" for name in jobs)))  # noqa: T201
         return
     with errors_as_exit_codes():
         if job not in jobs:

@@ -9,6 +9,7 @@ Example:
 """
 
 from hemo.config.report import BackbonesConfig
+from hemo.console import print_result
 from ray_jobs.entry_point import entry_point
 
 
@@ -19,7 +20,7 @@ def main(config: BackbonesConfig) -> None:
     from hemo.models.catalogue import as_lines
 
     for line in as_lines(hemo.backbones.run(config)):
-        print(line, flush=True)
+        print_result(line)
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ Example, one of the files in conf/convert:
 """
 
 from hemo.config.convert import ConvertConfig
+from hemo.console import print_result
 from ray_jobs.entry_point import entry_point
 
 
@@ -17,7 +18,7 @@ def main(config: ConvertConfig) -> None:
     """Print the output folder."""
     import hemo
 
-    print(hemo.convert.run(config).path)
+    print_result(hemo.convert.run(config).path)
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ Example, one of the files in conf/curate:
 """
 
 from hemo.config.curate import CurateConfig
+from hemo.console import print_result
 from ray_jobs.entry_point import entry_point
 
 
@@ -17,7 +18,7 @@ def main(config: CurateConfig) -> None:
     """Print the folder of the training set."""
     import hemo
 
-    print(hemo.curate.run(config).path)
+    print_result(hemo.curate.run(config).path)
 
 
 if __name__ == "__main__":

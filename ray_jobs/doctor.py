@@ -9,6 +9,7 @@ Example, the first job on a new cluster:
 """
 
 from hemo.config.report import DoctorConfig
+from hemo.console import print_result
 from ray_jobs.entry_point import entry_point
 
 
@@ -19,10 +20,10 @@ def main(config: DoctorConfig) -> None:
     from hemo.errors import HemoError
 
     checkup = hemo.doctor.run(config)
-    print(checkup)
+    print_result(checkup)
     if checkup.fatal:
         raise HemoError(f"{len(checkup.fatal)} of {len(checkup.findings)} checks failed; the cures stand beside them")
-    print("no fatal finding")
+    print_result("no fatal finding")
 
 
 if __name__ == "__main__":

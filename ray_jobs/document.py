@@ -9,6 +9,7 @@ Example, one of the files in conf/document:
 """
 
 from hemo.config.document import DocumentConfig
+from hemo.console import print_result
 from ray_jobs.entry_point import entry_point
 
 
@@ -17,7 +18,7 @@ def main(config: DocumentConfig) -> None:
     """Print the location of the model card."""
     import hemo
 
-    print(hemo.document.run(config).model_card_file)
+    print_result(hemo.document.run(config).model_card_file)
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ Example, one of the files in conf/evaluate:
 """
 
 from hemo.config.inference import EvaluateConfig
+from hemo.console import print_result
 from ray_jobs.entry_point import entry_point
 
 
@@ -21,8 +22,8 @@ def main(config: EvaluateConfig) -> None:
     import hemo
 
     evaluation = hemo.evaluate.run(config)
-    print(evaluation.text)
-    print(evaluation.path)
+    print_result(evaluation.text)
+    print_result(evaluation.path)
 
 
 if __name__ == "__main__":

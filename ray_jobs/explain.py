@@ -9,6 +9,7 @@ Example, one of the files in conf/explain:
 """
 
 from hemo.config.inference import ExplainConfig
+from hemo.console import print_result
 from ray_jobs.entry_point import entry_point
 
 
@@ -20,8 +21,9 @@ def main(config: ExplainConfig) -> None:
     explanations = hemo.explain.run(config)
     for case in explanations.cases:
         label = "-" if case["label"] is None else case["label"]
-        print(f"{case['file']}  {case['class']} {label}  probability {case['probability']:.3f}  {case['image_id']}")
-    print(explanations.path)
+        probability = f"probability {case['probability']:.3f}"
+        print_result(f"{case['file']}  {case['class']} {label}  {probability}  {case['image_id']}")
+    print_result(explanations.path)
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ Example, one of the files in conf/export:
 from typing import TYPE_CHECKING
 
 from hemo.config.inference import ExportConfig
+from hemo.console import print_result
 from ray_jobs.entry_point import entry_point
 
 if TYPE_CHECKING:
@@ -23,8 +24,8 @@ def main(config: ExportConfig) -> None:
     import hemo
 
     export = hemo.export.run(config)
-    print(cost_text(export.card))
-    print(export.model)
+    print_result(cost_text(export.card))
+    print_result(export.model)
 
 
 def cost_text(card: "ExportCard") -> str:

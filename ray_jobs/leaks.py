@@ -14,6 +14,7 @@ Example, one of the files in conf/leaks:
 """
 
 from hemo.config.leaks import LeaksConfig
+from hemo.console import print_result
 from ray_jobs.entry_point import entry_point
 
 
@@ -23,8 +24,8 @@ def main(config: LeaksConfig) -> None:
     import hemo
 
     leaks = hemo.leaks.run(config)
-    print("\n".join(leaks.card.conclusions))
-    print(leaks.path)
+    print_result("\n".join(leaks.card.conclusions))
+    print_result(leaks.path)
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ Example, one of the files in conf/phantom:
 """
 
 from hemo.config.convert import PhantomConfig
+from hemo.console import print_result
 from ray_jobs.entry_point import entry_point
 
 
@@ -17,7 +18,7 @@ def main(config: PhantomConfig) -> None:
     """Print the folder of the corpus."""
     import hemo
 
-    print(hemo.phantom.run(config))
+    print_result(hemo.phantom.run(config))
 
 
 if __name__ == "__main__":

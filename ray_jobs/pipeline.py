@@ -10,6 +10,7 @@ Example, one of the files in conf/pipeline and conf/study, or conf/demo.yaml:
 """
 
 from hemo.config.pipeline import PipelineConfig
+from hemo.console import print_result
 from ray_jobs.entry_point import entry_point
 
 
@@ -20,8 +21,8 @@ def main(config: PipelineConfig) -> None:
     from hemo.trials.record import check_records
 
     report = hemo.pipeline.run(config)
-    print(report.text)
-    print(report.page)
+    print_result(report.text)
+    print_result(report.page)
     check_records(config.report.records)
 
 

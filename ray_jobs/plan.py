@@ -9,6 +9,7 @@ Example, one of the files in conf/plan or conf/convert:
 """
 
 from hemo.config.convert import PlanConfig
+from hemo.console import print_result
 from ray_jobs.entry_point import entry_point
 
 
@@ -17,7 +18,7 @@ def main(config: PlanConfig) -> None:
     """Print the file of the estimate."""
     import hemo
 
-    print(hemo.plan.run(config).path)
+    print_result(hemo.plan.run(config).path)
 
 
 if __name__ == "__main__":

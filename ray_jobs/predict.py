@@ -10,6 +10,7 @@ Example, one of the files in conf/predict:
 """
 
 from hemo.config.inference import PredictConfig
+from hemo.console import print_result
 from ray_jobs.entry_point import entry_point
 
 
@@ -18,7 +19,7 @@ def main(config: PredictConfig) -> None:
     """Print the output folder."""
     import hemo
 
-    print(hemo.predict.run(config).path)
+    print_result(hemo.predict.run(config).path)
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ Example, one of the files in conf/report:
 """
 
 from hemo.config.report import ReportConfig
+from hemo.console import print_result
 from ray_jobs.entry_point import entry_point
 
 
@@ -24,8 +25,8 @@ def main(config: ReportConfig) -> None:
 
     report = hemo.report.run(config)
     if report.text:
-        print(report.text)
-    print(report.page)
+        print_result(report.text)
+    print_result(report.page)
     if config.records:
         check_records(config.records)
         read_evaluations(config.records)

@@ -8,6 +8,7 @@ Example:
 """
 
 from hemo.config.report import StatusConfig
+from hemo.console import print_result
 from ray_jobs.entry_point import entry_point
 
 
@@ -17,8 +18,8 @@ def main(config: StatusConfig) -> None:
     import hemo
     from hemo.trials.record import check_records
 
-    print(hemo.status.run(config))
-    print(config.records)
+    print_result(hemo.status.run(config))
+    print_result(config.records)
     check_records(config.records)
 
 

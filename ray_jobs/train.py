@@ -11,7 +11,7 @@ Example, one of the files in conf/train:
 from typing import TYPE_CHECKING
 
 from hemo.config.tune import TrainConfig
-from hemo.training.results import DEFAULT_THRESHOLD
+from hemo.console import print_result
 from ray_jobs.entry_point import entry_point
 
 if TYPE_CHECKING:
@@ -26,8 +26,8 @@ def main(config: TrainConfig) -> None:
     import hemo
 
     trial = hemo.train.run(config)
-    print(metrics_text(trial.record))
-    print(trial.path)
+    print_result(metrics_text(trial.record))
+    print_result(trial.path)
 
 
 def metrics_text(record: "TrialRecord") -> str:
@@ -35,6 +35,8 @@ def metrics_text(record: "TrialRecord") -> str:
 
     Below it stands which splits have too few patients for their metrics, and what was chosen by them, to mean anything.
     """
+    from hemo.training.results import DEFAULT_THRESHOLD
+
     thresholds = ", ".join(
         f"{name} undefined: all images of val are alike in it, {DEFAULT_THRESHOLD} is applied"
         if value is None

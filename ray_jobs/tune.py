@@ -9,6 +9,7 @@ Example, one of the files in conf/grid and conf/search:
 """
 
 from hemo.config.tune import TuneConfig
+from hemo.console import print_result
 from ray_jobs.entry_point import entry_point
 
 
@@ -18,8 +19,8 @@ def main(config: TuneConfig) -> None:
     import hemo
 
     trials = hemo.tune.run(config)
-    print(trials.summary())
-    print(trials.path)
+    print_result(trials.summary())
+    print_result(trials.path)
 
 
 if __name__ == "__main__":

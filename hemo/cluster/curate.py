@@ -10,11 +10,10 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import ray
-from rich.console import Console
 
 from hemo.cluster.ray_data import data_context
 from hemo.config.curate import SPLITS, CurateConfig
-from hemo.console import print_line, progress_bar
+from hemo.console import print_line, print_tables, progress_bar
 from hemo.corpus.labels import LabelTable, labels_of_classes, parse_labels
 from hemo.curation.card import CARD_SCHEMA_VERSION, ConversionCounts, PartFile, TrainingSetCard, read_card
 from hemo.curation.copy import CopyTask, write_buckets, write_part
@@ -149,10 +148,9 @@ def _manifest(selection: Selection) -> bytes:
 
 def _show(card: TrainingSetCard) -> None:
     """Print the counts and the leak audit on standard error."""
-    console = Console(stderr=True, highlight=False)
-    console.print(count_tables(card), format_table(card))
+    print_tables(count_tables(card), format_table(card))
     for line in finding_lines(card):
-        console.print(f"- {line}", markup=False, soft_wrap=True)
+        print_line(f"- {line}")
 
 
 def _label_file(config: CurateConfig, conversion: ConversionCard) -> tuple[str, bytes]:

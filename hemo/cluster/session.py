@@ -6,7 +6,7 @@ import signal
 import socket
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import grpc
@@ -14,6 +14,7 @@ import ray
 import ray.data  # its import sets up the logger that _quiet configures
 from ray.exceptions import AuthenticationError
 
+from hemo.cluster.events import report_in_short, reported_nodes
 from hemo.cluster.ray_data import LOST_WORKERS
 from hemo.config.types import ClusterConfig
 from hemo.errors import ConfigError, HemoError
@@ -51,7 +52,8 @@ def connected(config: ClusterConfig) -> Iterator[None]:
         raise KeyboardInterrupt from error
     _raise_on_signals()  # again: Ray has set its own for SIGTERM
     try:
-        yield
+        with nullcontext() if is_local(config) else reported_nodes():
+            yield
     finally:
         ray.shutdown()
 
@@ -61,6 +63,7 @@ def connect(config: ClusterConfig) -> None:
     if ray.is_initialized():
         return
     _quiet()
+    report_in_short()
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_DATA_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("RAY_task_oom_retries", str(LOST_WORKERS))

@@ -79,9 +79,10 @@ class ReportConfig(Config):
 class StatusConfig(Config):
     """Configuration of the `status` job."""
 
-    GROUPS: ClassVar[Groups] = {"input": ("records",)}
+    GROUPS: ClassVar[Groups] = {"input": ("records",), "output": ("log_lines",)}
 
     records: Location = Field(description="folder of records: the `out` of `train` or `tune`")
+    log_lines: NonNegativeInt = Field(3, description="lines to show of the log of the last job that ran there")
 
 
 class DoctorConfig(Config):

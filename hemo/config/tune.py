@@ -3,11 +3,21 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import Discriminator, Field, NonNegativeInt, PositiveFloat, PositiveInt, Tag, model_validator
+from pydantic import (
+    Discriminator,
+    Field,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    Tag,
+    field_validator,
+    model_validator,
+)
 
 from hemo.config.trial import TrialConfig
 from hemo.config.types import ClusterConfig, Config, Gpus, Groups, Location
 from hemo.config.validation import merge, validated
+from hemo.errors import without_passwords
 
 Feed = Literal["auto", "resident", "streaming"]
 """Where a training set's images are during training; batches, order and results do not depend on it."""
@@ -166,8 +176,18 @@ class SearchConfig(Config):
         "journal",
         repr=False,  # a URL may hold a password
         description="storage of the Optuna study; `journal`: a file in `out`; or a database URL such as "
-        "sqlite:////shared/study.db",
+        "sqlite:////shared/study.db, one with a password as env:NAME of the variable that holds it",
     )
+
+    @field_validator("storage")
+    @classmethod
+    def _holds_no_password(cls, storage: str) -> str:
+        if without_passwords(storage) != storage:
+            raise ValueError(
+                "holds a password, which lists of processes and of Ray's jobs show; put the URL into an environment "
+                "variable and give env:NAME, or leave the password to PGPASSWORD or ~/.pgpass"
+            )
+        return storage
 
     @model_validator(mode="after")
     def _objectives_fit(self) -> Self:

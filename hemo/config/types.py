@@ -2,7 +2,7 @@
 
 from typing import Annotated, ClassVar, Literal, TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, NonNegativeFloat, PositiveInt
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, NonNegativeFloat, PositiveInt, ValidationError
 
 from hemo.errors import SourceError
 from hemo.storage import ENVIRONMENT, absolute, exists, join, read_json
@@ -14,7 +14,13 @@ Groups = dict[str, tuple[str, ...]]
 class Config(BaseModel):
     """A frozen config. Unknown keys are an error, and `model_dump(mode="json")` is what cards and records store."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=(), allow_inf_nan=False)
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        protected_namespaces=(),
+        allow_inf_nan=False,
+        hide_input_in_errors=True,  # of pydantic's own errors: a refused value may hold a password
+    )
 
     GROUPS: ClassVar[Groups] = {}
     """Fields in no group, or below an empty heading, stand below the heading of the section they lie in."""
@@ -77,7 +83,7 @@ def load_card(folder: str, kind: type[CardT], *, stage: str, job: str) -> CardT:
         job: What makes such folders, for the error.
 
     Raises:
-        SourceError: If there is no card, or one of another kind or version.
+        SourceError: If there is no card, one of another kind or version, or a damaged one.
     """
     location, fields = join(folder, "card.json"), kind.model_fields
     if not exists(location):
@@ -85,11 +91,18 @@ def load_card(folder: str, kind: type[CardT], *, stage: str, job: str) -> CardT:
     content = read_json(location)
     version = fields["schema_version"].default
     required = {name for name, field in fields.items() if field.is_required()}
-    if not isinstance(content, dict) or not required <= content.keys():
-        raise SourceError(f"{location} is no {stage} card; run `hemo {job}` into another folder")
-    if (stored := content.get("schema_version")) != version:
+    lacking = required - content.keys() if isinstance(content, dict) else required
+    stored = content.get("schema_version") if isinstance(content, dict) else None
+    if stored != version and len(lacking) < len(required) / 2:  # a card of another version has most of the fields
         raise SourceError(
             f"{location} is of schema version {stored}, this hemo reads {version}; run `hemo {job}` again into another "
             "folder"
         )
-    return kind.model_validate(content)
+    if lacking:
+        raise SourceError(f"{location} is no {stage} card; run `hemo {job}` into another folder")
+    try:
+        return kind.model_validate(content)
+    except ValidationError as error:
+        fault = error.errors()[0]
+        what = f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}"
+        raise SourceError(f"{location} is damaged ({what}); run `hemo {job}` again into another folder") from error

@@ -7,7 +7,7 @@ from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 
-from hemo.errors import ConfigError
+from hemo.errors import ConfigError, without_passwords
 
 C = TypeVar("C", bound=BaseModel)
 
@@ -43,7 +43,7 @@ def validated(
         return config_type.model_validate(dict(data))
     except ValidationError as error:
         lines = [f"{_source(key, origin, flags or {})}{text}" for key, text in error_lines(error, config_type)]
-        raise ConfigError("\n".join(lines)) from None
+        raise ConfigError(without_passwords("\n".join(lines))) from None
 
 
 def merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from hemo.corpus.source_file import ENDINGS, Listing, SourceFile, belongs, first
 from hemo.corpus.user_manifest import list_table, location_in_table, media_of_table
 from hemo.corpus.zip import is_archive, list_archive, read_members
 from hemo.errors import SliceError, SourceError
+from hemo.job_log import is_job_log
 from hemo.storage import filesystem, is_local, join
 
 
@@ -27,7 +28,7 @@ def list_corpus(source: str, corpus: Corpus) -> Listing:
     """
     if corpus == "manifest":
         return list_table(source)
-    every_file = list(_every_file(source))
+    every_file = [file for file in _every_file(source) if not is_job_log(file.path)]
     files = [file for file in every_file if belongs(file.path, corpus)]
     files.sort(key=lambda file: file.path)
     if not every_file:

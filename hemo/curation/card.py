@@ -125,7 +125,10 @@ class TrainingSetCard(Config):
     """
 
     schema_version: int = CARD_SCHEMA_VERSION
-    digest: str = Field(description="covers ids, patients, labels, splits, pixels, image config; part of trial digests")
+    digest: str = Field(
+        pattern="^[0-9a-f]{16}$",  # a folder of records is named by it
+        description="covers ids, patients, labels, splits, pixels, image config; part of trial digests",
+    )
     inputs_digest: str = Field(
         description="covers curate's config and the content of the shards' card and index and of the label file: "
         "a stage with this digest is complete"

@@ -111,6 +111,20 @@ def _text(value: Any) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
+def read_groups(
+    data: bytes, location: str, key: str, columns: Sequence[str]
+) -> tuple[str, pa.StringArray, dict[str, pa.StringArray]]:
+    """Return key and columns of a user's table, see `parse_columns`.
+
+    Raises:
+        LabelError: If a column is missing, or rows contradict each other.
+    """
+    try:
+        return parse_columns(data, location, key=key, columns=columns)
+    except LabelError as error:
+        raise LabelError(str(error).replace("labels: ", "subgroup_table: ", 1)) from error
+
+
 def table_groups(
     data: bytes, location: str, index: pa.Table, key: str, columns: Sequence[str], pseudonyms: Pseudonymiser
 ) -> dict[str, list[str]]:
@@ -127,10 +141,7 @@ def table_groups(
     Raises:
         LabelError: If a column is missing, rows contradict each other, or none belongs to an image.
     """
-    try:
-        key, keys, cells = parse_columns(data, location, key=key, columns=columns)
-    except LabelError as error:
-        raise LabelError(str(error).replace("labels: ", "subgroup_table: ", 1)) from error
+    key, keys, cells = read_groups(data, location, key, columns)
     if key in PATIENT_KEYS:
         hidden = pa.array([pseudonyms(key, str(name)) for name in keys.to_pylist()], pa.string())
         positions: Any = pc.index_in(text_column(index, key), value_set=hidden)

@@ -234,10 +234,11 @@ def status(config: StatusConfig) -> "Status":
     """Return how far the trials in a folder of records are; sweeps may be running."""
     from datetime import UTC, datetime
 
+    from hemo.job_log import last_lines
     from hemo.library.outputs import Status
     from hemo.trials.status import read_status
 
-    return Status(read_status(config.records, datetime.now(UTC)))
+    return Status(read_status(config.records, datetime.now(UTC)), last_lines(config.records, config.log_lines))
 
 
 @job(LeaksConfig)

@@ -3,11 +3,12 @@
 from collections.abc import Sequence
 from dataclasses import asdict
 from html import escape
+from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from hemo.errors import SourceError
 from hemo.library.notebook import card_html, png_html
-from hemo.shards.reader import checked_parquet
+from hemo.shards.reader import existing_parquet
 from hemo.storage import absolute, exists, join, read_bytes, read_json
 from hemo.trials.status import SweepStatus
 
@@ -20,7 +21,7 @@ REMEDY = "remove the folder and run the job again"
 
 
 def _frame(path: str, name: str) -> "pd.DataFrame":
-    with checked_parquet(join(path, name), REMEDY) as file:
+    with existing_parquet(join(path, name), REMEDY) as file:
         frame: pd.DataFrame = file.read().to_pandas()
     return frame
 
@@ -97,7 +98,8 @@ class Explanations:
 
     def _repr_html_(self) -> str:
         """Return the pictures for notebooks."""
-        return "".join(png_html(read_bytes(join(self.path, case["file"]))) for case in self.cases)
+        files = (PurePosixPath(case["file"]).name for case in self.cases)  # of this folder, whatever is written there
+        return "".join(png_html(read_bytes(join(self.path, file))) for file in files)
 
 
 class Export:
@@ -124,6 +126,10 @@ class Export:
     def __repr__(self) -> str:
         """Return file and size."""
         return f"Export({self.model!r}: {self.card.parameters:,} parameters, {self.card.megabytes:.1f} MB)"
+
+    def _repr_html_(self) -> str:
+        """Return the card for notebooks."""
+        return card_html(f"Export: {self.model}", {name: str(value) for name, value in self.card})
 
 
 class Estimate:
@@ -294,11 +300,12 @@ class Status:
 
     Attributes:
         sweeps: Each grid and search of the folder, and the trials outside of them.
+        log: The last lines of the log of the last job that ran there.
     """
 
-    def __init__(self, sweeps: Sequence[SweepStatus]) -> None:
-        """Hold the status of sweeps."""
-        self.sweeps = tuple(sweeps)
+    def __init__(self, sweeps: Sequence[SweepStatus], log: Sequence[str] = ()) -> None:
+        """Hold the status of sweeps, and the end of a log."""
+        self.sweeps, self.log = tuple(sweeps), tuple(log)
 
     def to_pandas(self) -> "pd.DataFrame":
         """Return a row a trial: name, status, epochs done and planned, losses, seconds, reason of a failure."""
@@ -307,10 +314,10 @@ class Status:
         return pd.DataFrame([asdict(trial) for sweep in self.sweeps for trial in sweep.trials])
 
     def __str__(self) -> str:
-        """Return headings and tables, as `hemo status` prints them."""
+        """Return headings and tables, and the end of the log, as `hemo status` prints them."""
         from hemo.reporting.status_table import status_text
 
-        return status_text(self.sweeps)
+        return "\n".join([status_text(self.sweeps), *(["", *self.log] if self.log else [])])
 
     def __repr__(self) -> str:
         """Return the same as text."""

@@ -2,7 +2,8 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from hemo.reporting.table_format import MISSING, Table, hours, loss_and_accuracy, markdown_table, number
+from hemo.console import hours
+from hemo.reporting.table_format import MISSING, Table, loss_and_accuracy, markdown_table, number
 from hemo.trials.record import TrialRecord, title_of
 from hemo.trials.status import ENDED, SweepStatus, TrialStatus
 

@@ -75,12 +75,6 @@ def loss_and_accuracy(record: TrialRecord, split: str) -> str:
     return f"{metric(metrics.get('loss'), images)} / {metric(metrics.get('accuracy'), images)}"
 
 
-def hours(seconds: float) -> str:
-    """Return a duration as `h:mm:ss`, rounded to whole seconds."""
-    minutes, whole = divmod(round(seconds), 60)
-    return f"{minutes // 60}:{minutes % 60:02d}:{whole:02d}"
-
-
 def inline(text: str) -> str:
     """Return text escaped for a line or table of Markdown, without links and images: names are user input."""
     plain = " ".join(text.split()).replace("\\", "\\\\")  # else a backslash in the text would undo the escape of a pipe

@@ -79,7 +79,7 @@ def write_selection(folder: str, name: str, digest: str) -> None:
     """Write the selected trial into a search's plan; where the plan was removed, the record alone has it."""
     path = join(folder, PLANS, f"{name}.json")
     if exists(path):
-        write_plan(folder, _read(path, SweepPlan).model_copy(update={"selected": digest}))
+        write_plan(folder, _read(path, SweepPlan).model_copy(update={"name": name, "selected": digest}))
 
 
 def read_plans(folder: str) -> list[SweepPlan]:

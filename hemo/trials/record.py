@@ -209,15 +209,20 @@ def read_record(folder: str, digest: str) -> TrialRecord:
     try:
         content: Any = read_json(path)
     except SourceError as error:
+        if not exists(path):
+            raise SourceError(f"{path} does not exist; `hemo train` and `hemo tune` write records") from error
         raise SourceError(f"{error}; {CURE}") from error
     if not isinstance(content, dict) or content.get("schema_version") != RECORD_SCHEMA_VERSION:
         raise SourceError(f"{path} is no record of schema version {RECORD_SCHEMA_VERSION}; {CURE}")
     try:
-        return TrialRecord.model_validate(content)
+        record = TrialRecord.model_validate(content)
     except ValidationError as error:
         fault = error.errors()[0]
         what = f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}"
         raise SourceError(f"{path} is damaged ({what}); {CURE}") from error
+    if record.digest != digest:  # which names the folder that it is written to again
+        raise SourceError(f"{path} says that it is of trial {record.digest!r}; {CURE}")
+    return record
 
 
 def read_records(folder: str, on_error: Callable[[SourceError], object] | None = None) -> list[TrialRecord]:

@@ -1,6 +1,7 @@
 """How jobs begin and end: flags, `--help`, exit codes, one line for an error."""
 
 import itertools
+import json
 import re
 import shlex
 import subprocess
@@ -11,8 +12,12 @@ from pathlib import Path
 import pytest
 import ray
 
+import hemo
+from hemo.config.convert import ConvertConfig
 from hemo.config.load import load_config
 from hemo.config.report import StatusConfig
+from hemo.config.types import Config, Location
+from hemo.console import print_line, print_result
 from hemo.errors import HemoError, LabelError, RejectLimitError, SliceError, SourceError
 from ray_jobs import tune
 from ray_jobs.__main__ import main
@@ -123,8 +128,7 @@ def test_a_map_task_raised_it_and_the_user_reads_one_line(tmp_path: Path, make_r
     command = [sys.executable, "-m", "ray_jobs.curate", *itertools.chain.from_iterable(flags.items())]
     job = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     assert (job.returncode, job.stdout) == (2, "")
-    lines = [line for line in job.stderr.splitlines() if line and not line.startswith("curate:   0%|")]  # the bar
-    assert lines == [f"hemo: {gone} is in the index but does not exist; run `hemo convert` again"]
+    assert job.stderr == f"hemo: {gone} is in the index but does not exist; run `hemo convert` again\n"
 
 
 def test_the_function_gets_the_config_of_the_command_line() -> None:
@@ -136,6 +140,97 @@ def test_the_function_gets_the_config_of_the_command_line() -> None:
 
     job(["--records", "/r"])
     assert configs == [StatusConfig(records="/r")]
+
+
+class Written(Config):
+    """Config of a job that writes."""
+
+    out: Location
+    section: ConvertConfig | None = None
+
+
+def run_written(job: Callable[[Written], None], out: Path, **more: str) -> tuple[object, list[str]]:
+    """Run a job that writes below `out`; return its exit code and its log, without times and what is of the process."""
+
+    @entry_point(Written)
+    def main(config: Written) -> None:
+        print_line("working")
+        job(config)
+        print_result(config.out)
+
+    code: object = 0
+    try:
+        main(["--out", str(out), *itertools.chain.from_iterable(more.items())])
+    except SystemExit as ended:
+        code = ended.code
+    logs = list(out.glob("log/*.txt"))
+    lines = logs[0].read_text().splitlines() if logs else []
+    texts = [re.sub(r", process .*| after 0:00:0\d", "", " ".join(line.split()[1:])) for line in lines]
+    return code, texts
+
+
+BEGIN = f"begin hemo {hemo.__version__} test_entry_point"
+
+
+def test_a_job_leaves_a_log_beside_its_output(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, lines = run_written(lambda _: None, tmp_path)
+    assert (code, lines) == (0, [BEGIN, "line working", f"result {tmp_path}", "end code 0"])
+    assert capsys.readouterr().out == f"{tmp_path}\n"
+
+
+def test_the_log_says_why_a_job_stopped(tmp_path: Path) -> None:
+    def stops(_: Written) -> None:
+        error = RejectLimitError("7 of 9 rejected")
+        error.add_note("most often: not_ct (5)")
+        raise error
+
+    expected = [BEGIN, "line working", "error 7 of 9 rejected; most often: not_ct (5)", "end code 1"]
+    assert run_written(stops, tmp_path) == (1, expected)
+
+
+def test_the_log_has_the_traceback_of_a_defect(tmp_path: Path) -> None:
+    def fails(_: Written) -> None:
+        raise TypeError("a defect")
+
+    with pytest.raises(TypeError, match="a defect"):
+        run_written(fails, tmp_path)
+    (log,) = tmp_path.glob("log/*.txt")
+    errors = [line.split(maxsplit=2)[2] for line in log.read_text().splitlines() if line.split()[1] == "error"]
+    assert errors[0] == "Traceback (most recent call last):"
+    assert errors[-1] == "TypeError: a defect"
+
+
+def test_a_job_that_is_refused_at_once_leaves_no_log_and_no_folder(tmp_path: Path) -> None:
+    def refused(_: Written) -> None:
+        raise SourceError("/data is empty")
+
+    assert run_written(refused, tmp_path / "out") == (2, [])
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_under_a_key_the_log_names_no_file(tmp_path: Path) -> None:
+    """Also where the key is that of a section, as in the config of `pipeline`."""
+
+    def stops(_: Written) -> None:
+        raise HemoError("DOE^JANE.dcm cannot be read")
+
+    section = "{source: /data, corpus: dicom, out: /out, pseudonym_key: env:KEY}"
+    code, lines = run_written(stops, tmp_path, **{"--section": section})
+    hidden = "error HemoError; its text may name files, so it is in the output of the job only"
+    assert (code, lines) == (1, [BEGIN, "line working", hidden, "end code 1"])
+
+
+def test_the_log_of_a_submitted_job_names_it_and_its_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And nothing else of what Ray says to the job: its environment variables may be secrets."""
+    told = {
+        "metadata": {"job_submission_id": "raysubmit_1", "owner": "me"},
+        "runtime_env": {"working_dir": "gcs://_ray_pkg_0123.zip", "env_vars": {"KEY": "sesame"}},
+    }
+    monkeypatch.setenv("RAY_JOB_CONFIG_JSON_ENV_VAR", json.dumps(told))
+    run_written(lambda _: None, tmp_path)
+    (log,) = tmp_path.glob("log/*.txt")
+    assert log.read_text().splitlines()[0].endswith("; Ray job raysubmit_1, code gcs://_ray_pkg_0123.zip")
+    assert "sesame" not in log.read_text()
 
 
 @pytest.mark.parametrize("words", [[], ["--help"]])

@@ -49,7 +49,7 @@ def test_the_config_for_the_synthetic_corpus_gives_the_result_in_its_head(given:
     out = tmp_path / "out"
     explain.main(["--config", "conf/explain/phantom.yaml", *given, "--out", str(out)])
     cases = [f"case-{number:03d}.png" for number in range(1, 5)]
-    assert sorted(path.name for path in out.iterdir()) == [*cases, "cases.json"]
+    assert sorted(path.name for path in out.iterdir()) == [*cases, "cases.json", "log"]
 
 
 @pytest.mark.parametrize(

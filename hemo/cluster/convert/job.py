@@ -76,7 +76,8 @@ def _convert(task: UnitTask, listing: Listing, unit_files: int, out: str, max_re
         for path in [*DERIVED, *(footers.keys() - {shard_path(number) for number in done})]:
             remove(join(out, path))
         write_manifest(out, update.manifest)
-        done |= _convert_units(task, todo, list(done.values()), out, max_reject_fraction)
+        if todo:
+            done |= _convert_units(task, todo, list(done.values()), out, max_reject_fraction)
     if card is None or card.file_table != table:
         card = write_derived(out, update.units, [done[unit.number] for unit in update.units], listing.ignored, table)
     print_line(f"convert: {card.rows} rows, {card.rejects} rejects")

@@ -11,14 +11,13 @@ from typing import Any
 
 import ray
 from rich.box import SIMPLE_HEAD
-from rich.console import Console
 from rich.table import Table
 
 from hemo.cluster.convert.estimate import Calibration, Cluster, Estimate, Workload, efficiency, estimate, node_bounds
 from hemo.cluster.convert.tasks import Outcome, UnitFailure, convert_batch, convert_units
 from hemo.cluster.ray_data import data_context
 from hemo.config.convert import PlanConfig
-from hemo.console import print_line
+from hemo.console import print_line, print_tables
 from hemo.corpus.source_file import SourceFile
 from hemo.corpus.sources import list_corpus, media_of
 from hemo.errors import ConfigError, HemoError, SourceError
@@ -102,7 +101,7 @@ def plan_conversion(config: PlanConfig) -> str:
         plan = Plan(workload, calibration, rejects, clusters_of(config, calibration))
         for line in summary(plan):
             print_line(f"plan: {line}")
-        Console(stderr=True).print(estimate_table(plan))
+        print_tables(estimate_table(plan))
         write_json(join(config.out, "plan.json"), as_json(plan))
     return join(config.out, "plan.json")
 

@@ -7,6 +7,7 @@ as complete, enqueues the first points again on each start, and leaves trials wi
 
 import json
 import math
+import os
 import time
 import warnings
 from collections import defaultdict
@@ -30,7 +31,7 @@ from hemo.console import print_line
 from hemo.digest import digest_of
 from hemo.errors import ConfigError, LockedError, without_passwords
 from hemo.output_lock import output_lock
-from hemo.storage import is_local, join
+from hemo.storage import ENVIRONMENT, is_local, join
 from hemo.sweeps.space import point_trial
 from hemo.trials.key import TrialKey, TrialKeys
 from hemo.trials.record import has_record
@@ -153,7 +154,9 @@ def _storage(config: TuneConfig, search: SearchConfig) -> BaseStorage:
         Path(config.out).mkdir(parents=True, exist_ok=True)
         return JournalStorage(JournalFileBackend(join(config.out, JOURNAL)))
     try:
-        return RDBStorage(search.storage)
+        return RDBStorage(_database_url(search.storage))
+    except ConfigError:
+        raise
     except Exception as error:  # SQLAlchemy's and the drivers' own, of many kinds
         # Python's own error may quote a piece of the password; so may the chain of errors
         reason = "it is no database URL" if isinstance(error, ValueError) else " ".join(str(error).split())
@@ -162,6 +165,15 @@ def _storage(config: TuneConfig, search: SearchConfig) -> BaseStorage:
             "sqlite:////shared/study.db"
         )
         raise ConfigError(without_passwords(message)) from None
+
+
+def _database_url(storage: str) -> str:
+    if not storage.startswith(ENVIRONMENT):
+        return storage
+    name = storage.removeprefix(ENVIRONMENT)
+    if name not in os.environ:
+        raise ConfigError(f"search.storage: {storage}: no such variable in the job's environment; export {name}")
+    return os.environ[name]
 
 
 def tune_point(key: TrialKey) -> dict[str, Any]:

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hemo.config.tune import flattened
+from hemo.console import hours
 from hemo.reporting import elsewhere_tables
 from hemo.reporting.cell_tables import describe_difference
 from hemo.reporting.documents.data_facts import Fact
@@ -13,7 +14,7 @@ from hemo.reporting.documents.study import Study
 from hemo.reporting.metric_tables import HEADS
 from hemo.reporting.probabilities import describe_calibration
 from hemo.reporting.selection import describe_choice
-from hemo.reporting.table_format import Table, hours, metric, number
+from hemo.reporting.table_format import Table, metric, number
 from hemo.reporting.trial_row import estimate, image_of, metrics_by_class, metrics_by_format
 from hemo.reporting.trial_table import settings_line
 from hemo.training.results import METRICS
@@ -236,7 +237,7 @@ def updating(study: Study) -> str:
 def comparison(study: Study) -> str:
     """Return the comparison of the two best cells, if there are two."""
     tested = study.comparison.tested
-    return describe_difference(tested) if tested and tested.pairs else ""
+    return describe_difference(tested, study.comparison.order) if tested and tested.pairs else ""
 
 
 def mistakes(study: Study) -> str:

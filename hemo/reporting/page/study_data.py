@@ -6,12 +6,13 @@ from typing import Any
 
 from hemo.config.trial import TrialConfig
 from hemo.config.tune import flattened, varying
+from hemo.console import hours
 from hemo.reporting import elsewhere_tables
 from hemo.reporting.comparison import Comparison
 from hemo.reporting.elsewhere import Elsewhere
 from hemo.reporting.page.evidence import reliability_data, significant, triple
 from hemo.reporting.page.pairs import pair_half_widths
-from hemo.reporting.table_format import MISSING, hours, metric, number
+from hemo.reporting.table_format import MISSING, metric, number
 from hemo.reporting.trial_row import SPLITS, Row, estimate
 from hemo.reporting.trial_table import IN_TITLE, setting_name, setting_text, subject
 from hemo.sweeps.results import MIN_TRIALS, Importance, Search, importance, search_summary, searches_of

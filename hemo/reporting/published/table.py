@@ -7,6 +7,7 @@ from statistics import fmean
 from typing import Any
 
 from hemo.config.tune import flattened
+from hemo.console import hours
 from hemo.reporting.cells import Cell, cells_of
 from hemo.reporting.published.source import (
     Column,
@@ -17,7 +18,7 @@ from hemo.reporting.published.source import (
     set_of,
     training_set_notes,
 )
-from hemo.reporting.table_format import MISSING, Table, hours, number
+from hemo.reporting.table_format import MISSING, Table, number
 from hemo.reporting.trial_row import Row, estimate, image_of, join_with_counts, split_name
 from hemo.trials.record import title_of
 

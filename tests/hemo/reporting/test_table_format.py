@@ -5,7 +5,6 @@ import pytest
 from hemo.reporting.table_format import (
     Table,
     decimals,
-    hours,
     inline,
     latex_table,
     latex_text,
@@ -15,13 +14,6 @@ from hemo.reporting.table_format import (
 )
 
 TABLE = Table("A & B", ("name", "acc"), (("a|b", "0.5"), ("c", "-")), notes=("50 % of it",))
-
-
-@pytest.mark.parametrize(
-    ("seconds", "text"), [(0.4, "0:00:00"), (59.6, "0:01:00"), (3610, "1:00:10"), (90000, "25:00:00")]
-)
-def test_hours(seconds, text):
-    assert hours(seconds) == text
 
 
 def test_a_missing_number_is_a_dash():

@@ -1,4 +1,5 @@
 import hashlib
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -295,6 +296,7 @@ def test_four_workers_write_the_bytes_of_two(config, corpus, make_ray_folder):
     command = [sys.executable, "-m", "ray_jobs.convert", *flags, *local]
     ended = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
     assert ended.returncode == 0, ended.stderr
+    shutil.rmtree(out / "log")  # of the command
     assert contents(str(out)) == contents(convert_corpus(config(unit_files=1)))
 
 

@@ -9,6 +9,7 @@ import optuna
 import pytest
 from optuna.study import StudyDirection
 from optuna.trial import TrialState
+from pydantic import ValidationError
 from ray.tune.search import Searcher
 
 from hemo.cluster.tuning.searchers import (
@@ -24,6 +25,7 @@ from hemo.cluster.tuning.searchers import (
 )
 from hemo.config.trial import TrialConfig
 from hemo.config.tune import TuneConfig
+from hemo.config.validation import validated
 from hemo.errors import ConfigError, LockedError
 from hemo.output_lock import output_lock
 from hemo.sweeps.space import search_space
@@ -289,12 +291,27 @@ def test_storage_by_url_and_refusals(tmp_path):
         "user:sesame@host/studies",
     ],
 )
-def test_the_password_of_a_database_is_not_shown(tmp_path, storage):
-    config = job(tmp_path, storage=storage)
-    with pytest.raises(ConfigError, match=r"search\.storage: .*\*\*\* *.* cannot be opened") as refused:
+def test_the_password_of_a_database_is_not_shown(tmp_path, monkeypatch, storage):
+    """Taken from the environment; a command line or file with it is refused, without showing it again."""
+    monkeypatch.setenv("STUDIES", storage)
+    config = job(tmp_path, storage="env:STUDIES")
+    with pytest.raises(ConfigError, match=r"search\.storage: env:STUDIES cannot be opened") as refused:
         begin(config)
     assert "sesame" not in "".join(traceback.format_exception(refused.value))
-    assert "sesame" not in repr(config)
+    with pytest.raises(ValidationError, match=r"holds a password, .* give env:NAME") as invalid:
+        job(tmp_path, storage=storage)
+    with pytest.raises(ConfigError, match=r"^--search.storage: holds a password, .*, not '.*\*\*\*.*'$") as refused:
+        validated(TuneConfig, {"training_set": "/set", "out": "/out", "search": {**SEARCH, "storage": storage}})
+    assert "sesame" not in f"{invalid.value}{refused.value}"
+
+
+def test_a_database_named_by_a_variable(tmp_path, monkeypatch):
+    monkeypatch.setenv("STUDIES", f"sqlite:///{tmp_path}/study.db")
+    begin(job(tmp_path, storage="env:STUDIES"))
+    assert (tmp_path / "study.db").exists()
+    monkeypatch.delenv("STUDIES")
+    with pytest.raises(ConfigError, match=r"search\.storage: env:STUDIES: no such variable .*; export STUDIES"):
+        begin(job(tmp_path, storage="env:STUDIES"))
 
 
 def test_tune_stores_no_url_of_a_database(tmp_path):
