@@ -51,7 +51,7 @@ def write_report(config: ReportConfig) -> str:
     files: dict[str, str] = {}
     data = read_data_set(config.data) if config.data else None
     if data:
-        files[DATA_PAGE] = data_html(f"Data of {data.card.digest}", data)
+        files[DATA_PAGE] = data_html(data)
     if config.records:
         files |= _of_records(config, data)
     with output_lock(config.out):

@@ -26,6 +26,7 @@ function showSheet() {
     byId("sheet").append(...kinds.values());
     byId("sheet").addEventListener("change", showSheet);
     for (const event of ["mouseover", "focusin"]) byId("tiles").addEventListener(event, (moved) => { const name = moved.target.getAttribute("aria-label"); if (name) byId("tile-name").textContent = name; });
+    byId("sheet").value = DATA.sheets.findIndex((sheet) => sheet.tiles.length === Math.max(...DATA.sheets.map((each) => each.tiles.length)));
     showSheet();
   }
   if (DATA.rejects) {

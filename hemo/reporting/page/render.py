@@ -120,10 +120,11 @@ def table_data(table: Table, most: int | None = None) -> dict[str, Any]:
     return {"caption": table.caption, "head": table.head, "rows": rows[:most], "notes": [*more, *table.notes]}
 
 
-def data_html(title: str, data: DataSet) -> str:
+def data_html(data: DataSet) -> str:
     """Return the page of a training set or of shards; it loads nothing from a server."""
     shown, card = data_page(data), data.card
     curated = card if isinstance(card, TrainingSetCard) else None
+    title = (curated.dataset.name or f"Training set {card.digest}") if curated else f"Shards {card.digest}"
     return _page(
         "data",
         title,
