@@ -2,7 +2,7 @@
 
     python benchmarks/bench_calibration.py
 
-Prints tables in Markdown. About 4 minutes on one core.
+Prints tables in Markdown. Half a minute on one core.
 
 The simulation: a patient has 1 + Poisson(4) images, all with one label. An image gives evidence whose log likelihood
 ratio is known: normal with mean +-d^2/2 and variance d^2, so that AUROC is Phi(d / sqrt(2)). A network trained on a

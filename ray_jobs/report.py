@@ -1,12 +1,14 @@
 """Compare trials: tables with intervals and one HTML page, from their records.
 
 Reads a folder of records. Writes `grid.md`, `grid.csv`, `grid.tex` and `index.html` to `out`; of several cells also
-`pairs.csv`; with `published`, also published tables beside these trials. Needs neither Ray nor a GPU. Prints the table;
-the last line is the page.
+`pairs.csv`; with `published`, also published tables beside these trials. With `data`, a training set or shards, it
+writes a page of that, `data.html`, also without records. Needs neither Ray nor a GPU. Prints the table; the last line
+is the page.
 
 Example, one of the files in conf/report:
     hemo report --config conf/report/compare.yaml
     hemo report --records runs/phantom/records --out runs/phantom/report
+    hemo report --data runs/phantom/training_set --out runs/phantom/data
 """
 
 from hemo.config.report import ReportConfig
@@ -22,10 +24,12 @@ def main(config: ReportConfig) -> None:
     from hemo.trials.record import check_records
 
     report = hemo.report.run(config)
-    print_result(report.text)
+    if report.text:
+        print_result(report.text)
     print_result(report.page)
-    check_records(config.records)
-    read_evaluations(config.records)
+    if config.records:
+        check_records(config.records)
+        read_evaluations(config.records)
 
 
 if __name__ == "__main__":

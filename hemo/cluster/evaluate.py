@@ -29,6 +29,7 @@ from hemo.curation.evaluated_rows import (
     columns_of_classes,
     grouped,
     image_group,
+    read_groups,
     recalibrated_on,
     table_groups,
     usable,
@@ -92,6 +93,7 @@ def evaluate_checkpoint(config: EvaluateConfig) -> str:
     config = config.model_copy(update={"checkpoint": find_checkpoint(config.checkpoint)})
     card = at_operating_point(read_checkpoint_card(config.checkpoint), config.operating_point)
     images = _labelled_images(config, card)
+    _require_tables(config, card, images)
     load_checkpoint(config.checkpoint)  # damaged weights are refused here, not by Ray once a worker has met them
     digest = _digest(config, images)
     folder = evaluation_folder(config.out, digest)
@@ -172,6 +174,27 @@ def _pseudonyms(config: EvaluateConfig, made_with: str) -> Pseudonymiser:
     return pseudonyms
 
 
+def _require_tables(config: EvaluateConfig, card: CheckpointCard, images: LabelledImages) -> None:
+    """Refuse tables without the classes or subgroups that are wanted, before any image is predicted.
+
+    Raises:
+        UserError: If one is missing; what depends on the images is found later.
+    """
+    if own := [name.removeprefix("label_") for name in images.columns.names if name.startswith("label_")]:
+        columns_of_classes(own, card.classes, config.class_names)
+    elif images.label_file:
+        table = parse_labels(images.label_file, config.labels, key=config.label_key, columns=config.label_columns)
+        columns_of_classes(table.classes, card.classes, config.class_names)
+    others = [name for name in config.subgroups if name not in IMAGE_GROUPS]
+    if others and not config.subgroup_table:
+        raise ConfigError(
+            f"subgroups: {others[0]!r} is none of {', '.join(IMAGE_GROUPS)}; give a table that has it by "
+            "--subgroup_table"
+        )
+    if others:
+        read_groups(images.group_file, config.subgroup_table, config.subgroup_key, others)
+
+
 def _file(location: str, flag: str) -> bytes:
     try:
         return read_bytes(location)
@@ -250,17 +273,8 @@ def _label_table(config: EvaluateConfig, images: LabelledImages, index: pa.Table
 
 
 def _groups(config: EvaluateConfig, images: LabelledImages, index: pa.Table) -> dict[str, list[str]]:
-    """Return name -> group of each image.
-
-    Raises:
-        ConfigError: If a subgroup is no column of the images, and there is no table that has it.
-    """
+    """Return name -> group of each image."""
     others = [name for name in config.subgroups if name not in IMAGE_GROUPS]
-    if others and not config.subgroup_table:
-        raise ConfigError(
-            f"subgroups: {others[0]!r} is none of {', '.join(IMAGE_GROUPS)}; give a table that has it by "
-            "--subgroup_table"
-        )
     values = {name: image_group(index, name) for name in config.subgroups if name in IMAGE_GROUPS}
     if others:
         where = (images.group_file, config.subgroup_table)

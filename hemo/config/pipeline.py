@@ -52,7 +52,7 @@ class PipelineConfig(Config):
             "convert": {"out": converted},
             "curate": {"shards": converted, "out": training_set},
             "tune": {"training_set": training_set, "out": records},
-            "report": {"records": records, "out": join(out, "report")},
+            "report": {"records": records, "data": join(out, "training_set"), "out": join(out, "report")},
         }
         if data.get("phantom") is None:
             del derived["phantom"]

@@ -1,8 +1,8 @@
 """Configs of the jobs that only look: `report`, `status`, `backbones`, `doctor`."""
 
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import BeforeValidator, Field, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import BeforeValidator, Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
 from hemo.config.trial import OperatingPointName
 from hemo.config.types import ClusterConfig, Config, Groups, Location
@@ -28,14 +28,24 @@ class ReportConfig(Config):
     """Configuration of the `report` job."""
 
     GROUPS: ClassVar[Groups] = {
-        "input": ("records", "published"),
+        "input": ("records", "data", "heat_maps", "published"),
         "output": ("out", "title"),
         "probabilities": ("operating_points", "prevalence"),
         "statistics": ("bootstrap_samples", "seed"),
     }
 
-    records: Location = Field(description="folder of records: the `out` of `train` or `tune`")
-    out: Location = Field(description="folder to write grid.md, grid.csv, pairs.csv, grid.tex and index.html to")
+    records: Literal[""] | Location = Field("", description="folder of records: the `out` of `train` or `tune`")
+    data: Literal[""] | Location = Field(
+        "",
+        description="output folder of `curate` or `convert`, for a page of it, data.html; of a training set index.html "
+        "also shows the images of mistakes of its trials, where ids are public",
+    )
+    heat_maps: Literal[""] | Location = Field(
+        "", description="output folder of `explain` for the best trial: its pictures stand with the mistakes"
+    )
+    out: Location = Field(
+        description="folder to write grid.md, grid.csv, pairs.csv, grid.tex, index.html and data.html to"
+    )
     title: str = Field("Comparison of trials", description="title of table and page")
     published: tuple[Published, ...] = Field(
         (), description="published tables to show beside these trials; a trial is compared with the row of its name"
@@ -56,6 +66,14 @@ class ReportConfig(Config):
         "of those in AUROC, and for the correction of a choice",
     )
     seed: NonNegativeInt = Field(0, description="random seed of the bootstrap")
+
+    @model_validator(mode="after")
+    def _has_something_to_show(self) -> Self:
+        if not self.records and not self.data:
+            raise ValueError("records: give records of trials, data for a page of a training set or of shards, or both")
+        if self.heat_maps and not (self.records and self.data):
+            raise ValueError("heat_maps stand with the images of mistakes: give records and data as well")
+        return self
 
 
 class StatusConfig(Config):

@@ -91,13 +91,15 @@ def load_card(folder: str, kind: type[CardT], *, stage: str, job: str) -> CardT:
     content = read_json(location)
     version = fields["schema_version"].default
     required = {name for name, field in fields.items() if field.is_required()}
-    if not isinstance(content, dict) or not required <= content.keys():
-        raise SourceError(f"{location} is no {stage} card; run `hemo {job}` into another folder")
-    if (stored := content.get("schema_version")) != version:
+    lacking = required - content.keys() if isinstance(content, dict) else required
+    stored = content.get("schema_version") if isinstance(content, dict) else None
+    if stored != version and len(lacking) < len(required) / 2:  # a card of another version has most of the fields
         raise SourceError(
             f"{location} is of schema version {stored}, this hemo reads {version}; run `hemo {job}` again into another "
             "folder"
         )
+    if lacking:
+        raise SourceError(f"{location} is no {stage} card; run `hemo {job}` into another folder")
     try:
         return kind.model_validate(content)
     except ValidationError as error:

@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from hemo.config.validation import meant
 from hemo.corpus.labels import NULL_LABEL, parse_columns
-from hemo.curation.labelled_index import hash_texts, match_keys, text_column
+from hemo.curation.hash_order import hash_texts
+from hemo.curation.labelled_index import match_keys, text_column
 from hemo.curation.select import unflagged
 from hemo.errors import ConfigError, LabelError
 from hemo.pseudonym import Pseudonymiser
@@ -110,6 +111,20 @@ def _text(value: Any) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
+def read_groups(
+    data: bytes, location: str, key: str, columns: Sequence[str]
+) -> tuple[str, pa.StringArray, dict[str, pa.StringArray]]:
+    """Return key and columns of a user's table, see `parse_columns`.
+
+    Raises:
+        LabelError: If a column is missing, or rows contradict each other.
+    """
+    try:
+        return parse_columns(data, location, key=key, columns=columns)
+    except LabelError as error:
+        raise LabelError(str(error).replace("labels: ", "subgroup_table: ", 1)) from error
+
+
 def table_groups(
     data: bytes, location: str, index: pa.Table, key: str, columns: Sequence[str], pseudonyms: Pseudonymiser
 ) -> dict[str, list[str]]:
@@ -126,10 +141,7 @@ def table_groups(
     Raises:
         LabelError: If a column is missing, rows contradict each other, or none belongs to an image.
     """
-    try:
-        key, keys, cells = parse_columns(data, location, key=key, columns=columns)
-    except LabelError as error:
-        raise LabelError(str(error).replace("labels: ", "subgroup_table: ", 1)) from error
+    key, keys, cells = read_groups(data, location, key, columns)
     if key in PATIENT_KEYS:
         hidden = pa.array([pseudonyms(key, str(name)) for name in keys.to_pylist()], pa.string())
         positions: Any = pc.index_in(text_column(index, key), value_set=hidden)

@@ -8,7 +8,6 @@ from typing import Any, cast
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import xxhash
 from numpy.typing import NDArray
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
@@ -362,24 +361,3 @@ def has_flag(index: pa.Table, flags: Collection[str]) -> NDArray[np.bool_]:
     marked = np.zeros(len(lists), bool)
     marked[pc.list_parent_indices(lists).filter(matches).to_numpy()] = True
     return marked
-
-
-def hash_texts(texts: pa.StringArray, purpose: str, seed: int) -> NDArray[np.uint64]:
-    """Return a number of each text that depends on the text, the purpose and the seed only.
-
-    xxh3-64 of the text's UTF-8 bytes, seeded with xxh3-64 of `purpose:seed`: uniform in 0 .. 2^64 - 1, and different
-    purposes draw independently.
-    """
-    purpose_seed = xxhash.xxh3_64_intdigest(f"{purpose}:{seed}".encode())
-    digest = xxhash.xxh3_64_intdigest
-    encoded = texts.cast(pa.binary()).to_numpy(zero_copy_only=False)
-    return np.fromiter((digest(text, purpose_seed) for text in encoded), np.uint64, len(encoded))
-
-
-def smallest(image_ids: pa.StringArray, limit: int, purpose: str, seed: int) -> NDArray[np.int64]:
-    """Return the indices of the `limit` ids with the smallest hashes, ascending; all of them if there are fewer.
-
-    The choice nests: a larger limit keeps what a smaller one chose.
-    """
-    order = np.argsort(hash_texts(image_ids, purpose, seed), kind="stable")
-    return np.sort(order[:limit])

@@ -15,9 +15,10 @@ from numpy.typing import NDArray
 
 from hemo.config.curate import SPLITS
 from hemo.corpus.labels import NULL_LABEL
-from hemo.curation.labelled_index import hash_texts, smallest, text_column
+from hemo.curation.hash_order import hash_texts, smallest, uniform
+from hemo.curation.labelled_index import text_column
 from hemo.curation.leak_audit import equal_pixels, group_names, link_patients
-from hemo.curation.split import TEST, TRAIN, VAL, uniform
+from hemo.curation.split import TEST, TRAIN, VAL
 
 Rule = Literal["by_image", "by_study", "by_patient_id", "by_patient"]
 

@@ -10,7 +10,8 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from hemo.config.curate import SPLITS
-from hemo.curation.labelled_index import has_flag, hash_texts, text_column
+from hemo.curation.hash_order import hash_texts
+from hemo.curation.labelled_index import has_flag, text_column
 from hemo.curation.select import Selection
 from hemo.errors import ConfigError
 from hemo.shards.card import ConversionCard

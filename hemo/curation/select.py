@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from hemo.config.curate import LEAKY, SPLITS, CurateConfig
 from hemo.corpus.labels import LabelTable
 from hemo.curation.card import LEVELS, Count, SplitFinding, Step, split_finding
-from hemo.curation.labelled_index import Rows, has_flag, join_labels, smallest, text_column
+from hemo.curation.hash_order import smallest
+from hemo.curation.labelled_index import Rows, has_flag, join_labels, text_column
 from hemo.curation.leak_audit import (
     audit,
     equal_pixel_table,

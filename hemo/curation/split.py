@@ -13,7 +13,8 @@ from sklearn.model_selection import StratifiedGroupKFold
 
 from hemo.config.curate import SPLITS, CurateConfig
 from hemo.corpus.labels import NULL_LABEL, RSNA_CLASSES
-from hemo.curation.labelled_index import Rows, hash_texts, text_column
+from hemo.curation.hash_order import hash_texts, uniform
+from hemo.curation.labelled_index import Rows, text_column
 from hemo.errors import ConfigError, SourceError
 
 TRAIN, VAL, TEST = range(3)
@@ -103,11 +104,6 @@ def official_splits(index: pa.Table) -> NDArray[np.int8]:
         raise SourceError(f"split: official needs the folders train, test and perhaps val, the corpus has {has}")
     splits: NDArray[np.int8] = np.array(list(OFFICIAL_SPLITS.values()), np.int8)[codes.to_numpy()]
     return splits
-
-
-def uniform(hashes: NDArray[np.uint64]) -> NDArray[np.float64]:
-    """Turn 64-bit hashes into numbers in [0, 1), by their upper 53 bits."""
-    return (hashes >> np.uint64(11)).astype(np.float64) * 2.0**-53
 
 
 def cut(drawn: NDArray[np.float64], val_fraction: float, test_fraction: float) -> NDArray[np.int8]:

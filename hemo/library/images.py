@@ -28,7 +28,16 @@ class ReadImage:
     pixels: NDArray[Any]  # (channels, height_px, width_px), uint8, or int16 HU with `pixels="hu16"`
     channels: tuple[str, ...]
     frame: int  # 0 in files of a single image
-    facts: dict[str, Any]  # patient, study, series, position_mm, spacing_mm, source_rows, flags, ...
+    facts: dict[str, Any]  # patient, study, series, scanner, position_mm, spacing_mm, source_rows, flags, ...
+
+    def _repr_html_(self) -> str:
+        """Return channels and facts for notebooks."""
+        from hemo.library.notebook import card_html, contact_sheet, picture_html
+
+        facts = {name: str(value) for name, value in self.facts.items() if not isinstance(value, bytes)}
+        channels = contact_sheet([channel[None] for channel in self.pixels], self.channels)
+        title = f"Image: {' x '.join(map(str, self.pixels.shape))}, {self.pixels.dtype}"
+        return picture_html(channels) + card_html(title, facts)
 
 
 def read_image(file: str | Path | bytes, *, corpus: Corpus | None = None, frame: int = 0, **settings: Any) -> ReadImage:

@@ -211,7 +211,7 @@ def export(config: ExportConfig) -> "Export":
 
 @job(ReportConfig)
 def report(config: ReportConfig) -> "Report":
-    """Write tables, figures and a page from records."""
+    """Write tables and a page from records, and a page of a data set."""
     from hemo.library.outputs import Report
     from hemo.reporting.build import write_report
 

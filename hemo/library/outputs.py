@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from hemo.errors import SourceError
 from hemo.library.notebook import card_html, png_html
-from hemo.shards.reader import checked_parquet
+from hemo.shards.reader import existing_parquet
 from hemo.storage import absolute, exists, join, read_bytes, read_json
 from hemo.trials.status import SweepStatus
 
@@ -21,7 +21,7 @@ REMEDY = "remove the folder and run the job again"
 
 
 def _frame(path: str, name: str) -> "pd.DataFrame":
-    with checked_parquet(join(path, name), REMEDY) as file:
+    with existing_parquet(join(path, name), REMEDY) as file:
         frame: pd.DataFrame = file.read().to_pandas()
     return frame
 
@@ -127,6 +127,10 @@ class Export:
         """Return file and size."""
         return f"Export({self.model!r}: {self.card.parameters:,} parameters, {self.card.megabytes:.1f} MB)"
 
+    def _repr_html_(self) -> str:
+        """Return the card for notebooks."""
+        return card_html(f"Export: {self.model}", {name: str(value) for name, value in self.card})
+
 
 class Estimate:
     """The output of `plan`.
@@ -170,17 +174,19 @@ class Report:
         Raises:
             SourceError: If it is no output of `report`.
         """
-        from hemo.reporting.build import PAGE
+        from hemo.reporting.build import DATA_PAGE, PAGE
 
-        self.path = _require(path, PAGE, "report")
-        self.page = join(self.path, PAGE)
+        of_data_only = exists(join(absolute(str(path)), DATA_PAGE)) and not exists(join(absolute(str(path)), PAGE))
+        self.path = _require(path, DATA_PAGE if of_data_only else PAGE, "report")
+        self.page = join(self.path, DATA_PAGE if of_data_only else PAGE)
 
     @property
     def text(self) -> str:
-        """The tables as Markdown."""
+        """The tables as Markdown; empty of a data set alone."""
         from hemo.reporting.build import TABLE
 
-        return read_bytes(join(self.path, TABLE)).decode()
+        location = join(self.path, TABLE)
+        return read_bytes(location).decode() if exists(location) else ""
 
     @property
     def grid(self) -> "pd.DataFrame":

@@ -17,7 +17,7 @@ from hemo.library.notebook import card_html, contact_sheet, picture_html
 from hemo.output_lock import output_lock
 from hemo.shards.card import DERIVED, ConversionCard, read_card, read_finished_card, write_derived
 from hemo.shards.manifest import Manifest, Unit, shard_path, unit_digest, write_manifest
-from hemo.shards.reader import CONVERT_AGAIN, checked_parquet, images_of, read_column
+from hemo.shards.reader import CONVERT_AGAIN, existing_parquet, images_of, read_column
 from hemo.shards.schema import IMAGE, OWN_ROWS, ROW_SCHEMA, ShardFooter, read_footers
 from hemo.shards.writer import ShardBuilder
 from hemo.storage import absolute, join, list_files, remove, write_bytes
@@ -74,7 +74,7 @@ class Shards:
         return self._read_parquet("rejects.parquet")
 
     def _read_parquet(self, name: str) -> "pd.DataFrame":
-        with checked_parquet(join(self.path, name), CONVERT_AGAIN) as file:
+        with existing_parquet(join(self.path, name), CONVERT_AGAIN) as file:
             frame: pd.DataFrame = file.read().to_pandas()
         return frame
 
@@ -90,7 +90,7 @@ class Shards:
         """
         unit, row = self._unit_and_row(which)
         shard = join(self.path, shard_path(unit))
-        with checked_parquet(shard, CONVERT_AGAIN) as file:
+        with existing_parquet(shard, CONVERT_AGAIN) as file:
             metadata = file.metadata
         group = 0
         while row >= metadata.row_group(group).num_rows:
@@ -115,7 +115,7 @@ class Shards:
         """Yield the rows in order, as dicts of the columns of a shard; `image` is an array as `image()` returns it."""
         folder = join(self.path, "shards")
         for name in list_files(folder):  # a unit whose files vanished from the source has no shard
-            with checked_parquet(join(folder, name), CONVERT_AGAIN) as file:
+            with existing_parquet(join(folder, name), CONVERT_AGAIN) as file:
                 for batch in file.iter_batches(128):
                     images = images_of(batch[IMAGE], self.shape, self.card.dtype)
                     rows = batch.drop_columns([IMAGE]).to_pylist()

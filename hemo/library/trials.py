@@ -320,8 +320,8 @@ class Trials(Sequence[Trial]):
             bootstrap_samples: Resamples of patients behind the intervals of average precision and log loss.
 
         Returns:
-            Rows `auroc`, `average_precision`, `log_loss`: `difference`, `low` and `high` of its 95 % interval, and, for
-            AUROC, `p` of its test; NaN with too few patients.
+            Rows `auroc`, `average_precision`, `log_loss`: `difference`, `low` and `high` of its 95 % interval, `p` of
+            the test of AUROC, and `reason`: why there is no interval and no p, with too few patients.
 
         Raises:
             ConfigError: If there is no such trial, or the two cannot be compared.
@@ -341,15 +341,13 @@ class Trials(Sequence[Trial]):
             raise ConfigError(f"{first} and {second} cannot be compared: test was not read for both, or has one label")
         (found,) = tested.neighbours
         intervals = {"auroc": found.auroc, "average_precision": found.average_precision, "log_loss": found.log_loss}
-        frame = pd.DataFrame(
-            {
-                name: [interval.value, *(interval.ends or (np.nan, np.nan)), np.nan]
-                for name, interval in intervals.items()
-            },
-            index=["difference", "low", "high", "p"],
-        ).T
-        frame.loc["auroc", "p"] = np.nan if found.p is None else found.p
-        return frame
+        columns = ["difference", "low", "high", "p", "reason"]
+        found_p = {"auroc": np.nan if found.p is None else found.p}
+        lines = {
+            name: [interval.value, *(interval.ends or (np.nan, np.nan)), found_p.get(name, np.nan), interval.reason]
+            for name, interval in intervals.items()
+        }
+        return pd.DataFrame.from_dict(lines, orient="index", columns=columns)
 
     def summary(self) -> str:
         """Return name, losses, accuracies and status as a Markdown table, a row a trial, without intervals."""

@@ -15,8 +15,10 @@ from hemo.reporting.cell_tables import cells_table, pair_rows
 from hemo.reporting.comparison import Comparison, compare_trials
 from hemo.reporting.elsewhere import Elsewhere, read_elsewhere
 from hemo.reporting.metric_tables import metric_tables
+from hemo.reporting.page.data_set import DataSet, read_data_set
 from hemo.reporting.page.evidence import read_evidence
-from hemo.reporting.page.render import study_html
+from hemo.reporting.page.gallery import add_mistakes
+from hemo.reporting.page.render import data_html, study_html
 from hemo.reporting.page.study_data import study_data
 from hemo.reporting.probabilities import DecisionSettings
 from hemo.reporting.published.source import published_table
@@ -31,20 +33,34 @@ from hemo.trials.evaluation import read_evaluations
 from hemo.trials.record import TrialRecord, has_records, metrics_of, read_records
 
 TABLE, GRID, LATEX, PAGE = "grid.md", "grid.csv", "grid.tex", "index.html"
+DATA_PAGE = "data.html"
 PAIRS, PUBLISHED, EVALUATIONS = "pairs.csv", "published.csv", "evaluations.csv"
 
 
 def write_report(config: ReportConfig) -> str:
-    """Write tables and page below `config.out`, from the records alone.
+    """Write tables and page below `config.out`, from the records alone; `data.html` from a data set.
 
     Returns:
         Path of the page.
 
     Raises:
-        SourceError: If there are no records, or none can be read.
+        SourceError: If there are no records, or none can be read; likewise of the data.
         ConfigError: If a prevalence is given of a class that no trial has.
         OutputError: If `config.out` cannot be written, or another run is writing there.
     """
+    files: dict[str, str] = {}
+    data = read_data_set(config.data) if config.data else None
+    if data:
+        files[DATA_PAGE] = data_html(data)
+    if config.records:
+        files |= _of_records(config, data)
+    with output_lock(config.out):
+        for name, text in files.items():
+            write_bytes(join(config.out, name), text.encode())
+    return join(config.out, PAGE if config.records else DATA_PAGE)
+
+
+def _of_records(config: ReportConfig, data: DataSet | None) -> dict[str, str]:
     errors: list[SourceError] = []
     evaluations = read_evaluations(config.records, errors.append)
     records = [] if evaluations and not has_records(config.records) else read_records(config.records, errors.append)
@@ -52,14 +68,15 @@ def write_report(config: ReportConfig) -> str:
         raise errors[0]
     elsewhere = [read_elsewhere(config.records, each) for each in evaluations]
     unreadable = [f"Left out, unreadable: {error}" for error in errors]
-    with output_lock(config.out):
-        for name, text in _contents(config, records, elsewhere, unreadable).items():
-            write_bytes(join(config.out, name), text.encode())
-    return join(config.out, PAGE)
+    return _contents(config, records, elsewhere, unreadable, data)
 
 
 def _contents(
-    config: ReportConfig, records: Sequence[TrialRecord], elsewhere: Sequence[Elsewhere], unreadable: Sequence[str]
+    config: ReportConfig,
+    records: Sequence[TrialRecord],
+    elsewhere: Sequence[Elsewhere],
+    unreadable: Sequence[str],
+    data: DataSet | None,
 ) -> dict[str, str]:
     """Return the files of a report: path below `config.out` -> text."""
     _require_known_classes(config, records)
@@ -74,7 +91,9 @@ def _contents(
         for comparison in comparisons
         for digest, found in read_evidence(comparison, config.records, decisions).items()
     }
-    data = study_data(comparisons, evidence, config.seed, elsewhere)
+    shown = study_data(comparisons, evidence, config.seed, elsewhere)
+    if data:
+        add_mistakes(shown, comparisons, config.records, data, config.heat_maps)
     return {
         TABLE: markdown(config.title, comparisons, published, unreadable, elsewhere),
         GRID: csv_text(comparisons),
@@ -83,7 +102,7 @@ def _contents(
         **({PAIRS: pairs} if (pairs := pairs_csv(comparisons)) else {}),
         **({PUBLISHED: published_csv(published)} if published else {}),
         PAGE: study_html(
-            config.title, comparisons, data, published=published, unreadable=unreadable, elsewhere=elsewhere
+            config.title, comparisons, shown, published=published, unreadable=unreadable, elsewhere=elsewhere
         ),
     }
 

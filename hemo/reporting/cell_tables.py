@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from hemo.reporting.cells import CellComparison, Difference, TestedCell
+from hemo.reporting.cells import CellComparison, Difference, Order, TestedCell
 from hemo.reporting.table_format import MISSING, Table, decimals, number
 from hemo.reporting.trial_row import estimate, p_text
 from hemo.stats import SIGNIFICANCE
@@ -177,8 +177,13 @@ def differences_table(comparison: CellComparison) -> Table | None:
     return Table(f"{best} minus the others, on test", head, rows, notes=notes)
 
 
-def describe_difference(comparison: CellComparison) -> str:
-    """Return sentences on the two cells with the lowest validation losses: difference, test, verdict, what it takes."""
+def describe_difference(comparison: CellComparison, order: Order = "val_loss") -> str:
+    """Return sentences on the two cells that are best on validation: difference, test, verdict, what it takes.
+
+    Args:
+        comparison: Of the cells.
+        order: What they are ordered by.
+    """
     difference = comparison.neighbours[0]
     interval = difference.auroc
     leader = difference.first if interval.value >= 0 else difference.second
@@ -190,7 +195,8 @@ def describe_difference(comparison: CellComparison) -> str:
     result = higher if interval.value else "both have the same AUROC"
     where = f"on the same {comparison.images:,} test images of {comparison.patients:,} patients"
     names = f"{difference.first.cell.name} and {difference.second.cell.name}"
-    start = f"{names} have the lowest validation losses of the cells evaluated on test; {result} {where}"
+    first = {"val_loss": "lowest validation losses", "val_auroc": "highest validation AUROCs"}[order]
+    start = f"{names} have the {first} of the cells evaluated on test; {result} {where}"
     if difference.p is None or interval.ends is None:
         return f"{start}; {difference.verdict}."
     adjusted = f", p (Holm, {_pairs(comparison)}) {p_text(difference.p_holm)}" if comparison.pairs > 1 else ""

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from statistics import fmean
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,7 +30,25 @@ from hemo.stats.crossed import (
 )
 from hemo.stats.intervals import Interval, too_few
 from hemo.stats.planning import Design, design_of
-from hemo.trials.record import metrics_of, title_of
+from hemo.trials.record import TrialRecord, metrics_of, title_of
+
+Order = Literal["val_loss", "val_auroc"]
+"""What trials and cells are ordered by: the lowest validation loss, or the highest validation AUROC."""
+
+ORDERS: dict[Order, str] = {"val_loss": "lowest validation loss", "val_auroc": "highest validation AUROC"}
+"""Order -> the first one in words."""
+
+
+def order_of(records: Sequence[TrialRecord]) -> Order:
+    """Return what orders trials: their loss, or where they were trained with several losses AUROC."""
+    losses = {record.config.training.loss for record in records if record.status == "complete" and not record.external}
+    return "val_auroc" if len(losses) > 1 else "val_loss"
+
+
+def place_of(record: TrialRecord, order: Order) -> float:
+    """Return the value that orders a trial, less is better; infinite where it has none."""
+    metrics = metrics_of(record, "val")
+    return metrics.get("loss", float("inf")) if order == "val_loss" else -metrics.get("auroc", float("-inf"))
 
 
 @dataclass(frozen=True, eq=False)
@@ -150,7 +169,7 @@ def _interval(differences: Differences, pair: int, reason: str) -> Interval:
 
 
 def cells_of(rows: Sequence[Row]) -> list[Cell]:
-    """Return the cells of all complete trials, the one with the lowest mean validation loss first."""
+    """Return the cells of all complete trials, the one that is best by the mean of what orders them first."""
     complete = [row for row in rows if row.record.status == "complete"]
     groups: dict[str, list[Row]] = defaultdict(list)
     for row in complete:
@@ -159,7 +178,8 @@ def cells_of(rows: Sequence[Row]) -> list[Cell]:
     trained = [row.record.config for row in complete if not row.record.external]
     settings = [key for key in varying(trained) if key != "seed"] if trained else []
     cells = [Cell(_name(group, settings), tuple(group)) for group in groups.values()]
-    return sorted(cells, key=lambda cell: fmean(cell.values("val", "loss") or [float("inf")]))
+    order = order_of([row.record for row in complete])
+    return sorted(cells, key=lambda cell: fmean(place_of(row.record, order) for row in cell.rows))
 
 
 def _name(rows: Sequence[Row], settings: Sequence[str]) -> str:

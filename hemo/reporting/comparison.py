@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 from hemo.digest import digest_of
-from hemo.reporting.cells import Cell, CellComparison, cells_of, compare_on_test
+from hemo.reporting.cells import ORDERS, Cell, CellComparison, Order, cells_of, compare_on_test, order_of, place_of
 from hemo.reporting.probabilities import (
     ClassProbabilities,
     DecisionSettings,
@@ -24,7 +24,7 @@ from hemo.reporting.trial_row import (
 from hemo.sweeps.results import SearchedTrials, group_by_search, metric_of
 from hemo.trials.predictions import Scores, split_scores
 from hemo.trials.progress import SweepPlan, read_plans
-from hemo.trials.record import TrialRecord, metrics_of, read_predictions, title_of
+from hemo.trials.record import TrialRecord, read_predictions, title_of
 
 STATUS_ORDER = ("complete", "pruned", "failed")
 MAX_PLOTTED = 6
@@ -42,7 +42,7 @@ class PlottedTrial:
 
 @dataclass(frozen=True, eq=False)
 class Comparison:
-    """Trials of one training set, task, target and loss; the one with the lowest validation loss comes first."""
+    """Trials of one training set, task and target, in the order of `order`."""
 
     rows: tuple[Row, ...]
     tested: CellComparison | None = None  # all pairs of cells on test; None where there is nothing to compare
@@ -63,6 +63,11 @@ class Comparison:
     def key(self) -> str:
         """A short name for files and anchors."""
         return digest_of(_group_key(self.first))[:8]
+
+    @property
+    def order(self) -> Order:
+        """What the trials are ordered by."""
+        return order_of([row.record for row in self.rows])
 
     @property
     def ran(self) -> tuple[TrialRecord, ...]:
@@ -87,21 +92,21 @@ class Comparison:
 
     @property
     def selected_rows(self) -> list[Row]:
-        """The last trial that each search selected; the one with the lowest validation loss comes first."""
+        """The last trial that each search selected; the best by `order` comes first."""
         selected = {search.selected.digest for search in self.searches if search.selected}
         return [row for row in self.rows if row.record.digest in selected]
 
     @property
     def best(self) -> Row | None:
-        """The best trial: the one a search selected, else the one with the lowest validation loss, if complete."""
+        """The best trial: the one a search selected, else the first one, if complete."""
         selected = next(iter(self.selected_rows), None)
         return selected or (self.rows[0] if self.first.status == "complete" else None)
 
     @property
     def chosen_by(self) -> str:
-        """Why the best trial is the best: `selected by val_auroc` or `lowest val loss`."""
+        """Why the best trial is the best: `selected by val_auroc`, `lowest val loss` or `highest val AUROC`."""
         if self.best is None or not self.selected_rows:
-            return "lowest val loss"
+            return ORDERS[self.order].replace("validation", "val")
         return f"selected by {self.best.record.selected_by}"
 
     @property
@@ -129,7 +134,7 @@ def compare_trials(
     for record in records:
         groups[_group_key(record)].append(read_row(record, folder, samples, seed))
     plans = tuple(read_plans(folder))
-    comparisons = [Comparison(tuple(sorted(groups[key], key=_rank)), plans=plans) for key in sorted(groups)]
+    comparisons = [Comparison(tuple(_ordered(groups[key])), plans=plans) for key in sorted(groups)]
     chosen = decisions or DecisionSettings()
     return [_with_test_results(comparison, folder, samples, seed, chosen) for comparison in comparisons]
 
@@ -154,10 +159,10 @@ def _with_test_results(
 
 
 def _choices(comparison: Comparison, folder: str, samples: int, seed: int) -> Iterator[Choice]:
-    """Yield the choice of each search; of a grid that of the trial with the lowest validation loss."""
+    """Yield the choice of each search; of a grid that of the first trial."""
     made = [(part.selected, part.records, metric_of(part)) for part in comparison.searches if part.selected]
     if not comparison.searches and comparison.best:
-        made = [(comparison.best.record, tuple(row.record for row in comparison.rows), "val_loss")]
+        made = [(comparison.best.record, tuple(row.record for row in comparison.rows), comparison.order)]
     for chosen, records, metric in made:
         if choice := choice_among(chosen, records, metric, folder, samples=samples, seed=seed):
             yield choice
@@ -191,9 +196,14 @@ def _evaluated(record: TrialRecord, folder: str, decisions: DecisionSettings) ->
 def _group_key(record: TrialRecord) -> tuple[str, ...]:
     """Return what two records must have in common to share a table."""
     target = record.config.target if record.config.task == "binary" else ""
-    return record.training_set, record.split, record.config.task, target, record.config.training.loss
+    return record.training_set, record.split, record.config.task, target
 
 
-def _rank(row: Row) -> tuple[int, float, str]:
-    loss = metrics_of(row.record, "val").get("loss", float("inf"))
-    return STATUS_ORDER.index(row.record.status), loss, title_of(row.record)
+def _ordered(rows: Sequence[Row]) -> list[Row]:
+    """Return complete trials first, the best of them by what orders them."""
+    order = order_of([row.record for row in rows])
+
+    def rank(row: Row) -> tuple[int, float, str]:
+        return STATUS_ORDER.index(row.record.status), place_of(row.record, order), title_of(row.record)
+
+    return sorted(rows, key=rank)

@@ -10,7 +10,7 @@ from hemo.config.tune import flattened, varying
 from hemo.console import hours
 from hemo.curation.card import grouping_text
 from hemo.reporting.cell_tables import describe_difference
-from hemo.reporting.cells import Cell
+from hemo.reporting.cells import ORDERS, Cell
 from hemo.reporting.comparison import Comparison
 from hemo.reporting.selection import describe_choice
 from hemo.reporting.table_format import MISSING, Table, decimals, loss_and_accuracy, metric, number
@@ -87,10 +87,11 @@ SEED_METRICS = (
 
 
 def subject(comparison: Comparison) -> str:
-    """Return a comparison's title: task, target, loss where it is not the default, and training set."""
+    """Return a comparison's title: task, target, loss where all have one that is not the default, and training set."""
     config = comparison.first.config
     tasks = {"binary": f"Binary, target {config.target}", "multi_label": "Multi-label", "multi_class": "Multi-class"}
-    loss = "" if config.training.loss == "default" else f", loss {config.training.loss}"
+    losses = {row.record.config.training.loss for row in comparison.rows}
+    loss = "" if len(losses) > 1 or config.training.loss == "default" else f", loss {config.training.loss}"
     return f"{tasks[config.task]}{loss}: training set {comparison.first.training_set}"
 
 
@@ -124,7 +125,7 @@ def _heading(comparison: Comparison) -> Iterator[tuple[str, str]]:
         yield "Highlighted row on test", _on_test(comparison.best, comparison)
     yield from (("Corrected for the choice", describe_choice(each, comparison.samples)) for each in comparison.choices)
     if comparison.tested and comparison.tested.pairs:
-        yield "Two best cells", describe_difference(comparison.tested)
+        yield "Two best cells", describe_difference(comparison.tested, comparison.order)
     yield from search_lines(comparison.searches)
     yield "Reductions", join_with_counts([record.reductions for record in comparison.ran]) or "none"
     hardware = join_with_counts([(record.hardware,) for record in comparison.ran])
@@ -162,7 +163,8 @@ def _highlighted(best: Row, comparison: Comparison) -> str:
     """Return which trial is highlighted, what it was chosen by, and on how much."""
     record = best.record
     complete = sum(row.record.status == "complete" for row in comparison.rows)
-    choice = f"the lowest validation loss of {complete} complete trials" if complete > 1 else "the only complete trial"
+    first = f"the {ORDERS[comparison.order]} of {complete} complete trials"
+    choice = first if complete > 1 else "the only complete trial"
     if record.selected_by:
         choice = f"selected by {record.selected_by} among {record.selected_among} trials of a search"
     basis = f", on {_split_counts(comparison, 'val')}" if "val" in record.rows else ""
@@ -257,7 +259,7 @@ def _columns(comparison: Comparison) -> Iterator[tuple[str, Text]]:
 def notes(comparison: Comparison) -> list[str]:
     """Return the notes below a grid: order, use of test, intervals, spread over seeds, failures, thresholds, speed."""
     return [
-        "Rows are sorted by validation loss, lowest first.",
+        *_sorted_by(comparison),
         *_use_of_test(comparison),
         *_without_interval(comparison),
         *_worth_of_intervals(comparison),
@@ -268,6 +270,17 @@ def notes(comparison: Comparison) -> list[str]:
         *_thresholds(comparison),
         *_speed(comparison),
     ]
+
+
+def _sorted_by(comparison: Comparison) -> Iterator[str]:
+    """Yield what rows are sorted by."""
+    if comparison.order == "val_loss":
+        yield "Rows are sorted by validation loss, lowest first."
+    else:
+        yield (
+            "Rows are sorted by validation AUROC, highest first: trials were trained with several losses, whose values "
+            "cannot be compared."
+        )
 
 
 def _use_of_test(comparison: Comparison) -> Iterator[str]:

@@ -42,6 +42,21 @@ def checked_parquet(location: str, remedy: str) -> Iterator[pq.ParquetFile]:
 
 
 @contextmanager
+def existing_parquet(location: str, remedy: str) -> Iterator[pq.ParquetFile]:
+    """Open a shard or a part as `checked_parquet` does, of which there must be one.
+
+    Raises:
+        SourceError: Also if it does not exist.
+        OSError: As the storage raises it.
+    """
+    try:
+        with checked_parquet(location, remedy) as file:
+            yield file
+    except FileNotFoundError as error:
+        raise SourceError(f"{location} does not exist; {FOUND_BY_ITSELF.get(remedy, remedy)}") from error
+
+
+@contextmanager
 def damage_as_source_error(location: str, remedy: str) -> Iterator[None]:
     """Turn what pyarrow raises on a damaged file into an error with a remedy.
 

@@ -209,6 +209,8 @@ def read_record(folder: str, digest: str) -> TrialRecord:
     try:
         content: Any = read_json(path)
     except SourceError as error:
+        if not exists(path):
+            raise SourceError(f"{path} does not exist; `hemo train` and `hemo tune` write records") from error
         raise SourceError(f"{error}; {CURE}") from error
     if not isinstance(content, dict) or content.get("schema_version") != RECORD_SCHEMA_VERSION:
         raise SourceError(f"{path} is no record of schema version {RECORD_SCHEMA_VERSION}; {CURE}")

@@ -1,12 +1,15 @@
 """What `import hemo` gives."""
 
 import json
+import re
 import subprocess
 import sys
 
 import pytest
 
 import hemo
+import hemo.library.outputs
+from hemo.library import jobs
 
 SLOW_PACKAGES = ("torch", "ray", "pyarrow", "pydicom", "numpy", "pandas", "pydantic")
 
@@ -26,6 +29,20 @@ def test_reading_an_image_needs_neither_torch_nor_ray() -> None:
 def test_every_public_name_exists_and_is_documented(name: str) -> None:
     assert name in dir(hemo)
     assert name.startswith("__") or getattr(hemo, name).__doc__
+
+
+def test_what_jobs_return_shows_itself_in_notebooks() -> None:
+    names = {hint for job in vars(jobs).values() if isinstance(job, jobs.Job) for hint in returned(job)}
+    known = {**vars(hemo.library.outputs), **{name: getattr(hemo, name) for name in hemo.__all__}}
+    shown = {name: known[name] for name in names | {"ReadImage"} if name in known}
+    assert len(shown) > 10
+    hidden = [name for name, kind in shown.items() if not {"_repr_html_", "_repr_markdown_"} & set(dir(kind))]
+    assert hidden == []
+
+
+def returned(job: jobs.Job) -> set[str]:
+    """Return the names in the annotation of what a job returns."""
+    return set(re.findall(r"\w+", str(job.run.__annotations__["return"])))
 
 
 def test_an_unknown_name_lists_the_known() -> None:

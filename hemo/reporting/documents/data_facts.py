@@ -17,6 +17,8 @@ SPLIT_RULES = {
     "by_patient": "each patient falls into one split by a hash of their name: added patients move nobody",
     "by_patient_stratified": "patients are spread so that labels are as frequent in each split",
     "by_image": "images are assigned one by one: images of one patient may be in several splits (leaky)",
+    "by_study": "studies are assigned as a whole: studies of one patient may be in several splits (leaky)",
+    "by_patient_id": "patient ids are assigned as a whole: an image may be in several splits under two ids (leaky)",
     "official": "the split that came with the corpus",
 }
 
@@ -220,7 +222,12 @@ def split_rule(study: Study) -> str:
 def disjoint_level(study: Study) -> str:
     """Return what no two splits share, and which leaks were counted."""
     split = study.record.split
-    level = {"by_image": "image", "official": "as the corpus has it"}.get(split, "patient (linked by equal pixels too)")
+    level = {
+        "by_image": "image",
+        "by_study": "study",
+        "by_patient_id": "patient id",
+        "official": "as the corpus has it",
+    }.get(split, "patient (linked by equal pixels too)")
     if (card := study.card) is None or "linked_patients_in_two_splits" not in card.audit:
         return level
     patients, pixels = (card.audit[f"{what}_in_two_splits"] for what in ("linked_patients", "equal_pixels"))

@@ -19,8 +19,8 @@ from hemo.reporting.documents.study import Study
 from hemo.shards.reader import CURATE_AGAIN, checked_parquet, images_of
 from hemo.shards.schema import IMAGE
 from hemo.storage import join, list_files
-from hemo.trials.predictions import split_rows
-from hemo.trials.record import read_predictions, title_of
+from hemo.trials.predictions import Scores, split_rows
+from hemo.trials.record import TrialRecord, read_predictions, title_of
 
 TEMPLATE = "mistakes.html.jinja"
 
@@ -54,7 +54,9 @@ def mistakes_page(study: Study, records: str, training_set: str, count: int, thu
             f"mistakes: the ids of {training_set} are pseudonyms: its images are of patients who are not public, and a "
             "page with them is easily passed on; leave out --mistakes, and look at such images with `hemo explain`"
         )
-    found = confident_mistakes(study, records, count)
+    if study.scores is None:
+        raise ConfigError(f"mistakes: test was not read for {title_of(study.record)}; give another trial")
+    found = confident_mistakes(study.record, study.scores, records, count)
     images = read_images(training_set, {mistake.image_id for mistake in found}, study.card)
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     template = environment.from_string(files("hemo.reporting.documents").joinpath(TEMPLATE).read_text(encoding="utf-8"))
@@ -62,16 +64,20 @@ def mistakes_page(study: Study, records: str, training_set: str, count: int, thu
     return template.render(title=title_of(study.record), digest=study.record.digest, mistakes=shown)
 
 
-def confident_mistakes(study: Study, records: str, count: int) -> list[Mistake]:
+def confident_mistakes(record: TrialRecord, scores: Scores, records: str, count: int) -> list[Mistake]:
     """Return the wrong predictions on test to which the model gave the highest probabilities, the highest first.
 
+    Args:
+        record: The trial.
+        scores: Its predictions on test.
+        records: Folder of records with the predictions.
+        count: Mistakes at most.
+
     Raises:
-        ConfigError: If test was not read.
+        SourceError: If predictions cannot be read.
     """
-    scores, classes = study.scores, study.record.classes
-    if scores is None:
-        raise ConfigError(f"mistakes: test was not read for {title_of(study.record)}; give another trial")
-    ids = split_rows(read_predictions(records, study.record.digest), "test")["image_id"].to_pylist()
+    classes = record.classes
+    ids = split_rows(read_predictions(records, record.digest), "test")["image_id"].to_pylist()
     wrong, sure = wrong_predictions(scores)
     rows, columns = np.nonzero(wrong)
     order = np.lexsort((columns, rows, -sure[rows, columns]))[:count]

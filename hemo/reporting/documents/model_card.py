@@ -10,6 +10,7 @@ from typing import Any
 
 import yaml
 
+from hemo.config.curate import LEAKY
 from hemo.reporting import elsewhere_tables
 from hemo.reporting.documents.data_facts import acquisition, missing_data, preprocessing, sizes, sources, split_rule
 from hemo.reporting.documents.model_facts import (
@@ -153,8 +154,8 @@ def _tables(study: Study) -> list[Table]:
 def _caveats(study: Study) -> Iterator[tuple[str, str]]:
     """Yield what limits the use of the model: by the record first, then by the authors."""
     record = study.record
-    if record.split == "by_image":
-        yield "Leak", "images of one patient may be in training and in test: performance on new patients is not known"
+    if leak := LEAKY.get(record.split):
+        yield "Leak", f"{leak}: performance on new patients is not known"
     for finding in record.findings:
         yield "Few patients", finding.text
     for reduction in record.reductions:

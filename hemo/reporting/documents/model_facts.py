@@ -237,7 +237,7 @@ def updating(study: Study) -> str:
 def comparison(study: Study) -> str:
     """Return the comparison of the two best cells, if there are two."""
     tested = study.comparison.tested
-    return describe_difference(tested) if tested and tested.pairs else ""
+    return describe_difference(tested, study.comparison.order) if tested and tested.pairs else ""
 
 
 def mistakes(study: Study) -> str:

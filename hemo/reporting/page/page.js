@@ -40,6 +40,11 @@ const watcher = new IntersectionObserver((entries) => {
   }
 }, { rootMargin: "300px" });
 
+// Plotly takes most of the time to open the page, and the summary needs none of it: it starts with the first plot.
+function startPlotly() {
+  if (!window.Plotly) document.head.append(element("script", byId("plotly").textContent));
+}
+
 function addPlot(id, build, after = () => {}) {
   PLOTS.set(id, { build, after, stale: true });
   watcher.observe(byId(id));
@@ -47,6 +52,7 @@ function addPlot(id, build, after = () => {}) {
 
 function render(id) {
   const plot = PLOTS.get(id), target = byId(id);
+  startPlotly();
   plot.stale = false;
   const made = plot.build();
   byId(`figure-${id}`).hidden = !made;

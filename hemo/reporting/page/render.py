@@ -10,12 +10,16 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
+from hemo.curation.card import TrainingSetCard, grouping_text
 from hemo.reporting import elsewhere_tables
 from hemo.reporting.cell_tables import cells_table
 from hemo.reporting.cells import CellComparison
 from hemo.reporting.comparison import Comparison
 from hemo.reporting.elsewhere import Elsewhere
 from hemo.reporting.metric_tables import metric_tables
+from hemo.reporting.page.data_page import audit_facts, data_page, flow, made, split_boxes
+from hemo.reporting.page.data_set import DataSet
+from hemo.reporting.page.gallery import NOT_PUBLIC
 from hemo.reporting.page.summary import answer, cautions, question
 from hemo.reporting.published.table import PublishedComparison
 from hemo.reporting.table_format import Table
@@ -114,6 +118,31 @@ def table_data(table: Table, most: int | None = None) -> dict[str, Any]:
     left_out = len(rows) - len(rows[:most])
     more = (f"{left_out:,} more rows are in the table below.",) if left_out else ()
     return {"caption": table.caption, "head": table.head, "rows": rows[:most], "notes": [*more, *table.notes]}
+
+
+def data_html(data: DataSet) -> str:
+    """Return the page of a training set or of shards; it loads nothing from a server."""
+    shown, card = data_page(data), data.card
+    curated = card if isinstance(card, TrainingSetCard) else None
+    title = (curated.dataset.name or f"Training set {card.digest}") if curated else f"Shards {card.digest}"
+    return _page(
+        "data",
+        title,
+        shown,
+        flow=flow(data),
+        splits=split_boxes(curated) if curated else [],
+        findings=_data_findings(curated) if curated else [],
+        sheets=shown["sheets"],
+        not_public="" if data.ids_are_public else NOT_PUBLIC,
+        histograms=shown["histograms"],
+        audit=audit_facts(curated) if curated and data.ids_are_public else [],
+        rejected=shown["rejects"],
+        made=list(made(data)),
+    )
+
+
+def _data_findings(card: TrainingSetCard) -> list[str]:
+    return [text for text in (*(finding.text for finding in card.findings), grouping_text(card.grouped_by)) if text]
 
 
 def _page(kind: str, title: str, data: Mapping[str, Any], **parts: Any) -> str:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+from hemo.config.curate import LEAKY
 from hemo.digest import digest_of
 from hemo.reporting.comparison import Comparison
 from hemo.reporting.trial_row import Evaluation, join_with_counts
@@ -80,8 +81,8 @@ def cautions(comparison: Comparison) -> list[str]:
 
 def _cautions(comparison: Comparison) -> Iterator[str]:
     yield from findings(comparison)
-    if comparison.first.split == "by_image":
-        yield "Images of one patient are in several splits: the metrics are too good, and no estimate of new patients."
+    if leak := LEAKY.get(comparison.first.split):
+        yield f"{leak.capitalize()}: the metrics are too good, and no estimate of new patients."
     tested = sum(row.test is not None for row in comparison.rows)
     if tested > 2:
         yield f"{tested:,} trials were evaluated on test: the highest is too high by chance. Choose by validation."

@@ -5,7 +5,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from hemo.config.trial import TrainingConfig
-from hemo.curation.labelled_index import hash_texts, smallest
+from hemo.curation.hash_order import hash_texts, smallest
 
 
 def balanced_rows(

@@ -140,22 +140,31 @@ def test_it_is_not_done_twice_and_another_split_is_another_evaluation(place, tmp
         evaluate_checkpoint(config_of(place, tmp_path))
 
 
+def test_wrong_tables_are_refused_before_an_image_is_predicted(place, tmp_path, monkeypatch):
+    monkeypatch.setattr("hemo.cluster.evaluate.predict_images", None)
+    with pytest.raises(ConfigError, match=r"subgroups: 'sex' is none of pixel_format, .*give a table that has it"):
+        evaluate_checkpoint(config_of(place, tmp_path, subgroups=("sex",)))
+    table = {"subgroup_table": str(place / "people.csv"), "subgroup_key": "patient"}
+    with pytest.raises(LabelError, match=r"subgroup_table: .*people\.csv has no column 'age'"):
+        evaluate_checkpoint(config_of(place, tmp_path, subgroups=("age",), **table))
+    write_test_checkpoint(tmp_path / "named", read_card(str(place / "set")).image, ("hemorrhage",))
+    for changes in ({}, raw(place)):
+        with pytest.raises(
+            LabelError, match=r"no class 'hemorrhage'; they have any: .*--class_names '{hemorrhage: any}'"
+        ):
+            evaluate_checkpoint(config_of(place, tmp_path, **changes, checkpoint=str(tmp_path / "named")))
+
+
 def test_groups_of_a_table_of_patients(place, tmp_path):
     groups = {"subgroups": ("sex",), "subgroup_table": str(place / "people.csv"), "subgroup_key": "patient"}
     folder = evaluate_checkpoint(config_of(place, tmp_path, **groups))
     table = pq.read_table(Path(folder, "predictions.parquet"))
     assert {row["patient"]: row["subgroup_sex"] for row in table.to_pylist()}["ID_p3"] == "m"
-    with pytest.raises(ConfigError, match=r"subgroups: 'sex' is none of pixel_format, .*give a table that has it"):
-        evaluate_checkpoint(config_of(place, tmp_path, subgroups=("sex",)))
 
 
 def test_classes_may_have_other_names_there(place, tmp_path):
     write_test_checkpoint(tmp_path / "named", read_card(str(place / "set")).image, ("hemorrhage",))
     named = {"checkpoint": str(tmp_path / "named")}
-    with pytest.raises(
-        LabelError, match=r"labels: no class 'hemorrhage'; they have any: .*--class_names '{hemorrhage: any}'"
-    ):
-        evaluate_checkpoint(config_of(place, tmp_path, **named))
     folder = evaluate_checkpoint(config_of(place, tmp_path, **named, class_names={"hemorrhage": "any"}))
     assert read_evaluation(folder).data.positives == (24,)
 

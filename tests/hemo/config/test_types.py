@@ -1,5 +1,6 @@
-"""Configs are frozen, strict about keys, and mean the same place in every process."""
+"""Configs are frozen, strict about keys, and mean the same place in every process; cards are of a version."""
 
+import json
 from pathlib import Path
 from typing import Literal
 
@@ -7,7 +8,8 @@ import pytest
 from pydantic import ValidationError
 
 from hemo.config.convert import WindowConfig
-from hemo.config.types import Config, Location, SecretLocation
+from hemo.config.types import Config, Location, SecretLocation, load_card
+from hemo.errors import SourceError
 
 
 class Place(Config):
@@ -61,3 +63,36 @@ def test_numbers_are_finite() -> None:
     """NaN is no number to compare with: `centre_hu: .nan` would make every image black."""
     with pytest.raises(ValidationError, match="finite number"):
         WindowConfig(name="odd", centre_hu=float("nan"), width_hu=80)
+
+
+class BoxCard(Config):
+    """Of version 3."""
+
+    schema_version: int = 3
+    digest: str
+    rows: int
+    lid: str  # since version 3
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (
+            {"schema_version": 2, "digest": "a", "rows": 1},
+            r"is of schema version 2, this hemo reads 3; run `hemo box`",
+        ),
+        ({"schema_version": 4, "digest": "a", "rows": 1, "lid": ""}, r"is of schema version 4, this hemo reads 3"),
+        ({"schema_version": 2, "digest": "a", "sweep": []}, r"is no box card; run `hemo box` into another folder"),
+        ({"schema_version": 3, "digest": "a", "rows": 1}, r"is no box card"),
+        ([], r"is no box card"),
+        (None, r"is no finished box \(it has no card\.json\); `hemo box` makes one"),
+    ],
+)
+def test_a_card_of_another_version_is_told_from_that_of_another_job(
+    tmp_path: Path, content: object, message: str
+) -> None:
+    """An older card lacks a field or two, that of another job most of them."""
+    if content is not None:
+        (tmp_path / "card.json").write_text(json.dumps(content))
+    with pytest.raises(SourceError, match=message):
+        load_card(str(tmp_path), BoxCard, stage="box", job="box")

@@ -6,7 +6,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from hemo.corpus.labels import NULL_LABEL, LabelTable
-from hemo.curation.labelled_index import has_flag, hash_texts, join_labels, pseudonymise_keys, read_index
+from hemo.curation.hash_order import hash_texts
+from hemo.curation.labelled_index import has_flag, join_labels, pseudonymise_keys, read_index
 from hemo.errors import LabelError, SourceError
 from hemo.pseudonym import pseudonymiser
 from hemo.shards.card import read_finished_card

@@ -12,7 +12,8 @@ from hemo.config.curate import CurateConfig
 from hemo.corpus.labels import LabelTable
 from hemo.curation import select as select_module
 from hemo.curation import split
-from hemo.curation.labelled_index import Rows, smallest
+from hemo.curation.hash_order import smallest
+from hemo.curation.labelled_index import Rows
 from hemo.curation.select import Selection, select, training_set_digest, undersample, unflagged
 from hemo.curation.split import TEST, TRAIN, VAL
 from hemo.errors import ConfigError, LabelError, SplitError

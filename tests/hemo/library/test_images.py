@@ -22,6 +22,15 @@ def test_a_slice_at_hand_computed_values(tmp_path: Path) -> None:
     assert (image.pixels.dtype, image.facts["patient"], image.facts["source_rows"]) == (np.uint8, "P7", 16)
 
 
+def test_an_image_shows_itself() -> None:
+    """A tile a channel, and what is known of it; the digest's bytes tell nobody anything."""
+    shown = read_image(head_file(PatientID="P<7>"), windows=("brain", "stroke"), side_px=8)._repr_html_()
+    assert "data:image/png;base64" in shown
+    assert "Image: 2 x 8 x 8, uint8" in shown
+    assert "P&lt;7&gt;" in shown
+    assert "pixel_digest" not in shown
+
+
 def test_hounsfield_units_of_bytes() -> None:
     image = read_image(dicom_bytes(np.full((16, 16), 1064, np.int16)), pixels="hu16", side_px=8)
     assert (image.channels, image.pixels.dtype, image.pixels[0, 0, 0]) == (("hu",), np.int16, 40)

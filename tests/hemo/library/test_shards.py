@@ -1,7 +1,7 @@
 """Shards as an object, and shards of one's own rows."""
 
 import pickle
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -67,6 +67,21 @@ def test_no_such_image(own: str, which: int | str, says: str) -> None:
 def test_a_folder_without_shards_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(SourceError, match=r"is no finished conversion .*`hemo convert` makes one"):
         Shards(str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("file", "use"),
+    [
+        ("index.parquet", lambda shards: shards.index),
+        ("rejects.parquet", lambda shards: shards.rejects),
+        ("shards/unit-000001.parquet", lambda shards: shards.image(2)),
+        ("shards/unit-000001.parquet", lambda shards: shards.show()),
+    ],
+)
+def test_a_file_that_is_gone_is_one_line(own: str, file: str, use: Callable[[Shards], object]) -> None:
+    Path(own, file).unlink()
+    with pytest.raises(SourceError, match=rf"{file} does not exist; run `hemo convert` again"):
+        use(Shards(own))
 
 
 def test_pickles_without_index_and_images(own: str) -> None:

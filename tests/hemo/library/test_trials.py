@@ -55,6 +55,7 @@ def test_two_trials_are_compared_as_the_report_compares_them(make_record, tmp_pa
     assert compared.loc["auroc", "difference"] == pytest.approx(areas["good"] - areas["bad"])
     assert compared.loc["log_loss", "difference"] == pytest.approx(losses["good"] - losses["bad"])
     assert compared[["low", "high", "p"]].isna().all(axis=None)
+    assert compared["reason"].str.contains("8 patients").all()
     table = trials.table(bootstrap_samples=20)
     assert table["trial"].str.contains("good").tolist() == [True, False]
     make_record({"name": "other", "seed": 2}, training_set="ffffffffffffffff")

@@ -166,3 +166,9 @@ def test_every_pair_is_a_row_of_numbers():
     assert rows[0]["auroc_error_seeds"] == pytest.approx((0.0002 / 3) ** 0.5)
     assert rows[0]["p_not_better"] == rows[0]["p"] / 2
     assert isinstance(found.difference(0), Difference)
+
+
+def test_what_cells_are_ordered_by_is_named():
+    cells = comparison_of(cell_of("a", 3, 0.9), cell_of("b", 3, 0.6))
+    assert describe_difference(cells).startswith("a and b have the lowest validation losses of the cells")
+    assert describe_difference(cells, "val_auroc").startswith("a and b have the highest validation AUROCs of the cells")

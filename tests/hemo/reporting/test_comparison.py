@@ -23,13 +23,29 @@ def test_different_training_sets_and_targets_are_never_in_one_table(make_record,
     assert len({part.key for part in found}) == 3
 
 
-def test_values_of_different_losses_are_never_ranked(make_record, tmp_path):
-    make_record({"name": "plain"}, quality=0.2)
-    make_record({"name": "weighted", "training.loss": "class_weighted"}, quality=0.9)
-    assert [[row.record.config.name for row in part.rows] for part in comparisons(tmp_path)] == [
-        ["weighted"],
-        ["plain"],
-    ]
+def test_trials_with_different_losses_are_ordered_by_auroc(make_record, tmp_path):
+    """The loss of `weighted` is lower because it is another one; its AUROC is lower too."""
+    metrics = {
+        name: {"val": {"loss": loss, "auroc": auroc}} for name, loss, auroc in (("w", 0.1, 0.8), ("p", 0.5, 0.9))
+    }
+    make_record({"name": "weighted", "training.loss": "class_weighted"}, many=True, metrics=metrics["w"])
+    make_record({"name": "plain"}, many=True, metrics=metrics["p"])
+    (found,) = comparisons(tmp_path)
+    assert [row.record.config.name for row in found.rows] == ["plain", "weighted"]
+    assert [cell.name for cell in found.cells] == ["plain", "weighted"]
+    assert (found.order, found.chosen_by) == ("val_auroc", "highest val AUROC")
+    assert found.choices[0].metric == "val_auroc"
+    make_record({"name": "failed", "training.loss": "dice"}, status="failed")
+    assert [row.record.config.name for row in comparisons(tmp_path)[0].rows] == ["plain", "weighted", "failed"]
+
+
+def test_trials_of_one_loss_are_ordered_by_it(make_record, tmp_path):
+    for name, loss, auroc in (("low", 0.1, 0.8), ("high", 0.5, 0.9)):
+        changes = {"name": name, "training.loss": "focal", "model.backbone": name}
+        make_record(changes, metrics={"val": {"loss": loss, "auroc": auroc}})
+    (found,) = comparisons(tmp_path)
+    assert [row.record.config.name for row in found.rows] == ["low", "high"]
+    assert (found.order, found.chosen_by) == ("val_loss", "lowest val loss")
 
 
 def test_rows_go_by_validation_loss_then_pruned_then_failed(make_record, tmp_path):

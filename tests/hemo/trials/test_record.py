@@ -60,6 +60,8 @@ def test_damage_is_named(make_record, tmp_path):
     (place / "record.json").write_text(json.dumps({**content, "schema_version": 99}))
     with pytest.raises(SourceError, match="is no record of schema version 6; move it away"):
         read_record(str(tmp_path / "records"), record.digest)
+    with pytest.raises(SourceError, match=r"nothing/record\.json does not exist; `hemo train` and `hemo tune` write"):
+        read_record(str(tmp_path / "records"), "nothing")
     (place / "predictions.parquet").write_bytes(b"PAR1")
     with pytest.raises(SourceError, match=r"predictions\.parquet is missing or damaged"):
         read_predictions(str(tmp_path / "records"), record.digest)

@@ -33,9 +33,11 @@ def study(make_training_set, make_record, read, tmp_path):
 
 def test_the_most_confident_come_first_with_label_and_probability(study):
     read, records, _ = study
-    found = [(each.image_id, each.label, each.predicted) for each in confident_mistakes(read, records, 9)]
+    found = [
+        (each.image_id, each.label, each.predicted) for each in confident_mistakes(read.record, read.scores, records, 9)
+    ]
     assert found == [("test-002", "any", "no any"), ("test-005", "no any", "any"), ("test-008", "any", "no any")]
-    probabilities = [each.probability for each in confident_mistakes(read, records, 2)]
+    probabilities = [each.probability for each in confident_mistakes(read.record, read.scores, records, 2)]
     assert probabilities == pytest.approx([0.9, 0.7], abs=1e-6)
 
 

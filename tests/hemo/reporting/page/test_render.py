@@ -58,7 +58,7 @@ def test_text_is_escaped_and_data_stay_what_they_are(make_record, page):
     assert "<title>A &lt;title&gt;</title>" in html
     parser = Scripts()
     parser.feed(html)
-    assert [name for name, _ in parser.found] == ["data", "tables-module", "", "", ""]
+    assert [name for name, _ in parser.found] == ["data", "tables-module", "plotly", "", ""]
     assert json.loads(parser.found[0][1])["comparisons"][0]["trials"][0]["name"] == HOSTILE
 
 

@@ -61,7 +61,7 @@ def test_what_must_not_be_concluded(make_record, compared):
     texts = cautions(compared())
     assert (
         texts[0]
-        == "Images of one patient are in several splits: the metrics are too good, and no estimate of new patients."
+        == "Images of one patient may be in several splits: the metrics are too good, and no estimate of new patients."
     )
     assert "3 trials were evaluated on test: the highest is too high by chance. Choose by validation." in texts
     assert "Each setting was trained once: another seed may change the order." in texts

@@ -1,0 +1,38 @@
+// The page of a data set: contact sheets, histograms, rejects.
+"use strict";
+DATA.histograms.forEach((each, index) => addPlot(`histogram-${index}`, () => ({
+  traces: [{ type: "bar", x: each.counts.map((_, i) => (each.edges[i] + each.edges[i + 1]) / 2), y: each.counts, width: each.counts.map((_, i) => each.edges[i + 1] - each.edges[i]), marker: { color: css("--c1"), line: { color: css("--paper"), width: 0.5 } }, hovertemplate: "%{x:.3g}: %{y:,}<extra></extra>" }],
+  layout: { bargap: 0, margin: { l: 56, r: 16, t: 8, b: 48 }, xaxis: { title: { text: each.unit } }, yaxis: { title: { text: "count" } } },
+})));
+
+function tile([number, id]) {
+  const made = element("li"), picture = element("span", "", { class: "tile", role: "img", "aria-label": id, tabindex: "0", title: id });
+  picture.style.backgroundPosition = `-${(number % DATA.gallery.columns) * 64}px -${Math.floor(number / DATA.gallery.columns) * 64}px`;
+  made.append(picture);
+  return made;
+}
+
+function showSheet() {
+  const sheet = DATA.sheets[Number(byId("sheet").value)];
+  byId("sheet-note").textContent = `${sheet.kind} ${sheet.name}: ${sheet.tiles.length.toLocaleString("en")} of ${sheet.count.toLocaleString("en")} images`;
+  byId("tiles").replaceChildren(...sheet.tiles.map(tile));
+}
+
+(async () => {
+  if (DATA.sheets.length) {
+    document.head.append(element("style", `.tile { background-image: url(${DATA.gallery.sprite}); }`));
+    const kinds = new Map();
+    DATA.sheets.forEach((sheet, index) => { if (!kinds.has(sheet.kind)) kinds.set(sheet.kind, element("optgroup", "", { label: sheet.kind })); kinds.get(sheet.kind).append(new Option(`${sheet.kind} ${sheet.name} (${sheet.count.toLocaleString("en")})`, index)); });
+    byId("sheet").append(...kinds.values());
+    byId("sheet").addEventListener("change", showSheet);
+    for (const event of ["mouseover", "focusin"]) byId("tiles").addEventListener(event, (moved) => { const name = moved.target.getAttribute("aria-label"); if (name) byId("tile-name").textContent = name; });
+    byId("sheet").value = DATA.sheets.findIndex((sheet) => sheet.tiles.length === Math.max(...DATA.sheets.map((each) => each.tiles.length)));
+    showSheet();
+  }
+  if (DATA.rejects) {
+    const DataTable = await dataTables();
+    const table = new DataTable(byId("table"), { data: DATA.rejects.rows, columns: DATA.rejects.columns.map((name) => ({ title: name.replace("_", " "), render: (value, type) => (type === "display" ? escaped(value) : value) })), deferRender: true, autoWidth: false, scrollX: true, pageLength: 15, layout: { topStart: { buttons: [{ extend: "csvHtml5", text: "CSV" }] }, topEnd: { search: { placeholder: "reason or path" } } }, language: { search: "Search" } });
+    hintMore(table.table().container());
+  }
+  document.documentElement.dataset.ready = "true";
+})();

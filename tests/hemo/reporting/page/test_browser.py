@@ -1,0 +1,192 @@
+"""The page of a study in headless Chromium: it opens without network, and follows its reader."""
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hemo.config.report import ReportConfig
+from hemo.reporting.build import write_report
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.timeout(300),
+    pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed"),
+]
+HOSTILE = "<img src=x onerror=alert(1)>"
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    playwright = pytest.importorskip("playwright.sync_api")
+    with playwright.sync_playwright() as running:
+        chromium = running.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture
+def study(make_record, tmp_path) -> Path:
+    """Return the page of four trials of forty images: a good one, two others, and one that failed."""
+    for number, (name, quality) in enumerate([("good", 0.9), (HOSTILE, 0.5), ("poor", 0.1)]):
+        changes = {"name": name, "model.dense_width": 8 * (number + 1), "training.learning_rate": 10.0 ** -(number + 2)}
+        points = {"balanced_accuracy": (0.5,), "sensitivity=0.95": (0.25,)}
+        speed = {"latency_ms": 5.0 + number, "megabytes": 40.0}
+        make_record(changes, quality=quality, many=True, operating_points=points, **speed)
+    make_record({"name": "broken", "seed": 9}, status="failed", reason="out of memory")
+    return Path(write_report(ReportConfig(records=str(tmp_path / "records"), out=str(tmp_path / "report"))))
+
+
+@pytest.fixture
+def opened(browser, study):
+    """Return a function that opens the page; at the end nothing was requested and nothing went wrong."""
+    requests: list[str] = []
+    errors: list[str] = []
+
+    def go(link: str = "", **context: Any) -> Any:
+        page = browser.new_context(viewport={"width": 1200, "height": 900}, **context).new_page()
+        page.on("request", lambda request: requests.append(request.url))
+        page.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)
+        page.on("pageerror", lambda error: errors.append(str(error)))
+        page.goto(f"file://{study}{link}")
+        page.wait_for_selector("html[data-ready]")
+        return page
+
+    yield go
+    assert [url for url in requests if not url.startswith(("file://", "blob:", "data:"))] == []
+    assert errors == []
+
+
+def digest_of(page: Any, name: str) -> str:
+    return page.evaluate("(name) => DATA.comparisons[0].trials.find((trial) => trial.name === name).digest", name)
+
+
+def names(page: Any) -> list[str]:
+    return page.locator("#table tbody td.name a").all_inner_texts()
+
+
+def test_the_best_trial_is_selected_and_every_part_is_drawn(opened):
+    page = opened()
+    assert page.inner_text("#now") == "good"
+    assert page.locator("tr.chosen td.name a").inner_text() == "good"
+    for plot in ("scatter", "curves", "parallel", "roc", "precision", "calibration", "decision"):
+        page.locator(f"#figure-{plot}").scroll_into_view_if_needed()
+        page.wait_for_selector(f"#{plot} svg.main-svg")
+    assert page.locator("#figure-importance").is_hidden()
+    assert "hemo train --training_set" in page.inner_text("#facts")
+
+
+def test_a_link_opens_at_a_trial_and_its_name_stays_text(opened):
+    page = opened()
+    other = opened(f"#trial={digest_of(page, HOSTILE)}")
+    assert other.inner_text("#now") == HOSTILE
+    assert HOSTILE in names(other)
+    assert other.locator("img[src=x]").count() == 0
+
+
+def test_the_table_sorts_with_missing_values_last_and_searches(opened):
+    page = opened()
+    head = page.locator("#table_wrapper th", has_text="val loss").first
+    head.click()
+    assert names(page) == ["good", HOSTILE, "poor", "broken"]
+    head.click()
+    assert names(page) == ["poor", HOSTILE, "good", "broken"]
+    page.get_by_placeholder("name or value").fill("poor")
+    assert names(page) == ["poor"]
+    page.get_by_placeholder("name or value").fill("")
+    page.check("#complete")
+    assert "broken" not in names(page)
+
+
+def test_a_name_selects_everywhere_by_keyboard(opened):
+    page = opened()
+    page.get_by_role("link", name="poor").focus()
+    page.keyboard.press("Enter")
+    assert page.inner_text("#now") == "poor"
+    assert page.locator("#evidence h2").inner_text() == "Evidence: poor"
+    assert page.url.endswith(f"#trial={digest_of(page, 'poor')}")
+
+
+def test_a_failed_trial_says_why(opened):
+    page = opened()
+    page.select_option("#trial", digest_of(page, "broken"))
+    assert page.inner_text("#no-evidence") == "No curves: the trial failed. failed: out of memory"
+    assert page.locator("#evidence-parts").is_hidden()
+
+
+def test_the_confusion_matrix_follows_the_slider(opened):
+    """At 0 all forty images are predicted, half of them rightly; at 1 none is."""
+    page = opened()
+    slider = page.locator("#slider")
+    slider.focus()
+    page.keyboard.press("Home")
+    assert page.locator("#matrix td b").all_inner_texts() == ["20", "0", "20", "0"]
+    assert page.locator("#rates dd").all_inner_texts()[2].startswith("0.50")
+    page.keyboard.press("End")
+    assert page.locator("#matrix td b").all_inner_texts() == ["0", "20", "0", "20"]
+    assert page.locator("#rates dd").all_inner_texts()[2] == "-"
+    page.get_by_role("button", name="sensitivity 0.95").click()
+    assert slider.get_attribute("aria-valuetext") == "0.250 (sensitivity=0.95)"
+
+
+def test_predictive_values_follow_the_prevalence(opened):
+    """All images predicted: PPV is the prevalence itself."""
+    page = opened()
+    page.locator("#slider").focus()
+    page.keyboard.press("Home")
+    page.fill("#prevalence", "10")
+    assert page.locator("#rates dd").all_inner_texts()[2].startswith("0.100")
+
+
+def test_two_pinned_trials_have_their_difference(opened):
+    page = opened()
+    page.get_by_role("button", name="Pin good").click()
+    page.get_by_role("button", name="Pin poor").click()
+    row = page.locator("#pinned tr", has_text="test AUROC").locator("td").all_inner_texts()
+    expected = page.evaluate(
+        """() => { const of = (name) => DATA.comparisons[0].trials.find((trial) => trial.name === name);
+        const [a, b] = ["good", "poor"].map(of);
+        return (a.auroc[0] - b.auroc[0]).toFixed(2); }"""
+    )
+    assert row[2].startswith(f"+{expected}")
+    assert " to " in row[2]
+
+
+def test_a_box_over_an_axis_keeps_the_trials_that_pass_there(opened):
+    page = opened()
+    page.locator("#figure-parallel").scroll_into_view_if_needed()
+    page.wait_for_selector("#parallel svg.main-svg")
+    good = digest_of(page, "good")
+    page.evaluate("(digest) => brush(new Set([digest]))", good)
+    assert names(page) == ["good"]
+    assert page.inner_text("#brushed") == "1 of 4 trials kept"
+    page.click("#clear")
+    assert len(names(page)) == 4
+
+
+@pytest.mark.parametrize("width", [400, 800, 1400])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_nothing_sticks_out_at_any_width(opened, width, scheme):
+    page = opened(color_scheme=scheme)
+    page.set_viewport_size({"width": width, "height": 900})
+    page.wait_for_timeout(200)
+    assert page.evaluate("document.documentElement.scrollWidth") == width
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_no_serious_fault(opened, scheme):
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright")
+    page = opened(color_scheme=scheme)
+    for part in ("#compare", "#evidence", "#ran"):
+        page.locator(part).scroll_into_view_if_needed()
+        page.wait_for_timeout(200)
+    found = axe.Axe().run(page).response["violations"]
+    serious = [
+        f"{each['id']}: {[node['html'][:160] for node in each['nodes']][:4]}"
+        for each in found
+        if each["impact"] in ("serious", "critical")
+    ]
+    assert serious == []

@@ -1,0 +1,172 @@
+"""The page of a training set or of shards: flow, sheets, histograms, rejects, without its HTML."""
+
+import base64
+import io
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from PIL import Image
+
+from hemo.config.report import ReportConfig
+from hemo.errors import ConfigError, SourceError
+from hemo.reporting.build import write_report
+from hemo.reporting.page.data_page import (
+    contact_sheets,
+    data_page,
+    flow,
+    histograms,
+    rejects,
+    slice_spacings,
+    split_boxes,
+)
+from hemo.reporting.page.data_set import near_rows, read_data_set, read_pixels
+from hemo.reporting.page.gallery import TILE_PX, make_sprite
+from hemo.shards.schema import REJECT_SCHEMA
+from hemo.shards.writer import write_table
+from hemo.storage import read_json, write_json
+from tests.made_shards import write_conversion
+
+ROWS = [
+    {"flags": ["blank"], "study": "s1", "series": "a", "position_mm": 0.0},
+    {"pixel_format": "i16", "study": "s1", "series": "a", "position_mm": 5.0},
+    {"study": "s1", "series": "a", "position_mm": 10.0},
+    {"study": "s2", "series": "b", "position_mm": 1.0, "flags": ["blank", "noise"]},
+]
+
+
+@pytest.fixture
+def shards(tmp_path):
+    """Return the folder of four made-up images in two units, and one reject."""
+    folder = write_conversion(tmp_path / "converted", ROWS)
+    reject = {"source_path": "a.dcm", "frame": 0, "reason": "truncated", "detail": "<b>short</b>"}
+    write_table(f"{folder}/rejects.parquet", pa.Table.from_pylist([reject], schema=REJECT_SCHEMA))
+    return folder
+
+
+def test_sheets_stand_for_flags_and_formats_and_windows(shards):
+    """Two channels: every image is in the sprite once, and each channel of it once more."""
+    sheets, pixels = contact_sheets(read_data_set(shards))
+    found = {(sheet["kind"], sheet["name"]): (sheet["count"], [name for _, name in sheet["tiles"]]) for sheet in sheets}
+    assert found["flag", "blank"] == (2, ["ID_000", "ID_003"])
+    assert found["flag", "none"] == (2, ["ID_001", "ID_002"])
+    assert found["pixel format", "i16"] == (1, ["ID_001"])
+    assert [key for key in found if key[0] == "window"] == [("window", "brain"), ("window", "subdural")]
+    assert len(pixels) == 4 + 2 * 4
+    assert [int(image[0, 0, 0]) for image in pixels[:4]] == [0, 1, 2, 3]
+
+
+def test_pixels_come_from_their_row_groups(shards):
+    data = read_data_set(shards)
+    assert {row: int(image.max()) for row, image in read_pixels(data, [3, 1]).items()} == {1: 1, 3: 3}
+
+
+def test_rare_groups_choose_first_and_common_ones_take_what_is_read_anyway(shards):
+    """Row groups are (0, 1), (2) and (3): once that of image 1 is read, image 0 costs nothing."""
+    data = read_data_set(shards)
+    chosen = near_rows(data, {"rare": np.array([1]), "common": np.array([0, 1, 2, 3])}, 2)
+    assert chosen == {"rare": [1], "common": [0, 1]}
+
+
+def test_histograms_of_slices(shards):
+    """Series a lies at 0, 5 and 10 mm, b has one slice; study s1 has three images, s2 one."""
+    rows = read_data_set(shards).rows
+    assert slice_spacings(rows).tolist() == [5.0]
+    found = {each["title"]: each for each in histograms(rows)}
+    assert found["Slices a study"]["counts"] == [1, 0, 1]
+    assert found["Slices a study"]["edges"] == [0.5, 1.5, 2.5, 3.5]
+    assert found["Brain fraction"]["median"] == 0.5
+    assert "Slice thickness" not in found
+
+
+def test_rejects_are_rows(shards):
+    found = rejects(read_data_set(shards).rejects)
+    assert found["rows"] == [["truncated", "a.dcm", 0, "<b>short</b>"]]
+    assert found["count"] == 1
+
+
+def test_the_flow_of_a_training_set(make_training_set, tmp_path):
+    """Of 100 files 4 are rejects; the splits are the last boxes."""
+    folder = make_training_set()
+    data = read_data_set(folder)
+    first = flow(data)[0]
+    assert (first["title"], first["count"]) == ("Files of the corpus", "100")
+    assert first["out"] == {"title": "Rejected files or frames", "count": "4", "reasons": ["truncated 4"]}
+    boxes = split_boxes(data.card)
+    assert [(box["title"], box["count"], box["labels"]) for box in boxes] == [
+        ("train", "48", ["any 24 (50.0%)"]),
+        ("val", "16", ["any 8 (50.0%)"]),
+        ("test", "16", ["any 8 (50.0%)"]),
+    ]
+
+
+def test_labels_have_sheets_with_and_without(make_training_set):
+    sheets, _ = contact_sheets(read_data_set(make_training_set()))
+    counts = {(sheet["kind"], sheet["name"]): sheet["count"] for sheet in sheets}
+    assert counts["label", "any"] == 40
+    assert counts["label", "no any"] == 40
+
+
+def test_pseudonyms_have_no_images(shards):
+    card = read_json(f"{shards}/card.json")
+    card["image"]["key_fingerprint"] = "abc"
+    write_json(f"{shards}/card.json", card)
+    found = data_page(read_data_set(shards))
+    assert (found["sheets"], found["gallery"]["sprite"]) == ([], "")
+
+
+def test_a_sprite_has_forty_tiles_in_a_row():
+    """41 images make two rows; a wide image is centred between black bars."""
+    wide = np.full((1, 2, 4), 255, np.uint8)
+    content = make_sprite([wide] * 41).partition(",")[2]
+    picture = np.asarray(Image.open(io.BytesIO(base64.b64decode(content))).convert("L"))
+    assert picture.shape == (2 * TILE_PX, 40 * TILE_PX)
+    assert picture[TILE_PX // 2, 10] > 200
+    assert picture[2, 10] < 50
+    assert picture[TILE_PX + 32, TILE_PX + 32] < 50
+    assert make_sprite([]) == ""
+
+
+def test_a_report_of_data_alone(shards, tmp_path):
+    page = write_report(ReportConfig(data=shards, out=str(tmp_path / "report")))
+    assert page.endswith("data.html")
+    html = (tmp_path / "report" / "data.html").read_text()
+    assert "<b>short</b>" not in html
+    assert "Flow of inclusion" in html
+    assert not (tmp_path / "report" / "index.html").exists()
+
+
+def test_what_is_no_data_is_refused(tmp_path):
+    with pytest.raises(SourceError, match="holds no images; give an output folder of `hemo convert` or `hemo curate`"):
+        read_data_set(str(tmp_path))
+    with pytest.raises(ValueError, match="give records of trials, data for a page"):
+        ReportConfig(out="report")
+    with pytest.raises(ValueError, match="give records and data as well"):
+        ReportConfig(records="r", heat_maps="h", out="report")
+
+
+def test_mistakes_of_trials_have_their_images(make_record, make_training_set, tmp_path):
+    """The trial's images are i00, i01, ... which the set does not have: mistakes are listed without a picture."""
+    from hemo.curation.card import read_card
+    from hemo.reporting.comparison import compare_trials
+    from hemo.reporting.page.gallery import add_mistakes
+    from hemo.reporting.page.study_data import study_data
+    from hemo.trials.record import read_records
+
+    folder = make_training_set()
+    record = make_record({"name": "one"}, quality=0.1, many=True, training_set=read_card(folder).digest)
+    records = str(tmp_path / "records")
+    found = compare_trials(read_records(records), records, samples=10, seed=0)
+    shown = study_data(found, {}, seed=0)
+    add_mistakes(shown, found, records, read_data_set(folder), "")
+    (trial,) = shown["comparisons"][0]["trials"]
+    probabilities = [float(mistake[3]) for mistake in trial["mistakes"]]
+    assert probabilities == sorted(probabilities, reverse=True)
+    assert all(mistake[4] is None for mistake in trial["mistakes"])
+    write_json(
+        f"{tmp_path}/explained/cases.json",
+        {"cases": [{"image_id": "i00", "class": "any", "probability": 2.0, "file": "case-001.png"}]},
+    )
+    with pytest.raises(ConfigError, match=r"is of another trial than one: i00 has probability 2\.000 there"):
+        add_mistakes(shown, found, records, read_data_set(folder), f"{tmp_path}/explained")
+    assert record.digest == trial["digest"]
