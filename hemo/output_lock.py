@@ -48,8 +48,12 @@ UNSUPPORTED = (errno.EBADF, errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS)
 """Errors of network disks without file locks."""
 
 
+Seen = dict[str, tuple[bytes, float]]
+"""Lock on a bucket -> its content, and since when it is known to be this, by `time.monotonic`."""
+
+
 @contextmanager
-def output_lock(folder: str, subfolders: tuple[str, ...] = ()) -> Iterator[None]:
+def output_lock(folder: str, subfolders: tuple[str, ...] = (), seen: Seen | None = None) -> Iterator[None]:
     """Lock an output folder while this process writes there; remove unfinished files of killed writers.
 
     The folder is made if it does not exist, and removed again if nothing was written there. Threads of one
@@ -58,13 +62,15 @@ def output_lock(folder: str, subfolders: tuple[str, ...] = ()) -> Iterator[None]
     Args:
         folder: Path or URI.
         subfolders: Those of its folders in which unfinished files are removed as well.
+        seen: On a bucket, what earlier attempts of this process saw: a holder that may live is then not waited for, and
+            an attempt after `LEASE_S` takes the place of one that has died.
 
     Raises:
         OutputError: If nothing can be written there.
         LockedError: If another run holds the lock: which process, where and since when.
     """
     if not is_local(folder):
-        with _leased(folder):
+        with _leased(folder, seen):
             yield
         return
     path = Path(filesystem(folder)[1])
@@ -122,11 +128,11 @@ def _locked(folder: Path) -> int:
 
 
 @contextmanager
-def _leased(folder: str) -> Iterator[None]:
+def _leased(folder: str, seen: Seen | None) -> Iterator[None]:
     """Hold a folder of an object store; its object says who holds it, and how often that was renewed."""
     location, holder, ended = join(folder, LOCK_FILE), _holder(), threading.Event()
     lost = threading.Event()
-    _take(location, _renewed(holder, 0), folder)
+    _take(location, _renewed(holder, 0), folder, seen)
     renewing = threading.Thread(target=_renew, args=(location, holder, ended, lost), daemon=True)
     renewing.start()
     try:
@@ -144,7 +150,7 @@ def _leased(folder: str) -> Iterator[None]:
         )
 
 
-def _take(location: str, content: bytes, folder: str) -> None:
+def _take(location: str, content: bytes, folder: str, seen: Seen | None) -> None:
     """Create the object, if need be after its holder has shown no sign of life for `LEASE_S`.
 
     Raises:
@@ -156,7 +162,10 @@ def _take(location: str, content: bytes, folder: str) -> None:
             create_object(location, content)
             return
         except FileExistsError:
-            _wait_for_a_dead_holder(location, folder)
+            if seen is None:
+                _wait_for_a_dead_holder(location, folder)
+            else:
+                _require_dead_holder(location, folder, seen)
         except OSError as error:
             raise unwritable(folder, error) from error
 
@@ -179,6 +188,22 @@ def _wait_for_a_dead_holder(location: str, folder: str) -> None:
             raise _locked_error(folder, now)
         seen = now
     if seen and _content(location) == seen:
+        remove(location)
+
+
+def _require_dead_holder(location: str, folder: str, seen: Seen) -> None:
+    """Return if the object is gone, or is as it was `LEASE_S` ago and is removed.
+
+    Raises:
+        LockedError: If its holder lives, or may.
+    """
+    now, content = time.monotonic(), _content(location)
+    before, since = seen.get(location, (b"", now))
+    seen[location] = content, since if content == before else now
+    if content and (content != before or now - since < LEASE_S):
+        raise _locked_error(folder, content)
+    del seen[location]
+    if content:
         remove(location)
 
 

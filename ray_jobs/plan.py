@@ -1,7 +1,7 @@
 """Estimate hours, nodes and cost of a conversion from a sample of the corpus.
 
 Reads a sample of `source`, with the flags and files of `convert`. Prints a table on standard error and writes
-`plan.json` to `out`, nothing else.
+`plan.json` to `out`, nothing else but the job's log.
 
 Example, one of the files in conf/plan or conf/convert:
     hemo plan --config conf/plan/rsna.yaml --source /data/rsna --price_per_node_hour 0.68

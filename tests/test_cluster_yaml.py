@@ -126,7 +126,9 @@ def test_rays_provider_for_aws_completes_it(cluster: dict[str, Any], tmp_path: P
         assert {key: node[key] for key in own} == own
 
 
-@pytest.mark.parametrize(("policy", "refused"), [("head.json", ""), ("data.json", "UnauthorizedOperation")])
+@pytest.mark.parametrize(
+    ("policy", "refused"), [("head.json", ""), ("data.json", "not authorized to perform: ec2:RunInstances")]
+)
 def test_the_heads_policy_allows_what_rays_provider_does(policy: str, refused: str, tmp_path: Path) -> None:
     """On moto's AWS, which checks actions, not resources and conditions: start, list, tag and end a node."""
     done = subprocess.run(

@@ -170,6 +170,32 @@ def test_a_run_that_ends_meanwhile_is_not_waited_for(bucket, monkeypatch):
         assert time.monotonic() - began < 30
 
 
+def test_who_looks_again_and_again_waits_for_no_holder(bucket):
+    """One that lives is refused each time; one that has died gives way once it was seen unchanged for a lease."""
+    seen = {}
+
+    def attempt() -> bool:
+        try:
+            with output_lock("memory://bucket/out", seen=seen):
+                return True
+        except LockedError:
+            return False
+
+    began = time.monotonic()
+    with output_lock("memory://bucket/out"):
+        while time.monotonic() - began < 1.0:
+            assert not attempt()
+            time.sleep(0.06)
+    assert attempt()
+    bucket.pipe_file(f"/bucket/out/{LOCK_FILE}", b'{"run": "killed"}')
+    began = time.monotonic()
+    assert not attempt()
+    assert time.monotonic() - began < 0.3
+    time.sleep(0.45)
+    assert attempt()
+    assert not bucket.exists(f"/bucket/out/{LOCK_FILE}")
+
+
 def test_a_run_whose_bucket_was_taken_over_ends_with_an_error_and_leaves_the_lock(bucket):
     def work() -> None:
         with output_lock("memory://bucket/out"):

@@ -30,7 +30,7 @@ from hemo.config.tune import MINIMISED, Objective, SearchConfig, TuneConfig
 from hemo.console import print_line
 from hemo.digest import digest_of
 from hemo.errors import ConfigError, LockedError, without_passwords
-from hemo.output_lock import output_lock
+from hemo.output_lock import Seen, output_lock
 from hemo.storage import ENVIRONMENT, is_local, join
 from hemo.sweeps.space import point_trial
 from hemo.trials.key import TrialKey, TrialKeys
@@ -214,6 +214,7 @@ class TrialSearcher(Searcher):
         self._running: dict[str, LockedTrial] = {}  # by Tune's id
         self._unrecorded: list[LockedTrial] = []  # ended, as Tune sees it
         self._printed: set[str] = set()  # digests of trials that other processes run
+        self._seen: Seen = {}
         self.begun = 0
 
     def suggest(self, trial_id: str) -> Any:
@@ -252,12 +253,12 @@ class TrialSearcher(Searcher):
         yield from tuple(self._waiting)
 
     def _locked(self, key: TrialKey) -> ExitStack | None:
-        """Lock a trial; return None if it runs already. Without file locks, as on a bucket, this sweep's own count."""
+        """Lock a trial; return None if it runs already. On a disk without file locks this sweep's own count."""
         if any(key.digest == trial.key.digest for trial in (*self._running.values(), *self._unrecorded)):
             return None
         lock = ExitStack()
         try:
-            lock.enter_context(output_lock(key.folder))
+            lock.enter_context(output_lock(key.folder, seen=self._seen))
         except LockedError as error:
             if key.digest not in self._printed:
                 self._printed.add(key.digest)

@@ -27,7 +27,8 @@ from hemo.config.trial import TrialConfig
 from hemo.config.tune import TuneConfig
 from hemo.config.validation import validated
 from hemo.errors import ConfigError, LockedError
-from hemo.output_lock import output_lock
+from hemo.output_lock import LOCK_FILE, output_lock
+from hemo.storage import write_bytes
 from hemo.sweeps.space import search_space
 from hemo.trials.key import TrialKeys
 
@@ -185,6 +186,22 @@ def test_a_trial_that_another_process_trains_waits_and_others_go_first(tmp_path,
     assert searcher.suggest("3") == Searcher.FINISHED
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith(f"a waits: out: another run is writing in {first.folder} (process ")
+
+
+def test_on_a_bucket_interrupted_trials_are_not_waited_for_one_by_one(monkeypatch):
+    """Three were interrupted: each is free once it was seen unchanged for a lease, all three at the same time."""
+    monkeypatch.setattr("hemo.output_lock.LEASE_S", 0.5)
+    keys = TrialKeys("memory://interrupted", "feed")
+    trials = [keys.key(TrialConfig(name=name, seed=seed)) for seed, name in enumerate("abc")]
+    for key in trials:
+        write_bytes(f"{key.folder}/{LOCK_FILE}", b'{"run": "killed"}')
+    searcher = CellSearcher(trials, TimeLimit())
+    began = time.monotonic()
+    assert searcher.suggest("1") is None
+    assert time.monotonic() - began < 0.4
+    time.sleep(0.6)
+    assert [searcher.suggest(name)["digest"] for name in "123"] == [key.digest for key in trials]
+    searcher.close()
 
 
 def test_a_stopped_trial_is_locked_until_its_record_is_written(tmp_path, monkeypatch):
