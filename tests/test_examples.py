@@ -99,6 +99,8 @@ def test_cats_and_dogs_of_a_zip(ray_cluster: None, tmp_path: Path) -> None:
     """Without a folder of weights VGG16 alone is a cell; the weights that are there each make one."""
     module = example("cats_dogs")
     assert [cell["name"] for cell in module.cells(None)] == ["VGG16, random weights"]
+    with pytest.raises(SystemExit, match=r"has none of tf_efficientnet_lite0\.safetensors, mobilenetv1_100_notop"):
+        module.cells(tmp_path)
     (tmp_path / "tf_efficientnet_lite0.safetensors").touch()
     assert [cell["model.backbone"] for cell in module.cells(tmp_path)] == ["VGG16", "tf_efficientnet_lite0"]
     for split, count in (("train", 12), ("test", 4)):
