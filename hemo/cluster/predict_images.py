@@ -21,6 +21,7 @@ from hemo.corpus.source_file import SourceFile
 from hemo.corpus.sources import list_corpus, media_of
 from hemo.curation.card import TrainingSetCard
 from hemo.curation.card import read_card as read_training_set_card
+from hemo.curation.resplit import require_own_images
 from hemo.digest import digest_of
 from hemo.errors import ConfigError
 from hemo.imaging.dicom.read import quiet_pydicom
@@ -88,6 +89,7 @@ def part_source(
 ) -> Source:
     """Return the images of splits of a training set; the other arguments and errors are those of `shard_source`."""
     own = read_training_set_card(training_set)
+    require_own_images(training_set, own.base, "training_set")
     _require_same_images("training_set", training_set, own, (checkpoint, card))
     names = [f"{split}/{name}" for split in splits for name in list_files(join(training_set, split))]
     parts = [name for name in names if name.endswith(".parquet")]

@@ -11,8 +11,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from hemo.curation.card import TrainingSetCard, read_card
-from hemo.errors import SourceError
+from hemo.curation.card import BaseSet, TrainingSetCard, read_card
+from hemo.errors import ConfigError, SourceError
 from hemo.shards.reader import checked_parquet
 from hemo.storage import join, write_bytes, write_json
 
@@ -51,6 +51,23 @@ def read_resplit(folder: str, split: str, card: TrainingSetCard) -> pa.Table:
     if len(chosen) != card.splits[split].rows or (np.diff(chosen["row"].to_numpy()) <= 0).any():
         raise SourceError(f"{join(folder, ROWS)} is not the list that its card describes; {REMEDY}")
     return chosen
+
+
+def require_own_images(folder: str, base: BaseSet | None, field: str) -> None:
+    """Refuse another split where the images themselves are needed, in a folder of their own.
+
+    Args:
+        folder: The training set.
+        base: Of its card.
+        field: Of the job's config, for the error.
+
+    Raises:
+        ConfigError: With the folder that has the images.
+    """
+    if base is not None:
+        raise ConfigError(
+            f"{field}: {folder} is another split of the images of {base.location} and has none itself; give that one"
+        )
 
 
 def read_base_card(folder: str, card: TrainingSetCard) -> TrainingSetCard:

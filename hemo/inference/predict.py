@@ -12,6 +12,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from hemo.curation.card import BaseSet
+from hemo.curation.resplit import require_own_images
 from hemo.digest import differences, digest_of
 from hemo.errors import ConfigError, SourceError
 from hemo.models.checkpoint import CheckpointCard
@@ -227,6 +229,7 @@ def find_images(folder: str, card: CheckpointCard, split: str) -> StoredImages:
     if differing:
         raise ConfigError(f"images: {folder} holds other images than the checkpoint was trained on ({differing})")
     if "splits" in content:
+        require_own_images(folder, BaseSet.model_validate(content["base"]) if content.get("base") else None, "images")
         return StoredImages(join(folder, split), tuple(content["classes"]))
     return StoredImages(join(folder, "shards"), ())
 

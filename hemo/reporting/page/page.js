@@ -26,7 +26,7 @@ function estimate(triple, signed = false) {
   const sign = (x, digits) => (signed && x >= 0 ? "+" : "") + x.toFixed(digits);
   if (low === null || high === null) return sign(value, 2);
   const digits = decimals((high - low) / 2);
-  return `${sign(value, digits)} (${sign(low, digits)}${signed ? " to " : "–"}${sign(high, digits)})`;
+  return `${sign(value, digits)} (${sign(low, digits)}${signed ? " to " : "-"}${sign(high, digits)})`;
 }
 
 // Plots: drawn when they come into view, and again when the page's colours change.

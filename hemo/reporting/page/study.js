@@ -146,7 +146,7 @@ trialPlot("scatter", () => {
     const values = SPLITS.map(([split]) => trial.metrics[split]?.[y]).filter((v) => v !== undefined);
     if (values.length) traces.unshift({ type: "scatter", mode: "lines", name: short(trial.name), x: [at(trial), at(trial)], y: [Math.min(...values), Math.max(...values)], hoverinfo: "skip", line: { color: css("--ink"), width: index ? 2 : 4, dash: index ? "dot" : "solid" }, opacity: 0.45 });
   });
-  return { traces, layout: { xaxis: { title: { text: label }, rangemode: "tozero" }, yaxis: { title: { text: name } } } };
+  return { traces, layout: { xaxis: { title: { text: label } }, yaxis: { title: { text: name } } } };
 }, (target) => {
   target.removeAllListeners?.("plotly_click");
   target.on("plotly_click", (event) => { const digest = event.points[0]?.customdata; if (digest) select(digest); });
@@ -162,7 +162,8 @@ trialPlot("curves", () => {
     }
   });
   if (!traces.length) return null;
-  return { traces, layout: { grid: { rows: 1, columns: 2, pattern: "independent", xgap: 0.18 }, xaxis: { title: { text: "epoch" }, rangemode: "tozero" }, xaxis2: { title: { text: "epoch" }, rangemode: "tozero" }, yaxis: { title: { text: "loss" } }, yaxis2: { title: { text: "accuracy at 0.5" } } } };
+  const narrow = byId("curves").clientWidth < 560;
+  return { traces, layout: { grid: { rows: narrow ? 2 : 1, columns: narrow ? 1 : 2, pattern: "independent", xgap: 0.18, ygap: 0.35 }, xaxis: { title: { text: "epoch" }, rangemode: "tozero" }, xaxis2: { title: { text: "epoch" }, rangemode: "tozero" }, yaxis: { title: { text: "loss" } }, yaxis2: { title: { text: "accuracy at 0.5" } } } };
 });
 
 function heights(values) {
@@ -328,7 +329,7 @@ function showGallery() {
     const item = element("li"), picture = DATA.gallery.pictures[`${state.trial.digest} ${id}`];
     if (picture) item.append(element("img", "", { src: picture, alt: `${id} beside its heat map` }));
     else if (tile !== null) item.append(tileOf(tile, `image ${id}`));
-    item.append(element("div", `label ${label}`), element("div", `predicted ${predicted}, ${probability}`), element("div", id, { class: "soft" }));
+    item.append(element("div", `label ${label}`), element("div", `predicted ${predicted}, probability ${probability}`), element("div", id, { class: "soft" }));
     return item;
   }));
   byId("gallery").classList.toggle("cases", Boolean(found?.some(([id]) => DATA.gallery.pictures[`${state.trial.digest} ${id}`])));

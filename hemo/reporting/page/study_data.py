@@ -151,7 +151,7 @@ def _number_cell(name: str, digits: int) -> Callable[[Row], Cell]:
     def cell(row: Row) -> Cell:
         value = getattr(row.record, name) or None
         text = f"{value:,}" if isinstance(value, int) else number(value, digits)
-        return [value if value is None else significant(value), text]
+        return [value if isinstance(value, int) else significant(value), text]
 
     return cell
 

@@ -8,8 +8,8 @@ import pyarrow as pa
 import pytest
 
 from hemo.curation.card import BaseSet, Count, TrainingSetCard, read_card
-from hemo.curation.resplit import read_base_card, read_resplit, write_resplit
-from hemo.errors import SourceError
+from hemo.curation.resplit import read_base_card, read_resplit, require_own_images, write_resplit
+from hemo.errors import ConfigError, SourceError
 
 COUNT = Count(rows=2, patients=1, positives={}, blanks={}, patients_with={}, patients_without={}, grouped_by={})
 
@@ -56,3 +56,10 @@ def test_images_that_are_others_by_now_are_refused(resplit: tuple[str, TrainingS
     path.write_text(json.dumps({**json.loads(path.read_text()), "digest": "0123456789abcdef"}))
     with pytest.raises(SourceError, match=r"splits training set feedfacefeedface, and .*/set holds 0123456789abcdef"):
         read_base_card(folder, card)
+
+
+def test_a_job_that_needs_the_images_names_the_folder_that_has_them(resplit: tuple[str, TrainingSetCard]) -> None:
+    folder, card = resplit
+    with pytest.raises(ConfigError, match=rf"^images: {folder} is another split of the images of .*/set and has none"):
+        require_own_images(folder, card.base, "images")
+    require_own_images(folder, None, "images")
