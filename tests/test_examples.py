@@ -40,7 +40,7 @@ def test_digits(ray_cluster: None, tmp_path: Path) -> None:
         source=str(tmp_path / "out/shards"), checkpoint=trial.path, out=str(tmp_path / "predicted")
     )
     assert len(predicted.images) == 700
-    with pytest.raises(ConfigError, match="was trained on rows of a ShardWriter, which predict does not make of files"):
+    with pytest.raises(ConfigError, match="was trained on rows of a ShardWriter, which hemo does not make of files"):
         hemo.predict(
             source=str(tmp_path / "mnist"), corpus="image_folder", checkpoint=trial.path, out=str(tmp_path / "other")
         )

@@ -136,7 +136,8 @@ def _bootstrap_note(comparison: CellComparison) -> str:
     Source:
         benchmarks/results/2026-11-27-ranking.md for the coverage.
     """
-    ratios = np.sqrt(comparison.bootstrap.variances / comparison.auroc.variances)
+    known = comparison.auroc.variances > 0  # else two cells rank all images alike
+    ratios = np.sqrt(comparison.bootstrap.variances[known] / comparison.auroc.variances[known])
     ratios = ratios[np.isfinite(ratios)]
     span = f"{ratios.min():.2f} to {ratios.max():.2f}" if len(ratios) else "undefined"
     differing = int((comparison.bootstrap.significant != comparison.auroc.significant).sum())
