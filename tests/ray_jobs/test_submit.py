@@ -23,8 +23,9 @@ from hemo.storage import filesystem, join, list_files, list_folders, read_json
 from tests.s3 import s3_environment  # noqa: F401 (a fixture)
 
 ROOT = Path(__file__).parents[2]
-TIMEOUT_S = 60.0
-EPOCHS = 40
+TIMEOUT_S = 120.0
+EPOCHS, ROWS = 12, 600
+"""Of a trial that is killed in the middle: half a second an epoch."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,7 @@ ENDED = ("SUCCEEDED", "FAILED", "STOPPED")
 
 def ray_command(*words: str, environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
     command = [Path(sys.executable).with_name("ray"), *words]
-    return subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=110)
+    return subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=200)
 
 
 def free_port() -> int:
@@ -126,7 +127,7 @@ def wait_for(look: Callable[[], Any], wanted: tuple[Any, ...]) -> Any:
                 return seen
         except (OSError, StopIteration):
             pass  # nobody listens yet, or the job is not listed yet
-        time.sleep(0.3)
+        time.sleep(0.1)
     pytest.fail(f"{seen} for {TIMEOUT_S:.0f} s, not {wanted}")
 
 
@@ -250,8 +251,8 @@ class LongTrial:
         return join(self.records, digest)
 
     def stop_in_the_middle(self, processes: Callable[[], list[int]]) -> None:
-        """Stop the worker that trains, one of these processes, once three epochs are done: then the job runs on."""
-        wait_for(lambda: self._epoch() >= 3, (True,))
+        """Stop the worker that trains, one of these processes, once two epochs are done: then the job runs on."""
+        wait_for(lambda: self._epoch() >= 2, (True,))
         (worker,) = [each for each in processes() if title(each).startswith("ray::RayTrainWorker")]
         os.kill(worker, signal.SIGSTOP)
 
@@ -267,14 +268,15 @@ def title(process: int) -> str:
 
 
 @pytest.fixture
-def long_trial(make_training_set: Callable[[], str], tmp_path: Path) -> Callable[[str], LongTrial]:
+def long_trial(make_training_set: Callable[..., str], tmp_path: Path) -> Callable[[str], LongTrial]:
     """Return a maker of a trial with records in a folder; its locks on buckets last 4 s instead of 30."""
 
     def make(records: str) -> LongTrial:
         (tmp_path / "train.py").write_text(SHORT_LEASE)
         model = ["--trial.model.backbone", "test_resnet", "--workers.gpus", "0"]
         training = ["--trial.training.epochs", str(EPOCHS), "--trial.training.patience", str(EPOCHS)]
-        words = ["--training_set", make_training_set(), "--out", records, *model, *training]
+        training_set = make_training_set({"train": ROWS, "val": 16, "test": 16})
+        words = ["--training_set", training_set, "--out", records, *model, *training]
         return LongTrial(records, (str(tmp_path / "train.py"), *words))
 
     return make
@@ -288,12 +290,12 @@ def require_resumed(trial: LongTrial) -> None:
     log = [line.split(maxsplit=2)[2] for line in last_lines(trial.records, 1000)]
     printed = [int(line.split()[1].rstrip(":")) for line in log if line.startswith("epoch ")]
     assert printed == list(range(printed[0], EPOCHS + 1))
-    assert printed[0] > 3
+    assert printed[0] > 2
     assert log[-1].startswith("code 0 after 0:00:")
     assert not {".output-lock.json", "progress.json", "state.pt"} & set(list_files(trial.folder))
 
 
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(400)
 def test_a_job_may_be_submitted_again_while_it_runs_and_after_its_driver_died(
     head: Head, long_trial: Callable[[str], LongTrial], processes_in: Callable[[Path], list[int]], tmp_path: Path
 ) -> None:
@@ -319,7 +321,7 @@ def test_a_job_may_be_submitted_again_while_it_runs_and_after_its_driver_died(
     require_resumed(trial)
 
 
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(400)
 def test_a_job_on_a_bucket_goes_on_after_its_head_was_killed(
     start: Callable[..., Head],
     kill_all: Callable[[Head], None],
