@@ -142,9 +142,10 @@ def fit_calibration(
     with too few patients keeps its slope; a prior correction needs no validation.
 
     Args:
-        choice: `none`; `temperature`, after a prior correction where there is cause; `platt`, not of exclusive classes;
+        choice: `none`; `temperature`, with a prior correction where there is cause; `platt`, not of exclusive classes;
             or `where_prior_shifted`: nothing where the prior of train is the population's, else `temperature`, or
-            `platt` where no formula takes the sampling back.
+            `platt` where no formula takes the sampling back. Where validation contradicts a prior correction, `platt`
+            takes its place, of exclusive classes a temperature alone.
         validation: Logits of the model on a split with the prevalence of the population.
         prior: Of train.
         classes: Name of each column, for the reasons.
@@ -156,7 +157,30 @@ def fit_calibration(
     unfit = _too_few_patients(validation, classes)
     if choice == "platt" or (choice == "where_prior_shifted" and prior.unknown):
         return _fit_platt(validation, prior, classes, unfit)
-    return _fit_temperatures(validation, prior, classes, unfit)
+    fitted = _fit_temperatures(validation, prior, classes, unfit)
+    plain = _fit_temperatures(validation, TrainPrior(), classes, unfit)
+    contradiction = _contradiction(validation, fitted, plain)
+    if not contradiction:
+        return fitted
+    if validation.exclusive:
+        return replace(plain, reason=contradiction)
+    return _fit_platt(validation, TrainPrior(unknown=contradiction), classes, unfit)
+
+
+def _contradiction(validation: LabelledLogits, corrected: Calibration, plain: Calibration) -> str:
+    """Return why a prior correction is not to be trusted; empty where it is, or where nothing could be fitted.
+
+    A network that remembers the repeated images of few patients does not find more of them in others: then there is no
+    prior to take back, and validation shows it.
+    """
+    columns = [corrected.sampled.column] if corrected.sampled else list(range(len(corrected.slopes)))
+    if corrected.method != "prior_and_temperature" or all(corrected.slopes[column] == 1 for column in columns):
+        return ""
+    targets = smoothed_targets(validation)
+    with_prior, without = (_log_loss(each, validation, targets, columns) for each in (corrected, plain))
+    if with_prior <= without:
+        return ""
+    return f"validation contradicts the prior correction: log loss {with_prior:.3f} with it, {without:.3f} without"
 
 
 def _too_few_patients(split: LabelledLogits, classes: Sequence[str]) -> dict[str, str]:
@@ -171,20 +195,20 @@ def _too_few_patients(split: LabelledLogits, classes: Sequence[str]) -> dict[str
 def smoothed_targets(split: LabelledLogits) -> NDArray[np.float64]:
     """Return labels moved away from 0 and 1: a split that the logits separate must not lead to certainty.
 
-    As if there were two more patients, one with the class and one without: (n + d) / (n + 2 d) for the n images that
-    show a class and d / (n + 2 d) for the n that do not, d being images a patient. With one image a patient these are
-    Platt's targets. Of exclusive classes, what is missing to 1 is spread over the others.
+    Platt's targets, as if there were two more images, one with the class and one without: (n + 1) / (n + 2) for the n
+    images that show a class and 1 / (n + 2) for the n that do not. Of exclusive classes, what is missing to 1 is spread
+    over the others.
 
     Returns:
         Shape (rows, classes), 0 to 1.
     """
-    labels, each = split.labels, len(split.labels) / split.patient_count
+    labels = split.labels
     counts = labels.sum(axis=0, dtype=np.float64)
-    present = (counts + each) / (counts + 2 * each)
+    present = (counts + 1) / (counts + 2)
     if split.exclusive:
         own = (labels * present).sum(axis=1, keepdims=True)
         return np.asarray(np.where(labels == 1, own, (1 - own) / (labels.shape[1] - 1)))
-    return np.asarray(np.where(labels == 1, present, each / (len(labels) - counts + 2 * each)))
+    return np.asarray(np.where(labels == 1, present, 1 / (len(labels) - counts + 2)))
 
 
 def _fit_temperatures(

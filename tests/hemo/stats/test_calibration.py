@@ -174,14 +174,27 @@ def test_separated_validation_does_not_lead_to_certainty() -> None:
         )
 
 
-def test_smoothed_labels_count_patients() -> None:
-    """Two images a patient, 2 of 8 positive: (2 + 2) / (2 + 4) and 2 / (6 + 4); with one image Platt's 3/4 and 1/8."""
+def test_smoothed_labels_are_those_of_platt() -> None:
+    """2 of 8 images positive: (2 + 1) / (2 + 2) and 1 / (6 + 2), however many patients they are of."""
     labels = np.array([1, 1, 0, 0, 0, 0, 0, 0])[:, None]
-    logits = np.zeros((8, 1))
-    pairs = smoothed_targets(LabelledLogits(logits, labels, np.arange(8) // 2, False))
-    assert sorted(set(pairs[:, 0])) == pytest.approx([1 / 5, 2 / 3])
-    single = smoothed_targets(LabelledLogits(logits, labels, np.arange(8), False))
-    assert sorted(set(single[:, 0])) == pytest.approx([1 / 8, 3 / 4])
+    for patients in (np.arange(8) // 2, np.arange(8)):
+        found = smoothed_targets(LabelledLogits(np.zeros((8, 1)), labels, patients, False))
+        assert sorted(set(found[:, 0])) == pytest.approx([1 / 8, 3 / 4])
+
+
+def test_a_prior_that_validation_contradicts_is_left_out() -> None:
+    """The log odds are those of the population although train was 1 : 1: repeated images were remembered, no more."""
+    validation = simulated(1.0, prevalence=0.1, train_prevalence=0.1)
+    found = fit_calibration("where_prior_shifted", validation, TrainPrior(sampled=ONE_TO_ONE), ["any"])
+    assert (found.method, found.sampled) == ("platt", None)
+    assert found.reason.startswith("validation contradicts the prior correction: log loss 0.")
+    assert (found.slopes[0], found.intercepts[0]) == pytest.approx((1.0, 0.0), abs=0.1)
+    both = np.concatenate([validation.logits, np.zeros_like(validation.logits)], axis=1)
+    labels = np.concatenate([validation.labels, 1 - validation.labels], axis=1)
+    exclusive = LabelledLogits(both, labels, validation.patients, True)
+    found = fit_calibration("where_prior_shifted", exclusive, TrainPrior(shifts=(-2.0, 0.0)), ["any", "none"])
+    assert (found.method, found.intercepts) == ("temperature", (0, 0))
+    assert "contradicts" in found.reason
 
 
 def test_smoothed_exclusive_labels_sum_to_one() -> None:
