@@ -2,6 +2,7 @@
 
 import threading
 import time
+import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -19,8 +20,11 @@ def s3_environment() -> Iterator[dict[str, str]]:
 
     server = ThreadedMotoServer("127.0.0.1", port=0, verbose=False)
     server.start()
+    port = server.get_host_and_port()[1]
     try:
-        with _environment(server.get_host_and_port()[1]) as variables:
+        reset = urllib.request.Request(f"http://127.0.0.1:{port}/moto-api/reset", method="POST")
+        urllib.request.urlopen(reset).close()  # its buckets outlive it: they belong to the process
+        with _environment(port) as variables:
             yield variables
     finally:
         server.stop()

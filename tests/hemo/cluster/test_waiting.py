@@ -81,7 +81,7 @@ def inputs(tmp_path: Path, make_training_set: Callable[..., str]) -> dict[str, s
 
 JOBS = {
     "convert": ("--source {corpus} --corpus rsna", "convert: 4 files"),
-    "predict": ("--source {corpus} --corpus rsna --checkpoint {checkpoint} --gpus 0", "predict:   0%"),
+    "predict": ("--source {corpus} --corpus rsna --checkpoint {checkpoint} --gpus 0", "no node has CPUs yet"),
     "train": ("--training_set {set} --workers.gpus 9", "waiting for 1 CPU, 9 GPU"),
     "tune": ("--training_set {set} --workers.gpus 9 --concurrent 1 --grid.axes {{seed:[0]}}", "waits until it grows"),
 }
