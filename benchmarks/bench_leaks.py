@@ -9,8 +9,9 @@ of about half. An image is a point in 16 dimensions: an effect of the patient, w
 effect of the image, and a shift along one dimension where the label is positive. One patient in ten has an image in
 common with another. The model scores an image by the labels of the images it learned, weighted by their distance: it
 learns the shift, and remembers patients. Each corpus is drawn anew, split by `split_alike`, and evaluated by
-`measured`, the functions that the job calls. What a leak is worth in truth is its mean over all corpora; an interval is about the model
-and the patients of one corpus, and the truth lies outside more often where models of different corpora differ.
+`measured`, the functions that the job calls.
+What a leak is worth in truth is its mean over all corpora; an interval is about the model and the patients of one
+corpus, and the truth lies outside more often where models of different corpora differ.
 """
 
 import argparse
