@@ -308,10 +308,11 @@ class Status:
         self.sweeps, self.log = tuple(sweeps), tuple(log)
 
     def to_pandas(self) -> "pd.DataFrame":
-        """Return a row a trial: name, status, epochs done and planned, losses, seconds, reason of a failure."""
+        """Return a row a trial: name, status, epochs done and planned, losses, seconds, reason, digest."""
         import pandas as pd
 
-        return pd.DataFrame([asdict(trial) for sweep in self.sweeps for trial in sweep.trials])
+        rows = [asdict(trial) for sweep in self.sweeps for trial in sweep.trials]
+        return pd.DataFrame(rows).drop(columns="curves")
 
     def __str__(self) -> str:
         """Return headings and tables, and the end of the log, as `hemo status` prints them."""

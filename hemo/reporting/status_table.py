@@ -2,12 +2,16 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 
+import numpy as np
+
 from hemo.console import hours
 from hemo.reporting.table_format import MISSING, Table, loss_and_accuracy, markdown_table, number
 from hemo.trials.record import TrialRecord, title_of
 from hemo.trials.status import ENDED, SweepStatus, TrialStatus
 
 HEAD = ("trial", "status", "epoch", "val loss", "best", "training", "left")
+BARS = "▁▂▃▄▅▆▇█"
+MOST_BARS = 12
 SILENT = "silent: no progress written for a long time; killed (the same command resumes it), or storage is slow"
 
 
@@ -19,7 +23,7 @@ def status_text(sweeps: Sequence[SweepStatus]) -> str:
 def _lines(sweep: SweepStatus) -> Iterator[str]:
     yield heading(sweep)
     if sweep.trials:
-        yield trial_table(sweep.trials)
+        yield trial_table(sweep.trials, curves=True)
     complete = [trial for trial in sweep.trials if trial.status == "complete" and trial.best_val_loss is not None]
     if complete:
         best = min(complete, key=lambda trial: trial.best_val_loss or 0.0)
@@ -43,9 +47,29 @@ def counts_text(counts: Mapping[str, int]) -> str:
     return ", ".join(f"{counts[status]} {status}" for status in order if counts.get(status))
 
 
-def trial_table(trials: Sequence[TrialStatus]) -> str:
-    """Return a table with a row for each trial."""
-    return markdown_table(Table("", HEAD, tuple(_row(trial) for trial in trials)))
+def trial_table(trials: Sequence[TrialStatus], *, curves: bool = False) -> str:
+    """Return a table with a row for each trial; with `curves`, the validation loss by epoch as a sparkline."""
+    if not curves:
+        return markdown_table(Table("", HEAD, tuple(map(_row, trials))))
+    rows = tuple((*_row(trial), sparkline(trial.curves.get("val loss", ()))) for trial in trials)
+    return markdown_table(Table("", (*HEAD, "val loss by epoch"), rows))
+
+
+def sparkline(values: Sequence[float]) -> str:
+    """Return values as bars between the lowest and the highest one, such as `█▄▁`.
+
+    Of more than `MOST_BARS` values each bar is the mean of as many neighbours; NaN is left out.
+
+    Args:
+        values: In order, shape (epochs,).
+    """
+    known = np.asarray(values, np.float64)
+    known = known[np.isfinite(known)]
+    if not len(known):
+        return MISSING
+    means = np.array([part.mean() for part in np.array_split(known, min(MOST_BARS, len(known)))])
+    heights = (means - means.min()) / (np.ptp(means) or 1.0)
+    return "".join(BARS[round(height * (len(BARS) - 1))] for height in heights.tolist())
 
 
 def _row(trial: TrialStatus) -> tuple[str, ...]:

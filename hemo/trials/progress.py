@@ -1,5 +1,7 @@
 """Progress files of running trials and plans of sweeps, in the folder of records; `hemo status` reads them."""
 
+import math
+from collections.abc import Sequence
 from typing import Literal, TypeVar
 
 from pydantic import Field, ValidationError
@@ -8,12 +10,16 @@ from hemo.config.tune import Values
 from hemo.config.types import Config
 from hemo.errors import SourceError
 from hemo.storage import exists, join, list_files, read_json, remove, write_json
+from hemo.training.results import EpochMetrics
 
 PROGRESS = "progress.json"
 """Beside a trial's checkpoint while it runs; removed when its record is written."""
 
 PLANS = "sweeps"
 """Folder below `out`, with a file for each grid or search that ran there."""
+
+CURVES = tuple((split, name) for name in ("loss", "accuracy") for split in ("train", "val"))
+"""Split and metric of the learning curves that are shown."""
 
 C = TypeVar("C", bound=Config)
 
@@ -26,6 +32,9 @@ class TrialProgress(Config):
     epoch: int = Field(0, description="whole epochs done")
     val: dict[str, float] = Field({}, description="metric -> value, of the last epoch")
     best_val_loss: float | None = None
+    curves: dict[str, tuple[float, ...]] = Field(
+        {}, description="`train loss`, `val loss`, `train accuracy`, `val accuracy` -> value of each epoch done"
+    )
     seconds: float = Field(0.0, description="training time so far")
     updated: str = Field(description="UTC, ISO 8601")
 
@@ -52,6 +61,15 @@ class SweepPlan(Config):
     space: dict[str, Values] = Field({}, description="of a search: dotted setting -> what it is drawn from")
     metric: str = Field("", description="of a search: the metric it selects by")
     selected: str = Field("", description="of a search: digest of the trial it selected last")
+
+
+def learning_curves(epochs: Sequence[EpochMetrics]) -> dict[str, tuple[float, ...]]:
+    """Return `train loss`, `val loss`, `train accuracy`, `val accuracy` by epoch, those that all epochs have."""
+    curves = {
+        f"{split} {name}": tuple(getattr(epoch, split).get(name, math.nan) for epoch in epochs)
+        for split, name in CURVES
+    }
+    return {name: values for name, values in curves.items() if values and all(map(math.isfinite, values))}
 
 
 def write_progress(folder: str, digest: str, progress: TrialProgress) -> None:

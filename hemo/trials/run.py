@@ -35,7 +35,7 @@ from hemo.training.results import (
     before_and_after,
 )
 from hemo.trials.key import TrialKey
-from hemo.trials.progress import TrialProgress, clear_progress, read_progress, write_progress
+from hemo.trials.progress import TrialProgress, clear_progress, learning_curves, read_progress, write_progress
 from hemo.trials.record import (
     PREDICTION_SCHEMA,
     TrialRecord,
@@ -202,7 +202,9 @@ class ProgressWriter:
         before = self._progress if metrics.epoch > self._progress.epoch else self._fresh
         losses = [loss for loss in (before.best_val_loss, metrics.val["loss"]) if loss is not None]
         done = {"epoch": metrics.epoch, "val": metrics.val, "best_val_loss": min(losses)}
-        self._progress = before.model_copy(update={**done, "seconds": before.seconds + metrics.seconds})
+        curves = {name: (*before.curves.get(name, ()), *values) for name, values in learning_curves([metrics]).items()}
+        seconds = before.seconds + metrics.seconds
+        self._progress = before.model_copy(update={**done, "curves": curves, "seconds": seconds})
         self._write()
 
     def _write(self) -> None:

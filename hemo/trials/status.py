@@ -1,13 +1,14 @@
 """Status of the trials in a folder of records, from its files alone, while sweeps run or after."""
 
 from collections import Counter
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from hemo.errors import SourceError
 from hemo.storage import list_folders
 from hemo.trials.key import trial_state
-from hemo.trials.progress import PlannedTrial, SweepPlan, TrialProgress, read_plans, read_progress
+from hemo.trials.progress import PlannedTrial, SweepPlan, TrialProgress, learning_curves, read_plans, read_progress
 from hemo.trials.record import TrialRecord, has_record, read_record, title_of
 
 SILENT_AFTER_S = 600.0
@@ -28,6 +29,8 @@ class TrialStatus:
     best_val_loss: float | None = None
     seconds: float = 0.0  # training time so far
     reason: str = ""  # why it failed, was pruned, or cannot be read
+    digest: str = ""
+    curves: Mapping[str, Sequence[float]] = field(default_factory=dict)  # as `learning_curves` returns them
 
     @property
     def left_seconds(self) -> float | None:
@@ -84,7 +87,9 @@ def read_status(folder: str, now: datetime) -> list[SweepStatus]:
 
 def planned_status(folder: str, trial: PlannedTrial, now: datetime) -> TrialStatus:
     """Return the status of a planned trial; it is waiting if it has no files."""
-    status = trial_status(folder, trial.digest, now) or TrialStatus(trial.name, "waiting", trial.epochs)
+    status = trial_status(folder, trial.digest, now) or TrialStatus(
+        trial.name, "waiting", trial.epochs, digest=trial.digest
+    )
     return replace(status, name=trial.name) if status.status == "unreadable" else status
 
 
@@ -94,9 +99,9 @@ def trial_status(folder: str, digest: str, now: datetime) -> TrialStatus | None:
         progress = read_progress(folder, digest)
         record = read_record(folder, digest) if has_record(folder, digest) else None
     except SourceError as error:
-        return TrialStatus(digest, "unreadable", epochs=0, reason=str(error))
+        return TrialStatus(digest, "unreadable", epochs=0, reason=str(error), digest=digest)
     if trial_state(record, progress) == "running":
-        return _running(progress, now) if progress else None
+        return _running(progress, digest, now) if progress else None
     return _recorded(record) if record else None
 
 
@@ -111,10 +116,12 @@ def _recorded(record: TrialRecord) -> TrialStatus:
         best_val_loss=min(losses, default=None),
         seconds=record.seconds,
         reason=record.reason,
+        digest=record.digest,
+        curves=learning_curves(record.epochs),
     )
 
 
-def _running(progress: TrialProgress, now: datetime) -> TrialStatus:
+def _running(progress: TrialProgress, digest: str, now: datetime) -> TrialStatus:
     quiet_s = (now - datetime.fromisoformat(progress.updated)).total_seconds()
     pace_s = progress.seconds / progress.epoch if progress.epoch else 0.0
     return TrialStatus(
@@ -125,4 +132,6 @@ def _running(progress: TrialProgress, now: datetime) -> TrialStatus:
         val_loss=progress.val.get("loss"),
         best_val_loss=progress.best_val_loss,
         seconds=progress.seconds,
+        digest=digest,
+        curves=progress.curves,
     )

@@ -16,6 +16,7 @@ from hemo.reporting.table_format import MISSING, metric, number
 from hemo.reporting.trial_row import SPLITS, Row, estimate
 from hemo.reporting.trial_table import IN_TITLE, setting_name, setting_text, subject
 from hemo.sweeps.results import MIN_TRIALS, Importance, Search, importance, search_summary, searches_of
+from hemo.trials.progress import learning_curves
 from hemo.trials.record import TrialRecord, metrics_of, title_of
 
 Cell = list[Any]
@@ -96,7 +97,7 @@ def _trial(row: Row) -> dict[str, Any]:
         "latency_ms": significant(record.latency_ms),
         "megabytes": significant(record.megabytes),
         "parameters": record.parameters or None,
-        "curves": learning_curves(record),
+        "curves": curves_data(learning_curves(record.epochs)),
         "facts": facts(record),
     }
 
@@ -182,14 +183,9 @@ RESULTS: dict[str, Callable[[Row], Cell]] = {
 """Title of a column -> its cells."""
 
 
-def learning_curves(record: TrialRecord) -> dict[str, list[float | None]]:
-    """Return `train loss`, `val loss`, `train accuracy`, `val accuracy` by epoch."""
-    return {
-        f"{split} {name}": [significant(getattr(epoch, split).get(name)) for epoch in record.epochs]
-        for name in ("loss", "accuracy")
-        for split in ("train", "val")
-        if record.epochs
-    }
+def curves_data(curves: Mapping[str, Sequence[float]]) -> dict[str, list[float | None]]:
+    """Return learning curves as JSON can hold them."""
+    return {name: [significant(value) for value in values] for name, values in curves.items()}
 
 
 def pareto_front(rows: Sequence[Row]) -> set[str]:

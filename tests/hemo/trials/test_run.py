@@ -433,6 +433,8 @@ def test_progress_is_written_before_the_first_epoch_and_after_each(tmp_path: Pat
     writer.write(metrics(2, 0.5))
     found = read_progress(str(tmp_path), "d")
     assert (found.epoch, found.val, found.best_val_loss, found.seconds) == (2, {"loss": 0.5, "auroc": 0.75}, 0.25, 4.0)
+    assert found.curves["val loss"] == (0.25, 0.5)
+    assert "val accuracy" not in found.curves  # these epochs have none
     clear_progress(str(tmp_path), "d")
     assert read_progress(str(tmp_path), "d") is None
 
@@ -445,6 +447,7 @@ def test_a_resumed_trial_continues_its_progress_and_one_that_starts_anew_does_no
     progress_writer(tmp_path).write(metrics(1, 0.75))  # its state was lost
     found = read_progress(str(tmp_path), "d")
     assert (found.epoch, found.best_val_loss, found.seconds) == (1, 0.75, 2.0)
+    assert found.curves["val loss"] == (0.75,)
 
 
 def test_test_predictions_are_there_once_though_a_process_was_killed_before_it_wrote_the_record(

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from hemo.errors import SourceError
-from hemo.reporting.status_table import SILENT, heading, status_text
+from hemo.reporting.status_table import SILENT, heading, sparkline, status_text
 from hemo.trials.progress import PlannedTrial, SweepPlan, TrialProgress, write_plan, write_progress, write_selection
 from hemo.trials.status import SweepStatus, TrialStatus, read_status
 
@@ -19,7 +19,14 @@ def progress(name, *, ago_s=1.0, epoch=2, seconds=20.0):
     val, best = ({"loss": 0.5}, 0.25) if epoch else ({}, None)
     updated = (NOW - timedelta(seconds=ago_s)).isoformat(timespec="seconds")
     return TrialProgress(
-        name=name, epochs=8, epoch=epoch, val=val, best_val_loss=best, seconds=seconds, updated=updated
+        name=name,
+        epochs=8,
+        epoch=epoch,
+        val=val,
+        best_val_loss=best,
+        curves={"val loss": (0.25, 0.5)[:epoch]},
+        seconds=seconds,
+        updated=updated,
     )
 
 
@@ -42,15 +49,29 @@ def test_each_cell_of_a_grid_and_what_it_is_doing(make_record, tmp_path):
     lowest = min(epoch.val["loss"] for epoch in done.epochs)
     assert status_text([sweep]).splitlines() == [
         "grid of 4 trials, 2 concurrent: 1 complete, 1 failed, 1 running, 1 waiting; about 0:01:42 left",
-        "| trial  | status   | epoch    | val loss | best   | training | left    |",
-        "|--------|----------|----------|----------|--------|----------|---------|",
-        f"| done   | complete | 10 of 30 | {done.epochs[-1].val['loss']:.4f}   | {lowest:.4f} | 0:02:25  | -       |",
-        "| bad    | failed   | 0 of 30  | -        | -      | -        | -       |",
-        "| runs   | running  | 2 of 8   | 0.5000   | 0.2500 | 0:00:20  | 0:01:00 |",
-        "| cell w | waiting  | 0 of 8   | -        | -      | -        | -       |",
+        "| trial  | status   | epoch    | val loss | best   | training | left    | val loss by epoch |",
+        "|--------|----------|----------|----------|--------|----------|---------|-------------------|",
+        f"| done   | complete | 10 of 30 | {done.epochs[-1].val['loss']:.4f}   | {lowest:.4f} | 0:02:25  | -       "
+        f"| {sparkline([epoch.val['loss'] for epoch in done.epochs]):<17} |",
+        "| bad    | failed   | 0 of 30  | -        | -      | -        | -       | -                 |",
+        "| runs   | running  | 2 of 8   | 0.5000   | 0.2500 | 0:00:20  | 0:01:00 | ▁█                |",
+        "| cell w | waiting  | 0 of 8   | -        | -      | -        | -       | -                 |",
         f"lowest validation loss of complete trials: {lowest:.4f}, done",
         "bad failed: loss is nan",
     ]
+
+
+@pytest.mark.parametrize(
+    ("values", "bars"),
+    [
+        ((), "-"),
+        ((float("nan"), 0.5), "▁"),  # one value is its own lowest
+        ((0.7, 0.0, 0.35), "█▁▅"),  # 0.35 / 0.7 x 7 = 3.5, which rounds to the even 4: the fifth bar
+        ([1.0, 3.0] * 6 + [0.0] * 12, "██████▁▁▁▁▁▁"),  # 24 values in pairs: six means of 2, six of 0
+    ],
+)
+def test_a_sparkline_spans_its_own_values(values, bars):
+    assert sparkline(values) == bars
 
 
 @pytest.mark.parametrize(
