@@ -1,7 +1,7 @@
 """What jobs made or found, as objects that show themselves: predictions, pictures, models, pages, findings."""
 
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from html import escape
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
@@ -10,7 +10,7 @@ from hemo.errors import SourceError
 from hemo.library.notebook import card_html, png_html
 from hemo.shards.reader import existing_parquet
 from hemo.storage import absolute, exists, join, read_bytes, read_json
-from hemo.trials.status import SweepStatus
+from hemo.trials.status import SweepStatus, TrialStatus
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -311,8 +311,8 @@ class Status:
         """Return a row a trial: name, status, epochs done and planned, losses, seconds, reason, digest."""
         import pandas as pd
 
-        rows = [asdict(trial) for sweep in self.sweeps for trial in sweep.trials]
-        return pd.DataFrame(rows).drop(columns="curves")
+        names = [field.name for field in fields(TrialStatus) if field.name != "curves"]
+        return pd.DataFrame([asdict(trial) for sweep in self.sweeps for trial in sweep.trials], columns=names)
 
     def __str__(self) -> str:
         """Return headings and tables, and the end of the log, as `hemo status` prints them."""
