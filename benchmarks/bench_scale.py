@@ -177,7 +177,7 @@ def curate_steps(clock: Clock, scratch: str, labels: str) -> None:
     """Take the steps of `select` one by one."""
     index = read_index(f"{scratch}/out")
     rows = join_labels(index, parse_labels(Path(scratch, "long.csv").read_bytes(), "long.csv"))
-    pixels = clock("equal pixels", lambda: equal_pixels(rows))
+    pixels = clock("equal pixels", lambda: equal_pixels(index))
     patient_group = clock("link patients", lambda: link_patients(rows.patient, pixels))
     groups = clock("name groups", lambda: (patient_group[rows.patient], group_names(patient_group, rows.patient_names)))
     clock("audit", lambda: audit(rows, patient_group, pixels))
