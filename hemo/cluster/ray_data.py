@@ -24,7 +24,10 @@ TRANSIENT_ERRORS = [
 RETRIES = 3
 
 LOST_WORKERS = 8
-"""How often the process of a task may die before the job stops; Ray itself would retry for ever."""
+"""How often the process of a task, or workers of a trial, may die before the job stops, or the trial has failed.
+
+Nodes that come and go end processes too. Ray itself would retry a task for ever.
+"""
 
 RESUMABLE_JOBS = ("convert",)
 """Jobs that, run again, do only what is left; others start from the beginning."""

@@ -1,19 +1,22 @@
 """The `train` job: one trial on one or several workers, by Ray Train."""
 
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
+import ray
 import ray.train
 from ray.exceptions import RayError
 from ray.train.torch import TorchTrainer, get_device
 from ray.train.v2._internal.exceptions import UserExceptionWithTraceback
 from ray.train.v2.api.exceptions import TrainingFailedError, WorkerGroupError
 from ray.util.queue import Queue
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from hemo.cluster.capacity import gpus_per_worker, in_words, require_capacity, trial_needs
 from hemo.cluster.feed import SharedTrainingSet, get_training_set, put_training_set
+from hemo.cluster.ray_data import LOST_WORKERS
 from hemo.cluster.session import connected
 from hemo.cluster.tracking.trial_tracker import TrackedTrial, check_tracking, tracked
 from hemo.config.trial import TrialConfig
@@ -35,9 +38,6 @@ RAY_FOLDER = "ray"
 
 LAST_LINES_S = 20.0
 """How long lines of workers that have ended are waited for."""
-
-GROUP_RETRIES = 2
-"""How often lost workers are replaced; each time the trial resumes after its last whole epoch."""
 
 
 def train_model(config: TrainConfig) -> TrialRecord:
@@ -133,7 +133,7 @@ def _run_workers(config: TrainConfig, key: TrialKey, gpus: float, shared: Shared
             run_config=ray.train.RunConfig(
                 name=RAY_FOLDER,
                 storage_path=key.folder,
-                failure_config=ray.train.FailureConfig(max_failures=GROUP_RETRIES),
+                failure_config=ray.train.FailureConfig(max_failures=LOST_WORKERS),
             ),
         ).fit()
     if isinstance(result.return_value, UserError):
@@ -178,10 +178,27 @@ class InterruptibleTrainer(TorchTrainer):
         """Do nothing."""
 
 
+class WorkerLines:
+    """Prints lines in the process that made it, from whatever process calls it; without an effect once that is gone."""
+
+    def __init__(self, queue: Queue) -> None:
+        """Take the queue through which lines come."""
+        self.queue = queue
+
+    def __call__(self, line: str) -> None:
+        """Send a line. That it cannot be shown is no reason for a trial to fail."""
+        with suppress(RayError):
+            self.queue.put(line)
+
+
 @contextmanager
-def printed_lines() -> Iterator[Callable[[str], object]]:
-    """Give a function for workers that prints a line on this process's standard error."""
-    queue = Queue(actor_options={"num_cpus": 0})
+def printed_lines() -> Iterator[WorkerLines]:
+    """Give a function for workers that prints a line on this process's standard error.
+
+    The queue is on this process's node, so that it is lost with it alone: nodes of workers may come and go.
+    """
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+    queue = Queue(actor_options={"num_cpus": 0, "scheduling_strategy": here})
 
     def show() -> None:
         with suppress(RayError):  # the queue is lost where a signal also ends Ray's processes
@@ -191,7 +208,7 @@ def printed_lines() -> Iterator[Callable[[str], object]]:
     thread = threading.Thread(target=show, daemon=True)
     thread.start()
     try:
-        yield queue.put
+        yield WorkerLines(queue)
     finally:
         actor: Any = queue.actor
         actor.put.remote(None)  # not awaited: the queue may be lost

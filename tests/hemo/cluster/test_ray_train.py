@@ -7,11 +7,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import ray
 from ray.train.v2._internal.exceptions import UserExceptionWithTraceback
 from ray.train.v2.api.exceptions import WorkerGroupError
+from ray.util.queue import Queue
 
 from hemo.cluster import ray_train as fit
 from hemo.cluster.feed import put_training_set
@@ -230,8 +232,28 @@ def test_a_lost_queue_of_lines_ends_quietly(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(threading, "excepthook", raised.append)
     threads = threading.active_count()
     with printed_lines() as print_from_worker:
-        ray.kill(print_from_worker.__self__.actor)  # type: ignore[attr-defined]
+        ray.kill(print_from_worker.queue.actor)  # type: ignore[arg-type]  # Ray's annotation names the class too
+        print_from_worker("epoch 1")  # from a trial that runs on
     assert (raised, threading.active_count()) == ([], threads)
+
+
+@pytest.mark.usefixtures("ray_cluster")
+def test_the_queue_of_lines_is_on_this_node_alone(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """By a hard affinity: the loss of a node of workers cannot take it."""
+    chosen: list[dict[str, Any]] = []
+
+    def queue(actor_options: dict[str, Any]) -> Queue:
+        chosen.append(actor_options)
+        return Queue(actor_options=actor_options)
+
+    monkeypatch.setattr(fit, "Queue", queue)
+    with printed_lines() as print_from_worker:
+        print_from_worker("epoch 1")
+    assert capsys.readouterr().err == "epoch 1\n"
+    where = chosen[0]["scheduling_strategy"]
+    assert (where.node_id, where.soft) == (ray.get_runtime_context().get_node_id(), False)
 
 
 @pytest.mark.usefixtures("ray_cluster")
