@@ -200,7 +200,10 @@ def _notes(rows: Sequence[LeakRow]) -> Iterator[str]:
         "patient in common, and the limits of a leak are recovered from theirs (MOVER)."
     )
     if any(len(row.seeds) > 1 for row in ran):
-        yield "Metrics are means over seeds, and a leak's interval includes their variance."
+        yield (
+            "Metrics are means over seeds; a leak's interval includes their variance, the intervals of own test and "
+            "unseen patients do not."
+        )
     elif ran:
         yield "One training each: what another seed would give is in no interval."
     yield (
@@ -253,8 +256,13 @@ def _memory(row: LeakRow) -> str:
     if row.rule == CLEAN:
         verdict = "0.5 is within" if own.holds(CHANCE) else "0.5 is NOT within: something beside labels leaks"
         return f"With labels shuffled between patients a clean split has AUROC {own.text()}: {verdict}."
-    remembered = "nothing that this can show" if own.holds(CHANCE) else "patients, and nothing else"
-    return f"With labels shuffled, split {NAMES[row.rule]}: AUROC {own.text()}: the model remembers {remembered}."
+    leak = row.auroc.leak
+    shown = leak.low is not None and leak.low > 0
+    verdict = "the model remembers patients" if shown else "no memory of patients is shown"
+    return (
+        f"With labels shuffled, split {NAMES[row.rule]}: AUROC {own.text()}, {leak.points()} points above that of unseen "
+        f"patients: {verdict}."
+    )
 
 
 def markdown(title: str, facts: Sequence[tuple[str, str]], rows: Sequence[LeakRow]) -> str:
