@@ -5,7 +5,7 @@ import os
 import secrets
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -17,11 +17,35 @@ BUSY_WAIT_S = 10.0
 class TwoNodes:
     """A head without CPUs and two nodes of one CPU each; a node that is killed is replaced."""
 
-    def __init__(self, cluster: Any) -> None:
-        """Take a `ray.cluster_utils.Cluster` that has its head, and add the nodes."""
-        self._cluster = cluster
-        self.address: str = cluster.address
+    def __init__(self, start_head: Callable[[], Any]) -> None:
+        """Start the cluster.
+
+        Args:
+            start_head: Returns a new `ray.cluster_utils.Cluster` that has its head.
+        """
+        self._start_head = start_head
+        self._start()
+
+    def _start(self) -> None:
+        self._cluster = self._start_head()
+        self.address: str = self._cluster.address
         self._nodes = [self._new_node(), self._new_node()]
+
+    def raylets(self) -> list[int]:
+        """Return the process of each node's raylet."""
+        return [_raylet(node) for node in self._nodes]
+
+    def replace_head(self) -> None:
+        """Kill the head, and the nodes, which end without it; start a new cluster, at another address."""
+        for raylet in [_raylet(self._cluster.head_node), *self.raylets()]:
+            for pid in [raylet, *descendants(raylet)]:
+                kill(pid)
+        self.end()
+        self._start()
+
+    def end(self) -> None:
+        """End the cluster's processes."""
+        self._cluster.shutdown()
 
     def kill_worker(self, choice: int) -> bool:
         """Kill one of the processes that run a task now; `choice` picks it. False if none does for long."""
@@ -72,11 +96,11 @@ def two_nodes(temp_dir: Path) -> Iterator[TwoNodes]:
         "dashboard_port": None,  # any: Ray's own port may be another cluster's
         "temp_dir": str(session),
     }
-    cluster = Cluster(initialize_head=True, head_node_args=head)
+    nodes = TwoNodes(lambda: Cluster(initialize_head=True, head_node_args=head))
     try:
-        yield TwoNodes(cluster)
+        yield nodes
     finally:
-        cluster.shutdown()
+        nodes.end()
 
 
 def kill(pid: int) -> None:

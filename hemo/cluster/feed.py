@@ -4,6 +4,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import ray
+from ray.exceptions import GetTimeoutError
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from hemo.config.tune import Feed
 from hemo.console import print_line
@@ -15,6 +17,12 @@ from hemo.training.data.dataset import ImageSet, TrialData, read_split
 FRACTION_OF_STORE = 0.8
 """Of an object store, what `auto` fills with images at most: Ray moves what is over to disk, and keeps more in it."""
 
+LOST_AFTER_S = 60.0
+"""How long a split is waited for until it is read again: the node that held it may be gone.
+
+Ray would read it again by itself, in a task that waits for a CPU; trials that wait for the split may hold them all.
+"""
+
 
 @dataclass(frozen=True)
 class SharedTrainingSet:
@@ -23,7 +31,9 @@ class SharedTrainingSet:
     Labels and identities are resident always, pixels only where they are not streamed.
     """
 
+    folder: str
     card: TrainingSetCard
+    streaming: bool
     train: "ray.ObjectRef[ImageSet]"
     val: "ray.ObjectRef[ImageSet]"
     test: "ray.ObjectRef[ImageSet]"
@@ -47,13 +57,33 @@ def put_training_set(training_set: str, feed: Feed = "auto") -> SharedTrainingSe
     for problem in ray.get([problem for _, problem in read]):
         if problem is not None:
             raise problem
-    return SharedTrainingSet(card, *(images for images, _ in read))
+    return SharedTrainingSet(training_set, card, streaming, *(images for images, _ in read))
 
 
 def get_training_set(shared: SharedTrainingSet) -> TrialData:
-    """Return the set's arrays, read-only views of this node's object store: no copy, whatever the number of trials."""
-    train, val, test = ray.get([shared.train, shared.val, shared.test])
+    """Return the set's arrays, read-only views of this node's object store: no copy, whatever the number of trials.
+
+    Raises:
+        UserError: If a split has to be read again and cannot be.
+    """
+    try:
+        train, val, test = ray.get([shared.train, shared.val, shared.test], timeout=LOST_AFTER_S)
+    except GetTimeoutError:
+        train, val, test = _read_here(shared)
     return TrialData(shared.card, train, val, test)
+
+
+def _read_here(shared: SharedTrainingSet) -> list[Any]:
+    """Return the splits, read from storage into this node's object store, without a CPU of their own."""
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+    read = _read_split.options(scheduling_strategy=here, num_cpus=0)
+    pairs: list[Any] = [
+        read.remote(shared.folder, split, shared.card, shared.streaming) for split in ("train", "val", "test")
+    ]
+    for problem in ray.get([problem for _, problem in pairs]):
+        if problem is not None:
+            raise problem
+    return ray.get([images for images, _ in pairs])
 
 
 def stored_bytes(card: TrainingSetCard) -> int:

@@ -1,12 +1,15 @@
 """A training set that all trials share, resident or streamed."""
 
+import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import ray
 
+from hemo.cluster import feed
 from hemo.cluster.feed import get_training_set, put_training_set, stored_bytes
 from hemo.curation.card import read_card
 from hemo.errors import HemoError, SourceError
@@ -24,6 +27,31 @@ def test_what_comes_out_is_what_was_read_without_a_copy(make_training_set: Calla
     assert found.card == read.card
     assert not found.train.images.pixels.flags.writeable
     assert np.shares_memory(found.train.images.pixels, again.train.images.pixels)
+
+
+@pytest.mark.usefixtures("ray_cluster")
+def test_a_split_whose_node_is_gone_is_read_again_without_a_cpu(
+    make_training_set: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ray's own task that would make it again waits for a CPU, as trials hold all of them."""
+    folder = make_training_set()
+    shared, read = put_training_set(folder), read_training_set(folder)
+
+    @ray.remote(num_cpus=2)
+    def trials() -> None:
+        time.sleep(20)
+
+    @ray.remote(num_cpus=1)
+    def read_again() -> None: ...
+
+    busy, waiting = trials.remote(), read_again.remote()
+    monkeypatch.setattr(feed, "LOST_AFTER_S", 1.0)
+    found = get_training_set(replace(shared, val=waiting))
+    np.testing.assert_array_equal(found.val.labels, read.val.labels)
+    np.testing.assert_array_equal(found.train.images.pixels, read.train.images.pixels)
+    assert ray.wait([busy, waiting], timeout=0)[0] == []  # the CPUs were taken all the time
+    for task in (waiting, busy):
+        ray.cancel(task, force=True)
 
 
 def test_stored_bytes_by_hand(make_training_set: Callable[..., str]) -> None:
