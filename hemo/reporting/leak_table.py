@@ -260,8 +260,8 @@ def _memory(row: LeakRow) -> str:
     shown = leak.low is not None and leak.low > 0
     verdict = "the model remembers patients" if shown else "no memory of patients is shown"
     return (
-        f"With labels shuffled, split {NAMES[row.rule]}: AUROC {own.text()}, {leak.points()} points above that of unseen "
-        f"patients: {verdict}."
+        f"With labels shuffled, split {NAMES[row.rule]}: AUROC {own.text()}, {leak.points()} points above that of "
+        f"unseen patients: {verdict}."
     )
 
 
