@@ -34,14 +34,13 @@ from two_nodes import TwoNodes, descendants, two_nodes
 
 JOBS = ("convert", "curate", "train", "tune", "predict")
 HEAD_ROUND = 4
-"""In every so manyth round of the jobs the head is killed."""
+"""Of as many rounds of the jobs, in the last the head is killed."""
 
 STARTS_AT_MOST = 3
 TIMEOUT_S = 240.0
 POLL_S = 0.05
 SIDE_PX = 32
 EPOCHS = 8
-CELLS = 4
 
 NO_WORK = (b"ray::IDLE", b"ray::DashboardAgent", b"ray::RuntimeEnvAgent")
 """Titles of processes that every node has."""

@@ -53,11 +53,8 @@ def put_training_set(training_set: str, feed: Feed = "auto") -> SharedTrainingSe
     card = read_card(training_set)
     streaming = feed == "streaming" or not _is_resident(training_set, card, feed)
     anywhere = _read_split.options(scheduling_strategy="DEFAULT")  # not in the placement group of the caller
-    read: list[Any] = [anywhere.remote(training_set, split, card, streaming) for split in ("train", "val", "test")]
-    for problem in ray.get([problem for _, problem in read]):
-        if problem is not None:
-            raise problem
-    return SharedTrainingSet(training_set, card, streaming, *(images for images, _ in read))
+    train, val, test = _read_splits(anywhere, training_set, card, streaming)
+    return SharedTrainingSet(training_set, card, streaming, train, val, test)
 
 
 def get_training_set(shared: SharedTrainingSet) -> TrialData:
@@ -69,21 +66,19 @@ def get_training_set(shared: SharedTrainingSet) -> TrialData:
     try:
         train, val, test = ray.get([shared.train, shared.val, shared.test], timeout=LOST_AFTER_S)
     except GetTimeoutError:
-        train, val, test = _read_here(shared)
+        here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+        without_cpu = _read_split.options(scheduling_strategy=here, num_cpus=0)
+        train, val, test = ray.get(_read_splits(without_cpu, shared.folder, shared.card, shared.streaming))
     return TrialData(shared.card, train, val, test)
 
 
-def _read_here(shared: SharedTrainingSet) -> list[Any]:
-    """Return the splits, read from storage into this node's object store, without a CPU of their own."""
-    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-    read = _read_split.options(scheduling_strategy=here, num_cpus=0)
-    pairs: list[Any] = [
-        read.remote(shared.folder, split, shared.card, shared.streaming) for split in ("train", "val", "test")
-    ]
-    for problem in ray.get([problem for _, problem in pairs]):
+def _read_splits(task: Any, training_set: str, card: TrainingSetCard, streaming: bool) -> list[Any]:
+    """Return references to the three splits, each read by one task, once all are read."""
+    read = [task.remote(training_set, split, card, streaming) for split in ("train", "val", "test")]
+    for problem in ray.get([problem for _, problem in read]):
         if problem is not None:
             raise problem
-    return ray.get([images for images, _ in pairs])
+    return [images for images, _ in read]
 
 
 def stored_bytes(card: TrainingSetCard) -> int:

@@ -31,20 +31,24 @@ def test_what_comes_out_is_what_was_read_without_a_copy(make_training_set: Calla
 
 @pytest.mark.usefixtures("ray_cluster")
 def test_a_split_whose_node_is_gone_is_read_again_without_a_cpu(
-    make_training_set: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+    make_training_set: Callable[..., str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """Ray's own task that would make it again waits for a CPU, as trials hold all of them."""
     folder = make_training_set()
     shared, read = put_training_set(folder), read_training_set(folder)
 
     @ray.remote(num_cpus=2)
-    def trials() -> None:
-        time.sleep(20)
+    def trials(started: Path) -> None:
+        started.touch()
+        time.sleep(60)
 
     @ray.remote(num_cpus=1)
     def read_again() -> None: ...
 
-    busy, waiting = trials.remote(), read_again.remote()
+    busy = trials.remote(tmp_path / "started")
+    while not (tmp_path / "started").exists():
+        time.sleep(0.05)
+    waiting = read_again.remote()
     monkeypatch.setattr(feed, "LOST_AFTER_S", 1.0)
     found = get_training_set(replace(shared, val=waiting))
     np.testing.assert_array_equal(found.val.labels, read.val.labels)
