@@ -249,14 +249,16 @@ def kill_runs(
     for job in JOBS:
         show(f"undisturbed {job}: {usual[job].seconds:.1f} s, {usual[job].work_s:.1f} s of them on nodes")
     show("\n| run | job | killed, after the work began | outcome | s |\n| --- | --- | --- | --- | --- |")
-    differing = 0
+    differing = disturbed = 0
     for number in numbers:
         job, moment = JOBS[number % len(JOBS)], planned_moment(seed, number)
         out = scratch / f"run-{number}"
         outcome = carry_out(job, scratch, out, nodes, moment, usual[job].work_s)
         differing += bool(outcome.faults)
-        how = "; ".join(outcome.faults) or "as undisturbed"
+        disturbed += bool(outcome.met)
+        how = "; ".join(outcome.faults) or ("as undisturbed" if outcome.met else "ended before its moment")
         show(f"| {number} | {job} | {outcome.met or 'nothing'} | {how} | {outcome.seconds:.1f} |")
+    show(f"\n{disturbed} of {len(numbers)} runs were disturbed, {differing} ended otherwise than the undisturbed ones")
     return differing
 
 
@@ -275,7 +277,6 @@ def main() -> None:
         differing = kill_runs(
             Path(scratch), nodes, seed=given.seed, numbers=numbers, show=lambda line: print(line, flush=True)
         )
-    print(f"\n{given.runs - differing} of {given.runs} runs ended as the undisturbed ones")
     sys.exit(bool(differing))
 
 
