@@ -1,4 +1,4 @@
-"""Images through a network, on Ray Data: decoding on CPUs, then a pool of models; a checkpoint's predictions by that."""
+"""Images through a network, on Ray Data: decoding on CPUs, then a pool of models; so the predictions of a checkpoint."""
 
 import pickle
 import re
@@ -79,9 +79,7 @@ class UnitOutput:
     rejects: list[dict[str, Any]]  # values of `REJECT_SCHEMA`
 
 
-def shard_source(
-    source: str, checkpoint: tuple[str, CheckpointCard] | None, columns: Sequence[str] = COPIED
-) -> Source:
+def shard_source(source: str, checkpoint: tuple[str, CheckpointCard] | None, columns: Sequence[str] = COPIED) -> Source:
     """Return the images of a conversion.
 
     Args:

@@ -169,7 +169,7 @@ class EmbedConfig(ModelRunConfig):
     GROUPS: ClassVar[Groups] = {
         "input": ("source",),
         "output": ("out", "dtype"),
-        "encoder": ("checkpoint", "backbone", "weights", "side_px"),
+        "encoder": ("checkpoint", "backbone", "weights", "side_px", "pooling"),
         "resources": ("batch_size", "gpus", "cluster"),
     }
 
@@ -187,6 +187,10 @@ class EmbedConfig(ModelRunConfig):
     )
     side_px: NonNegativeInt = Field(
         0, description="of `backbone`: height and width in pixels to which images are reduced first; 0: as stored"
+    )
+
+    pooling: Literal["gap", "flatten"] = Field(
+        "gap", description="`gap`: mean of the features over all positions; `flatten`: the features of each position"
     )
 
     @model_validator(mode="after")
