@@ -40,7 +40,7 @@ _RAY_ADVICE = "Failed to apply UDF transform"
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # malloc.h of glibc
 
 EXECUTOR_END_S = 30.0
-"""How long to wait for the thread of an interrupted execution; it ends within a second or two, later on a busy machine."""
+"""How long to wait for the thread of an interrupted execution, which ends within a second or two on an idle machine."""
 
 KEPT_BYTES = 1 << 26
 LARGEST_KEPT_BYTES = 1 << 25
@@ -76,8 +76,8 @@ def data_context(job: str) -> Iterator[DataContext]:
 def end_executions(running_before: Collection[threading.Thread]) -> None:
     """End the executions of Ray Data whose threads are not among `running_before`.
 
-    Ctrl-C ends only the loop that consumes their rows. A thread that outlives the connection uses it in the middle of its
-    shutdown, and Ray then ends the process, at times by a segmentation fault.
+    Ctrl-C ends only the loop that consumes their rows. A thread that outlives the connection uses it in the middle of
+    its shutdown, and Ray then ends the process, at times by a segmentation fault.
     """
     for thread in set(threading.enumerate()).difference(running_before):
         if isinstance(thread, StreamingExecutor):

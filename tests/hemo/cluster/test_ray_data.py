@@ -121,8 +121,12 @@ def test_ctrl_c_ends_what_ray_data_executes() -> None:
         time.sleep(0.2)
         return row
 
-    with pytest.raises(KeyboardInterrupt), data_context("predict"):
-        for _ in ray.data.range(1000, override_num_blocks=1000).map(slow).iter_rows():
-            assert executors()
-            raise KeyboardInterrupt
+    def consume() -> None:
+        with data_context("predict"):
+            for _ in ray.data.range(1000, override_num_blocks=1000).map(slow).iter_rows():
+                assert executors()
+                raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        consume()
     assert executors() == []
