@@ -26,9 +26,9 @@ from hemo.console import print_line
 from hemo.curation.card import TrainingSetCard
 from hemo.curation.card import read_card as read_training_set_card
 from hemo.errors import ConfigError, OutputError, SourceError
+from hemo.models.backbones import pretrained_settings
 from hemo.models.checkpoint import read_checkpoint_card
 from hemo.models.encoder import Encoder, checkpoint_encoder, dimension, weights_encoder
-from hemo.models.backbones import pretrained_settings
 from hemo.models.pretrained import weights_origin
 from hemo.models.weight_files import find_checkpoint
 from hemo.output_lock import output_lock

@@ -1,4 +1,4 @@
-"""Images through a network, on Ray Data: decoding on CPUs, then a pool of models; so the predictions of a checkpoint."""
+"""Images through a network by Ray Data, decoding on CPUs, then a pool of models; predictions of a checkpoint."""
 
 import pickle
 import re
