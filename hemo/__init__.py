@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from hemo.library.jobs import status as status
     from hemo.library.jobs import train as train
     from hemo.library.jobs import tune as tune
+    from hemo.library.jobs import watch as watch
     from hemo.library.shards import Shards as Shards
     from hemo.library.shards import ShardWriter as ShardWriter
     from hemo.library.training_set import TrainingSet as TrainingSet
@@ -62,6 +63,7 @@ _MODULES = {
         "status",
         "train",
         "tune",
+        "watch",
     ),
     "shards": ("ShardWriter", "Shards"),
     "training_set": ("TrainingSet",),
