@@ -1,12 +1,14 @@
 """Settings of Ray Data for all jobs: retries, no progress bars, plain errors; and of processes that decode images."""
 
 import ctypes
-from collections.abc import Iterator
+import threading
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 
 import cv2
 import ray
 from ray.data import DataContext
+from ray.data._internal.execution.streaming_executor import StreamingExecutor
 from ray.data.exceptions import SystemException
 from ray.exceptions import OutOfMemoryError
 
@@ -29,13 +31,16 @@ LOST_WORKERS = 8
 Nodes that come and go end processes too. Ray itself would retry a task for ever.
 """
 
-RESUMABLE_JOBS = ("convert",)
+RESUMABLE_JOBS = ("convert", "embed")
 """Jobs that, run again, do only what is left; others start from the beginning."""
 
 _RAY_ADVICE = "Failed to apply UDF transform"
 """Begins the advice on retry settings that Ray adds to the text of an error."""
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # malloc.h of glibc
+
+EXECUTOR_END_S = 30.0
+"""How long to wait for the thread of an interrupted execution, which ends within a second or two on an idle machine."""
 
 KEPT_BYTES = 1 << 26
 LARGEST_KEPT_BYTES = 1 << 25
@@ -53,15 +58,31 @@ def data_context(job: str) -> Iterator[DataContext]:
     context.print_on_execution_start = False
     context.retried_map_errors = TRANSIENT_ERRORS
     context.max_map_retries = RETRIES
+    running_before = set(threading.enumerate())
     with DataContext.current(context):
         try:
             yield context
+        except KeyboardInterrupt:
+            end_executions(running_before)
+            raise
         except ray.exceptions.RayError as error:
             cause = _innermost(error)
             if isinstance(cause, HemoError):
                 cause.args = (_one_line(cause),)
                 raise cause from error
             raise HemoError(stopped(job, _one_line(cause))) from error
+
+
+def end_executions(running_before: Collection[threading.Thread]) -> None:
+    """End the executions of Ray Data whose threads are not among `running_before`.
+
+    Ctrl-C ends only the loop that consumes their rows. A thread that outlives the connection uses it in the middle of
+    its shutdown, and Ray then ends the process, at times by a segmentation fault.
+    """
+    for thread in set(threading.enumerate()).difference(running_before):
+        if isinstance(thread, StreamingExecutor):
+            thread.shutdown(force=True)
+            thread.join(EXECUTOR_END_S)
 
 
 def stopped(job: str, why: str) -> str:

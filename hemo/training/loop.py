@@ -278,6 +278,7 @@ def _train_and_validate(run: Fit, progress: Progress) -> EpochMetrics:
         first_batch_seconds=data_wait.first_batch_seconds,
         data_wait_seconds=data_wait.seconds,
         timestamp=time.time(),
+        workers=run.worker.count,
         runtime_seconds=sum(earlier.seconds for earlier in progress.epochs) + seconds,
     )
 
@@ -320,13 +321,13 @@ def _take_step(run: Fit, step: Step, images: Tensor, targets: Tensor) -> tuple[T
     Returns:
         Logits of this worker's images, and its part of the step's loss, which is a mean over the images of all workers.
     """
-    training = run.config.training
+    training, parts = run.config.training, run.config.training.accumulation * run.worker.parts
     smooth = smoothed(targets, training.label_smoothing, exclusive=run.loss.exclusive)
     run.optimizer.zero_grad(set_to_none=True)
-    parts = zip(images.tensor_split(training.accumulation), smooth.tensor_split(training.accumulation), strict=True)
     computed = []
-    for number, (part, labels) in enumerate(parts, start=1):
-        with _gradient_exchange(run.forward, last=number == training.accumulation):
+    split = zip(images.tensor_split(parts), smooth.tensor_split(parts), strict=True)
+    for number, (part, labels) in enumerate(split, start=1):
+        with _gradient_exchange(run.forward, last=number == parts):
             with mixed_precision(images.device):
                 logits = run.forward(part)
             loss = run.loss(logits, labels).sum() / step.images
@@ -363,7 +364,7 @@ def _measure(run: Fit, examples: Examples, when: str) -> dict[str, float]:
 
 def _finite_logits(run: Fit, examples: Examples, when: str) -> Tensor:
     """Return a split's logits; one that is NaN or infinite ends the trial with an error that states `when`."""
-    at_once = run.config.training.images_at_once(run.worker.count)
+    at_once = run.config.training.images_at_once(run.worker.count * run.worker.parts)
     logits = predict_logits(run.evaluated, examples, run.batches.normalisation, at_once, run.worker)
     wrong = int((~torch.isfinite(logits)).any(dim=1).sum())
     if wrong:

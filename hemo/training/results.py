@@ -96,6 +96,7 @@ class EpochMetrics(Config):
     first_batch_seconds: float = Field(0.0, description="from the beginning of the epoch until its first batch")
     data_wait_seconds: float = Field(0.0, description="of the time spent training, without images")
     timestamp: float = Field(0.0, description="when it ended, seconds since 1970 (UTC)")
+    workers: int = Field(0, description="data-parallel workers that ran; 0: not recorded, by an earlier hemo")
     runtime_seconds: float = Field(0.0, description="of this epoch and those before, whatever interrupted them")
 
 

@@ -116,7 +116,7 @@ class TrialRecord(Config):
         None, description="measured likewise with `inference_batch_size` images at once"
     )
     inference_batch_size: int | None = Field(None, description="as many as take 0.1 s one by one, 32 at most")
-    workers: int = Field(1, description="data-parallel workers")
+    workers: int = Field(1, description="data-parallel workers when it ended; `epochs` has those of each epoch")
     hardware: str = ""
     versions: dict[str, str] = Field({}, description="library -> version")
     commit: str = ""
@@ -145,6 +145,15 @@ class TrialRecord(Config):
     def best_epoch_val(self) -> dict[str, float]:
         """Validation metrics of the best epoch as reported then: not calibrated, at 0.5; empty without epochs."""
         return self.epochs[self.best_epoch - 1].val if self.best_epoch else {}
+
+
+def changes_of_workers(record: TrialRecord) -> list[tuple[int, int]]:
+    """Return epoch and number of workers wherever another number ran than in the epoch before; the first is epoch 1."""
+    changes: list[tuple[int, int]] = []
+    for epoch in record.epochs:
+        if not changes or epoch.workers != changes[-1][1]:
+            changes.append((epoch.epoch, epoch.workers))
+    return changes
 
 
 def title_of(record: TrialRecord) -> str:

@@ -109,20 +109,21 @@ def _check_balance(config: TrialConfig, card: TrainingSetCard) -> None:
         )
 
 
-def check_batch_size(rows: int, *, workers: int, training: TrainingConfig) -> None:
+def check_batch_size(rows: int, *, worker: Worker, training: TrainingConfig) -> None:
     """Refuse steps in which a worker has fewer than the two images at once that batch normalisation needs.
 
     Raises:
         ConfigError: With all numbers.
     """
-    parts = training.accumulation
-    images = smallest_step(rows, workers=workers * parts, batch_size=training.batch_size)
+    parts = training.accumulation * worker.parts
+    images = smallest_step(rows, workers=worker.count * parts, batch_size=training.batch_size)
     if images < 2:
-        at_once = f" in one of {parts} parts (accumulation)" if parts > 1 else ""
+        fewer = f", and {worker.count} of {worker.configured} workers" if worker.parts > 1 else ""
+        at_once = f" in one of {parts} parts (accumulation{fewer})" if parts > 1 else ""
         raise ConfigError(
             f"trial.training.batch_size: {training.batch_size} images a step, of {rows} to train on, leave one of "
-            f"{workers} workers (workers.count) with {images}{at_once} in its smallest step, at least 2 are needed; "
-            f"give a larger batch_size or fewer workers{' or parts' if parts > 1 else ''}"
+            f"{worker.count} workers (workers.count) with {images}{at_once} in its smallest step, at least 2 are "
+            f"needed; give a larger batch_size or fewer workers{' or parts' * (parts > 1)}"
         )
 
 
@@ -153,7 +154,7 @@ def run_trial(
         return record
     with raise_together(worker):
         splits = select_splits(data or read_training_set(training_set), key.config)
-        check_batch_size(len(splits.epoch), workers=worker.count, training=key.config.training)
+        check_batch_size(len(splits.epoch), worker=worker, training=key.config.training)
     torch.set_num_threads(worker.threads)
     epochs = fit(key.config, splits, worker=worker, state_path=key.state_path)
     if worker.is_rank_zero:
@@ -363,7 +364,7 @@ def _write(
 
 def _inference_cost(result: FitResult, card: CheckpointCard, worker: Worker, config: TrialConfig) -> dict[str, Any]:
     """Return the fields of a record with the size, latency and throughput of its model."""
-    batch_size = config.training.images_at_once(worker.count)
+    batch_size = config.training.images_at_once(worker.count * worker.parts)
     deployed = DeployedModel(result.model, card, device=worker.device, batch_size=batch_size)
     speed = quick_speed(deployed.predict, (len(card.channels), card.height_px, card.width_px), batch_size)
     return {

@@ -24,7 +24,7 @@ from tests.s3 import s3_environment  # noqa: F401 (a fixture)
 
 ROOT = Path(__file__).parents[2]
 TIMEOUT_S = 120.0
-EPOCHS, ROWS = 12, 600
+EPOCHS, ROWS = 6, 600
 """Of a trial that is killed in the middle: half a second an epoch."""
 
 
@@ -291,7 +291,7 @@ def require_resumed(trial: LongTrial) -> None:
     printed = [int(line.split()[1].rstrip(":")) for line in log if line.startswith("epoch ")]
     assert printed == list(range(printed[0], EPOCHS + 1))
     assert printed[0] > 2
-    assert log[-1].startswith("code 0 after 0:00:")
+    assert log[-1].startswith("code 0 after ")
     assert not {".output-lock.json", "progress.json", "state.pt"} & set(list_files(trial.folder))
 
 

@@ -13,6 +13,7 @@ from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, MedianStoppingRule
 
 from hemo.cluster.capacity import gpus_per_trial_worker, plan_in_words, trials_at_once
 from hemo.cluster.feed import put_training_set
+from hemo.cluster.ray_data import LOST_WORKERS
 from hemo.cluster.ray_train import RAY_FOLDER, check_workers, print_findings
 from hemo.cluster.session import connected
 from hemo.cluster.tracking.trial_tracker import TrackedTrial, check_tracking, track_test
@@ -242,7 +243,7 @@ def _run_trials(config: TuneConfig, card: TrainingSetCard, searcher: TrialSearch
             verbose=0,
             callbacks=[console, JsonLoggerCallback()],  # type: ignore[no-untyped-call]
             checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
-            failure_config=tune.FailureConfig(max_failures=config.retries),
+            failure_config=tune.FailureConfig(max_failures=LOST_WORKERS),
         ),
     ).fit()
     remove(join(config.out, RAY_FOLDER))

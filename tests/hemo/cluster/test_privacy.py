@@ -26,6 +26,7 @@ from tests.planted import (
     MARK,
     NUMBER,
     TIME,
+    Needles,
     finding,
     found_below,
     mark,
@@ -82,7 +83,7 @@ class Written:
 
     folder: Path
     source: Path
-    planted: re.Pattern[bytes]
+    planted: Needles
     printed: bytes
 
     @property
@@ -98,7 +99,7 @@ class Written:
         return json.loads((self.out / stage / "card.json").read_text())
 
 
-def run_line(folder: Path, line: str, source: Path, planted: re.Pattern[bytes], *more: str) -> Written:
+def run_line(folder: Path, line: str, source: Path, planted: Needles, *more: str) -> Written:
     """Run the whole line once, with a key, as a command of its own."""
     (folder / "line.yaml").write_text(line + LINE)
     words = ["--config", str(folder / "line.yaml"), "--out", str(folder / "out"), "--convert.source", str(source)]

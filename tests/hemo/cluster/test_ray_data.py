@@ -3,11 +3,14 @@
 import os
 import subprocess
 import sys
+import threading
+import time
 from typing import Any
 
 import pytest
 import ray
 from ray._common.retry import matches_error
+from ray.data._internal.execution.streaming_executor import StreamingExecutor
 from ray.data.exceptions import SystemException
 from ray.exceptions import OutOfMemoryError
 
@@ -106,3 +109,24 @@ def test_freed_blocks_are_used_again_without_asking_the_system():
     without, kept = map(int, shown.split())
     assert without > 20 * 1500
     assert kept < 20 * 100
+
+
+def test_ctrl_c_ends_what_ray_data_executes() -> None:
+    """The loop that consumes its rows ends at once; without help its thread would use a connection that is closed."""
+
+    def executors() -> list[threading.Thread]:
+        return [thread for thread in threading.enumerate() if isinstance(thread, StreamingExecutor)]
+
+    def slow(row: dict[str, Any]) -> dict[str, Any]:
+        time.sleep(0.2)
+        return row
+
+    def consume() -> None:
+        with data_context("predict"):
+            for _ in ray.data.range(1000, override_num_blocks=1000).map(slow).iter_rows():
+                assert executors()
+                raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        consume()
+    assert executors() == []
