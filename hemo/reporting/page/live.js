@@ -11,8 +11,15 @@ for (const kind of ["keydown", "pointerdown", "wheel", "input"]) addEventListene
 const CONTROLS = ["varying", "complete", "scatter-x", "scatter-y"];
 const valueOf = (control) => (control.type === "checkbox" ? control.checked : control.value);
 
+// Heights above change with the progress and the plots: the place is that of the last part that begins above it.
+function place() {
+  const parts = [...document.querySelectorAll("main [id]")].filter((part) => part.getClientRects().length && part.getBoundingClientRect().top <= 80);
+  const last = parts.at(-1);
+  return last ? [last.id, last.getBoundingClientRect().top] : null;
+}
+
 function keep() {
-  const kept = { scroll: scrollY, open: [...document.querySelectorAll("main details[open] > summary")].map((each) => each.textContent), trials: DATA.comparisons.flatMap((each) => each.trials.map((trial) => trial.digest)) };
+  const kept = { place: place(), open: [...document.querySelectorAll("main details[open] > summary")].map((each) => each.textContent), trials: DATA.comparisons.flatMap((each) => each.trials.map((trial) => trial.digest)) };
   if (table) Object.assign(kept, {
     controls: Object.fromEntries(CONTROLS.map((id) => [id, valueOf(byId(id))])),
     comparison: state.comparison.key, pins: state.pins.map((trial) => trial.digest), column: state.column,
@@ -32,7 +39,8 @@ function restore() {
   for (const summary of document.querySelectorAll("main details > summary")) summary.parentElement.open = kept.open.includes(summary.textContent);
   const came = DATA.comparisons.flatMap((each) => each.trials).filter((trial) => !kept.trials.includes(trial.digest));
   if (came.length) byId("changed").textContent = `New: ${came.map((trial) => `${trial.name} (${trial.status})`).slice(0, 5).join(", ")}${came.length > 5 ? `, and ${came.length - 5} more` : ""}.`;
-  scrollTo({ top: kept.scroll, behavior: "instant" });
+  const at = kept.place && byId(kept.place[0]);
+  if (at) scrollBy({ top: at.getBoundingClientRect().top - kept.place[1], behavior: "instant" });
 }
 
 function restoreStudy(kept) {
@@ -60,6 +68,7 @@ function restoreStudy(kept) {
 function showSweeps() {
   byId("sweeps").replaceChildren(...(current.sweeps.length ? current.sweeps.flatMap(sweepParts) : [element("p", current.waits)]));
   redraw("progress");
+  byId("figure-progress").hidden = !current.sweeps.some((sweep) => sweep.curves.length);
 }
 
 function sweepParts(sweep) {
@@ -90,24 +99,30 @@ function loadAgain() {
   location.reload();
 }
 
-async function ask() {
+// Returns whether the page shows something else than the records have now.
+async function look() {
   try {
     const answer = await fetch("now.json", { cache: "no-store" });
     if (!answer.ok) throw new Error(answer.statusText);
-    const found = await answer.json(), changed = JSON.stringify(found.sweeps) !== JSON.stringify(current?.sweeps);
+    const found = await answer.json(), moved = JSON.stringify(found.sweeps) !== JSON.stringify(current?.sweeps);
     current = found;
     byId("read").textContent = `Records as of ${new Date(found.read).toLocaleTimeString()}.`;
     showTrouble(found.trouble ? `The records cannot be read at the moment; this is what was read before. ${found.trouble}` : "");
-    if (changed || !found.sweeps.length) showSweeps();
-    if (found.version !== LIVE.version) {
-      byId("changed").textContent = `Changed: ${found.changed.slice(0, 5).join(", ") || "the records"}.`;
-      byId("renew").hidden = false;
-      if (performance.now() - lastInput > QUIET_MS) return loadAgain();
-    }
+    if (moved) showSweeps();
+    return found.version !== LIVE.version;
   } catch (error) {
     showTrouble("hemo watch does not answer: it was ended, or the connection is lost. This is what was read before.");
+    return false;
   }
-  setTimeout(ask, 1000 * Math.min(LIVE.refresh_s, 3600));
+}
+
+async function follow() {
+  if (await look()) {
+    byId("changed").textContent = `Changed: ${current.changed.slice(0, 5).join(", ") || "the records"}.`;
+    byId("renew").hidden = false;
+    if (performance.now() - lastInput > QUIET_MS) return loadAgain();
+  }
+  setTimeout(follow, 1000 * Math.min(LIVE.refresh_s, 3600));
 }
 
 function showTrouble(text) {
@@ -115,9 +130,11 @@ function showTrouble(text) {
   byId("trouble").hidden = !text;
 }
 
-started.then(() => {
+started.then(async () => {
+  history.scrollRestoration = "manual";
+  await look();
   restore();
   byId("renew").addEventListener("click", loadAgain);
   document.documentElement.dataset.live = LIVE.version;
-  ask();
+  follow();
 });
