@@ -11,9 +11,9 @@ for (const kind of ["keydown", "pointerdown", "wheel", "input"]) addEventListene
 const CONTROLS = ["varying", "complete", "scatter-x", "scatter-y"];
 const valueOf = (control) => (control.type === "checkbox" ? control.checked : control.value);
 
-// Heights above change with the progress and the plots: the place is that of the last part that begins above it.
+// Heights above change with progress, cautions and plots: the place is that of the last part that begins in the upper third.
 function place() {
-  const parts = [...document.querySelectorAll("main [id]")].filter((part) => part.getClientRects().length && part.getBoundingClientRect().top <= 80);
+  const parts = [...document.querySelectorAll("main :is(section, h2, h3, figure, .panel)[id]")].filter((part) => part.getClientRects().length && part.getBoundingClientRect().top <= innerHeight / 3);
   const last = parts.at(-1);
   return last ? [last.id, last.getBoundingClientRect().top] : null;
 }

@@ -69,10 +69,9 @@ def test_a_new_trial_appears_and_the_selection_stays(open_page, watch, make_reco
     page.keyboard.press("End")
     page.fill("#prevalence", "10")
     page.evaluate("table.column(3).visible(false)")
-    page.evaluate("scrollTo({ top: 700, behavior: 'instant' })")
+    page.evaluate("document.getElementById('trials').scrollIntoView({ behavior: 'instant' })")
     page.wait_for_timeout(300)
-    top = "document.getElementById('trials').getBoundingClientRect().top"
-    before, version = page.evaluate(top), page.evaluate("LIVE.version")
+    (part, before), version = page.evaluate("place()"), page.evaluate("LIVE.version")
     time.sleep(0.5)
     make_record({"name": "good", "seed": 7}, quality=0.9, many=True)
     page.wait_for_selector(f"html[data-live]:not([data-live='{version}'])")
@@ -86,7 +85,7 @@ def test_a_new_trial_appears_and_the_selection_stays(open_page, watch, make_reco
     assert page.input_value("#prevalence") == "10.0"
     assert page.evaluate("table.column(3).visible()") is False
     page.wait_for_timeout(300)
-    assert abs(page.evaluate(top) - before) < 5
+    assert abs(page.locator(f"#{part}").bounding_box()["y"] - before) < 5
     assert page.inner_text("#changed") == "New: good (complete)."
 
 
