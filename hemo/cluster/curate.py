@@ -12,7 +12,7 @@ import pyarrow as pa
 import ray
 from numpy.typing import NDArray
 
-from hemo.cluster.ray_data import data_context
+from hemo.cluster.ray_data import data_context, limit_growth
 from hemo.config.curate import SPLITS, CurateConfig
 from hemo.console import print_line, print_tables, progress_bar
 from hemo.corpus.labels import LabelTable, labels_of_classes, parse_labels
@@ -333,7 +333,8 @@ def _run(unit: str, work: Callable[..., pa.Table], tables: Sequence[pa.Table], *
     Raises:
         HemoError: What a task raised on purpose, or that it was lost.
     """
-    with data_context("curate"), progress_bar("curate", total=len(tables), unit=unit) as progress:
+    with data_context("curate") as context, progress_bar("curate", total=len(tables), unit=unit) as progress:
+        limit_growth(context, tasks=len(tables))
         dataset = ray.data.from_arrow(list(tables)).map_batches(
             work, batch_size=None, batch_format="pyarrow", zero_copy_batch=True, num_cpus=1, fn_kwargs=shared
         )
