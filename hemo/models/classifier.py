@@ -43,6 +43,11 @@ def normalise(images: Tensor, normalisation: Normalisation) -> Tensor:
     return (images - mean) / std
 
 
+def model_input(images: Tensor, normalisation: Normalisation | None) -> Tensor:
+    """Return uint8 images as float32, normalised; None: these are features, which are taken as they are."""
+    return images if normalisation is None else normalise(to_unit_range(images), normalisation)
+
+
 class ImageClassifier(nn.Module):
     """From normalised images (images, channels, height_px, width_px) to logits (images, classes)."""
 
@@ -62,6 +67,10 @@ class ImageClassifier(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """Return logits, float32, shape (images, classes)."""
         return self.head(self.by_position(images)).float()  # type: ignore[no-any-return]
+
+    def on_features(self) -> "ImageClassifier":
+        """Return a model of the same head that takes features of the backbone, (images, positions, features)."""
+        return ImageClassifier(nn.Identity(), self.head)
 
     def by_position(self, images: Tensor) -> Tensor:
         """Return the features that the head takes, (images, positions, features)."""

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torchmetrics.functional import classification as tm
 
-from hemo.models.classifier import Normalisation, calibrated_logits, mixed_precision, normalise, to_unit_range
+from hemo.models.classifier import Normalisation, calibrated_logits, mixed_precision, model_input
 from hemo.stats import CALIBRATION_BINS
 from hemo.stats.calibration import Calibration
 from hemo.training.data.dataset import Examples
@@ -62,14 +62,14 @@ class Readout:
 
 
 def predict_logits(
-    module: nn.Module, examples: Examples, normalisation: Normalisation, batch_size: int, worker: Worker
+    module: nn.Module, examples: Examples, normalisation: Normalisation | None, batch_size: int, worker: Worker
 ) -> Tensor:
     """Return the logits of a split in evaluation mode, each computed once, the same on every worker.
 
     Args:
         module: Model on the worker's device; its mode is restored.
         examples: Of the split.
-        normalisation: Of the model.
+        normalisation: Of the model; None: of one that takes features.
         batch_size: Images in one forward pass; logits depend on it within rounding.
         worker: This process.
 
@@ -88,7 +88,7 @@ def predict_logits(
     with torch.no_grad():
         for rows, images in zip(batches, device_batches(examples, batches, device), strict=True):
             with mixed_precision(device):
-                logits[rows[0] : rows[-1] + 1] = module(normalise(to_unit_range(images), normalisation))
+                logits[rows[0] : rows[-1] + 1] = module(model_input(images, normalisation))
     module.train(mode)
     return all_reduce_sum(logits, worker)
 

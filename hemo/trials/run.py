@@ -19,6 +19,7 @@ from hemo.models.classifier import parameter_count
 from hemo.stats.calibration import Calibration, LabelledLogits
 from hemo.storage import is_temporary, join, list_files, remove
 from hemo.training.data.dataset import Examples, Splits, TrialData, read_training_set, select_splits, task_classes
+from hemo.training.data.features import FOLDER as FEATURES
 from hemo.training.data.sampling import smallest_step
 from hemo.training.distributed import Worker, hardware, raise_together
 from hemo.training.evaluate import Readout, predict_logits, split_metrics
@@ -156,7 +157,8 @@ def run_trial(
         splits = select_splits(data or read_training_set(training_set), key.config)
         check_batch_size(len(splits.epoch), worker=worker, training=key.config.training)
     torch.set_num_threads(worker.threads)
-    epochs = fit(key.config, splits, worker=worker, state_path=key.state_path)
+    features = join(key.records, FEATURES, card.digest)
+    epochs = fit(key.config, splits, worker=worker, state_path=key.state_path, features=features)
     if worker.is_rank_zero:
         epochs = observed(epochs, ProgressWriter(key).write)
     try:
