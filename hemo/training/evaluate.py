@@ -1,5 +1,6 @@
 """Evaluate a model on a split: its logits, and their metrics over all images and by pixel format."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -9,12 +10,12 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torchmetrics.functional import classification as tm
 
-from hemo.models.classifier import Normalisation, calibrated_logits, mixed_precision, normalise, to_unit_range
+from hemo.models.classifier import calibrated_logits, mixed_precision
 from hemo.stats import CALIBRATION_BINS
 from hemo.stats.calibration import Calibration
 from hemo.training.data.dataset import Examples
 from hemo.training.data.loader import device_batches
-from hemo.training.data.sampling import every_row
+from hemo.training.data.sampling import every_block, every_row
 from hemo.training.distributed import Worker, all_reduce_sum, broadcast_buffers
 from hemo.training.loss import ImageLoss
 from hemo.training.results import (
@@ -62,15 +63,15 @@ class Readout:
 
 
 def predict_logits(
-    module: nn.Module, examples: Examples, normalisation: Normalisation, batch_size: int, worker: Worker
+    module: nn.Module, examples: Examples, scaled: Callable[[Tensor], Tensor], batch_size: int, worker: Worker
 ) -> Tensor:
     """Return the logits of a split in evaluation mode, each computed once, the same on every worker.
 
     Args:
         module: Model on the worker's device; its mode is restored.
         examples: Of the split.
-        normalisation: Of the model.
-        batch_size: Images in one forward pass; logits depend on it within rounding.
+        scaled: From stored images to those that the model takes.
+        batch_size: Images in one forward pass, or whole studies; logits depend on it within rounding.
         worker: This process.
 
     Returns:
@@ -84,11 +85,14 @@ def predict_logits(
     broadcast_buffers(module, worker)
     mode = module.training
     module.eval()
-    batches = every_row(len(examples), rank=worker.rank, workers=worker.count, batch_size=batch_size)
+    if examples.source.images.is_study is None:
+        batches = every_row(len(examples), rank=worker.rank, workers=worker.count, batch_size=batch_size)
+    else:
+        batches = every_block(examples.block_of, rank=worker.rank, workers=worker.count, batch_size=batch_size)
     with torch.no_grad():
         for rows, images in zip(batches, device_batches(examples, batches, device), strict=True):
             with mixed_precision(device):
-                logits[rows[0] : rows[-1] + 1] = module(normalise(to_unit_range(images), normalisation))
+                logits[rows[0] : rows[-1] + 1] = module(scaled(images))
     module.train(mode)
     return all_reduce_sum(logits, worker)
 

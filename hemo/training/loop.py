@@ -19,10 +19,12 @@ from hemo.errors import SourceError, TrialError
 from hemo.models.checkpoint import read_state, write_state
 from hemo.models.classifier import ImageClassifier, mixed_precision
 from hemo.models.pretrained import normalisation_of, starting_model
+from hemo.models.series import SeriesClassifier, build_series_model
 from hemo.training.calibrate import calibrate, choose_operating_points
-from hemo.training.data.dataset import Examples, Splits
+from hemo.training.data.dataset import Examples, Splits, with_studies
 from hemo.training.data.loader import DataWaitTime, TrainingBatches
-from hemo.training.data.sampling import Step, derive_seed, epoch_rows
+from hemo.training.data.sampling import Step, derive_seed
+from hemo.training.data.studies import StudyBatches
 from hemo.training.distributed import Worker, all_reduce_sum, broadcast_flag, raise_together, wrap_distributed
 from hemo.training.evaluate import (
     Readout,
@@ -51,11 +53,12 @@ class Fit:
     config: TrialConfig
     splits: Splits
     worker: Worker
-    module: ImageClassifier  # the weights
+    module: ImageClassifier | SeriesClassifier  # the weights
     forward: nn.Module  # the same, wrapped for several workers and compiled if configured
     optimizer: torch.optim.Optimizer
     loss: ImageLoss
-    batches: TrainingBatches
+    batches: TrainingBatches | StudyBatches
+    weights: Tensor | None  # (examples of an epoch,), how much each counts in the loss; None: all alike
     average: ModelEmaV3 | None  # running average of the weights, if configured
     frozen: bool  # only the head is trained
 
@@ -144,17 +147,14 @@ def _forked_random_state(worker: Worker) -> Iterator[None]:
 def _prepare(config: TrialConfig, splits: Splits, worker: Worker) -> Fit:
     """Build model, optimiser and loss on the worker's device, from the trial's seed."""
     device, training = torch.device(worker.device), config.training
-    _, channels, height_px, width_px = splits.train.source.images.shape
     torch.manual_seed(derive_seed(config.seed))
-    classes = splits.train.labels.shape[1]
+    batches: TrainingBatches | StudyBatches
     with raise_together(worker):
-        module = starting_model(config.model, channels=channels, sides_px=(height_px, width_px), classes=classes)
-    module = module.to(device)
-    if device.type == "cuda":
-        module = module.to(memory_format=torch.channels_last)
+        if config.model.is_sequence:
+            module, batches = _sequence_model(config, splits, device)
+        else:
+            module, batches = _image_model(config, splits, device)
     set_trainable_parts(module, frozen=training.freeze_epochs > 0)
-    targets = _targets(splits.epoch, device)
-    normalisation = normalisation_of(config.model, channels)
     return Fit(
         config=config,
         splits=splits,
@@ -162,11 +162,35 @@ def _prepare(config: TrialConfig, splits: Splits, worker: Worker) -> Fit:
         module=module,
         forward=_forward(config, module, worker),
         optimizer=build_optimizer(module, training, device),
-        loss=build_loss(config, splits.classes, targets),
-        batches=TrainingBatches(splits.epoch, targets, config.augment, config.seed, normalisation),
+        loss=build_loss(config, splits.classes, batches.targets),
+        batches=batches,
+        weights=batches.weights() if isinstance(batches, StudyBatches) else None,
         average=running_average(module, training.ema_decay) if training.ema_decay else None,
         frozen=training.freeze_epochs > 0,
     )
+
+
+def _image_model(
+    config: TrialConfig, splits: Splits, device: torch.device
+) -> tuple[ImageClassifier, TrainingBatches]:
+    """Return a model of images with its starting weights, and batches of images."""
+    _, channels, height_px, width_px = splits.train.source.images.shape
+    classes = splits.train.labels.shape[1]
+    module = starting_model(config.model, channels=channels, sides_px=(height_px, width_px), classes=classes).to(device)
+    if device.type == "cuda":
+        module = module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    targets, normalisation = _targets(splits.epoch, device), normalisation_of(config.model, channels)
+    return module, TrainingBatches(splits.epoch, targets, config.augment, config.seed, normalisation)
+
+
+def _sequence_model(
+    config: TrialConfig, splits: Splits, device: torch.device
+) -> tuple[SeriesClassifier, StudyBatches]:
+    """Return a sequence model with random weights, and batches of whole studies."""
+    dimension, classes = splits.train.source.images.shape[1], splits.train.labels.shape[1]
+    module = build_series_model(config.model, dimension=dimension, classes=classes).to(device)
+    examples = with_studies(splits.epoch, splits.studies.get("train"))
+    return module, StudyBatches(examples, _targets(examples, device), config.seed, config.model.series.study_weight)
 
 
 def _forward(config: TrialConfig, module: nn.Module, worker: Worker) -> nn.Module:
@@ -178,12 +202,12 @@ def _forward(config: TrialConfig, module: nn.Module, worker: Worker) -> nn.Modul
     return torch.compile(forward, dynamic=False) if config.training.compile else forward  # type: ignore[return-value]
 
 
-def set_trainable_parts(model: ImageClassifier, *, frozen: bool) -> None:
+def set_trainable_parts(model: ImageClassifier | SeriesClassifier, *, frozen: bool) -> None:
     """Train all weights, or the head alone: no gradients are computed for a frozen backbone."""
     model.backbone.requires_grad_(not frozen)
 
 
-def set_training_mode(model: ImageClassifier, *, frozen: bool) -> None:
+def set_training_mode(model: ImageClassifier | SeriesClassifier, *, frozen: bool) -> None:
     """Put a model into training mode; a frozen backbone keeps its running statistics and has no dropout."""
     model.train()
     if frozen:
@@ -264,6 +288,9 @@ def _train_and_validate(run: Fit, progress: Progress) -> EpochMetrics:
     val_losses = [earlier.val["loss"] for earlier in progress.epochs]
     logits, learning_rate = _train_epoch(run, epoch, val_losses, data_wait)
     targets = run.batches.targets
+    if isinstance(run.batches, StudyBatches):
+        measured = run.batches.measured()
+        logits, targets = logits[measured], targets[measured]
     train = compute_metrics(_uncalibrated(run), logits, targets, run.loss)
     trained = time.perf_counter() - began
     val = _measure(run, run.splits.val, f"after epoch {epoch}")
@@ -289,14 +316,7 @@ def _train_epoch(run: Fit, epoch: int, val_losses: list[float], data_wait: DataW
         The logits each image of the epoch had at its step, (examples, classes), and the last step's learning rate.
     """
     config, targets = run.config, run.batches.targets
-    order = epoch_rows(
-        run.splits.epoch.block_of,
-        seed=config.seed,
-        epoch=epoch,
-        rank=run.worker.rank,
-        workers=run.worker.count,
-        batch_size=config.training.batch_size,
-    )
+    order = run.batches.order(epoch, run.worker, config.training.batch_size)
     logits, losses, learning_rate = torch.zeros_like(targets), torch.zeros(len(order), device=targets.device), 0.0
     torch.manual_seed(derive_seed(config.seed, epoch, run.worker.rank))  # dropout
     set_training_mode(run.module, frozen=run.frozen)
@@ -329,7 +349,10 @@ def _take_step(run: Fit, step: Step, images: Tensor, targets: Tensor) -> tuple[T
         with _gradient_exchange(run.forward, last=number == training.accumulation):
             with mixed_precision(images.device):
                 logits = run.forward(part)
-            loss = run.loss(logits, labels).sum() / step.images
+            losses = run.loss(logits, labels)
+            if run.weights is not None:  # of a sequence model, whose batches have one part
+                losses = losses * run.weights[torch.from_numpy(step.rows).to(losses.device, non_blocking=True)]
+            loss = losses.sum() / step.images
             (loss * run.worker.count).backward()  # type: ignore[no-untyped-call]  # DDP divides the sum by count
         computed.append((logits.detach(), loss.detach()))
     if training.clip_norm:
@@ -364,7 +387,7 @@ def _measure(run: Fit, examples: Examples, when: str) -> dict[str, float]:
 def _finite_logits(run: Fit, examples: Examples, when: str) -> Tensor:
     """Return a split's logits; one that is NaN or infinite ends the trial with an error that states `when`."""
     at_once = run.config.training.images_at_once(run.worker.count)
-    logits = predict_logits(run.evaluated, examples, run.batches.normalisation, at_once, run.worker)
+    logits = predict_logits(run.evaluated, examples, run.batches.scaled, at_once, run.worker)
     wrong = int((~torch.isfinite(logits)).any(dim=1).sum())
     if wrong:
         raise TrialError(f"{wrong} of {len(logits)} images have a NaN or infinite logit {when}; {REMEDY}")
@@ -395,7 +418,10 @@ def _evaluate(run: Fit, progress: Progress, ended: Ended) -> FitResult:
     readout = replace(readout, thresholds=applied_thresholds(result.thresholds))
     evaluated = {name: split_metrics(readout, logits[name], examples, run.loss) for name, examples in splits.items()}
     kept = {name: values.cpu().numpy() for name, values in logits.items() if name != "train"}
-    return replace(result, evaluated=evaluated, logits=kept)
+    of_studies = {
+        name: _finite_logits(run, run.splits.studies[name], when).cpu().numpy() for name in kept if run.splits.studies
+    }
+    return replace(result, evaluated=evaluated, logits=kept, study_logits=of_studies)
 
 
 def _uncalibrated(run: Fit) -> Readout:

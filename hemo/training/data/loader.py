@@ -16,7 +16,8 @@ from hemo.config.trial import AugmentConfig
 from hemo.models.classifier import Normalisation, normalise, to_unit_range
 from hemo.training.data.augment import AugmentParameters, Mixing, augment, draw_mixup, draw_parameters, mix
 from hemo.training.data.dataset import Examples
-from hemo.training.data.sampling import Step, derive_seed
+from hemo.training.data.sampling import Step, derive_seed, epoch_rows
+from hemo.training.distributed import Worker
 
 T = TypeVar("T")
 Batch = tuple[Tensor, Tensor]  # images and labels
@@ -77,6 +78,17 @@ class TrainingBatches:
     config: AugmentConfig
     seed: int  # of the trial
     normalisation: Normalisation
+
+    def order(self, epoch: int, worker: Worker, batch_size: int) -> list[Step]:
+        """Return which images this worker trains on in an epoch (1-based), step by step."""
+        return epoch_rows(
+            self.examples.block_of,
+            seed=self.seed,
+            epoch=epoch,
+            rank=worker.rank,
+            workers=worker.count,
+            batch_size=batch_size,
+        )
 
     def epoch_batches(self, order: Sequence[Step], epoch: int, data_wait: DataWaitTime) -> Iterator[Batch]:
         """Yield the worker's images of each step, augmented, normalised and mixed, and their labels.
@@ -139,7 +151,7 @@ def _rows_needed(step: Step, mixing: Mixing | None) -> NDArray[np.intp]:
 
 
 def device_batches(examples: Examples, batches: Sequence[NDArray[np.intp]], device: torch.device) -> Iterator[Tensor]:
-    """Yield the images of these examples on the device as uint8, a quarter of what floats would move.
+    """Yield the images of these examples on the device as uint8, a quarter of what floats would move; or embeddings.
 
     For a CUDA device batches are gathered in a thread and copied while the device computes. On the CPU a batch is
     gathered when it is requested.
@@ -150,7 +162,7 @@ def device_batches(examples: Examples, batches: Sequence[NDArray[np.intp]], devi
         device: Destination.
 
     Yields:
-        Tensor (images, channels, height_px, width_px), uint8.
+        Tensor (images, channels, height_px, width_px), uint8; of studies as `EmbeddedStudies.batches`.
 
     Raises:
         SourceError: If streamed images are missing or damaged.
