@@ -1,6 +1,7 @@
 """Kill nodes of a cluster under its jobs, and compare their results with those of runs that nobody disturbed.
 
     python benchmarks/kill_cluster.py --runs 20 --seed 7
+    python benchmarks/kill_cluster.py --runs 3 --jobs convert curate tune
 
 The jobs are convert, curate, train (two workers), tune (a grid of four cells) and predict, in turn. They run on a Ray
 cluster of a head without CPUs and two nodes of one CPU. At a seeded moment of a job's work one of the nodes is killed,
@@ -22,7 +23,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,6 +46,9 @@ EPOCHS = 8
 NO_WORK = (b"ray::IDLE", b"ray::DashboardAgent", b"ray::RuntimeEnvAgent")
 """Titles of processes that every node has."""
 
+MOVED = "its node was lost"
+"""In the line that `tune` prints for a trial that goes on elsewhere."""
+
 Command = tuple[str, ...]
 
 
@@ -64,6 +68,7 @@ class Outcome:
     seconds: float
     work_s: float  # from the first task on
     met: str  # what was killed, and when; empty: nothing
+    moved: int  # trials of a sweep that went on in another process as their node was lost
     faults: tuple[str, ...]
 
 
@@ -86,7 +91,7 @@ def commands(inputs: Path, out: Path) -> dict[str, Command]:
         "tune": {
             "training_set": inputs / "curate", "out": out, "trial.model.backbone": "test_resnet", "workers.gpus": 0,
             "trial.training.epochs": 4, "trial.training.batch_size": 16, "concurrent": 2,
-            "grid.axes": "{seed: [0, 1], training.learning_rate: [1e-3, 1e-4]}",
+            "retries": 0, "grid.axes": "{seed: [0, 1], training.learning_rate: [1e-3, 1e-4]}",
         },
         "predict": {
             "source": inputs / "phantom", "corpus": "rsna", "checkpoint": inputs / "checkpoint", "out": out, "gpus": 0,
@@ -209,10 +214,11 @@ def printed_epochs(log: Path) -> list[int]:
     return [int(number) for number in re.findall(r"^epoch +(\d+)", log.read_text(errors="replace"), re.MULTILINE)]
 
 
-def undisturbed(scratch: Path, nodes: TwoNodes) -> dict[str, Outcome]:
-    """Run all jobs once, each on the results of those before it."""
+def undisturbed(scratch: Path, nodes: TwoNodes, jobs: Sequence[str]) -> dict[str, Outcome]:
+    """Run jobs once, with those whose results they need, each on the results of those before it."""
+    needed = {"phantom", "convert", "curate", *jobs, *(["train"] if "predict" in jobs else [])}
     outcomes = {}
-    for job in ("phantom", *JOBS):
+    for job in (job for job in ("phantom", *JOBS) if job in needed):
         if job == "predict":
             (checkpoint,) = (scratch / "train").glob("*/checkpoint")
             (scratch / "checkpoint").symlink_to(checkpoint)
@@ -231,32 +237,39 @@ def carry_out(
     fault = run.to_end(moment, usual_work_s)
     seconds = time.monotonic() - began
     faults = (fault,) if fault else tuple(faults_of(run, inputs / job)) if moment else ()
-    return Outcome(seconds, run.work_s, run.met, faults)
+    return Outcome(seconds, run.work_s, run.met, run.log.read_text(errors="replace").count(MOVED), faults)
 
 
-def planned_moment(seed: int, number: int) -> Moment:
-    """Return what is killed in a run, and when."""
+def planned_moment(seed: int, number: int, jobs: int) -> Moment:
+    """Return what is killed in a run, of so many jobs in turn, and when."""
     rng = np.random.default_rng([seed, number])
-    head = number // len(JOBS) % HEAD_ROUND == HEAD_ROUND - 1
+    head = number // jobs % HEAD_ROUND == HEAD_ROUND - 1
     return Moment(head, float(rng.uniform(0.05, 0.9)), int(rng.integers(1000)))
 
 
 def kill_runs(
-    scratch: Path, nodes: TwoNodes, *, seed: int, numbers: list[int], show: Callable[[str], object] = print
+    scratch: Path,
+    nodes: TwoNodes,
+    *,
+    seed: int,
+    numbers: list[int],
+    jobs: Sequence[str] = JOBS,
+    show: Callable[[str], object] = print,
 ) -> int:
     """Run the jobs undisturbed, then those numbers of the runs; show a table of them, and return how many differ."""
-    usual = undisturbed(scratch, nodes)
-    for job in JOBS:
+    usual = undisturbed(scratch, nodes, jobs)
+    for job in jobs:
         show(f"undisturbed {job}: {usual[job].seconds:.1f} s, {usual[job].work_s:.1f} s of them on nodes")
     show("\n| run | job | killed, after the work began | outcome | s |\n| --- | --- | --- | --- | --- |")
     differing = disturbed = 0
     for number in numbers:
-        job, moment = JOBS[number % len(JOBS)], planned_moment(seed, number)
+        job, moment = jobs[number % len(jobs)], planned_moment(seed, number, len(jobs))
         out = scratch / f"run-{number}"
         outcome = carry_out(job, scratch, out, nodes, moment, usual[job].work_s)
         differing += bool(outcome.faults)
         disturbed += bool(outcome.met)
         how = "; ".join(outcome.faults) or ("as undisturbed" if outcome.met else "ended before its moment")
+        how += f", {outcome.moved} trials moved" if outcome.moved else ""
         show(f"| {number} | {job} | {outcome.met or 'nothing'} | {how} | {outcome.seconds:.1f} |")
     show(f"\n{disturbed} of {len(numbers)} runs were disturbed, {differing} ended otherwise than the undisturbed ones")
     return differing
@@ -268,6 +281,7 @@ def main() -> None:
     arguments.add_argument("--runs", type=int, default=20)
     arguments.add_argument("--first", type=int, default=0, help="number of the first run")
     arguments.add_argument("--seed", type=int, default=0)
+    arguments.add_argument("--jobs", nargs="+", choices=JOBS, default=JOBS, help="in turn")
     given = arguments.parse_args()
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell ignores it for what it runs in the background
     os.environ["RAY_TRAIN_HEALTH_CHECK_INTERVAL_S"] = "0.5"  # of 2: for each worker group several are waited for
@@ -275,7 +289,12 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="hemo-kill-") as scratch, two_nodes(Path(scratch)) as nodes:
         numbers = list(range(given.first, given.first + given.runs))
         differing = kill_runs(
-            Path(scratch), nodes, seed=given.seed, numbers=numbers, show=lambda line: print(line, flush=True)
+            Path(scratch),
+            nodes,
+            seed=given.seed,
+            numbers=numbers,
+            jobs=given.jobs,
+            show=lambda line: print(line, flush=True),
         )
     sys.exit(bool(differing))
 

@@ -60,12 +60,20 @@ class TwoNodes:
 
     def kill_node(self, choice: int) -> None:
         """Kill the raylet of a node and all it started, then add a new node."""
+        self.remove_node(choice)
+        self.add_node()
+
+    def add_node(self) -> None:
+        """Add a node."""
+        self._nodes.append(self._new_node())
+
+    def remove_node(self, choice: int) -> None:
+        """Kill the raylet of a node and all it started; none comes in its place."""
         node = self._nodes.pop(choice % len(self._nodes))
         raylet = _raylet(node)
         for pid in [raylet, *descendants(raylet)]:
             kill(pid)
         self._cluster.remove_node(node, allow_graceful=False)
-        self._nodes.append(self._new_node())
 
     def _new_node(self) -> Any:
         return self._cluster.add_node(wait=False, num_cpus=1, object_store_memory=OBJECT_STORE_BYTES)

@@ -7,6 +7,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from hemo.library.embeddings import Embeddings as Embeddings
     from hemo.library.evaluation import Evaluation as Evaluation
     from hemo.library.external import record_predictions as record_predictions
     from hemo.library.images import ReadImage as ReadImage
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from hemo.library.jobs import curate as curate
     from hemo.library.jobs import doctor as doctor
     from hemo.library.jobs import document as document
+    from hemo.library.jobs import embed as embed
     from hemo.library.jobs import evaluate as evaluate
     from hemo.library.jobs import explain as explain
     from hemo.library.jobs import export as export
@@ -40,6 +42,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _MODULES = {
+    "embeddings": ("Embeddings",),
     "evaluation": ("Evaluation",),
     "external": ("record_predictions",),
     "images": ("ReadImage", "read_image", "read_images", "read_rejects"),
@@ -50,6 +53,7 @@ _MODULES = {
         "curate",
         "doctor",
         "document",
+        "embed",
         "evaluate",
         "explain",
         "export",

@@ -16,7 +16,7 @@ HELP = """usage: hemo JOB [--config FILE] [--FLAG VALUE ...]
 
 {jobs}
 
-convert -> curate -> tune or train -> report; then evaluate, predict, explain or export with the checkpoint of a trial.
+convert -> curate -> tune or train -> report; then evaluate, predict, embed, explain or export with a checkpoint.
 
 `hemo JOB --help` describes a job, its input and output, and its flags. Files for --config are in conf/."""
 

@@ -36,6 +36,7 @@ def metrics_text(record: "TrialRecord") -> str:
     Below it stands which splits have too few patients for their metrics, and what was chosen by them, to mean anything.
     """
     from hemo.training.results import DEFAULT_THRESHOLD
+    from hemo.trials.record import changes_of_workers
 
     thresholds = ", ".join(
         f"{name} undefined: all images of val are alike in it, {DEFAULT_THRESHOLD} is applied"
@@ -49,6 +50,8 @@ def metrics_text(record: "TrialRecord") -> str:
             f"{record.parameters:,} parameters, {record.megabytes:.1f} MB; {record.latency_ms:.1f} ms for one image, "
             f"{record.inference_images_per_second:.0f} images/s in batches of {record.inference_batch_size}"
         )
+    if len(changes := changes_of_workers(record)) > 1:
+        lines.append("workers: " + ", ".join(f"{workers} from epoch {epoch}" for epoch, workers in changes))
     lines.append(f"{'split':>15}" + "".join(f"{name:>13}" for name in METRICS))
     before = {f"at start: {split}": metrics for split, metrics in record.baseline.items()}
     for split, metrics in {**before, **record.metrics}.items():

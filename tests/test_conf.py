@@ -10,7 +10,7 @@ import pytest
 from hemo.config.convert import ConvertConfig, PhantomConfig, PlanConfig
 from hemo.config.curate import CurateConfig
 from hemo.config.document import DocumentConfig
-from hemo.config.inference import EvaluateConfig, ExplainConfig, ExportConfig, PredictConfig
+from hemo.config.inference import EmbedConfig, EvaluateConfig, ExplainConfig, ExportConfig, PredictConfig
 from hemo.config.leaks import LeaksConfig
 from hemo.config.load import load_config
 from hemo.config.pipeline import PipelineConfig
@@ -29,6 +29,7 @@ CONFIGS: dict[str, type[Config]] = {
     "convert": ConvertConfig,
     "curate": CurateConfig,
     "document": DocumentConfig,
+    "embed": EmbedConfig,
     "evaluate": EvaluateConfig,
     "explain": ExplainConfig,
     "export": ExportConfig,

@@ -140,7 +140,7 @@ def _labelled_images(config: EvaluateConfig, card: CheckpointCard) -> LabelledIm
     labels = [pa.field(f"label_{name}", pa.uint8()) for name in own.classes]
     columns = pa.schema([*INDEX_SCHEMA_OF_IMAGES, *labels])
     splits = SPLITS if config.from_split == "all" else (config.from_split,)
-    source = part_source(config.training_set, splits, config.checkpoint, card, columns.names)
+    source = part_source(config.training_set, splits, (config.checkpoint, card), columns.names)
     pseudonyms = _pseudonyms(config, own.image.get("key_fingerprint", ""))
     name = config.name or own.dataset.name or f"training set {own.digest}"
     return LabelledImages(source, columns, name, b"", group_file, pseudonyms, own.digest)
@@ -154,7 +154,7 @@ def _unlabelled_source(config: EvaluateConfig, card: CheckpointCard) -> tuple[So
     """Return the images of shards or raw files, and the fingerprint of the key that hides their ids."""
     if config.corpus == "shards":
         require_single_slices(config.checkpoint, card)
-        source = shard_source(config.source, config.checkpoint, card, INDEX_SCHEMA.names)
+        source = shard_source(config.source, (config.checkpoint, card), INDEX_SCHEMA.names)
         return source, str(read_card(config.source).image.get("key_fingerprint", ""))
     source = raw_source(config.source, config.corpus, config.pseudonym_key, config.checkpoint, card)
     return source, read_pseudonyms(config.pseudonym_key).fingerprint

@@ -45,7 +45,7 @@ def predict_corpus(config: PredictConfig) -> str:
     card = at_operating_point(read_checkpoint_card(config.checkpoint), config.operating_point)
     if config.corpus == "shards":
         require_single_slices(config.checkpoint, card)
-        source = shard_source(config.source, config.checkpoint, card)
+        source = shard_source(config.source, (config.checkpoint, card))
     else:
         source = raw_source(config.source, config.corpus, config.pseudonym_key, config.checkpoint, card)
     load_checkpoint(config.checkpoint)  # damaged weights are refused here, not by Ray once a worker has met them

@@ -1,4 +1,4 @@
-"""Images to the logits and probabilities of a checkpoint: decoding on CPUs, then a pool of models, on Ray Data."""
+"""Images through a network by Ray Data, decoding on CPUs, then a pool of models; predictions of a checkpoint."""
 
 import pickle
 import re
@@ -10,12 +10,13 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import ray
+from numpy.typing import NDArray
 from ray.data import ActorPoolStrategy
 
 from hemo.cluster.capacity import gpus_each, require_capacity
 from hemo.cluster.ray_data import data_context, set_up_decoding
 from hemo.config.convert import Corpus
-from hemo.config.inference import DeploymentConfig
+from hemo.config.inference import DeploymentConfig, ModelRunConfig
 from hemo.console import progress_bar, stderr_without
 from hemo.corpus.source_file import SourceFile
 from hemo.corpus.sources import list_corpus, media_of
@@ -55,6 +56,9 @@ They stay there while the pipeline runs, so a model that is lost is started agai
 
 Row = dict[str, Any] | ShardReject
 
+Columns = Callable[[NDArray[np.uint8]], dict[str, pa.Array]]
+"""A network: from images (images, channels, height_px, width_px) to columns with a value an image."""
+
 
 @dataclass(frozen=True)
 class Source:
@@ -66,31 +70,47 @@ class Source:
     inputs: dict[str, Any]  # what decides their pixels and names
 
 
-def shard_source(source: str, checkpoint: str, card: CheckpointCard, columns: Sequence[str] = COPIED) -> Source:
+@dataclass(frozen=True)
+class UnitOutput:
+    """What a network made of a unit."""
+
+    number: int  # of the unit
+    table: pa.Table  # an image a row, in the order of the unit
+    rejects: list[dict[str, Any]]  # values of `REJECT_SCHEMA`
+
+
+def shard_source(source: str, checkpoint: tuple[str, CheckpointCard] | None, columns: Sequence[str] = COPIED) -> Source:
     """Return the images of a conversion.
 
     Args:
         source: Output folder of `convert`.
-        checkpoint: Where the checkpoint is, for the error.
-        card: Of the checkpoint.
+        checkpoint: Where it is, and its card, if the images must be made as those that it was trained on.
         columns: Of the shards, that are wanted beside the images.
 
     Raises:
         ConfigError: If its images are made otherwise than those the checkpoint was trained on.
     """
     conversion = read_card(source)
-    _require_same_images("source", source, conversion, (checkpoint, card))
+    _require_same_images("source", source, conversion, checkpoint)
     units = read_manifest(source).by_unit()
     return Source(source, units, partial(shard_rows, source, columns), {"images": conversion.digest})
 
 
 def part_source(
-    training_set: str, splits: Sequence[str], checkpoint: str, card: CheckpointCard, columns: Sequence[str]
+    training_set: str,
+    splits: Sequence[str],
+    checkpoint: tuple[str, CheckpointCard] | None,
+    columns: Sequence[str],
+    field: str = "training_set",
 ) -> Source:
-    """Return the images of splits of a training set; the other arguments and errors are those of `shard_source`."""
+    """Return the images of splits of a training set.
+
+    `field` is the name of the folder in the job's config, for errors; the other arguments are those of `shard_source`,
+    and so are the errors. A row has its `split` beside the columns.
+    """
     own = read_training_set_card(training_set)
-    require_own_images(training_set, own.base, "training_set")
-    _require_same_images("training_set", training_set, own, (checkpoint, card))
+    require_own_images(training_set, own.base, field)
+    _require_same_images(field, training_set, own, checkpoint)
     names = [f"{split}/{name}" for split in splits for name in list_files(join(training_set, split))]
     parts = [name for name in names if name.endswith(".parquet")]
     units = [Unit(number, (SourceFile(name, 0, ""),)) for number, name in enumerate(parts)]
@@ -99,8 +119,10 @@ def part_source(
 
 
 def _require_same_images(
-    name: str, folder: str, stored: ConversionCard | TrainingSetCard, checkpoint: tuple[str, CheckpointCard]
+    name: str, folder: str, stored: ConversionCard | TrainingSetCard, checkpoint: tuple[str, CheckpointCard] | None
 ) -> None:
+    if checkpoint is None:
+        return
     location, card = checkpoint
     if differing := image_differences(stored.model_dump(mode="json"), card):
         raise ConfigError(
@@ -169,8 +191,6 @@ def predict_images(
 ) -> tuple[pa.Table, pa.Table]:
     """Return the predictions of all images, and all rejects, in the order of the units.
 
-    A batch has images of one unit, in order: its probabilities depend neither on the cluster nor on who was first.
-
     Args:
         source: The images.
         config: Checkpoint, and what runs it.
@@ -182,11 +202,37 @@ def predict_images(
         `copied`, and for each class `logit_NAME` as trained, `probability_NAME` calibrated, and `predicted_NAME`:
         whether it is above the threshold; and rejects, columns of `REJECT_SCHEMA`.
     """
+    load = partial(
+        load_predictor,
+        checkpoint=config.checkpoint,
+        operating_point=config.operating_point,
+        batch_size=config.batch_size,
+        flip=flip,
+    )
+    units = sorted(run_model(source, config, job, copied, load), key=lambda unit: unit.number)
+    rejects = [reject for unit in units for reject in unit.rejects]
+    predictions = pa.concat_tables(unit.table for unit in units)
+    return predictions.combine_chunks(), pa.Table.from_pylist(rejects, schema=REJECT_SCHEMA)
+
+
+def run_model(
+    source: Source, config: ModelRunConfig, job: str, copied: pa.Schema, load: Callable[[str], Columns]
+) -> Iterator[UnitOutput]:
+    """Pass all images through a network, and yield each unit as soon as all of it is done.
+
+    A batch has images of one unit, in order: its values depend neither on the cluster nor on who was first.
+
+    Args:
+        source: The images.
+        config: Batch size, GPUs and cluster.
+        job: Name of the job, for its progress.
+        copied: Columns of the images that stand beside the network's.
+        load: Makes the network on a worker, from its device in torch.
+    """
     gpus = gpus_each(config.gpus, "gpus")
     needed = {"CPU": 1.0, **({"GPU": gpus} if gpus else {})}
     available = require_capacity(config.cluster, needed, "gpus: a model", "give --gpus 0")
     present = int(available["GPU"] / gpus if gpus else available["CPU"])
-    batches: dict[tuple[int, int], dict[str, Any]] = {}
     with (
         data_context(job) as context,
         progress_bar(job, total=sum(len(unit.files) for unit in source.units), unit="file") as bar,
@@ -199,16 +245,10 @@ def predict_images(
         )
         # without a GPU Ray runs both stages in one process, as they take the same resources: no image is copied, and
         # one CPU is enough; with one, decoding has all the CPUs
-        predictor: Any = BatchPredictor  # Ray's annotations leave out callable classes
-        predicted = decoded.map(
-            predictor,
-            fn_constructor_kwargs={
-                "checkpoint": config.checkpoint,
-                "operating_point": config.operating_point,
-                "device": "cuda" if gpus else "cpu",
-                "batch_size": config.batch_size,
-                "flip": flip,
-            },
+        model: Any = BatchModel  # Ray's annotations leave out callable classes
+        computed = decoded.map(
+            model,
+            fn_constructor_kwargs={"load": load, "device": "cuda" if gpus else "cpu"},
             # as many models as there is room for now; Ray adds some as the cluster grows, and while batches wait
             compute=ActorPoolStrategy(
                 min_size=1, max_size=len(source.units), initial_size=max(1, min(present, len(source.units)))
@@ -216,19 +256,29 @@ def predict_images(
             num_cpus=0 if gpus else 1,
             num_gpus=gpus,
         )
-        for batch in predicted.iter_rows():
-            batches[batch["unit"], batch["number"]] = batch
+        waiting: dict[int, dict[int, dict[str, Any]]] = {}  # unit -> number -> batch
+        for batch in computed.iter_rows():
+            batches = waiting.setdefault(batch["unit"], {})
+            batches[batch["number"]] = batch
             bar.update(int(batch["files"]))
-    ordered = [batches[key] for key in sorted(batches)]
-    rejects = [reject for batch in ordered for reject in pickle.loads(batch["rejects"])]
-    predictions = pa.concat_tables(pickle.loads(batch["predictions"]) for batch in ordered)
-    return predictions.combine_chunks(), pa.Table.from_pylist(rejects, schema=REJECT_SCHEMA)
+            if any(one["files"] and number + 1 == len(batches) for number, one in batches.items()):
+                yield _unit_output(batch["unit"], waiting.pop(batch["unit"]))
+
+
+def _unit_output(unit: int, batches: dict[int, dict[str, Any]]) -> UnitOutput:
+    """Return a unit of all its batches, in order."""
+    ordered = [batches[number] for number in sorted(batches)]
+    table = pa.concat_tables(pickle.loads(batch["table"]) for batch in ordered)
+    return UnitOutput(unit, table, [reject for batch in ordered for reject in pickle.loads(batch["rejects"])])
 
 
 def decode_unit(
     row: dict[str, Any], *, read: Callable[[Unit], Iterator[Row]], batch_size: int, copied: pa.Schema = COPIED_SCHEMA
 ) -> Iterator[dict[str, Any]]:
-    """Yield a unit's images, `batch_size` at once; its rejects come with the last batch, which may have no image."""
+    """Yield a unit's images, `batch_size` at once; the last batch has the rejects and states the files.
+
+    It may have no image.
+    """
     set_up_decoding()
     unit: Unit = pickle.loads(row["unit"])
     number = 0
@@ -243,7 +293,7 @@ def decode_unit(
             "number": number,
             "files": files,
             "images": pickle.dumps(pixels),
-            "copied": pickle.dumps(table),
+            "table": pickle.dumps(table),
             "rejects": pickle.dumps(rejects),
         }
 
@@ -258,26 +308,41 @@ def decode_unit(
     yield batch(len(unit.files), rejects)
 
 
-class BatchPredictor:
-    """A worker's model: turns one decoded batch after the other into a table of predictions."""
+class BatchModel:
+    """A worker's network: turns one decoded batch after the other into a table with its columns."""
 
-    def __init__(self, *, checkpoint: str, operating_point: str, device: str, batch_size: int, flip: bool) -> None:
-        """Load the model once."""
-        model, card = load_checkpoint(checkpoint)
-        card = at_operating_point(card, operating_point)
-        self._model = DeployedModel(model, card, device=device, batch_size=batch_size, flip=flip)
+    def __init__(self, *, load: Callable[[str], Columns], device: str) -> None:
+        """Load the network once."""
+        self._columns = load(device)
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
-        """Return a batch of `decode_unit` with `predictions` in the place of the images."""
-        images, predictions = pickle.loads(row.pop("images")), pickle.loads(row.pop("copied"))
-        card = self._model.card
-        logits, probabilities = self._model.predict(images)
-        predicted = predicted_classes(probabilities, card)
-        for index, name in enumerate(card.classes):
-            columns = {"logit": logits, "probability": probabilities, "predicted": predicted}
-            for kind, values in columns.items():
-                predictions = predictions.append_column(f"{kind}_{name}", pa.array(values[:, index]))
-        return {**row, "predictions": pickle.dumps(predictions)}
+        """Return a batch of `decode_unit` without the images and with the network's columns in its table."""
+        images, table = pickle.loads(row.pop("images")), pickle.loads(row["table"])
+        for name, values in self._columns(images).items():
+            table = table.append_column(name, values)
+        return {**row, "table": pickle.dumps(table)}
+
+
+def load_predictor(device: str, *, checkpoint: str, operating_point: str, batch_size: int, flip: bool) -> Columns:
+    """Return a checkpoint's model that gives `logit_NAME`, `probability_NAME` and `predicted_NAME` of each class."""
+    model, card = load_checkpoint(checkpoint)
+    card = at_operating_point(card, operating_point)
+    deployed = DeployedModel(model, card, device=device, batch_size=batch_size, flip=flip)
+
+    def columns(images: NDArray[np.uint8]) -> dict[str, pa.Array]:
+        logits, probabilities = deployed.predict(images)
+        kinds = {
+            "logit": logits,
+            "probability": probabilities,
+            "predicted": predicted_classes(probabilities, card),
+        }
+        return {
+            f"{kind}_{name}": pa.array(values[:, index])
+            for index, name in enumerate(card.classes)
+            for kind, values in kinds.items()
+        }
+
+    return columns
 
 
 def raw_rows(task: UnitTask, unit: Unit) -> Iterator[Row]:
@@ -294,15 +359,17 @@ def shard_rows(conversion: str, columns: Sequence[str], unit: Unit) -> Iterator[
 
 
 def part_rows(training_set: str, columns: Sequence[str], unit: Unit) -> Iterator[Row]:
-    """Yield the images of a part of a training set, which is the only file of its unit."""
+    """Yield the images of a part of a training set, which is the only file of its unit, with their split."""
     card = read_training_set_card(training_set)
     shape = (len(card.channels), card.height_px, card.width_px)
-    yield from _stored_rows(join(training_set, *unit.paths), shape, card.dtype, columns, CURATE_AGAIN)
+    (part,) = unit.paths
+    for row in _stored_rows(join(training_set, part), shape, card.dtype, columns, CURATE_AGAIN):
+        yield {**row, "split": part.partition("/")[0]}
 
 
 def _stored_rows(
     location: str, shape: tuple[int, int, int], dtype: str, columns: Sequence[str], remedy: str
-) -> Iterator[Row]:
+) -> Iterator[dict[str, Any]]:
     """Yield the rows of a Parquet file, a row group at a time."""
     with checked_parquet(location, remedy) as file:
         for batch in file.iter_batches(batch_size=ROWS_PER_GROUP, columns=[*columns, IMAGE]):

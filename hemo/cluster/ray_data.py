@@ -31,7 +31,7 @@ LOST_WORKERS = 8
 Nodes that come and go end processes too. Ray itself would retry a task for ever.
 """
 
-RESUMABLE_JOBS = ("convert",)
+RESUMABLE_JOBS = ("convert", "embed")
 """Jobs that, run again, do only what is left; others start from the beginning."""
 
 _RAY_ADVICE = "Failed to apply UDF transform"

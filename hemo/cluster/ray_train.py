@@ -1,5 +1,6 @@
 """The `train` job: one trial on one or several workers, by Ray Train."""
 
+import os
 import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -10,12 +11,13 @@ import ray.train
 from ray.exceptions import RayError
 from ray.train.torch import TorchTrainer, get_device
 from ray.train.v2._internal.exceptions import UserExceptionWithTraceback
+from ray.train.v2.api.config import ScalingConfig
 from ray.train.v2.api.exceptions import TrainingFailedError, WorkerGroupError
 from ray.util.queue import Queue
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from hemo.cluster.capacity import gpus_per_worker, in_words, require_capacity, trial_needs
-from hemo.cluster.feed import SharedTrainingSet, get_training_set, put_training_set
+from hemo.cluster.feed import SharedTrainingSet, feed_of, get_training_set, put_training_set
 from hemo.cluster.ray_data import LOST_WORKERS
 from hemo.cluster.session import connected
 from hemo.cluster.tracking.trial_tracker import TrackedTrial, check_tracking, tracked
@@ -35,6 +37,18 @@ from hemo.trials.run import check_batch_size, check_trials, failed_record, run_t
 
 RAY_FOLDER = "ray"
 """Beside the record while a trial runs: Ray Train's own files; removed when the trial is recorded."""
+
+GROW_AFTER_S = 60.0
+"""How long a group of fewer workers than configured runs before nodes that came since are looked for.
+
+Where there are, a larger group starts after the last whole epoch: what was trained of the next one is trained again.
+"""
+
+START_TIMEOUT_S = 20.0
+"""How long a group whose size may change waits for its CPUs and GPUs until it is given another.
+
+Ray Train looks at the nodes every 20 s, so that the first group after the loss of one may be too large for the others.
+"""
 
 LAST_LINES_S = 20.0
 """How long lines of workers that have ended are waited for."""
@@ -66,7 +80,7 @@ def train_model(config: TrainConfig) -> TrialRecord:
         if record := key.finished_record():  # another run has ended it since
             return record
         with connected(config.cluster):
-            return train_in_workers(config, key, put_training_set(config.training_set, config.feed))
+            return train_in_workers(config, key, put_training_set(config.training_set, feed_of(config.trial, config.feed)))
 
 
 def train_in_workers(config: TrainConfig, key: TrialKey, shared: SharedTrainingSet) -> TrialRecord:
@@ -86,7 +100,8 @@ def train_in_workers(config: TrainConfig, key: TrialKey, shared: SharedTrainingS
         _run_workers(config, key, gpus, shared)
     except TrainingFailedError as error:
         if key.record() is None:
-            worker = _worker(config.workers, rank=0, device="cuda" if gpus else "cpu")
+            count, device = config.workers.count, "cuda" if gpus else "cpu"
+            worker = _worker(config.workers, rank=0, count=count, device=device)
             write_record(key.records, failed_record(key, shared.card, worker, failure_reason(error)), None)
     remove(join(key.folder, RAY_FOLDER))
     record = read_record(key.records, key.digest)
@@ -102,16 +117,22 @@ def print_findings(trials: Iterable[TrialConfig], card: TrainingSetCard) -> None
 
 
 def check_workers(config: TrainConfig, card: TrainingSetCard) -> None:
-    """Refuse more workers than a batch has images for, by the card's rows alone.
+    """Refuse more workers than a batch has images for, by the card's rows alone, whatever number of them may run.
 
     Raises:
         ConfigError: See `check_batch_size`.
     """
-    check_batch_size(card.splits["train"].rows, workers=config.workers.count, training=config.trial.training)
+    workers, rows = config.workers, card.splits["train"].rows
+    if config.trial.model.is_sequence:
+        return  # the card does not count studies: `run_trial` does
+    for running in range(workers.count, workers.fewest - 1, -1):
+        worker = Worker(count=running, configured=workers.count)
+        check_batch_size(rows, worker=worker, training=config.trial.training)
 
 
-def _worker(workers: WorkersConfig, *, rank: int, device: str) -> Worker:
-    return Worker(rank=rank, count=workers.count, device=device, threads=max(1, int(workers.cpus)))
+def _worker(workers: WorkersConfig, *, rank: int, count: int, device: str) -> Worker:
+    threads = max(1, int(workers.cpus))
+    return Worker(rank=rank, count=count, device=device, threads=threads, configured=workers.count)
 
 
 def _run_workers(config: TrainConfig, key: TrialKey, gpus: float, shared: SharedTrainingSet) -> None:
@@ -121,12 +142,16 @@ def _run_workers(config: TrainConfig, key: TrialKey, gpus: float, shared: Shared
     remove(join(key.folder, "record.json"))  # of an earlier failure: a record that is there afterwards is new
     remove(join(key.folder, RAY_FOLDER))  # a trial resumes from its own state, not from Ray Train's
     settings = {"config": config.model_dump(mode="json"), "key": key, "data": shared}
+    elastic = workers.fewest < workers.count
+    if elastic:
+        os.environ.setdefault("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", str(START_TIMEOUT_S))
     with printed_lines() as print_from_worker:
         result: Any = InterruptibleTrainer(  # typed as Train V1's result, which has no return_value
             _train_worker,  # type: ignore[arg-type]  # it may return a value since Ray 2.60
             train_loop_config={**settings, "print_line": print_from_worker},
-            scaling_config=ray.train.ScalingConfig(
-                num_workers=workers.count,
+            scaling_config=ScalingConfig(
+                num_workers=(workers.fewest, workers.count) if elastic else workers.count,
+                elastic_resize_monitor_interval_s=GROW_AFTER_S,
                 use_gpu=gpus > 0,
                 resources_per_worker={"CPU": workers.cpus, **({"GPU": gpus} if gpus else {})},
             ),
@@ -153,10 +178,14 @@ def _train_worker(settings: dict[str, Any]) -> UserError | None:
     config, key = TrainConfig.model_validate(settings["config"]), settings["key"]
     if key.record() is not None:
         return None  # written since `train_in_workers` began, by an earlier group of the same workers: final
-    worker = _worker(config.workers, rank=ray.train.get_context().get_world_rank(), device=str(get_device()))
+    context = ray.train.get_context()
+    rank, count = context.get_world_rank(), context.get_world_size()
+    worker = _worker(config.workers, rank=rank, count=count, device=str(get_device()))
     data, print_from_worker = get_training_set(settings["data"]), settings["print_line"]
     epochs = run_trial(key, config.training_set, worker=worker, data=data)
     if worker.is_rank_zero:
+        if worker.count < worker.configured:
+            print_from_worker(f"{worker.count} of {worker.configured} workers train, in batches of the same size")
         printed = observed(epochs, lambda metrics: print_from_worker(epoch_line(metrics)))
         epochs = tracked(TrackedTrial(config.tracking, key, data.card, worker, print_from_worker), printed)
     try:
@@ -218,11 +247,13 @@ def printed_lines() -> Iterator[WorkerLines]:
 
 def _report_missing_resources(config: TrainConfig, gpus: float) -> None:
     """Print what the cluster lacks now; see `require_capacity` for one that cannot grow."""
-    needed = trial_needs(config.workers, gpus)
+    fewest = config.workers.fewest
+    needed = trial_needs(config.workers.model_copy(update={"count": fewest}), gpus)
     available = require_capacity(config.cluster, needed)
     if any(available[kind] < amount for kind, amount in needed.items()):
+        field = "count" if config.workers.min_count == "all" else "min_count"
         print_line(
-            f"waiting for {in_words(needed)} (workers.count {config.workers.count}); the cluster has "
+            f"waiting for {in_words(needed)} (workers.{field} {fewest}); the cluster has "
             f"{in_words(available)} now: unless it grows by itself, give fewer or smaller workers"
         )
 

@@ -1,4 +1,4 @@
-"""Configs of the jobs that use a checkpoint: `predict`, `evaluate`, `explain` and `export`."""
+"""Configs of the jobs that use a trained network: `predict`, `evaluate`, `embed`, `explain` and `export`."""
 
 from typing import Annotated, ClassVar, Literal, Self
 
@@ -16,12 +16,18 @@ def _operating_point(text: str) -> str:
         raise ValueError(str(error).replace("must be ", "must be checkpoint, ")) from None
 
 
-class DeploymentConfig(Config):
+class ModelRunConfig(Config):
+    """What runs a network over many images: part of the configs of `predict`, `evaluate` and `embed`."""
+
+    batch_size: PositiveInt = Field(64, description="images in a batch")
+    gpus: Gpus = Field("auto", description="GPUs of a model; `auto`: one if the cluster has any")
+    cluster: ClusterConfig = ClusterConfig()
+
+
+class DeploymentConfig(ModelRunConfig):
     """A checkpoint and what runs it: part of the configs of `predict` and `evaluate`."""
 
     checkpoint: Location = Field(description="folder of a record, or of its checkpoint")
-    batch_size: PositiveInt = Field(64, description="images in a batch")
-    gpus: Gpus = Field("auto", description="GPUs of a model; `auto`: one if the cluster has any")
     operating_point: Annotated[str, AfterValidator(_operating_point)] = Field(
         "checkpoint",
         description="thresholds above which a class is predicted: those the trial was configured for, or others that "
@@ -33,7 +39,6 @@ class DeploymentConfig(Config):
     pseudonym_key: Literal[""] | SecretLocation = Field(
         "", description="raw corpora: file with the pseudonym key, or env:NAME, as in `convert`"
     )
-    cluster: ClusterConfig = ClusterConfig()
 
 
 class PredictConfig(DeploymentConfig):
@@ -155,6 +160,47 @@ class EvaluateConfig(DeploymentConfig):
             require_names_settled(self.corpus, self.public_ids, self.pseudonym_key)
         elif self.public_ids != "by_corpus":
             raise ValueError("public_ids is of raw corpora: training sets and shards hold ids as `convert` stored them")
+        return self
+
+
+class EmbedConfig(ModelRunConfig):
+    """Configuration of the `embed` job."""
+
+    GROUPS: ClassVar[Groups] = {
+        "input": ("source",),
+        "output": ("out", "dtype"),
+        "encoder": ("checkpoint", "backbone", "weights", "side_px", "pooling"),
+        "resources": ("batch_size", "gpus", "cluster"),
+    }
+
+    source: Location = Field(description="output folder of `convert`, or of `curate`")
+    out: Location = Field(description="folder to write embeddings/part-*.parquet and card.json to")
+    dtype: Literal["float32", "float16"] = Field("float32", description="of the stored vectors")
+    checkpoint: Literal[""] | Location = Field(
+        "", description="folder of a record, or of its checkpoint: its backbone is the encoder"
+    )
+    backbone: str = Field("", description="without `checkpoint`: the encoder, a name as in `trial.model.backbone`")
+    weights: Literal["", "imagenet"] | Location = Field(
+        "",
+        description="of `backbone`: `imagenet`, or a path or URI of safetensors, a state dict, a record or its "
+        "checkpoint, as in `trial.model.weights`",
+    )
+    side_px: NonNegativeInt = Field(
+        0, description="of `backbone`: height and width in pixels to which images are reduced first; 0: as stored"
+    )
+
+    pooling: Literal["gap", "flatten"] = Field(
+        "gap", description="`gap`: mean of the features over all positions; `flatten`: the features of each position"
+    )
+
+    @model_validator(mode="after")
+    def _has_one_encoder(self) -> Self:
+        if bool(self.checkpoint) == bool(self.backbone):
+            raise ValueError("give either checkpoint, or backbone with weights")
+        if self.checkpoint and (self.weights or self.side_px):
+            raise ValueError("weights and side_px are of a backbone: a checkpoint has its own")
+        if self.backbone and self.weights in ("", "none"):
+            raise ValueError("backbone needs weights, a file or `imagenet`: vectors of random weights mean nothing")
         return self
 
 

@@ -316,6 +316,8 @@ class TrialConfig(Config):
     def _suits_a_sequence_model(self) -> Self:
         if not self.model.is_sequence:
             return self
+        if self.task == "multi_class":
+            raise ValueError(f"task multi_class: a study may have several classes, {self.model.backbone} needs multi_label")
         if self.augment != AugmentConfig():
             raise ValueError(f"augment is for images, {self.model.backbone} reads embeddings; leave it out")
         of_images = ("balance", "accumulation", "freeze_epochs", "layer_decay", "compile")

@@ -69,6 +69,30 @@ class WorkersConfig(Config):
     gpus: Gpus = Field("auto", description="GPUs of a worker; `auto`: one if the cluster has any")
 
 
+class TrainWorkersConfig(WorkersConfig):
+    """Workers of `train`, fewer of which may do where nodes are missing or lost.
+
+    A batch has as many images whatever number runs, in the same order; see `Worker` for what differs.
+    """
+
+    min_count: PositiveInt | Literal["all"] = Field(
+        "all",
+        description="fewest workers with which training begins, and goes on after its last whole epoch where others "
+        "are lost; more join as nodes come, up to `count`; `all`: never fewer than `count`",
+    )
+
+    @model_validator(mode="after")
+    def _is_not_above_count(self) -> Self:
+        if self.fewest > self.count:
+            raise ValueError(f"min_count {self.min_count} is above count {self.count}")
+        return self
+
+    @property
+    def fewest(self) -> int:
+        """Fewest workers that may run."""
+        return self.count if self.min_count == "all" else self.min_count
+
+
 class TrainConfig(Config):
     """Configuration of the `train` job."""
 
@@ -86,7 +110,7 @@ class TrainConfig(Config):
     )
     trial: TrialConfig = TrialConfig()
     feed: Feed = Field("auto", description=FEED_DESCRIPTION)
-    workers: WorkersConfig = WorkersConfig()
+    workers: TrainWorkersConfig = TrainWorkersConfig()
     tracking: TrackingConfig = TrackingConfig()
     cluster: ClusterConfig = ClusterConfig()
 
@@ -253,8 +277,9 @@ class TuneConfig(Config):
     )
     retries: NonNegativeInt = Field(
         1,
-        description="how often a trial that failed, or whose process died, is started again after its last whole epoch "
-        "before it is recorded as failed",
+        description="how often a trial that failed is started again after its last whole epoch before it is recorded "
+        "as failed; one whose process died, such as out of memory, is started again 8 times, one whose node was lost "
+        "always",
     )
     feed: Feed = Field("auto", description=FEED_DESCRIPTION)
     workers: WorkersConfig = WorkersConfig()

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, cast
 from hemo.config.convert import ConvertConfig, PhantomConfig, PlanConfig
 from hemo.config.curate import CurateConfig
 from hemo.config.document import DocumentConfig
-from hemo.config.inference import EvaluateConfig, ExplainConfig, ExportConfig, PredictConfig
+from hemo.config.inference import EmbedConfig, EvaluateConfig, ExplainConfig, ExportConfig, PredictConfig
 from hemo.config.leaks import LeaksConfig
 from hemo.config.load import read_yaml
 from hemo.config.pipeline import PipelineConfig
@@ -24,6 +24,7 @@ from hemo.config.types import ClusterConfig, Config
 from hemo.config.validation import merge, validated
 
 if TYPE_CHECKING:
+    from hemo.library.embeddings import Embeddings
     from hemo.library.evaluation import Evaluation
     from hemo.library.outputs import (
         Checkup,
@@ -176,6 +177,17 @@ def predict(config: PredictConfig) -> "Predictions":
 
     with connected(config.cluster):
         return Predictions(predict_corpus(config))
+
+
+@job(EmbedConfig)
+def embed(config: EmbedConfig) -> "Embeddings":
+    """Turn the images of shards or of a training set into vectors; finished units are skipped."""
+    from hemo.cluster.embed import embed_images
+    from hemo.cluster.session import connected
+    from hemo.library.embeddings import Embeddings
+
+    with connected(config.cluster):
+        return Embeddings(embed_images(config))
 
 
 @job(EvaluateConfig)

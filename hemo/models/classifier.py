@@ -61,7 +61,11 @@ class ImageClassifier(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Return logits, float32, shape (images, classes)."""
-        return self.head(positions(self.backbone, self.features(images))).float()  # type: ignore[no-any-return]
+        return self.head(self.by_position(images)).float()  # type: ignore[no-any-return]
+
+    def by_position(self, images: Tensor) -> Tensor:
+        """Return the features that the head takes, (images, positions, features)."""
+        return positions(self.backbone, self.features(images))
 
     def features(self, images: Tensor) -> Tensor:
         """Return the features in the layout of the backbone, see `positions`."""

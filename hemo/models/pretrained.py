@@ -2,6 +2,7 @@
 
 import io
 import logging
+import sys
 from typing import Any
 
 import safetensors.torch
@@ -12,8 +13,8 @@ from timm.models import PretrainedCfg, adapt_input_conv, clean_state_dict
 from torch import Tensor
 
 from hemo.config.trial import ModelConfig
-from hemo.errors import ConfigError
-from hemo.models.backbones import NONE, own_backbone, pretrained_settings
+from hemo.errors import ConfigError, first_names
+from hemo.models.backbones import NONE, REFUSALS, own_backbone, pretrained_settings
 from hemo.models.checkpoint import read_checkpoint_card
 from hemo.models.classifier import ImageClassifier, Normalisation, build_model, plain_normalisation
 from hemo.models.weight_files import find_weights
@@ -49,6 +50,30 @@ def starting_model(config: ModelConfig, *, channels: int, sides_px: tuple[int, i
             f"{weights_origin(pretrained_settings(config.backbone))}; where that cannot be reached, give that file as "
             "model.weights, or `none`"
         ) from error
+
+
+def starting_backbone(config: ModelConfig, *, channels: int, sides_px: tuple[int, int]) -> ImageClassifier:
+    """Make a model whose backbone is all covered by `config.weights`; its head is random.
+
+    Torch's global generator is left as it was.
+
+    Raises:
+        ConfigError: If the weights cannot be loaded, do not fit, or leave a part of the backbone random: which.
+    """
+    with torch.random.fork_rng(devices=[]):
+        if config.weights == "imagenet":
+            return starting_model(config, channels=channels, sides_px=sides_px, classes=1)
+        model = build_model(config, channels=channels, sides_px=sides_px, classes=1)
+    tensors = read_weights(config.weights)
+    fitting = _fitting(model, tensors, config.weights, channels)
+    lacking = [name.removeprefix("backbone.") for name in _uncovered(model, fitting) if name.startswith("backbone.")]
+    if lacking:
+        raise ConfigError(
+            f"weights: {config.weights} does not cover {len(lacking)} tensors of {config.backbone}, which would stay "
+            f"random: {first_names(lacking)}; give weights of the same backbone"
+        )
+    model.load_state_dict(fitting, strict=False)
+    return model
 
 
 def _require_reachable(settings: PretrainedCfg) -> None:
@@ -170,21 +195,27 @@ def check_weights(config: ModelConfig, channels: int, sides_px: tuple[int, int])
 def _load_fitting(model: ImageClassifier, location: str, channels: int) -> None:
     """Load what fits by name and shape, and log what the file does not cover."""
     fitting = _fitting(model, read_weights(location), location, channels)
-    wanted = model.state_dict()
     model.load_state_dict(fitting, strict=False)
-    rest = [name for name in wanted if name not in fitting and not name.endswith("num_batches_tracked")]
-    if rest:
+    if rest := _uncovered(model, fitting):
         logger.warning("model.weights: %s does not cover %s", location, ", ".join(rest))
+
+
+def _uncovered(model: ImageClassifier, fitting: dict[str, Tensor]) -> list[str]:
+    """Return the names of a model's tensors that are not among those that fit it."""
+    return [name for name in model.state_dict() if name not in fitting and not name.endswith("num_batches_tracked")]
 
 
 def _fitting(model: ImageClassifier, tensors: dict[str, Tensor], location: str, channels: int) -> dict[str, Tensor]:
     """Return the tensors that fit the model by name and shape; names of timm's own files are those of the backbone.
 
-    The first convolution is made to fit where it was of other channels than the images'.
+    Names of the authors' files become timm's, and position embeddings are resampled to the size of the images, where
+    timm can do that for the backbone. The first convolution is made to fit where it was of other channels than the
+    images'.
     """
     wanted = model.state_dict()
     if not _has_own_names(tensors):
         tensors = {f"backbone.{name}": value for name, value in tensors.items()}
+    tensors = _as_timm_loads_them(model, tensors)
     tensors = {**tensors, **_adapted_stem(model, tensors, channels)}
     fitting = {name: value for name, value in tensors.items() if name in wanted and value.shape == wanted[name].shape}
     if not any(name.startswith("backbone.") and value.ndim for name, value in fitting.items()):
@@ -197,6 +228,24 @@ def _fitting(model: ImageClassifier, tensors: dict[str, Tensor], location: str, 
     if wrong:
         raise ConfigError(f"model.weights: {wrong[0]} in {location} has NaN or infinite values; give other weights")
     return fitting
+
+
+def _as_timm_loads_them(model: ImageClassifier, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Return tensors with those of the backbone as timm converts them when it loads weights; unchanged if it cannot.
+
+    Each of timm's modules of a family (ViT, ConvNeXt, Swin, ...) has such a function under one name.
+    """
+    convert = getattr(sys.modules[type(model.backbone).__module__], "checkpoint_filter_fn", None)
+    own = {name.removeprefix("backbone."): value for name, value in tensors.items() if name.startswith("backbone.")}
+    wanted = model.backbone.state_dict()
+    if convert is None or all(name in own and own[name].shape == wanted[name].shape for name in wanted):
+        return tensors
+    try:
+        converted = convert(own, model.backbone)
+    except REFUSALS:  # weights of something else, which fit nowhere
+        return tensors
+    others = {name: value for name, value in tensors.items() if not name.startswith("backbone.")}
+    return {**others, **{f"backbone.{name}": value for name, value in converted.items()}}
 
 
 def _adapted_stem(model: ImageClassifier, tensors: dict[str, Tensor], channels: int) -> dict[str, Tensor]:

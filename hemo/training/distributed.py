@@ -17,17 +17,28 @@ from hemo.errors import UserError
 
 @dataclass(frozen=True)
 class Worker:
-    """One of the processes that train a model together. With several, `torch.distributed` is already initialised."""
+    """One of the processes that train a model together. With several, `torch.distributed` is already initialised.
+
+    Where fewer run than are configured, a batch is still divided among all that run, and each takes its larger part of
+    it in several parts: no more images are in memory at once, and gradients are those of the same batch. What differs
+    is what depends on a worker's images alone: batch normalisation without synchronisation, and the draws of dropout.
+    """
 
     rank: int = 0
-    count: int = 1
+    count: int = 1  # that run
     device: str = "cpu"
     threads: int = 1
+    configured: int = 1  # that run where no node is missing
 
     @property
     def is_rank_zero(self) -> bool:
         """Whether this is the process that writes and reports."""
         return self.rank == 0
+
+    @property
+    def parts(self) -> int:
+        """Parts in which this worker takes its images of a step: 1 where all workers run."""
+        return max(1, -(-self.configured // self.count))
 
 
 def hardware(worker: Worker) -> str:

@@ -6,12 +6,14 @@ from typing import Literal
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 from torchmetrics.functional import classification as tm
 
 from hemo.models.classifier import calibrated_logits, mixed_precision
 from hemo.stats import CALIBRATION_BINS
+from hemo.stats.auroc import auroc
 from hemo.stats.calibration import Calibration
 from hemo.training.data.dataset import Examples
 from hemo.training.data.loader import device_batches
@@ -24,6 +26,7 @@ from hemo.training.results import (
     METRICS,
     ConfusionMatrix,
     SplitMetrics,
+    StudyMetrics,
     SubgroupMetrics,
     column_weights,
 )
@@ -121,6 +124,58 @@ def split_metrics(readout: Readout, logits: Tensor, examples: Examples, loss: Im
         metrics=compute_metrics(readout, logits, targets, loss),
         confusion=confusion(readout, logits, targets),
         by_pixel_format=groups,
+    )
+
+
+def study_metrics(
+    readout: Readout, slices: Examples, slice_logits: NDArray[np.float32], studies: Examples, logits: NDArray[np.float32]
+) -> dict[str, StudyMetrics]:
+    """Return how well studies are told apart: by the sequence model, and by the slices it gave, in two ways.
+
+    Args:
+        readout: Of the slices: its calibration is applied to them, studies stay as trained.
+        slices: Of a split.
+        slice_logits: (slices, classes).
+        studies: Of the same split.
+        logits: (studies, classes).
+
+    Returns:
+        `sequence`, `max` and `noisy_or` (see `hemo.inference.studies`) -> metrics, means over the classes.
+    """
+    calibrated = readout.calibrated(torch.from_numpy(slice_logits).double())
+    place = torch.from_numpy(np.searchsorted(studies.block_of, slices.block_of))
+    known = torch.from_numpy(np.isin(slices.block_of, studies.block_of))
+    calibrated, place = calibrated[known], place[known]
+    shape = (len(studies), calibrated.shape[1])
+    highest = calibrated.new_full(shape, -np.inf)
+    highest = highest.scatter_reduce(0, place[:, None].expand_as(calibrated), calibrated, "amax")
+    absent = calibrated.new_zeros(shape).index_add(0, place, functional.logsigmoid(-calibrated))
+    absent = absent.clamp(max=-1e-12)  # certain of none: a finite logit
+    ways = {
+        "sequence": torch.from_numpy(logits).double(),
+        "max": highest,
+        "noisy_or": torch.log(-torch.expm1(absent)) - absent,
+    }
+    plain = Readout(readout.task, readout.classes)
+    return {name: _study_metrics(plain, values, studies) for name, values in ways.items()}
+
+
+def _study_metrics(readout: Readout, logits: Tensor, studies: Examples) -> StudyMetrics:
+    targets = torch.from_numpy(studies.labels).double()
+    columns = [
+        _class_metrics(*column)
+        for column in zip(logits.sigmoid().T.contiguous(), (logits > 0).int().T, targets.int().T, strict=True)
+    ]
+    metrics = {"log_loss": _log_loss(readout, logits, targets)}
+    for name in ("auroc", "average_precision", "calibration_error"):
+        values = [column[name] for column in columns if name in column]
+        if values:
+            metrics[name] = sum(values) / len(values)
+    patients = np.unique(studies.source.patient[studies.rows], return_inverse=True)[1]
+    area = auroc(logits.numpy(), studies.labels, patients)
+    interval = None if area is None else area.interval()
+    return StudyMetrics(
+        studies=len(studies), metrics=metrics, auroc_interval=None if interval is None else interval.ends
     )
 
 

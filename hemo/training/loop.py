@@ -112,6 +112,7 @@ def fit(
             raise
         out_of_memory = error.with_traceback(None)  # its frames would keep the model and the batch in memory
     batch_size, alone = config.training.batch_size, worker.count == 1 and worker.device.startswith("cuda")
+    alone = alone and not config.model.is_sequence  # steps of studies differ in length
     smaller = largest_batch_size(config, splits, worker, at_most=batch_size // 2) if alone else batch_size // 2
     raise TrialError(out_of_memory_message(batch_size, smaller, tried=alone)) from out_of_memory
 
@@ -305,6 +306,7 @@ def _train_and_validate(run: Fit, progress: Progress) -> EpochMetrics:
         first_batch_seconds=data_wait.first_batch_seconds,
         data_wait_seconds=data_wait.seconds,
         timestamp=time.time(),
+        workers=run.worker.count,
         runtime_seconds=sum(earlier.seconds for earlier in progress.epochs) + seconds,
     )
 
@@ -340,13 +342,15 @@ def _take_step(run: Fit, step: Step, images: Tensor, targets: Tensor) -> tuple[T
     Returns:
         Logits of this worker's images, and its part of the step's loss, which is a mean over the images of all workers.
     """
-    training = run.config.training
+    training, parts = run.config.training, run.config.training.accumulation * run.worker.parts
+    if run.config.model.is_sequence:
+        parts = 1  # a study's slices meet the model together
     smooth = smoothed(targets, training.label_smoothing, exclusive=run.loss.exclusive)
     run.optimizer.zero_grad(set_to_none=True)
-    parts = zip(images.tensor_split(training.accumulation), smooth.tensor_split(training.accumulation), strict=True)
     computed = []
-    for number, (part, labels) in enumerate(parts, start=1):
-        with _gradient_exchange(run.forward, last=number == training.accumulation):
+    split = zip(images.tensor_split(parts), smooth.tensor_split(parts), strict=True)
+    for number, (part, labels) in enumerate(split, start=1):
+        with _gradient_exchange(run.forward, last=number == parts):
             with mixed_precision(images.device):
                 logits = run.forward(part)
             losses = run.loss(logits, labels)
@@ -386,7 +390,7 @@ def _measure(run: Fit, examples: Examples, when: str) -> dict[str, float]:
 
 def _finite_logits(run: Fit, examples: Examples, when: str) -> Tensor:
     """Return a split's logits; one that is NaN or infinite ends the trial with an error that states `when`."""
-    at_once = run.config.training.images_at_once(run.worker.count)
+    at_once = run.config.training.images_at_once(run.worker.count * run.worker.parts)
     logits = predict_logits(run.evaluated, examples, run.batches.scaled, at_once, run.worker)
     wrong = int((~torch.isfinite(logits)).any(dim=1).sum())
     if wrong:

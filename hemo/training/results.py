@@ -96,6 +96,7 @@ class EpochMetrics(Config):
     first_batch_seconds: float = Field(0.0, description="from the beginning of the epoch until its first batch")
     data_wait_seconds: float = Field(0.0, description="of the time spent training, without images")
     timestamp: float = Field(0.0, description="when it ended, seconds since 1970 (UTC)")
+    workers: int = Field(0, description="data-parallel workers that ran; 0: not recorded, by an earlier hemo")
     runtime_seconds: float = Field(0.0, description="of this epoch and those before, whatever interrupted them")
 
 
@@ -105,6 +106,16 @@ class SubgroupMetrics(Config):
     images: int
     metrics: dict[str, float | None] = Field(description="all metrics; null where one is not defined: one class only")
     confusion: tuple[ConfusionMatrix, ...]
+
+
+class StudyMetrics(Config):
+    """Metrics of the studies of one split by one way to a study's probability."""
+
+    studies: int
+    metrics: dict[str, float] = Field(description="log_loss, auroc, average_precision, calibration_error if defined")
+    auroc_interval: tuple[float, float] | None = Field(
+        description="95 %, patients as units; null where there are too few patients"
+    )
 
 
 class SplitMetrics(Config):

@@ -23,7 +23,7 @@ from hemo.errors import SourceError
 from hemo.parquet import read_parquet
 from hemo.stats.calibration import Calibration
 from hemo.storage import exists, join, list_folders, read_bytes, read_json, write_bytes, write_json
-from hemo.training.results import BeforeAfter, ConfusionMatrix, EpochMetrics, SubgroupMetrics
+from hemo.training.results import BeforeAfter, ConfusionMatrix, EpochMetrics, StudyMetrics, SubgroupMetrics
 
 RECORD_SCHEMA_VERSION = 6
 """6: calibration, thresholds of several operating points, metrics of probabilities before and after calibration."""
@@ -38,6 +38,9 @@ CURE = "move it away, and the same command runs the trial again"
 """What to do about a record that cannot be read."""
 
 PREDICTIONS = "predictions.parquet"
+
+STUDY_PREDICTIONS = "studies.parquet"
+"""Beside the predictions of a sequence model: the same columns, a row a study, its name as `image_id`."""
 
 PREDICTION_SCHEMA = pa.schema(
     [
@@ -94,6 +97,11 @@ class TrialRecord(Config):
         {}, description="val, test -> class -> metrics of its probabilities before and after calibration"
     )
     by_pixel_format: dict[str, dict[str, SubgroupMetrics]] = Field({}, description="train, val, test -> pixel format")
+    study_metrics: dict[str, dict[str, StudyMetrics]] = Field(
+        {},
+        description="of a sequence model that learned from slices: val, test -> `sequence`, its own probability of a "
+        "study, and `max` and `noisy_or` of its slices",
+    )
     rows: dict[str, int] = Field({}, description="images in each split")
     patients: dict[str, int] = Field({}, description="patients in each split")
     positives: dict[str, tuple[int, ...]] = Field({}, description="split -> positive images, one count a class")
@@ -116,7 +124,7 @@ class TrialRecord(Config):
         None, description="measured likewise with `inference_batch_size` images at once"
     )
     inference_batch_size: int | None = Field(None, description="as many as take 0.1 s one by one, 32 at most")
-    workers: int = Field(1, description="data-parallel workers")
+    workers: int = Field(1, description="data-parallel workers when it ended; `epochs` has those of each epoch")
     hardware: str = ""
     versions: dict[str, str] = Field({}, description="library -> version")
     commit: str = ""
@@ -145,6 +153,15 @@ class TrialRecord(Config):
     def best_epoch_val(self) -> dict[str, float]:
         """Validation metrics of the best epoch as reported then: not calibrated, at 0.5; empty without epochs."""
         return self.epochs[self.best_epoch - 1].val if self.best_epoch else {}
+
+
+def changes_of_workers(record: TrialRecord) -> list[tuple[int, int]]:
+    """Return epoch and number of workers wherever another number ran than in the epoch before; the first is epoch 1."""
+    changes: list[tuple[int, int]] = []
+    for epoch in record.epochs:
+        if not changes or epoch.workers != changes[-1][1]:
+            changes.append((epoch.epoch, epoch.workers))
+    return changes
 
 
 def title_of(record: TrialRecord) -> str:

@@ -42,6 +42,16 @@ def test_the_table_has_a_split_a_row_and_gaps_for_what_is_not_defined() -> None:
     ]
 
 
+def test_how_many_workers_ran_is_shown_where_it_changed(make_record) -> None:
+    """Two from the first epoch, one from the third, two from the fifth on; always two: no line."""
+    record = make_record({})
+    counts = (2, 2, 1, 1, 2, 2, 2, 2, 2, 2)
+    epochs = [epoch.model_copy(update={"workers": n}) for epoch, n in zip(record.epochs, counts, strict=True)]
+    changed = record.model_copy(update={"epochs": tuple(epochs)})
+    assert "workers: 2 from epoch 1, 1 from epoch 3, 2 from epoch 5" in train.metrics_text(changed).splitlines()
+    assert "workers" not in train.metrics_text(changed.model_copy(update={"epochs": tuple(epochs[:2])}))
+
+
 def test_a_threshold_that_validation_cannot_choose_is_no_number() -> None:
     """Validation has 12 images of 3 patients, none of them positive."""
     finding = split_finding("val", 3, label_counts(("any",), np.zeros((12, 1), np.uint8), np.arange(12) // 4))

@@ -3,6 +3,7 @@
 import math
 import time
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 from ray import tune
@@ -18,6 +19,12 @@ from hemo.trials.progress import PlannedTrial, SweepPlan, write_plan
 from hemo.trials.status import SweepStatus, TrialStatus, planned_status
 
 TABLE_EVERY_S = 30.0
+
+NODE_DIED = "its node has died"
+"""In Ray's message about a process that was lost with its node; the error has no field for it."""
+
+FAILURE = "Failure # "
+"""Begins each error in Tune's file."""
 
 SHOWN: tuple[Objective, ...] = ("val_loss", "val_accuracy", "val_auroc", "latency_ms")
 
@@ -76,9 +83,17 @@ class SweepConsole(tune.Callback):
 
     def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         """Collect a lost trial."""
-        reason = str(trial.get_error() or "its process was lost").strip().splitlines()[-1]
+        reason = _last_reason(trial)
         self.lost.append((key_of(trial.config, self._records), reason))
         self._print(trial, f"failed: {reason}")
+
+    def on_trial_recover(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
+        """Print why a trial is started again; the loss of its node is not counted among its failures."""
+        failure, reason = _last_failure(trial), _last_reason(trial)
+        if NODE_DIED in failure:
+            trial.run_metadata.num_failures -= 1
+            reason = "its node was lost"
+        print_line(f"{trial.config['trial']['name']} goes on after its last whole epoch: {reason}")
 
     def show(self) -> None:
         """Print how far the sweep is, and a table of the running trials, from their files."""
@@ -99,3 +114,15 @@ class SweepConsole(tune.Callback):
     def _print(self, trial: Trial, how: str) -> None:
         self._ended += 1
         print_line(f"{self._ended}/{self._left} trials: {trial.config['trial']['name']}: {how}{self._best}")
+
+
+def _last_failure(trial: Trial) -> str:
+    """Return the text of the last error of a trial's process; Tune writes all of them into one file of this machine."""
+    if not trial.error_file:
+        return ""
+    return Path(trial.error_file).read_text(encoding="utf-8").rpartition(FAILURE)[2]
+
+
+def _last_reason(trial: Trial) -> str:
+    """Return the last line of the last error of a trial's process."""
+    return (_last_failure(trial).strip() or "its process was lost").splitlines()[-1].strip()

@@ -12,6 +12,7 @@ from hemo.cluster import pipeline
 from hemo.cluster.convert.job import convert_corpus
 from hemo.cluster.convert.plan import plan_conversion
 from hemo.cluster.curate import curate_corpus
+from hemo.cluster.embed import embed_images
 from hemo.cluster.export import export_checkpoint
 from hemo.cluster.leaks import measure_leaks
 from hemo.cluster.phantom import make_phantom
@@ -21,7 +22,7 @@ from hemo.cluster.tuning.sweep import tune_models
 from hemo.config.convert import ConvertConfig, PhantomConfig, PlanConfig
 from hemo.config.curate import CurateConfig
 from hemo.config.document import DocumentConfig
-from hemo.config.inference import ExplainConfig, ExportConfig, PredictConfig
+from hemo.config.inference import EmbedConfig, ExplainConfig, ExportConfig, PredictConfig
 from hemo.config.leaks import LeaksConfig
 from hemo.config.pipeline import PipelineConfig
 from hemo.config.report import ReportConfig
@@ -78,6 +79,7 @@ JOBS: dict[str, Callable[[dict[str, str], str], Any]] = {
     "plan": lambda i, out: plan_conversion(PlanConfig(source=i["corpus"], corpus="rsna", out=out)),
     "curate": lambda i, out: curate_corpus(CurateConfig(shards=i["shards"], labels=i["labels"], out=out)),
     "document": lambda i, out: write_documents(DocumentConfig(records=i["records"], out=out)),
+    "embed": lambda i, out: embed_images(EmbedConfig(source=i["training_set"], checkpoint=i["checkpoint"], out=out)),
     "explain": lambda i, out: explain_cases(
         ExplainConfig(checkpoint=i["checkpoint"], images=i["training_set"], out=out)
     ),

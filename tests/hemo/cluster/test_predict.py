@@ -143,7 +143,7 @@ def test_each_batch_has_images_of_one_unit_in_order_and_the_last_one_the_rejects
         assert [(batch["unit"], batch["number"]) for batch in batches] == [(7, number) for number in range(len(sizes))]
         assert [batch["files"] for batch in batches] == [0] * (len(sizes) - 1) + [count + 1]
         assert [len(pickle.loads(batch["rejects"])) for batch in batches] == [0] * (len(sizes) - 1) + [1]
-        ids = [pickle.loads(batch["copied"])["image_id"].to_pylist() for batch in batches]
+        ids = [pickle.loads(batch["table"])["image_id"].to_pylist() for batch in batches]
         assert [len(names) for names in ids] == sizes
         pixels = [image[0, 0, 0] for batch in batches for image in pickle.loads(batch["images"])]
         assert pixels == list(range(count))

@@ -19,7 +19,7 @@ from hemo.cluster import ray_train as fit
 from hemo.cluster.feed import put_training_set
 from hemo.cluster.ray_train import check_workers, failure_reason, printed_lines, train_in_workers, train_model
 from hemo.config.trial import TrialConfig
-from hemo.config.tune import TrackingConfig, TrainConfig, WorkersConfig
+from hemo.config.tune import TrackingConfig, TrainConfig, TrainWorkersConfig
 from hemo.curation.card import read_card
 from hemo.errors import ConfigError, LabelError, OutputError, SourceError, TrialError
 from hemo.output_lock import output_lock
@@ -29,7 +29,7 @@ from tests.trial_runs import run_to_record, trial_key
 
 Maker = Callable[..., str]
 
-NO_GPU = WorkersConfig(gpus=0.0)
+NO_GPU = TrainWorkersConfig(gpus=0.0)
 
 
 def test_findings_on_the_classes_of_the_trials_are_printed(make_training_set, tiny_trial, capsys):
@@ -67,7 +67,7 @@ def test_two_workers_give_the_curve_of_one(
         training_set=folder,
         out=str(tmp_path / "two"),
         trial=exact_trial,
-        workers=WorkersConfig(count=2, cpus=0.5),
+        workers=TrainWorkersConfig(count=2, cpus=0.5),
         tracking=TrackingConfig(backend="tensorboard"),
     )
     two = train_model(config)
@@ -111,7 +111,7 @@ def test_lost_workers_leave_a_failed_record(
     monkeypatch.setattr(fit, "_run_workers", lose)
     monkeypatch.setattr(fit, "put_training_set", lambda folder, _: SimpleNamespace(card=read_card(folder)))
     monkeypatch.setattr(fit, "connected", lambda _: nullcontext())
-    workers = WorkersConfig(count=2, gpus=1.0)
+    workers = TrainWorkersConfig(count=2, gpus=1.0)
     config = TrainConfig(training_set=make_training_set(), out=str(tmp_path), trial=tiny_trial, workers=workers)
     with pytest.raises(TrialError, match="the trial failed: the workers were lost: The actor died"):
         train_model(config)
@@ -140,7 +140,7 @@ def test_several_workers_run_a_failing_trial_once(
         training_set=folder,
         out=str(tmp_path / "out"),
         trial=content,
-        workers=WorkersConfig(count=2, cpus=0.5),
+        workers=TrainWorkersConfig(count=2, cpus=0.5),
         tracking=TrackingConfig(backend="tensorboard"),
     )
     shared = put_training_set(folder)
@@ -207,7 +207,7 @@ def test_a_worker_needs_two_images_in_each_step(make_training_set: Maker, tiny_t
 
     def check(count: int) -> None:
         check_workers(
-            TrainConfig(training_set="set", out="out", trial=tiny_trial, workers=WorkersConfig(count=count)), card
+            TrainConfig(training_set="set", out="out", trial=tiny_trial, workers=TrainWorkersConfig(count=count)), card
         )
 
     check(4)
@@ -215,6 +215,40 @@ def test_a_worker_needs_two_images_in_each_step(make_training_set: Maker, tiny_t
         check(5)
     with pytest.raises(ConfigError, match=r"one of 9 workers \(workers.count\) with 0 in"):
         check(9)
+
+
+def test_no_number_of_workers_that_may_run_leaves_one_image(make_training_set: Maker, tiny_trial: TrialConfig) -> None:
+    """Steps of 8: four workers have 2 each; three of four take 2 or 3 in two parts, of 1 and 1 at least."""
+    card = read_card(make_training_set())
+
+    def check(**workers: int) -> None:
+        check_workers(TrainConfig(training_set="set", out="out", trial=tiny_trial, workers=workers), card)
+
+    check(count=2, min_count=1)
+    with pytest.raises(
+        ConfigError, match=r"one of 3 workers .* with 1 in one of 2 parts \(accumulation, and 3 of 4 work"
+    ):
+        check(count=4, min_count=1)
+
+
+def test_the_fewest_workers_that_may_run_are_waited_for_and_no_more(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """There is one CPU, of four workers that take one each."""
+    monkeypatch.setattr(fit, "require_capacity", lambda cluster, needed: dict.fromkeys(needed, 1.0))
+    for fewest in ("all", 2, 1):
+        workers = {"count": 4, "min_count": fewest, "gpus": 0}
+        fit._report_missing_resources(TrainConfig(training_set="set", out="out", workers=workers), 0.0)
+    assert [line.split(";")[0] for line in capsys.readouterr().err.splitlines()] == [
+        "waiting for 4 CPU (workers.count 4)",
+        "waiting for 2 CPU (workers.min_count 2)",
+    ]
+
+
+def test_fewest_workers_above_all_of_them_are_refused() -> None:
+    assert (TrainWorkersConfig(count=4).fewest, TrainWorkersConfig(count=4, min_count=2).fewest) == (4, 2)
+    with pytest.raises(ValueError, match="min_count 3 is above count 2"):
+        TrainWorkersConfig(count=2, min_count=3)
 
 
 def test_a_tracker_that_cannot_write_is_refused_before_work(make_training_set: Maker, tiny_trial: TrialConfig) -> None:

@@ -34,6 +34,12 @@ def test_only_rank_0_leads_and_its_word_counts() -> None:
     assert [Worker(rank=rank, count=3).is_rank_zero for rank in range(3)] == [True, False, False]
 
 
+def test_fewer_workers_than_configured_take_their_images_in_parts() -> None:
+    """Of four: four, three, two, one. Three take a third of a batch in two parts: a sixth is less than a quarter."""
+    assert [Worker(count=count, configured=4).parts for count in (4, 3, 2, 1)] == [1, 2, 2, 4]
+    assert Worker(count=2).parts == 1
+
+
 @pytest.mark.slow
 def test_two_processes_say_and_compute_the_same(tmp_path: Path) -> None:
     """Gradients of 1 and 3 have a mean of 2; a grey of 255 is 1, which running mean 0 and variance 1 leave as it is."""

@@ -167,6 +167,22 @@ def test_mixing_changes_what_is_learned_the_same_way_each_time(splits: Splits, t
     assert abs(_val_losses(first)[-1] - _val_losses(plain)[-1]) > 1e-4
 
 
+def test_one_worker_of_two_takes_a_batch_in_two_parts(splits: Splits, tmp_path: Path) -> None:
+    """As with `accumulation` of 2, whose parts batch normalisation sees; the steps are those of two workers."""
+    model = ModelConfig(backbone="test_resnet", weights="none")
+
+    def losses(worker: Worker, accumulation: int) -> list[float]:
+        config = _trial(epochs=2, accumulation=accumulation).model_copy(update={"model": model})
+        place = tmp_path / f"{worker.configured}-{accumulation}"
+        result = run_to_end(fit(config, splits, worker=worker, state_path=str(place / "state.pt")))
+        assert [epoch.workers for epoch in result.epochs] == [1, 1]
+        return _val_losses(result)
+
+    alone, in_parts = losses(Worker(), 1), losses(Worker(), 2)
+    assert losses(Worker(configured=2), 1) == in_parts
+    assert abs(alone[-1] - in_parts[-1]) > 1e-6
+
+
 @pytest.mark.slow
 def test_two_workers_follow_the_options_as_one_does(splits: Splits, tmp_path: Path) -> None:
     config = _trial(epochs=3, freeze_epochs=1, accumulation=2, clip_norm=0.5, ema_decay=0.5, label_smoothing=0.1)

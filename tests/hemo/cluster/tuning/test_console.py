@@ -1,6 +1,7 @@
 """Console output of a running sweep."""
 
 from datetime import UTC, datetime
+from types import SimpleNamespace
 
 import pytest
 
@@ -16,15 +17,10 @@ from tests.records import trial_digest
 class EndedTrial:
     """What Tune hands to a callback."""
 
-    def __init__(self, name, error=None, **result):
-        self.config, self.last_result, self._error = (
-            {**tune_point(TrialKey(TrialConfig(name=name), "", "d"))},
-            result,
-            error,
-        )
-
-    def get_error(self):
-        return self._error
+    def __init__(self, name, error_file=None, **result):
+        self.config, self.last_result = {**tune_point(TrialKey(TrialConfig(name=name), "", "d"))}, result
+        self.error_file = error_file and str(error_file)
+        self.run_metadata = SimpleNamespace(num_failures=2)
 
 
 def board(out, *trials, metric="val_accuracy", count=4):
@@ -40,7 +36,9 @@ def test_a_line_for_each_trial_that_ends(capsys, tmp_path):
     said.on_trial_complete(1, [], EndedTrial("a", status="complete", epoch=3, val_loss=0.5, val_accuracy=0.75))
     said.on_trial_complete(1, [], EndedTrial("b", status="complete", epoch=3, val_loss=0.25, val_accuracy=0.5))
     said.on_trial_complete(1, [], EndedTrial("c", epoch=1, val_loss=0.7))
-    said.on_trial_error(1, [], EndedTrial("d", error=RuntimeError("first line\nthe worker died")))
+    errors = tmp_path / "error.txt"
+    errors.write_text("Failure # 1 (occurred at ...)\nanother\nFailure # 2 (...)\nfirst line\n\tthe worker died\n")
+    said.on_trial_error(1, [], EndedTrial("d", error_file=errors))
     assert capsys.readouterr().err.splitlines() == [
         "1/4 trials: a: complete after 3 epochs, val_loss 0.5000, val_accuracy 0.7500; best val_accuracy 0.7500: a",
         "2/4 trials: b: complete after 3 epochs, val_loss 0.2500, val_accuracy 0.5000; best val_accuracy 0.7500: a",
@@ -48,6 +46,28 @@ def test_a_line_for_each_trial_that_ends(capsys, tmp_path):
         "4/4 trials: d: failed: the worker died; best val_accuracy 0.7500: a",
     ]
     assert [(key.config.name, reason) for key, reason in said.lost] == [("d", "the worker died")]
+
+
+PROCESS_DIED = "The actor died unexpectedly before finishing this task.\nThe worker died, exit code 1\n"
+NODE_DIED = "The actor died\nThe actor died because its node has died. Node Id: 03\n\tmissing too many heartbeats\n"
+
+
+@pytest.mark.parametrize(
+    ("errors", "failures", "why"),
+    [
+        ((PROCESS_DIED,), 2, "The worker died, exit code 1"),
+        ((PROCESS_DIED, NODE_DIED), 1, "its node was lost"),
+        ((NODE_DIED, PROCESS_DIED), 2, "The worker died, exit code 1"),
+    ],
+)
+def test_the_loss_of_a_node_is_no_failure_of_the_trial(capsys, tmp_path, errors, failures, why):
+    """Tune has counted two failures, the last of them now."""
+    file = tmp_path / "error.txt"
+    file.write_text("".join(f"Failure # {number} (occurred at ...)\n{error}" for number, error in enumerate(errors)))
+    trial = EndedTrial("a", error_file=file)
+    board(tmp_path).on_trial_recover(1, [], trial)
+    assert trial.run_metadata.num_failures == failures
+    assert capsys.readouterr().err == f"a goes on after its last whole epoch: {why}\n"
 
 
 def test_a_trial_without_the_metric_is_no_best_one(capsys, tmp_path):

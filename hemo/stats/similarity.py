@@ -1,0 +1,74 @@
+"""Cosine similarity of vectors: the nearest of one, and all pairs above a threshold; exact, block by block."""
+
+from collections.abc import Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+
+BLOCK_ROWS = 2048
+"""Rows whose similarities are computed at once: 2,048 x 2,048 float32 are 17 MB."""
+
+
+def unit_vectors(vectors: NDArray[np.floating]) -> NDArray[np.float32]:
+    """Return vectors minus their mean, each of length 1: their products are cosines.
+
+    Features after a ReLU are positive: without the mean all cosines are high, see
+    benchmarks/results/2026-11-27-embeddings.md. A vector that is the mean stays 0, and is similar to nothing.
+
+    Args:
+        vectors: (rows, dimension), finite.
+    """
+    centred = vectors - vectors.mean(axis=0, dtype=np.float64)
+    lengths = np.linalg.norm(centred, axis=1, keepdims=True)
+    units: NDArray[np.float64] = np.divide(centred, lengths, out=np.zeros_like(centred), where=lengths > 0)
+    return units.astype(np.float32)
+
+
+def nearest_rows(units: NDArray[np.float32], row: int, count: int) -> tuple[NDArray[np.intp], NDArray[np.float32]]:
+    """Return the other rows with the highest cosine to one, highest first, equal ones by number; and the cosines.
+
+    Args:
+        units: (rows, dimension), of `unit_vectors`.
+        row: The one.
+        count: At most so many.
+    """
+    cosines = units @ units[row]
+    others = np.delete(np.arange(len(units)), row)
+    order = others[np.argsort(-cosines[others], kind="stable")][:count]
+    return order, cosines[order]
+
+
+def similar_pairs(
+    units: NDArray[np.float32], groups: NDArray[np.generic], at_least: float
+) -> tuple[NDArray[np.intp], NDArray[np.float32]]:
+    """Return all pairs of rows of different groups whose cosine reaches a threshold.
+
+    Args:
+        units: (rows, dimension), of `unit_vectors`.
+        groups: (rows,), such as patients.
+        at_least: Cosine.
+
+    Returns:
+        Pairs of row numbers, the lower first, in ascending order, shape (pairs, 2); and their cosines.
+    """
+    found = list(_similar_in_blocks(units, groups, at_least))
+    pairs = np.concatenate([pair for pair, _ in found] or [np.empty((0, 2), np.intp)])
+    cosines = np.concatenate([values for _, values in found] or [np.empty(0, np.float32)])
+    order = np.lexsort((pairs[:, 1], pairs[:, 0]))
+    return pairs[order], cosines[order]
+
+
+def _similar_in_blocks(
+    units: NDArray[np.float32], groups: NDArray[np.generic], at_least: float
+) -> Iterator[tuple[NDArray[np.intp], NDArray[np.float32]]]:
+    starts = range(0, len(units), BLOCK_ROWS)
+    for first in starts:
+        rows = slice(first, first + BLOCK_ROWS)
+        for second in starts[first // BLOCK_ROWS :]:
+            columns = slice(second, second + BLOCK_ROWS)
+            cosines = units[rows] @ units[columns].T
+            wanted = (cosines >= at_least) & (groups[rows, None] != groups[None, columns])
+            if first == second:
+                wanted = np.triu(wanted, k=1)
+            pairs = np.argwhere(wanted) + np.array([first, second])
+            yield pairs, cosines[wanted]
