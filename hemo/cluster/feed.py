@@ -59,7 +59,7 @@ def put_training_set(training_set: str, feed: Feed = "auto") -> SharedTrainingSe
 
 
 def feed_of(trial: TrialConfig, feed: Feed) -> Feed:
-    """Return how a trial's images are fed: a sequence model reads embeddings, and pixels would lie there for nothing."""
+    """Return how a trial's images are fed: a sequence model reads embeddings, pixels would lie there for nothing."""
     return "streaming" if trial.model.is_sequence else feed
 
 

@@ -80,7 +80,9 @@ def train_model(config: TrainConfig) -> TrialRecord:
         if record := key.finished_record():  # another run has ended it since
             return record
         with connected(config.cluster):
-            return train_in_workers(config, key, put_training_set(config.training_set, feed_of(config.trial, config.feed)))
+            return train_in_workers(
+                config, key, put_training_set(config.training_set, feed_of(config.trial, config.feed))
+            )
 
 
 def train_in_workers(config: TrainConfig, key: TrialKey, shared: SharedTrainingSet) -> TrialRecord:

@@ -37,8 +37,8 @@ class SeriesConfig(Config):
     )
     labels: Literal["slice", "study"] = Field(
         "slice",
-        description="`slice`: slices and studies are learned, a study has a class if one of its slices has it; `study`: "
-        "where the label of every image is that of its study, studies alone",
+        description="`slice`: slices and studies are learned, a study has a class if one of its slices has; "
+        "`study`: studies alone, where the label of every image is that of its study",
     )
     study: Literal["attention", "noisy_or"] = Field(
         "attention",
@@ -60,8 +60,8 @@ class ModelConfig(Config):
         "resnet18",
         description="MobileNet, InceptionV3, Xception, ResNet50, ResNet50V2 or VGG16, as in the published tables; any "
         "name of timm; `CNN(32,64,128)`: plain convolutions with these filters; `none`: the head on the pixels "
-        "themselves; `BiGRU(128,128)` or `Transformer(128,128)`: a sequence model over the slices of a series, with the "
-        "units of each layer (a direction), see `series`",
+        "themselves; `BiGRU(128,128)` or `Transformer(128,128)`: a sequence model over the slices of a series, with "
+        "the units of each layer (a direction), see `series`",
     )
     weights: Literal["none", "imagenet"] | Location = Field(
         "none",
@@ -317,7 +317,9 @@ class TrialConfig(Config):
         if not self.model.is_sequence:
             return self
         if self.task == "multi_class":
-            raise ValueError(f"task multi_class: a study may have several classes, {self.model.backbone} needs multi_label")
+            raise ValueError(
+                f"task multi_class: a study may have several classes, {self.model.backbone} needs multi_label"
+            )
         if self.augment != AugmentConfig():
             raise ValueError(f"augment is for images, {self.model.backbone} reads embeddings; leave it out")
         of_images = ("balance", "accumulation", "freeze_epochs", "layer_decay", "compile")

@@ -104,7 +104,7 @@ def load_checkpoint(location: str) -> tuple[ImageClassifier, CheckpointCard]:
     card = read_checkpoint_card(location)
     if card.embedded_by is not None:
         raise ConfigError(
-            f"{location} is of the sequence model {card.model.backbone}: it takes embeddings, not images; `hemo predict` "
+            f"{location} is of sequence model {card.model.backbone}: it takes embeddings, not images; `hemo predict` "
             "applies it to an output folder of `embed`"
         )
     height_px, width_px = card.height_px, card.width_px

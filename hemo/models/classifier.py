@@ -1,6 +1,7 @@
 """Normalisation of stored pixels, the image classifier (downscaling, backbone, head), and its calibrated logits."""
 
 from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -41,6 +42,15 @@ def normalise(images: Tensor, normalisation: Normalisation) -> Tensor:
         for values in (normalisation.mean, normalisation.std)
     )
     return (images - mean) / std
+
+
+def scaling(normalisation: Normalisation) -> Callable[[Tensor], Tensor]:
+    """Return a function from stored images, uint8, to those that the model takes."""
+
+    def scaled(images: Tensor) -> Tensor:
+        return normalise(to_unit_range(images), normalisation)
+
+    return scaled
 
 
 class ImageClassifier(nn.Module):

@@ -139,8 +139,8 @@ class SeriesClassifier(nn.Module):
         """Return logits by slot, float32, (slots, classes).
 
         Args:
-            packed: (slices, PACKED_COLUMNS + dimension), float32, see `PACKED_COLUMNS`; whole studies, every slot from 0
-                to the last of them once.
+            packed: (slices, PACKED_COLUMNS + dimension), float32, see `PACKED_COLUMNS`; whole studies, each
+                slot from 0 to the last once.
         """
         slices, studies, _ = self.logits(packed)
         slots = torch.cat([packed[:, SLICE_SLOT], _of_studies(packed, STUDY_SLOT)])
@@ -151,8 +151,8 @@ class SeriesClassifier(nn.Module):
         """Return logits of all slices and of all studies, and the weight of each slice in its study.
 
         Returns:
-            Tensors (slices, classes), (studies, classes) and (slices, classes), float32. Weights add up to 1 in a study;
-            of noisy-or they are those of a slice's part in the expected number of positive slices.
+            Tensors (slices, classes), (studies, classes) and (slices, classes), float32. Weights of a study add up to
+            1; of noisy-or they are a slice's part of the expected number of positive slices.
         """
         with torch.autocast(packed.device.type, enabled=False):
             features = self._features(packed)

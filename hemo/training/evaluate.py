@@ -128,7 +128,11 @@ def split_metrics(readout: Readout, logits: Tensor, examples: Examples, loss: Im
 
 
 def study_metrics(
-    readout: Readout, slices: Examples, slice_logits: NDArray[np.float32], studies: Examples, logits: NDArray[np.float32]
+    readout: Readout,
+    slices: Examples,
+    slice_logits: NDArray[np.float32],
+    studies: Examples,
+    logits: NDArray[np.float32],
 ) -> dict[str, StudyMetrics]:
     """Return how well studies are told apart: by the sequence model, and by the slices it gave, in two ways.
 

@@ -149,6 +149,7 @@ def _prepare(config: TrialConfig, splits: Splits, worker: Worker) -> Fit:
     """Build model, optimiser and loss on the worker's device, from the trial's seed."""
     device, training = torch.device(worker.device), config.training
     torch.manual_seed(derive_seed(config.seed))
+    module: ImageClassifier | SeriesClassifier
     batches: TrainingBatches | StudyBatches
     with raise_together(worker):
         if config.model.is_sequence:
@@ -171,22 +172,18 @@ def _prepare(config: TrialConfig, splits: Splits, worker: Worker) -> Fit:
     )
 
 
-def _image_model(
-    config: TrialConfig, splits: Splits, device: torch.device
-) -> tuple[ImageClassifier, TrainingBatches]:
+def _image_model(config: TrialConfig, splits: Splits, device: torch.device) -> tuple[ImageClassifier, TrainingBatches]:
     """Return a model of images with its starting weights, and batches of images."""
     _, channels, height_px, width_px = splits.train.source.images.shape
     classes = splits.train.labels.shape[1]
     module = starting_model(config.model, channels=channels, sides_px=(height_px, width_px), classes=classes).to(device)
     if device.type == "cuda":
-        module = module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        module = module.to(memory_format=torch.channels_last)
     targets, normalisation = _targets(splits.epoch, device), normalisation_of(config.model, channels)
     return module, TrainingBatches(splits.epoch, targets, config.augment, config.seed, normalisation)
 
 
-def _sequence_model(
-    config: TrialConfig, splits: Splits, device: torch.device
-) -> tuple[SeriesClassifier, StudyBatches]:
+def _sequence_model(config: TrialConfig, splits: Splits, device: torch.device) -> tuple[SeriesClassifier, StudyBatches]:
     """Return a sequence model with random weights, and batches of whole studies."""
     dimension, classes = splits.train.source.images.shape[1], splits.train.labels.shape[1]
     module = build_series_model(config.model, dimension=dimension, classes=classes).to(device)

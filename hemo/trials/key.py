@@ -89,7 +89,6 @@ class TrialKeys:
             weights = self._fingerprints[weights]
         return TrialKey(config, self._records, _digest(config, self._training_set, weights), weights)
 
-
     def _series_digest(self, config: TrialConfig, embeddings: str) -> str:
         """Return the digest of a sequence model's trial.
 

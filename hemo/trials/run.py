@@ -1,7 +1,6 @@
 """Run one trial from its config to its record, without Ray: in a Tune trial, a Ray Train worker or a plain call."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -24,7 +23,7 @@ from hemo.models.checkpoint import (
     load_series_checkpoint,
     write_checkpoint,
 )
-from hemo.models.classifier import normalise, parameter_count, to_unit_range
+from hemo.models.classifier import parameter_count, scaling
 from hemo.models.series import SeriesClassifier
 from hemo.shards.embeddings import read_card as read_embeddings_card
 from hemo.stats.calibration import Calibration, LabelledLogits
@@ -40,7 +39,6 @@ from hemo.training.option_checks import check_models, where_in_notes
 from hemo.training.reporting import Epochs, FitResult, observed, report_out_of_memory
 from hemo.training.results import (
     ANY_CLASS,
-    DEFAULT_THRESHOLD,
     BeforeAfter,
     EpochMetrics,
     SplitMetrics,
@@ -432,7 +430,7 @@ def _write(
 
 
 def _inference_cost(result: FitResult, card: CheckpointCard, worker: Worker, config: TrialConfig) -> dict[str, Any]:
-    """Return the fields of a record with the size, latency and throughput of its model; of a sequence model its size."""
+    """Return the fields of a record with the size, latency and throughput of its model; of sequence models its size."""
     if isinstance(result.model, SeriesClassifier):
         return {"megabytes": megabytes(result.model)}
     batch_size = config.training.images_at_once(worker.count * worker.parts)
@@ -522,10 +520,9 @@ def evaluate_on_test(key: TrialKey, record: TrialRecord, data: TrialData, worker
     new["probability_metrics"] = probability_fields(
         {"test": logits.cpu().numpy()}, splits, record.config, record.calibration
     )
-    if studies is not None and len(studies):
-        plain = replace(readout, thresholds=DEFAULT_THRESHOLD)
+    if studies is not None and study_logits is not None:
         of_studies = study_logits.cpu().numpy()
-        by_way = study_metrics(plain, splits.test, logits.cpu().numpy(), studies, of_studies)
+        by_way = study_metrics(readout, splits.test, logits.cpu().numpy(), studies, of_studies)
         new["study_metrics"] = {"test": by_way}
         _write_untested(key, STUDY_PREDICTIONS, split_predictions("test", studies, of_studies))
     fields = {name: {**getattr(record, name), **by_split} for name, by_split in new.items()}
@@ -540,7 +537,7 @@ def _trained_model(checkpoint: str, model: ModelConfig) -> tuple[nn.Module, Call
     if model.is_sequence:
         return load_series_checkpoint(checkpoint)[0], Tensor.float  # which they are
     module, card = load_checkpoint(checkpoint)
-    return module, lambda images: normalise(to_unit_range(images), card.normalisation)
+    return module, scaling(card.normalisation)
 
 
 def _write_untested(key: TrialKey, name: str, test: pa.Table) -> None:

@@ -69,7 +69,9 @@ def epoch_blocks(
     blocks = np.arange(len(ends), dtype=np.intp)
     steps = []
     for step in epoch_rows(blocks, seed=seed, epoch=epoch, rank=rank, workers=workers, batch_size=batch_size):
-        before, own = (rows_of_blocks(ends, part) for part in (step.batch[: step.worker_slice.start], np.sort(step.rows)))
+        before, own = (
+            rows_of_blocks(ends, part) for part in (step.batch[: step.worker_slice.start], np.sort(step.rows))
+        )
         behind = rows_of_blocks(ends, step.batch[step.worker_slice.stop :])
         batch = np.concatenate([before, own, behind])
         steps.append(Step(len(batch), slice(len(before), len(before) + len(own)), own, batch))
@@ -130,9 +132,7 @@ def every_row(rows: int, *, rank: int, workers: int, batch_size: int) -> list[ND
     return [own[start : start + batch_size] for start in range(0, len(own), batch_size)]
 
 
-def every_block(
-    block_of: NDArray[np.intp], *, rank: int, workers: int, batch_size: int
-) -> list[NDArray[np.intp]]:
+def every_block(block_of: NDArray[np.intp], *, rank: int, workers: int, batch_size: int) -> list[NDArray[np.intp]]:
     """Return the rows one worker evaluates as `every_row` does, in whole blocks: `batch_size` of them at once."""
     ends = np.append(np.flatnonzero(np.diff(block_of)) + 1, len(block_of)).astype(np.intp)
     batches = every_row(len(ends), rank=rank, workers=workers, batch_size=batch_size)

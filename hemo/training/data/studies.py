@@ -83,7 +83,9 @@ class EmbeddedStudies:
         return packed
 
 
-def read_studies(training_set: str, config: SeriesConfig, splits: Sequence[str] = ("train", "val", "test")) -> TrialData:
+def read_studies(
+    training_set: str, config: SeriesConfig, splits: Sequence[str] = ("train", "val", "test")
+) -> TrialData:
     """Read the slices of a training set with their embeddings, ordered for a sequence model.
 
     Args:
@@ -177,7 +179,9 @@ def studies_in_order(rows: pa.Table, labels: NDArray[np.uint8], vectors: NDArray
         labels=with_studies(labels, study_labels),
         image_id=with_studies(image_id.astype(widest), study_names.astype(widest)),
         patient=with_studies(patient, patient[order][starts]),
-        pixel_format=with_studies(formats.astype(np.result_type(formats, np.str_(OF_STUDY))), np.full(len(ends), OF_STUDY)),
+        pixel_format=with_studies(
+            formats.astype(np.result_type(formats, np.str_(OF_STUDY))), np.full(len(ends), OF_STUDY)
+        ),
     )
 
 
