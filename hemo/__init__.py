@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from hemo.library.jobs import status as status
     from hemo.library.jobs import train as train
     from hemo.library.jobs import tune as tune
+    from hemo.library.jobs import watch as watch
     from hemo.library.shards import Shards as Shards
     from hemo.library.shards import ShardWriter as ShardWriter
     from hemo.library.training_set import TrainingSet as TrainingSet
@@ -66,6 +67,7 @@ _MODULES = {
         "status",
         "train",
         "tune",
+        "watch",
     ),
     "shards": ("ShardWriter", "Shards"),
     "training_set": ("TrainingSet",),

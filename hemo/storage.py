@@ -23,6 +23,9 @@ S3_CONNECTIONS = 64
 
 _TEMPORARY = re.compile(r"\..+\.[0-9a-f]{16}\.tmp")
 
+_MARKS = ("mtime", "created", "ino", "LastModified", "ETag", "generation", "size")
+"""What storages list of a file that differs after a write: mounted ones, S3, Google Cloud Storage."""
+
 _NUMBERS = re.compile(r"\[\n([-+.\deE,\s]+)\]")
 """A list of numbers in indented JSON: no text in it has a line break."""
 
@@ -205,6 +208,23 @@ def list_files(location: str) -> list[str]:
     with _storage_errors():
         found = (file.removeprefix(root) for file in fs.find(path) if file.startswith(root))
         return sorted(file for file in found if not file.endswith("/"))  # an empty object that stands for a folder
+
+
+def list_changes(location: str) -> dict[str, str]:
+    """Return each file below `location`, relative to it, and a mark that differs once the file was written again.
+
+    The mark is made of what the storage lists (time, size, inode or ETag): no file is read. Empty if there is no such
+    folder; temporary files of `write_bytes` are left out.
+    """
+    fs, path = filesystem(location)
+    root = path.rstrip("/") + "/"
+    with _storage_errors():
+        found = fs.find(path, detail=True)
+    return {
+        file.removeprefix(root): " ".join(str(entry.get(name, "")) for name in _MARKS)
+        for file, entry in found.items()
+        if file.startswith(root) and not file.endswith("/") and not is_temporary(file.rsplit("/", 1)[-1])
+    }
 
 
 def list_folders(location: str) -> list[str]:

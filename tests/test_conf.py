@@ -14,7 +14,7 @@ from hemo.config.inference import EmbedConfig, EvaluateConfig, ExplainConfig, Ex
 from hemo.config.leaks import LeaksConfig
 from hemo.config.load import load_config
 from hemo.config.pipeline import PipelineConfig
-from hemo.config.report import BackbonesConfig, DoctorConfig, ReportConfig, StatusConfig
+from hemo.config.report import BackbonesConfig, DoctorConfig, ReportConfig, StatusConfig, WatchConfig
 from hemo.config.tune import TrainConfig, TuneConfig
 from hemo.config.types import Config
 from hemo.corpus.labels import RSNA_CLASSES
@@ -42,6 +42,7 @@ CONFIGS: dict[str, type[Config]] = {
     "status": StatusConfig,
     "train": TrainConfig,
     "tune": TuneConfig,
+    "watch": WatchConfig,
 }
 
 

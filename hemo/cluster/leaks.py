@@ -35,7 +35,6 @@ from hemo.curation.resplit import write_resplit
 from hemo.digest import differences, digest_of
 from hemo.errors import HemoError, OutputError, SourceError, TrialError
 from hemo.models.checkpoint import load_checkpoint
-from hemo.models.classifier import scaling
 from hemo.output_lock import output_lock
 from hemo.reporting.leak_table import (
     LEAKS_SCHEMA_VERSION,
@@ -246,7 +245,7 @@ def _predict_holdout(key: TrialKey, record: TrialRecord, folder: str, worker: Wo
         torch.set_num_threads(worker.threads)
         with report_out_of_memory(batch_size, TrialError):
             model = module.to(torch.device(worker.device))
-            logits = predict_logits(model, examples, scaling(checkpoint.normalisation), batch_size, worker)
+            logits = predict_logits(model, examples, checkpoint.normalisation, batch_size, worker)
     except HemoError as error:
         return error
     write_predictions(join(key.folder, UNSEEN), split_predictions("holdout", examples, logits.cpu().numpy()))

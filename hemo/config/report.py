@@ -1,4 +1,4 @@
-"""Configs of the jobs that only look: `report`, `status`, `backbones`, `doctor`."""
+"""Configs of the jobs that only look: `report`, `watch`, `status`, `backbones`, `doctor`."""
 
 from typing import Annotated, Any, ClassVar, Literal, Self
 
@@ -24,27 +24,17 @@ Published = Literal["chest_xray_backbones", "chest_xray_resnet50", "head_ct"]
 """Names of the published tables, each a file in `hemo/reporting/published`."""
 
 
-class ReportConfig(Config):
-    """Configuration of the `report` job."""
-
-    GROUPS: ClassVar[Groups] = {
-        "input": ("records", "data", "heat_maps", "published"),
-        "output": ("out", "title"),
-        "probabilities": ("operating_points", "prevalence"),
-        "statistics": ("bootstrap_samples", "seed"),
-    }
+class StudyConfig(Config):
+    """What `report` and `watch` show of a folder of records, and by which statistics."""
 
     records: Literal[""] | Location = Field("", description="folder of records: the `out` of `train` or `tune`")
     data: Literal[""] | Location = Field(
         "",
-        description="output folder of `curate` or `convert`, for a page of it, data.html; of a training set index.html "
-        "also shows the images of mistakes of its trials, where ids are public",
+        description="training set or shards, the output folder of `curate` or `convert`; of a training set the page "
+        "shows the images of mistakes of its trials, where ids are public",
     )
     heat_maps: Literal[""] | Location = Field(
         "", description="output folder of `explain` for the best trial: its pictures stand with the mistakes"
-    )
-    out: Location = Field(
-        description="folder to write grid.md, grid.csv, pairs.csv, grid.tex, index.html and data.html to"
     )
     title: str = Field("Comparison of trials", description="title of table and page")
     published: tuple[Published, ...] = Field(
@@ -74,6 +64,42 @@ class ReportConfig(Config):
         if self.heat_maps and not (self.records and self.data):
             raise ValueError("heat_maps stand with the images of mistakes: give records and data as well")
         return self
+
+
+class ReportConfig(StudyConfig):
+    """Configuration of the `report` job."""
+
+    GROUPS: ClassVar[Groups] = {
+        "input": ("records", "data", "heat_maps", "published"),
+        "output": ("out", "title"),
+        "probabilities": ("operating_points", "prevalence"),
+        "statistics": ("bootstrap_samples", "seed"),
+    }
+
+    out: Location = Field(
+        description="folder to write grid.md, grid.csv, pairs.csv, grid.tex, index.html, and data.html of `data` to"
+    )
+
+
+class WatchConfig(StudyConfig):
+    """Configuration of the `watch` job."""
+
+    GROUPS: ClassVar[Groups] = {
+        "input": ("records", "data", "heat_maps", "published"),
+        "page": ("host", "port", "refresh_s", "title"),
+        "probabilities": ("operating_points", "prevalence"),
+        "statistics": ("bootstrap_samples", "seed"),
+    }
+
+    records: Location = Field(description="folder of records: the `out` of `train` or `tune`, while it runs or after")
+    host: str = Field(
+        "127.0.0.1",
+        min_length=1,
+        description="address to serve the page at; any other than a loopback address lets all who reach this machine "
+        "read the page, without a password",
+    )
+    port: int = Field(8410, ge=0, le=65535, description="port to serve the page at; 0: any free one")
+    refresh_s: PositiveFloat = Field(5.0, description="seconds between two looks at the records")
 
 
 class StatusConfig(Config):

@@ -179,7 +179,7 @@ class TrainingConfig(Config):
     freeze_epochs: NonNegativeInt = Field(
         0,
         description="first epochs in which only the head is trained; `epochs` or more: the backbone is never trained "
-        "(a linear probe)",
+        "(a linear probe), and without augmentation its features are computed once and kept beside the records",
     )
     layer_decay: float = Field(
         1.0,

@@ -18,7 +18,7 @@ from hemo.config.inference import EmbedConfig, EvaluateConfig, ExplainConfig, Ex
 from hemo.config.leaks import LeaksConfig
 from hemo.config.load import read_yaml
 from hemo.config.pipeline import PipelineConfig
-from hemo.config.report import BackbonesConfig, DoctorConfig, ReportConfig, StatusConfig
+from hemo.config.report import BackbonesConfig, DoctorConfig, ReportConfig, StatusConfig, WatchConfig
 from hemo.config.tune import TrainConfig, TuneConfig
 from hemo.config.types import ClusterConfig, Config
 from hemo.config.validation import merge, validated
@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from hemo.library.training_set import TrainingSet
     from hemo.library.trials import Trial, Trials
     from hemo.models.catalogue import BackboneFacts
+    from hemo.reporting.server import Watch
 
 P = ParamSpec("P")
 C = TypeVar("C", bound=Config)
@@ -251,6 +252,14 @@ def status(config: StatusConfig) -> "Status":
     from hemo.trials.status import read_status
 
     return Status(read_status(config.records, datetime.now(UTC)), last_lines(config.records, config.log_lines))
+
+
+@job(WatchConfig)
+def watch(config: WatchConfig) -> "Watch":
+    """Serve the page of a study that follows its records, in threads of this process, until `close` is called."""
+    from hemo.reporting.server import Watch
+
+    return Watch(config)
 
 
 @job(LeaksConfig)

@@ -1,7 +1,6 @@
 """Normalisation of stored pixels, the image classifier (downscaling, backbone, head), and its calibrated logits."""
 
 from collections import OrderedDict
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -44,13 +43,9 @@ def normalise(images: Tensor, normalisation: Normalisation) -> Tensor:
     return (images - mean) / std
 
 
-def scaling(normalisation: Normalisation) -> Callable[[Tensor], Tensor]:
-    """Return a function from stored images, uint8, to those that the model takes."""
-
-    def scaled(images: Tensor) -> Tensor:
-        return normalise(to_unit_range(images), normalisation)
-
-    return scaled
+def model_input(images: Tensor, normalisation: Normalisation | None) -> Tensor:
+    """Return uint8 images as float32, normalised; None: these are features, which are taken as they are."""
+    return images if normalisation is None else normalise(to_unit_range(images), normalisation)
 
 
 class ImageClassifier(nn.Module):
@@ -72,6 +67,10 @@ class ImageClassifier(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """Return logits, float32, shape (images, classes)."""
         return self.head(self.by_position(images)).float()  # type: ignore[no-any-return]
+
+    def on_features(self) -> "ImageClassifier":
+        """Return a model of the same head that takes features of the backbone, (images, positions, features)."""
+        return ImageClassifier(nn.Identity(), self.head)
 
     def by_position(self, images: Tensor) -> Tensor:
         """Return the features that the head takes, (images, positions, features)."""

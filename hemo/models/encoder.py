@@ -9,7 +9,7 @@ from torch import Tensor
 from hemo.config.trial import ModelConfig
 from hemo.models.backbones import feature_shape, seen_sides
 from hemo.models.checkpoint import load_checkpoint
-from hemo.models.classifier import ImageClassifier, Normalisation, mixed_precision, normalise, to_unit_range
+from hemo.models.classifier import ImageClassifier, Normalisation, mixed_precision, model_input
 from hemo.models.pretrained import normalisation_of, starting_backbone
 
 Pooling = Literal["gap", "flatten"]
@@ -37,7 +37,7 @@ class Encoder:
         """
         self.model.eval()
         with torch.no_grad(), mixed_precision(self.device):
-            features = self.model.by_position(normalise(to_unit_range(images), self.normalisation))
+            features = self.model.by_position(model_input(images, self.normalisation))
         return pooled(features.float(), self.pooling)
 
 

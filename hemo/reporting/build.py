@@ -8,29 +8,23 @@ from typing import Any
 
 from hemo.config.report import ReportConfig
 from hemo.config.tune import flattened
-from hemo.errors import ConfigError, SourceError
 from hemo.output_lock import output_lock
 from hemo.reporting import elsewhere_tables
 from hemo.reporting.cell_tables import cells_table, pair_rows
-from hemo.reporting.comparison import Comparison, compare_trials
-from hemo.reporting.elsewhere import Elsewhere, read_elsewhere
+from hemo.reporting.comparison import Comparison
+from hemo.reporting.content import read_content
+from hemo.reporting.elsewhere import Elsewhere
 from hemo.reporting.metric_tables import metric_tables
 from hemo.reporting.page.data_set import DataSet, read_data_set
-from hemo.reporting.page.evidence import read_evidence
-from hemo.reporting.page.gallery import add_mistakes
 from hemo.reporting.page.render import data_html, study_html
-from hemo.reporting.page.study_data import study_data
-from hemo.reporting.probabilities import DecisionSettings
-from hemo.reporting.published.source import published_table
-from hemo.reporting.published.table import PublishedComparison, compare_with_published
+from hemo.reporting.published.table import PublishedComparison
 from hemo.reporting.table_format import Table, inline, latex_table, markdown_table
 from hemo.reporting.trial_row import SPLITS, Row
 from hemo.reporting.trial_table import findings, grid_table, heading, subject
 from hemo.stats.intervals import Interval
 from hemo.storage import join, write_bytes
 from hemo.training.results import METRICS
-from hemo.trials.evaluation import read_evaluations
-from hemo.trials.record import TrialRecord, has_records, metrics_of, read_records
+from hemo.trials.record import metrics_of
 
 TABLE, GRID, LATEX, PAGE = "grid.md", "grid.csv", "grid.tex", "index.html"
 DATA_PAGE = "data.html"
@@ -61,60 +55,18 @@ def write_report(config: ReportConfig) -> str:
 
 
 def _of_records(config: ReportConfig, data: DataSet | None) -> dict[str, str]:
-    errors: list[SourceError] = []
-    evaluations = read_evaluations(config.records, errors.append)
-    records = [] if evaluations and not has_records(config.records) else read_records(config.records, errors.append)
-    if not records and not evaluations:
-        raise errors[0]
-    elsewhere = [read_elsewhere(config.records, each) for each in evaluations]
-    unreadable = [f"Left out, unreadable: {error}" for error in errors]
-    return _contents(config, records, elsewhere, unreadable, data)
-
-
-def _contents(
-    config: ReportConfig,
-    records: Sequence[TrialRecord],
-    elsewhere: Sequence[Elsewhere],
-    unreadable: Sequence[str],
-    data: DataSet | None,
-) -> dict[str, str]:
     """Return the files of a report: path below `config.out` -> text."""
-    _require_known_classes(config, records)
-    decisions = DecisionSettings(config.operating_points, config.prevalence)
-    comparisons = compare_trials(
-        records, config.records, samples=config.bootstrap_samples, seed=config.seed, decisions=decisions
-    )
-    rows = [row for comparison in comparisons for row in comparison.rows]
-    published = [each for name in config.published for each in compare_with_published(published_table(name), rows)]
-    evidence = {
-        digest: found
-        for comparison in comparisons
-        for digest, found in read_evidence(comparison, config.records, decisions).items()
-    }
-    shown = study_data(comparisons, evidence, config.seed, elsewhere)
-    if data:
-        add_mistakes(shown, comparisons, config.records, data, config.heat_maps)
+    content = read_content(config, data)
+    comparisons, published, elsewhere = content.comparisons, content.published, content.elsewhere
     return {
-        TABLE: markdown(config.title, comparisons, published, unreadable, elsewhere),
+        TABLE: markdown(config.title, comparisons, published, content.unreadable, elsewhere),
         GRID: csv_text(comparisons),
         **({EVALUATIONS: evaluations_csv(elsewhere)} if elsewhere else {}),
         LATEX: latex(comparisons, published),
         **({PAIRS: pairs} if (pairs := pairs_csv(comparisons)) else {}),
         **({PUBLISHED: published_csv(published)} if published else {}),
-        PAGE: study_html(
-            config.title, comparisons, shown, published=published, unreadable=unreadable, elsewhere=elsewhere
-        ),
+        PAGE: study_html(config.title, content),
     }
-
-
-def _require_known_classes(config: ReportConfig, records: Sequence[TrialRecord]) -> None:
-    """Refuse a prevalence of a class that no trial has."""
-    if not isinstance(config.prevalence, dict):
-        return
-    known = list(dict.fromkeys(name for record in records for name in record.classes))
-    for name in config.prevalence:
-        if name not in known:
-            raise ConfigError(f"prevalence: {name!r} is no class of these trials; they have {', '.join(known)}")
 
 
 def markdown(

@@ -1,7 +1,7 @@
 """Comparisons: trials that may share a table, grouped from the records, with paired differences and subgroups."""
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -116,7 +116,13 @@ class Comparison:
 
 
 def compare_trials(
-    records: Sequence[TrialRecord], folder: str, *, samples: int, seed: int, decisions: DecisionSettings | None = None
+    records: Sequence[TrialRecord],
+    folder: str,
+    *,
+    samples: int,
+    seed: int,
+    decisions: DecisionSettings | None = None,
+    known: Mapping[str, Row] | None = None,
 ) -> list[Comparison]:
     """Group records that may be compared, with intervals and tests from their predictions.
 
@@ -126,13 +132,15 @@ def compare_trials(
         samples: Resamples of patients.
         seed: Of the resampling; the same for every trial, so that differences are paired.
         decisions: Operating points and prevalence; by default those of `DecisionSettings`.
+        known: Digest -> row, with the same samples and seed, of trials whose files have not changed since.
 
     Raises:
         SourceError: If predictions are missing, or trials of one training set were tested on different images.
     """
     groups: dict[tuple[str, ...], list[Row]] = defaultdict(list)
     for record in records:
-        groups[_group_key(record)].append(read_row(record, folder, samples, seed))
+        row = (known or {}).get(record.digest) or read_row(record, folder, samples, seed)
+        groups[_group_key(record)].append(row)
     plans = tuple(read_plans(folder))
     comparisons = [Comparison(tuple(_ordered(groups[key])), plans=plans) for key in sorted(groups)]
     chosen = decisions or DecisionSettings()

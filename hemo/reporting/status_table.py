@@ -10,6 +10,7 @@ from hemo.trials.record import TrialRecord, title_of
 from hemo.trials.status import ENDED, SweepStatus, TrialStatus
 
 HEAD = ("trial", "status", "epoch", "val loss", "best", "training", "left")
+CURVES_HEAD = (*HEAD, "val loss by epoch")
 BARS = "▁▂▃▄▅▆▇█"
 MOST_BARS = 12
 SILENT = "silent: no progress written for a long time; killed (the same command resumes it), or storage is slow"
@@ -51,8 +52,12 @@ def trial_table(trials: Sequence[TrialStatus], *, curves: bool = False) -> str:
     """Return a table with a row for each trial; with `curves`, the validation loss by epoch as a sparkline."""
     if not curves:
         return markdown_table(Table("", HEAD, tuple(map(_row, trials))))
-    rows = tuple((*_row(trial), sparkline(trial.curves.get("val loss", ()))) for trial in trials)
-    return markdown_table(Table("", (*HEAD, "val loss by epoch"), rows))
+    return markdown_table(Table("", CURVES_HEAD, tuple(map(row_with_curve, trials))))
+
+
+def row_with_curve(trial: TrialStatus) -> tuple[str, ...]:
+    """Return the cells of a trial below `CURVES_HEAD`."""
+    return *_row(trial), sparkline(trial.curves.get("val loss", ()))
 
 
 def sparkline(values: Sequence[float]) -> str:

@@ -1,6 +1,5 @@
 """Evaluate a model on a split: its logits, and their metrics over all images and by pixel format."""
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -11,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torchmetrics.functional import classification as tm
 
-from hemo.models.classifier import calibrated_logits, mixed_precision
+from hemo.models.classifier import Normalisation, calibrated_logits, mixed_precision, model_input
 from hemo.stats import CALIBRATION_BINS
 from hemo.stats.auroc import auroc
 from hemo.stats.calibration import Calibration
@@ -66,14 +65,14 @@ class Readout:
 
 
 def predict_logits(
-    module: nn.Module, examples: Examples, scaled: Callable[[Tensor], Tensor], batch_size: int, worker: Worker
+    module: nn.Module, examples: Examples, normalisation: Normalisation | None, batch_size: int, worker: Worker
 ) -> Tensor:
     """Return the logits of a split in evaluation mode, each computed once, the same on every worker.
 
     Args:
         module: Model on the worker's device; its mode is restored.
         examples: Of the split.
-        scaled: From stored images to those that the model takes.
+        normalisation: Of the model; None: of one that takes features.
         batch_size: Images in one forward pass, or whole studies; logits depend on it within rounding.
         worker: This process.
 
@@ -95,7 +94,7 @@ def predict_logits(
     with torch.no_grad():
         for rows, images in zip(batches, device_batches(examples, batches, device), strict=True):
             with mixed_precision(device):
-                logits[rows[0] : rows[-1] + 1] = module(scaled(images))
+                logits[rows[0] : rows[-1] + 1] = module(model_input(images, normalisation))
     module.train(mode)
     return all_reduce_sum(logits, worker)
 

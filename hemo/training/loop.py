@@ -17,11 +17,13 @@ from torch import Tensor, nn
 from hemo.config.trial import TrialConfig
 from hemo.errors import SourceError, TrialError
 from hemo.models.checkpoint import read_state, write_state
-from hemo.models.classifier import ImageClassifier, mixed_precision
+from hemo.models.classifier import ImageClassifier, Normalisation, mixed_precision
+from hemo.models.encoder import Encoder
 from hemo.models.pretrained import normalisation_of, starting_model
 from hemo.models.series import SeriesClassifier, build_series_model
 from hemo.training.calibrate import calibrate, choose_operating_points
 from hemo.training.data.dataset import Examples, Splits, with_studies
+from hemo.training.data.features import trains_on_features, with_features
 from hemo.training.data.loader import DataWaitTime, TrainingBatches
 from hemo.training.data.sampling import Step, derive_seed
 from hemo.training.data.studies import StudyBatches
@@ -53,8 +55,10 @@ class Fit:
     config: TrialConfig
     splits: Splits
     worker: Worker
-    module: ImageClassifier | SeriesClassifier  # the weights
-    forward: nn.Module  # the same, wrapped for several workers and compiled if configured
+    whole: ImageClassifier | SeriesClassifier  # from images, or packed studies, to logits
+    normalisation: Normalisation | None  # of the images; None: of studies
+    module: ImageClassifier | SeriesClassifier  # what is trained: `whole`, or a model of its head that takes features
+    forward: nn.Module  # `module`, wrapped for several workers and compiled if configured
     optimizer: torch.optim.Optimizer
     loss: ImageLoss
     batches: TrainingBatches | StudyBatches
@@ -80,7 +84,7 @@ class Progress:
 
 
 def fit(
-    config: TrialConfig, splits: Splits, *, worker: Worker, state_path: str
+    config: TrialConfig, splits: Splits, *, worker: Worker, state_path: str, features: str = ""
 ) -> Generator[EpochMetrics, bool | None, FitResult]:
     """Train one model, epoch by epoch, then evaluate its best epoch on every split.
 
@@ -88,11 +92,15 @@ def fit(
     which is then not evaluated. The result is the generator's return value, see `hemo.training.reporting.run_to_end`.
     The state is saved before an epoch's metrics are yielded: a fit that is closed or killed resumes after them.
 
+    Where the backbone never learns, its features are computed once and the head is trained on them, which gives the
+    same result within rounding.
+
     Args:
         config: Of the trial.
         splits: Its examples, the same on each worker.
         worker: This process. Of several, rank 0 decides whether to stop.
         state_path: Where the state is saved; every worker must be able to read it.
+        features: Folder where features of this training set are kept for other trials; empty: in memory only.
 
     Yields:
         The metrics of each epoch that was left to train.
@@ -106,7 +114,7 @@ def fit(
         ConfigError: If the starting weights cannot be read.
     """
     try:
-        return (yield from _train(config, splits, worker, state_path))
+        return (yield from _train(config, splits, worker, (state_path, features)))
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise
@@ -118,11 +126,12 @@ def fit(
 
 
 def _train(
-    config: TrialConfig, splits: Splits, worker: Worker, state_path: str
+    config: TrialConfig, splits: Splits, worker: Worker, paths: tuple[str, str]
 ) -> Generator[EpochMetrics, bool | None, FitResult]:
-    """Build or resume, train the epochs that are left, evaluate."""
+    """Build or resume, train the epochs that are left, evaluate; `paths` are those of state and features."""
+    state_path, features = paths
     with _forked_random_state(worker):
-        run = _prepare(config, splits, worker)
+        run = _prepare(config, splits, worker, features)
         progress = _resume(run, state_path)
     while (ended := _ended(config, progress)) is None:
         with _forked_random_state(worker):
@@ -145,50 +154,71 @@ def _forked_random_state(worker: Worker) -> Iterator[None]:
         yield
 
 
-def _prepare(config: TrialConfig, splits: Splits, worker: Worker) -> Fit:
+def _prepare(config: TrialConfig, splits: Splits, worker: Worker, features: str = "") -> Fit:
     """Build model, optimiser and loss on the worker's device, from the trial's seed."""
+    if config.model.is_sequence:
+        return _prepare_sequence(config, splits, worker)
     device, training = torch.device(worker.device), config.training
+    _, channels, height_px, width_px = splits.train.source.images.shape
     torch.manual_seed(derive_seed(config.seed))
-    module: ImageClassifier | SeriesClassifier
-    batches: TrainingBatches | StudyBatches
+    classes = splits.train.labels.shape[1]
     with raise_together(worker):
-        if config.model.is_sequence:
-            module, batches = _sequence_model(config, splits, device)
-        else:
-            module, batches = _image_model(config, splits, device)
-    set_trainable_parts(module, frozen=training.freeze_epochs > 0)
+        whole = starting_model(config.model, channels=channels, sides_px=(height_px, width_px), classes=classes)
+    whole = whole.to(device)
+    if device.type == "cuda":
+        whole = whole.to(memory_format=torch.channels_last)
+    set_trainable_parts(whole, frozen=training.freeze_epochs > 0)
+    image_normalisation = normalisation_of(config.model, channels)
+    module: ImageClassifier = whole
+    normalisation: Normalisation | None = image_normalisation
+    if trains_on_features(config, splits):
+        encoder = Encoder(whole, image_normalisation, config.model.pooling, device)
+        with raise_together(worker):
+            splits = with_features(splits, encoder, config, features, worker.count * worker.parts)
+        module, normalisation = whole.on_features(), None
+        training = training.model_copy(update={"layer_decay": 1.0})  # of stages that do not learn
+    targets = _targets(splits.epoch, device)
     return Fit(
         config=config,
         splits=splits,
         worker=worker,
+        whole=whole,
+        normalisation=image_normalisation,
         module=module,
         forward=_forward(config, module, worker),
         optimizer=build_optimizer(module, training, device),
-        loss=build_loss(config, splits.classes, batches.targets),
-        batches=batches,
-        weights=batches.weights() if isinstance(batches, StudyBatches) else None,
+        loss=build_loss(config, splits.classes, targets),
+        batches=TrainingBatches(splits.epoch, targets, config.augment, config.seed, normalisation),
+        weights=None,
         average=running_average(module, training.ema_decay) if training.ema_decay else None,
         frozen=training.freeze_epochs > 0,
     )
 
 
-def _image_model(config: TrialConfig, splits: Splits, device: torch.device) -> tuple[ImageClassifier, TrainingBatches]:
-    """Return a model of images with its starting weights, and batches of images."""
-    _, channels, height_px, width_px = splits.train.source.images.shape
-    classes = splits.train.labels.shape[1]
-    module = starting_model(config.model, channels=channels, sides_px=(height_px, width_px), classes=classes).to(device)
-    if device.type == "cuda":
-        module = module.to(memory_format=torch.channels_last)
-    targets, normalisation = _targets(splits.epoch, device), normalisation_of(config.model, channels)
-    return module, TrainingBatches(splits.epoch, targets, config.augment, config.seed, normalisation)
-
-
-def _sequence_model(config: TrialConfig, splits: Splits, device: torch.device) -> tuple[SeriesClassifier, StudyBatches]:
-    """Return a sequence model with random weights, and batches of whole studies."""
+def _prepare_sequence(config: TrialConfig, splits: Splits, worker: Worker) -> Fit:
+    """Do the same for a sequence model, whose examples are the slices and the studies of train."""
+    device, training = torch.device(worker.device), config.training
+    torch.manual_seed(derive_seed(config.seed))
     dimension, classes = splits.train.source.images.shape[1], splits.train.labels.shape[1]
     module = build_series_model(config.model, dimension=dimension, classes=classes).to(device)
     examples = with_studies(splits.epoch, splits.studies.get("train"))
-    return module, StudyBatches(examples, _targets(examples, device), config.seed, config.model.series.study_weight)
+    targets = _targets(examples, device)
+    batches = StudyBatches(examples, targets, config.seed, config.model.series.study_weight)
+    return Fit(
+        config=config,
+        splits=splits,
+        worker=worker,
+        whole=module,
+        normalisation=None,
+        module=module,
+        forward=_forward(config, module, worker),
+        optimizer=build_optimizer(module, training, device),
+        loss=build_loss(config, splits.classes, targets),
+        batches=batches,
+        weights=batches.weights(),
+        average=running_average(module, training.ema_decay) if training.ema_decay else None,
+        frozen=False,
+    )
 
 
 def _forward(config: TrialConfig, module: nn.Module, worker: Worker) -> nn.Module:
@@ -388,7 +418,7 @@ def _measure(run: Fit, examples: Examples, when: str) -> dict[str, float]:
 def _finite_logits(run: Fit, examples: Examples, when: str) -> Tensor:
     """Return a split's logits; one that is NaN or infinite ends the trial with an error that states `when`."""
     at_once = run.config.training.images_at_once(run.worker.count * run.worker.parts)
-    logits = predict_logits(run.evaluated, examples, run.batches.scaled, at_once, run.worker)
+    logits = predict_logits(run.evaluated, examples, run.batches.normalisation, at_once, run.worker)
     wrong = int((~torch.isfinite(logits)).any(dim=1).sum())
     if wrong:
         raise TrialError(f"{wrong} of {len(logits)} images have a NaN or infinite logit {when}; {REMEDY}")
@@ -400,8 +430,8 @@ def _evaluate(run: Fit, progress: Progress, ended: Ended) -> FitResult:
     run = replace(run, average=None)
     run.module.load_state_dict(progress.best_weights)
     result = FitResult(
-        model=run.module,
-        normalisation=run.batches.normalisation,
+        model=run.whole,
+        normalisation=run.normalisation,
         baseline=progress.baseline,
         epochs=progress.epochs,
         best_epoch=progress.best_epoch,

@@ -33,7 +33,7 @@ class FitResult:
     """What `fit` returns. A fit that was stopped is not evaluated: its `evaluated` and `logits` are empty."""
 
     model: ImageClassifier | SeriesClassifier  # with the best epoch's weights
-    normalisation: Normalisation
+    normalisation: Normalisation | None  # of images; None: the model takes studies
     baseline: dict[str, dict[str, float]]  # split -> metric, before the first epoch
     epochs: tuple[EpochMetrics, ...]
     best_epoch: int

@@ -1,6 +1,6 @@
 """Run one trial from its config to its record, without Ray: in a Tune trial, a Ray Train worker or a plain call."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import nn
 
 from hemo.config.curate import SPLITS
 from hemo.config.trial import ModelConfig, TrainingConfig, TrialConfig
@@ -23,12 +23,13 @@ from hemo.models.checkpoint import (
     load_series_checkpoint,
     write_checkpoint,
 )
-from hemo.models.classifier import parameter_count, scaling
+from hemo.models.classifier import Normalisation, parameter_count
 from hemo.models.series import SeriesClassifier
 from hemo.shards.embeddings import read_card as read_embeddings_card
 from hemo.stats.calibration import Calibration, LabelledLogits
 from hemo.storage import is_temporary, join, list_files, remove
 from hemo.training.data.dataset import Examples, Splits, TrialData, read_training_set, select_splits, task_classes
+from hemo.training.data.features import FOLDER as FEATURES
 from hemo.training.data.sampling import smallest_step
 from hemo.training.data.studies import read_studies, require_embeddings
 from hemo.training.distributed import Worker, hardware, raise_together
@@ -190,7 +191,8 @@ def run_trial(
         else:
             check_batch_size(len(splits.epoch), worker=worker, training=key.config.training)
     torch.set_num_threads(worker.threads)
-    epochs = fit(key.config, splits, worker=worker, state_path=key.state_path)
+    features = join(key.records, FEATURES, card.digest)
+    epochs = fit(key.config, splits, worker=worker, state_path=key.state_path, features=features)
     if worker.is_rank_zero:
         epochs = observed(epochs, ProgressWriter(key).write)
     try:
@@ -453,8 +455,8 @@ def _checkpoint_card(record: TrialRecord, card: TrainingSetCard, result: FitResu
         image=card.image,
         height_px=card.height_px,
         width_px=card.width_px,
-        mean=result.normalisation.mean,
-        std=result.normalisation.std,
+        mean=result.normalisation.mean if result.normalisation else (),
+        std=result.normalisation.std if result.normalisation else (),
         thresholds=applied_thresholds(record.thresholds),
         calibration=record.calibration,
         operating_point=record.config.training.operating_point,
@@ -507,12 +509,12 @@ def evaluate_on_test(key: TrialKey, record: TrialRecord, data: TrialData, worker
     splits = select_splits(data, record.config)
     if splits.test is None:
         raise SourceError(f"record {record.digest} cannot be tested: the test split is held back")
-    module, scaled = _trained_model(key.checkpoint, record.config.model)
+    module, normalisation = _trained_model(key.checkpoint, record.config.model)
     device, batch_size = torch.device(worker.device), record.config.training.images_at_once(worker.count)
     with report_out_of_memory(batch_size, TrialError):
-        logits = predict_logits(module.to(device), splits.test, scaled, batch_size, worker)
+        logits = predict_logits(module.to(device), splits.test, normalisation, batch_size, worker)
         studies = splits.studies.get("test")
-        study_logits = None if studies is None else predict_logits(module, studies, scaled, batch_size, worker)
+        study_logits = None if studies is None else predict_logits(module, studies, normalisation, batch_size, worker)
     loss = build_loss(record.config, splits.classes, torch.from_numpy(splits.epoch.labels).to(device, torch.float32))
     thresholds = applied_thresholds(record.thresholds)
     readout = Readout(record.config.task, splits.classes, thresholds, record.calibration)
@@ -532,12 +534,12 @@ def evaluate_on_test(key: TrialKey, record: TrialRecord, data: TrialData, worker
     return tested
 
 
-def _trained_model(checkpoint: str, model: ModelConfig) -> tuple[nn.Module, Callable[[Tensor], Tensor]]:
-    """Return a trial's trained model, and what turns stored images, or packed studies, into its input."""
+def _trained_model(checkpoint: str, model: ModelConfig) -> tuple[nn.Module, Normalisation | None]:
+    """Return a trial's trained model, and its normalisation of images; None: it takes studies."""
     if model.is_sequence:
-        return load_series_checkpoint(checkpoint)[0], Tensor.float  # which they are
+        return load_series_checkpoint(checkpoint)[0], None
     module, card = load_checkpoint(checkpoint)
-    return module, scaling(card.normalisation)
+    return module, card.normalisation
 
 
 def _write_untested(key: TrialKey, name: str, test: pa.Table) -> None:

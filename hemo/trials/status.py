@@ -65,12 +65,13 @@ class SweepStatus:
         return (sum(running) + (waiting * sum(took) / len(took) if waiting else 0.0)) / self.plan.concurrent
 
 
-def read_status(folder: str, now: datetime) -> list[SweepStatus]:
+def read_status(folder: str, now: datetime, known: Mapping[str, TrialStatus] | None = None) -> list[SweepStatus]:
     """Return each sweep of a folder of records, and the trials of no sweep.
 
     Args:
         folder: The folder of records, a path or URI.
         now: With a time zone.
+        known: Digest -> status of ended trials whose files have not changed since; these are not read.
 
     Raises:
         SourceError: If there are no trials, or the plan of a sweep is damaged.
@@ -78,10 +79,14 @@ def read_status(folder: str, now: datetime) -> list[SweepStatus]:
     plans = read_plans(folder)
     planned = {trial.digest for plan in plans for trial in plan.trials}
     others = [digest for digest in list_folders(folder) if digest not in planned]
-    outside = tuple(status for digest in others if (status := trial_status(folder, digest, now)))
+    known = known or {}
+    outside = tuple(status for digest in others if (status := known.get(digest) or trial_status(folder, digest, now)))
     if not plans and not outside:
         raise SourceError(f"{folder} holds no trials; `hemo train` and `hemo tune` write them")
-    sweeps = [SweepStatus(plan, tuple(planned_status(folder, trial, now) for trial in plan.trials)) for plan in plans]
+    sweeps = [
+        SweepStatus(plan, tuple(known.get(each.digest) or planned_status(folder, each, now) for each in plan.trials))
+        for plan in plans
+    ]
     return sweeps + ([SweepStatus(None, outside)] if outside else [])
 
 

@@ -45,6 +45,19 @@ def test_a_second_write_replaces_the_first(place: str) -> None:
     assert storage.list_files(place) == ["a.bin"]
 
 
+def test_a_file_has_another_mark_once_it_was_written_again(place: str) -> None:
+    """Also with content of the same size; nothing else changes its mark."""
+    assert storage.list_changes(place) == {}
+    storage.write_bytes(storage.join(place, "a.bin"), b"1")
+    storage.write_bytes(storage.join(place, "b", "two.bin"), b"1")
+    before = storage.list_changes(place)
+    assert list(before) == ["a.bin", "b/two.bin"]
+    assert storage.list_changes(place) == before
+    storage.write_bytes(storage.join(place, "b", "two.bin"), b"2")
+    after = storage.list_changes(place)
+    assert [name for name in after if after[name] != before[name]] == ["b/two.bin"]
+
+
 def test_json_comes_back_and_ends_with_a_newline(place: str) -> None:
     file = storage.join(place, "card.json")
     storage.write_json(file, {"rows": 2, "names": ["a"]})

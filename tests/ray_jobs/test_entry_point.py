@@ -298,7 +298,7 @@ def test_help_says_what_is_read_and_written_and_ends_with_a_command(
         load_config(CONFIGS[job], shlex.split(words), job=job)
     folders = re.findall(r"conf/[\w/.]*\w", example)
     assert all(Path(folder).exists() for folder in folders)
-    assert folders or job in ("backbones", "doctor", "status")
+    assert folders or job in ("backbones", "doctor", "status", "watch")
 
 
 @pytest.mark.parametrize("job", JOBS)

@@ -43,19 +43,25 @@ def triple(interval: Interval | None) -> list[float | None] | None:
     return [significant(each) for each in (interval.value, *(interval.ends or (None, None)))]
 
 
-def read_evidence(comparison: Comparison, folder: str, decisions: DecisionSettings) -> dict[str, Any]:
+def read_evidence(
+    comparison: Comparison, folder: str, decisions: DecisionSettings, known: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
     """Return digest -> `trial_evidence` of the trials whose curves the page holds.
 
     Args:
         comparison: The trials.
         folder: Folder of records with the predictions.
         decisions: Operating points and prevalence.
+        known: Digest -> evidence, with the same `decisions`, of trials whose files have not changed since.
 
     Raises:
         SourceError: If predictions cannot be read.
     """
     found = {}
     for row in with_evidence(comparison):
+        if known and row.record.digest in known:
+            found[row.record.digest] = known[row.record.digest]
+            continue
         predictions = read_predictions(folder, row.record.digest)
         test = split_scores(predictions, "test", row.record)
         trained = split_scores(predictions, "test", row.record, calibrated=False)

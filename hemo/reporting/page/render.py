@@ -2,7 +2,8 @@
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from functools import lru_cache
 from importlib.resources import files
 from typing import Any
@@ -15,13 +16,13 @@ from hemo.reporting import elsewhere_tables
 from hemo.reporting.cell_tables import cells_table
 from hemo.reporting.cells import CellComparison
 from hemo.reporting.comparison import Comparison
+from hemo.reporting.content import Content
 from hemo.reporting.elsewhere import Elsewhere
 from hemo.reporting.metric_tables import metric_tables
 from hemo.reporting.page.data_page import audit_facts, data_page, flow, made, split_boxes
 from hemo.reporting.page.data_set import DataSet
 from hemo.reporting.page.gallery import NOT_PUBLIC
 from hemo.reporting.page.summary import answer, cautions, question
-from hemo.reporting.published.table import PublishedComparison
 from hemo.reporting.table_format import Table
 from hemo.reporting.trial_table import heading, notes, subject
 
@@ -35,35 +36,34 @@ MOST_ROWS = 60
 """Rows up to which a table is on the page; longer ones are in `grid.md`."""
 
 
-def study_html(
-    title: str,
-    comparisons: Sequence[Comparison],
-    data: Mapping[str, Any],
-    published: Sequence[PublishedComparison] = (),
-    unreadable: Sequence[str] = (),
-    elsewhere: Sequence[Elsewhere] = (),
-) -> str:
-    """Return the page of a study; it loads nothing from a server.
+@dataclass(frozen=True)
+class Live:
+    """What a page needs that follows its records."""
+
+    version: str  # of what it shows, as the server states it
+    refresh_s: float  # how often it looks
+
+
+def study_html(title: str, content: Content, live: Live | None = None) -> str:
+    """Return the page of a study; without `live` it loads nothing from a server.
 
     Args:
         title: Its heading.
-        comparisons: In the order of the page.
-        data: What `study_data` returns of them.
-        published: Published tables beside ours.
-        unreadable: A line for each record that is left out because it cannot be read.
-        elsewhere: Evaluations on other images.
+        content: What it shows; without comparisons and evaluations, a live page waits for them.
+        live: Of a page that follows its records.
     """
     return _page(
         "study",
         title,
-        data,
-        parts=[_part(comparison) for comparison in comparisons],
+        {**content.data, "live": asdict(live) if live else None},
+        live=live is not None,
+        parts=[_part(comparison) for comparison in content.comparisons],
         published=[
             {"caption": each.table.caption, "heading": each.heading, "table": table_data(each.table)}
-            for each in published
+            for each in content.published
         ],
-        unreadable=unreadable,
-        elsewhere=[_elsewhere_part(each) for each in elsewhere],
+        unreadable=content.unreadable,
+        elsewhere=[_elsewhere_part(each) for each in content.elsewhere],
     )
 
 
@@ -145,8 +145,8 @@ def _data_findings(card: TrainingSetCard) -> list[str]:
     return [text for text in (*(finding.text for finding in card.findings), grouping_text(card.grouped_by)) if text]
 
 
-def _page(kind: str, title: str, data: Mapping[str, Any], **parts: Any) -> str:
-    """Return the HTML of the template `kind`."""
+def _page(kind: str, title: str, data: Mapping[str, Any], *, live: bool = False, **parts: Any) -> str:
+    """Return the HTML of the template `kind`; a live page has a script more, and may ask its server."""
     environment = Environment(
         loader=PackageLoader("hemo.reporting.page", "."),
         autoescape=True,
@@ -155,6 +155,7 @@ def _page(kind: str, title: str, data: Mapping[str, Any], **parts: Any) -> str:
         lstrip_blocks=True,
     )
     environment.filters["code_marked"] = code_marked
+    scripts = ("page", kind, "live") if live else ("page", kind)
     return environment.get_template(f"{kind}.html.jinja").render(
         title=title,
         data=Markup(json_block(data)),  # noqa: S704  (escaped)
@@ -162,7 +163,8 @@ def _page(kind: str, title: str, data: Mapping[str, Any], **parts: Any) -> str:
         tables_module=Markup(json_block(_packaged("itables", "html/dt_bundle.js"))),  # noqa: S704
         tables_css=Markup(_packaged("itables", "html/dt_bundle.css")),  # noqa: S704
         css=Markup(_packaged("hemo.reporting.page", "page.css")),  # noqa: S704
-        scripts=[Markup(_script(_packaged("hemo.reporting.page", f"{name}.js"))) for name in ("page", kind)],  # noqa: S704
+        scripts=[Markup(_script(_packaged("hemo.reporting.page", f"{name}.js"))) for name in scripts],  # noqa: S704
+        live=live,
         **parts,
     )
 

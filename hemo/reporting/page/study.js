@@ -438,7 +438,7 @@ for (const { key, diagrams } of DATA.elsewhere) diagrams.forEach((found, index) 
   return { traces, layout: { xaxis: { ...unit, title: { text: "predicted probability" } }, yaxis: { ...unit, title: { text: "observed frequency" } } } };
 }));
 
-(async () => {
+const started = (async () => {
   if (!DATA.comparisons.length) { document.documentElement.dataset.ready = "true"; return; }
   if (DATA.gallery?.sprite) document.head.append(element("style", `.tile { background-image: url(${DATA.gallery.sprite}); }`));
   TableClass = await dataTables();

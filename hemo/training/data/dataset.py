@@ -21,11 +21,11 @@ UNKNOWN = 255
 
 
 class Images(Protocol):
-    """The images of one split, wherever they are. They lie in blocks, each read at once."""
+    """The images of one split, wherever they are, or their features. They lie in blocks, each read at once."""
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Shape of all: (rows, channels, height_px, width_px)."""
+        """Shape of all: (rows, channels, height_px, width_px), of features (rows, positions, features)."""
         ...
 
     @property
@@ -40,6 +40,8 @@ class Images(Protocol):
 
     def batches(self, wanted: Sequence[NDArray[np.intp]]) -> Iterator[NDArray[Any]]:
         """Yield the images of these rows, batch by batch; each batch is a new array that may be written to.
+
+        Pixels are uint8, features float32.
 
         Args:
             wanted: Rows of each batch, shape (images,).

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from hemo.config.trial import AugmentConfig
-from hemo.models.classifier import Normalisation, normalise, to_unit_range
+from hemo.models.classifier import Normalisation, model_input, normalise, to_unit_range
 from hemo.training.data.augment import AugmentParameters, Mixing, augment, draw_mixup, draw_parameters, mix
 from hemo.training.data.dataset import Examples
 from hemo.training.data.sampling import Step, derive_seed, epoch_rows
@@ -77,7 +77,7 @@ class TrainingBatches:
     targets: Tensor  # (examples, classes), float32; its device is that of the batches
     config: AugmentConfig
     seed: int  # of the trial
-    normalisation: Normalisation
+    normalisation: Normalisation | None  # None: the examples are features, which are not changed
 
     def order(self, epoch: int, worker: Worker, batch_size: int) -> list[Step]:
         """Return which images this worker trains on in an epoch (1-based), step by step."""
@@ -102,7 +102,8 @@ class TrainingBatches:
             data_wait: Measures the time without images.
 
         Yields:
-            Tensors (images, channels, height_px, width_px) and (images, classes), float32, on the device.
+            Tensors (images, channels, height_px, width_px), or features (images, positions, features), and (images,
+            classes), float32, on the device.
 
         Raises:
             SourceError: If streamed images are missing or damaged.
@@ -117,7 +118,7 @@ class TrainingBatches:
 
     def scaled(self, images: Tensor) -> Tensor:
         """Return uint8 images as the model takes them: float32, normalised."""
-        return normalise(to_unit_range(images), self.normalisation)
+        return model_input(images, self.normalisation)
 
     def _mixing(self, step: Step, epoch: int, number: int) -> Mixing | None:
         """Return what the worker's images of a step are mixed with, None without mixup."""
@@ -128,19 +129,26 @@ class TrainingBatches:
 
     def _batch(self, loaded: LoadedImages, step: Step, mixing: Mixing | None, seed: int) -> Batch:
         """Return images and labels of a step; `seed` determines how images are changed."""
+        if self.normalisation is None:
+            return loaded.images, self._labels(step.rows)
         drawn = draw_parameters(self.config, step.images, torch.Generator().manual_seed(seed))
-        images, labels = self._augmented(loaded, step.rows, drawn.part(step.worker_slice))
+        images, labels = self._augmented(loaded, step.rows, drawn.part(step.worker_slice), self.normalisation)
         if mixing is None:
             return images, labels
         partners = drawn.part(torch.from_numpy(mixing.partner))
-        others, other_labels = self._augmented(loaded, step.batch[mixing.partner], partners)
+        others, other_labels = self._augmented(loaded, step.batch[mixing.partner], partners, self.normalisation)
         return mix(images, others, mixing.weight), mix(labels, other_labels, mixing.weight)
 
-    def _augmented(self, loaded: LoadedImages, rows: NDArray[np.intp], parameters: AugmentParameters) -> Batch:
+    def _augmented(
+        self, loaded: LoadedImages, rows: NDArray[np.intp], parameters: AugmentParameters, normalisation: Normalisation
+    ) -> Batch:
         """Return images augmented by their parameters and normalised, and their labels."""
-        images = to_unit_range(loaded.of(rows))
-        labels = self.targets[torch.from_numpy(rows).to(self.targets.device, non_blocking=True)]
-        return normalise(augment(images, parameters), self.normalisation), labels
+        images = augment(to_unit_range(loaded.of(rows)), parameters)
+        return normalise(images, normalisation), self._labels(rows)
+
+    def _labels(self, rows: NDArray[np.intp]) -> Tensor:
+        """Return the labels of some examples, on the device."""
+        return self.targets[torch.from_numpy(rows).to(self.targets.device, non_blocking=True)]
 
 
 def _rows_needed(step: Step, mixing: Mixing | None) -> NDArray[np.intp]:
@@ -151,7 +159,7 @@ def _rows_needed(step: Step, mixing: Mixing | None) -> NDArray[np.intp]:
 
 
 def device_batches(examples: Examples, batches: Sequence[NDArray[np.intp]], device: torch.device) -> Iterator[Tensor]:
-    """Yield the images of these examples on the device as uint8, a quarter of what floats would move; or embeddings.
+    """Yield the images of these examples on the device as uint8, a quarter of what floats would move; or features.
 
     For a CUDA device batches are gathered in a thread and copied while the device computes. On the CPU a batch is
     gathered when it is requested.
@@ -162,7 +170,8 @@ def device_batches(examples: Examples, batches: Sequence[NDArray[np.intp]], devi
         device: Destination.
 
     Yields:
-        Tensor (images, channels, height_px, width_px), uint8; of studies as `EmbeddedStudies.batches`.
+        Tensor (images, channels, height_px, width_px), uint8; or features, float32, (images, positions, features) or
+        packed studies, see `EmbeddedStudies.batches`.
 
     Raises:
         SourceError: If streamed images are missing or damaged.

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pyarrow as pa
@@ -14,7 +14,6 @@ from torch import Tensor
 from hemo.config.trial import SeriesConfig
 from hemo.curation.card import TrainingSetCard, read_card
 from hemo.errors import ConfigError, SourceError, first_names
-from hemo.models.classifier import Normalisation
 from hemo.models.series import PACKED_COLUMNS, POSITION_MM, SERIES, SLICE_SLOT, STUDY, STUDY_SLOT
 from hemo.shards.embeddings import read_card as read_embeddings_card
 from hemo.shards.embeddings import read_embeddings
@@ -194,7 +193,7 @@ class StudyBatches:
     seed: int  # of the trial
     study_weight: float  # loss of all studies over that of all slices
 
-    normalisation = Normalisation((), ())
+    normalisation: ClassVar[None] = None
 
     def order(self, epoch: int, worker: Worker, batch_size: int) -> list[Step]:
         """Return which slices and studies this worker trains on in an epoch (1-based), step by step."""

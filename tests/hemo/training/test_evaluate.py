@@ -10,7 +10,7 @@ from torch import nn
 
 from hemo.config.trial import TrainingConfig, TrialConfig
 from hemo.corpus.labels import RSNA_CLASSES
-from hemo.models.classifier import plain_normalisation, scaling
+from hemo.models.classifier import plain_normalisation
 from hemo.stats.calibration import Calibration
 from hemo.training.data.dataset import Examples, ImageSet, read_training_set, select_splits
 from hemo.training.distributed import Worker
@@ -252,7 +252,7 @@ def test_every_example_has_its_logit_in_its_place(make_training_set: Callable[..
     folder = make_training_set(label=lambda number, _: None if number == 2 else number % 2)
     examples = select_splits(read_training_set(folder), TrialConfig()).val
     model = MeanOfImage().train()
-    logits = predict_logits(model, examples, scaling(plain_normalisation(1)), batch_size, Worker())
+    logits = predict_logits(model, examples, plain_normalisation(1), batch_size, Worker())
     means = examples.source.images.pixels[examples.rows].mean(axis=(1, 2, 3)) / 255
     torch.testing.assert_close(logits[:, 0], torch.from_numpy((means - 0.5) / 0.25).float())
     assert (len(logits), model.training) == (15, True)

@@ -37,6 +37,17 @@ def plan(*digests, kind="grid", count=0):
     )
 
 
+def test_what_is_known_is_not_read_again(make_record, tmp_path):
+    folder, made = str(tmp_path / "records"), make_record({"name": "done"})
+    write_plan(folder, plan(made.digest, "w"))
+    known = TrialStatus("as it was", "complete", 3, digest=made.digest)
+    (sweep,) = read_status(folder, NOW, {made.digest: known})
+    assert [trial.name for trial in sweep.trials] == ["as it was", "cell w"]
+    outside = make_record({"name": "other", "seed": 1})
+    _, others = read_status(folder, NOW, {outside.digest: known})
+    assert [trial.name for trial in others.trials] == ["as it was"]
+
+
 def test_each_cell_of_a_grid_and_what_it_is_doing(make_record, tmp_path):
     """The complete trial took 95 + 400 x 0.5^3 = 145 s; 60 s and 145 s are left, by two at once: 102.5 s."""
     folder = str(tmp_path / "records")

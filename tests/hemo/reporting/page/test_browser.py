@@ -1,7 +1,5 @@
 """The page of a study in headless Chromium: it opens without network, and follows its reader."""
 
-import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,22 +8,8 @@ import pytest
 from hemo.config.report import ReportConfig
 from hemo.reporting.build import write_report
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.timeout(300),
-    pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed"),
-]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 HOSTILE = "<img src=x onerror=alert(1)>"
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    playwright = pytest.importorskip("playwright.sync_api")
-    with playwright.sync_playwright() as running:
-        chromium = running.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield chromium
-        chromium.close()
 
 
 @pytest.fixture
@@ -41,23 +25,13 @@ def study(make_record, tmp_path) -> Path:
 
 
 @pytest.fixture
-def opened(browser, study):
-    """Return a function that opens the page; at the end nothing was requested and nothing went wrong."""
-    requests: list[str] = []
-    errors: list[str] = []
+def opened(open_page, study):
+    """Return a function that opens the page, with a part of its address and the browser's settings."""
 
     def go(link: str = "", **context: Any) -> Any:
-        page = browser.new_context(viewport={"width": 1200, "height": 900}, **context).new_page()
-        page.on("request", lambda request: requests.append(request.url))
-        page.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)
-        page.on("pageerror", lambda error: errors.append(str(error)))
-        page.goto(f"file://{study}{link}")
-        page.wait_for_selector("html[data-ready]")
-        return page
+        return open_page(f"file://{study}{link}", **context)
 
-    yield go
-    assert [url for url in requests if not url.startswith(("file://", "blob:", "data:"))] == []
-    assert errors == []
+    return go
 
 
 def digest_of(page: Any, name: str) -> str:
@@ -177,16 +151,9 @@ def test_nothing_sticks_out_at_any_width(opened, width, scheme):
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_axe_finds_no_serious_fault(opened, scheme):
-    axe = pytest.importorskip("axe_playwright_python.sync_playwright")
+def test_axe_finds_no_serious_fault(opened, serious_faults, scheme):
     page = opened(color_scheme=scheme)
     for part in ("#compare", "#evidence", "#ran"):
         page.locator(part).scroll_into_view_if_needed()
         page.wait_for_timeout(200)
-    found = axe.Axe().run(page).response["violations"]
-    serious = [
-        f"{each['id']}: {[node['html'][:160] for node in each['nodes']][:4]}"
-        for each in found
-        if each["impact"] in ("serious", "critical")
-    ]
-    assert serious == []
+    assert serious_faults(page) == []

@@ -8,6 +8,7 @@ import pytest
 
 from hemo.curation.card import SplitFinding
 from hemo.reporting.comparison import compare_trials
+from hemo.reporting.content import Content
 from hemo.reporting.page.render import _script, code_marked, json_block, study_html
 from hemo.reporting.page.study_data import study_data
 from hemo.trials.record import read_records
@@ -42,10 +43,10 @@ class Scripts(HTMLParser):
 def page(tmp_path):
     """Return a function that renders the page of the records."""
 
-    def render():
+    def render(live=None):
         folder = str(tmp_path / "records")
         found = compare_trials(read_records(folder), folder, samples=10, seed=0)
-        return study_html("A <title>", found, study_data(found, {}, seed=0))
+        return study_html("A <title>", Content(found, study_data(found, {}, seed=0)), live)
 
     return render
 
