@@ -20,12 +20,12 @@ README = (ROOT / "README.md").read_text()
 DATA_FLOW = (ROOT / "docs/data-flow.md").read_text()
 PAGES = [README, *(page.read_text() for page in sorted((ROOT / "docs").rglob("*.md")))]
 SHELL = "\n".join(re.findall(r"```bash\n(.*?)```", "\n".join(PAGES), re.DOTALL)).replace("\\\n", " ")
-PYTHON = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+PYTHON = re.findall(r"```python\n(.*?)```", (ROOT / "docs/how-to/corpora.md").read_text(), re.DOTALL)
 COMMANDS = re.findall(r"(?:^hemo|-m ray_jobs\.)\s*(\w+)(.*)$", SHELL, re.MULTILINE)
 
 
 def run(code: str) -> None:
-    exec(compile(code, "README.md", "exec"), {})
+    exec(compile(code, "corpora.md", "exec"), {})
 
 
 @pytest.mark.parametrize(("job", "words"), COMMANDS, ids=[job for job, _ in COMMANDS])
@@ -74,6 +74,11 @@ def test_the_readme_lists_every_page() -> None:
     assert [str(page.relative_to(ROOT)) for page in pages if f"({page.relative_to(ROOT)})" not in index] == []
 
 
+def test_the_table_of_jobs_has_every_job() -> None:
+    rows = re.findall(r"^\| `hemo (\w+)` \| .+ \| .+ \|$", (ROOT / "docs/jobs.md").read_text(), re.MULTILINE)
+    assert sorted(rows) == sorted(CONFIGS)
+
+
 def test_the_picture_shows_what_there_is() -> None:
     """Its labels are jobs and public names; what has no label is a noun."""
     picture = ElementTree.parse(ROOT / re.findall(r"!\[.*?\]\((\S+\.svg)\)", README)[0]).getroot()
@@ -90,7 +95,7 @@ def test_the_page_on_python_lists_the_public_api() -> None:
     assert set(re.findall(r"\bhemo\.(\w+)", page)) <= set(hemo.__all__)
 
 
-def test_the_readme_shows_every_job_but_the_synthetic_corpus() -> None:
+def test_the_documents_show_every_job_but_the_synthetic_corpus() -> None:
     assert {job for job, _ in COMMANDS} >= {"convert", "curate", "train", "tune", "report", "pipeline"}
 
 
