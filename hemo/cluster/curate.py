@@ -10,14 +10,17 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import ray
+from numpy.typing import NDArray
 
-from hemo.cluster.ray_data import data_context
+from hemo.cluster.ray_data import data_context, limit_growth
 from hemo.config.curate import SPLITS, CurateConfig
 from hemo.console import print_line, print_tables, progress_bar
 from hemo.corpus.labels import LabelTable, labels_of_classes, parse_labels
 from hemo.curation.card import CARD_SCHEMA_VERSION, ConversionCounts, PartFile, TrainingSetCard, read_card
 from hemo.curation.copy import CopyTask, write_buckets, write_part
 from hemo.curation.labelled_index import pseudonymise_keys, read_index, text_column
+from hemo.curation.leak_audit import equal_pixels
+from hemo.curation.near_duplicates import near_duplicate_findings, near_duplicate_table, vectors_of
 from hemo.curation.plan import CopyPlan, ImageLayout, layout_of, plan_copies
 from hemo.curation.print_counts import count_tables, finding_lines, format_table
 from hemo.curation.public_files import CROISSANT, SPLIT_MANIFEST, croissant, split_manifest
@@ -29,6 +32,7 @@ from hemo.output_lock import output_lock
 from hemo.pseudonym import Pseudonymiser, read_pseudonyms
 from hemo.shards.card import ConversionCard
 from hemo.shards.card import read_card as read_conversion_card
+from hemo.shards.embeddings import read_card as read_embeddings_card
 from hemo.shards.schema import SCHEMA_VERSION
 from hemo.shards.writer import write_table
 from hemo.storage import exists, is_temporary, join, list_files, read_bytes, remove, write_bytes, write_json
@@ -38,6 +42,9 @@ BUCKETS = ".buckets"
 
 AUDIT = "audit.parquet"
 """File beside the card that lists every image of equal pixels, see `equal_pixel_table`."""
+
+NEAR_DUPLICATES = "near_duplicates.parquet"
+"""File beside the card that lists pairs of similar images of different patients, see `near_duplicate_table`."""
 
 PART = "part"
 """Column with the part that a task's rows belong to."""
@@ -51,8 +58,8 @@ def curate_corpus(config: CurateConfig) -> str:
     Call it within `connected`.
 
     Returns:
-        The training set's folder: `{train,val,test}/part-*.parquet`, `audit.parquet`, `split_manifest.csv`,
-        `croissant.json` and `card.json`.
+        The training set's folder: `{train,val,test}/part-*.parquet`, `audit.parquet`, with embeddings
+        `near_duplicates.parquet`, `split_manifest.csv`, `croissant.json` and `card.json`.
 
     Raises:
         UserError: If shards or labels are missing or wrong, `out` belongs to something else, a split is empty, or
@@ -73,6 +80,8 @@ def curate_corpus(config: CurateConfig) -> str:
             remove(join(config.out, name))
         parts = _copy(config, draft.plan, draft.card.classes)
         write_table(join(config.out, AUDIT), draft.evidence)
+        if draft.near_duplicates is not None:
+            write_table(join(config.out, NEAR_DUPLICATES), draft.near_duplicates)
         write_bytes(join(config.out, SPLIT_MANIFEST), draft.manifest)
         _write_cards(config.out, draft.card.model_copy(update={"parts": parts}))
     _show(draft.card)
@@ -94,6 +103,7 @@ class Inputs:
     label_location: str  # empty for `source_class`
     label_file: bytes
     pseudonyms: Pseudonymiser
+    vectors: NDArray[np.float32] | None  # of each image of the index, if there are embeddings
     digest: str  # what a finished card must carry
 
 
@@ -104,6 +114,7 @@ class Draft:
     plan: CopyPlan
     card: TrainingSetCard
     evidence: pa.Table  # what becomes `AUDIT`
+    near_duplicates: pa.Table | None  # what becomes `NEAR_DUPLICATES`, if there are embeddings
     manifest: bytes  # what becomes `SPLIT_MANIFEST`
 
 
@@ -121,7 +132,8 @@ def read_inputs(config: CurateConfig) -> Inputs:
     pseudonyms = _require_key(config, conversion)
     location, label_file = _label_file(config, conversion)
     digest = _inputs_digest(config, conversion, label_file, pseudonyms)
-    return Inputs(conversion, index, location, label_file, pseudonyms, digest)
+    vectors = vectors_of(config.embeddings, config.shards, conversion.digest, index) if config.embeddings else None
+    return Inputs(conversion, index, location, label_file, pseudonyms, vectors, digest)
 
 
 def draft_training_set(config: CurateConfig, inputs: Inputs) -> Draft:
@@ -136,8 +148,19 @@ def draft_training_set(config: CurateConfig, inputs: Inputs) -> Draft:
     plan = plan_copies(selection, layout, part_rows=config.part_rows, seed=config.seed)
     manifest = _manifest(selection)
     card = _card(config, inputs, selection, plan)
-    described = {"split_digest": hashlib.sha256(manifest).hexdigest(), "dataset": config.dataset}
-    return Draft(plan, card.model_copy(update=described), selection.evidence, manifest)
+    described: dict[str, Any] = {"split_digest": hashlib.sha256(manifest).hexdigest(), "dataset": config.dataset}
+    similar = _near_duplicates(config, inputs, selection)
+    if similar is not None:
+        described["audit"] = {**card.audit, **near_duplicate_findings(similar, config.near_duplicate_cosine)}
+    return Draft(plan, card.model_copy(update=described), selection.evidence, similar, manifest)
+
+
+def _near_duplicates(config: CurateConfig, inputs: Inputs, selection: Selection) -> pa.Table | None:
+    """Return the table of similar images of different patients, None without embeddings."""
+    if inputs.vectors is None:
+        return None
+    placed, pixels = (selection.chosen, selection.splits), equal_pixels(inputs.index)
+    return near_duplicate_table(selection.rows, placed, pixels, inputs.vectors, config.near_duplicate_cosine)
 
 
 def _manifest(selection: Selection) -> bytes:
@@ -237,12 +260,16 @@ def _inputs_digest(
         "conversion": conversion.digest,
         "files": [hashlib.sha256(file).hexdigest() for file in files],
     }
+    if config.embeddings:
+        content["embeddings"] = read_embeddings_card(config.embeddings).inputs
     return pseudonyms("inputs", digest_of(content))[:16]
 
 
 def _deciding(config: CurateConfig) -> dict[str, Any]:
     """Return the config without what leaves the training set as it is: where its inputs lie is no part of them."""
-    return config.model_dump(mode="json", exclude={"shards", "labels", "pseudonym_key", "out", "dataset", "cluster"})
+    unused = set() if config.embeddings else {"near_duplicate_cosine"}
+    located = {"shards", "labels", "embeddings", "pseudonym_key", "out"}
+    return config.model_dump(mode="json", exclude={*located, *unused, "dataset", "cluster"})
 
 
 def _complete_card(config: CurateConfig, inputs: str) -> TrainingSetCard | None:
@@ -273,7 +300,7 @@ def _left_over(out: str) -> list[str]:
     foreign = [path for path, base in names if not (_PART_FILE.fullmatch(base) or is_temporary(base))]
     if foreign:
         raise OutputError(f"out: {out} holds {foreign[0]}, which no training set has; give another folder")
-    return ["card.json", CROISSANT, SPLIT_MANIFEST, AUDIT, *paths, BUCKETS]
+    return ["card.json", CROISSANT, SPLIT_MANIFEST, AUDIT, NEAR_DUPLICATES, *paths, BUCKETS]
 
 
 def _copy(config: CurateConfig, plan: CopyPlan, classes: tuple[str, ...]) -> tuple[PartFile, ...]:
@@ -306,7 +333,8 @@ def _run(unit: str, work: Callable[..., pa.Table], tables: Sequence[pa.Table], *
     Raises:
         HemoError: What a task raised on purpose, or that it was lost.
     """
-    with data_context("curate"), progress_bar("curate", total=len(tables), unit=unit) as progress:
+    with data_context("curate") as context, progress_bar("curate", total=len(tables), unit=unit) as progress:
+        limit_growth(context, tasks=len(tables))
         dataset = ray.data.from_arrow(list(tables)).map_batches(
             work, batch_size=None, batch_format="pyarrow", zero_copy_batch=True, num_cpus=1, fn_kwargs=shared
         )
@@ -354,7 +382,7 @@ def _balanced_by(config: CurateConfig, selection: Selection) -> str:
 def _card(config: CurateConfig, inputs: Inputs, selection: Selection, plan: CopyPlan) -> TrainingSetCard:
     image = {**inputs.conversion.image, "neighbours": config.neighbours}
     # under a key the folders of the inputs stay unnamed: they may be named after a patient
-    unnamed = {"shards", "labels"} if image.get("key_fingerprint") else set()
+    unnamed = {"shards", "labels", "embeddings"} if image.get("key_fingerprint") else set()
     rows, layout = selection.rows, plan.layout
     return TrainingSetCard(
         digest=training_set_digest(selection, image),

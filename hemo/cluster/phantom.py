@@ -9,7 +9,7 @@ from typing import Any
 
 import ray
 
-from hemo.cluster.ray_data import data_context, set_up_decoding
+from hemo.cluster.ray_data import data_context, limit_growth, set_up_decoding
 from hemo.config.convert import PhantomConfig
 from hemo.console import print_line, progress_bar
 from hemo.digest import differences, digest_of
@@ -108,7 +108,8 @@ def _write_slices(plans: Sequence[SlicePlan], folder: str) -> Labels:
     starts = range(0, len(plans), SLICES_A_TASK)
     chunks = [{"plans": pickle.dumps(plans[start : start + SLICES_A_TASK])} for start in starts]
     written: Labels = {}
-    with data_context("phantom"), progress_bar("phantom", total=len(plans), unit="slice") as progress:
+    with data_context("phantom") as context, progress_bar("phantom", total=len(plans), unit="slice") as progress:
+        limit_growth(context, tasks=len(chunks))
         dataset = ray.data.from_items(chunks, override_num_blocks=len(chunks)).map(
             partial(_write_some, folder=folder), num_cpus=1
         )

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 import cv2
 import ray
-from ray.data import DataContext
+from ray.data import DataContext, ExecutionResources
 from ray.data._internal.execution.streaming_executor import StreamingExecutor
 from ray.data.exceptions import SystemException
 from ray.exceptions import OutOfMemoryError
@@ -71,6 +71,11 @@ def data_context(job: str) -> Iterator[DataContext]:
                 cause.args = (_one_line(cause),)
                 raise cause from error
             raise HemoError(stopped(job, _one_line(cause))) from error
+
+
+def limit_growth(context: DataContext, *, tasks: int) -> None:
+    """Ask an autoscaling cluster for no more CPUs than a job has tasks, each on one CPU."""
+    context.execution_options.resource_limits = ExecutionResources.for_limits(cpu=tasks)
 
 
 def end_executions(running_before: Collection[threading.Thread]) -> None:

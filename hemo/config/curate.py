@@ -62,6 +62,7 @@ class CurateConfig(Config):
     GROUPS: ClassVar[Groups] = {
         "input": ("shards", "labels", "label_key", "label_columns", "pseudonym_key"),
         "output": ("out", "part_rows"),
+        "audit": ("embeddings", "near_duplicate_cosine"),
         "split": ("split", "folds", "fold", "val_fraction", "test_fraction", "seed"),
         "selection": ("drop_flags", "balance", "subset", "neighbours"),
         "description, for croissant.json": ("dataset",),
@@ -89,6 +90,14 @@ class CurateConfig(Config):
         description="pseudonym key of `convert`, if it had one: ids and paths in `labels` are replaced in the same way",
     )
     out: Location = Field(description="folder to write the training set to")
+    embeddings: Literal[""] | Location = Field(
+        "",
+        description="output folder of `embed --source SHARDS`: the audit then lists images of different patients that "
+        "are nearly the same; time grows with the square of the images",
+    )
+    near_duplicate_cosine: float = Field(
+        0.97, gt=0, le=1, description="cosine of their vectors, minus the mean of all, from which images are listed"
+    )
     split: Literal["by_patient", "by_patient_stratified", "by_image", "by_study", "official", "folds"] = Field(
         "by_patient",
         description="how images are held out: by patient, else study, else series, where the ids before are blank; "

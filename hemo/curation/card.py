@@ -197,7 +197,7 @@ def read_card(training_set: str) -> TrainingSetCard:
 def without_examples(card: TrainingSetCard) -> TrainingSetCard:
     """Return a card for people who do not have the training set: without the examples of ids, and without locations."""
     audit = {name: value for name, value in card.audit.items() if not name.endswith("_examples")}
-    config = {name: value for name, value in card.config.items() if name not in ("shards", "labels")}
+    config = {name: value for name, value in card.config.items() if name not in ("shards", "labels", "embeddings")}
     base = card.base and card.base.model_copy(update={"location": ""})
     return card.model_copy(update={"audit": audit, "config": config, "base": base})
 

@@ -1,6 +1,7 @@
 """Print the counts of a training set and the findings of its audit as tables and lines."""
 
 from collections.abc import Iterable, Iterator
+from typing import Any
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Group
@@ -80,11 +81,7 @@ def finding_lines(card: TrainingSetCard) -> Iterator[str]:
             f"{audit['linked_patients']:,} patients are linked by equal pixels, in {audit['linked_groups']:,} groups "
             f"of up to {audit['largest_group_patients']:,}"
         )
-    if audit["equal_pixel_conflicts"]:
-        yield (
-            f"{audit['equal_pixel_conflicts']:,} of {audit['equal_pixel_groups']:,} groups of equal pixels have "
-            "conflicting labels"
-        )
+    yield from _image_lines(audit)
     for name, what in (
         ("linked_patients", "patients (linked ones count as one)"),
         ("equal_pixels", "groups of equal pixels"),
@@ -99,6 +96,21 @@ def finding_lines(card: TrainingSetCard) -> Iterator[str]:
         yield (
             f"neighbours: {stacks['stacks']:,} stacks of slices without gaps in {stacks['series']:,} series; "
             f"{stacks['without_neighbour']:,} images have no neighbour"
+        )
+
+
+def _image_lines(audit: dict[str, Any]) -> Iterator[str]:
+    """Yield what is known of images that are equal or similar."""
+    if audit["equal_pixel_conflicts"]:
+        yield (
+            f"{audit['equal_pixel_conflicts']:,} of {audit['equal_pixel_groups']:,} groups of equal pixels have "
+            "conflicting labels"
+        )
+    if (similar := audit.get("near_duplicates")) and similar["pairs"]:
+        yield (
+            f"{similar['pairs']:,} pairs of {similar['images']:,} images of different patients are nearly the same "
+            f"(cosine at least {similar['cosine']:g}), {similar['pairs_in_two_splits']:,} of them in two splits: see "
+            "near_duplicates.parquet"
         )
 
 

@@ -7,6 +7,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -17,7 +19,9 @@ from hemo.curation.card import read_card
 from hemo.digest import digest_of
 from hemo.errors import ConfigError, LabelError, OutputError, SourceError
 from hemo.pseudonym import pseudonymiser
+from hemo.shards.card import read_card as read_conversion_card
 from hemo.shards.schema import FOOTER_KEY
+from tests.hemo.library.test_embeddings import write_embeddings
 from tests.made_shards import write_conversion
 
 SPLITS = ("train", "val", "test")
@@ -396,3 +400,28 @@ def test_a_refusal_leaves_an_older_set_whole(tmp_path, corpus):
     with pytest.raises(LabelError, match="all alike"):
         curate_corpus(config)
     assert files_below(config.out) == before
+
+
+@pytest.mark.usefixtures("ray_cluster")
+def test_near_duplicates_are_a_finding_and_embeddings_decide(tmp_path, corpus, monkeypatch, capfd):
+    """Images 0 and 39, of the first and the last patient, have nearly the same vector; all others point apart."""
+    monkeypatch.setattr(curate, "_run", alone)
+    vectors = np.eye(40, dtype=np.float32)
+    vectors[39] = vectors[0] + 0.01 * vectors[39]
+    ids = pa.table({"image_id": [f"ID_{n:03d}" for n in range(40)]})
+    write_embeddings(tmp_path / "embeddings", vectors, ids, read_conversion_card(corpus["shards"]).digest)
+    plain = CurateConfig(**corpus)
+    curate_corpus(plain)
+    assert "near_duplicates" not in read_card(corpus["out"]).audit
+    embedded = plain.model_copy(update={"embeddings": str(tmp_path / "embeddings")})
+    curate_corpus(embedded)
+    audit = read_card(corpus["out"]).audit
+    assert (audit["near_duplicates"]["pairs"], audit["near_duplicates"]["images"]) == (1, 2)
+    assert audit["near_duplicates_examples"] == ["ID_000 of P0 ~ ID_039 of P19"]
+    assert "1 pairs of 2 images of different patients are nearly the same" in capfd.readouterr().err
+    (pair,) = pq.read_table(f"{corpus['out']}/near_duplicates.parquet").to_pylist()
+    assert pair["cosine"] > 0.99
+    curate_corpus(embedded)
+    assert "is complete" in capfd.readouterr().err
+    curate_corpus(plain)
+    assert not Path(corpus["out"], "near_duplicates.parquet").exists()

@@ -1,5 +1,6 @@
 """What a user reads of errors in Ray Data tasks."""
 
+import math
 import os
 import subprocess
 import sys
@@ -10,11 +11,12 @@ from typing import Any
 import pytest
 import ray
 from ray._common.retry import matches_error
+from ray.data import DataContext, ExecutionResources
 from ray.data._internal.execution.streaming_executor import StreamingExecutor
 from ray.data.exceptions import SystemException
 from ray.exceptions import OutOfMemoryError
 
-from hemo.cluster.ray_data import TRANSIENT_ERRORS, data_context
+from hemo.cluster.ray_data import TRANSIENT_ERRORS, data_context, limit_growth
 from hemo.errors import HemoError, SourceError
 
 pytestmark = pytest.mark.usefixtures("ray_cluster")
@@ -37,6 +39,13 @@ assert keep_freed_memory()
 faults(4)
 print(without, faults(20))
 """
+
+
+def test_a_job_asks_for_no_more_cpus_than_it_has_tasks() -> None:
+    context = DataContext()
+    assert context.execution_options.resource_limits.cpu == math.inf
+    limit_growth(context, tasks=99)
+    assert context.execution_options.resource_limits == ExecutionResources.for_limits(cpu=99)
 
 
 def message_of(error: Exception) -> str:

@@ -16,19 +16,19 @@ VECTORS = np.array([[11, 10], [9, 10], [10, 12], [10, 8], [12, 12], [8, 8]], np.
 """Around their mean, (10, 10): right, left, up, down, and two diagonals."""
 
 
-def write_embeddings(folder: Path, vectors: np.ndarray = VECTORS, part_rows: int = 4) -> str:
-    """Write embeddings of images `image-0`, `image-1`, ... of one patient each."""
-    for number, start in enumerate(range(0, len(vectors), part_rows)):
-        part = vectors[start : start + part_rows]
-        rows = range(start, start + len(part))
-        columns = {
-            "image_id": [f"image-{row}" for row in rows],
-            "patient": [f"P{row}" for row in rows],
-            "embedding": pa.FixedSizeListArray.from_arrays(pa.array(part.reshape(-1)), vectors.shape[1]),
-        }
-        write_table(str(folder / part_name(number)), pa.table(columns))
+def write_embeddings(
+    folder: Path, vectors: np.ndarray = VECTORS, ids: pa.Table | None = None, images: str = "feedfacefeedface"
+) -> str:
+    """Write embeddings in parts of 4, by default of images `image-0`, `image-1`, ... of one patient each."""
+    rows = range(len(vectors))
+    names = {"image_id": [f"image-{row}" for row in rows], "patient": [f"P{row}" for row in rows]}
+    ids = pa.table(names) if ids is None else ids
+    for number, start in enumerate(range(0, len(vectors), 4)):
+        part = vectors[start : start + 4]
+        column = pa.FixedSizeListArray.from_arrays(pa.array(part.reshape(-1)), vectors.shape[1])
+        write_table(str(folder / part_name(number)), ids.slice(start, 4).append_column("embedding", column))
     card = EmbeddingsCard(
-        source="runs/set", inputs={"training_set": "feedfacefeedface"}, backbone="test_resnet", pooling="gap",
+        source="runs/set", inputs={"images": images}, backbone="test_resnet", pooling="gap",
         channels=("brain",), height_px=16, width_px=16, side_px=0, mean=(0.5,), std=(0.25,),
         dimension=vectors.shape[1], dtype=str(vectors.dtype), rows=len(vectors), parts=number + 1,
     )  # fmt: skip

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from hemo.cluster.convert.tasks import Outcome, UnitFailure, convert_batch, convert_units, task_batches
+from hemo.cluster.convert.tasks import Outcome, UnitFailure, convert_batch, convert_units, cpus_to_fill, task_batches
 from hemo.config.convert import ConvertConfig
 from hemo.corpus.sources import media_of
 from hemo.errors import HemoError
@@ -169,10 +169,25 @@ def test_under_a_key_a_passing_fault_that_stays_names_no_file(convert, corpus, m
 
 
 @pytest.mark.parametrize(
-    ("units", "cpus", "sizes"), [(5, 1, [2, 1, 1, 1]), (40, 2, [8, 8, 6, 4, 3, 2, 2, 1, 1, 1, 1, 1, 1, 1])]
+    ("units", "cpus", "sizes"), [(6, 1, [1, 2, 1, 1, 1]), (41, 2, [1, 8, 8, 6, 4, 3, 2, 2, 1, 1, 1, 1, 1, 1, 1])]
 )
-def test_batches_are_large_first_and_single_in_the_end(units, cpus, sizes):
-    """(5 - 0) // (2 x 1) is 2, then (5 - 2) // 2 is 1."""
+def test_batches_are_large_after_the_first_and_single_in_the_end(units, cpus, sizes):
+    """(6 - 1) // (2 x 1) is 2, then (6 - 3) // 2 is 1."""
     dealt = task_batches([Unit(number, ()) for number in range(units)], cpus=cpus)
     assert [len(batch) for batch in dealt] == sizes
     assert [unit.number for batch in dealt for unit in batch] == list(range(units))
+
+
+@pytest.mark.parametrize(
+    ("nodes", "cpus"),
+    [
+        ([8], 8),  # a machine of its own
+        ([0], 64),  # a head that waits for its first node
+        ([0, 8], 64),
+        ([0, 64, 64], 128),
+        ([8, None], 8),  # another is gone
+    ],
+)
+def test_units_are_divided_for_a_cluster_that_may_grow(nodes, cpus):
+    listed = [{"Alive": has is not None, "Resources": {"CPU": has} if has else {}} for has in nodes]
+    assert cpus_to_fill(listed) == cpus
