@@ -53,6 +53,19 @@ def test_servers_of_the_documents_listen_on_loopback() -> None:
     assert "env_vars" not in SHELL
 
 
+def test_pictures_of_the_documents_exist_and_are_small() -> None:
+    """Each has a text for those who cannot see it."""
+    pages = [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")]
+    shown = [
+        (alternative, (page.parent / target).resolve())
+        for page in pages
+        for alternative, target in re.findall(r"!\[(.*?)\]\((\S+?\.(?:png|svg))\)", page.read_text())
+    ]
+    assert len(shown) > 3
+    assert [str(path) for _, path in shown if not path.exists() or path.stat().st_size > 150_000] == []
+    assert min(len(alternative) for alternative, _ in shown) > 10
+
+
 def test_a_module_named_in_the_documents_exists() -> None:
     pages = [
         ROOT / "README.md",

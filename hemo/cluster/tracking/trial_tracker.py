@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from hemo.cluster.tracking.tensorboard import TensorBoardTracker
-from hemo.cluster.tracking.wandb import WandbTracker, check_wandb
+from hemo.cluster.tracking.wandb import WandbTracker, check_wandb, remove_import_folders
 from hemo.config.tune import TrackingConfig
 from hemo.console import print_line
 from hemo.curation.card import TrainingSetCard
@@ -99,6 +99,7 @@ def check_tracking(tracking: TrackingConfig, out: str) -> None:
 
 def tracked(trial: TrackedTrial, epochs: Epochs[TrialRecord]) -> Epochs[TrialRecord]:
     """Log each epoch of a trial, and in the end its record, and pass them on. Of several workers rank 0 does this."""
+    remove_import_folders()
     if trial.tracking.backend == "none":
         return (yield from epochs)
     tracker, failed = TolerantTracker(trial), True

@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 import wandb
 from wandb.errors import AuthenticationError
+from wandb.sdk.data_types._private import MEDIA_TMP
 from wandb.sdk.lib import wbauth
 
 from hemo.config.tune import TrackingConfig
@@ -170,6 +171,15 @@ def check_wandb() -> None:
         ) from error
     if mode == "offline":
         print_line("tracking: W&B, offline; `wandb sync` sends the runs later")
+
+
+def remove_import_folders() -> None:
+    """Remove the two temporary folders that W&B makes when hemo or timm imports it, and that hemo never uses.
+
+    It would remove them when the process ends by itself, but Ray kills its workers.
+    """
+    for folder in (MEDIA_TMP, wandb.Artifact._TMP_DIR):
+        folder.cleanup()
 
 
 def wandb_mode() -> Mode:

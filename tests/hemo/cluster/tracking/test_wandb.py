@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 import safetensors.numpy
+import wandb
 from pydantic import ValidationError
+from wandb.sdk.data_types._private import MEDIA_TMP
 
 from hemo.cluster.tracking.trial_tracker import check_tracking, track_test, tracked
 from hemo.cluster.tracking.wandb import best_of, model_name, unplaced_weights, wandb_mode
@@ -54,6 +56,7 @@ def test_an_offline_run_holds_settings_every_epoch_and_the_end(
     began = time.time()
     record = run(tracked_trial(WANDB, out, training_set, trial, []), training_set)
     logged = the_run(out, record)
+    assert [folder for folder in (MEDIA_TMP, wandb.Artifact._TMP_DIR) if Path(folder.name).exists()] == []
 
     assert (logged.run.run_id, logged.run.display_name) == (record.digest, "first")
     assert (logged.run.project, logged.run.run_group, logged.run.job_type) == ("hemo", "mine", "train")

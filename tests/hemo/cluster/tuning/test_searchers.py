@@ -4,11 +4,15 @@ import json
 import pickle
 import time
 import traceback
+from wsgiref.util import setup_testing_defaults
 
 import optuna
 import pytest
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
 from optuna.study import StudyDirection
 from optuna.trial import TrialState
+from optuna_dashboard import wsgi
 from pydantic import ValidationError
 from ray.tune.search import Searcher
 
@@ -366,3 +370,22 @@ def test_the_span_begins_with_the_first_question(monkeypatch):
 
 def test_without_a_limit_it_is_never_over():
     assert not TimeLimit().is_over()
+
+
+def test_the_dashboard_of_optuna_reads_a_study_that_runs(tmp_path):
+    """The same installed version that `constraints.txt` pins, on the journal that the job writes."""
+    config = job(tmp_path)
+    study, searcher = begin(config)
+    searcher.suggest("trial")
+    application = wsgi(JournalStorage(JournalFileBackend(str(tmp_path / JOURNAL))))
+    shown = get(application, f"/api/studies/{study._study_id}")
+    assert [trial["state"] for trial in shown["trials"]] == ["Running"]
+    assert shown["name"] == study.study_name
+
+
+def get(application, path):
+    """Return the JSON that a WSGI application answers."""
+    environment = {}
+    setup_testing_defaults(environment)
+    body = b"".join(application({**environment, "PATH_INFO": path}, lambda *_: None))
+    return json.loads(body)
