@@ -163,7 +163,7 @@ def kept_features(
         with _alone(path.with_suffix(".lock")) as is_alone:
             if not path.exists():
                 _compute_to_file(path, shape, compute, remove_unfinished=is_alone)
-        mapped: NDArray[np.float32] = np.load(path, mmap_mode="r")
+        mapped: NDArray[np.float32] = np.load(path, mmap_mode="r").view(np.ndarray)  # its rows are read faster
         return mapped
     if location and exists(location):
         stored: NDArray[np.float32] = np.load(io.BytesIO(read_bytes(location)))
