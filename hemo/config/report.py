@@ -70,15 +70,24 @@ class ReportConfig(StudyConfig):
     """Configuration of the `report` job."""
 
     GROUPS: ClassVar[Groups] = {
-        "input": ("records", "data", "heat_maps", "published"),
+        "input": ("records", "data", "heat_maps", "leaks", "published"),
         "output": ("out", "title"),
         "probabilities": ("operating_points", "prevalence"),
         "statistics": ("bootstrap_samples", "seed"),
     }
 
+    leaks: Literal[""] | Location = Field(
+        "", description="output folder of `leaks` for the training set `data`: what they are worth stands in data.html"
+    )
     out: Location = Field(
         description="folder to write grid.md, grid.csv, pairs.csv, grid.tex, index.html, and data.html of `data` to"
     )
+
+    @model_validator(mode="after")
+    def _has_a_data_page(self) -> Self:
+        if self.leaks and not self.data:
+            raise ValueError("leaks stand in the page of a training set: give data as well")
+        return self
 
 
 class WatchConfig(StudyConfig):

@@ -14,6 +14,7 @@ from hemo.reporting.cell_tables import cells_table, pair_rows
 from hemo.reporting.comparison import Comparison
 from hemo.reporting.content import read_content
 from hemo.reporting.elsewhere import Elsewhere
+from hemo.reporting.leak_table import read_leaks
 from hemo.reporting.metric_tables import metric_tables
 from hemo.reporting.page.data_set import DataSet, read_data_set
 from hemo.reporting.page.render import data_html, study_html
@@ -45,7 +46,7 @@ def write_report(config: ReportConfig) -> str:
     files: dict[str, str] = {}
     data = read_data_set(config.data) if config.data else None
     if data:
-        files[DATA_PAGE] = data_html(data)
+        files[DATA_PAGE] = data_html(data, read_leaks(config.leaks, data.card.digest) if config.leaks else None)
     if config.records:
         files |= _of_records(config, data)
     with output_lock(config.out):

@@ -15,10 +15,10 @@ from hemo.reporting.probabilities import (
 from hemo.reporting.selection import Choice, choice_among
 from hemo.reporting.trial_row import (
     ClassMetrics,
-    FormatMetrics,
     Row,
+    SubsetMetrics,
     metrics_by_class,
-    metrics_by_format,
+    metrics_by_group,
     read_row,
 )
 from hemo.sweeps.results import SearchedTrials, group_by_search, metric_of
@@ -48,7 +48,7 @@ class Comparison:
     tested: CellComparison | None = None  # all pairs of cells on test; None where there is nothing to compare
     plotted: tuple[PlottedTrial, ...] = ()  # of each of the best cells the trial with the lowest validation loss
     probabilities: tuple[ClassProbabilities, ...] = ()  # of each plotted trial, of several classes of the best one
-    by_format: tuple[FormatMetrics, ...] = ()  # of the best trial; empty with only one pixel format
+    by_format: tuple[SubsetMetrics, ...] = ()  # of the best trial; empty with only one pixel format
     by_class: tuple[ClassMetrics, ...] = ()  # of the best trial; empty with only one class
     plans: tuple[SweepPlan, ...] = ()  # of the grids and searches of the folder of records
     choices: tuple[Choice, ...] = ()  # of each search the trial it selected, else the best trial, with its correction
@@ -163,7 +163,9 @@ def _with_test_results(
     if comparison.best is None or not plotted or plotted[0].record is not comparison.best.record:
         return known
     best, classes = plotted[0].scores, plotted[0].record.classes
-    return replace(known, by_format=metrics_by_format(best), by_class=metrics_by_class(best, classes))
+    return replace(
+        known, by_format=metrics_by_group(best, best.pixel_formats), by_class=metrics_by_class(best, classes)
+    )
 
 
 def _choices(comparison: Comparison, folder: str, samples: int, seed: int) -> Iterator[Choice]:

@@ -9,7 +9,7 @@ from hemo.errors import ConfigError, SourceError
 from hemo.reporting.comparison import Comparison, compare_trials
 from hemo.reporting.elsewhere import Elsewhere, read_elsewhere
 from hemo.reporting.page.data_set import DataSet
-from hemo.reporting.page.evidence import read_evidence
+from hemo.reporting.page.evidence import add_scanners, read_evidence
 from hemo.reporting.page.gallery import add_mistakes
 from hemo.reporting.page.study_data import study_data
 from hemo.reporting.probabilities import DecisionSettings
@@ -79,6 +79,8 @@ def read_content(
     evidence: dict[str, Any] = {}
     for comparison in comparisons:
         evidence |= read_evidence(comparison, config.records, decisions, _unchanged(found, changed))
+    if data:
+        add_scanners(evidence, comparisons, config.records, data)
     elsewhere = [read_elsewhere(config.records, each) for each in evaluations]
     shown = study_data(comparisons, evidence, config.seed, elsewhere)
     if data:

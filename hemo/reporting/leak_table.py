@@ -7,12 +7,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, ValidationError
 
 from hemo.config.types import Config
+from hemo.errors import ConfigError, SourceError
 from hemo.reporting.table_format import MISSING, Table, decimals, inline, markdown_table, number
 from hemo.stats.auroc import auroc, mean_over_seeds
 from hemo.stats.intervals import Interval, proportion_interval, unpaired_difference
+from hemo.storage import join, read_json
 from hemo.trials.predictions import Scores
 
 LEAKS_SCHEMA_VERSION = 1
@@ -118,6 +120,26 @@ class LeaksCard(Config):
     conclusions: tuple[str, ...]
     versions: dict[str, str]
     finished: str = Field(description="UTC, ISO 8601")
+
+
+def read_leaks(folder: str, training_set: str) -> LeaksCard:
+    """Return what `hemo leaks` measured of a training set.
+
+    Args:
+        folder: Its output folder.
+        training_set: Digest of the training set.
+
+    Raises:
+        SourceError: If the folder has no card of it, or a damaged one.
+        ConfigError: If it is of another training set.
+    """
+    try:
+        card = LeaksCard.model_validate(read_json(join(folder, "card.json")))
+    except (SourceError, ValidationError) as error:
+        raise SourceError(f"leaks: {folder} is no output of `hemo leaks`; give its `out`") from error
+    if card.training_set != training_set:
+        raise ConfigError(f"leaks: {folder} is of training set {card.training_set}, data of {training_set}")
+    return card
 
 
 @dataclass(frozen=True, eq=False)

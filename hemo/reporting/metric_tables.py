@@ -105,10 +105,10 @@ def format_table(comparison: Comparison) -> Table | None:
     known = [name for name in BY_FORMAT if any(name in group.metrics for group in groups.values())]
     rows = []
     for each in comparison.by_format:
-        recorded = groups[each.pixel_format].metrics if each.pixel_format in groups else {}
+        recorded = groups[each.name].metrics if each.name in groups else {}
         others = (metric(recorded.get(name), each.images) for name in known)
         computed = (metric(each.prevalence, each.images), estimate(each.accuracy), estimate(each.auroc))
-        rows.append((each.pixel_format, f"{each.images:,}", *computed, *others))
+        rows.append((each.name, f"{each.images:,}", *computed, *others))
     head = ("pixel format", "images", "prevalence", "acc (95 %)", "AUROC (95 %)", *map(_head, known))
     reasons = [each.reason for group in comparison.by_format for each in (group.accuracy, group.auroc) if each]
     notes = (

@@ -60,10 +60,10 @@ class Row:
 
 
 @dataclass(frozen=True)
-class FormatMetrics:
-    """Metrics of the images of one pixel format: where format and label correlate, a model may use the format."""
+class SubsetMetrics:
+    """Metrics of images of one pixel format or scanner: where that and label correlate, a model may use it."""
 
-    pixel_format: str
+    name: str
     images: int
     prevalence: float  # fraction of labels that are 1, 0 to 1
     accuracy: Interval | None  # None where all images have the same labels
@@ -213,13 +213,18 @@ def join_with_counts(texts: Sequence[Sequence[str]]) -> str:
     )
 
 
-def metrics_by_format(scores: Scores) -> tuple[FormatMetrics, ...]:
-    """Return metrics of each pixel format, the most frequent first; empty if there is only one format."""
-    formats, counts = np.unique(scores.pixel_formats, return_counts=True)
-    if len(formats) < 2:
+def metrics_by_group(scores: Scores, groups: NDArray[np.str_]) -> tuple[SubsetMetrics, ...]:
+    """Return metrics of each group of images, the most frequent first; empty if there is only one group.
+
+    Args:
+        scores: Predictions of a split.
+        groups: Name of the group of each image, such as `scores.pixel_formats`, shape (rows,).
+    """
+    names, counts = np.unique(groups, return_counts=True)
+    if len(names) < 2:
         return ()
-    ordered = [str(formats[index]) for index in np.argsort(-counts, kind="stable")]
-    return tuple(_of_format(scores.where(scores.pixel_formats == name), name) for name in ordered)
+    ordered = [str(names[index]) for index in np.argsort(-counts, kind="stable")]
+    return tuple(_of_subset(scores.where(groups == name), name) for name in ordered)
 
 
 def metrics_by_class(scores: Scores, classes: Sequence[str]) -> tuple[ClassMetrics, ...]:
@@ -234,10 +239,10 @@ def metrics_by_class(scores: Scores, classes: Sequence[str]) -> tuple[ClassMetri
     return tuple(_of_class(scores, column, name) for column, name in enumerate(classes))
 
 
-def _of_format(subset: Scores, pixel_format: str) -> FormatMetrics:
+def _of_subset(subset: Scores, name: str) -> SubsetMetrics:
     area = auroc(subset.scores, subset.labels, subset.patients)
-    return FormatMetrics(
-        pixel_format,
+    return SubsetMetrics(
+        name,
         len(subset.labels),
         float(subset.labels.mean()),
         _accuracy(subset),

@@ -15,7 +15,7 @@ from hemo.reporting.metric_tables import HEADS
 from hemo.reporting.probabilities import describe_calibration
 from hemo.reporting.selection import describe_choice
 from hemo.reporting.table_format import Table, metric, number
-from hemo.reporting.trial_row import estimate, image_of, metrics_by_class, metrics_by_format
+from hemo.reporting.trial_row import estimate, image_of, metrics_by_class, metrics_by_group
 from hemo.reporting.trial_table import settings_line
 from hemo.training.results import METRICS
 from hemo.trials.predictions import Scores
@@ -162,10 +162,10 @@ def subgroups(study: Study) -> str:
     """Return performance by pixel format in words."""
     if study.scores is None:
         return ""
-    groups = metrics_by_format(study.scores)
+    groups = metrics_by_group(study.scores, study.scores.pixel_formats)
     if not groups:
         return "one pixel format only; no other subgroups are recorded"
-    return "AUROC by pixel format: " + "; ".join(f"{each.pixel_format} {estimate(each.auroc)}" for each in groups)
+    return "AUROC by pixel format: " + "; ".join(f"{each.name} {estimate(each.auroc)}" for each in groups)
 
 
 def internal_test(study: Study) -> str:
@@ -303,9 +303,9 @@ def performance_table(study: Study) -> Table:
 
 def format_table(scores: Scores) -> Table | None:
     """Return performance on test by pixel format; None with one format."""
-    groups = metrics_by_format(scores)
+    groups = metrics_by_group(scores, scores.pixel_formats)
     rows = tuple(
-        (each.pixel_format, f"{each.images:,}", f"{each.prevalence:.1%}", estimate(each.auroc), estimate(each.accuracy))
+        (each.name, f"{each.images:,}", f"{each.prevalence:.1%}", estimate(each.auroc), estimate(each.accuracy))
         for each in groups
     )
     head = ("pixel format", "images", "prevalence", "AUROC (95 %)", "accuracy (95 %)")

@@ -4,21 +4,25 @@ All numbers and their intervals are computed here. The page only looks them up, 
 predictive values at the prevalence that its reader sets: both limits of an interval move with the value.
 """
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from hemo.curation.evaluated_rows import MOST_GROUPS, OTHERS, UNKNOWN
 from hemo.reporting.comparison import Comparison
+from hemo.reporting.page.data_set import DataSet
 from hemo.reporting.probabilities import DecisionSettings, Reliability, describe_calibration, reliability_of
-from hemo.reporting.trial_row import Row, estimate, metrics_by_class, metrics_by_format
+from hemo.reporting.trial_row import Row, estimate, metrics_by_class, metrics_by_group
 from hemo.stats.auroc import auroc
 from hemo.stats.intervals import Interval, patient_correlation, rate_interval
 from hemo.stats.metrics import average_precision
 from hemo.stats.operating_points import decision_curve, ratio_interval
 from hemo.training.results import DEFAULT_THRESHOLD
-from hemo.trials.predictions import Scores, split_scores
+from hemo.trials.predictions import Scores, split_rows, split_scores
 from hemo.trials.record import TrialRecord, read_predictions
 
 MOST_CURVES = 600
@@ -111,15 +115,55 @@ def trial_evidence(record: TrialRecord, test: Scores, trained: Scores, decisions
         ],
         "exclusive": test.exclusive,
         "matrix": record.confusion["test"][0] if test.exclusive and "test" in record.confusion else None,
-        "formats": [
-            [each.pixel_format, each.images, f"{each.prevalence:.1%}", estimate(each.auroc), estimate(each.accuracy)]
-            for each in metrics_by_format(test)
-        ],
+        "formats": _subsets(test, test.pixel_formats),
+        "scanners": [],
         "by_class": [
             [each.name, each.positives, estimate(each.auroc), estimate(each.recall), estimate(each.specificity)]
             for each in metrics_by_class(test, record.classes)
         ],
     }
+
+
+def _subsets(test: Scores, groups: NDArray[np.str_]) -> list[list[Any]]:
+    """Return name, images, prevalence, AUROC and accuracy of each group of images."""
+    return [
+        [each.name, each.images, f"{each.prevalence:.1%}", estimate(each.auroc), estimate(each.accuracy)]
+        for each in metrics_by_group(test, groups)
+    ]
+
+
+def add_scanners(evidence: Mapping[str, Any], comparisons: Sequence[Comparison], folder: str, data: DataSet) -> None:
+    """Add results by scanner, which predictions do not name, to the evidence of trials of a training set.
+
+    Args:
+        evidence: Digest -> `trial_evidence`; its `scanners` are filled where test has images of several scanners.
+        comparisons: The trials.
+        folder: Folder of records with the predictions.
+        data: The training set; trials of others are left alone.
+
+    Raises:
+        SourceError: If predictions cannot be read.
+    """
+    names = pc.fill_null(data.rows["scanner"], UNKNOWN).to_pylist()
+    scanners = dict(zip(data.rows["image_id"].to_pylist(), names, strict=True))
+    if len(set(names)) < 2:
+        return
+    rows = [row for comparison in comparisons for row in comparison.rows if row.record.digest in evidence]
+    for row in rows:
+        found = evidence[row.record.digest]
+        if row.record.training_set != data.card.digest or found["scanners"]:
+            continue
+        predictions = read_predictions(folder, row.record.digest)
+        ids = split_rows(predictions, "test")["image_id"].to_pylist()
+        test = split_scores(predictions, "test", row.record)
+        assert test
+        found["scanners"] = _subsets(test, most_frequent([scanners.get(name, UNKNOWN) for name in ids]))
+
+
+def most_frequent(names: Sequence[str]) -> NDArray[np.str_]:
+    """Return names with all but the `MOST_GROUPS` most frequent ones as `OTHERS`."""
+    kept = {name for name, _ in Counter(names).most_common(MOST_GROUPS)}
+    return np.array([name if name in kept else OTHERS for name in names], np.str_)
 
 
 def _operating_points(record: TrialRecord, column: int, decisions: DecisionSettings) -> dict[str, float]:

@@ -18,6 +18,7 @@ from hemo.reporting.cells import CellComparison
 from hemo.reporting.comparison import Comparison
 from hemo.reporting.content import Content
 from hemo.reporting.elsewhere import Elsewhere
+from hemo.reporting.leak_table import LeaksCard, leak_table
 from hemo.reporting.metric_tables import metric_tables
 from hemo.reporting.page.data_page import audit_facts, data_page, flow, made, split_boxes
 from hemo.reporting.page.data_set import DataSet
@@ -120,8 +121,8 @@ def table_data(table: Table, most: int | None = None) -> dict[str, Any]:
     return {"caption": table.caption, "head": table.head, "rows": rows[:most], "notes": [*more, *table.notes]}
 
 
-def data_html(data: DataSet) -> str:
-    """Return the page of a training set or of shards; it loads nothing from a server."""
+def data_html(data: DataSet, leaks: LeaksCard | None = None) -> str:
+    """Return the page of a training set or of shards, with what leaks are worth; it loads nothing from a server."""
     shown, card = data_page(data), data.card
     curated = card if isinstance(card, TrainingSetCard) else None
     title = (curated.dataset.name or f"Training set {card.digest}") if curated else f"Shards {card.digest}"
@@ -137,6 +138,7 @@ def data_html(data: DataSet) -> str:
         histograms=shown["histograms"],
         audit=audit_facts(curated) if curated and data.ids_are_public else [],
         rejected=shown["rejects"],
+        leaks={"conclusions": leaks.conclusions, "table": table_data(leak_table(leaks.rows))} if leaks else None,
         made=list(made(data)),
     )
 

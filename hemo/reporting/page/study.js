@@ -311,7 +311,8 @@ function negativeValue(i, prevalence) {
 }
 
 function showSubgroups() {
-  const parts = [["By pixel format, on test", ["pixel format", "images", "prevalence", "AUROC (95 %)", "accuracy (95 %)"], state.trial.evidence.formats], ["By class, on test", ["class", "positives", "AUROC (95 %)", "sensitivity (95 %)", "specificity (95 %)"], state.trial.evidence.by_class]];
+  const metrics = ["images", "prevalence", "AUROC (95 %)", "accuracy (95 %)"];
+  const parts = [["By pixel format, on test", ["pixel format", ...metrics], state.trial.evidence.formats], ["By scanner, on test", ["scanner", ...metrics], state.trial.evidence.scanners], ["By class, on test", ["class", "positives", "AUROC (95 %)", "sensitivity (95 %)", "specificity (95 %)"], state.trial.evidence.by_class]];
   byId("subgroups").replaceChildren(...parts.filter(([, , rows]) => rows.length).map(([title, head, rows]) => {
     const box = element("div", "", { class: "wide", tabindex: "0", role: "region", "aria-label": title }), made = element("table", "", { class: "plain" });
     box.append(element("h3", title), made);

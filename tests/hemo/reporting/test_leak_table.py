@@ -7,9 +7,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from hemo.errors import ConfigError, SourceError
 from hemo.reporting.leak_table import (
     Estimate,
     LeakRow,
+    LeaksCard,
     MetricLeak,
     SeedScores,
     conclusions,
@@ -17,9 +19,11 @@ from hemo.reporting.leak_table import (
     leak_table,
     markdown,
     measured,
+    read_leaks,
 )
 from hemo.stats.auroc import auroc
 from hemo.stats.intervals import proportion_interval, unpaired_difference
+from hemo.storage import write_json
 from hemo.trials.predictions import Scores
 
 COUNTS = {"train": 500, "val": 100, "test": 200, "holdout": 210}
@@ -166,3 +170,24 @@ def test_page_and_csv_have_the_same_rows() -> None:
         "0.054",
         "28",
     )
+
+
+def test_a_card_is_read_of_its_training_set_alone(tmp_path) -> None:
+    folder = str(tmp_path / "leaks")
+    with pytest.raises(SourceError, match="leaks is no output of `hemo leaks`; give its `out`"):
+        read_leaks(folder, "abc")
+    card = LeaksCard(
+        digest="d",
+        config={},
+        training_set="abc",
+        trial="t",
+        classes=("any",),
+        rows=(row("by_image", LEAKY),),
+        conclusions=("it leaks",),
+        versions={},
+        finished="",
+    )
+    write_json(f"{folder}/card.json", card.model_dump(mode="json"))
+    assert read_leaks(folder, "abc").rows[0].rule == "by_image"
+    with pytest.raises(ConfigError, match="is of training set abc, data of def"):
+        read_leaks(folder, "def")

@@ -2,6 +2,7 @@
 
 import base64
 import io
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -11,6 +12,7 @@ from PIL import Image
 from hemo.config.report import ReportConfig
 from hemo.errors import ConfigError, SourceError
 from hemo.reporting.build import write_report
+from hemo.reporting.leak_table import Estimate, LeakRow, LeaksCard, MetricLeak
 from hemo.reporting.page.data_page import (
     contact_sheets,
     data_page,
@@ -141,6 +143,8 @@ def test_what_is_no_data_is_refused(tmp_path):
         read_data_set(str(tmp_path))
     with pytest.raises(ValueError, match="give records of trials, data for a page"):
         ReportConfig(out="report")
+    with pytest.raises(ValueError, match="leaks stand in the page of a training set: give data as well"):
+        ReportConfig(records="r", leaks="l", out="report")
     with pytest.raises(ValueError, match="give records and data as well"):
         ReportConfig(records="r", heat_maps="h", out="report")
 
@@ -170,3 +174,25 @@ def test_mistakes_of_trials_have_their_images(make_record, make_training_set, tm
     with pytest.raises(ConfigError, match=r"is of another trial than one: i00 has probability 2\.000 there"):
         add_mistakes(shown, found, records, read_data_set(folder), f"{tmp_path}/explained")
     assert record.digest == trial["digest"]
+
+
+def test_the_page_says_what_leaks_are_worth(make_training_set, tmp_path):
+    leak = MetricLeak(own=Estimate(value=0.95), unseen=Estimate(value=0.85), leak=Estimate(value=0.1))
+    counts = {"train": 48, "val": 16, "test": 16, "holdout": 16}
+    row = LeakRow(rule="by_image", seeds=(0,), images=counts, patients=counts, auroc=leak, accuracy=leak)
+    card = LeaksCard(
+        digest="d",
+        config={},
+        training_set="feedfacefeedface",
+        trial="t",
+        classes=("any",),
+        rows=(row,),
+        conclusions=("A split by image is worth <10> points.",),
+        versions={},
+        finished="",
+    )
+    write_json(f"{tmp_path}/leaks/card.json", card.model_dump(mode="json"))
+    config = ReportConfig(data=make_training_set(), leaks=f"{tmp_path}/leaks", out=f"{tmp_path}/report")
+    html = Path(write_report(config)).read_text()
+    assert "A split by image is worth &lt;10&gt; points." in html
+    assert "0.95" in html.split('id="leaks"')[1].split("</section>")[0]

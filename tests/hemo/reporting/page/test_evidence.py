@@ -1,12 +1,17 @@
 """Counts, rates and curves of one trial on test, by hand."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from hemo.reporting.comparison import compare_trials
+from hemo.reporting.page.data_set import read_data_set
 from hemo.reporting.page.evidence import (
+    add_scanners,
+    most_frequent,
     rates_at_thresholds,
     read_evidence,
     shown_thresholds,
@@ -121,3 +126,28 @@ def test_one_label_has_no_rates(make_record, tmp_path):
     _, evidence = evidence_of(tmp_path)
     assert [row[:3] for row in evidence[record.digest]["formats"]] == [["a", 6, "50.0%"], ["b", 4, "0.0%"]]
     assert evidence[record.digest]["formats"][1][3] == "-"
+
+
+def test_results_by_scanner_come_from_the_training_set(make_record, make_training_set, tmp_path):
+    """Forty images, one label each way in turn; the first ten are of scanner a, of the last two none is known."""
+    data = read_data_set(make_training_set())
+    names = ["a"] * 10 + ["b"] * 28 + [None, None]
+    rows = pa.table({"image_id": [f"i{number:02d}" for number in range(40)], "scanner": pa.array(names, pa.string())})
+    made = make_record({"name": "its own"}, many=True, training_set=data.card.digest)
+    other = make_record({"name": "of another set"}, many=True)
+    folder = str(tmp_path / "records")
+    comparisons = compare_trials(read_records(folder), folder, samples=10, seed=0)
+    evidence = {}
+    for comparison in comparisons:
+        evidence |= read_evidence(comparison, folder, DecisionSettings())
+    add_scanners(evidence, comparisons, folder, replace(data, rows=rows))
+    assert evidence[other.digest]["scanners"] == []
+    found = evidence[made.digest]["scanners"]
+    assert [line[:3] for line in found] == [["b", 28, "50.0%"], ["a", 10, "50.0%"], ["unknown", 2, "50.0%"]]
+    assert float(found[0][3].split()[0]) > 0.8
+
+
+def test_rare_scanners_are_others():
+    """Nine names: the last one, once, is not among the eight most frequent."""
+    names = [name for name in "abcdefgh" for _ in range(2)] + ["i"]
+    assert most_frequent(names).tolist() == [*names[:-1], "others"]

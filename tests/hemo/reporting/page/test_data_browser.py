@@ -1,0 +1,53 @@
+"""The page of a data set in headless Chromium: sheets, rejects, histograms, accessibility."""
+
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+
+from hemo.config.report import ReportConfig
+from hemo.reporting.build import write_report
+from hemo.shards.schema import REJECT_SCHEMA
+from hemo.shards.writer import write_table
+from tests.made_shards import write_conversion
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+HOSTILE = "<img src=x onerror=alert(1)>.dcm"
+
+
+@pytest.fixture
+def address(tmp_path) -> str:
+    """Return where the page of six images and twenty rejects is; three images have a flag."""
+    rows = [{"flags": ["blank"] if number % 2 else [], "study": f"s{number // 2}"} for number in range(6)]
+    folder = write_conversion(tmp_path / "converted", rows)
+    rejects = [
+        {"source_path": f"a{number}.dcm", "frame": 0, "reason": "truncated", "detail": "short"} for number in range(19)
+    ]
+    rejects.append({"source_path": HOSTILE, "frame": 0, "reason": "not_dicom", "detail": "<b>no</b>"})
+    write_table(f"{folder}/rejects.parquet", pa.Table.from_pylist(rejects, schema=REJECT_SCHEMA))
+    return f"file://{Path(write_report(ReportConfig(data=folder, out=str(tmp_path / 'report'))))}"
+
+
+def test_a_sheet_is_chosen_and_rejects_are_searched(open_page, address):
+    page = open_page(address)
+    page.select_option("#sheet", label="flag blank (3)")
+    assert page.inner_text("#sheet-note") == "flag blank: 3 of 3 images"
+    assert page.locator("#tiles .tile").count() == 3
+    page.locator("#tiles .tile").nth(1).focus()
+    assert page.inner_text("#tile-name") == "ID_003"
+    assert page.locator("#table tbody tr").count() == 15
+    page.get_by_placeholder("reason or path").fill("not_dicom")
+    assert page.locator("#table tbody td").all_inner_texts() == ["not_dicom", HOSTILE, "0", "<b>no</b>"]
+    assert page.locator("img[src=x]").count() == 0
+    page.locator("#figure-histogram-0").scroll_into_view_if_needed()
+    page.wait_for_selector("#histogram-0 svg.main-svg")
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_no_serious_fault_and_nothing_sticks_out(open_page, address, serious_faults, scheme):
+    page = open_page(address, color_scheme=scheme)
+    assert serious_faults(page) == []
+    for width in (400, 800, 1400):
+        page.set_viewport_size({"width": width, "height": 900})
+        page.wait_for_timeout(100)
+        assert page.evaluate("document.documentElement.scrollWidth") == width
