@@ -45,7 +45,7 @@ def faulty_uri(folder: str | Path) -> FaultyUri:
 
 
 def plan_fault(file: Path, what: str, times: int = ALWAYS) -> None:
-    """Let the next uses of a file fail: `what` is a name of `errno`, `MemoryError`, `exit` (the process dies) or `wait`.
+    """Let the next uses of a file fail: `what` is a name of `errno`, `MemoryError`, `exit` (it dies) or `wait`.
 
     See `end_wait` for the last.
     """
