@@ -119,13 +119,19 @@ def _read_split(
             f"series.embeddings: {folder} has no vector of {len(lacking):,} of {len(rows):,} images of {split} "
             f"({first_names(lacking)}); embed the training set itself, or the shards it was curated from"
         )
-    series = pc.coalesce(rows["series"], rows["study"])
-    study = pc.coalesce(rows["study"], rows["series"])
-    return studies_in_order(
-        rows.append_column("study_name", study).append_column("series_name", series),
-        known_labels(rows, card),
-        vectors[found.to_numpy()],
-    )
+    return studies_in_order(with_places(rows), known_labels(rows, card), vectors[found.to_numpy()])
+
+
+def with_places(rows: pa.Table) -> pa.Table:
+    """Append `study_name` and `series_name`: of slices that have one of both alone, that one stands for both."""
+    study, series = pc.coalesce(rows["study"], rows["series"]), pc.coalesce(rows["series"], rows["study"])
+    return rows.append_column("study_name", study).append_column("series_name", series)
+
+
+def lacking_places(rows: pa.Table) -> Any:
+    """Return which slices cannot be put in order, a boolean column."""
+    nowhere = pc.and_(pc.is_null(rows["study"]), pc.is_null(rows["series"]))
+    return pc.or_(nowhere, pc.is_null(rows["position_mm"]))
 
 
 def _require_places(rows: pa.Table, where: str) -> None:
