@@ -35,9 +35,8 @@ def file_rows(folder: Path) -> list[dict[str, str | int]]:
         number, place = int(line["PatientNumber"]), int(line["SliceNumber"])
         labels = {name.lower(): int(line[name]) for name in SUBTYPES}
         if int(line["No_Hemorrhage"]) == int(any(labels.values())):
-            raise SystemExit(
-                f"{folder / TABLE}: slice {place} of patient {number} has a subtype and No_Hemorrhage, or neither"
-            )
+            named = f"slice {place} of patient {number}"
+            raise SystemExit(f"{folder / TABLE}: {named} has a subtype and No_Hemorrhage, or neither")
         path = f"Patients_CT/{number:03d}/brain/{place}.jpg"
         if (folder / path).exists():
             ids = {"image_id": f"{number:03d}-{place:02d}", "patient": f"{number:03d}", "series": f"{number:03d}"}

@@ -57,7 +57,8 @@ def test_another_table_than_reads_csv(tmp_path: Path) -> None:
 
 
 def _write_ct_ich(folder: Path, *lines: str) -> None:
-    head = "PatientNumber,SliceNumber,Intraventricular,Intraparenchymal,Subarachnoid,Epidural,Subdural,No_Hemorrhage,Fracture_Yes_No"
+    types = "Intraventricular,Intraparenchymal,Subarachnoid,Epidural,Subdural"
+    head = f"PatientNumber,SliceNumber,{types},No_Hemorrhage,Fracture_Yes_No"
     (folder / "hemorrhage_diagnosis.csv").write_text("\n".join([head, *lines]))
     for name in ("049/brain/1.jpg", "049/brain/2.jpg", "049/bone/1.jpg", "130/brain/14.jpg"):
         (folder / "Patients_CT" / name).parent.mkdir(parents=True, exist_ok=True)
