@@ -4,9 +4,9 @@
     python examples/cq500.py /data/cq500/reads.csv runs/cq500/shards runs/cq500/labels.csv
     hemo curate --config conf/curate/cq500.yaml
 
-`/data/cq500` holds the folders `CQ500CT0 CQ500CT0` of the corpus's zips; `reads.csv` has a row a study, `CQ500-CT-0`, and
-columns `R1:ICH` to `R3:SAH`. A label is of the whole study, and each of its images gets it: train a sequence model with
-`--trial.model.series.labels study`.
+`/data/cq500` holds the folders `CQ500CT0 CQ500CT0` of the corpus's zips; `reads.csv` has a row a study, `CQ500-CT-0`,
+and columns `R1:ICH` to `R3:SAH`. A label is of the whole study, and each of its images gets it: train a sequence model
+with `--trial.model.series.labels study`.
 """
 
 import csv
