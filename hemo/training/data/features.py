@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -38,6 +39,7 @@ class FeatureImages:
 
     values: NDArray[np.float32]  # (rows, positions, features), in memory or mapped from a file
     block_ends: NDArray[np.intp]  # (blocks,), see `Images`
+    is_study: ClassVar[None] = None
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -161,7 +163,7 @@ def kept_features(
         with _alone(path.with_suffix(".lock")) as is_alone:
             if not path.exists():
                 _compute_to_file(path, shape, compute, remove_unfinished=is_alone)
-        mapped: NDArray[np.float32] = np.load(path, mmap_mode="r")
+        mapped: NDArray[np.float32] = np.load(path, mmap_mode="r").view(np.ndarray)  # its rows are read faster
         return mapped
     if location and exists(location):
         stored: NDArray[np.float32] = np.load(io.BytesIO(read_bytes(location)))
