@@ -16,7 +16,7 @@ from playwright.sync_api import sync_playwright
 
 PICTURES = {"page-trials.png": ("index.html", "#evidence"), "page-data.png": ("data.html", "#flow")}
 """Picture -> page, and the part that is at the top."""
-COLOURS = 64
+COLOURS = 256
 SIZE = {"width": 1280, "height": 880}
 
 
