@@ -40,6 +40,8 @@ UNIT_FILES = 8
 SAMPLE_S = 0.5
 HELD_S = 30.0
 GONE_S = 60.0
+JOB_S = 300.0
+"""After which a job is given up."""
 
 Timeline = list[tuple[float, dict[str, int]]]
 """Seconds since the job began, and how many nodes of each kind were there, wherever that changed."""
@@ -194,7 +196,9 @@ def main() -> None:
         with autoscaled(session, convert=NODES, train=1) as cluster:
             for job in given.jobs:
                 command = [sys.executable, str(here), "--drive", job, folder, cluster.address]
-                ended = subprocess.run(command, env=cluster.environment, stdout=subprocess.PIPE, text=True, check=True)
+                ended = subprocess.run(
+                    command, env=cluster.environment, stdout=subprocess.PIPE, text=True, check=True, timeout=JOB_S
+                )
                 found += show(job, json.loads(ended.stdout.splitlines()[-1]))
     sys.exit(bool(found))
 

@@ -15,6 +15,7 @@ from hemo.console import print_result
 from ray_jobs.entry_point import entry_point
 
 if TYPE_CHECKING:
+    from hemo.training.results import StudyMetrics
     from hemo.trials.record import TrialRecord
 
 METRICS = ("loss", "accuracy", "auroc", "recall", "specificity", "precision", "f1")
@@ -57,10 +58,20 @@ def metrics_text(record: "TrialRecord") -> str:
     for split, metrics in {**before, **record.metrics}.items():
         values = [f"{metrics[name]:.4f}" if name in metrics else "-" for name in METRICS]
         lines.append(f"{split:>15}" + "".join(f"{value:>13}" for value in values))
+    for split, ways in record.study_metrics.items():
+        for way, found in ways.items():
+            lines.append(f"{split} by study, {way:>8}: " + study_text(found))
     for finding in record.findings:
         chosen = "accuracy, threshold and best epoch of val mean nothing: " if finding.split == "val" else ""
         lines.append(chosen + finding.text)
     return "\n".join(lines)
+
+
+def study_text(found: "StudyMetrics") -> str:
+    """Return the metrics of studies as text, such as `12 studies, log_loss 0.2812, auroc 0.9714 (0.8100-0.9962)`."""
+    ends = "" if found.auroc_interval is None else " ({:.4f}-{:.4f})".format(*found.auroc_interval)
+    values = [f"{name} {value:.4f}{ends if name == 'auroc' else ''}" for name, value in found.metrics.items()]
+    return ", ".join([f"{found.studies} studies", *values])
 
 
 if __name__ == "__main__":

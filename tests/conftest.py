@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.records import make_record  # noqa: F401 (a fixture of several packages)
+from tests.series_sets import make_series_set  # noqa: F401 (a fixture of several packages)
 from tests.training_sets import make_training_set, tiny_trial  # noqa: F401 (fixtures of several packages)
 
 SHARED_DATA = Path(__file__).parents[2] / "shared" / "data"

@@ -5,6 +5,7 @@ A fault of `FILE` stands in `FILE.fault`: what happens, and how often: `EIO 2` f
 
 import errno
 import os
+import time
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import fsspec
 from fsspec import AbstractFileSystem
 
 ALWAYS = 1000
+WAIT_AT_MOST_S = 60.0
 
 
 class FaultyStorage(AbstractFileSystem):
@@ -43,9 +45,25 @@ def faulty_uri(folder: str | Path) -> FaultyUri:
 
 
 def plan_fault(file: Path, what: str, times: int = ALWAYS) -> None:
-    """Let the next uses of a file fail: `what` is a name of `errno`, `MemoryError`, or `exit` (the process dies)."""
+    """Let the next uses of a file fail: `what` is a name of `errno`, `MemoryError`, `exit` (it dies) or `wait`.
+
+    See `end_wait` for the last.
+    """
     file.parent.mkdir(parents=True, exist_ok=True)
     Path(f"{file}.fault").write_text(f"{what} {times}")
+
+
+def end_wait(file: Path) -> None:
+    """Let a file be read that waits."""
+    Path(f"{file}.ended").touch()
+
+
+def _await_end(path: str) -> None:
+    deadline = time.monotonic() + WAIT_AT_MOST_S
+    while not Path(f"{path}.ended").exists():
+        if time.monotonic() > deadline:
+            raise ValueError(f"{path}: nobody ended the wait")
+        time.sleep(0.02)
 
 
 def _fail_if_told(path: str) -> None:
@@ -59,6 +77,8 @@ def _fail_if_told(path: str) -> None:
         plan.unlink()
     if what == "exit":
         os._exit(1)
+    if what == "wait":
+        return _await_end(path)
     if what == "MemoryError":
         raise MemoryError
     number = getattr(errno, what)

@@ -7,6 +7,7 @@ import ray
 from ray.exceptions import GetTimeoutError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from hemo.config.trial import TrialConfig
 from hemo.config.tune import Feed
 from hemo.console import print_line
 from hemo.curation.card import TrainingSetCard, read_card
@@ -55,6 +56,11 @@ def put_training_set(training_set: str, feed: Feed = "auto") -> SharedTrainingSe
     anywhere = _read_split.options(scheduling_strategy="DEFAULT")  # not in the placement group of the caller
     train, val, test = _read_splits(anywhere, training_set, card, streaming)
     return SharedTrainingSet(training_set, card, streaming, train, val, test)
+
+
+def feed_of(trial: TrialConfig, feed: Feed) -> Feed:
+    """Return how a trial's images are fed: a sequence model reads embeddings, pixels would lie there for nothing."""
+    return "streaming" if trial.model.is_sequence else feed
 
 
 def get_training_set(shared: SharedTrainingSet) -> TrialData:

@@ -51,6 +51,7 @@ def make_phantom(config: PhantomConfig) -> str:
         positive_fraction=config.positive_fraction,
         faults=config.faults,
         corrupted_fraction=config.corrupted_fraction,
+        partial_volume_fraction=config.partial_volume_fraction,
     )
     images = join(config.out, IMAGES)
     with output_lock(config.out):

@@ -15,12 +15,21 @@ from hemo.cluster.predict_images import (
 from hemo.config.inference import PredictConfig
 from hemo.console import print_line
 from hemo.corpus.labels import RSNA_CLASSES
-from hemo.errors import OutputError
+from hemo.errors import ConfigError, OutputError
 from hemo.inference.predict import checkpoint_digest
+from hemo.inference.series import predict_studies, require_same_encoder
 from hemo.inference.studies import study_probabilities
-from hemo.models.checkpoint import at_operating_point, load_checkpoint, read_checkpoint_card
+from hemo.models.checkpoint import (
+    CheckpointCard,
+    at_operating_point,
+    load_checkpoint,
+    load_series_checkpoint,
+    read_checkpoint_card,
+)
 from hemo.models.weight_files import find_checkpoint
 from hemo.output_lock import output_lock
+from hemo.shards.embeddings import read_card as read_embeddings_card
+from hemo.shards.embeddings import read_embeddings
 from hemo.shards.writer import write_table
 from hemo.storage import exists, join, read_json, write_bytes, write_json
 
@@ -34,7 +43,7 @@ def predict_corpus(config: PredictConfig) -> str:
         The output folder: `predictions.parquet` (`image_id`, ..., and, a class, `probability_NAME` and
         `predicted_NAME`: whether it is above the threshold), `studies.parquet` (`max_NAME` and
         `noisy_or_NAME` over each study's images), `rejects.parquet`, `card.json`, and `submission.csv` in RSNA's long
-        form where the checkpoint has all six of its classes.
+        form where the checkpoint has all six of its classes. For a sequence model see `predict_studies`.
 
     Raises:
         SourceError: If source or checkpoint is missing, empty or damaged.
@@ -43,6 +52,8 @@ def predict_corpus(config: PredictConfig) -> str:
     """
     config = config.model_copy(update={"checkpoint": find_checkpoint(config.checkpoint)})
     card = at_operating_point(read_checkpoint_card(config.checkpoint), config.operating_point)
+    if card.embedded_by is not None:
+        return _predict_embedded(config, card)
     if config.corpus == "shards":
         require_single_slices(config.checkpoint, card)
         source = shard_source(config.source, (config.checkpoint, card))
@@ -64,26 +75,58 @@ def predict_corpus(config: PredictConfig) -> str:
         )
         predictions = predictions.drop_columns(logit_names(card.classes))
         studies = study_probabilities(predictions, card.classes)
-        write_table(join(config.out, "predictions.parquet"), predictions)
-        write_table(join(config.out, "studies.parquet"), studies)
-        write_table(join(config.out, "rejects.parquet"), rejects)
-        if set(RSNA_CLASSES) <= set(card.classes):
-            write_bytes(join(config.out, "submission.csv"), submission_csv(predictions))
-        counts = {"rows": len(predictions), "rejects": len(rejects), "studies": len(studies)}
-        counts["rows_without_study"] = predictions["study"].null_count
-        write_json(
-            join(config.out, "card.json"),
-            {
-                "source": source.location,
-                "inputs": inputs,
-                "classes": card.classes,
-                "thresholds": card.thresholds,
-                "calibration": card.model_dump(mode="json")["calibration"],
-                **counts,
-            },
-        )
-    print_line(f"predict: {len(predictions)} images of {len(studies)} studies, {len(rejects)} rejects")
+        _write(config.out, source.location, (card, inputs), (predictions, studies, rejects))
     return config.out
+
+
+def _predict_embedded(config: PredictConfig, card: CheckpointCard) -> str:
+    """Do the same with a sequence model, in this process: its input are embeddings, all of them in memory."""
+    if config.corpus != "shards" or config.test_time_augmentation != "none":
+        raise ConfigError(
+            f"source: {card.model.backbone} reads embeddings; give an output folder of `embed`, without corpus and "
+            "test_time_augmentation"
+        )
+    model, _, embedded_by = load_series_checkpoint(config.checkpoint)
+    embeddings = read_embeddings_card(config.source)
+    require_same_encoder(config.source, embeddings, embedded_by)
+    inputs = {
+        "checkpoint": checkpoint_digest(config.checkpoint),
+        "operating_point": card.operating_point,
+        "embeddings": embeddings.inputs,
+    }
+    with output_lock(config.out):
+        if _is_complete(config.out, inputs):
+            print_line(f"predict: {config.out} is complete")
+            return config.out
+        tables = predict_studies(model, card, *read_embeddings(config.source), config.batch_size)
+        _write(config.out, config.source, (card, inputs), tables)
+    return config.out
+
+
+def _write(
+    out: str, source: str, made_by: tuple[CheckpointCard, dict[str, Any]], tables: tuple[pa.Table, pa.Table, pa.Table]
+) -> None:
+    """Write predictions of images and studies, and rejects; the card, with what they were made by, last."""
+    (card, inputs), (predictions, studies, rejects) = made_by, tables
+    write_table(join(out, "predictions.parquet"), predictions)
+    write_table(join(out, "studies.parquet"), studies)
+    write_table(join(out, "rejects.parquet"), rejects)
+    if set(RSNA_CLASSES) <= set(card.classes):
+        write_bytes(join(out, "submission.csv"), submission_csv(predictions))
+    counts = {"rows": len(predictions), "rejects": len(rejects), "studies": len(studies)}
+    counts["rows_without_study"] = predictions["study"].null_count
+    write_json(
+        join(out, "card.json"),
+        {
+            "source": source,
+            "inputs": inputs,
+            "classes": card.classes,
+            "thresholds": card.thresholds,
+            "calibration": card.model_dump(mode="json")["calibration"],
+            **counts,
+        },
+    )
+    print_line(f"predict: {len(predictions)} images of {len(studies)} studies, {len(rejects)} rejects")
 
 
 def submission_csv(predictions: pa.Table) -> bytes:

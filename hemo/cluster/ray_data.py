@@ -1,6 +1,7 @@
 """Settings of Ray Data for all jobs: retries, no progress bars, plain errors; and of processes that decode images."""
 
 import ctypes
+import errno
 import threading
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
@@ -10,7 +11,13 @@ import ray
 from ray.data import DataContext, ExecutionResources
 from ray.data._internal.execution.streaming_executor import StreamingExecutor
 from ray.data.exceptions import SystemException
-from ray.exceptions import OutOfMemoryError
+from ray.exceptions import (
+    ActorDiedError,
+    ObjectStoreFullError,
+    OutOfDiskError,
+    OutOfMemoryError,
+    WorkerCrashedError,
+)
 
 from hemo.errors import HemoError
 
@@ -33,6 +40,25 @@ Nodes that come and go end processes too. Ray itself would retry a task for ever
 
 RESUMABLE_JOBS = ("convert", "embed")
 """Jobs that, run again, do only what is left; others start from the beginning."""
+
+OUT_OF_MEMORY = (
+    "a worker ran out of memory; lower cluster.cpus (on a cluster num-cpus of its nodes), so that fewer work at once, "
+    "or take nodes with more memory"
+)
+STORE_FULL = (
+    "Ray's object store is full; start Ray with a larger --object-store-memory, or lower cluster.cpus, so that fewer "
+    "results wait in it"
+)
+DISK_FULL = "free some, or give a folder on a larger disk"
+
+CURES: dict[tuple[type[BaseException], ...], str] = {
+    (MemoryError, OutOfMemoryError): OUT_OF_MEMORY,
+    (WorkerCrashedError, ActorDiedError): "a worker was killed, for its memory or by a fault in a decoder; lower "
+    "cluster.cpus, so that fewer work at once, take nodes with more memory, and look at Ray's logs",
+    (ObjectStoreFullError,): STORE_FULL,
+    (OutOfDiskError,): f"the disk of Ray's own files, to which it spills, is full (cluster.temp_dir); {DISK_FULL}",
+}
+"""What failed, of the errors that name no file and whose own text has many lines, and the way out."""
 
 _RAY_ADVICE = "Failed to apply UDF transform"
 """Begins the advice on retry settings that Ray adds to the text of an error."""
@@ -111,12 +137,19 @@ def _one_line(error: BaseException) -> str:
 
     Of an OSError only the system's text: Ray puts its advice in the place of the file name.
     """
-    if isinstance(error, MemoryError | OutOfMemoryError):
-        return "a worker ran out of memory, use fewer CPUs or nodes with more memory"
+    for kinds, cure in CURES.items():
+        if isinstance(error, kinds) and not getattr(error, "actor_init_failed", False):  # that has a reason of its own
+            return cure
     kind = "" if isinstance(error, HemoError) else type(error).__name__
     text = (isinstance(error, OSError) and error.strerror) or str(error.args[0] if len(error.args) == 1 else error)
     text = text.split(_RAY_ADVICE)[0]
-    return ": ".join(part for part in (kind, " ".join(text.split())) if part)
+    line = ": ".join(part for part in (kind, " ".join(text.split())) if part)
+    return f"{line}; {DISK_FULL}" if is_disk_full(error) else line
+
+
+def is_disk_full(error: BaseException) -> bool:
+    """Return whether a file could not be written because a disk, or what one may use of it, is full."""
+    return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
 
 
 def set_up_decoding() -> None:

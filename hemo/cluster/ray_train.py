@@ -17,7 +17,7 @@ from ray.util.queue import Queue
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from hemo.cluster.capacity import gpus_per_worker, in_words, require_capacity, trial_needs
-from hemo.cluster.feed import SharedTrainingSet, get_training_set, put_training_set
+from hemo.cluster.feed import SharedTrainingSet, feed_of, get_training_set, put_training_set
 from hemo.cluster.ray_data import LOST_WORKERS
 from hemo.cluster.session import connected
 from hemo.cluster.tracking.trial_tracker import TrackedTrial, check_tracking, tracked
@@ -80,7 +80,9 @@ def train_model(config: TrainConfig) -> TrialRecord:
         if record := key.finished_record():  # another run has ended it since
             return record
         with connected(config.cluster):
-            return train_in_workers(config, key, put_training_set(config.training_set, config.feed))
+            return train_in_workers(
+                config, key, put_training_set(config.training_set, feed_of(config.trial, config.feed))
+            )
 
 
 def train_in_workers(config: TrainConfig, key: TrialKey, shared: SharedTrainingSet) -> TrialRecord:
@@ -123,6 +125,8 @@ def check_workers(config: TrainConfig, card: TrainingSetCard) -> None:
         ConfigError: See `check_batch_size`.
     """
     workers, rows = config.workers, card.splits["train"].rows
+    if config.trial.model.is_sequence:
+        return  # the card does not count studies: `run_trial` does
     for running in range(workers.count, workers.fewest - 1, -1):
         worker = Worker(count=running, configured=workers.count)
         check_batch_size(rows, worker=worker, training=config.trial.training)

@@ -188,7 +188,7 @@ class PhantomConfig(Config):
 
     GROUPS: ClassVar[Groups] = {
         "output": ("out",),
-        "images": ("slices", "seed", "positive_fraction", "faults", "corrupted_fraction"),
+        "images": ("slices", "seed", "positive_fraction", "faults", "corrupted_fraction", "partial_volume_fraction"),
         "resources": ("cluster",),
     }
 
@@ -212,6 +212,13 @@ class PhantomConfig(Config):
         le=0.5,
         description="fraction of slices, besides the known faults, whose pixels are replaced by a constant or noise "
         "while their label stays, to measure the effect of leaving such slices out",
+    )
+    partial_volume_fraction: float = Field(
+        0,
+        ge=0,
+        le=0.3,
+        description="fraction of slices that cut bone in part: a layer that looks like blood outside the brain and has "
+        "no label; blood goes on in the next slice, bone does not",
     )
     cluster: ClusterConfig = ClusterConfig()
 

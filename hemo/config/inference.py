@@ -52,7 +52,9 @@ class PredictConfig(DeploymentConfig):
         "resources": ("batch_size", "gpus", "cluster"),
     }
 
-    source: Location = Field(description="output folder of `convert`, or a raw corpus")
+    source: Location = Field(
+        description="output folder of `convert`, or a raw corpus; for a sequence model an output folder of `embed`"
+    )
     corpus: Literal["shards", "rsna", "dicom", "image_folder", "manifest"] = Field(
         "shards", description="`shards`: output of `convert`; else the kind of raw corpus"
     )

@@ -1,5 +1,6 @@
 """Config of one trial: model, training, augmentation, seed. All but the name is in the record's digest."""
 
+import re
 from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal, Self
 
@@ -24,14 +25,43 @@ HEADS: dict[str, dict[str, Any]] = {
 """Names of heads in the published tables -> their fields. F is flatten, D(n) a dense layer, the last D the logits."""
 
 
+SEQUENCE_NETWORK = re.compile(r"(BiGRU|Transformer)\((\d{1,4}(?:,\d{1,4}){0,7})\)")
+"""Backbones over the slices of a series, with the units of each layer."""
+
+
+class SeriesConfig(Config):
+    """What a sequence model, `BiGRU(...)` or `Transformer(...)`, reads and learns."""
+
+    embeddings: Literal[""] | Location = Field(
+        "", description="output folder of `embed`, of the training set or of the shards it was curated from"
+    )
+    labels: Literal["slice", "study"] = Field(
+        "slice",
+        description="`slice`: slices and studies are learned, a study has a class if one of its slices has; "
+        "`study`: studies alone, where the label of every image is that of its study",
+    )
+    study: Literal["attention", "noisy_or"] = Field(
+        "attention",
+        description="logit of a study: `attention`: learned weighted mean of its slices' logits, scaled and shifted; "
+        "`noisy_or`: of 1 - product of (1 - p)",
+    )
+    study_weight: PositiveFloat = Field(
+        1.0, description="`labels: slice`: loss of all studies over that of all slices of an epoch"
+    )
+
+
 class ModelConfig(Config):
-    """Resize to side_px -> backbone -> pooling -> hidden_layers x Dense(dense_width, ReLU) -> dropout -> logits."""
+    """Resize to side_px -> backbone -> pooling -> hidden_layers x Dense(dense_width, ReLU) -> dropout -> logits.
+
+    A sequence model takes embeddings of the slices of a series, in order of position, in the place of images.
+    """
 
     backbone: str = Field(
         "resnet18",
         description="MobileNet, InceptionV3, Xception, ResNet50, ResNet50V2 or VGG16, as in the published tables; any "
         "name of timm; `CNN(32,64,128)`: plain convolutions with these filters; `none`: the head on the pixels "
-        "themselves",
+        "themselves; `BiGRU(128,128)` or `Transformer(128,128)`: a sequence model over the slices of a series, with "
+        "the units of each layer (a direction), see `series`",
     )
     weights: Literal["none", "imagenet"] | Location = Field(
         "none",
@@ -52,6 +82,26 @@ class ModelConfig(Config):
     hidden_layers: int = Field(0, ge=0, le=3, description="dense layers between pooling and logits")
     dense_width: PositiveInt = Field(16, description="units in each hidden layer")
     dropout: float = Field(0.5, ge=0, lt=1, description="dropout before the logits")
+    series: SeriesConfig = SeriesConfig()
+
+    @property
+    def is_sequence(self) -> bool:
+        """Whether this is a sequence model over embeddings of slices."""
+        return SEQUENCE_NETWORK.fullmatch(self.backbone) is not None
+
+    @model_validator(mode="after")
+    def _has_embeddings_if_it_is_a_sequence_model(self) -> Self:
+        if not self.is_sequence:
+            if self.series != SeriesConfig():
+                raise ValueError(f"series is for BiGRU(128,128) and Transformer(128,128), not {self.backbone}")
+            return self
+        if not self.series.embeddings:
+            raise ValueError(f"{self.backbone} reads embeddings of slices: give series.embeddings, a folder of `embed`")
+        of_images = ("weights", "side_px", "pooling", "hidden_layers", "dense_width")
+        for name in of_images:
+            if getattr(self, name) != type(self).model_fields[name].default:
+                raise ValueError(f"{name} is for models of images, not {self.backbone}; leave it out")
+        return self
 
     @model_validator(mode="before")
     @classmethod
@@ -80,7 +130,9 @@ class TrainingConfig(Config):
 
     epochs: PositiveInt = Field(30, description="maximum number of epochs")
     batch_size: PositiveInt = Field(
-        32, description="images of an optimiser step, all workers together; at most the images of train"
+        32,
+        description="images of an optimiser step, all workers together; at most the images of train; of a sequence "
+        "model studies",
     )
     learning_rate: PositiveFloat = Field(1e-4, description="peak learning rate")
     optimizer: Literal["adam", "adamw", "sgd", "sgd_nesterov"] = Field(
@@ -258,6 +310,22 @@ class TrialConfig(Config):
                 f"training.operating_point {self.training.operating_point}: multi_class has no thresholds, the most "
                 "probable class is predicted; leave it out"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _suits_a_sequence_model(self) -> Self:
+        if not self.model.is_sequence:
+            return self
+        if self.task == "multi_class":
+            raise ValueError(
+                f"task multi_class: a study may have several classes, {self.model.backbone} needs multi_label"
+            )
+        if self.augment != AugmentConfig():
+            raise ValueError(f"augment is for images, {self.model.backbone} reads embeddings; leave it out")
+        of_images = ("balance", "accumulation", "freeze_epochs", "layer_decay", "compile")
+        for name in of_images:
+            if getattr(self.training, name) != TrainingConfig.model_fields[name].default:
+                raise ValueError(f"training.{name} is for models of images, not {self.model.backbone}; leave it out")
         return self
 
     def deciding(self) -> dict[str, Any]:

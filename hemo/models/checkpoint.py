@@ -1,7 +1,7 @@
 """Read and write checkpoints: `weights.safetensors`, `checkpoint.json`, and `state.pt` to resume a trial."""
 
 import io
-from typing import Any
+from typing import Any, TypeVar
 
 import safetensors.torch
 import torch
@@ -13,12 +13,22 @@ from hemo.config.trial import ModelConfig
 from hemo.config.types import Config
 from hemo.errors import ConfigError, SourceError
 from hemo.models.classifier import ImageClassifier, Normalisation, build_model
+from hemo.models.series import SeriesClassifier, build_series_model
 from hemo.stats.calibration import Calibration
 from hemo.stats.choices import BALANCED_ACCURACY
 from hemo.storage import exists, join, read_bytes, read_json, write_bytes, write_json
 
+M = TypeVar("M", bound=nn.Module)
+
 CHECKPOINT_SCHEMA_VERSION = 3
 """3: calibration, and thresholds of several operating points."""
+
+
+class EmbeddedBy(Config):
+    """What made the embeddings that a sequence model reads."""
+
+    dimension: int = Field(description="numbers in a vector")
+    inputs: dict[str, Any] = Field(description="of the embeddings' card: images, weights, pooling, dtype")
 
 
 class CheckpointCard(Config):
@@ -48,6 +58,7 @@ class CheckpointCard(Config):
         {}, description="rule -> thresholds chosen by it, one a class; multi_class: none"
     )
     training_set: str = Field(description="digest of the training set's card")
+    embedded_by: EmbeddedBy | None = Field(None, description="of a sequence model: its embeddings")
 
     @property
     def normalisation(self) -> Normalisation:
@@ -88,20 +99,49 @@ def load_checkpoint(location: str) -> tuple[ImageClassifier, CheckpointCard]:
 
     Raises:
         SourceError: If it is no checkpoint, or weights and card do not belong together.
+        ConfigError: If it is of a sequence model.
     """
     card = read_checkpoint_card(location)
+    if card.embedded_by is not None:
+        raise ConfigError(
+            f"{location} is of sequence model {card.model.backbone}: it takes embeddings, not images; `hemo predict` "
+            "applies it to an output folder of `embed`"
+        )
     height_px, width_px = card.height_px, card.width_px
     with torch.random.fork_rng(devices=[]):  # building draws initial weights; the caller's generator is left alone
         model = build_model(
             card.model, channels=len(card.channels), sides_px=(height_px, width_px), classes=len(card.classes)
         )
+    return _with_weights(model, location), card
+
+
+def load_series_checkpoint(location: str) -> tuple[SeriesClassifier, CheckpointCard, EmbeddedBy]:
+    """Rebuild the sequence model of a checkpoint, on the CPU, in evaluation mode.
+
+    Returns:
+        Model, card, and what made its embeddings.
+
+    Raises:
+        SourceError: If it is no checkpoint, or weights and card do not belong together.
+        ConfigError: If it is of a model of images.
+    """
+    card = read_checkpoint_card(location)
+    if card.embedded_by is None:
+        raise ConfigError(f"{location} is of {card.model.backbone}, a model of images, not of series")
+    with torch.random.fork_rng(devices=[]):
+        model = build_series_model(card.model, dimension=card.embedded_by.dimension, classes=len(card.classes))
+    return _with_weights(model, location), card, card.embedded_by
+
+
+def _with_weights(model: M, location: str) -> M:
+    """Return a model with the weights of a checkpoint, in evaluation mode."""
     try:
         model.load_state_dict(safetensors.torch.load(read_bytes(join(location, "weights.safetensors"))))
     except FileNotFoundError as error:
         raise SourceError(f"{location} has no weights.safetensors; train again") from error
     except (SafetensorError, RuntimeError) as error:
         raise SourceError(f"{location}: weights.safetensors does not fit checkpoint.json; train again") from error
-    return model.eval(), card
+    return model.eval()
 
 
 def read_checkpoint_card(location: str) -> CheckpointCard:

@@ -43,6 +43,10 @@ DEFAULTS = dict(flattened(TrialConfig().deciding()))
 NEUTRAL = (
     "model.head",
     "model.side_px",
+    "model.series.embeddings",
+    "model.series.labels",
+    "model.series.study",
+    "model.series.study_weight",
     "training.accumulation",
     "training.calibration",
     "training.balance",

@@ -20,6 +20,9 @@ FAULTS: tuple[Fault, ...] = get_args(Fault)
 CORRUPTING: tuple[Fault, ...] = ("constant", "noise")
 """Those that leave a file which can be read and shows little or nothing."""
 
+PARTIAL_VOLUME: tuple[Subtype, ...] = ("epidural", "subdural")
+"""Whose shape bone has where a slice cuts it in part."""
+
 STUDY_SLICES = (8, 13)
 SECOND_STUDY_FRACTION = 0.15
 SECOND_SUBTYPE_FRACTION = 0.35
@@ -40,6 +43,7 @@ class Scene:
     level: float
     lesions: tuple[Lesion, ...]
     noise_seed: tuple[int, ...]
+    partial_volume: tuple[Lesion, ...] = ()  # bone that the slice cuts in part: looks like blood, and is none
 
 
 @dataclass(frozen=True)
@@ -63,7 +67,13 @@ class _Study:
 
 
 def plan_corpus(
-    *, slices: int, seed: int, positive_fraction: float, faults: bool, corrupted_fraction: float = 0
+    *,
+    slices: int,
+    seed: int,
+    positive_fraction: float,
+    faults: bool,
+    corrupted_fraction: float = 0,
+    partial_volume_fraction: float = 0,
 ) -> tuple[SlicePlan, ...]:
     """Plan a corpus.
 
@@ -77,10 +87,12 @@ def plan_corpus(
         faults: Whether to include faults, doubled label rows, wrapped pixel formats and the same pixels under two
             patients. Needs two patients.
         corrupted_fraction: Fraction of slices, besides the faults, whose pixels are lost while their label stays.
+        partial_volume_fraction: Fraction of slices that show bone as a layer like blood, which no neighbour shows.
     """
     studies = list(_place_blood(_rng(seed, "blood"), _draw_studies(_rng(seed, "studies"), slices), positive_fraction))
     patients = _draw_patients(_rng(seed, "patients"), 1 + studies[-1].patient, faults=faults)
     plans = tuple(_number_slices(seed, studies, patients))
+    plans = _add_partial_volume(_rng(seed, "partial volume"), plans, partial_volume_fraction)
     plans = _set_faults(_rng(seed, "traps"), plans) if faults else plans
     return _corrupt(_rng(seed, "spoiled"), plans, corrupted_fraction)
 
@@ -184,6 +196,30 @@ def _draw_lesions(rng: np.random.Generator, study: _Study) -> tuple[Lesion, ...]
 
 def _covers(subtype: Subtype, low: float, high: float) -> bool:
     return LEVELS[subtype][0] <= low and high <= LEVELS[subtype][1]
+
+
+def _add_partial_volume(
+    rng: np.random.Generator, plans: tuple[SlicePlan, ...], fraction: float
+) -> tuple[SlicePlan, ...]:
+    """Let bone be cut in part by a fraction of the slices: none with blood, nor any neighbour of it or of another.
+
+    A layer along the inner table is drawn as blood outside the brain is, so that the slice alone does not tell them
+    apart: blood goes on in the next slice.
+    """
+    changed = list(plans)
+    low, high = LEVELS["subdural"]
+    wanted = round(fraction * len(plans))
+    for index in rng.permutation(len(plans)).tolist():
+        if not wanted:
+            break
+        level, study = plans[index].scene.level, plans[index].identity.study
+        near = [at for at in (index - 1, index, index + 1) if 0 <= at < len(plans)]
+        scenes = [changed[at].scene for at in near if plans[at].identity.study == study]
+        if low <= level <= high and not any(scene.lesions or scene.partial_volume for scene in scenes):
+            layer = draw_lesion(rng, PARTIAL_VOLUME[int(rng.integers(len(PARTIAL_VOLUME)))], (level, level))
+            changed[index] = replace(plans[index], scene=replace(plans[index].scene, partial_volume=(layer,)))
+            wanted -= 1
+    return tuple(changed)
 
 
 def _set_faults(rng: np.random.Generator, plans: tuple[SlicePlan, ...]) -> tuple[SlicePlan, ...]:

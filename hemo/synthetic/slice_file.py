@@ -50,6 +50,7 @@ def render(scene: Scene) -> tuple[NDArray[np.int16], dict[Subtype, int]]:
     """Return the slice in HU, int16 (512, 512), and how many pixels of blood of each subtype can be seen in it."""
     section = cut(scene.head, scene.pose, scene.level)
     hu, allowed = paint_anatomy(scene.head, section)
+    paint_hemorrhage(hu, allowed, section, scene.partial_volume)
     visible_px = paint_hemorrhage(hu, allowed, section, scene.lesions)
     paint_holder(hu, scene.scanner, scene.pose.spacing_mm)
     return scan(hu, scene.scanner, scene.level, np.random.default_rng(scene.noise_seed)), visible_px

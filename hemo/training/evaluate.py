@@ -5,16 +5,18 @@ from typing import Literal
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 from torchmetrics.functional import classification as tm
 
 from hemo.models.classifier import Normalisation, calibrated_logits, mixed_precision, model_input
 from hemo.stats import CALIBRATION_BINS
+from hemo.stats.auroc import auroc
 from hemo.stats.calibration import Calibration
 from hemo.training.data.dataset import Examples
 from hemo.training.data.loader import device_batches
-from hemo.training.data.sampling import every_row
+from hemo.training.data.sampling import every_block, every_row
 from hemo.training.distributed import Worker, all_reduce_sum, broadcast_buffers
 from hemo.training.loss import ImageLoss
 from hemo.training.results import (
@@ -23,6 +25,7 @@ from hemo.training.results import (
     METRICS,
     ConfusionMatrix,
     SplitMetrics,
+    StudyMetrics,
     SubgroupMetrics,
     column_weights,
 )
@@ -70,7 +73,7 @@ def predict_logits(
         module: Model on the worker's device; its mode is restored.
         examples: Of the split.
         normalisation: Of the model; None: of one that takes features.
-        batch_size: Images in one forward pass; logits depend on it within rounding.
+        batch_size: Images in one forward pass, or whole studies; logits depend on it within rounding.
         worker: This process.
 
     Returns:
@@ -84,7 +87,10 @@ def predict_logits(
     broadcast_buffers(module, worker)
     mode = module.training
     module.eval()
-    batches = every_row(len(examples), rank=worker.rank, workers=worker.count, batch_size=batch_size)
+    if examples.source.images.is_study is None:
+        batches = every_row(len(examples), rank=worker.rank, workers=worker.count, batch_size=batch_size)
+    else:
+        batches = every_block(examples.block_of, rank=worker.rank, workers=worker.count, batch_size=batch_size)
     with torch.no_grad():
         for rows, images in zip(batches, device_batches(examples, batches, device), strict=True):
             with mixed_precision(device):
@@ -117,6 +123,62 @@ def split_metrics(readout: Readout, logits: Tensor, examples: Examples, loss: Im
         metrics=compute_metrics(readout, logits, targets, loss),
         confusion=confusion(readout, logits, targets),
         by_pixel_format=groups,
+    )
+
+
+def study_metrics(
+    readout: Readout,
+    slices: Examples,
+    slice_logits: NDArray[np.float32],
+    studies: Examples,
+    logits: NDArray[np.float32],
+) -> dict[str, StudyMetrics]:
+    """Return how well studies are told apart: by the sequence model, and by the slices it gave, in two ways.
+
+    Args:
+        readout: Of the slices: its calibration is applied to them, studies stay as trained.
+        slices: Of a split.
+        slice_logits: (slices, classes).
+        studies: Of the same split.
+        logits: (studies, classes).
+
+    Returns:
+        `sequence`, `max` and `noisy_or` (see `hemo.inference.studies`) -> metrics, means over the classes.
+    """
+    calibrated = readout.calibrated(torch.from_numpy(slice_logits).double())
+    place = torch.from_numpy(np.searchsorted(studies.block_of, slices.block_of))
+    known = torch.from_numpy(np.isin(slices.block_of, studies.block_of))
+    calibrated, place = calibrated[known], place[known]
+    shape = (len(studies), calibrated.shape[1])
+    highest = calibrated.new_full(shape, -np.inf)
+    highest = highest.scatter_reduce(0, place[:, None].expand_as(calibrated), calibrated, "amax")
+    absent = calibrated.new_zeros(shape).index_add(0, place, functional.logsigmoid(-calibrated))
+    absent = absent.clamp(max=-1e-12)  # certain of none: a finite logit
+    ways = {
+        "sequence": torch.from_numpy(logits).double(),
+        "max": highest,
+        "noisy_or": torch.log(-torch.expm1(absent)) - absent,
+    }
+    plain = Readout(readout.task, readout.classes)
+    return {name: _study_metrics(plain, values, studies) for name, values in ways.items()}
+
+
+def _study_metrics(readout: Readout, logits: Tensor, studies: Examples) -> StudyMetrics:
+    targets = torch.from_numpy(studies.labels).double()
+    columns = [
+        _class_metrics(*column)
+        for column in zip(logits.sigmoid().T.contiguous(), (logits > 0).int().T, targets.int().T, strict=True)
+    ]
+    metrics = {"log_loss": _log_loss(readout, logits, targets)}
+    for name in ("auroc", "average_precision", "calibration_error"):
+        values = [column[name] for column in columns if name in column]
+        if values:
+            metrics[name] = sum(values) / len(values)
+    patients = np.unique(studies.source.patient[studies.rows], return_inverse=True)[1]
+    area = auroc(logits.numpy(), studies.labels, patients)
+    interval = None if area is None else area.interval()
+    return StudyMetrics(
+        studies=len(studies), metrics=metrics, auroc_interval=None if interval is None else interval.ends
     )
 
 

@@ -20,11 +20,13 @@ from hemo.models.checkpoint import read_state, write_state
 from hemo.models.classifier import ImageClassifier, Normalisation, mixed_precision
 from hemo.models.encoder import Encoder
 from hemo.models.pretrained import normalisation_of, starting_model
+from hemo.models.series import SeriesClassifier, build_series_model
 from hemo.training.calibrate import calibrate, choose_operating_points
-from hemo.training.data.dataset import Examples, Splits
+from hemo.training.data.dataset import Examples, Splits, with_studies
 from hemo.training.data.features import trains_on_features, with_features
 from hemo.training.data.loader import DataWaitTime, TrainingBatches
-from hemo.training.data.sampling import Step, derive_seed, epoch_rows
+from hemo.training.data.sampling import Step, derive_seed
+from hemo.training.data.studies import StudyBatches
 from hemo.training.distributed import Worker, all_reduce_sum, broadcast_flag, raise_together, wrap_distributed
 from hemo.training.evaluate import (
     Readout,
@@ -53,13 +55,14 @@ class Fit:
     config: TrialConfig
     splits: Splits
     worker: Worker
-    whole: ImageClassifier  # from images to logits
-    normalisation: Normalisation  # of the images
-    module: ImageClassifier  # what is trained: `whole`, or a model of its head that takes features
+    whole: ImageClassifier | SeriesClassifier  # from images, or packed studies, to logits
+    normalisation: Normalisation | None  # of the images; None: of studies
+    module: ImageClassifier | SeriesClassifier  # what is trained: `whole`, or a model of its head that takes features
     forward: nn.Module  # `module`, wrapped for several workers and compiled if configured
     optimizer: torch.optim.Optimizer
     loss: ImageLoss
-    batches: TrainingBatches
+    batches: TrainingBatches | StudyBatches
+    weights: Tensor | None  # (examples of an epoch,), how much each counts in the loss; None: all alike
     average: ModelEmaV3 | None  # running average of the weights, if configured
     frozen: bool  # only the head is trained
 
@@ -117,6 +120,7 @@ def fit(
             raise
         out_of_memory = error.with_traceback(None)  # its frames would keep the model and the batch in memory
     batch_size, alone = config.training.batch_size, worker.count == 1 and worker.device.startswith("cuda")
+    alone = alone and not config.model.is_sequence  # steps of studies differ in length
     smaller = largest_batch_size(config, splits, worker, at_most=batch_size // 2) if alone else batch_size // 2
     raise TrialError(out_of_memory_message(batch_size, smaller, tried=alone)) from out_of_memory
 
@@ -152,6 +156,8 @@ def _forked_random_state(worker: Worker) -> Iterator[None]:
 
 def _prepare(config: TrialConfig, splits: Splits, worker: Worker, features: str = "") -> Fit:
     """Build model, optimiser and loss on the worker's device, from the trial's seed."""
+    if config.model.is_sequence:
+        return _prepare_sequence(config, splits, worker)
     device, training = torch.device(worker.device), config.training
     _, channels, height_px, width_px = splits.train.source.images.shape
     torch.manual_seed(derive_seed(config.seed))
@@ -183,8 +189,35 @@ def _prepare(config: TrialConfig, splits: Splits, worker: Worker, features: str 
         optimizer=build_optimizer(module, training, device),
         loss=build_loss(config, splits.classes, targets),
         batches=TrainingBatches(splits.epoch, targets, config.augment, config.seed, normalisation),
+        weights=None,
         average=running_average(module, training.ema_decay) if training.ema_decay else None,
         frozen=training.freeze_epochs > 0,
+    )
+
+
+def _prepare_sequence(config: TrialConfig, splits: Splits, worker: Worker) -> Fit:
+    """Do the same for a sequence model, whose examples are the slices and the studies of train."""
+    device, training = torch.device(worker.device), config.training
+    torch.manual_seed(derive_seed(config.seed))
+    dimension, classes = splits.train.source.images.shape[1], splits.train.labels.shape[1]
+    module = build_series_model(config.model, dimension=dimension, classes=classes).to(device)
+    examples = with_studies(splits.epoch, splits.studies.get("train"))
+    targets = _targets(examples, device)
+    batches = StudyBatches(examples, targets, config.seed, config.model.series.study_weight)
+    return Fit(
+        config=config,
+        splits=splits,
+        worker=worker,
+        whole=module,
+        normalisation=None,
+        module=module,
+        forward=_forward(config, module, worker),
+        optimizer=build_optimizer(module, training, device),
+        loss=build_loss(config, splits.classes, targets),
+        batches=batches,
+        weights=batches.weights(),
+        average=running_average(module, training.ema_decay) if training.ema_decay else None,
+        frozen=False,
     )
 
 
@@ -197,12 +230,12 @@ def _forward(config: TrialConfig, module: nn.Module, worker: Worker) -> nn.Modul
     return torch.compile(forward, dynamic=False) if config.training.compile else forward  # type: ignore[return-value]
 
 
-def set_trainable_parts(model: ImageClassifier, *, frozen: bool) -> None:
+def set_trainable_parts(model: ImageClassifier | SeriesClassifier, *, frozen: bool) -> None:
     """Train all weights, or the head alone: no gradients are computed for a frozen backbone."""
     model.backbone.requires_grad_(not frozen)
 
 
-def set_training_mode(model: ImageClassifier, *, frozen: bool) -> None:
+def set_training_mode(model: ImageClassifier | SeriesClassifier, *, frozen: bool) -> None:
     """Put a model into training mode; a frozen backbone keeps its running statistics and has no dropout."""
     model.train()
     if frozen:
@@ -283,6 +316,9 @@ def _train_and_validate(run: Fit, progress: Progress) -> EpochMetrics:
     val_losses = [earlier.val["loss"] for earlier in progress.epochs]
     logits, learning_rate = _train_epoch(run, epoch, val_losses, data_wait)
     targets = run.batches.targets
+    if isinstance(run.batches, StudyBatches):
+        measured = run.batches.measured()
+        logits, targets = logits[measured], targets[measured]
     train = compute_metrics(_uncalibrated(run), logits, targets, run.loss)
     trained = time.perf_counter() - began
     val = _measure(run, run.splits.val, f"after epoch {epoch}")
@@ -309,14 +345,7 @@ def _train_epoch(run: Fit, epoch: int, val_losses: list[float], data_wait: DataW
         The logits each image of the epoch had at its step, (examples, classes), and the last step's learning rate.
     """
     config, targets = run.config, run.batches.targets
-    order = epoch_rows(
-        run.splits.epoch.block_of,
-        seed=config.seed,
-        epoch=epoch,
-        rank=run.worker.rank,
-        workers=run.worker.count,
-        batch_size=config.training.batch_size,
-    )
+    order = run.batches.order(epoch, run.worker, config.training.batch_size)
     logits, losses, learning_rate = torch.zeros_like(targets), torch.zeros(len(order), device=targets.device), 0.0
     torch.manual_seed(derive_seed(config.seed, epoch, run.worker.rank))  # dropout
     set_training_mode(run.module, frozen=run.frozen)
@@ -341,6 +370,8 @@ def _take_step(run: Fit, step: Step, images: Tensor, targets: Tensor) -> tuple[T
         Logits of this worker's images, and its part of the step's loss, which is a mean over the images of all workers.
     """
     training, parts = run.config.training, run.config.training.accumulation * run.worker.parts
+    if run.config.model.is_sequence:
+        parts = 1  # a study's slices meet the model together
     smooth = smoothed(targets, training.label_smoothing, exclusive=run.loss.exclusive)
     run.optimizer.zero_grad(set_to_none=True)
     computed = []
@@ -349,7 +380,10 @@ def _take_step(run: Fit, step: Step, images: Tensor, targets: Tensor) -> tuple[T
         with _gradient_exchange(run.forward, last=number == parts):
             with mixed_precision(images.device):
                 logits = run.forward(part)
-            loss = run.loss(logits, labels).sum() / step.images
+            losses = run.loss(logits, labels)
+            if run.weights is not None:  # of a sequence model, whose batches have one part
+                losses = losses * run.weights[torch.from_numpy(step.rows).to(losses.device, non_blocking=True)]
+            loss = losses.sum() / step.images
             (loss * run.worker.count).backward()  # type: ignore[no-untyped-call]  # DDP divides the sum by count
         computed.append((logits.detach(), loss.detach()))
     if training.clip_norm:
@@ -415,7 +449,10 @@ def _evaluate(run: Fit, progress: Progress, ended: Ended) -> FitResult:
     readout = replace(readout, thresholds=applied_thresholds(result.thresholds))
     evaluated = {name: split_metrics(readout, logits[name], examples, run.loss) for name, examples in splits.items()}
     kept = {name: values.cpu().numpy() for name, values in logits.items() if name != "train"}
-    return replace(result, evaluated=evaluated, logits=kept)
+    of_studies = {
+        name: _finite_logits(run, run.splits.studies[name], when).cpu().numpy() for name in kept if run.splits.studies
+    }
+    return replace(result, evaluated=evaluated, logits=kept, study_logits=of_studies)
 
 
 def _uncalibrated(run: Fit) -> Readout:

@@ -10,6 +10,7 @@ from hemo.config.trial import TrialConfig
 from hemo.errors import ConfigError, HemoError
 from hemo.models.backbones import NONE, build_backbone, feature_shape, seen_sides
 from hemo.models.pretrained import check_weights
+from hemo.models.series import build_series_model
 from hemo.training.optim import require_stages
 
 
@@ -29,6 +30,11 @@ def check_models(trials: Mapping[str, TrialConfig], channels: int, sides_px: tup
     for where, trial in trials.items():
         model = trial.model
         with where_in_notes(where):
+            if model.is_sequence:
+                build_series_model(model, dimension=1, classes=1)
+                _check_soft_labels(trial)
+                _check_warmup(trial)
+                continue
             if (model.backbone, model.side_px, model.weights) not in checked:
                 feature_shape(model.backbone, channels, seen_sides(model, sides_px))
                 check_weights(model, channels, sides_px)
@@ -59,16 +65,21 @@ def check_options(config: TrialConfig, channels: int, sides_px: tuple[int, int])
         ConfigError: The option, why it does not suit, and the way out.
     """
     _check_soft_labels(config)
+    _check_warmup(config)
     training, backbone = config.training, config.model.backbone
+    if backbone == NONE and training.freeze_epochs:
+        raise ConfigError(f"trial.training.freeze_epochs: backbone {NONE} has nothing to freeze; leave it at 0")
+    if training.layer_decay < 1:
+        require_stages(_without_memory(backbone, channels, seen_sides(config.model, sides_px)), backbone)
+
+
+def _check_warmup(config: TrialConfig) -> None:
+    training = config.training
     if training.warmup_epochs > training.epochs:
         raise ConfigError(
             f"trial.training.warmup_epochs: {training.warmup_epochs:g} of {training.epochs} epochs, the learning rate "
             "never reaches its peak; give fewer warmup_epochs or more epochs"
         )
-    if backbone == NONE and training.freeze_epochs:
-        raise ConfigError(f"trial.training.freeze_epochs: backbone {NONE} has nothing to freeze; leave it at 0")
-    if training.layer_decay < 1:
-        require_stages(_without_memory(backbone, channels, seen_sides(config.model, sides_px)), backbone)
 
 
 def _check_soft_labels(config: TrialConfig) -> None:

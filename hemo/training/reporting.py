@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from hemo.errors import HemoError
 from hemo.models.classifier import ImageClassifier, Normalisation
+from hemo.models.series import SeriesClassifier
 from hemo.stats.calibration import Calibration
 from hemo.training.results import EpochMetrics, SplitMetrics
 
@@ -31,8 +32,8 @@ OUT_OF_MEMORY_WORDS = ("can't allocate memory", "ALLOC_FAILED")
 class FitResult:
     """What `fit` returns. A fit that was stopped is not evaluated: its `evaluated` and `logits` are empty."""
 
-    model: ImageClassifier  # with the best epoch's weights
-    normalisation: Normalisation
+    model: ImageClassifier | SeriesClassifier  # with the best epoch's weights
+    normalisation: Normalisation | None  # of images; None: the model takes studies
     baseline: dict[str, dict[str, float]]  # split -> metric, before the first epoch
     epochs: tuple[EpochMetrics, ...]
     best_epoch: int
@@ -42,6 +43,7 @@ class FitResult:
     operating_points: dict[str, tuple[float | None, ...]] = field(default_factory=dict)
     evaluated: dict[str, SplitMetrics] = field(default_factory=dict)  # train, val, test; at the trial's own thresholds
     logits: dict[str, NDArray[np.float32]] = field(default_factory=dict)  # val, test -> (examples, classes)
+    study_logits: dict[str, NDArray[np.float32]] = field(default_factory=dict)  # likewise, of a sequence model
 
     @property
     def thresholds(self) -> tuple[float | None, ...]:

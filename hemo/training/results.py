@@ -108,6 +108,16 @@ class SubgroupMetrics(Config):
     confusion: tuple[ConfusionMatrix, ...]
 
 
+class StudyMetrics(Config):
+    """Metrics of the studies of one split by one way to a study's probability."""
+
+    studies: int
+    metrics: dict[str, float] = Field(description="log_loss, auroc, average_precision, calibration_error if defined")
+    auroc_interval: tuple[float, float] | None = Field(
+        description="95 %, patients as units; null where there are too few patients"
+    )
+
+
 class SplitMetrics(Config):
     """Metrics of one split at the applied thresholds."""
 

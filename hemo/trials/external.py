@@ -97,8 +97,7 @@ def record_external(
         commit=commit(),
         finished=now(),
     )
-    table = predictions_table(logits, splits)
-    assert table is not None  # there are those of validation
+    table = predictions_table(logits, splits.by_name)
     if has_record(records, record.digest):
         known = read_predictions(records, record.digest)
         if "test" not in logits and split_rows(known, "test").num_rows:

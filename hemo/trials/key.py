@@ -8,6 +8,7 @@ from hemo.config.trial import TrialConfig
 from hemo.digest import digest_of
 from hemo.errors import ConfigError
 from hemo.models.weight_files import find_weights
+from hemo.shards.embeddings import read_card as read_embeddings_card
 from hemo.storage import filesystem, join
 from hemo.trials.progress import TrialProgress, read_progress
 from hemo.trials.record import RECORD_SCHEMA_VERSION, TrialRecord, has_record, read_record, write_record
@@ -78,6 +79,9 @@ class TrialKeys:
         Raises:
             ConfigError: If the starting weights cannot be read.
         """
+        embeddings = config.model.series.embeddings
+        if embeddings:
+            return TrialKey(config, self._records, self._series_digest(config, embeddings))
         weights = config.model.weights
         if weights not in ("none", "imagenet"):
             if weights not in self._fingerprints:
@@ -85,14 +89,25 @@ class TrialKeys:
             weights = self._fingerprints[weights]
         return TrialKey(config, self._records, _digest(config, self._training_set, weights), weights)
 
+    def _series_digest(self, config: TrialConfig, embeddings: str) -> str:
+        """Return the digest of a sequence model's trial.
 
-def _digest(config: TrialConfig, training_set: str, weights: str) -> str:
+        Raises:
+            SourceError: If there are no finished embeddings.
+        """
+        if embeddings not in self._fingerprints:
+            self._fingerprints[embeddings] = digest_of(read_embeddings_card(embeddings).inputs)
+        return _digest(config, self._training_set, "none", self._fingerprints[embeddings])
+
+
+def _digest(config: TrialConfig, training_set: str, weights: str, embeddings: str = "") -> str:
     """Return the name of a trial's folder: it covers all that decides the result, and nothing else.
 
-    Of starting weights in a file or checkpoint, the content decides, not the path.
+    Of starting weights in a file or checkpoint, the content decides, not the path; of embeddings what made them.
     """
     trial = config.deciding()
     trial["model"]["weights"] = weights
+    trial["model"]["series"]["embeddings"] = embeddings
     return digest_of({"schema": RECORD_SCHEMA_VERSION, "trial": trial, "training_set": training_set})
 
 

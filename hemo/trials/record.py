@@ -23,7 +23,7 @@ from hemo.errors import SourceError
 from hemo.parquet import read_parquet
 from hemo.stats.calibration import Calibration
 from hemo.storage import exists, join, list_folders, read_bytes, read_json, write_bytes, write_json
-from hemo.training.results import BeforeAfter, ConfusionMatrix, EpochMetrics, SubgroupMetrics
+from hemo.training.results import BeforeAfter, ConfusionMatrix, EpochMetrics, StudyMetrics, SubgroupMetrics
 
 RECORD_SCHEMA_VERSION = 6
 """6: calibration, thresholds of several operating points, metrics of probabilities before and after calibration."""
@@ -38,6 +38,9 @@ CURE = "move it away, and the same command runs the trial again"
 """What to do about a record that cannot be read."""
 
 PREDICTIONS = "predictions.parquet"
+
+STUDY_PREDICTIONS = "studies.parquet"
+"""Beside the predictions of a sequence model: the same columns, a row a study, its name as `image_id`."""
 
 PREDICTION_SCHEMA = pa.schema(
     [
@@ -94,6 +97,11 @@ class TrialRecord(Config):
         {}, description="val, test -> class -> metrics of its probabilities before and after calibration"
     )
     by_pixel_format: dict[str, dict[str, SubgroupMetrics]] = Field({}, description="train, val, test -> pixel format")
+    study_metrics: dict[str, dict[str, StudyMetrics]] = Field(
+        {},
+        description="of a sequence model that learned from slices: val, test -> `sequence`, its own probability of a "
+        "study, and `max` and `noisy_or` of its slices",
+    )
     rows: dict[str, int] = Field({}, description="images in each split")
     patients: dict[str, int] = Field({}, description="patients in each split")
     positives: dict[str, tuple[int, ...]] = Field({}, description="split -> positive images, one count a class")

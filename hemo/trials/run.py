@@ -8,21 +8,32 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import torch
 from numpy.typing import NDArray
+from torch import nn
 
-from hemo.config.trial import TrainingConfig, TrialConfig
+from hemo.config.curate import SPLITS
+from hemo.config.trial import ModelConfig, TrainingConfig, TrialConfig
 from hemo.config.tune import title
 from hemo.curation.card import SplitFinding, TrainingSetCard, label_counts, read_card, split_finding
 from hemo.errors import ConfigError, SourceError, TrialError, UserError, first_names
 from hemo.inference.predict import DeployedModel, megabytes, quick_speed
-from hemo.models.checkpoint import CheckpointCard, load_checkpoint, write_checkpoint
-from hemo.models.classifier import parameter_count
+from hemo.models.checkpoint import (
+    CheckpointCard,
+    EmbeddedBy,
+    load_checkpoint,
+    load_series_checkpoint,
+    write_checkpoint,
+)
+from hemo.models.classifier import Normalisation, parameter_count
+from hemo.models.series import SeriesClassifier
+from hemo.shards.embeddings import read_card as read_embeddings_card
 from hemo.stats.calibration import Calibration, LabelledLogits
 from hemo.storage import is_temporary, join, list_files, remove
 from hemo.training.data.dataset import Examples, Splits, TrialData, read_training_set, select_splits, task_classes
 from hemo.training.data.features import FOLDER as FEATURES
 from hemo.training.data.sampling import smallest_step
+from hemo.training.data.studies import read_studies, require_embeddings
 from hemo.training.distributed import Worker, hardware, raise_together
-from hemo.training.evaluate import Readout, predict_logits, split_metrics
+from hemo.training.evaluate import Readout, predict_logits, split_metrics, study_metrics
 from hemo.training.loop import fit
 from hemo.training.loss import build_loss
 from hemo.training.option_checks import check_models, where_in_notes
@@ -32,6 +43,7 @@ from hemo.training.results import (
     BeforeAfter,
     EpochMetrics,
     SplitMetrics,
+    StudyMetrics,
     applied_thresholds,
     before_and_after,
 )
@@ -39,11 +51,14 @@ from hemo.trials.key import TrialKey
 from hemo.trials.progress import TrialProgress, clear_progress, learning_curves, read_progress, write_progress
 from hemo.trials.record import (
     PREDICTION_SCHEMA,
+    PREDICTIONS,
+    STUDY_PREDICTIONS,
     TrialRecord,
     commit,
     now,
     read_predictions,
     versions,
+    write_predictions,
     write_record,
     write_training_set_card,
 )
@@ -66,6 +81,8 @@ def check_trials(trials: Mapping[str, TrialConfig], card: TrainingSetCard) -> No
     for where, trial in trials.items():
         with where_in_notes(where):
             _check_labels(trial, card)
+            if trial.model.is_sequence:
+                require_embeddings(trial.model.series, card)
     check_models(trials, len(card.channels), (card.height_px, card.width_px))
 
 
@@ -128,6 +145,20 @@ def check_batch_size(rows: int, *, worker: Worker, training: TrainingConfig) -> 
         )
 
 
+def check_studies(studies: int, *, worker: Worker, training: TrainingConfig) -> None:
+    """Refuse steps of a sequence model in which a worker has no study.
+
+    Raises:
+        ConfigError: With all numbers.
+    """
+    if smallest_step(studies, workers=worker.count, batch_size=training.batch_size) < 1:
+        raise ConfigError(
+            f"trial.training.batch_size: {training.batch_size} studies a step, of {studies} to train on, leave one of "
+            f"{worker.count} workers (workers.count) with none in its smallest step; give a larger batch_size or fewer "
+            "workers"
+        )
+
+
 def run_trial(
     key: TrialKey, training_set: str, *, worker: Worker, data: TrialData | None = None
 ) -> Epochs[TrialRecord]:
@@ -154,8 +185,11 @@ def run_trial(
     if record := key.finished_record():
         return record
     with raise_together(worker):
-        splits = select_splits(data or read_training_set(training_set), key.config)
-        check_batch_size(len(splits.epoch), worker=worker, training=key.config.training)
+        splits = select_splits(trial_data(key.config, training_set, data), key.config)
+        if key.config.model.is_sequence:
+            check_studies(len(np.unique(splits.epoch.block_of)), worker=worker, training=key.config.training)
+        else:
+            check_batch_size(len(splits.epoch), worker=worker, training=key.config.training)
     torch.set_num_threads(worker.threads)
     features = join(key.records, FEATURES, card.digest)
     epochs = fit(key.config, splits, worker=worker, state_path=key.state_path, features=features)
@@ -172,6 +206,23 @@ def run_trial(
         return record
     record = _record(key, card, splits, result, worker)
     return _write(key, card, splits, result, record, worker) if worker.is_rank_zero else record
+
+
+def trial_data(config: TrialConfig, training_set: str, data: TrialData | None) -> TrialData:
+    """Return what a trial learns from: images, shared or read; of a sequence model embeddings, which it reads itself.
+
+    Args:
+        config: Of the trial.
+        training_set: Output folder of `curate`.
+        data: The training set, where it is shared or streamed; without `test` that is held back from either model.
+
+    Raises:
+        SourceError: If it cannot be read.
+    """
+    if not config.model.is_sequence:
+        return data or read_training_set(training_set)
+    held_back = data is not None and data.test is None
+    return read_studies(training_set, config.model.series, ("train", "val") if held_back else SPLITS)
 
 
 def _is_failure(error: Exception, worker: Worker) -> bool:
@@ -257,6 +308,7 @@ def _record(key: TrialKey, card: TrainingSetCard, splits: Splits, result: FitRes
         **metric_fields(result.evaluated),
         "findings": split_findings(splits),
         "reductions": (*card.reductions, *notes),
+        "study_metrics": _study_metrics(result, splits, key.config),
         **split_counts(splits),
         "epoch_rows": len(splits.epoch),
         "epoch_positives": _positives(splits.epoch),
@@ -266,6 +318,16 @@ def _record(key: TrialKey, card: TrainingSetCard, splits: Splits, result: FitRes
     if stopped:
         fields["metrics"] = {"val": result.epochs[result.best_epoch - 1].val}
     return _record_with(key, card, worker, **fields)
+
+
+def _study_metrics(result: FitResult, splits: Splits, config: TrialConfig) -> dict[str, dict[str, StudyMetrics]]:
+    """Return split -> way -> metrics of studies; empty unless a sequence model learned from slices."""
+    readout = Readout(config.task, splits.classes, calibration=result.calibration)
+    return {
+        name: study_metrics(readout, splits.by_name[name], result.logits[name], splits.studies[name], logits)
+        for name, logits in result.study_logits.items()
+        if len(splits.studies[name])
+    }
 
 
 def split_counts(splits: Splits) -> dict[str, dict[str, Any]]:
@@ -340,6 +402,8 @@ def split_findings(splits: Splits) -> tuple[SplitFinding, ...]:
 def _small_set_notes(splits: Splits, key: TrialKey) -> list[str]:
     """Return a sentence where a batch holds more images than there are: every step was of all of them."""
     rows, batch_size = len(splits.epoch), key.config.training.batch_size
+    if key.config.model.is_sequence:
+        return []
     return [f"each step is of all {_images(rows)} of train, fewer than batch_size {batch_size}"] * (rows < batch_size)
 
 
@@ -355,7 +419,10 @@ def _write(
     if record.status == "complete":
         record = record.model_copy(update=_inference_cost(result, checkpoint_card, worker, key.config))
     write_checkpoint(key.checkpoint, result.model, checkpoint_card)
-    write_record(key.records, record, predictions_table(result.logits, splits))
+    if result.study_logits:
+        of_studies = predictions_table(result.study_logits, splits.studies)
+        write_predictions(join(key.folder, STUDY_PREDICTIONS), of_studies)
+    write_record(key.records, record, predictions_table(result.logits, splits.by_name) if result.logits else None)
     for name in list_files(key.checkpoint):
         path = join(key.checkpoint, name)
         if path == key.state_path or is_temporary(name):  # temporary: of a process that was killed while it wrote
@@ -365,7 +432,9 @@ def _write(
 
 
 def _inference_cost(result: FitResult, card: CheckpointCard, worker: Worker, config: TrialConfig) -> dict[str, Any]:
-    """Return the fields of a record with the size, latency and throughput of its model."""
+    """Return the fields of a record with the size, latency and throughput of its model; of sequence models its size."""
+    if isinstance(result.model, SeriesClassifier):
+        return {"megabytes": megabytes(result.model)}
     batch_size = config.training.images_at_once(worker.count * worker.parts)
     deployed = DeployedModel(result.model, card, device=worker.device, batch_size=batch_size)
     speed = quick_speed(deployed.predict, (len(card.channels), card.height_px, card.width_px), batch_size)
@@ -386,20 +455,28 @@ def _checkpoint_card(record: TrialRecord, card: TrainingSetCard, result: FitResu
         image=card.image,
         height_px=card.height_px,
         width_px=card.width_px,
-        mean=result.normalisation.mean,
-        std=result.normalisation.std,
+        mean=result.normalisation.mean if result.normalisation else (),
+        std=result.normalisation.std if result.normalisation else (),
         thresholds=applied_thresholds(record.thresholds),
         calibration=record.calibration,
         operating_point=record.config.training.operating_point,
         operating_points={name: applied_thresholds(chosen) for name, chosen in record.operating_points.items()},
         training_set=card.digest,
+        embedded_by=_embedded_by(record.config.model),
     )
 
 
-def predictions_table(logits: Mapping[str, NDArray[np.float32]], splits: Splits) -> pa.Table | None:
-    """Return labels and logits of validation and test, columns of `PREDICTION_SCHEMA`; None if not evaluated."""
-    tables = [split_predictions(name, splits.by_name[name], values) for name, values in logits.items()]
-    return pa.concat_tables(tables) if tables else None
+def _embedded_by(model: ModelConfig) -> EmbeddedBy | None:
+    """Return what made the embeddings of a sequence model."""
+    if not model.is_sequence:
+        return None
+    card = read_embeddings_card(model.series.embeddings)
+    return EmbeddedBy(dimension=card.dimension, inputs=card.inputs)
+
+
+def predictions_table(logits: Mapping[str, NDArray[np.float32]], examples: Mapping[str, Examples]) -> pa.Table:
+    """Return labels and logits of the splits that were evaluated, at least one: columns of `PREDICTION_SCHEMA`."""
+    return pa.concat_tables([split_predictions(name, examples[name], values) for name, values in logits.items()])
 
 
 def split_predictions(split: str, examples: Examples, logits: NDArray[np.float32]) -> pa.Table:
@@ -432,10 +509,12 @@ def evaluate_on_test(key: TrialKey, record: TrialRecord, data: TrialData, worker
     splits = select_splits(data, record.config)
     if splits.test is None:
         raise SourceError(f"record {record.digest} cannot be tested: the test split is held back")
-    module, card = load_checkpoint(key.checkpoint)
+    module, normalisation = _trained_model(key.checkpoint, record.config.model)
     device, batch_size = torch.device(worker.device), record.config.training.images_at_once(worker.count)
     with report_out_of_memory(batch_size, TrialError):
-        logits = predict_logits(module.to(device), splits.test, card.normalisation, batch_size, worker)
+        logits = predict_logits(module.to(device), splits.test, normalisation, batch_size, worker)
+        studies = splits.studies.get("test")
+        study_logits = None if studies is None else predict_logits(module, studies, normalisation, batch_size, worker)
     loss = build_loss(record.config, splits.classes, torch.from_numpy(splits.epoch.labels).to(device, torch.float32))
     thresholds = applied_thresholds(record.thresholds)
     readout = Readout(record.config.task, splits.classes, thresholds, record.calibration)
@@ -443,12 +522,28 @@ def evaluate_on_test(key: TrialKey, record: TrialRecord, data: TrialData, worker
     new["probability_metrics"] = probability_fields(
         {"test": logits.cpu().numpy()}, splits, record.config, record.calibration
     )
+    if studies is not None and study_logits is not None:
+        of_studies = study_logits.cpu().numpy()
+        by_way = study_metrics(readout, splits.test, logits.cpu().numpy(), studies, of_studies)
+        new["study_metrics"] = {"test": by_way}
+        _write_untested(key, STUDY_PREDICTIONS, split_predictions("test", studies, of_studies))
     fields = {name: {**getattr(record, name), **by_split} for name, by_split in new.items()}
     tested = record.model_copy(update={**fields, **split_counts(splits), "findings": split_findings(splits)})
-    predictions = split_predictions("test", splits.test, logits.cpu().numpy())
-    known = read_predictions(key.records, record.digest)
-    known = known.filter(
-        pc.not_equal(known["split"], "test")
-    )  # of a process that was killed before it wrote the record
-    write_record(key.records, tested, pa.concat_tables([known, predictions]))
+    _write_untested(key, PREDICTIONS, split_predictions("test", splits.test, logits.cpu().numpy()))
+    write_record(key.records, tested, None)
     return tested
+
+
+def _trained_model(checkpoint: str, model: ModelConfig) -> tuple[nn.Module, Normalisation | None]:
+    """Return a trial's trained model, and its normalisation of images; None: it takes studies."""
+    if model.is_sequence:
+        return load_series_checkpoint(checkpoint)[0], None
+    module, card = load_checkpoint(checkpoint)
+    return module, card.normalisation
+
+
+def _write_untested(key: TrialKey, name: str, test: pa.Table) -> None:
+    """Write predictions of test behind those that a search left, columns of `PREDICTION_SCHEMA`."""
+    known = read_predictions(key.records, key.digest, name)
+    known = known.filter(pc.not_equal(known["split"], "test"))  # of a process killed before it wrote the record
+    write_predictions(join(key.folder, name), pa.concat_tables([known, test]))

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from hemo.cluster.convert.tasks import UnitFailure, convert_units
-from hemo.cluster.ray_data import stopped
+from hemo.cluster.ray_data import DISK_FULL, is_disk_full, stopped
 from hemo.config.convert import ConvertConfig
 from hemo.console import print_line, progress_bar
 from hemo.corpus.source_file import Listing, ManifestRow, SourceFile, class_and_split
@@ -50,7 +50,8 @@ def convert_corpus(config: ConvertConfig) -> str:
         with output_lock(config.out, ("shards",)):
             _convert(task, listing, config.unit_files, config.out, config.max_reject_fraction)
     except OSError as error:
-        raise HemoError(stopped("convert", f"{config.out}: {error.strerror or error}")) from error
+        cure = f"; {DISK_FULL}" if is_disk_full(error) else ""
+        raise HemoError(stopped("convert", f"{config.out}: {error.strerror or error}{cure}")) from error
     return config.out
 
 

@@ -103,7 +103,8 @@ def _convert_row(row: dict[str, Any], *, task: UnitTask, out: str, lost_workers:
             stopped(
                 "convert",
                 f"the worker of units {units[0].number} to {units[-1].number} died {lost} times, out of memory or in a "
-                "decoder; use fewer CPUs or nodes with more memory, and look at Ray's logs",
+                "decoder; lower cluster.cpus (on a cluster num-cpus of its nodes) or take nodes with more memory, and "
+                "look at Ray's logs",
             )
         )
     for outcome in convert_batch(units, task=task, out=out):

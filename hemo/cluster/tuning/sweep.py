@@ -12,7 +12,7 @@ from ray.tune.logger import JsonLoggerCallback
 from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, MedianStoppingRule, TrialScheduler
 
 from hemo.cluster.capacity import gpus_per_trial_worker, plan_in_words, trials_at_once
-from hemo.cluster.feed import put_training_set
+from hemo.cluster.feed import feed_of, put_training_set
 from hemo.cluster.ray_data import LOST_WORKERS
 from hemo.cluster.ray_train import RAY_FOLDER, check_workers, print_findings
 from hemo.cluster.session import connected
@@ -45,7 +45,7 @@ from hemo.training.option_checks import where_in_notes
 from hemo.trials.key import TrialKey, TrialKeys
 from hemo.trials.progress import PlannedTrial, SweepPlan, write_plan, write_selection
 from hemo.trials.record import TrialRecord, now, write_record
-from hemo.trials.run import check_trials, evaluate_on_test, failed_record
+from hemo.trials.run import check_trials, evaluate_on_test, failed_record, trial_data
 
 TUNE_FOLDER = "tune"
 """Below `OUT/ray`: Tune's own files of a sweep, which nothing reads afterwards."""
@@ -221,7 +221,7 @@ def _run_trials(config: TuneConfig, card: TrainingSetCard, searcher: TrialSearch
     write_plan(config.out, plan)
     os.environ.update(TUNE_SETTINGS)
     gpus = gpus_per_trial_worker(config)
-    shared = put_training_set(config.training_set, config.feed)
+    shared = put_training_set(config.training_set, feed_of(config.trial, config.feed))
     console = SweepConsole(plan, config.search.metric if config.search else "val_loss", left=left, records=config.out)
     remove(join(config.out, RAY_FOLDER, TUNE_FOLDER))
     tune.Tuner(
@@ -338,7 +338,11 @@ def _with_test(records: list[TrialRecord], config: TuneConfig, keys: TrialKeys) 
 
 
 def _read_test(key: TrialKey, record: TrialRecord, config: TuneConfig, gpus: float) -> TrialRecord:
-    data, worker = read_training_set(config.training_set, streaming=True), trial_worker(config, gpus)
+    worker = trial_worker(config, gpus)
+    if record.config.model.is_sequence:
+        data = trial_data(record.config, config.training_set, None)
+    else:
+        data = read_training_set(config.training_set, streaming=True)
     tested = evaluate_on_test(key, record, data, worker)
     track_test(TrackedTrial(config.tracking, key, data.card, worker), tested)
     return tested

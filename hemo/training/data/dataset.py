@@ -1,8 +1,8 @@
 """A training set: its splits in memory or streamed, and the rows of each split that have a task's labels."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from dataclasses import dataclass, field, replace
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -33,6 +33,11 @@ class Images(Protocol):
         """Row after the last of each block, ascending, shape (blocks,)."""
         ...
 
+    @property
+    def is_study(self) -> NDArray[np.bool_] | None:
+        """Which rows stand for a whole study, behind those of its slices, shape (rows,); None: all rows are images."""
+        ...
+
     def batches(self, wanted: Sequence[NDArray[np.intp]]) -> Iterator[NDArray[Any]]:
         """Yield the images of these rows, batch by batch; each batch is a new array that may be written to.
 
@@ -53,6 +58,7 @@ class ResidentImages:
 
     pixels: NDArray[np.uint8]  # (rows, channels, height_px, width_px), contiguous
     block_ends: NDArray[np.intp]  # (blocks,), see `Images`: the order of training must not depend on the kind of feed
+    is_study: ClassVar[None] = None
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -114,26 +120,33 @@ def read_split(training_set: str, split: str, card: TrainingSetCard, *, streamin
         SourceError: If pixels are not uint8, parts are missing or damaged, or an image has another size than the card
             says; with `streaming`, an image's bytes are checked only when they are read.
     """
-    streamed, rows = _stored_rows(training_set, split, card)
+    streamed, rows = stored_rows(training_set, split, card)
     images: Images = streamed if streaming else ResidentImages(streamed.read_all(), streamed.block_ends)
-    labels = [rows.column(f"label_{name}").fill_null(pa.scalar(UNKNOWN, pa.uint8())) for name in card.classes]
     return ImageSet(
         images=images,
-        labels=np.stack([column.to_numpy() for column in labels], axis=1).astype(np.uint8),
-        image_id=_strings(rows.column("image_id")),
-        patient=_strings(rows.column("patient")),
-        pixel_format=_strings(rows.column("pixel_format")),
+        labels=known_labels(rows, card),
+        image_id=strings(rows.column("image_id")),
+        patient=strings(rows.column("patient")),
+        pixel_format=strings(rows.column("pixel_format")),
     )
 
 
-def _stored_rows(training_set: str, split: str, card: TrainingSetCard) -> tuple[StreamedImages, pa.Table]:
-    """Return where the images of a split are, and their rows as `read_parts` does."""
+def known_labels(rows: pa.Table, card: TrainingSetCard) -> NDArray[np.uint8]:
+    """Return the labels of rows, (rows, classes of the set): 0, 1 or `UNKNOWN`."""
+    columns = [rows.column(f"label_{name}").fill_null(pa.scalar(UNKNOWN, pa.uint8())) for name in card.classes]
+    return np.stack([column.to_numpy() for column in columns], axis=1).astype(np.uint8)
+
+
+def stored_rows(
+    training_set: str, split: str, card: TrainingSetCard, more: Sequence[str] = ()
+) -> tuple[StreamedImages, pa.Table]:
+    """Return where the images of a split are, and their rows as `read_parts` does, with `more` columns."""
     shape = (len(card.channels), card.height_px, card.width_px)
     if card.base is None:
-        parts, rows = read_parts(training_set, split, card)
+        parts, rows = read_parts(training_set, split, card, more)
         return StreamedImages(tuple(parts), shape), rows
     base, chosen = read_base_card(training_set, card), read_resplit(training_set, split, card)
-    read = [read_parts(card.base.location, name, base) for name in SPLITS]
+    read = [read_parts(card.base.location, name, base, more) for name in SPLITS]
     rows = pa.concat_tables([table for _, table in read]).take(chosen["row"])
     for name in chosen.column_names[1:]:  # labels
         rows = rows.set_column(rows.schema.get_field_index(name), name, chosen[name])
@@ -141,7 +154,7 @@ def _stored_rows(training_set: str, split: str, card: TrainingSetCard) -> tuple[
     return StreamedImages(tuple(part for parts, _ in read for part in parts), shape, numbers), rows
 
 
-def _strings(column: Any) -> NDArray[np.str_]:
+def strings(column: Any) -> NDArray[np.str_]:
     """Return text as a fixed-width array: unlike an object array it is shared between processes without a copy."""
     return np.asarray(column.fill_null("").to_pylist(), dtype=np.str_)
 
@@ -163,6 +176,14 @@ class Examples:
         """Return the examples at `indices`, ascending; some may be repeated."""
         return replace(self, rows=self.rows[indices], labels=self.labels[indices])
 
+    def of_studies(self, wanted: bool) -> "Examples":
+        """Return the examples that are studies, or those that are slices; of images all are slices."""
+        is_study = self.source.images.is_study
+        if is_study is None:
+            return self if not wanted else self.take(np.empty(0, np.intp))
+        kept = self.take(np.flatnonzero(is_study[self.rows] == wanted))
+        return replace(kept, unlabelled=int(np.count_nonzero(is_study == wanted)) - len(kept))
+
     @property
     def block_of(self) -> NDArray[np.intp]:
         """Block each example is read with, ascending, shape (examples,)."""
@@ -180,12 +201,23 @@ class Splits:
     population: NDArray[np.float64]  # (classes,), prevalence before anything was sampled, of train and validation
     curated_by: str  # class by whose label `curate` sampled train; empty: by none
     epoch: Examples  # what is trained on in each epoch: train, or with `training.balance` fewer or repeated ones
+    studies: dict[str, Examples] = field(default_factory=dict)  # train, val, test, of a sequence model of slices
 
     @property
     def by_name(self) -> dict[str, Examples]:
         """Split -> examples, without what is held back."""
         splits = {"train": self.train, "val": self.val}
         return splits if self.test is None else {**splits, "test": self.test}
+
+
+def with_studies(slices: Examples, studies: Examples | None) -> Examples:
+    """Return slices and studies of one split together, in the order of their rows."""
+    if studies is None:
+        return slices
+    rows = np.concatenate([slices.rows, studies.rows])
+    order = np.argsort(rows)
+    labels = np.concatenate([slices.labels, studies.labels])[order]
+    return Examples(slices.source, rows[order], labels, slices.unlabelled)
 
 
 def with_target(config: TrialConfig, card: TrainingSetCard) -> TrialConfig:
@@ -240,8 +272,12 @@ def select_splits(data: TrialData, config: TrialConfig) -> Splits:
         SourceError: If a split has no labelled rows, or the training split has one class only.
     """
     card = data.card
-    train, val = (select_examples(source, config, card) for source in (data.train, data.val))
-    test = None if data.test is None else select_examples(data.test, config, card)
+    sources = {"train": data.train, "val": data.val, **({} if data.test is None else {"test": data.test})}
+    labelled = {name: select_examples(source, config, card) for name, source in sources.items()}
+    of_studies = config.model.is_sequence and config.model.series.labels == "study"
+    selected = {name: examples.of_studies(of_studies) for name, examples in labelled.items()}
+    train, val, test = selected["train"], selected["val"], selected.get("test")
+    studies = {name: examples.of_studies(True) for name, examples in labelled.items()}
     splits = Splits(
         task_classes(config, card),
         train,
@@ -250,6 +286,7 @@ def select_splits(data: TrialData, config: TrialConfig) -> Splits:
         _population(train, val, config, card),
         card.balanced_by,
         _epoch_examples(train, config, card),
+        studies if config.model.is_sequence and not of_studies else {},
     )
     for name, examples in splits.by_name.items():
         if not len(examples):

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -38,6 +39,7 @@ class FeatureImages:
 
     values: NDArray[np.float32]  # (rows, positions, features), in memory or mapped from a file
     block_ends: NDArray[np.intp]  # (blocks,), see `Images`
+    is_study: ClassVar[None] = None
 
     @property
     def shape(self) -> tuple[int, ...]:

@@ -16,7 +16,8 @@ from hemo.config.trial import AugmentConfig
 from hemo.models.classifier import Normalisation, model_input, normalise, to_unit_range
 from hemo.training.data.augment import AugmentParameters, Mixing, augment, draw_mixup, draw_parameters, mix
 from hemo.training.data.dataset import Examples
-from hemo.training.data.sampling import Step, derive_seed
+from hemo.training.data.sampling import Step, derive_seed, epoch_rows
+from hemo.training.distributed import Worker
 
 T = TypeVar("T")
 Batch = tuple[Tensor, Tensor]  # images and labels
@@ -77,6 +78,17 @@ class TrainingBatches:
     config: AugmentConfig
     seed: int  # of the trial
     normalisation: Normalisation | None  # None: the examples are features, which are not changed
+
+    def order(self, epoch: int, worker: Worker, batch_size: int) -> list[Step]:
+        """Return which images this worker trains on in an epoch (1-based), step by step."""
+        return epoch_rows(
+            self.examples.block_of,
+            seed=self.seed,
+            epoch=epoch,
+            rank=worker.rank,
+            workers=worker.count,
+            batch_size=batch_size,
+        )
 
     def epoch_batches(self, order: Sequence[Step], epoch: int, data_wait: DataWaitTime) -> Iterator[Batch]:
         """Yield the worker's images of each step, augmented, normalised and mixed, and their labels.
@@ -158,7 +170,8 @@ def device_batches(examples: Examples, batches: Sequence[NDArray[np.intp]], devi
         device: Destination.
 
     Yields:
-        Tensor (images, channels, height_px, width_px), uint8, or (images, positions, features), float32.
+        Tensor (images, channels, height_px, width_px), uint8; or features, float32, (images, positions, features) or
+        packed studies, see `EmbeddedStudies.batches`.
 
     Raises:
         SourceError: If streamed images are missing or damaged.

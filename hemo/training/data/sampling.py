@@ -49,6 +49,47 @@ def epoch_rows(
     return steps
 
 
+def epoch_blocks(
+    block_of: NDArray[np.intp], *, seed: int, epoch: int, rank: int, workers: int, batch_size: int
+) -> list[Step]:
+    """Return the rows one worker trains on in one epoch as `epoch_rows` does, in whole blocks.
+
+    Args:
+        block_of: Block of each row, ascending, shape (rows,): a study, whose slices must meet the model together.
+        seed: Of the trial.
+        epoch: 1-based.
+        rank: This worker, 0-based.
+        workers: Workers in all.
+        batch_size: Blocks a step at most, over all workers together.
+
+    Returns:
+        The worker's part of each step; its rows are ascending.
+    """
+    ends = np.append(np.flatnonzero(np.diff(block_of)) + 1, len(block_of)).astype(np.intp)
+    blocks = np.arange(len(ends), dtype=np.intp)
+    steps = []
+    for step in epoch_rows(blocks, seed=seed, epoch=epoch, rank=rank, workers=workers, batch_size=batch_size):
+        before, own = (
+            rows_of_blocks(ends, part) for part in (step.batch[: step.worker_slice.start], np.sort(step.rows))
+        )
+        behind = rows_of_blocks(ends, step.batch[step.worker_slice.stop :])
+        batch = np.concatenate([before, own, behind])
+        steps.append(Step(len(batch), slice(len(before), len(before) + len(own)), own, batch))
+    return steps
+
+
+def rows_of_blocks(ends: NDArray[np.intp], blocks: NDArray[np.intp]) -> NDArray[np.intp]:
+    """Return all rows of some blocks, block by block.
+
+    Args:
+        ends: Row after the last of each block, ascending.
+        blocks: Which, in the order wanted.
+    """
+    starts = np.concatenate([np.zeros(1, np.intp), ends[:-1]])
+    rows = [np.arange(starts[block], ends[block], dtype=np.intp) for block in blocks]
+    return np.concatenate([np.empty(0, np.intp), *rows])
+
+
 def shuffled_order(
     block_of: NDArray[np.intp], generator: np.random.Generator
 ) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
@@ -89,6 +130,13 @@ def every_row(rows: int, *, rank: int, workers: int, batch_size: int) -> list[ND
     """Return the rows one worker evaluates, in batches: all workers together see every row exactly once, in order."""
     own = np.arange(*rank_range(rows, rank, workers), dtype=np.intp)
     return [own[start : start + batch_size] for start in range(0, len(own), batch_size)]
+
+
+def every_block(block_of: NDArray[np.intp], *, rank: int, workers: int, batch_size: int) -> list[NDArray[np.intp]]:
+    """Return the rows one worker evaluates as `every_row` does, in whole blocks: `batch_size` of them at once."""
+    ends = np.append(np.flatnonzero(np.diff(block_of)) + 1, len(block_of)).astype(np.intp)
+    batches = every_row(len(ends), rank=rank, workers=workers, batch_size=batch_size)
+    return [rows_of_blocks(ends, blocks) for blocks in batches]
 
 
 def rank_range(images: int, rank: int, workers: int) -> tuple[int, int]:

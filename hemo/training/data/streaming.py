@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
+from typing import ClassVar
 
 import numpy as np
 import pyarrow as pa
@@ -134,6 +135,7 @@ class StreamedImages:
 
     parts: tuple[Part, ...]
     image_shape: tuple[int, int, int]  # (channels, height_px, width_px)
+    is_study: ClassVar[None] = None
     chosen: NDArray[np.intp] | None = None  # ascending: the rows of the parts that belong to the split; None: all
 
     @property

@@ -14,7 +14,14 @@ from ray._common.retry import matches_error
 from ray.data import DataContext, ExecutionResources
 from ray.data._internal.execution.streaming_executor import StreamingExecutor
 from ray.data.exceptions import SystemException
-from ray.exceptions import OutOfMemoryError
+from ray.exceptions import (
+    ActorDiedError,
+    ObjectStoreFullError,
+    OutOfDiskError,
+    OutOfMemoryError,
+    RayError,
+    WorkerCrashedError,
+)
 
 from hemo.cluster.ray_data import TRANSIENT_ERRORS, data_context, limit_growth
 from hemo.errors import HemoError, SourceError
@@ -72,7 +79,12 @@ def message_of(error: Exception) -> str:
         (KeyError(), "convert stopped: KeyError; run it again, finished work is kept"),
         (
             MemoryError(),
-            "convert stopped: a worker ran out of memory, use fewer CPUs or nodes with more memory; "
+            "convert stopped: a worker ran out of memory; lower cluster.cpus (on a cluster num-cpus of its nodes), so "
+            "that fewer work at once, or take nodes with more memory; run it again, finished work is kept",
+        ),
+        (
+            OSError(28, "No space left on device", "/data/x.parquet"),
+            "convert stopped: OSError: No space left on device; free some, or give a folder on a larger disk; "
             "run it again, finished work is kept",
         ),
         (SourceError("/data/a.dcm is gone; restore it"), "/data/a.dcm is gone; restore it"),
@@ -85,11 +97,39 @@ def test_an_error_in_a_task_is_reported_without_rays_advice(error: Exception, me
 def test_a_worker_that_ray_kills_for_its_memory_is_reported_and_not_started_again_for_ever() -> None:
     """Ray ends such a task with an error that has one of its own without a text as its cause."""
     with (
-        pytest.raises(HemoError, match="phantom stopped: a worker ran out of memory, use fewer"),
+        pytest.raises(HemoError, match=r"phantom stopped: a worker ran out of memory; lower cluster\.cpus"),
         data_context("phantom"),
     ):
         raise OutOfMemoryError("1 worker(s) were killed\nTop 10 memory users") from SystemException()
     assert os.environ.get("RAY_task_oom_retries") == "8"  # noqa: SIM112 (so it is spelled by Ray)
+
+
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [
+        (
+            WorkerCrashedError(),
+            r"predict stopped: a worker was killed, .*; lower cluster\.cpus, .*Ray's logs; run it again$",
+        ),
+        (
+            ActorDiedError(),
+            r"predict stopped: a worker was killed, .*; lower cluster\.cpus, .*Ray's logs; run it again$",
+        ),
+        (
+            ObjectStoreFullError("Failed to put object 00ff\nin object store"),
+            r"predict stopped: Ray's object store is full; .*--object-store-memory, or lower cluster\.cpus, .*again$",
+        ),
+        (
+            OutOfDiskError("Local disk is full\n"),
+            r"predict stopped: the disk of Ray's own files, .* \(cluster\.temp_dir\); free some, .*; run it again$",
+        ),
+    ],
+)
+def test_what_a_node_ran_out_of_is_one_line_with_the_cure(error: RayError, line: str) -> None:
+    """Ray's own texts of these have several lines, and name none of hemo's keys."""
+    with pytest.raises(HemoError, match=line) as caught, data_context("predict"):
+        raise error
+    assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from hemo.pseudonym import Pseudonymiser, pseudonymiser
 from hemo.shards.convert_unit import UnitTask
 from hemo.shards.manifest import Unit
 from tests.dicom_files import dicom_bytes, head_hu
-from tests.faulty_storage import faulty_uri, plan_fault
+from tests.faulty_storage import end_wait, faulty_uri, plan_fault
 from tests.units import unit_of
 
 FILES, UNITS = 12, 4
@@ -95,9 +95,21 @@ def test_what_passes_leaves_no_trace(place, fault, convert, undisturbed, tmp_pat
     ("place", "fault", "line"),
     [
         ("corpus/JANE_4.dcm", "EIO", r"convert stopped: OSError: .*JANE_4\.dcm: Input/output error; run it again"),
-        ("out/shards/unit-000002.parquet", "ENOSPC", r"unit-000002\.parquet: No space left on device; run it again"),
-        ("out/shards/unit-000002.parquet", "EDQUOT", r"unit-000002\.parquet: Disk quota exceeded; run it again"),
-        ("out/shards/unit-000002.parquet", "MemoryError", r"a worker ran out of memory, use fewer .*; run it again"),
+        (
+            "out/shards/unit-000002.parquet",
+            "ENOSPC",
+            r"unit-000002\.parquet: No space left on device; free some, .*; run it again",
+        ),
+        (
+            "out/shards/unit-000002.parquet",
+            "EDQUOT",
+            r"unit-000002\.parquet: Disk quota exceeded; free some, .*; run it again",
+        ),
+        (
+            "out/shards/unit-000002.parquet",
+            "MemoryError",
+            r"a worker ran out of memory; lower cluster.cpus .*; run it again",
+        ),
         (
             "corpus/JANE_4.dcm",
             "exit",
@@ -115,6 +127,19 @@ def test_what_stays_stops_the_job_with_one_line(place, fault, line, convert, und
     written = shards(tmp_path / "out")
     assert written.items() <= undisturbed.items()
     assert len(written) < UNITS
+
+
+def test_a_slow_node_holds_up_its_own_unit_alone(convert, undisturbed, tmp_path, task, units, corpus):
+    """A file that is not there until the units of all others are done: were they held up, it would never be."""
+    slow = tmp_path / "corpus/JANE_0.dcm"
+    plan_fault(slow, "wait", times=1)
+    order = []
+    for outcome in convert_units(task(faulty_uri(corpus)), units, faulty_uri(tmp_path / "out")):
+        order.append(outcome.unit)
+        if len(order) == UNITS - 1:
+            end_wait(slow)
+    assert (sorted(order), order[-1]) == ([0, 1, 2, 3], 0)
+    assert shards(tmp_path / "out") == undisturbed
 
 
 def test_a_full_disk_is_not_tried_again(convert, tmp_path):

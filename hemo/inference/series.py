@@ -1,0 +1,145 @@
+"""A sequence model's predictions: embeddings of whole studies to probabilities of slices and studies."""
+
+from collections.abc import Iterator
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional
+
+from hemo.digest import differences
+from hemo.errors import ConfigError
+from hemo.inference.predict import predicted_classes, to_probabilities
+from hemo.inference.studies import study_probabilities
+from hemo.models.checkpoint import CheckpointCard, EmbeddedBy
+from hemo.models.series import STUDY, SeriesClassifier
+from hemo.shards.embeddings import EmbeddingsCard
+from hemo.shards.schema import REJECT_SCHEMA
+from hemo.training.data.dataset import UNKNOWN, ImageSet
+from hemo.training.data.sampling import every_block
+from hemo.training.data.studies import lacking_places, studies_in_order, with_places
+
+ENCODER_INPUTS = ("backbone", "weights", "side_px", "pooling")
+"""Of the inputs of embeddings those that say what made the vectors."""
+
+
+def require_same_encoder(source: str, card: EmbeddingsCard, embedded_by: EmbeddedBy) -> None:
+    """Refuse embeddings that another encoder made than those the sequence model was trained on.
+
+    Raises:
+        ConfigError: With what differs.
+    """
+    trained, given = (
+        {name: inputs.get(name) for name in ENCODER_INPUTS} for inputs in (embedded_by.inputs, card.inputs)
+    )
+    if trained != given:
+        raise ConfigError(
+            f"source: {source} was embedded by another encoder than the checkpoint was trained on "
+            f"({differences(trained, given)}); run `hemo embed` with that one"
+        )
+
+
+def predict_studies(
+    model: SeriesClassifier, card: CheckpointCard, ids: pa.Table, vectors: NDArray[np.float32], batch_size: int
+) -> tuple[pa.Table, pa.Table, pa.Table]:
+    """Return the predictions of a sequence model.
+
+    Args:
+        model: In evaluation mode.
+        card: Of its checkpoint.
+        ids: `image_id`, `patient`, `study`, `series`, `position_mm`, `source_path`: a row a slice.
+        vectors: Their embeddings, (slices, dimension).
+        batch_size: Studies at once.
+
+    Returns:
+        Slices, in order of study, series and position: the ids and, a class, `probability_NAME`, `support_NAME` (see
+        `support`), and `predicted_NAME` where the model learned from labels of slices. Studies: those of
+        `study_probabilities`, and `probability_NAME`, the model's own; `predicted_NAME` where it learned from labels of
+        studies alone. Rejects: slices without a place in a series.
+    """
+    lacking = pc.fill_null(lacking_places(ids), False)
+    placed = with_places(ids.filter(pc.invert(lacking)))
+    rejects = [
+        {"source_path": path, "frame": 0, "reason": "no_position", "detail": "no study and series, or no position"}
+        for path in ids.filter(lacking)["source_path"].to_pylist()
+    ]
+    classes = len(card.classes)
+    studies = studies_in_order(
+        placed.append_column("pixel_format", pa.array([""] * len(placed))),
+        np.full((len(placed), classes), UNKNOWN, np.uint8),
+        vectors[~lacking.to_numpy(zero_copy_only=False)],
+    )
+    of_slice, of_study, supports = _logits(model, studies, batch_size, classes)
+    is_study = np.asarray(studies.images.is_study)
+    order = pc.index_in(pa.array(studies.image_id[~is_study]), value_set=placed["image_id"])
+    slices = ids.filter(pc.invert(lacking)).take(order)
+    learned = card.model.series.labels
+    slices = _with_probabilities(slices, of_slice, card, learned == "slice")
+    for column, name in enumerate(card.classes):
+        slices = slices.append_column(f"support_{name}", pa.array(supports[:, column]))
+    named = slices.set_column(slices.schema.get_field_index("study"), "study", placed["study_name"].take(order))
+    pooled = study_probabilities(named, card.classes)
+    own = _with_probabilities(pa.table({"study": studies.image_id[is_study]}), of_study, card, learned == "study")
+    return slices, pooled.join(own, "study").sort_by("study"), pa.Table.from_pylist(rejects, REJECT_SCHEMA)
+
+
+def _logits(
+    model: SeriesClassifier, studies: ImageSet, batch_size: int, classes: int
+) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
+    """Return logits of slices and of studies, and the support of each slice; in their order."""
+    found = [[np.empty((0, classes), np.float32)] for _ in range(3)]
+    for packed in _batches(studies, batch_size):
+        with torch.inference_mode():
+            slices, of_studies, weights = model.logits(packed)
+            supports = support(model, slices, of_studies, weights, packed[:, STUDY].long())
+        for values, tensor in zip(found, (slices, of_studies, supports), strict=True):
+            values.append(tensor.numpy())
+    logits, study_logits, study_supports = (np.concatenate(values) for values in found)
+    return logits, study_logits, study_supports
+
+
+def _batches(studies: ImageSet, batch_size: int) -> Iterator[Tensor]:
+    ends = studies.images.block_ends
+    block_of = np.repeat(np.arange(len(ends)), np.diff(ends, prepend=0))
+    wanted = every_block(block_of, rank=0, workers=1, batch_size=batch_size) if len(ends) else []
+    return (torch.from_numpy(packed) for packed in studies.images.batches(wanted))
+
+
+def support(model: SeriesClassifier, slices: Tensor, studies: Tensor, weights: Tensor, study: Tensor) -> Tensor:
+    """Return by how much the logit of its study would be lower without a slice, (slices, classes).
+
+    The slice is left out where slices become a study; its neighbours still saw it. Of the only slice of a study it is
+    its own logit, as the study had logit 0 without it.
+
+    Args:
+        model: Which decides how slices become a study.
+        slices: Logits, (slices, classes).
+        studies: Logits, (studies, classes).
+        weights: Of each slice in its study, (slices, classes).
+        study: Number of the study of each slice, (slices,).
+    """
+    whole = studies[study]
+    if model.attention is None:
+        absent = functional.logsigmoid(-whole) - functional.logsigmoid(-slices)
+        absent = absent.clamp(max=-1e-7)
+        without = torch.log(-torch.expm1(absent)) - absent
+    else:
+        others = whole - model.shift - model.scale * weights * slices
+        without = others / (1 - weights).clamp(min=1e-6) + model.shift
+    alone = torch.bincount(study)[study][:, None] == 1
+    return whole - torch.where(alone, torch.zeros_like(without), without)
+
+
+def _with_probabilities(rows: pa.Table, logits: NDArray[np.float32], card: CheckpointCard, learned: bool) -> pa.Table:
+    """Append probabilities; calibrated, and predicted at the thresholds, if the model learned from labels of these."""
+    values = torch.from_numpy(logits)
+    probabilities = (to_probabilities(values, card) if learned else values.sigmoid()).numpy()
+    predicted = predicted_classes(probabilities, card)
+    for column, name in enumerate(card.classes):
+        rows = rows.append_column(f"probability_{name}", pa.array(probabilities[:, column]))
+        if learned:
+            rows = rows.append_column(f"predicted_{name}", pa.array(predicted[:, column]))
+    return rows

@@ -1,0 +1,132 @@
+"""Trials of sequence models, from config to record."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pyarrow.compute as pc
+import pytest
+import torch
+
+from hemo.config.trial import TrainingConfig, TrialConfig
+from hemo.curation.card import read_card
+from hemo.errors import ConfigError
+from hemo.models.checkpoint import load_checkpoint, load_series_checkpoint
+from hemo.training.data.dataset import read_training_set, select_splits
+from hemo.training.data.studies import read_studies
+from hemo.training.distributed import Worker
+from hemo.trials.record import STUDY_PREDICTIONS, read_predictions
+from hemo.trials.run import check_studies, check_trials, evaluate_on_test, run_trial, trial_data
+from tests.series_sets import SLICES, SeriesSet
+from tests.trial_runs import run_to_record, trial_key
+
+Maker = Callable[..., SeriesSet]
+
+
+def test_a_sequence_model_sees_what_slices_alone_do_not_show(make_series_set: Maker, tmp_path: Path) -> None:
+    made = make_series_set(studies={"train": 60, "val": 12, "test": 12})
+    record = run_to_record(made.trial(epochs=12), made.training_set, tmp_path)
+    assert (record.status, record.rows) == ("complete", {"train": 360, "val": 72, "test": 72})
+    assert record.positives == {"train": (60,), "val": (12,), "test": (12,)}
+    assert record.image == "1 x 16 x 16"
+    assert record.latency_ms is None
+    # by its own brightness a slice has AUROC 0.9: of 60 negative slices 12 are as bright as the 12 positive ones
+    assert record.metrics["test"]["auroc"] > 0.97
+    of_test = record.study_metrics["test"]
+    assert set(of_test) == {"sequence", "max", "noisy_or"}
+    assert (of_test["sequence"].studies, set(record.study_metrics)) == (12, {"val", "test"})
+    assert of_test["sequence"].metrics["auroc"] > 0.95
+    slices = read_predictions(str(tmp_path), record.digest)
+    assert len(slices) == 144
+    studies = read_predictions(str(tmp_path), record.digest, STUDY_PREDICTIONS)
+    assert studies["image_id"].to_pylist()[12:15] == ["study-test-0", "study-test-1", "study-test-10"]
+    by_slice = slices.filter(pc.equal(slices["split"], "test"))
+    logits = np.array(by_slice["logits"].to_pylist())[:, 0].reshape(12, SLICES)
+    positive = np.array(studies["labels"].to_pylist())[12:, 0] == 1
+    expected = np.mean(logits.max(axis=1)[positive][:, None] > logits.max(axis=1)[~positive])
+    assert of_test["max"].metrics["auroc"] == pytest.approx(expected)
+
+
+def test_a_checkpoint_gives_the_recorded_logits_again(make_series_set: Maker, tmp_path: Path) -> None:
+    made = make_series_set()
+    record = run_to_record(made.trial(epochs=1), made.training_set, tmp_path)
+    checkpoint = f"{tmp_path}/{record.digest}/checkpoint"
+    model, card, embedded_by = load_series_checkpoint(checkpoint)
+    assert (card.classes, embedded_by.dimension, embedded_by.inputs["source"]) == (("any",), 4, "0123")
+    test = read_studies(made.training_set, record.config.model.series).test
+    (packed,) = test.images.batches([np.flatnonzero(~test.images.is_study)])
+    stored = read_predictions(str(tmp_path), record.digest)
+    expected = np.array(stored.filter(pc.equal(stored["split"], "test"))["logits"].to_pylist())
+    with torch.no_grad():
+        np.testing.assert_allclose(model(torch.from_numpy(packed)).numpy(), expected, atol=1e-5)
+    with pytest.raises(ConfigError, match=r"sequence model BiGRU\(8\).*takes embeddings"):
+        load_checkpoint(checkpoint)
+
+
+@pytest.mark.parametrize("backbone", ["BiGRU(8)", "Transformer(8)"])
+def test_a_killed_trial_goes_on_as_if_undisturbed(make_series_set: Maker, tmp_path: Path, backbone: str) -> None:
+    made = make_series_set()
+    config = made.trial(backbone)
+    whole = run_to_record(config, made.training_set, tmp_path / "whole")
+    key = trial_key(config, made.training_set, tmp_path / "cut")
+    epochs = run_trial(key, made.training_set, worker=Worker())
+    next(epochs)
+    epochs.close()
+    resumed = run_to_record(config, made.training_set, tmp_path / "cut")
+    assert [epoch.val for epoch in resumed.epochs] == [epoch.val for epoch in whole.epochs]
+    assert (resumed.metrics, resumed.study_metrics) == (whole.metrics, whole.study_metrics)
+
+
+def test_labels_of_studies_alone_make_studies_the_examples(make_series_set: Maker, tmp_path: Path) -> None:
+    studies = {"train": 60, "val": 12, "test": 12}
+    made = make_series_set(studies=studies, label=lambda number, _: int(number // SLICES % 2 == 0))
+    record = run_to_record(made.trial(labels="study", epochs=16), made.training_set, tmp_path)
+    assert (record.rows, record.positives["train"], record.study_metrics) == (studies, (30,), {})
+    assert record.metrics["test"]["auroc"] > 0.9
+    predictions = read_predictions(str(tmp_path), record.digest)
+    assert predictions["image_id"].to_pylist()[0] == "study-val-0"
+
+
+def test_the_digest_covers_what_made_the_embeddings_and_not_where_they_are(
+    make_series_set: Maker, tmp_path: Path
+) -> None:
+    made = make_series_set()
+    digest = trial_key(made.trial(), made.training_set, tmp_path).digest
+    Path(made.embeddings).rename(tmp_path / "moved")
+    moved = replace(made, embeddings=str(tmp_path / "moved"))
+    assert trial_key(moved.trial(), made.training_set, tmp_path).digest == digest
+    card = tmp_path / "moved" / "card.json"
+    card.write_text(card.read_text().replace("0123", "0124"))
+    assert trial_key(moved.trial(), made.training_set, tmp_path).digest != digest
+
+
+def test_test_is_read_for_the_selected_trial_of_a_search(make_series_set: Maker, tmp_path: Path) -> None:
+    made = make_series_set()
+    config = made.trial()
+    whole = run_to_record(config, made.training_set, tmp_path / "whole")
+    held_back = replace(read_training_set(made.training_set, streaming=True), test=None)
+    key = trial_key(config, made.training_set, tmp_path / "search")
+    searched = run_to_record(config, made.training_set, tmp_path / "search", data=held_back)
+    assert (set(searched.metrics), set(searched.study_metrics)) == ({"train", "val"}, {"val"})
+    tested = evaluate_on_test(key, searched, trial_data(config, made.training_set, None), Worker())
+    assert tested.metrics["test"] == pytest.approx(whole.metrics["test"], rel=1e-6)
+    for way, found in tested.study_metrics["test"].items():
+        assert found.metrics == pytest.approx(whole.study_metrics["test"][way].metrics, rel=1e-6)
+    name = STUDY_PREDICTIONS
+    assert read_predictions(key.records, key.digest, name).num_rows == 24
+
+
+def test_too_many_workers_and_options_are_refused(make_series_set: Maker) -> None:
+    with pytest.raises(ConfigError, match="4 studies a step, of 9 to train on, leave one of 4 workers"):
+        check_studies(9, worker=Worker(count=4), training=TrainingConfig(batch_size=4))
+    check_studies(8, worker=Worker(count=4), training=TrainingConfig(batch_size=4))
+    made = make_series_set()
+    wide = made.trial("Transformer(3)")
+    with pytest.raises(ConfigError, match="layers of one even width"):
+        check_trials({"": wide}, read_card(made.training_set))
+
+
+def test_images_are_as_before(make_training_set: Callable[..., str]) -> None:
+    splits = select_splits(read_training_set(make_training_set()), TrialConfig())
+    assert (splits.studies, len(splits.train.of_studies(True)), len(splits.train.of_studies(False))) == ({}, 0, 48)
