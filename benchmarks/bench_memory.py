@@ -3,9 +3,9 @@
     python benchmarks/bench_memory.py --slices 2000 20000
 
 Converts corpora of several sizes (512 x 512, the same slices under many names), each as a job of its own on a local
-Ray, and reads the peak resident memory (`VmHWM`) of the driver and of every Ray worker that converted. Resident memory
-counts shared pages too: of libraries, and of what was read from Ray's object store. Prints a Markdown table in MB, and
-by how much the largest corpus's peaks are above the smallest one's.
+Ray, and reads the peak resident memory (`VmHWM`) of every process of the job: driver, workers, and Ray's own. Resident
+memory counts shared pages too: of libraries, and of what was read from Ray's object store. Prints a Markdown table in
+MB, of each kind of process the largest, and by how much the largest corpus's peaks are above the smallest one's.
 """
 
 import argparse
@@ -25,7 +25,8 @@ from hemo.cluster.session import connected
 from hemo.config.types import ClusterConfig
 
 POLL_S = 0.1
-TASK_TITLE = b"ray::FlatMap("
+TASK_TITLE = "ray::FlatMap("
+DRIVER, CONVERTER, IDLE = "driver", "worker that converts", "worker that does not"
 
 
 @dataclass(frozen=True)
@@ -33,8 +34,7 @@ class Peaks:
     """Peak resident memory of one conversion, in MB (10^6 bytes)."""
 
     slices: int
-    driver_mb: float
-    workers_mb: tuple[float, ...]  # of every process that converted, largest first
+    by_kind: dict[str, float]  # kind of process -> the largest of its peaks
     slices_per_s: float
 
 
@@ -54,11 +54,7 @@ def main() -> None:
         for slices in sorted(given.slices):
             part = first_of(corpus, slices, Path(scratch, f"corpus-{slices}"))
             peaks.append(measure(part, Path(scratch, f"out-{slices}"), given.side_px, given.cpus))
-            print_row(peaks[-1])
-    first, last = peaks[0], peaks[-1]
-    print(
-        f"driver {last.driver_mb / first.driver_mb:.2f}, workers {last.workers_mb[0] / first.workers_mb[0]:.2f} times"
-    )
+    print_table(peaks)
 
 
 def first_of(corpus: Path, slices: int, folder: Path) -> Path:
@@ -82,18 +78,22 @@ def measure(corpus: Path, out: Path, side_px: int, cpus: int) -> Peaks:
     command = [sys.executable, "-m", "ray_jobs.convert", *(str(word) for pair in flags.items() for word in pair)]
     started = time.perf_counter()
     job = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    driver_mb, workers_mb = 0.0, dict[int, float]()
+    kinds, peaks = {job.pid: DRIVER}, dict[int, float]()
     while job.poll() is None:
-        driver_mb = max(driver_mb, peak_mb(job.pid))
-        for pid in descendants(job.pid):
-            if pid in workers_mb or converts(pid):
-                workers_mb[pid] = max(workers_mb.get(pid, 0.0), peak_mb(pid))
+        for pid in [job.pid, *descendants(job.pid)]:
+            title = arguments_of(pid)
+            if pid != job.pid and title and kinds.get(pid) != CONVERTER:
+                kinds[pid] = kind_of(title)
+            peaks[pid] = max(peaks.get(pid, 0.0), peak_mb(pid))
         time.sleep(POLL_S)
     if job.returncode:
         sys.exit(f"the job ended with code {job.returncode}")
     slices = len(list(corpus.iterdir()))
     seconds = time.perf_counter() - started
-    return Peaks(slices, driver_mb, tuple(sorted(workers_mb.values(), reverse=True)), slices / seconds)
+    by_kind: dict[str, float] = {}
+    for pid, kind in kinds.items():
+        by_kind[kind] = max(by_kind.get(kind, 0.0), peaks[pid])
+    return Peaks(slices, by_kind, slices / seconds)
 
 
 def peak_mb(pid: int) -> float:
@@ -105,22 +105,33 @@ def peak_mb(pid: int) -> float:
     return int(found.group(1)) * 1024 / 1e6 if found else 0.0
 
 
-def converts(pid: int) -> bool:
-    """Tell whether a process is a Ray worker that converts now: its title says so."""
+def arguments_of(pid: int) -> list[str]:
+    """Return the command line of a process; Ray's workers put there what they do. Nothing if it has ended."""
     try:
-        return Path(f"/proc/{pid}/cmdline").read_bytes().startswith(TASK_TITLE)
+        return Path(f"/proc/{pid}/cmdline").read_text().split("\0")
     except OSError:
-        return False
+        return []
 
 
-def print_row(peaks: Peaks) -> None:
-    """Print one row of the table; its head goes before the first."""
-    workers = ", ".join(f"{peak:.0f}" for peak in peaks.workers_mb)
-    print(
-        f"| {peaks.slices:,} slices | driver {peaks.driver_mb:.0f} MB | workers {workers} MB "
-        f"| {peaks.slices_per_s:.0f} slices/s with Ray's start |",
-        flush=True,
-    )
+def kind_of(arguments: list[str]) -> str:
+    """Return what a process of Ray is: one of its workers, or the program or script it runs."""
+    if arguments[0].startswith("ray::"):
+        return CONVERTER if arguments[0].startswith(TASK_TITLE) else IDLE
+    scripts = [word for word in arguments[:6] if word.endswith(".py")]
+    return Path(scripts[0] if scripts else arguments[0]).name
+
+
+def print_table(peaks: list[Peaks]) -> None:
+    """Print a row for each kind of process and a column for each corpus."""
+    print("| largest of its kind, MB | " + " | ".join(f"{one.slices:,} slices" for one in peaks) + " | times |")
+    print("| --- |" + " --- |" * (len(peaks) + 1))
+    kinds = sorted({kind for one in peaks for kind in one.by_kind}, key=lambda kind: -peaks[-1].by_kind.get(kind, 0.0))
+    for kind in kinds:
+        row = [one.by_kind.get(kind, 0.0) for one in peaks]
+        times = f"{row[-1] / row[0]:.2f}" if row[0] else "-"
+        print(f"| {kind} | " + " | ".join(f"{peak:.0f}" for peak in row) + f" | {times} |")
+    rates = ", ".join(f"{one.slices_per_s:.0f}" for one in peaks)
+    print(f"\nslices/s, with the start of Ray: {rates}")
 
 
 if __name__ == "__main__":

@@ -79,31 +79,44 @@ class TwoNodes:
         return self._cluster.add_node(wait=False, num_cpus=1, object_store_memory=OBJECT_STORE_BYTES)
 
 
-@contextmanager
-def two_nodes(temp_dir: Path) -> Iterator[TwoNodes]:
-    """Start the cluster, with a token of its own; end its processes afterwards."""
-    session = temp_dir / "ray"
-    session.mkdir()
+def cluster_environment(temp_dir: Path) -> dict[str, str]:
+    """Return the environment of a cluster apart from all others, with a token of its own, which it writes.
+
+    Ray reads it when it is imported.
+    """
     token = temp_dir / "token"
     token.touch(mode=0o600)
     token.write_text(secrets.token_hex(32))
-    os.environ |= {
+    return {
         "RAY_AUTH_MODE": "token",
         "RAY_AUTH_TOKEN_PATH": str(token),
         "RAY_TMPDIR": str(temp_dir),  # else the cluster would become what `auto` means on this machine
         "RAY_USAGE_STATS_ENABLED": "0",
         "RAY_health_check_period_ms": "500",  # of 3,000: a node that is killed is missed sooner
     }
-    os.environ.pop("RAY_ADDRESS", None)
-    from ray.cluster_utils import Cluster  # not before: Ray reads these when it is imported
 
-    head = {
+
+def head_options(temp_dir: Path) -> dict[str, Any]:
+    """Return the options of a head without CPUs, for `ray.cluster_utils.Cluster`; its session is below `temp_dir`."""
+    session = temp_dir / "ray"
+    session.mkdir()
+    return {
         "num_cpus": 0,
         "object_store_memory": OBJECT_STORE_BYTES,
         "include_dashboard": False,
         "dashboard_port": None,  # any: Ray's own port may be another cluster's
         "temp_dir": str(session),
     }
+
+
+@contextmanager
+def two_nodes(temp_dir: Path) -> Iterator[TwoNodes]:
+    """Start the cluster, with a token of its own; end its processes afterwards."""
+    os.environ |= cluster_environment(temp_dir)
+    os.environ.pop("RAY_ADDRESS", None)
+    from ray.cluster_utils import Cluster  # not before: Ray reads these when it is imported
+
+    head = head_options(temp_dir)
     nodes = TwoNodes(lambda: Cluster(initialize_head=True, head_node_args=head))
     try:
         yield nodes
