@@ -12,6 +12,7 @@ import argparse
 import statistics
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 from unittest.mock import patch
 
@@ -20,7 +21,14 @@ import torch
 
 from hemo.config.trial import ModelConfig, TrainingConfig, TrialConfig
 from hemo.training import loop
-from hemo.training.data.dataset import Splits, read_training_set, select_splits
+from hemo.training.data.dataset import (
+    ImageSet,
+    ResidentImages,
+    Splits,
+    TrialData,
+    read_training_set,
+    select_splits,
+)
 from hemo.training.distributed import Worker
 from hemo.training.loop import fit
 from hemo.training.reporting import FitResult, run_to_end
@@ -41,7 +49,7 @@ def main() -> None:
     for side_px in given.sides_px:
         for pooling in given.poolings:
             config = trial(given, side_px, pooling)
-            splits = select_splits(data, config)
+            splits = select_splits(reduced(data, given.images), config)
             print(row(given, config, splits), flush=True)
 
 
@@ -83,6 +91,21 @@ def row(given: argparse.Namespace, config: TrialConfig, splits: Splits) -> str:
     return f"| {side_px} | {head} | {count:,} | {' | '.join(values)} |"
 
 
+def reduced(data: TrialData, images: int) -> TrialData:
+    """Return the first images of each split: so many of train, a quarter of that of the others."""
+    quarter = max(images // 4, 1)
+    test = None if data.test is None else first(data.test, quarter)
+    return replace(data, train=first(data.train, images), val=first(data.val, quarter), test=test)
+
+
+def first(source: ImageSet, count: int) -> ImageSet:
+    """Return the first images of a split that is in memory."""
+    pixels = next(source.images.batches([np.arange(min(count, source.images.shape[0]))]))
+    ends = np.unique(np.minimum(source.images.block_ends, len(pixels)))
+    others = {name: getattr(source, name)[:count] for name in ("labels", "image_id", "patient", "pixel_format")}
+    return ImageSet(ResidentImages(pixels, ends), **others)
+
+
 def timed(config: TrialConfig, splits: Splits, place: Path, features: Path | None = None) -> tuple[FitResult, float]:
     """Return a fit and its seconds, with loading weights and evaluating all splits."""
     began = time.perf_counter()
@@ -111,6 +134,7 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument("--target", default="PNEUMONIA")
     parser.add_argument("--sides_px", type=int, nargs="+", default=[64, 160])
     parser.add_argument("--poolings", nargs="+", default=["gap", "flatten"])
+    parser.add_argument("--images", type=int, default=1000, help="of train at most; of the others a quarter of that")
     parser.add_argument("--epochs", type=int, default=30, help="of a fit, as in the published recipes")
     parser.add_argument(
         "--image_epochs", type=int, default=2, help="that are measured with images; the others cost the same"

@@ -96,7 +96,7 @@ class CurateConfig(Config):
         "are nearly the same; time grows with the square of the images",
     )
     near_duplicate_cosine: float = Field(
-        0.97, gt=0, le=1, description="cosine of their vectors, minus the mean of all, from which images are listed"
+        0.8, gt=0, le=1, description="cosine of their vectors, minus the mean of all, from which images are listed"
     )
     split: Literal["by_patient", "by_patient_stratified", "by_image", "by_study", "official", "folds"] = Field(
         "by_patient",
