@@ -2,60 +2,69 @@
 
     python benchmarks/bench_page.py runs/demo/report/index.html [PAGE ...]
 
-Wall time depends on what else runs; the processor time of the page's main thread does so much less. `opened`: until the
-table stands and the best trial is selected. `filter`: a search in the table, `kept`: a checkbox that filters table and
-plots. Each is the median of several.
+Wall time depends on what else runs; the processor time of the page's main thread does so much less, and has `cpu` in
+its name. `opened`: until the table stands and the best trial is selected. `filter`: a search in the table, `kept`: a
+checkbox that filters table and plots, `select`: another trial is selected. Each is the median of several, and the
+least. `benchmarks/made_study.py` makes a study of 500 trials.
 """
 
 import json
 import shutil
 import statistics
 import sys
+from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
 from playwright.sync_api import sync_playwright
 
 REPEATS = 5
-FILTER = """() => {
-  const box = document.querySelector(".dt-search input"), start = performance.now();
-  box.value = box.value ? "" : "a";
-  box.dispatchEvent(new Event("input", { bubbles: true }));
-  document.body.offsetHeight;
-  return performance.now() - start;
-}"""
-KEPT = """() => {
-  const start = performance.now();
-  document.getElementById("complete").click();
-  document.body.offsetHeight;
-  return performance.now() - start;
-}"""
+ACTIONS = {
+    "filter": (
+        ".dt-search input",
+        """const box = document.querySelector(".dt-search input"); box.value = box.value ? "" : "a";
+        box.dispatchEvent(new Event("input", { bubbles: true }));""",
+    ),
+    "kept": ("#complete", """document.getElementById("complete").click();"""),
+    "select": (
+        "#trial",
+        """const list = document.getElementById("trial"); list.selectedIndex = (list.selectedIndex + 1) % list.length;
+        list.dispatchEvent(new Event("change", { bubbles: true }));""",
+    ),
+}
+"""Name -> what must be on the page, and what is run and timed until the page is laid out again."""
+TIMED = "() => {{ const start = performance.now(); {} document.body.offsetHeight; return performance.now() - start; }}"
 
 
 def measure(browser: Any, place: Path) -> dict[str, float | str]:
-    """Open a page several times and return medians."""
-    opened, busy, filtered, kept = [], [], [], []
+    """Open a page several times and return medians and minima in ms."""
+    found: dict[str, list[float]] = defaultdict(list)
     for _ in range(REPEATS):
         page = browser.new_page(viewport={"width": 1400, "height": 900})
         session = page.context.new_cdp_session(page)
         session.send("Performance.enable", {"timeDomain": "threadTicks"})
         page.goto(place.resolve().as_uri(), wait_until="commit")
         page.wait_for_selector("html[data-ready]")
-        opened.append(page.evaluate("performance.now()"))
-        metrics = {each["name"]: each["value"] for each in session.send("Performance.getMetrics")["metrics"]}
-        busy.append(1000 * metrics.get("ThreadTime", metrics["TaskDuration"]))
-        if page.locator(".dt-search input").count():
-            filtered += [page.evaluate(FILTER) for _ in range(4)]
-        if page.locator("#complete").count():
-            kept += [page.evaluate(KEPT) for _ in range(4)]
+        found["opened"].append(page.evaluate("performance.now()"))
+        found["opened_cpu"].append(cpu_ms(session))
+        for name, (needed, script) in ACTIONS.items():
+            for _ in range(4 if page.locator(needed).count() else 0):
+                before = cpu_ms(session)
+                found[name].append(page.evaluate(TIMED.format(script)))
+                found[f"{name}_cpu"].append(cpu_ms(session) - before)
         page.close()
-    found = {"opened_ms": opened, "main_thread_ms": busy, "filter_ms": filtered, "kept_ms": kept}
     return {
         "page": str(place),
         "megabytes": round(place.stat().st_size / 1e6, 1),
-        **{name: round(statistics.median(values)) for name, values in found.items() if values},
-        **{f"least_{name}": round(min(values)) for name, values in found.items() if values},
+        **{f"{name}_ms": round(statistics.median(values)) for name, values in found.items()},
+        **{f"least_{name}_ms": round(min(values)) for name, values in found.items()},
     }
+
+
+def cpu_ms(session: Any) -> float:
+    """Return the processor time of the page's main thread so far."""
+    metrics = {each["name"]: each["value"] for each in session.send("Performance.getMetrics")["metrics"]}
+    return 1000 * float(metrics.get("ThreadTime", metrics["TaskDuration"]))
 
 
 def main() -> None:

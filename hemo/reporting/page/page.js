@@ -83,7 +83,15 @@ function repaint() {
 }
 dark.addEventListener("change", repaint);
 document.documentElement.classList.toggle("dark", dark.matches);
-addEventListener("beforeprint", () => { document.documentElement.classList.add("print"); repaint(); for (const id of PLOTS.keys()) if (PLOTS.get(id).stale) render(id); });
+const PAPER_PX = 690;  // between the margins of A4
+function shrinkTables() {
+  for (const body of document.querySelectorAll(".dt-scroll-body")) {
+    const scroll = body.closest(".dt-scroll"), scale = Math.min(1, PAPER_PX / body.scrollWidth);
+    scroll.style.setProperty("--print-scale", scale);
+    scroll.style.setProperty("--print-gap", `${(scale - 1) * scroll.offsetHeight}px`);
+  }
+}
+addEventListener("beforeprint", () => { document.documentElement.classList.add("print"); shrinkTables(); repaint(); for (const id of PLOTS.keys()) if (PLOTS.get(id).stale) render(id); });
 addEventListener("afterprint", () => { document.documentElement.classList.remove("print"); repaint(); });
 document.addEventListener("click", (event) => {
   const id = event.target.closest?.("[data-svg]")?.dataset.svg;

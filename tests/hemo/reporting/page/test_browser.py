@@ -150,6 +150,18 @@ def test_nothing_sticks_out_at_any_width(opened, width, scheme):
     assert page.evaluate("document.documentElement.scrollWidth") == width
 
 
+def test_on_paper_the_table_is_as_wide_as_a_page_and_nothing_closed_is_left(opened):
+    page = opened()
+    page.set_viewport_size({"width": 720, "height": 1000})
+    page.emulate_media(media="print")
+    page.evaluate("dispatchEvent(new Event('beforeprint'))")
+    wide = page.locator("#table").bounding_box()
+    assert 300 < wide["width"] < 695
+    assert wide["width"] == pytest.approx(page.locator(".dt-scroll-headInner table").bounding_box()["width"], abs=3)
+    assert page.locator("details").filter(visible=True).count() == 0
+    assert page.locator("nav").is_hidden()
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_axe_finds_no_serious_fault(opened, serious_faults, scheme):
     page = opened(color_scheme=scheme)
