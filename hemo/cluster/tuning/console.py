@@ -20,8 +20,12 @@ from hemo.trials.status import SweepStatus, TrialStatus, planned_status
 
 TABLE_EVERY_S = 30.0
 
-NODE_DIED = "its node has died"
-"""In Ray's message about a process that was lost with its node; the error has no field for it."""
+NODE_LOST = ("its node has died", " is unavailable: ")
+"""In Ray's messages about a process that was lost with its node; the error has no field for it.
+
+The second is that of a process which cannot be reached: the death of a node is noticed some seconds later, that of a
+process by the node at once.
+"""
 
 FAILURE = "Failure # "
 """Begins each error in Tune's file."""
@@ -90,7 +94,7 @@ class SweepConsole(tune.Callback):
     def on_trial_recover(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         """Print why a trial is started again; the loss of its node is not counted among its failures."""
         failure, reason = _last_failure(trial), _last_reason(trial)
-        if NODE_DIED in failure:
+        if any(words in failure for words in NODE_LOST):
             trial.run_metadata.num_failures -= 1
             reason = "its node was lost"
         print_line(f"{trial.config['trial']['name']} goes on after its last whole epoch: {reason}")

@@ -1,5 +1,8 @@
 """Trials of sequence models, from config to record."""
 
+import json
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -18,10 +21,12 @@ from hemo.training.data.studies import read_studies
 from hemo.training.distributed import Worker
 from hemo.trials.record import STUDY_PREDICTIONS, read_predictions
 from hemo.trials.run import check_studies, check_trials, evaluate_on_test, run_trial, trial_data
-from tests.series_sets import SLICES, SeriesSet
+from tests.series_sets import SLICES, SeriesSet, true_label
 from tests.trial_runs import run_to_record, trial_key
 
 Maker = Callable[..., SeriesSet]
+
+FIT_OF_TWO = Path(__file__).parents[1] / "training" / "fit_of_two.py"
 
 
 def test_a_sequence_model_sees_what_slices_alone_do_not_show(make_series_set: Maker, tmp_path: Path) -> None:
@@ -125,6 +130,19 @@ def test_too_many_workers_and_options_are_refused(make_series_set: Maker) -> Non
     wide = made.trial("Transformer(3)")
     with pytest.raises(ConfigError, match="layers of one even width"):
         check_trials({"": wide}, read_card(made.training_set))
+
+
+def test_two_workers_learn_as_one_does(make_series_set: Maker, tmp_path: Path) -> None:
+    """Without dropout, whose draws depend on the worker."""
+    made = make_series_set(label=lambda number, _: None if number < SLICES else true_label(number))
+    config = made.trial()
+    config = config.model_copy(update={"model": config.model.model_copy(update={"dropout": 0.0})})
+    alone = run_to_record(config, made.training_set, tmp_path / "records")
+    command = [sys.executable, str(FIT_OF_TWO), str(tmp_path), config.model_dump_json()]
+    processes = [subprocess.Popen([*command, str(rank)], stdout=subprocess.PIPE, text=True) for rank in range(2)]
+    printed = [json.loads(process.communicate(timeout=100)[0].splitlines()[-1]) for process in processes]
+    assert printed[0] == printed[1] == pytest.approx([epoch.val["loss"] for epoch in alone.epochs], abs=1e-4)
+    assert abs(printed[0][2] - printed[0][0]) > 1e-3
 
 
 def test_images_are_as_before(make_training_set: Callable[..., str]) -> None:

@@ -49,6 +49,7 @@ def test_a_line_for_each_trial_that_ends(capsys, tmp_path):
 
 
 PROCESS_DIED = "The actor died unexpectedly before finishing this task.\nThe worker died, exit code 1\n"
+UNREACHABLE = "The actor 8d4c69 is unavailable: The actor is temporarily unavailable: RpcError: reset by peer\n"
 NODE_DIED = "The actor died\nThe actor died because its node has died. Node Id: 03\n\tmissing too many heartbeats\n"
 
 
@@ -57,6 +58,7 @@ NODE_DIED = "The actor died\nThe actor died because its node has died. Node Id: 
     [
         ((PROCESS_DIED,), 2, "The worker died, exit code 1"),
         ((PROCESS_DIED, NODE_DIED), 1, "its node was lost"),
+        ((UNREACHABLE,), 1, "its node was lost"),
         ((NODE_DIED, PROCESS_DIED), 2, "The worker died, exit code 1"),
     ],
 )
