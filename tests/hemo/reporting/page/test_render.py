@@ -75,7 +75,7 @@ def test_only_a_live_page_may_ask_its_server(make_record, page):
     make_record({})
     html, live = page(), page(Live("abc", 5.0))
     assert "connect-src" not in html
-    assert "sessionStorage" not in html
+    assert "hemo-watch" not in html
     assert "; connect-src 'self'" in live
     assert '"live":{"version":"abc","refresh_s":5.0}' in live
 
