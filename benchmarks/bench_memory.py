@@ -16,6 +16,7 @@ import sys
 import tempfile
 import time
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 from replicas import replicated_corpus
@@ -81,9 +82,9 @@ def measure(corpus: Path, out: Path, side_px: int, cpus: int) -> Peaks:
     kinds, peaks = {job.pid: DRIVER}, dict[int, float]()
     while job.poll() is None:
         for pid in [job.pid, *descendants(job.pid)]:
-            title = arguments_of(pid)
-            if pid != job.pid and title and kinds.get(pid) != CONVERTER:
-                kinds[pid] = kind_of(title)
+            command = command_of(pid)
+            if pid != job.pid and command and kinds.get(pid) != CONVERTER:
+                kinds[pid] = kind_of(command)
             peaks[pid] = max(peaks.get(pid, 0.0), peak_mb(pid))
         time.sleep(POLL_S)
     if job.returncode:
@@ -105,20 +106,23 @@ def peak_mb(pid: int) -> float:
     return int(found.group(1)) * 1024 / 1e6 if found else 0.0
 
 
-def arguments_of(pid: int) -> list[str]:
-    """Return the command line of a process; Ray's workers put there what they do. Nothing if it has ended."""
+def command_of(pid: int) -> list[str]:
+    """Return the words of a process's command; Ray's workers put there what they do. None if it has ended."""
     try:
-        return Path(f"/proc/{pid}/cmdline").read_text().split("\0")
+        return Path(f"/proc/{pid}/cmdline").read_text().replace("\0", " ").split()
     except OSError:
         return []
 
 
-def kind_of(arguments: list[str]) -> str:
-    """Return what a process of Ray is: one of its workers, or the program or script it runs."""
-    if arguments[0].startswith("ray::"):
-        return CONVERTER if arguments[0].startswith(TASK_TITLE) else IDLE
-    scripts = [word for word in arguments[:6] if word.endswith(".py")]
-    return Path(scripts[0] if scripts else arguments[0]).name
+def kind_of(command: list[str]) -> str:
+    """Return what a process of Ray is: one of its workers, or the program, script or module it runs."""
+    if command[0].startswith("ray::"):
+        return CONVERTER if command[0].startswith(TASK_TITLE) else IDLE
+    if "multiprocessing" in " ".join(command[:6]):
+        return "part of the dashboard"
+    scripts = [word for word in command[:6] if word.endswith(".py")]
+    modules = [word for before, word in pairwise(command[:6]) if before == "-m"]
+    return Path([*scripts, *modules, command[0]][0]).name
 
 
 def print_table(peaks: list[Peaks]) -> None:

@@ -69,8 +69,8 @@ def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     arguments.add_argument("--nodes", type=int, nargs="+", default=[1, 2, 4])
     arguments.add_argument("--jobs", nargs="+", choices=("convert", "tune"), default=["convert", "tune"])
-    arguments.add_argument("--files", type=int, default=800)
-    arguments.add_argument("--unit_files", type=int, default=100, help="files in a unit; 1,024 in a real conversion")
+    arguments.add_argument("--files", type=int, default=480)
+    arguments.add_argument("--unit_files", type=int, default=60, help="files in a unit; 1,024 in a real conversion")
     arguments.add_argument("--wait_s", type=float, default=0.2, help="before each file")
     arguments.add_argument("--trials", type=int, default=8)
     arguments.add_argument("--trial_s", type=float, default=20.0, help="that each trial sleeps")
@@ -125,6 +125,8 @@ def measure(job: str, nodes: int, given: argparse.Namespace) -> dict[str, Any]:
         hook = {"worker_process_setup_hook": "timed_storage.register"} if job == "convert" else {}
         ray.init(address=cluster.address, runtime_env=hook, log_to_driver=False)
         ray.data.DataContext.get_current().raise_original_map_exception = True
+        if job == "convert":
+            ray.data.range(1).materialize()  # starts Ray Data's own actors, each of which takes a worker
         start_workers(nodes, LOADED[job])
         return (
             converted(folder, given.inputs, nodes, given.unit_files)
