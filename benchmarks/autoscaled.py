@@ -88,6 +88,7 @@ def autoscaled(folder: Path, *, convert: int = 2, train: int = 0, idle_minutes: 
         "RAY_CLOUD_INSTANCE_ID": HEAD_ID,
         "RAY_OVERRIDE_NODE_ID_FOR_TESTING": HEAD_ID,
         "RAY_health_check_period_ms": "500",
+        "RAY_worker_niceness": "0",  # of 15: beside other work they would hardly run
     }
     options: Mapping[str, Any] = {
         "--port": port,

@@ -92,6 +92,7 @@ def cluster_environment(temp_dir: Path) -> dict[str, str]:
         "RAY_AUTH_TOKEN_PATH": str(token),
         "RAY_TMPDIR": str(temp_dir),  # else the cluster would become what `auto` means on this machine
         "RAY_USAGE_STATS_ENABLED": "0",
+        "RAY_worker_niceness": "0",  # of 15: beside other work they would hardly run
         "RAY_health_check_period_ms": "500",  # of 3,000: a node that is killed is missed sooner
     }
 

@@ -9,7 +9,7 @@ import pytest
 from hemo.curation.card import SplitFinding
 from hemo.reporting.comparison import compare_trials
 from hemo.reporting.content import Content
-from hemo.reporting.page.render import _script, code_marked, json_block, study_html
+from hemo.reporting.page.render import Live, _script, code_marked, json_block, study_html
 from hemo.reporting.page.study_data import study_data
 from hemo.trials.record import read_records
 
@@ -69,6 +69,15 @@ def test_nothing_is_loaded_from_a_server(make_record, page):
     assert not re.search(r"""<(?:script|link|img|iframe)[^>]*(?:src|href)\s*=\s*["']?(?:https?:)?//""", html)
     assert "default-src 'none'" in html
     assert len(html) < 8_000_000
+
+
+def test_only_a_live_page_may_ask_its_server(make_record, page):
+    make_record({})
+    html, live = page(), page(Live("abc", 5.0))
+    assert "connect-src" not in html
+    assert "hemo-watch" not in html
+    assert "; connect-src 'self'" in live
+    assert '"live":{"version":"abc","refresh_s":5.0}' in live
 
 
 def test_findings_are_among_the_cautions_of_the_summary(make_record, page):

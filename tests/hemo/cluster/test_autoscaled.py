@@ -1,0 +1,29 @@
+"""Jobs on a cluster whose nodes come when tasks wait, and leave when idle."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[3]
+
+
+@pytest.mark.slow
+@pytest.mark.ray
+@pytest.mark.timeout(700)
+def test_nodes_come_for_what_a_job_needs_and_leave() -> None:
+    """Two nodes or more for a conversion and none with a GPU; for a training on a GPU it comes, and no CPU does.
+
+    The script ends with code 1 otherwise, and where a node stays.
+    """
+    command = [sys.executable, "benchmarks/autoscale_jobs.py", "--units", "48", "--jobs", "convert", "train"]
+    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=690, check=False)
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    convert, train = ended.stdout.split("## train")
+    assert re.search(r"^\| [\d.]+ \| 0 \| 0 \|$", convert, re.MULTILINE)
+    assert re.search(r"^\| [\d.]+ \| [23] \| 0 \|$", convert, re.MULTILINE)
+    assert re.search(r"^\| [\d.]+ \| \d \| 1 \|$", train, re.MULTILINE)
+    assert "the trial failed: " in train
+    assert "epoch 1" not in ended.stderr
