@@ -228,7 +228,7 @@ def test_a_stopped_trial_is_locked_until_its_record_is_written(tmp_path, monkeyp
 def test_a_search_of_one_metric_keeps_its_study(tmp_path):
     """Objectives, which joined later, are in the name only where there are several."""
     study, _ = begin(job(tmp_path))
-    assert study.study_name == "hemo-4d760d458184cf8b"
+    assert study.study_name == "hemo-39e66eb22fae4f66"
 
 
 def test_a_suggestion_is_a_whole_trial(tmp_path):
