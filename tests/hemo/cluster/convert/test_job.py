@@ -282,7 +282,7 @@ def test_a_disk_that_is_full_for_the_index_is_reported(config, monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("hemo.cluster.convert.job.write_derived", full)
-    with pytest.raises(HemoError, match=r"convert stopped: .*/out: No space left on device; free some, .*; run it again"):
+    with pytest.raises(HemoError, match=r"convert stopped: .*/out: No space left on device; free some, .*; run it ag"):
         convert_corpus(config())
     monkeypatch.undo()
     assert read_card(convert_corpus(config())).rows == 10

@@ -42,6 +42,12 @@ def names(page: Any) -> list[str]:
     return page.locator("#table tbody td.name a").all_inner_texts()
 
 
+def require_names(page: Any, wanted: list[str]) -> None:
+    """Wait until the table shows these trials in this order: it is drawn a moment after a click."""
+    shown = "[...document.querySelectorAll('#table tbody td.name a')].map(name => name.innerText)"
+    page.wait_for_function(f"wanted => JSON.stringify({shown}) === JSON.stringify(wanted)", arg=wanted)
+
+
 def test_the_best_trial_is_selected_and_every_part_is_drawn(opened):
     page = opened()
     assert page.inner_text("#now") == "good"
@@ -65,11 +71,11 @@ def test_the_table_sorts_with_missing_values_last_and_searches(opened):
     page = opened()
     head = page.locator("#table_wrapper th", has_text="val loss").first
     head.click()
-    assert names(page) == ["good", HOSTILE, "poor", "broken"]
+    require_names(page, ["good", HOSTILE, "poor", "broken"])
     head.click()
-    assert names(page) == ["poor", HOSTILE, "good", "broken"]
+    require_names(page, ["poor", HOSTILE, "good", "broken"])
     page.get_by_placeholder("name or value").fill("poor")
-    assert names(page) == ["poor"]
+    require_names(page, ["poor"])
     page.get_by_placeholder("name or value").fill("")
     page.check("#complete")
     assert "broken" not in names(page)
