@@ -1,0 +1,24 @@
+"""Jobs whose nodes are killed end by themselves, with the results of undisturbed ones."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.mark.slow
+@pytest.mark.ray
+@pytest.mark.timeout(400)
+def test_a_node_killed_in_three_jobs_leaves_no_trace():
+    """One run each; `python benchmarks/kill_cluster.py --runs 20 --seed 7` does more."""
+    command = [sys.executable, "benchmarks/kill_cluster.py", "--runs", "3", "--seed", "2"]
+    command += ["--jobs", "convert", "curate", "tune"]
+    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=400, check=False)
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    jobs = re.findall(r"^\| \d \| (\w+) \| node, [\d.]+ s \| as undisturbed.*? \|", ended.stdout, re.MULTILINE)
+    assert jobs == ["convert", "curate", "tune"]
+    assert ended.stdout.endswith("3 of 3 runs were disturbed, 0 ended otherwise than the undisturbed ones\n")
