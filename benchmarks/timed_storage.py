@@ -1,4 +1,4 @@
-"""`timed://`: files on a disk, each waited for as in a bucket, with the times of all noted; for `bench_scaling.py`.
+"""`timed://`: files on a disk, each waited for as in a bucket, with the times of all recorded; for `bench_scaling.py`.
 
 A module of its own, and a light one: workers load it before their first task.
 """
@@ -13,7 +13,7 @@ from fsspec.implementations.local import LocalFileSystem
 
 
 class TimedStorage(LocalFileSystem):
-    """Each file is waited for `$STORAGE_WAIT_S` seconds, and that it is asked for is noted."""
+    """Each file is waited for `$STORAGE_WAIT_S` seconds, and each request is recorded."""
 
     protocol = "timed"
 
@@ -37,7 +37,7 @@ def note_time(what: str, moment: float | None = None) -> None:
 
 
 def forget_times() -> None:
-    """Remove what all processes noted so far."""
+    """Remove what all processes recorded so far."""
     for file in Path(os.environ["TIMES"]).iterdir():
         file.unlink()
 

@@ -133,7 +133,7 @@ def study_metrics(
     studies: Examples,
     logits: NDArray[np.float32],
 ) -> dict[str, StudyMetrics]:
-    """Return how well studies are told apart: by the sequence model, and by the slices it gave, in two ways.
+    """Return how well studies are classified: by the sequence model, and by the slices it gave, in two ways.
 
     Args:
         readout: Of the slices: its calibration is applied to them, studies stay as trained.
