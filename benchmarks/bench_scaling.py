@@ -40,8 +40,8 @@ from hemo.config.convert import ConvertConfig, PlanConfig
 from hemo.config.tune import TuneConfig
 from hemo.config.types import ClusterConfig
 from hemo.training.reporting import Epochs
+from hemo.trials.make_record import failed_record
 from hemo.trials.record import TrialRecord, write_record
-from hemo.trials.run import failed_record
 
 SIDE_PX = 32
 PLAN_FILES = 96

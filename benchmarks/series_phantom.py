@@ -28,10 +28,11 @@ from hemo.storage import write_json
 from hemo.training.data.dataset import read_training_set, stored_rows
 from hemo.training.distributed import Worker
 from hemo.training.reporting import run_to_end
+from hemo.trials.checks import check_trials
 from hemo.trials.key import TrialKey, TrialKeys
 from hemo.trials.predictions import matrix
 from hemo.trials.record import STUDY_PREDICTIONS, TrialRecord, read_predictions
-from hemo.trials.run import check_trials, run_trial
+from hemo.trials.run import run_trial
 
 BATCH = 128
 

@@ -9,6 +9,7 @@ Example:
 """
 
 import signal
+from contextlib import suppress
 
 from hemo.config.report import WatchConfig
 from hemo.console import print_result
@@ -17,12 +18,12 @@ from ray_jobs.entry_point import entry_point
 
 @entry_point(WatchConfig)
 def main(config: WatchConfig) -> None:
-    """Print the address, and serve until the first signal."""
+    """Print the address, and serve until the first signal; the second one leaves what is being read."""
     import hemo
 
-    with hemo.watch.run(config) as watch:
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, lambda *_: watch.stop())
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler)
+    with suppress(KeyboardInterrupt), hemo.watch.run(config) as watch:
         print_result(watch.url)
         watch.wait()
     print_result(f"ended; nothing was written to {config.records}")

@@ -19,7 +19,7 @@ from hemo.config.tune import TrainConfig, TuneConfig
 from hemo.config.types import Config
 from hemo.corpus.labels import RSNA_CLASSES
 from hemo.curation.card import read_card
-from hemo.trials.run import check_trials
+from hemo.trials.checks import check_trials
 
 ROOT = Path(__file__).parents[1]
 FILES = sorted(str(file.relative_to(ROOT)) for file in (ROOT / "conf").rglob("*.yaml"))

@@ -7,9 +7,10 @@ from hemo.config.trial import TrialConfig
 from hemo.curation.card import read_card
 from hemo.training.distributed import Worker
 from hemo.training.reporting import run_to_end
+from hemo.trials.checks import check_trials
 from hemo.trials.key import TrialKey, TrialKeys
 from hemo.trials.record import TrialRecord
-from hemo.trials.run import check_trials, run_trial
+from hemo.trials.run import run_trial
 
 
 def trial_key(config: TrialConfig, training_set: str, out: str | Path) -> TrialKey:

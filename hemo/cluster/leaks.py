@@ -55,10 +55,11 @@ from hemo.training.data.streaming import read_parts
 from hemo.training.distributed import Worker
 from hemo.training.evaluate import predict_logits
 from hemo.training.reporting import report_out_of_memory
+from hemo.trials.checks import check_trials
 from hemo.trials.key import TrialKey, TrialKeys
+from hemo.trials.make_record import split_predictions
 from hemo.trials.predictions import Scores, split_rows, split_scores
 from hemo.trials.record import TrialRecord, now, read_predictions, versions, write_predictions
-from hemo.trials.run import check_trials, split_predictions
 
 RECORDS, SETS = "records", "sets"
 """Folders below `out`: of the trials, and of the splits."""

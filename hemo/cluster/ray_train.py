@@ -32,9 +32,11 @@ from hemo.storage import join, remove
 from hemo.training.data.dataset import task_classes, with_target
 from hemo.training.distributed import Worker
 from hemo.training.reporting import epoch_line, observed, run_to_end
+from hemo.trials.checks import check_batch_size, check_trials
 from hemo.trials.key import TrialKey, TrialKeys
+from hemo.trials.make_record import failed_record
 from hemo.trials.record import TrialRecord, read_record, write_record
-from hemo.trials.run import check_batch_size, check_trials, failed_record, run_trial
+from hemo.trials.run import run_trial
 
 RAY_FOLDER = "ray"
 """Beside the record while a trial runs: Ray Train's own files; removed when the trial is recorded."""

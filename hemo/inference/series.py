@@ -60,7 +60,7 @@ def predict_studies(
         `study_probabilities`, and `probability_NAME`, the model's own; `predicted_NAME` where it learned from labels of
         studies alone. Rejects: slices without a place in a series.
     """
-    lacking = pc.fill_null(lacking_places(ids), False)
+    lacking = pc.or_(*lacking_places(ids).values())
     placed = with_places(ids.filter(pc.invert(lacking)))
     rejects = [
         {"source_path": path, "frame": 0, "reason": "no_position", "detail": "no study and series, or no position"}

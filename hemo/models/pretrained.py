@@ -3,12 +3,14 @@
 import io
 import logging
 import sys
+from pathlib import Path
 from typing import Any
 
 import safetensors.torch
 import torch
-from huggingface_hub import get_hf_file_metadata, hf_hub_url, try_to_load_from_cache
+from huggingface_hub import constants, get_hf_file_metadata, hf_hub_url, try_to_load_from_cache
 from huggingface_hub.errors import EntryNotFoundError
+from safetensors import SafetensorError
 from timm.models import PretrainedCfg, adapt_input_conv, clean_state_dict
 from torch import Tensor
 
@@ -33,23 +35,48 @@ def starting_model(config: ModelConfig, *, channels: int, sides_px: tuple[int, i
     """Make the model a trial starts from; what the weights do not cover is drawn from torch's global generator.
 
     Raises:
-        ConfigError: If the weights cannot be loaded or do not fit.
+        ConfigError: If the weights cannot be loaded or do not fit. Of ImageNet's, which file is missing and where to
+            put it, or which cached file is something else.
     """
-    if config.weights != "imagenet":
-        model = build_model(config, channels=channels, sides_px=sides_px, classes=classes)
-        if config.weights != "none":
-            _load_fitting(model, config.weights, channels)
-        return model
-    try:
-        if own_backbone(config.backbone, channels) is None:
-            _require_reachable(pretrained_settings(config.backbone))
+    if config.weights == "imagenet":
+        return _imagenet_model(config, channels=channels, sides_px=sides_px, classes=classes)
+    model = build_model(config, channels=channels, sides_px=sides_px, classes=classes)
+    if config.weights != "none":
+        _load_fitting(model, config.weights, channels)
+    return model
+
+
+def _imagenet_model(config: ModelConfig, *, channels: int, sides_px: tuple[int, int], classes: int) -> ImageClassifier:
+    """Make a model with ImageNet weights as timm loads them: from this machine, or the network."""
+    if own_backbone(config.backbone, channels) is not None:
         return build_model(config, channels=channels, sides_px=sides_px, classes=classes, pretrained=True)
-    except (OSError, RuntimeError, ValueError) as error:
+    settings = pretrained_settings(config.backbone)
+    _require_reachable(config.backbone, settings)
+    try:
+        model = build_model(config, channels=channels, sides_px=sides_px, classes=classes, pretrained=True)
+        cached = cached_weights(settings)
+        if cached.endswith(".safetensors"):
+            _require_mostly_covered(model, cached, channels)
+    except (OSError, RuntimeError, ValueError, SafetensorError, ConfigError) as error:
+        cached = cached_weights(settings)
+        if not cached:
+            raise ConfigError(_out_of_reach(config.backbone, settings, error)) from error
         raise ConfigError(
-            f"model.weights: cannot load ImageNet weights of {config.backbone} ({type(error).__name__}) from "
-            f"{weights_origin(pretrained_settings(config.backbone))}; where that cannot be reached, give that file as "
-            "model.weights, or `none`"
+            f"model.weights: {cached} does not hold ImageNet weights of {config.backbone} ({_first_line(error)}); "
+            f"remove it, or replace it by {weights_origin(settings)}"
         ) from error
+    return model
+
+
+def _require_mostly_covered(model: ImageClassifier, cached: str, channels: int) -> None:
+    """Refuse a cached file of something else: where no name fits, timm only logs that, and the weights stay random.
+
+    Raises:
+        ConfigError: If it covers less than half of the backbone's tensors; timm renames some when it loads a file.
+    """
+    lacking = _lacking(model, _fitting(model, read_weights(cached), cached, channels))
+    if 2 * len(lacking) > len(model.backbone.state_dict()):
+        raise ConfigError(f"it has no {first_names(lacking)} of the right shape")
 
 
 def starting_backbone(config: ModelConfig, *, channels: int, sides_px: tuple[int, int]) -> ImageClassifier:
@@ -66,8 +93,7 @@ def starting_backbone(config: ModelConfig, *, channels: int, sides_px: tuple[int
         model = build_model(config, channels=channels, sides_px=sides_px, classes=1)
     tensors = read_weights(config.weights)
     fitting = _fitting(model, tensors, config.weights, channels)
-    lacking = [name.removeprefix("backbone.") for name in _uncovered(model, fitting) if name.startswith("backbone.")]
-    if lacking:
+    if lacking := _lacking(model, fitting):
         raise ConfigError(
             f"weights: {config.weights} does not cover {len(lacking)} tensors of {config.backbone}, which would stay "
             f"random: {first_names(lacking)}; give weights of the same backbone"
@@ -76,23 +102,54 @@ def starting_backbone(config: ModelConfig, *, channels: int, sides_px: tuple[int
     return model
 
 
-def _require_reachable(settings: PretrainedCfg) -> None:
+def _require_reachable(backbone: str, settings: PretrainedCfg) -> None:
     """Make one request for weights that are not cached yet: the hub's client tries for a minute, file after file.
 
     Raises:
-        ConnectionError: If the hub does not respond, or does not have the file.
+        ConfigError: If the hub does not respond, or does not have the file.
     """
-    if not settings.hf_hub_id:
-        return
-    repository, file = _hub_file(settings.hf_hub_id)
-    if any(isinstance(try_to_load_from_cache(repository, name), str) for name in (file, PICKLED)):
+    if not settings.hf_hub_id or cached_weights(settings):
         return
     try:
-        get_hf_file_metadata(hf_hub_url(repository, file))
+        get_hf_file_metadata(hf_hub_url(*_hub_file(settings.hf_hub_id)))
     except EntryNotFoundError:
         return  # the hub responds, and timm tries more names
     except Exception as error:  # those of the client's HTTP library share no base class
-        raise ConnectionError(str(error)) from error
+        raise ConfigError(_out_of_reach(backbone, settings, error)) from error
+
+
+def cached_weights(settings: PretrainedCfg) -> str:
+    """Return the file on this machine that timm takes ImageNet weights from without a download; empty: there is none.
+
+    Either client of timm looks into one folder: the hub's into that of HF_HOME, torch's into that of TORCH_HOME.
+    """
+    if not settings.hf_hub_id:
+        path = Path(torch.hub.get_dir(), "checkpoints", Path(str(settings.url)).name)
+        return str(path) if path.is_file() else ""
+    repository, file = _hub_file(settings.hf_hub_id)
+    found = (try_to_load_from_cache(repository, name) for name in (file, PICKLED))
+    return next((path for path in found if isinstance(path, str)), "")
+
+
+def _out_of_reach(backbone: str, settings: PretrainedCfg, error: Exception) -> str:
+    """Return the error line of weights that are neither cached nor can be fetched: the file, and the two ways to it."""
+    origin, copy = weights_origin(settings), f"put it into {Path(torch.hub.get_dir(), 'checkpoints')} (TORCH_HOME)"
+    if settings.hf_hub_id:
+        repository, file = _hub_file(settings.hf_hub_id)
+        folder = f"models--{repository.replace('/', '--')}"
+        copy = f"run `hf download {repository} {file}` where it can and copy the folder {folder} to "
+        copy += f"{constants.HF_HUB_CACHE} (HF_HOME)"
+    return (
+        f"model.weights: ImageNet weights of {backbone}, {origin}, are not on this machine and cannot be fetched "
+        f"({type(error).__name__}); {copy}, on a cluster on every node; or give the file as model.weights, a path or "
+        "a URI that every node can read such as s3://BUCKET/FILE; or `none`"
+    )
+
+
+def _first_line(error: Exception) -> str:
+    """Return the reason of a library's error; torch lists every tensor, each on a line of its own."""
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return " ".join(" ".join(lines[:2]).split()).removeprefix("model.weights: ")[:300]
 
 
 def weights_origin(settings: PretrainedCfg) -> str:
@@ -203,6 +260,11 @@ def _load_fitting(model: ImageClassifier, location: str, channels: int) -> None:
 def _uncovered(model: ImageClassifier, fitting: dict[str, Tensor]) -> list[str]:
     """Return the names of a model's tensors that are not among those that fit it."""
     return [name for name in model.state_dict() if name not in fitting and not name.endswith("num_batches_tracked")]
+
+
+def _lacking(model: ImageClassifier, fitting: dict[str, Tensor]) -> list[str]:
+    """Return the names of the backbone's tensors that are not among those that fit the model."""
+    return [name.removeprefix("backbone.") for name in _uncovered(model, fitting) if name.startswith("backbone.")]
 
 
 def _fitting(model: ImageClassifier, tensors: dict[str, Tensor], location: str, channels: int) -> dict[str, Tensor]:

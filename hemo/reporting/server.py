@@ -24,6 +24,8 @@ HEADERS = {
 }
 IDLE_TIMEOUT_S = 30.0
 """After which a connection without a request is closed."""
+SIGNALS_S = 0.2
+"""Between two looks for a signal."""
 
 
 class Watch:
@@ -56,7 +58,7 @@ class Watch:
         return f"http://{f'[{name}]' if ':' in name else name}:{port}/"
 
     def stop(self) -> None:
-        """Let `wait` return; may be called from a signal handler."""
+        """Let `wait` return."""
         self._ending.set()
 
     def wait(self) -> None:
@@ -64,16 +66,23 @@ class Watch:
 
         Raises:
             Exception: What ended the reading, if that was a defect.
+            KeyboardInterrupt: At Ctrl-C.
         """
-        self._ending.wait()
+        # in short waits: Polars lets the system resume a wait that Ctrl-C interrupts, so Python would not see it
+        while not self._ending.wait(SIGNALS_S):
+            pass
         if self._fault:
             raise self._fault[0]
 
     def close(self) -> None:
-        """End reading and serving; a computation that runs is not waited for."""
+        """End serving at once, and reading when what is being read is done: seconds for some hundred trials.
+
+        A thread that still imports or computes while the interpreter ends can hold it forever.
+        """
         self.stop()
         self._server.shutdown()
         self._server.server_close()
+        self._reader.join()
         self._study.close()
 
     def __enter__(self) -> Self:

@@ -20,6 +20,14 @@ from hemo.training.data.dataset import Splits, TrialData, read_split, select_spl
 from hemo.training.evaluate import Readout, split_metrics
 from hemo.training.loss import build_loss
 from hemo.training.results import applied_thresholds
+from hemo.trials.make_record import (
+    metric_fields,
+    predictions_table,
+    probability_fields,
+    split_counts,
+    split_findings,
+    unlabelled_notes,
+)
 from hemo.trials.predictions import split_rows
 from hemo.trials.record import (
     RECORD_SCHEMA_VERSION,
@@ -32,14 +40,6 @@ from hemo.trials.record import (
     versions,
     write_record,
     write_training_set_card,
-)
-from hemo.trials.run import (
-    metric_fields,
-    predictions_table,
-    probability_fields,
-    split_counts,
-    split_findings,
-    unlabelled_notes,
 )
 
 NAMED = 3

@@ -1,20 +1,18 @@
 """Run one trial from its config to its record, without Ray: in a Tune trial, a Ray Train worker or a plain call."""
 
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import torch
-from numpy.typing import NDArray
 from torch import nn
 
 from hemo.config.curate import SPLITS
-from hemo.config.trial import ModelConfig, TrainingConfig, TrialConfig
+from hemo.config.trial import ModelConfig, TrialConfig
 from hemo.config.tune import title
-from hemo.curation.card import SplitFinding, TrainingSetCard, label_counts, read_card, split_finding
-from hemo.errors import ConfigError, SourceError, TrialError, UserError, first_names
+from hemo.curation.card import TrainingSetCard, read_card
+from hemo.errors import SourceError, TrialError, UserError
 from hemo.inference.predict import DeployedModel, megabytes, quick_speed
 from hemo.models.checkpoint import (
     CheckpointCard,
@@ -23,140 +21,45 @@ from hemo.models.checkpoint import (
     load_series_checkpoint,
     write_checkpoint,
 )
-from hemo.models.classifier import Normalisation, parameter_count
+from hemo.models.classifier import Normalisation
 from hemo.models.series import SeriesClassifier
 from hemo.shards.embeddings import read_card as read_embeddings_card
-from hemo.stats.calibration import Calibration, LabelledLogits
 from hemo.storage import is_temporary, join, list_files, remove
-from hemo.training.data.dataset import Examples, Splits, TrialData, read_training_set, select_splits, task_classes
+from hemo.training.data.dataset import Splits, TrialData, read_training_set, select_splits
 from hemo.training.data.features import FOLDER as FEATURES
-from hemo.training.data.sampling import smallest_step
-from hemo.training.data.studies import read_studies, require_embeddings
-from hemo.training.distributed import Worker, hardware, raise_together
+from hemo.training.data.studies import read_studies
+from hemo.training.distributed import Worker, raise_together
 from hemo.training.evaluate import Readout, predict_logits, split_metrics, study_metrics
 from hemo.training.loop import fit
 from hemo.training.loss import build_loss
-from hemo.training.option_checks import check_models, where_in_notes
 from hemo.training.reporting import Epochs, FitResult, observed, report_out_of_memory
 from hemo.training.results import (
-    ANY_CLASS,
-    BeforeAfter,
     EpochMetrics,
-    SplitMetrics,
-    StudyMetrics,
     applied_thresholds,
-    before_and_after,
 )
+from hemo.trials.checks import check_batch_size, check_studies
 from hemo.trials.key import TrialKey
+from hemo.trials.make_record import (
+    failed_record,
+    metric_fields,
+    predictions_table,
+    probability_fields,
+    split_counts,
+    split_findings,
+    split_predictions,
+    trial_record,
+)
 from hemo.trials.progress import TrialProgress, clear_progress, learning_curves, read_progress, write_progress
 from hemo.trials.record import (
-    PREDICTION_SCHEMA,
     PREDICTIONS,
     STUDY_PREDICTIONS,
     TrialRecord,
-    commit,
     now,
     read_predictions,
-    versions,
     write_predictions,
     write_record,
     write_training_set_card,
 )
-
-
-def check_trials(trials: Mapping[str, TrialConfig], card: TrainingSetCard) -> None:
-    """Refuse trials that cannot work before any image is read: from the training set's card and the starting weights.
-
-    Weights are read for that, once for each model, and ImageNet's cached: whatever runs the trials must have them.
-
-    Args:
-        trials: Where each is configured, such as `grid: ResNet50` -> trial; errors name it.
-        card: Of the training set.
-
-    Raises:
-        ConfigError: Unknown backbone or target, images too small for the backbone or for `side_px`, weights that cannot
-            be read, a loss that does not suit the task, training options that suit neither backbone nor loss.
-        SourceError: Images that are not uint8, a split without rows, or a training split with one class only.
-    """
-    for where, trial in trials.items():
-        with where_in_notes(where):
-            _check_labels(trial, card)
-            if trial.model.is_sequence:
-                require_embeddings(trial.model.series, card)
-    check_models(trials, len(card.channels), (card.height_px, card.width_px))
-
-
-def _check_labels(config: TrialConfig, card: TrainingSetCard) -> None:
-    if card.dtype != "uint8":
-        raise SourceError(
-            f"training set {card.digest}: its pixels are {card.dtype} Hounsfield units, training takes windows of "
-            "8 bits; run `hemo convert` with --pixels windows and `hemo curate` again"
-        )
-    classes = task_classes(config, card)
-    if config.training.loss == "rsna" and (config.task != "multi_label" or ANY_CLASS not in classes):
-        raise ConfigError(f"trial.training.loss: rsna needs task multi_label and a class {ANY_CLASS!r}; use `default`")
-    _check_balance(config, card)
-    for split in ("train", "val", "test"):
-        if not card.splits[split].rows:
-            raise SourceError(
-                f"training set {card.digest}: {split} has no rows; run `hemo curate` with other fractions"
-            )
-    train = card.splits["train"]
-    if not any(train.varies(name) for name in classes):
-        counts = ", ".join(f"{name} {train.positives[name]} of {train.labelled(name)}" for name in classes)
-        raise SourceError(
-            f"training set {card.digest}: train has one class only ({counts} labelled rows are positive): "
-            "nothing can be learned; check the labels, or curate with another target, split or subset"
-        )
-
-
-def _check_balance(config: TrialConfig, card: TrainingSetCard) -> None:
-    """Refuse to balance a multi-label task by a class that it has not, or that all images of train show or lack."""
-    if config.training.balance == "none" or config.task != "multi_label":
-        return
-    listed = ", ".join(card.classes)
-    if config.target not in card.classes:
-        raise ConfigError(
-            f"trial.target: training.balance {config.training.balance} needs a class to balance by, {config.target!r} "
-            f"is none of the training set; it has {listed}"
-        )
-    if not card.splits["train"].varies(config.target):
-        raise ConfigError(
-            f"trial.target: all labelled images of train are alike in {config.target!r}, so they cannot be balanced by "
-            f"it; the classes are {listed}"
-        )
-
-
-def check_batch_size(rows: int, *, worker: Worker, training: TrainingConfig) -> None:
-    """Refuse steps in which a worker has fewer than the two images at once that batch normalisation needs.
-
-    Raises:
-        ConfigError: With all numbers.
-    """
-    parts = training.accumulation * worker.parts
-    images = smallest_step(rows, workers=worker.count * parts, batch_size=training.batch_size)
-    if images < 2:
-        fewer = f", and {worker.count} of {worker.configured} workers" if worker.parts > 1 else ""
-        at_once = f" in one of {parts} parts (accumulation{fewer})" if parts > 1 else ""
-        raise ConfigError(
-            f"trial.training.batch_size: {training.batch_size} images a step, of {rows} to train on, leave one of "
-            f"{worker.count} workers (workers.count) with {images}{at_once} in its smallest step, at least 2 are "
-            f"needed; give a larger batch_size or fewer workers{' or parts' * (parts > 1)}"
-        )
-
-
-def check_studies(studies: int, *, worker: Worker, training: TrainingConfig) -> None:
-    """Refuse steps of a sequence model in which a worker has no study.
-
-    Raises:
-        ConfigError: With all numbers.
-    """
-    if smallest_step(studies, workers=worker.count, batch_size=training.batch_size) < 1:
-        raise ConfigError(
-            f"trial.training.batch_size: {training.batch_size} studies a step, of {studies} to train on, leave one of "
-            f"{worker.count} workers (workers.count) with none in its smallest step; give a larger batch_size or fewer "
-            "workers"
-        )
 
 
 def run_trial(
@@ -204,7 +107,7 @@ def run_trial(
         write_record(key.records, record, None)
         clear_progress(key.records, key.digest)
         return record
-    record = _record(key, card, splits, result, worker)
+    record = trial_record(key, card, splits, result, worker)
     return _write(key, card, splits, result, record, worker) if worker.is_rank_zero else record
 
 
@@ -264,151 +167,6 @@ class ProgressWriter:
     def _write(self) -> None:
         updated = self._progress.model_copy(update={"updated": now()})
         write_progress(self._key.records, self._key.digest, updated)
-
-
-def failed_record(key: TrialKey, card: TrainingSetCard, worker: Worker, reason: str) -> TrialRecord:
-    """Return the record of a trial that failed."""
-    return _record_with(key, card, worker, status="failed", reason=reason)
-
-
-def _record_with(key: TrialKey, card: TrainingSetCard, worker: Worker, **fields: Any) -> TrialRecord:
-    """Return a record with what is known before a trial runs, and these fields."""
-    known: dict[str, Any] = {
-        "digest": key.digest,
-        "config": key.config,
-        "classes": task_classes(key.config, card),
-        "training_set": card.digest,
-        "image": f"{len(card.channels)} x {card.height_px} x {card.width_px}",
-        "split": card.split,
-        "grouped_by": card.grouped_by,
-        "workers": worker.count,
-        "hardware": hardware(worker),
-        "versions": versions(),
-        "commit": commit(),
-        "reductions": card.reductions,
-        "finished": now(),
-    }
-    return TrialRecord(**{**known, **fields})
-
-
-def _record(key: TrialKey, card: TrainingSetCard, splits: Splits, result: FitResult, worker: Worker) -> TrialRecord:
-    """Return the record of a trial that ran; a stopped one has the best epoch's validation metrics and no others."""
-    stopped = result.ended == "stopped"
-    notes = (*unlabelled_notes(splits, card), *_balance_notes(splits), *_small_set_notes(splits, key))
-    fields: dict[str, Any] = {
-        "status": "pruned" if stopped else "complete",
-        "reason": f"stopped by the scheduler after epoch {len(result.epochs)}" if stopped else "",
-        "baseline": result.baseline,
-        "epochs": result.epochs,
-        "best_epoch": result.best_epoch,
-        "thresholds": result.thresholds,
-        "calibration": result.calibration,
-        "operating_points": result.operating_points,
-        "probability_metrics": probability_fields(result.logits, splits, key.config, result.calibration),
-        **metric_fields(result.evaluated),
-        "findings": split_findings(splits),
-        "reductions": (*card.reductions, *notes),
-        "study_metrics": _study_metrics(result, splits, key.config),
-        **split_counts(splits),
-        "epoch_rows": len(splits.epoch),
-        "epoch_positives": _positives(splits.epoch),
-        "seconds": result.seconds,
-        "parameters": parameter_count(result.model),
-    }
-    if stopped:
-        fields["metrics"] = {"val": result.epochs[result.best_epoch - 1].val}
-    return _record_with(key, card, worker, **fields)
-
-
-def _study_metrics(result: FitResult, splits: Splits, config: TrialConfig) -> dict[str, dict[str, StudyMetrics]]:
-    """Return split -> way -> metrics of studies; empty unless a sequence model learned from slices."""
-    readout = Readout(config.task, splits.classes, calibration=result.calibration)
-    return {
-        name: study_metrics(readout, splits.by_name[name], result.logits[name], splits.studies[name], logits)
-        for name, logits in result.study_logits.items()
-        if len(splits.studies[name])
-    }
-
-
-def split_counts(splits: Splits) -> dict[str, dict[str, Any]]:
-    """Return the fields of a record with the images, patients and positives of each split."""
-    return {
-        "rows": {name: len(examples) for name, examples in splits.by_name.items()},
-        "patients": {
-            name: len(np.unique(examples.source.patient[examples.rows])) for name, examples in splits.by_name.items()
-        },
-        "positives": {name: _positives(examples) for name, examples in splits.by_name.items()},
-    }
-
-
-def _positives(examples: Examples) -> tuple[int, ...]:
-    return tuple(examples.labels.sum(axis=0).tolist())
-
-
-def metric_fields(evaluated: Mapping[str, SplitMetrics]) -> dict[str, dict[str, Any]]:
-    """Return the fields of a record with the metrics of its splits, each by split."""
-    return {
-        name: {split: getattr(metrics, name) for split, metrics in evaluated.items()}
-        for name in ("metrics", "confusion", "by_pixel_format")
-    }
-
-
-def probability_fields(
-    logits: Mapping[str, NDArray[np.float32]], splits: Splits, config: TrialConfig, calibration: Calibration
-) -> dict[str, dict[str, BeforeAfter]]:
-    """Return split -> class -> metrics of its probabilities before and after calibration.
-
-    Args:
-        logits: Of each split, (examples, classes).
-        splits: Examples of the trial.
-        config: Of the trial.
-        calibration: Of the trial.
-    """
-    found = {}
-    for name, values in logits.items():
-        examples = splits.by_name[name]
-        patients = examples.source.patient[examples.rows]
-        split = LabelledLogits(values, examples.labels, patients, exclusive=config.task == "multi_class")
-        found[name] = before_and_after(split, splits.classes, calibration)
-    return found
-
-
-def unlabelled_notes(splits: Splits, card: TrainingSetCard) -> list[str]:
-    """Return a sentence for each split with images left out because a label of the task is blank."""
-    notes = []
-    for name, examples in splits.by_name.items():
-        blanks = {label: card.splits[name].blanks[label] for label in splits.classes}
-        listed = first_names([f"{label} ({count:,})" for label, count in blanks.items() if count])
-        if examples.unlabelled:
-            notes.append(f"{_images(examples.unlabelled)} of {name} left out: blank label of {listed}")
-    return notes
-
-
-def _balance_notes(splits: Splits) -> list[str]:
-    """Return a sentence where an epoch leaves out images of train."""
-    images, kept = len(splits.train), len(splits.epoch)
-    return [f"train undersampled to {kept:,} of {images:,} images"] if kept < images else []
-
-
-def split_findings(splits: Splits) -> tuple[SplitFinding, ...]:
-    """Return the splits with too few patients to choose or compare by, among the images of the task."""
-    findings = []
-    for name, examples in splits.by_name.items():
-        names, patient = np.unique(examples.source.patient[examples.rows], return_inverse=True)
-        findings.append(split_finding(name, len(names), label_counts(splits.classes, examples.labels, patient)))
-    return tuple(finding for finding in findings if finding)
-
-
-def _small_set_notes(splits: Splits, key: TrialKey) -> list[str]:
-    """Return a sentence where a batch holds more images than there are: every step was of all of them."""
-    rows, batch_size = len(splits.epoch), key.config.training.batch_size
-    if key.config.model.is_sequence:
-        return []
-    return [f"each step is of all {_images(rows)} of train, fewer than batch_size {batch_size}"] * (rows < batch_size)
-
-
-def _images(count: int) -> str:
-    return "1 image" if count == 1 else f"{count} images"
 
 
 def _write(
@@ -472,25 +230,6 @@ def _embedded_by(model: ModelConfig) -> EmbeddedBy | None:
         return None
     card = read_embeddings_card(model.series.embeddings)
     return EmbeddedBy(dimension=card.dimension, inputs=card.inputs)
-
-
-def predictions_table(logits: Mapping[str, NDArray[np.float32]], examples: Mapping[str, Examples]) -> pa.Table:
-    """Return labels and logits of the splits that were evaluated, at least one: columns of `PREDICTION_SCHEMA`."""
-    return pa.concat_tables([split_predictions(name, examples[name], values) for name, values in logits.items()])
-
-
-def split_predictions(split: str, examples: Examples, logits: NDArray[np.float32]) -> pa.Table:
-    """Return labels and logits of one split, columns of `PREDICTION_SCHEMA`."""
-    source, rows = examples.source, examples.rows
-    columns = {
-        "split": [split] * len(rows),
-        "image_id": source.image_id[rows].tolist(),
-        "patient": source.patient[rows].tolist(),
-        "pixel_format": source.pixel_format[rows].tolist(),
-        "labels": list(examples.labels),
-        "logits": list(logits),
-    }
-    return pa.table(columns, schema=PREDICTION_SCHEMA)
 
 
 def evaluate_on_test(key: TrialKey, record: TrialRecord, data: TrialData, worker: Worker) -> TrialRecord:

@@ -42,10 +42,12 @@ from hemo.sweeps.objectives import front_lines, selected_record
 from hemo.sweeps.space import point_trial, search_space, searched_trials
 from hemo.training.data.dataset import read_training_set, task_classes, with_target
 from hemo.training.option_checks import where_in_notes
+from hemo.trials.checks import check_trials
 from hemo.trials.key import TrialKey, TrialKeys
+from hemo.trials.make_record import failed_record
 from hemo.trials.progress import PlannedTrial, SweepPlan, write_plan, write_selection
 from hemo.trials.record import TrialRecord, now, write_record
-from hemo.trials.run import check_trials, evaluate_on_test, failed_record, trial_data
+from hemo.trials.run import evaluate_on_test, trial_data
 
 TUNE_FOLDER = "tune"
 """Below `OUT/ray`: Tune's own files of a sweep, which nothing reads afterwards."""

@@ -19,8 +19,9 @@ from hemo.sweeps.objectives import objective_values
 from hemo.training.distributed import Worker
 from hemo.training.reporting import Epochs
 from hemo.training.results import EpochMetrics
+from hemo.trials.make_record import failed_record
 from hemo.trials.record import TrialRecord, write_record
-from hemo.trials.run import failed_record, run_trial
+from hemo.trials.run import run_trial
 
 
 class TrialRun(tune.Trainable):

@@ -128,17 +128,15 @@ def with_places(rows: pa.Table) -> pa.Table:
     return rows.append_column("study_name", study).append_column("series_name", series)
 
 
-def lacking_places(rows: pa.Table) -> Any:
-    """Return which slices cannot be put in order, a boolean column."""
+def lacking_places(rows: pa.Table) -> dict[str, Any]:
+    """Return what slices lack to be put in order: name -> a boolean column, true where it is lacking."""
     nowhere = pc.and_(pc.is_null(rows["study"]), pc.is_null(rows["series"]))
-    return pc.or_(nowhere, pc.is_null(rows["position_mm"]))
+    return {"study and series": nowhere, "position_mm": pc.is_null(rows["position_mm"])}
 
 
 def _require_places(rows: pa.Table, where: str) -> None:
     """Refuse slices that no one can put in order."""
-    nowhere = pc.and_(pc.is_null(rows["study"]), pc.is_null(rows["series"]))
-    lacking = {"study and series": nowhere, "position_mm": pc.is_null(rows["position_mm"])}
-    for name, missing in lacking.items():
+    for name, missing in lacking_places(rows).items():
         ids = rows["image_id"].filter(missing).to_pylist()
         if ids:
             raise SourceError(

@@ -1,7 +1,8 @@
 """Starting weights."""
 
 import logging
-from collections.abc import Iterator
+import shutil
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import fsspec
@@ -170,14 +171,18 @@ def test_a_file_of_something_else_is_refused(tmp_path: Path, name: str) -> None:
         check_weights(_tiny(str(tmp_path / name)), 1, (16, 16))
 
 
-def test_imagenet_weights_out_of_reach_name_the_file_to_provide(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_imagenet_weights_out_of_reach_name_the_file_and_where_to_put_it(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     def unreachable(*_: object, **__: object) -> None:
         raise OSError("no network")
 
     create = timm.create_model
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     monkeypatch.setattr(timm, "create_model", lambda *a, **k: unreachable() if k["pretrained"] else create(*a, **k))
     xception = ModelConfig(backbone="Xception", weights="imagenet")
-    with pytest.raises(ConfigError, match=r"from https://.*xception-43020ad28\.pth; where .* give that file as model"):
+    wanted = rf"https://.*xception-43020ad28\.pth, are not .*; put it into {tmp_path}/hub/checkpoints \(TORCH_HOME\)"
+    with pytest.raises(ConfigError, match=rf"{wanted}, .* or give the file as model\.weights, .* s3://BUCKET/FILE"):
         check_weights(xception, 1, (32, 32))
 
 
@@ -190,10 +195,68 @@ def test_a_hub_that_does_not_respond_gets_one_request(monkeypatch: pytest.Monkey
 
     monkeypatch.setattr("hemo.models.pretrained.get_hf_file_metadata", silent)
     monkeypatch.setattr("hemo.models.pretrained.try_to_load_from_cache", lambda *_: None)
-    place = r"\(ConnectionError\) from model.safetensors of timm/test_resnet.r160_in1k; .*give that file as model.w"
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", "/hf/hub")
+    place = (
+        r"`hf download timm/test_resnet.r160_in1k model.safetensors` where it can and copy the folder "
+        r"models--timm--test_resnet.r160_in1k to /hf/hub \(HF_HOME\), on a cluster on every node; or give the file"
+    )
     with pytest.raises(ConfigError, match=place):
         check_weights(_tiny("imagenet"), 1, (16, 16))
     assert [url.split("timm/")[1] for url in asked] == ["test_resnet.r160_in1k/resolve/main/model.safetensors"]
+
+
+@pytest.fixture
+def put_into_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[Path], Path]:
+    """Put a file where the hub's client keeps ImageNet weights of `tf_efficientnet_lite0`; there is no network."""
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+
+    def put(file: Path) -> Path:
+        folder = tmp_path / "hub" / "models--timm--tf_efficientnet_lite0.in1k"
+        cached = folder / "snapshots" / "1" / "model.safetensors"
+        for path in (cached, folder / "refs" / "main"):
+            path.parent.mkdir(parents=True)
+        (folder / "refs" / "main").write_text("1")
+        return Path(shutil.copyfile(file, cached))
+
+    return put
+
+
+LITE0 = ModelConfig(backbone="tf_efficientnet_lite0", weights="imagenet")
+
+
+def test_the_real_file_in_the_cache_is_imagenet_without_a_network(
+    put_into_cache: Callable[[Path], Path], shared_data: Path
+) -> None:
+    """And it starts from the same weights and normalisation as the file given by its path."""
+    file = shared_data / "weights" / "tf_efficientnet_lite0.safetensors"
+    with pytest.raises(ConfigError, match=r"are not on this machine and cannot be fetched \(OfflineModeIsEnabled\)"):
+        check_weights(LITE0, 3, (64, 64))
+    put_into_cache(file)
+    shape = {"channels": 3, "sides_px": (64, 64), "classes": 1}
+    given = LITE0.model_copy(update={"weights": str(file)})
+    cached, by_path = (starting_model(config, **shape).backbone.state_dict() for config in (LITE0, given))
+    assert cached["conv_stem.weight"].std() > 0.1  # learned; random ones have 0.08
+    assert all(torch.equal(cached[name], value) for name, value in by_path.items())
+    assert normalisation_of(LITE0, 3) == normalisation_of(given, 3)
+    assert normalisation_of(LITE0, 3).mean == (0.5, 0.5, 0.5)
+
+
+@pytest.mark.parametrize("content", ["text", "weights of another backbone"])
+def test_a_cached_file_of_something_else_is_named(
+    put_into_cache: Callable[[Path], Path], tmp_path: Path, content: str
+) -> None:
+    (tmp_path / "other").write_text("<html>not found</html>")
+    if content != "text":
+        safetensors.torch.save_file(build_backbone("test_resnet", 3, (16, 16)).state_dict(), tmp_path / "other")
+    cached = put_into_cache(tmp_path / "other")
+    with pytest.raises(
+        ConfigError,
+        match=rf"{cached} does not hold ImageNet weights of tf_efficientnet_lite0 .*; remove it, or replace it by "
+        "model.safetensors of timm/tf_efficientnet_lite0.in1k",
+    ) as refused:
+        check_weights(LITE0, 3, (64, 64))
+    assert "\n" not in str(refused.value)
 
 
 def test_cached_weights_are_not_requested(monkeypatch: pytest.MonkeyPatch) -> None:

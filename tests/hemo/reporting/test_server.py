@@ -117,5 +117,6 @@ def test_after_its_end_nobody_listens(tmp_path):
         watch.stop()
         waiting.join(timeout=20)
         assert not waiting.is_alive()
+    assert not [thread for thread in threading.enumerate() if thread.name == "hemo watch reader"]
     with pytest.raises(ConnectionRefusedError):
         ask(watch, "/")

@@ -25,11 +25,13 @@ from hemo.training.distributed import Worker
 from hemo.training.reporting import Epochs
 from hemo.training.results import METRICS, EpochMetrics
 from hemo.trials import run as trial
+from hemo.trials.checks import check_trials
 from hemo.trials.key import TrialKey
+from hemo.trials.make_record import _small_set_notes
 from hemo.trials.predictions import split_scores
 from hemo.trials.progress import clear_progress, read_progress
 from hemo.trials.record import TrialRecord, read_predictions, read_record, read_training_set_card
-from hemo.trials.run import ProgressWriter, _is_failure, _small_set_notes, check_trials, evaluate_on_test, run_trial
+from hemo.trials.run import ProgressWriter, _is_failure, evaluate_on_test, run_trial
 from tests.records import trial_digest
 from tests.trial_runs import run_to_record, trial_key
 

@@ -13,7 +13,7 @@ from hemo.training.data.dataset import TrialData, read_training_set, select_spli
 from hemo.training.distributed import Worker
 from hemo.training.loop import fit
 from hemo.training.reporting import run_to_end
-from hemo.trials.run import check_trials
+from hemo.trials.checks import check_trials
 from tests.training_sets import training_set_maker
 
 BACKBONES = ("test_resnet", "test_vit", "test_mambaout", "CNN(4,8)", "none")

@@ -19,8 +19,9 @@ from hemo.models.checkpoint import load_checkpoint, load_series_checkpoint
 from hemo.training.data.dataset import read_training_set, select_splits
 from hemo.training.data.studies import read_studies
 from hemo.training.distributed import Worker
+from hemo.trials.checks import check_studies, check_trials
 from hemo.trials.record import STUDY_PREDICTIONS, read_predictions
-from hemo.trials.run import check_studies, check_trials, evaluate_on_test, run_trial, trial_data
+from hemo.trials.run import evaluate_on_test, run_trial, trial_data
 from tests.series_sets import SLICES, SeriesSet, true_label
 from tests.trial_runs import run_to_record, trial_key
 
