@@ -22,7 +22,7 @@ from hemo.training.results import EpochMetrics
 from hemo.trials.key import TrialKeys
 from hemo.trials.record import PREDICTION_SCHEMA, TrialRecord, write_record
 
-ROWS = {"train": 2_000, "val": 500, "test": 1_000}
+ROWS = {"train": 2_000, "val": 500, "test": 2_500}
 SIDE_PX = 64
 EPOCHS = 10
 BACKBONES = ("resnet18", "resnet34", "resnet50", "mobilenetv3_small_100", "densenet121")
