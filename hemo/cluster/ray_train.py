@@ -11,6 +11,7 @@ import ray.train
 from ray.exceptions import RayError
 from ray.train.torch import TorchTrainer, get_device
 from ray.train.v2._internal.exceptions import UserExceptionWithTraceback
+from ray.train.v2._internal.execution.failure_handling import DefaultFailurePolicy, FailureDecision
 from ray.train.v2.api.config import ScalingConfig
 from ray.train.v2.api.exceptions import TrainingFailedError, WorkerGroupError
 from ray.util.queue import Queue
@@ -50,6 +51,13 @@ START_TIMEOUT_S = 20.0
 """How long a group whose size may change waits for its CPUs and GPUs until it is given another.
 
 Ray Train looks at the nodes every 20 s, so that the first group after the loss of one may be too large for the others.
+"""
+
+NODE_LOST = ("its node has died", " is unavailable: ")
+"""In Ray's messages about a process that was lost with its node; the error has no field for it.
+
+The second is that of a process which cannot be reached: the death of a node is noticed some seconds later, that of a
+process by the node at once.
 """
 
 LAST_LINES_S = 20.0
@@ -150,7 +158,7 @@ def _run_workers(config: TrainConfig, key: TrialKey, gpus: float, shared: Shared
     if elastic:
         os.environ.setdefault("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", str(START_TIMEOUT_S))
     with printed_lines() as print_from_worker:
-        result: Any = InterruptibleTrainer(  # typed as Train V1's result, which has no return_value
+        result: Any = WorkersTrainer(  # typed as Train V1's result, which has no return_value
             _train_worker,  # type: ignore[arg-type]  # it may return a value since Ray 2.60
             train_loop_config={**settings, "print_line": print_from_worker},
             scaling_config=ScalingConfig(
@@ -201,14 +209,36 @@ def _train_worker(settings: dict[str, Any]) -> UserError | None:
     return None
 
 
-class InterruptibleTrainer(TorchTrainer):
-    """Leaves the job's handler of SIGINT in place, which ends the job at once.
+class NodeLossPolicy(DefaultFailurePolicy):
+    """Starts the workers again however often a node was lost; other losses of workers are counted."""
+
+    def make_decision(self, training_failed_error: TrainingFailedError) -> FailureDecision:
+        """Return whether the workers start again. Where one was lost with its node, the others fail for it too."""
+        failures = training_failed_error.worker_failures if isinstance(training_failed_error, WorkerGroupError) else {}
+        if any(is_node_loss(str(failure)) for failure in failures.values()):
+            return FailureDecision.RETRY
+        return super().make_decision(training_failed_error)
+
+
+def is_node_loss(message: str) -> bool:
+    """Return whether a process was lost with its node, from Ray's message about it."""
+    return any(words in message for words in NODE_LOST)
+
+
+class WorkersTrainer(TorchTrainer):
+    """Counts no lost nodes, and leaves the job's handler of SIGINT in place, which ends the job at once.
 
     Ray Train's own asks its controller to end the run, which does not answer while it waits for resources.
     """
 
     def _register_sigint_handler(self, controller: Any) -> None:
         """Do nothing."""
+
+    def _initialize_and_run_controller(self, **options: Any) -> Any:
+        """Run with `NodeLossPolicy` in place of Ray Train's."""
+        settings: Any = self.run_config.failure_config
+        run: Any = super()._initialize_and_run_controller  # type: ignore[misc]  # typed as Train V1's trainer
+        return run(**{**options, "failure_policy": NodeLossPolicy(settings)})
 
 
 class WorkerLines:

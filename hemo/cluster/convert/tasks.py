@@ -1,7 +1,9 @@
 """Convert units in Ray Data tasks, several to a task, and yield the footer or the failure of each unit."""
 
 import pickle
-from collections.abc import Iterator, Mapping, Sequence
+import time
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -22,6 +24,12 @@ UNITS_A_TASK = 8
 
 TASKS_A_CPU = 2
 """Tasks left for every CPU when the next is cut, so that all end at about the same time."""
+
+TASK_S = 30.0
+"""Seconds after which a task begins no further unit: on a slow node it would hold up all the others.
+
+Eight usual units take a third of that; where one takes as long, the time between two tasks is nothing beside it.
+"""
 
 GROWN_CPUS = 64
 """CPUs for which units are divided where a cluster may grow: Ray does not report by how much.
@@ -44,6 +52,13 @@ class UnitFailure:
 Outcome = ShardFooter | UnitFailure
 
 
+@dataclass(frozen=True)
+class UnitsLeft:
+    """Units that a task did not begin within its time."""
+
+    units: tuple[Unit, ...]
+
+
 def convert_units(task: UnitTask, units: Sequence[Unit], out: str) -> Iterator[Outcome]:
     """Convert units on the cluster and yield the footer of each whose shard is committed, as the tasks end.
 
@@ -57,11 +72,23 @@ def convert_units(task: UnitTask, units: Sequence[Unit], out: str) -> Iterator[O
     """
     if not units:
         return
+    left: list[Unit] = []
     batches = task_batches(units, cpus=cpus_to_fill(ray.nodes()))  # type: ignore[no-untyped-call]
+    for outcome in _run_tasks(task, batches, out):
+        if isinstance(outcome, UnitsLeft):
+            left += outcome.units
+        else:
+            yield outcome
+    if left:
+        yield from _run_tasks(task, [[unit] for unit in left], out)  # a single unit is begun whatever it takes
+
+
+def _run_tasks(task: UnitTask, batches: Sequence[Sequence[Unit]], out: str) -> Iterator[Any]:
+    """Run a task for each batch of units, and yield outcomes and `UnitsLeft` of those that have ended."""
     with data_context("convert") as context:
         limit_growth(context, tasks=len(batches))
         rows = [{"units": pickle.dumps(batch)} for batch in batches]
-        work = partial(_convert_row, task=task, out=out, lost_workers=LOST_WORKERS)
+        work = partial(_convert_row, task=task, out=out, lost_workers=LOST_WORKERS, task_s=TASK_S)
         dataset = ray.data.from_items(rows, override_num_blocks=len(rows)).flat_map(work, num_cpus=1)
         for row in dataset.iter_rows():
             yield pickle.loads(row["outcome"])
@@ -96,7 +123,9 @@ def task_batches(units: Sequence[Unit], *, cpus: int) -> list[Sequence[Unit]]:
     return batches
 
 
-def _convert_row(row: dict[str, Any], *, task: UnitTask, out: str, lost_workers: int) -> Iterator[dict[str, bytes]]:
+def _convert_row(
+    row: dict[str, Any], *, task: UnitTask, out: str, lost_workers: int, task_s: float
+) -> Iterator[dict[str, bytes]]:
     units: Sequence[Unit] = pickle.loads(row["units"])
     if (lost := _lost_workers()) > lost_workers:
         raise HemoError(
@@ -107,8 +136,19 @@ def _convert_row(row: dict[str, Any], *, task: UnitTask, out: str, lost_workers:
                 "look at Ray's logs",
             )
         )
-    for outcome in convert_batch(units, task=task, out=out):
+    waiting = deque(units)
+    for outcome in convert_batch(taken_in_time(waiting, task_s), task=task, out=out):
         yield {"outcome": pickle.dumps(outcome)}
+    if waiting:
+        yield {"outcome": pickle.dumps(UnitsLeft(tuple(waiting)))}
+
+
+def taken_in_time(units: deque[Unit], seconds: float) -> Iterator[Unit]:
+    """Take units from the front for so many seconds, but at least one; the others are left."""
+    began = time.monotonic()
+    yield units.popleft()
+    while units and time.monotonic() - began < seconds:
+        yield units.popleft()
 
 
 def _lost_workers() -> int:
@@ -117,7 +157,7 @@ def _lost_workers() -> int:
     return int(worker.core_worker.get_current_task_attempt_number())
 
 
-def convert_batch(units: Sequence[Unit], *, task: UnitTask, out: str) -> Iterator[Outcome]:
+def convert_batch(units: Iterable[Unit], *, task: UnitTask, out: str) -> Iterator[Outcome]:
     """Convert units and commit their shards; runs on a worker. Running twice writes the same bytes.
 
     A shard is written while the next is made: storage that takes its time costs none.

@@ -9,6 +9,7 @@ from typing import Any
 from ray import tune
 from ray.tune.experiment import Trial
 
+from hemo.cluster.ray_train import is_node_loss
 from hemo.cluster.tuning.searchers import key_of
 from hemo.config.tune import Objective
 from hemo.console import print_line
@@ -19,13 +20,6 @@ from hemo.trials.progress import PlannedTrial, SweepPlan, write_plan
 from hemo.trials.status import SweepStatus, TrialStatus, planned_status
 
 TABLE_EVERY_S = 30.0
-
-NODE_LOST = ("its node has died", " is unavailable: ")
-"""In Ray's messages about a process that was lost with its node; the error has no field for it.
-
-The second is that of a process which cannot be reached: the death of a node is noticed some seconds later, that of a
-process by the node at once.
-"""
 
 FAILURE = "Failure # "
 """Begins each error in Tune's file."""
@@ -94,7 +88,7 @@ class SweepConsole(tune.Callback):
     def on_trial_recover(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         """Print why a trial is started again; the loss of its node is not counted among its failures."""
         failure, reason = _last_failure(trial), _last_reason(trial)
-        if any(words in failure for words in NODE_LOST):
+        if is_node_loss(failure):
             trial.run_metadata.num_failures -= 1
             reason = "its node was lost"
         print_line(f"{trial.config['trial']['name']} goes on after its last whole epoch: {reason}")

@@ -11,13 +11,20 @@ from typing import Any
 
 import pytest
 import ray
-from ray.train.v2._internal.exceptions import UserExceptionWithTraceback
+from ray.train.v2._internal.exceptions import UserExceptionWithTraceback, WorkerHealthCheckFailedError
 from ray.train.v2.api.exceptions import WorkerGroupError
 from ray.util.queue import Queue
 
 from hemo.cluster import ray_train as fit
 from hemo.cluster.feed import put_training_set
-from hemo.cluster.ray_train import check_workers, failure_reason, printed_lines, train_in_workers, train_model
+from hemo.cluster.ray_train import (
+    NodeLossPolicy,
+    check_workers,
+    failure_reason,
+    printed_lines,
+    train_in_workers,
+    train_model,
+)
 from hemo.config.trial import TrialConfig
 from hemo.config.tune import TrackingConfig, TrainConfig, TrainWorkersConfig
 from hemo.curation.card import read_card
@@ -125,6 +132,18 @@ def test_what_all_failed_workers_raised_is_the_reason() -> None:
     assert failure_reason(WorkerGroupError("long text", {1: raised})) == "ZeroDivisionError: by nought"
     with_a_lost_one = WorkerGroupError("long\ntext", {0: raised, 1: RuntimeError("The actor died")})
     assert failure_reason(with_a_lost_one) == "the workers were lost: text"
+
+
+def test_the_loss_of_a_node_is_no_failure_of_the_workers() -> None:
+    """One failure is allowed: any number of lost nodes come before the second one of another kind."""
+    policy = NodeLossPolicy(ray.train.FailureConfig(max_failures=1))
+    died = WorkerHealthCheckFailedError("rank 1", RuntimeError("The actor died\nits process ended"))
+    gone = WorkerHealthCheckFailedError("rank 0", RuntimeError("The actor died because its node has died. Node Id: 03"))
+    lost_nodes = WorkerGroupError("two", {0: gone, 1: UserExceptionWithTraceback(RuntimeError("reset by peer"), "")})
+    one_process = WorkerGroupError("one", {1: died})
+    errors = [lost_nodes, one_process, lost_nodes, lost_nodes, one_process]
+    decisions = [policy.make_decision(error).name for error in errors]
+    assert decisions == ["RETRY", "RETRY", "RETRY", "RETRY", "RAISE"]
 
 
 @pytest.mark.slow

@@ -1,12 +1,21 @@
 """Faults of storage and workers: retried, or reported in one line; never a wrong row, never for ever."""
 
 import re
+from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from hemo.cluster.convert.tasks import Outcome, UnitFailure, convert_batch, convert_units, cpus_to_fill, task_batches
+from hemo.cluster.convert.tasks import (
+    Outcome,
+    UnitFailure,
+    convert_batch,
+    convert_units,
+    cpus_to_fill,
+    taken_in_time,
+    task_batches,
+)
 from hemo.config.convert import ConvertConfig
 from hemo.corpus.sources import media_of
 from hemo.errors import HemoError
@@ -140,6 +149,30 @@ def test_a_slow_node_holds_up_its_own_unit_alone(convert, undisturbed, tmp_path,
             end_wait(slow)
     assert (sorted(order), order[-1]) == ([0, 1, 2, 3], 0)
     assert shards(tmp_path / "out") == undisturbed
+
+
+@pytest.mark.usefixtures("ray_cluster")
+def test_what_a_slow_task_leaves_is_converted_after_the_others(undisturbed, tmp_path, task, units, corpus, monkeypatch):
+    """Of the tasks of one and three units each does one, as there is no time for more: 2 and 3 are left."""
+    monkeypatch.setattr("hemo.cluster.convert.tasks.TASK_S", 0.0)
+    monkeypatch.setattr("hemo.cluster.convert.tasks.task_batches", lambda units, cpus: [units[:1], units[1:]])
+    order = [outcome.unit for outcome in convert_units(task(str(corpus)), units, str(tmp_path / "out"))]
+    assert (sorted(order[:2]), sorted(order[2:])) == ([0, 1], [2, 3])
+    assert shards(tmp_path / "out") == undisturbed
+
+
+@pytest.mark.parametrize(("unit_s", "taken"), [(10.0, 3), (16.0, 2), (400.0, 1)])
+def test_a_task_begins_no_unit_after_its_time(monkeypatch, unit_s, taken):
+    """Units of 10 s begin at 0, 10 and 20 s of 30; of 16 s at 0 and 16."""
+    clock = [1000.0]
+    monkeypatch.setattr("hemo.cluster.convert.tasks.time.monotonic", lambda: clock[0])
+    waiting = deque(Unit(number, ()) for number in range(5))
+    begun = []
+    for unit in taken_in_time(waiting, 30.0):
+        begun.append(unit.number)
+        clock[0] += unit_s
+    assert begun == list(range(taken))
+    assert [unit.number for unit in waiting] == list(range(taken, 5))
 
 
 def test_a_full_disk_is_not_tried_again(convert, tmp_path):
