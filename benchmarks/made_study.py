@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from benchmarks.made_training_set import CLASS, write_training_set
+from benchmarks.made_training_set import CLASS, smooth_images, write_training_set
 from hemo.config.trial import TrialConfig
 from hemo.config.tune import changed
 from hemo.curation.card import read_card
@@ -34,8 +34,7 @@ def main() -> None:
     parser.add_argument("out", type=Path)
     parser.add_argument("--trials", type=int, default=500)
     given = parser.parse_args()
-    generator = np.random.default_rng(0)
-    images = generator.integers(0, 256, (64, 1, SIDE_PX, SIDE_PX), np.uint8)
+    images = smooth_images(64, SIDE_PX)
     folder = write_training_set(given.out / "set", images, ROWS)
     rows, digest = read_data_set(folder).rows, read_card(folder).digest
     for number in range(given.trials):

@@ -130,7 +130,7 @@ def contact_sheets(data: DataSet) -> tuple[list[dict[str, Any]], list[NDArray[np
     groups = {f"{kind}\0{name}": rows for kind, name, rows in _groups(data)}
     largest = sorted(groups, key=lambda key: -len(groups[key]))[:MOST_SHEETS]
     chosen = near_rows(data, {key: groups[key] for key in groups if key in largest}, SHEET_IMAGES)
-    pairs = _near_duplicates(data)
+    pairs, count = _near_duplicates(data)
     pixels = read_pixels(data, [*(row for rows in chosen.values() for row in rows), *(row for row, _ in pairs)])
     tiles = {row: number for number, row in enumerate(sorted(pixels))}
     images = [pixels[row] for row in sorted(pixels)]
@@ -143,9 +143,7 @@ def contact_sheets(data: DataSet) -> tuple[list[dict[str, Any]], list[NDArray[np
             sheets.append({"kind": kind, "name": name, "count": len(groups[key]), "tiles": shown})
     if pairs:
         shown = [[tiles[row], caption] for row, caption in pairs]
-        sheets.append(
-            {"kind": NEAR_DUPLICATES, "name": "of two patients, by pairs", "count": len(pairs), "tiles": shown}
-        )
+        sheets.append({"kind": NEAR_DUPLICATES, "name": "of two patients, by pairs", "count": count, "tiles": shown})
     if len(data.card.channels) > 1 and pixels:
         some = sorted(pixels)[:: max(1, len(pixels) // WINDOW_IMAGES)][:WINDOW_IMAGES]
         for channel, name in enumerate(data.card.channels):
@@ -189,10 +187,13 @@ def _equal_pixels(data: DataSet) -> Iterator[tuple[str, str, NDArray[np.int64]]]
             yield "equal pixels", f"{len(members)} files{links}{conflict} ({number})", np.array(sorted(rows))
 
 
-def _near_duplicates(data: DataSet) -> list[tuple[int, str]]:
-    """Return row and caption of the images of `MOST_PAIRS` pairs, one after the other: those in two splits first."""
+def _near_duplicates(data: DataSet) -> tuple[list[tuple[int, str]], int]:
+    """Return row and caption of the images of `MOST_PAIRS` pairs, and how many images all pairs have.
+
+    The two of a pair follow each other; pairs in two splits come first.
+    """
     if data.near_duplicates is None:
-        return []
+        return [], 0
     rows = {name: row for row, name in enumerate(data.rows["image_id"].to_pylist())}
     there = [
         pc.is_in(data.near_duplicates[f"image_id_{side}"], data.rows["image_id"].combine_chunks()) for side in "12"
@@ -205,7 +206,7 @@ def _near_duplicates(data: DataSet) -> list[tuple[int, str]]:
             image_id, patient, split = (pair[f"{name}_{side}"] for name in ("image_id", "patient", "split"))
             caption = f"pair {number}, cosine {pair['cosine']:.3f}: {image_id}, patient {patient}, {split}"
             shown.append((rows[image_id], caption))
-    return shown
+    return shown, 2 * len(pairs)
 
 
 def histograms(rows: pa.Table) -> Iterator[dict[str, Any]]:
