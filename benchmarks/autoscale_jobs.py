@@ -8,8 +8,8 @@ a GPU, which is a number of Ray's and no device. After the conversion it is wait
 
     convert   each file is read after a wait of 0.1 s that stands for the latency of a storage, so that nodes do not
               slow each other on the cores of this machine; the node with the GPU must not come
-    held      images of a corpus are read, more of them than the nodes have memory for, and whoever reads them stops after
-              the first for 20 s, twice as long as Ray Data takes to ask for nodes: none may come in that time
+    held      images of a corpus are read, more than the nodes have memory for, and whoever reads them stops after the
+              first for 20 s, twice as long as Ray Data takes to ask for nodes: none may come in that time
     train     on a GPU: it waits for the node that has one, and fails there, as torch sees no GPU; it must not train on
               CPUs
 
