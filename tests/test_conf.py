@@ -19,6 +19,7 @@ from hemo.config.tune import TrainConfig, TuneConfig
 from hemo.config.types import Config
 from hemo.corpus.labels import RSNA_CLASSES
 from hemo.curation.card import read_card
+from hemo.sweeps.grid import grid_trials
 from hemo.trials.checks import check_trials
 
 ROOT = Path(__file__).parents[1]
@@ -58,12 +59,34 @@ def test_the_command_in_its_head_is_accepted(file: str, monkeypatch: pytest.Monk
     load_config(CONFIGS[command[1]], words, job=command[1])
 
 
-@pytest.mark.parametrize(("file", "loss"), [("rsna", "rsna"), ("phantom", "default")])
+@pytest.mark.parametrize(
+    ("file", "loss"), [("train/rsna", "rsna"), ("train/phantom", "default"), ("recipe/strong_head_ct", "rsna")]
+)
 def test_a_recipe_suits_a_set_like_its_own(make_training_set: Callable[..., str], file: str, loss: str) -> None:
     """But for the starting weights, which would have to be fetched."""
-    config = load_config(TrainConfig, ["--config", str(ROOT / f"conf/train/{file}.yaml")], job="train")
+    flags = ["--config", str(ROOT / f"conf/{file}.yaml"), "--training_set", "set", "--out", "records"]
+    config = load_config(TrainConfig, flags, job="train")
     card = read_card(make_training_set(classes=RSNA_CLASSES, channels=("brain", "subdural", "soft")))
     model = config.trial.model.model_copy(update={"weights": "none"})
     sized = card.model_copy(update={"height_px": 64, "width_px": 64})
     check_trials({"": config.trial.model_copy(update={"model": model})}, sized)
     assert config.trial.training.loss == loss
+
+
+def test_the_recipes_for_x_rays_suit_one_set_and_tune_compares_them(make_training_set: Callable[..., str]) -> None:
+    """Both are of the same class and backbone, so that a table holds both; they differ by what a recipe is."""
+    card = read_card(make_training_set(classes=("NORMAL", "PNEUMONIA"), channels=("r", "g", "b")))
+    sized = card.model_copy(update={"height_px": 64, "width_px": 64})
+    trials = []
+    for recipe in ("published", "strong"):
+        flags = ["--config", str(ROOT / f"conf/recipe/{recipe}.yaml"), "--training_set", "set", "--out", "records"]
+        config = load_config(TuneConfig, [*flags, "--grid.axes", "{seed: [0, 1, 2]}"], job="tune")
+        assert config.grid is not None
+        trials += grid_trials(config.trial, config.grid)
+    without = [
+        trial.model_copy(update={"model": trial.model.model_copy(update={"weights": "none"})}) for trial in trials
+    ]
+    check_trials({f"{trial.name}, seed {trial.seed}": trial for trial in without}, sized)
+    assert [trial.seed for trial in trials] == [0, 1, 2, 0, 1, 2]
+    assert {(trial.model.backbone, trial.target) for trial in trials} == {("tf_efficientnet_lite0", "PNEUMONIA")}
+    assert [trial.training.ema_decay > 0 for trial in trials] == [False] * 3 + [True] * 3

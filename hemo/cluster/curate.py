@@ -16,7 +16,14 @@ from hemo.cluster.ray_data import data_context, limit_growth
 from hemo.config.curate import SPLITS, CurateConfig
 from hemo.console import print_line, print_tables, progress_bar
 from hemo.corpus.labels import LabelTable, labels_of_classes, parse_labels
-from hemo.curation.card import CARD_SCHEMA_VERSION, ConversionCounts, PartFile, TrainingSetCard, read_card
+from hemo.curation.card import (
+    CARD_SCHEMA_VERSION,
+    ConversionCounts,
+    PartFile,
+    TrainingSetCard,
+    read_card,
+    synthetic_images,
+)
 from hemo.curation.copy import CopyTask, write_buckets, write_part
 from hemo.curation.labelled_index import pseudonymise_keys, read_index, text_column
 from hemo.curation.leak_audit import equal_pixels
@@ -403,4 +410,5 @@ def _card(config: CurateConfig, inputs: Inputs, selection: Selection, plan: Copy
         findings=selection.findings,
         audit={**selection.audit, **({"stacks": plan.stacks} if plan.stacks else {})},
         reductions=selection.reductions,
+        synthetic_images=synthetic_images(text_column(rows.index, "scanner").take(pa.array(selection.chosen))),
     )

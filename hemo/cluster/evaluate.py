@@ -92,9 +92,9 @@ def evaluate_checkpoint(config: EvaluateConfig) -> str:
     """
     config = config.model_copy(update={"checkpoint": find_checkpoint(config.checkpoint)})
     card = at_operating_point(read_checkpoint_card(config.checkpoint), config.operating_point)
+    load_checkpoint(config.checkpoint)  # damaged weights are refused here, not by Ray once a worker has met them
     images = _labelled_images(config, card)
     _require_tables(config, card, images)
-    load_checkpoint(config.checkpoint)  # damaged weights are refused here, not by Ray once a worker has met them
     digest = _digest(config, images)
     folder = evaluation_folder(config.out, digest)
     with output_lock(folder):

@@ -63,3 +63,12 @@ class LeaksConfig(Config):
                 f"{self.test_fraction:g} leave nothing to train on; lower one of them"
             )
         return self
+
+    @model_validator(mode="after")
+    def _trains_on_images(self) -> Self:
+        if self.trial.model.is_sequence:
+            raise ValueError(
+                f"trial.model.backbone {self.trial.model.backbone} reads embeddings of whole studies, and a split by "
+                "image tears these; measure leaks with the backbone that made the embeddings"
+            )
+        return self

@@ -4,6 +4,8 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 from pydantic import Field
 
@@ -11,6 +13,7 @@ from hemo.config.curate import DatasetConfig
 from hemo.config.types import Config, load_card
 from hemo.errors import first_names
 from hemo.stats import MIN_PATIENTS, MIN_PATIENTS_EACH
+from hemo.synthetic import MANUFACTURER, MODEL
 
 CARD_SCHEMA_VERSION = 4
 """4: counts of the conversion, reasons of steps, files of the parts, description of the set, digest of the split."""
@@ -166,6 +169,7 @@ class TrainingSetCard(Config):
     reductions: tuple[str, ...] = Field(
         (), description="sentences for table headings, such as `train limited to 900 of 4,707 images`"
     )
+    synthetic_images: int = Field(0, description="images of `hemo phantom`, known by their scanner")
     parts: tuple[PartFile, ...] = ()
     dataset: DatasetConfig = Field(DatasetConfig(), description="name, licence and source, as the user gave them")
 
@@ -239,6 +243,17 @@ def split_finding(split: str, patients: int, counts: Mapping[str, Mapping[str, i
     if patients >= least and not any(few.values()):
         return None
     return SplitFinding(split=split, patients=patients if patients < least else None, **few)
+
+
+def synthetic_images(scanners: "pa.Array[Any] | pa.ChunkedArray") -> int:
+    """Return how many images name `hemo phantom` as their scanner."""
+    return int(pc.sum(pc.equal(scanners, f"{MANUFACTURER} {MODEL}")).as_py() or 0)
+
+
+def synthetic_text(images: int) -> str:
+    """Return a sentence on images of `hemo phantom`; empty if there are none."""
+    said = "the metrics show that the steps work, and nothing about patients"
+    return f"{images:,} images are synthetic, made by `hemo phantom`: {said}" if images else ""
 
 
 def grouping_text(grouped_by: Mapping[str, int]) -> str:

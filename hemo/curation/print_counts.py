@@ -8,7 +8,7 @@ from rich.console import Group
 from rich.table import Table
 
 from hemo.config.curate import LEAKY
-from hemo.curation.card import LEVELS, Count, TrainingSetCard, grouping_text
+from hemo.curation.card import LEVELS, Count, TrainingSetCard, grouping_text, synthetic_text
 
 
 def count_tables(card: TrainingSetCard) -> Group:
@@ -67,6 +67,8 @@ def _fraction(positive: int, labelled: int) -> str:
 def finding_lines(card: TrainingSetCard) -> Iterator[str]:
     """Yield a line for each finding on splits, patients and labels."""
     audit = card.audit
+    if synthetic := synthetic_text(card.synthetic_images):
+        yield synthetic
     yield from (finding.text for finding in card.findings)
     yield from _way_out(card)
     if grouping := grouping_text(card.grouped_by):

@@ -8,7 +8,7 @@ from typing import Any
 from hemo.config.trial import TrialConfig
 from hemo.config.tune import flattened, varying
 from hemo.console import hours
-from hemo.curation.card import grouping_text
+from hemo.curation.card import grouping_text, synthetic_text
 from hemo.reporting.cell_tables import describe_difference
 from hemo.reporting.cells import ORDERS, Cell
 from hemo.reporting.comparison import Comparison
@@ -105,10 +105,11 @@ def heading(comparison: Comparison) -> list[tuple[str, str]]:
 
 
 def findings(comparison: Comparison) -> list[str]:
-    """Return which splits have too few patients to choose or compare by, and how patients were found."""
+    """Return whether images are synthetic, which splits have too few patients, and how patients were found."""
+    synthetic = [synthetic_text(record.synthetic_images) for record in comparison.ran]
     texts = [finding.text for record in comparison.ran for finding in record.findings]
     grouping = [grouping_text(record.grouped_by) for record in comparison.ran]
-    return list(dict.fromkeys(text for text in [*texts, *grouping] if text))
+    return list(dict.fromkeys(text for text in [*synthetic, *texts, *grouping] if text))
 
 
 def _heading(comparison: Comparison) -> Iterator[tuple[str, str]]:

@@ -15,6 +15,7 @@ from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
 from pydicom.filewriter import dcmwrite
 from pydicom.uid import UID, CTImageStorage, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
+from hemo.synthetic import MANUFACTURER, MODEL
 from hemo.synthetic.geometry import SIDE_PX, Field
 
 POINT_SPREAD_PX = 0.75
@@ -185,6 +186,8 @@ def _identity_tags(identity: Identity) -> dict[str, tuple[str, Any]]:
     return {
         "SOPInstanceUID": ("UI", identity.image),
         "Modality": ("CS", "CT"),
+        "Manufacturer": ("LO", MANUFACTURER),
+        "ManufacturerModelName": ("LO", MODEL),
         "PatientID": ("LO", identity.patient),
         "StudyInstanceUID": ("UI", identity.study),
         "SeriesInstanceUID": ("UI", identity.series),

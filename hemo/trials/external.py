@@ -89,6 +89,7 @@ def record_external(
         split=card.split,
         image=f"{len(card.channels)} x {card.height_px} x {card.width_px}",
         grouped_by=card.grouped_by,
+        synthetic_images=card.synthetic_images,
         **_evaluated(config, splits, logits),
         **split_counts(splits),
         findings=split_findings(splits),

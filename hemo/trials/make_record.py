@@ -47,6 +47,7 @@ def _record_with(key: TrialKey, card: TrainingSetCard, worker: Worker, **fields:
         "image": f"{len(card.channels)} x {card.height_px} x {card.width_px}",
         "split": card.split,
         "grouped_by": card.grouped_by,
+        "synthetic_images": card.synthetic_images,
         "workers": worker.count,
         "hardware": hardware(worker),
         "versions": versions(),

@@ -134,6 +134,7 @@ class TrialRecord(Config):
     grouped_by: dict[str, int] = Field(
         {}, description="patient, study, series, image -> images of the training set whose patient it gave"
     )
+    synthetic_images: int = Field(0, description="images of the training set that `hemo phantom` made")
     reductions: tuple[str, ...] = Field(
         (), description="what was made smaller than the full study: subsets, side, epochs"
     )

@@ -70,6 +70,7 @@ run("export", "--checkpoint", record, "--images", shards, "--out", f"{lake}/onnx
 run("evaluate", *raw, "--labels", labels, "--checkpoint", record, "--out", records, "--bootstrap_samples", 20)
 run("leaks", "--training_set", training_set, "--out", f"{lake}/leaks", *trial, "--shuffled_labels", "false",
     "--holdout_fraction", 0.35, "--test_fraction", 0.35)
+run("embed", "--source", training_set, "--checkpoint", record, "--out", f"{lake}/embeddings")
 run("report", "--records", records, "--out", f"{lake}/report", "--bootstrap_samples", 20)
 run("document", "--records", records, "--out", f"{lake}/documents")
 run("status", "--records", records, "--log_lines", 2)
@@ -121,6 +122,7 @@ def test_each_job_ends_with_its_result_on_the_bucket(line: Line) -> None:
         ("export", f"{LAKE}/onnx/model.onnx"),
         ("evaluate", evaluation),
         ("leaks", f"{LAKE}/leaks"),
+        ("embed", f"{LAKE}/embeddings"),
         ("report", f"{LAKE}/report/index.html"),
         ("document", f"{LAKE}/documents/model-card.md"),
         ("status", records),
@@ -128,6 +130,7 @@ def test_each_job_ends_with_its_result_on_the_bucket(line: Line) -> None:
     assert read_json(f"{record}/record.json")["status"] == "complete"
     assert "convert: 400 files in 4 units, 4 of them done" in re.sub(r" \(2 others[^)]*\)", "", line.errors)
     assert read_json(f"{LAKE}/predictions/card.json")["rows"] == 400
+    assert read_json(f"{LAKE}/embeddings/card.json")["rows"] == 400
     assert len([name for name in list_folders(records) if re.fullmatch("[0-9a-f]{16}", name)]) == 3
 
 

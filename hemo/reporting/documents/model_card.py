@@ -11,6 +11,7 @@ from typing import Any
 import yaml
 
 from hemo.config.curate import LEAKY
+from hemo.curation.card import synthetic_text
 from hemo.reporting import elsewhere_tables
 from hemo.reporting.documents.data_facts import acquisition, missing_data, preprocessing, sizes, sources, split_rule
 from hemo.reporting.documents.model_facts import (
@@ -156,6 +157,8 @@ def _caveats(study: Study) -> Iterator[tuple[str, str]]:
     record = study.record
     if leak := LEAKY.get(record.split):
         yield "Leak", f"{leak}: performance on new patients is not known"
+    if synthetic := synthetic_text(record.synthetic_images):
+        yield "Synthetic", synthetic
     for finding in record.findings:
         yield "Few patients", finding.text
     for reduction in record.reductions:

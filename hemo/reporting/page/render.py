@@ -11,7 +11,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
-from hemo.curation.card import TrainingSetCard, grouping_text
+from hemo.curation.card import TrainingSetCard, grouping_text, synthetic_images, synthetic_text
 from hemo.reporting import elsewhere_tables
 from hemo.reporting.cell_tables import cells_table
 from hemo.reporting.cells import CellComparison
@@ -132,7 +132,7 @@ def data_html(data: DataSet, leaks: LeaksCard | None = None) -> str:
         shown,
         flow=flow(data),
         splits=split_boxes(curated) if curated else [],
-        findings=_data_findings(curated) if curated else [],
+        findings=_data_findings(data),
         sheets=shown["sheets"],
         not_public="" if data.ids_are_public else NOT_PUBLIC,
         histograms=shown["histograms"],
@@ -143,8 +143,12 @@ def data_html(data: DataSet, leaks: LeaksCard | None = None) -> str:
     )
 
 
-def _data_findings(card: TrainingSetCard) -> list[str]:
-    return [text for text in (*(finding.text for finding in card.findings), grouping_text(card.grouped_by)) if text]
+def _data_findings(data: DataSet) -> list[str]:
+    """Return what must not be concluded: of synthetic images, small splits, and patients that are guessed."""
+    texts = [synthetic_text(synthetic_images(data.rows["scanner"]))]
+    if isinstance(data.card, TrainingSetCard):
+        texts += [*(finding.text for finding in data.card.findings), grouping_text(data.card.grouped_by)]
+    return [text for text in texts if text]
 
 
 def _page(kind: str, title: str, data: Mapping[str, Any], *, live: bool = False, **parts: Any) -> str:

@@ -9,7 +9,9 @@ import pyarrow.parquet as pq
 import pytest
 import safetensors.torch
 import torch
+from ray.data import ActorPoolStrategy
 
+from hemo.cluster import predict_images
 from hemo.cluster.embed import embed_images
 from hemo.config.inference import EmbedConfig
 from hemo.errors import ConfigError, OutputError, SourceError
@@ -79,6 +81,19 @@ def test_a_training_set_becomes_parts_that_a_second_run_leaves_alone(
     (out / "card.json").unlink()
     with pytest.raises(OutputError, match="holds other embeddings"):
         embed_images(config.model_copy(update={"pooling": "flatten"}))
+
+
+def test_the_number_of_encoders_changes_no_byte(
+    make_training_set: Callable[..., str], checkpoint: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One encoder, or two that share six units and their batches."""
+    source, made = make_training_set(), {}
+    for count in (1, 2):
+        monkeypatch.setattr(predict_images, "ActorPoolStrategy", lambda count=count, **_: ActorPoolStrategy(size=count))
+        config = EmbedConfig(source=source, checkpoint=checkpoint, out=str(tmp_path / f"{count}"), batch_size=5)
+        made[count] = parts(Path(embed_images(config)))
+    assert len(made[1]) == 6
+    assert made[1] == made[2]
 
 
 def test_shards_with_a_users_weights(tmp_path: Path) -> None:

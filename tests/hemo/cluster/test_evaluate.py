@@ -1,5 +1,6 @@
 """`evaluate_checkpoint` end to end on small slices, by Ray."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytest
 import torch
 
 import hemo
+from hemo.cluster import evaluate
 from hemo.cluster.convert.job import convert_corpus
 from hemo.cluster.curate import curate_corpus
 from hemo.cluster.evaluate import evaluate_checkpoint
@@ -177,6 +179,17 @@ def test_other_images_than_the_checkpoints_are_refused(place, tmp_path):
         evaluate_checkpoint(config_of(place, tmp_path, **other))
     with pytest.raises(ConfigError, match="was trained on rsna images"):
         evaluate_checkpoint(config_of(place, tmp_path, **{**raw(place), "corpus": "image_folder"}))
+
+
+def test_a_sequence_model_is_refused_before_a_table_is_read(place, tmp_path, monkeypatch):
+    write_test_checkpoint(tmp_path / "series", read_card(str(place / "set")).image)
+    card = json.loads((tmp_path / "series/checkpoint.json").read_text())
+    card["model"] = {"backbone": "BiGRU(8)", "series": {"embeddings": "e"}}
+    card["embedded_by"] = {"dimension": 8, "inputs": {}}
+    (tmp_path / "series/checkpoint.json").write_text(json.dumps(card))
+    monkeypatch.setattr(evaluate, "_labelled_images", None)
+    with pytest.raises(ConfigError, match=r"is of sequence model BiGRU\(8\): it takes embeddings, not images"):
+        evaluate_checkpoint(config_of(place, tmp_path, checkpoint=str(tmp_path / "series")))
 
 
 def test_from_a_checkpoint_to_a_report(place, tmp_path):

@@ -351,3 +351,9 @@ def test_images_of_patients_with_one_each_have_nothing_to_leak(tmp_path: Path, m
 def test_fractions_leave_something_to_train_on() -> None:
     with pytest.raises(ValueError, match=r"holdout_fraction 0.4, val_fraction 0.1 and test_fraction 0.5 leave nothing"):
         LeaksConfig(training_set="s", out="o", holdout_fraction=0.4, test_fraction=0.5)
+
+
+def test_a_sequence_model_is_refused_before_anything_is_read() -> None:
+    model = {"backbone": "BiGRU(8)", "series": {"embeddings": "e"}}
+    with pytest.raises(ValueError, match=r"BiGRU\(8\) reads embeddings of whole studies, and a split by image tears"):
+        LeaksConfig.model_validate({"training_set": "s", "out": "o", "trial": {"model": model}})

@@ -3,11 +3,12 @@
 import io
 from typing import Any
 
+import pyarrow as pa
 import pytest
 from rich.console import Console, RenderableType
 
 from hemo.corpus.labels import RSNA_CLASSES
-from hemo.curation.card import ConversionCounts, Count, Step, TrainingSetCard, grouping_text
+from hemo.curation.card import ConversionCounts, Count, Step, TrainingSetCard, grouping_text, synthetic_images
 from hemo.curation.print_counts import count_tables, finding_lines, format_table
 
 NOTHING_FOUND = {
@@ -124,6 +125,16 @@ def test_images_without_any_id_are_said_to_count_as_patients():
 
 def test_what_was_not_found_is_not_mentioned():
     assert list(finding_lines(card_of())) == []
+
+
+def test_images_of_the_phantom_are_known_by_their_scanner():
+    assert synthetic_images(pa.array(["hemo synthetic phantom", None, "GE MEDICAL SYSTEMS"])) == 1
+    assert synthetic_images(pa.array([], pa.string())) == 0
+    card = card_of().model_copy(update={"synthetic_images": 1200})
+    assert list(finding_lines(card)) == [
+        "1,200 images are synthetic, made by `hemo phantom`: the metrics show that the steps work, and nothing about "
+        "patients"
+    ]
 
 
 def test_each_finding_is_a_line_with_its_count():

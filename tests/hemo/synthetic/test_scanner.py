@@ -140,8 +140,11 @@ def test_a_capture_is_colour_and_calls_itself_ct():
     np.testing.assert_array_equal(dataset.pixel_array, rgb)
 
 
-def test_the_header_has_the_real_one_s_tags_and_types(shared_data):
+def test_the_header_has_the_real_one_s_tags_and_types_and_names_its_scanner(shared_data):
     ours = read(ct_file(RAMP_HU.astype(np.int16), WHO, FORMATS[0]))
     real = read((shared_data / "rsna/stage_2_train/ID_000012eaf.dcm").read_bytes())
-    assert [(element.keyword, element.VR) for element in ours] == [(element.keyword, element.VR) for element in real]
+    tags = [(element.keyword, element.VR) for element in ours]
+    assert (ours.Manufacturer, ours.ManufacturerModelName) == ("hemo", "synthetic phantom")
+    named = [("Manufacturer", "LO"), ("ManufacturerModelName", "LO")]
+    assert [tag for tag in tags if tag not in named] == [(element.keyword, element.VR) for element in real]
     assert [element.keyword for element in ours.file_meta] == [element.keyword for element in real.file_meta]

@@ -138,6 +138,13 @@ def test_a_report_of_data_alone(shards, tmp_path):
     assert not (tmp_path / "report" / "index.html").exists()
 
 
+def test_shards_of_the_phantom_are_said_to_be_synthetic(tmp_path):
+    rows = [{"scanner": "hemo synthetic phantom"}, {"scanner": "hemo synthetic phantom"}, {"scanner": "GE"}, {}]
+    folder = write_conversion(tmp_path / "converted", rows)
+    write_report(ReportConfig(data=folder, out=str(tmp_path / "report")))
+    assert "2 images are synthetic, made by `hemo phantom`" in (tmp_path / "report" / "data.html").read_text()
+
+
 def test_what_is_no_data_is_refused(tmp_path):
     with pytest.raises(SourceError, match="holds no images; give an output folder of `hemo convert` or `hemo curate`"):
         read_data_set(str(tmp_path))

@@ -84,11 +84,12 @@ def test_findings_are_among_the_cautions_of_the_summary(make_record, page):
     """Both trials had one patient with and two without the class in validation; half of the images have a series."""
     finding = SplitFinding(split="val", patients=3, patients_with={"any": 1}, patients_without={"any": 2})
     for seed in (1, 2):
-        make_record({"seed": seed}, findings=(finding,), grouped_by={"patient": 5, "series": 5})
+        make_record({"seed": seed}, findings=(finding,), grouped_by={"patient": 5, "series": 5}, synthetic_images=10)
     html = page()
     text = "val has too few patients to choose an epoch, a threshold or a model by"
     assert (
         html.index("<h1>")
+        < html.index("10 images are synthetic, made by `hemo phantom`: the metrics show that the steps work")
         < html.index(text)
         < html.index("5 of 10 images have no patient id")
         < html.index('id="compare"')
