@@ -52,6 +52,7 @@ def make_series(
     studies: dict[str, int] | None = None,
     label: Callable[[int, str], int | None] | None = None,
     seed: int = 0,
+    with_probabilities: bool = False,
 ) -> SeriesSet:
     """Write a set of studies, every other one with blood, whose rows are in no order, and their embeddings.
 
@@ -60,6 +61,7 @@ def make_series(
         studies: Of each split.
         label: Row and class -> label; None: the true one.
         seed: Of the noise in the embeddings.
+        with_probabilities: The embeddings are noise, and a slice's probability is 0.9 where it is bright, else 0.1.
     """
     studies = studies or {"train": 24, "val": 12, "test": 12}
     rows = {split: SLICES * count for split, count in studies.items()}
@@ -74,7 +76,11 @@ def make_series(
             ids += table["image_id"].to_pylist()
             vectors += [embedding(number, generator) for number in numbers]
     order = generator.permutation(len(ids))
-    write_embeddings(place / "embedded", [ids[k] for k in order], np.array(vectors, np.float32)[order])
+    drawn, probabilities = np.array(vectors, np.float32)[order], None
+    if with_probabilities:
+        probabilities = np.where(drawn[:, :1] > 0, np.float32(0.9), np.float32(0.1))
+        drawn[:, 0] = 0
+    write_embeddings(place / "embedded", [ids[k] for k in order], drawn, probabilities=probabilities)
     return SeriesSet(folder, str(place / "embedded"))
 
 
@@ -116,13 +122,18 @@ def _with_places(table: pa.Table, split: str, numbers: list[int]) -> pa.Table:
     return table
 
 
-def write_embeddings(folder: Path, ids: list[str], vectors: np.ndarray, pooling: str = "gap") -> None:
-    """Write a folder as `embed` does, in two parts."""
+def write_embeddings(
+    folder: Path, ids: list[str], vectors: np.ndarray, pooling: str = "gap", probabilities: np.ndarray | None = None
+) -> None:
+    """Write a folder as `embed` does, in two parts; probabilities are of one class, (rows, 1)."""
     (folder / "embeddings").mkdir(parents=True, exist_ok=True)
     dimension, half = vectors.shape[1], len(ids) // 2
     for number, part in enumerate((slice(0, half), slice(half, None))):
         values = pa.FixedSizeListArray.from_arrays(pa.array(vectors[part].reshape(-1)), dimension)
         table = pa.table({"image_id": pa.array(ids[part], pa.string()), "embedding": values})
+        if probabilities is not None:
+            values = pa.FixedSizeListArray.from_arrays(pa.array(probabilities[part].reshape(-1)), 1)
+            table = table.append_column("probabilities", values)
         pq.write_table(table, folder / f"embeddings/part-{number:06d}.parquet")
     card = {
         "schema_version": EMBEDDINGS_SCHEMA_VERSION,
@@ -136,6 +147,7 @@ def write_embeddings(folder: Path, ids: list[str], vectors: np.ndarray, pooling:
         "side_px": 0,
         "mean": [0.5],
         "std": [0.25],
+        "classes": [] if probabilities is None else ["any"],
         "dimension": dimension,
         "dtype": "float32",
         "rows": len(ids),

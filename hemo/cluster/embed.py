@@ -34,7 +34,7 @@ from hemo.models.weight_files import find_checkpoint
 from hemo.output_lock import output_lock
 from hemo.shards.card import ConversionCard
 from hemo.shards.card import read_card as read_conversion_card
-from hemo.shards.embeddings import PARTS, VECTOR, EmbeddingsCard, part_name, rows_of_part
+from hemo.shards.embeddings import PARTS, PROBABILITIES, VECTOR, EmbeddingsCard, part_name, rows_of_part
 from hemo.shards.writer import write_table
 from hemo.storage import exists, join, list_files, read_json, write_json
 from hemo.training.reporting import report_out_of_memory
@@ -65,7 +65,8 @@ def embed_images(config: EmbedConfig) -> str:
 
     Returns:
         The output folder: `embeddings/part-NNNNNN.parquet`, one a unit, with the ids of predictions (of a training set
-        also `split`) and `embedding`, a list of as many numbers as the card says; `card.json`, written last.
+        also `split`) and `embedding`, a list of as many numbers as the card says, of a checkpoint also `probabilities`,
+        calibrated, a list of float32 with one a class of the card; `card.json`, written last.
 
     Raises:
         SourceError: If source or checkpoint is missing, empty or damaged.
@@ -145,7 +146,13 @@ def _encoder_inputs(config: EmbedConfig) -> dict[str, Any]:
         weights = weights_fingerprint(location)
     model = _model(config)
     chosen = {"pooling": config.pooling, "dtype": config.dtype}
-    return {"backbone": model.backbone, "weights": weights, "side_px": model.side_px, **chosen}
+    head = {"probabilities": list(_classes(config))} if config.checkpoint else {}
+    return {"backbone": model.backbone, "weights": weights, "side_px": model.side_px, **chosen, **head}
+
+
+def _classes(config: EmbedConfig) -> tuple[str, ...]:
+    """Return the classes that the encoder gives probabilities of; a backbone has none."""
+    return read_checkpoint_card(config.checkpoint).classes if config.checkpoint else ()
 
 
 def _is_complete(out: str, inputs: dict[str, Any]) -> bool:
@@ -172,24 +179,36 @@ def _write_parts(config: EmbedConfig, images: StoredImages) -> None:
 
 
 def load_columns(device: str, *, config: EmbedConfig, channels: int, sides_px: tuple[int, int]) -> Columns:
-    """Return an encoder that gives the column of vectors."""
+    """Return an encoder that gives the column of vectors, of a checkpoint also that of probabilities."""
     encoder = load_encoder(config, channels, sides_px, device)
+    classes = _classes(config)
     length = dimension(_model(config), channels=channels, sides_px=sides_px, pooling=config.pooling)
 
     def columns(images: NDArray[np.uint8]) -> dict[str, pa.Array]:
         vectors = np.empty((0, length), config.dtype)
+        probabilities = np.empty((0, len(classes)), np.float32)
         if len(images):
             with report_out_of_memory(len(images), ConfigError):
-                features = encoder.features(torch.from_numpy(images).to(encoder.device))
+                pixels = torch.from_numpy(images).to(encoder.device)
+                if classes:
+                    features, of_head = encoder.features_and_probabilities(pixels)
+                    probabilities = of_head.cpu().numpy()
+                else:
+                    features = encoder.features(pixels)
             with np.errstate(over="ignore"):  # refused below
                 vectors = features.flatten(1).cpu().numpy().astype(config.dtype)
         if not np.isfinite(vectors).all():
             cure = "give --dtype float32" if config.dtype == "float16" else "give other weights"
             raise ConfigError(f"dtype: vectors of some images are NaN or infinite in {config.dtype}; {cure}")
-        values = pa.array(vectors.reshape(-1), pa.from_numpy_dtype(vectors.dtype))
-        return {VECTOR: pa.FixedSizeListArray.from_arrays(values, length)}
+        return {VECTOR: _lists(vectors), **({PROBABILITIES: _lists(probabilities)} if classes else {})}
 
     return columns
+
+
+def _lists(rows: NDArray[np.floating]) -> pa.FixedSizeListArray:
+    """Return (rows, numbers) as a column of lists."""
+    values = pa.array(rows.reshape(-1), pa.from_numpy_dtype(rows.dtype))
+    return pa.FixedSizeListArray.from_arrays(values, rows.shape[1])
 
 
 def _card(config: EmbedConfig, images: StoredImages, encoder: Encoder, inputs: dict[str, Any]) -> EmbeddingsCard:
@@ -208,6 +227,7 @@ def _card(config: EmbedConfig, images: StoredImages, encoder: Encoder, inputs: d
         std=encoder.normalisation.std,
         dimension=dimension(model, channels=len(images.card.channels), sides_px=sides_px, pooling=config.pooling),
         dtype=config.dtype,
+        classes=_classes(config),
         rows=sum(rows_of_part(config.out, number) for number in numbers),
         parts=len(numbers),
     )

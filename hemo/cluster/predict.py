@@ -29,7 +29,7 @@ from hemo.models.checkpoint import (
 from hemo.models.weight_files import find_checkpoint
 from hemo.output_lock import output_lock
 from hemo.shards.embeddings import read_card as read_embeddings_card
-from hemo.shards.embeddings import read_embeddings
+from hemo.shards.embeddings import read_sequence_inputs
 from hemo.shards.writer import write_table
 from hemo.storage import exists, join, read_json, write_bytes, write_json
 
@@ -98,7 +98,7 @@ def _predict_embedded(config: PredictConfig, card: CheckpointCard) -> str:
         if _is_complete(config.out, inputs):
             print_line(f"predict: {config.out} is complete")
             return config.out
-        tables = predict_studies(model, card, *read_embeddings(config.source), config.batch_size)
+        tables = predict_studies(model, card, *read_sequence_inputs(config.source), config.batch_size)
         _write(config.out, config.source, (card, inputs), tables)
     return config.out
 

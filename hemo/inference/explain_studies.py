@@ -19,7 +19,7 @@ from hemo.inference.series import predict_studies, require_same_encoder
 from hemo.models.checkpoint import CheckpointCard, load_series_checkpoint
 from hemo.models.weight_files import find_checkpoint
 from hemo.output_lock import output_lock
-from hemo.shards.embeddings import read_card, read_embeddings
+from hemo.shards.embeddings import read_card, read_sequence_inputs
 from hemo.storage import join, write_bytes, write_json
 
 IDS = ("image_id", "patient", "study", "series", "position_mm", "source_path")
@@ -90,7 +90,7 @@ def _labelled_rows(stored: StoredImages, target: str) -> pa.Table:
 
 def _vectors(rows: pa.Table, embeddings: str, folder: str) -> NDArray[np.float32]:
     """Return the vector of each row."""
-    known, vectors = read_embeddings(embeddings)
+    known, vectors = read_sequence_inputs(embeddings)
     found = pc.index_in(rows["image_id"], value_set=known["image_id"].combine_chunks())
     if found.null_count:
         lacking = rows["image_id"].filter(pc.is_null(found)).to_pylist()

@@ -16,8 +16,8 @@ from hemo.curation.card import BaseSet
 from hemo.curation.resplit import require_own_images
 from hemo.digest import differences, digest_of
 from hemo.errors import ConfigError, SourceError
-from hemo.models.checkpoint import CheckpointCard
-from hemo.models.classifier import ImageClassifier, calibrated_logits, mixed_precision, normalise, to_unit_range
+from hemo.models.checkpoint import CheckpointCard, to_probabilities
+from hemo.models.classifier import ImageClassifier, mixed_precision, normalise, to_unit_range
 from hemo.shards.reader import checked_parquet, images_of
 from hemo.shards.schema import IMAGE, ROWS_PER_GROUP
 from hemo.storage import exists, join, list_files, read_bytes, read_json
@@ -106,13 +106,6 @@ class ProbabilityModel(nn.Module):
         """Return probabilities, float32, (images, classes)."""
         probabilities: Tensor = self.deployed(images)[1]
         return probabilities
-
-
-def to_probabilities(logits: Tensor, card: CheckpointCard) -> Tensor:
-    """Return calibrated probabilities: softmax over exclusive classes, sigmoid of each class otherwise."""
-    exclusive = card.task == "multi_class"
-    calibrated = calibrated_logits(logits, card.calibration, exclusive=exclusive)
-    return calibrated.softmax(dim=1) if exclusive else calibrated.sigmoid()
 
 
 def predicted_classes(probabilities: NDArray[np.float32], card: CheckpointCard) -> NDArray[np.bool_]:

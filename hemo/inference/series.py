@@ -12,9 +12,9 @@ from torch.nn import functional
 
 from hemo.digest import differences
 from hemo.errors import ConfigError
-from hemo.inference.predict import predicted_classes, to_probabilities
+from hemo.inference.predict import predicted_classes
 from hemo.inference.studies import study_probabilities
-from hemo.models.checkpoint import CheckpointCard, EmbeddedBy
+from hemo.models.checkpoint import CheckpointCard, EmbeddedBy, to_probabilities
 from hemo.models.series import STUDY, SeriesClassifier
 from hemo.shards.embeddings import EmbeddingsCard
 from hemo.shards.schema import REJECT_SCHEMA
@@ -22,8 +22,8 @@ from hemo.training.data.dataset import UNKNOWN, ImageSet
 from hemo.training.data.sampling import every_block
 from hemo.training.data.studies import lacking_places, studies_in_order, with_places
 
-ENCODER_INPUTS = ("backbone", "weights", "side_px", "pooling")
-"""Of the inputs of embeddings those that say what made the vectors."""
+ENCODER_INPUTS = ("backbone", "weights", "side_px", "pooling", "probabilities")
+"""Of the inputs of embeddings those that say what made vectors and probabilities."""
 
 
 def require_same_encoder(source: str, card: EmbeddingsCard, embedded_by: EmbeddedBy) -> None:
@@ -51,7 +51,7 @@ def predict_studies(
         model: In evaluation mode.
         card: Of its checkpoint.
         ids: `image_id`, `patient`, `study`, `series`, `position_mm`, `source_path`: a row a slice.
-        vectors: Their embeddings, (slices, dimension).
+        vectors: Their `read_sequence_inputs`, (slices, dimension + probabilities).
         batch_size: Studies at once.
 
     Returns:

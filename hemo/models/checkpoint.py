@@ -7,12 +7,12 @@ import safetensors.torch
 import torch
 from pydantic import Field, ValidationError
 from safetensors import SafetensorError
-from torch import nn
+from torch import Tensor, nn
 
 from hemo.config.trial import ModelConfig
 from hemo.config.types import Config
 from hemo.errors import ConfigError, SourceError
-from hemo.models.classifier import ImageClassifier, Normalisation, build_model
+from hemo.models.classifier import ImageClassifier, Normalisation, build_model, calibrated_logits
 from hemo.models.series import SeriesClassifier, build_series_model
 from hemo.stats.calibration import Calibration
 from hemo.stats.choices import BALANCED_ACCURACY
@@ -28,6 +28,9 @@ class EmbeddedBy(Config):
     """What made the embeddings that a sequence model reads."""
 
     dimension: int = Field(description="numbers in a vector")
+    classes: tuple[str, ...] = Field(
+        (), description="of the probabilities that stand beside a vector; none: there are none"
+    )
     inputs: dict[str, Any] = Field(description="of the embeddings' card: images, weights, pooling, dtype")
 
 
@@ -84,6 +87,13 @@ def at_operating_point(card: CheckpointCard, name: str) -> CheckpointCard:
     return card.model_copy(update={"operating_point": name, "thresholds": card.operating_points[name]})
 
 
+def to_probabilities(logits: Tensor, card: CheckpointCard) -> Tensor:
+    """Return calibrated probabilities: softmax over exclusive classes, sigmoid of each class otherwise."""
+    exclusive = card.task == "multi_class"
+    calibrated = calibrated_logits(logits, card.calibration, exclusive=exclusive)
+    return calibrated.softmax(dim=1) if exclusive else calibrated.sigmoid()
+
+
 def write_checkpoint(location: str, module: nn.Module, card: CheckpointCard) -> None:
     """Write weights and card; the card comes last and makes the checkpoint valid."""
     weights = {name: value.detach().cpu().contiguous() for name, value in module.state_dict().items()}
@@ -129,7 +139,12 @@ def load_series_checkpoint(location: str) -> tuple[SeriesClassifier, CheckpointC
     if card.embedded_by is None:
         raise ConfigError(f"{location} is of {card.model.backbone}, a model of images, not of series")
     with torch.random.fork_rng(devices=[]):
-        model = build_series_model(card.model, dimension=card.embedded_by.dimension, classes=len(card.classes))
+        model = build_series_model(
+            card.model,
+            dimension=card.embedded_by.dimension,
+            probabilities=len(card.embedded_by.classes),
+            classes=len(card.classes),
+        )
     return _with_weights(model, location), card, card.embedded_by
 
 

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from hemo.config.trial import ModelConfig
 from hemo.models.backbones import feature_shape, seen_sides
-from hemo.models.checkpoint import load_checkpoint
+from hemo.models.checkpoint import CheckpointCard, load_checkpoint, to_probabilities
 from hemo.models.classifier import ImageClassifier, Normalisation, mixed_precision, model_input
 from hemo.models.pretrained import normalisation_of, starting_backbone
 
@@ -19,10 +19,11 @@ Pooling = Literal["gap", "flatten"]
 class Encoder:
     """A backbone in evaluation mode: batch norm statistics are fixed, nothing is dropped."""
 
-    model: ImageClassifier  # its head is not used
+    model: ImageClassifier
     normalisation: Normalisation
     pooling: Pooling  # `gap`: the mean over all positions; `flatten`: each position
     device: torch.device
+    card: CheckpointCard | None = None  # of a checkpoint, whose head gives probabilities
 
     def features(self, images: Tensor) -> Tensor:
         """Return what the head of a model with this pooling takes, without gradients.
@@ -35,10 +36,23 @@ class Encoder:
         Returns:
             Tensor (images, positions, features), float32; with `gap` there is one position.
         """
+        return pooled(self._by_position(images).float(), self.pooling)
+
+    def features_and_probabilities(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Return `features`, and the checkpoint's calibrated probabilities, float32, (images, classes).
+
+        The encoder must be of a checkpoint. The backbone runs once for both.
+        """
+        assert self.card is not None
+        features = self._by_position(images)
+        with torch.no_grad(), mixed_precision(self.device):
+            logits = self.model.head(features).float()
+        return pooled(features.float(), self.pooling), to_probabilities(logits, self.card)
+
+    def _by_position(self, images: Tensor) -> Tensor:
         self.model.eval()
         with torch.no_grad(), mixed_precision(self.device):
-            features = self.model.by_position(model_input(images, self.normalisation))
-        return pooled(features.float(), self.pooling)
+            return self.model.by_position(model_input(images, self.normalisation))
 
 
 def pooled(features: Tensor, pooling: Pooling) -> Tensor:
@@ -53,7 +67,7 @@ def checkpoint_encoder(checkpoint: str, pooling: Pooling, device: str) -> Encode
         SourceError: If it is no checkpoint, or damaged.
     """
     model, card = load_checkpoint(checkpoint)
-    return Encoder(model.to(torch.device(device)), card.normalisation, pooling, torch.device(device))
+    return Encoder(model.to(torch.device(device)), card.normalisation, pooling, torch.device(device), card)
 
 
 def weights_encoder(

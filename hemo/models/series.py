@@ -1,4 +1,7 @@
-"""Sequence models: embeddings of the slices of whole studies, in order of position, to logits of slices and studies."""
+"""Sequence models: embeddings of the slices of whole studies, in order of position, to logits of slices and studies.
+
+With the embedding of a slice may come its probabilities by the model of slices: they follow it in each vector.
+"""
 
 import math
 
@@ -32,22 +35,26 @@ LARGEST_LOG_ABSENT = -1e-7
 class SliceSequence(nn.Module):
     """From slices in order to features that know the neighbours: projection, then a BiGRU or a transformer encoder.
 
-    What a slice brings: its normalised embedding, the differences to the slices below and above, and `GEOMETRY`. The
-    first and the last slice differ from nothing: difference and distance are 0.
+    What a slice brings: its normalised embedding and its probabilities, the differences of both to the slices below and
+    above, and `GEOMETRY`. The first and the last slice differ from nothing: difference and distance are 0.
     """
 
-    def __init__(self, network: str, widths: tuple[int, ...], dimension: int, dropout: float) -> None:
+    def __init__(
+        self, network: str, widths: tuple[int, ...], dimension: int, probabilities: int, dropout: float
+    ) -> None:
         """Make it.
 
         Args:
             network: `BiGRU` or `Transformer`.
             widths: Units of each layer; of a BiGRU in each direction.
             dimension: Of the embeddings.
+            probabilities: Of a slice, behind its embedding.
             dropout: After the projection and between layers.
         """
         super().__init__()
+        self.dimension = dimension
         self.normalise = nn.LayerNorm(dimension)
-        self.project = nn.Linear(3 * dimension + GEOMETRY, widths[0])
+        self.project = nn.Linear(3 * (dimension + probabilities) + GEOMETRY, widths[0])
         self.dropout = nn.Dropout(dropout)
         self.layers = nn.ModuleList()
         size = widths[0]
@@ -63,7 +70,7 @@ class SliceSequence(nn.Module):
         """Return the features of each slice, which end with its own projection.
 
         Args:
-            vectors: (series, slices, dimension), padded with zeros behind the last slice of a series.
+            vectors: (series, slices, dimension + probabilities), padded with zeros behind the last slice of a series.
             position_mm: (series, slices), padded likewise.
             lengths: (series,), slices of each series, on the CPU.
 
@@ -72,7 +79,7 @@ class SliceSequence(nn.Module):
         """
         present = torch.arange(vectors.shape[1]) < lengths[:, None]
         present = present.to(vectors.device)
-        own = self.normalise(vectors)
+        own = torch.cat([self.normalise(vectors[..., : self.dimension]), vectors[..., self.dimension :]], dim=2)
         pairs = (present[:, 1:] & present[:, :-1])[..., None]
         steps = (own[:, 1:] - own[:, :-1]) * pairs
         gaps = ((position_mm[:, 1:] - position_mm[:, :-1]) / MM_A_UNIT).clamp(max=LARGEST_GAP_UNITS) * pairs[..., 0]
@@ -139,8 +146,8 @@ class SeriesClassifier(nn.Module):
         """Return logits by slot, float32, (slots, classes).
 
         Args:
-            packed: (slices, PACKED_COLUMNS + dimension), float32, see `PACKED_COLUMNS`; whole studies, each
-                slot from 0 to the last once.
+            packed: (slices, PACKED_COLUMNS + dimension + probabilities), float32, see `PACKED_COLUMNS`; whole studies,
+                each slot from 0 to the last once.
         """
         slices, studies, _ = self.logits(packed)
         slots = torch.cat([packed[:, SLICE_SLOT], _of_studies(packed, STUDY_SLOT)])
@@ -200,13 +207,16 @@ def _softmax_by_study(scores: Tensor, study: Tensor, count: int) -> Tensor:
     return exponential / scores.new_zeros(count, scores.shape[1]).index_add(0, study, exponential)[study]
 
 
-def build_series_model(config: ModelConfig, *, dimension: int, classes: int) -> SeriesClassifier:
+def build_series_model(
+    config: ModelConfig, *, dimension: int, classes: int, probabilities: int = 0
+) -> SeriesClassifier:
     """Make a sequence model with random weights, drawn from torch's global generator.
 
     Args:
         config: Of the model, with a backbone such as `BiGRU(128,128)`.
         dimension: Of the embeddings.
         classes: Number of logits.
+        probabilities: Of a slice beside its embedding.
 
     Raises:
         ConfigError: If a layer has no units, or those of a transformer differ.
@@ -218,4 +228,4 @@ def build_series_model(config: ModelConfig, *, dimension: int, classes: int) -> 
     if 0 in widths or (network == "Transformer" and (len(set(widths)) > 1 or widths[0] % 2)):
         wanted = "layers of one even width" if network == "Transformer" else "layers of at least one unit"
         raise ConfigError(f"model.backbone: {config.backbone} must have {wanted}, such as {network}(128,128)")
-    return SeriesClassifier(SliceSequence(network, widths, dimension, config.dropout), config, classes)
+    return SeriesClassifier(SliceSequence(network, widths, dimension, probabilities, config.dropout), config, classes)

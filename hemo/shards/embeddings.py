@@ -12,13 +12,17 @@ from hemo.errors import SourceError
 from hemo.shards.reader import existing_parquet
 from hemo.storage import join, list_files
 
-EMBEDDINGS_SCHEMA_VERSION = 1
+EMBEDDINGS_SCHEMA_VERSION = 2
+"""2: classes, and a column of their probabilities."""
 
 PARTS = "embeddings"
 """Folder of the parts within that of the card."""
 
 VECTOR = "embedding"
 """Column of the vectors: a list of `dimension` numbers."""
+
+PROBABILITIES = "probabilities"
+"""Column of the calibrated probabilities of the card's classes, a list of float32; there if it has any."""
 
 EMBED_AGAIN = "remove it and run `hemo embed` again: it makes that one again"
 
@@ -39,6 +43,7 @@ class EmbeddingsCard(Config):
     side_px: int = Field(description="to which the encoder reduces them; 0: to nothing less")
     mean: tuple[float, ...] = Field(description="by channel: input = (value / 255 - mean) / std")
     std: tuple[float, ...]
+    classes: tuple[str, ...] = Field((), description="of `probabilities`, in order; none: the encoder has no head")
     dimension: int = Field(description="numbers in a vector")
     dtype: Literal["float32", "float16"] = Field(description="of the stored vectors")
     rows: int
@@ -81,7 +86,33 @@ def read_embeddings(folder: str) -> tuple[pa.Table, NDArray[np.float32]]:
     Raises:
         SourceError: If the folder holds no finished embeddings, or a part is missing or damaged.
     """
+    ids, vectors = _read_parts(folder, read_card(folder))
+    return ids.drop_columns([PROBABILITIES] if PROBABILITIES in ids.column_names else []), vectors
+
+
+def read_sequence_inputs(folder: str) -> tuple[pa.Table, NDArray[np.float32]]:
+    """Read what a sequence model takes of each slice.
+
+    Args:
+        folder: Output folder of `embed`, a path or URI.
+
+    Returns:
+        Ids as of `read_embeddings`, and each vector with the probabilities of the card's classes behind it, shape
+        (images, dimension + classes).
+
+    Raises:
+        SourceError: As `read_embeddings`.
+    """
     card = read_card(folder)
+    ids, vectors = _read_parts(folder, card)
+    if not card.classes:
+        return ids, vectors
+    values = chunk_vectors(ids[PROBABILITIES].combine_chunks(), len(card.classes))
+    return ids.drop_columns([PROBABILITIES]), np.concatenate([vectors, values], axis=1)
+
+
+def _read_parts(folder: str, card: EmbeddingsCard) -> tuple[pa.Table, NDArray[np.float32]]:
+    """Return all columns but the vectors, and the vectors."""
     parts = [name for name in list_files(join(folder, PARTS)) if name.endswith(".parquet")]
     ids: list[pa.Table] = []
     vectors = [np.empty((0, card.dimension), np.float32)]

@@ -21,6 +21,7 @@ from hemo.models.classifier import ImageClassifier, Normalisation, mixed_precisi
 from hemo.models.encoder import Encoder
 from hemo.models.pretrained import normalisation_of, starting_model
 from hemo.models.series import SeriesClassifier, build_series_model
+from hemo.shards.embeddings import read_card as read_embeddings_card
 from hemo.training.calibrate import calibrate, choose_operating_points
 from hemo.training.data.dataset import Examples, Splits, with_studies
 from hemo.training.data.features import trains_on_features, with_features
@@ -199,8 +200,9 @@ def _prepare_sequence(config: TrialConfig, splits: Splits, worker: Worker) -> Fi
     """Do the same for a sequence model, whose examples are the slices and the studies of train."""
     device, training = torch.device(worker.device), config.training
     torch.manual_seed(derive_seed(config.seed))
-    dimension, classes = splits.train.source.images.shape[1], splits.train.labels.shape[1]
-    module = build_series_model(config.model, dimension=dimension, classes=classes).to(device)
+    embeddings = read_embeddings_card(config.model.series.embeddings)
+    sizes = {"dimension": embeddings.dimension, "probabilities": len(embeddings.classes)}
+    module = build_series_model(config.model, **sizes, classes=splits.train.labels.shape[1]).to(device)
     examples = with_studies(splits.epoch, splits.studies.get("train"))
     targets = _targets(examples, device)
     batches = StudyBatches(examples, targets, config.seed, config.model.series.study_weight)

@@ -230,7 +230,7 @@ def _embedded_by(model: ModelConfig) -> EmbeddedBy | None:
     if not model.is_sequence:
         return None
     card = read_embeddings_card(model.series.embeddings)
-    return EmbeddedBy(dimension=card.dimension, inputs=card.inputs)
+    return EmbeddedBy(dimension=card.dimension, classes=card.classes, inputs=card.inputs)
 
 
 def evaluate_on_test(key: TrialKey, record: TrialRecord, data: TrialData, worker: Worker) -> TrialRecord:

@@ -16,7 +16,7 @@ from hemo.curation.card import TrainingSetCard, read_card
 from hemo.errors import ConfigError, SourceError, first_names
 from hemo.models.series import PACKED_COLUMNS, POSITION_MM, SERIES, SLICE_SLOT, STUDY, STUDY_SLOT
 from hemo.shards.embeddings import read_card as read_embeddings_card
-from hemo.shards.embeddings import read_embeddings
+from hemo.shards.embeddings import read_sequence_inputs
 from hemo.training.data.dataset import UNKNOWN, Examples, ImageSet, TrialData, known_labels, stored_rows, strings
 from hemo.training.data.loader import Batch, DataWaitTime, device_batches
 from hemo.training.data.sampling import Step, epoch_blocks, rows_of_blocks
@@ -36,7 +36,7 @@ class EmbeddedStudies:
     752,803 slices with 1,280 numbers of float32 each are 3.9 GB.
     """
 
-    vectors: NDArray[np.float32]  # (slices, dimension)
+    vectors: NDArray[np.float32]  # (slices, dimension), with the probabilities if the embeddings have them
     series: NDArray[np.intp]  # (slices,), number of the series in the split, ascending
     position_mm: NDArray[np.float32]  # (slices,), ascending within a series
     is_study: NDArray[np.bool_]  # (rows,)
@@ -97,7 +97,7 @@ def read_studies(
             study nor series, or no position.
     """
     card = read_card(training_set)
-    ids, vectors = read_embeddings(config.embeddings)
+    ids, vectors = read_sequence_inputs(config.embeddings)
     known = ids["image_id"]
     if len(pc.unique(known)) < len(known):
         raise SourceError(f"series.embeddings: {config.embeddings} has several vectors of one image_id")

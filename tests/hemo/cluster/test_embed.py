@@ -15,9 +15,10 @@ from hemo.cluster import predict_images
 from hemo.cluster.embed import embed_images
 from hemo.config.inference import EmbedConfig
 from hemo.errors import ConfigError, OutputError, SourceError
+from hemo.inference.predict import DeployedModel
 from hemo.library.embeddings import Embeddings
 from hemo.models.backbones import build_backbone
-from hemo.models.checkpoint import write_checkpoint
+from hemo.models.checkpoint import load_checkpoint, write_checkpoint
 from hemo.models.classifier import build_model
 from hemo.models.encoder import checkpoint_encoder
 from hemo.shards.embeddings import read_embeddings
@@ -58,7 +59,7 @@ def test_a_training_set_becomes_parts_that_a_second_run_leaves_alone(
     assert list(made) == [f"part-{number:06d}.parquet" for number in range(6)]
     first = pq.read_table(out / "embeddings/part-000000.parquet")
     assert first.column_names == [
-        *("image_id", "patient", "study", "series", "position_mm", "source_path", "split", "embedding")
+        *("image_id", "patient", "study", "series", "position_mm", "source_path", "split", "embedding", "probabilities")
     ]
     assert first["image_id"].to_pylist() == [f"train-{number:03d}" for number in range(24)]
     assert str(first.schema.field("embedding").type) == f"fixed_size_list<element: float>[{card['dimension']}]"
@@ -66,6 +67,10 @@ def test_a_training_set_becomes_parts_that_a_second_run_leaves_alone(
     pixels = next(read_training_set(source).train.images.batches([np.arange(24)]))
     expected = encoder.features(torch.from_numpy(pixels)).flatten(1).numpy()
     np.testing.assert_allclose(first["embedding"].to_pylist(), expected, rtol=1e-4, atol=1e-5)
+    assert (card["classes"], card["inputs"]["probabilities"]) == (["any"], ["any"])
+    assert str(first.schema.field("probabilities").type) == "fixed_size_list<element: float>[1]"
+    of_images = DeployedModel(*load_checkpoint(f"{checkpoint}/checkpoint")).predict(pixels)[1]
+    np.testing.assert_allclose(first["probabilities"].to_pylist(), of_images, rtol=1e-4)
 
     stamps = {path.name: path.stat().st_mtime_ns for path in (out / "embeddings").iterdir()}
     (out / "card.json").unlink()

@@ -17,10 +17,9 @@ from hemo.inference.predict import (
     first_images,
     predicted_classes,
     stored_batches,
-    to_probabilities,
 )
 from hemo.inference.studies import study_probabilities
-from hemo.models.checkpoint import CheckpointCard, load_checkpoint, write_checkpoint
+from hemo.models.checkpoint import CheckpointCard, load_checkpoint, to_probabilities, write_checkpoint
 from hemo.models.classifier import build_model
 from hemo.stats.choices import OperatingPoint
 from hemo.stats.operating_points import choose_threshold

@@ -102,3 +102,16 @@ def test_another_encoder_and_options_of_images_are_refused(make_series_set: Make
     card.write_text(card.read_text().replace('"pooling": "gap"}', '"pooling": "gap", "backbone": "resnet18"}'))
     with pytest.raises(ConfigError, match=r"embedded by another encoder.*backbone"):
         predict_corpus(config)
+
+
+def test_embeddings_without_the_probabilities_of_training_are_refused(make_series_set: Maker, tmp_path: Path) -> None:
+    made = make_series_set(with_probabilities=True)
+    card = Path(made.embeddings, "card.json")
+    plain = card.read_text()
+    card.write_text(plain.replace('"pooling": "gap"}', '"pooling": "gap", "probabilities": ["any"]}'))
+    digest = _trained(made, tmp_path)
+    _with_ids(made)
+    config = PredictConfig(source=made.embeddings, checkpoint=f"{tmp_path}/{digest}", out=str(tmp_path / "out"))
+    card.write_text(plain)
+    with pytest.raises(ConfigError, match=r"embedded by another encoder.*probabilities"):
+        predict_corpus(config)

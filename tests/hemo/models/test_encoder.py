@@ -10,8 +10,9 @@ from hemo.config.trial import ModelConfig
 from hemo.errors import ConfigError
 from hemo.models.backbones import build_backbone
 from hemo.models.checkpoint import write_checkpoint
-from hemo.models.classifier import Normalisation, build_model
+from hemo.models.classifier import Normalisation, build_model, normalise, to_unit_range
 from hemo.models.encoder import Encoder, checkpoint_encoder, dimension, pooled, weights_encoder
+from hemo.stats.calibration import Calibration
 from tests.hemo.inference.test_predict import CARD
 
 CPU = torch.device("cpu")
@@ -41,6 +42,22 @@ def test_a_head_on_the_features_gives_the_logits_of_the_model(tmp_path: Path) ->
     scaled = (images.float() / 255 - CARD.mean[0]) / CARD.std[0]
     torch.testing.assert_close(model.head(encoder.features(images)), model(scaled), rtol=1e-5, atol=1e-6)
     assert not encoder.features(images).requires_grad
+
+
+@pytest.mark.parametrize("pooling", ["gap", "flatten"])
+def test_a_checkpoints_head_gives_calibrated_probabilities_beside_the_features(tmp_path: Path, pooling: str) -> None:
+    """Calibration is slope 2 and intercept 1: the sigmoid of 2 z + 1."""
+    torch.manual_seed(0)
+    model = build_model(CARD.model, channels=1, sides_px=(16, 16), classes=1).eval()
+    calibration = Calibration(slopes=(2.0,), intercepts=(1.0,))
+    write_checkpoint(str(tmp_path), model, CARD.model_copy(update={"calibration": calibration}))
+    encoder = checkpoint_encoder(str(tmp_path), pooling, "cpu")
+    images = torch.randint(0, 256, (5, 1, 16, 16), dtype=torch.uint8)
+    features, probabilities = encoder.features_and_probabilities(images)
+    torch.testing.assert_close(features, encoder.features(images))
+    with torch.no_grad():
+        logits = model(normalise(to_unit_range(images), CARD.normalisation))
+    torch.testing.assert_close(probabilities, torch.sigmoid(2 * logits + 1))
 
 
 def _weights(path: Path, backbone: str, side_px: int, **changes: torch.Tensor | None) -> ModelConfig:

@@ -109,3 +109,17 @@ def test_every_parameter_has_a_gradient_even_where_no_study_is_labelled() -> Non
 def test_networks_that_cannot_be(backbone: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         _model(backbone)
+
+
+def test_probabilities_and_their_differences_reach_the_projection_as_they_are() -> None:
+    """Embeddings are normalised, probabilities 0.25 and 0.75 are not: differences are 0.5, at the ends 0."""
+    config = ModelConfig.model_validate({"backbone": "BiGRU(1)", "dropout": 0, "series": {"embeddings": "/e"}})
+    network = build_series_model(config, dimension=2, classes=1, probabilities=1).backbone
+    seen: list[Tensor] = []
+    network.project.register_forward_hook(lambda _, inputs, __: seen.append(inputs[0]))
+    vectors = torch.tensor([[[1.0, 3.0, 0.25], [3.0, 1.0, 0.75]]])
+    network(vectors, torch.tensor([[0.0, 5.0]]), torch.tensor([2]))
+    first, second = seen[0][0]
+    # own, difference to the slice below, to that above, each of two numbers and a probability; then the geometry
+    expected = [[-1, 1, 0.25, 0, 0, 0, -2, 2, -0.5, 0, 0, 0.5], [1, -1, 0.75, 2, -2, 0.5, 0, 0, 0, 1, 0.5, 0]]
+    torch.testing.assert_close(torch.stack([first, second]), torch.tensor(expected), atol=1e-4, rtol=0)

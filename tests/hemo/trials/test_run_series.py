@@ -16,6 +16,7 @@ from hemo.config.trial import TrainingConfig, TrialConfig
 from hemo.curation.card import read_card
 from hemo.errors import ConfigError
 from hemo.models.checkpoint import load_checkpoint, load_series_checkpoint
+from hemo.shards.embeddings import read_embeddings, read_sequence_inputs
 from hemo.training.data.dataset import read_training_set, select_splits
 from hemo.training.data.studies import read_studies
 from hemo.training.distributed import Worker
@@ -149,3 +150,24 @@ def test_two_workers_learn_as_one_does(make_series_set: Maker, tmp_path: Path) -
 def test_images_are_as_before(make_training_set: Callable[..., str]) -> None:
     splits = select_splits(read_training_set(make_training_set()), TrialConfig())
     assert (splits.studies, len(splits.train.of_studies(True)), len(splits.train.of_studies(False))) == ({}, 0, 48)
+
+
+def test_a_sequence_model_reads_the_probabilities_of_slices(make_series_set: Maker, tmp_path: Path) -> None:
+    """What is bright is seen in the probabilities alone: the vectors are noise."""
+    made = make_series_set(studies={"train": 60, "val": 12, "test": 12}, with_probabilities=True)
+    record = run_to_record(made.trial(epochs=12), made.training_set, tmp_path)
+    assert record.metrics["test"]["auroc"] > 0.95
+    model, _, embedded_by = load_series_checkpoint(f"{tmp_path}/{record.digest}/checkpoint")
+    assert embedded_by.classes == ("any",)
+    assert model.backbone.project.in_features == 3 * (4 + 1) + 3
+    ids, vectors = read_embeddings(made.embeddings)
+    assert (vectors.shape[1], "probabilities" in ids.column_names) == (4, False)
+    with_head = read_sequence_inputs(made.embeddings)[1]
+    assert sorted(set(with_head[:, 4].tolist())) == pytest.approx([0.1, 0.9])
+    np.testing.assert_array_equal(with_head[:, :4], vectors)
+    test = read_studies(made.training_set, record.config.model.series).test
+    (packed,) = test.images.batches([np.flatnonzero(~test.images.is_study)])
+    stored = read_predictions(str(tmp_path), record.digest)
+    expected = np.array(stored.filter(pc.equal(stored["split"], "test"))["logits"].to_pylist())
+    with torch.no_grad():
+        np.testing.assert_allclose(model(torch.from_numpy(packed)).numpy(), expected, atol=1e-5)
