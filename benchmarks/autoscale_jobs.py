@@ -8,8 +8,8 @@ a GPU, which is a number of Ray's and no device. After the conversion it is wait
 
     convert   each file is read after a wait of 0.1 s that stands for the latency of a storage, so that nodes do not
               slow each other on the cores of this machine; the node with the GPU must not come
-    held      images of a corpus are read, and whoever reads them stops after the first for half a minute: no node may
-              come while they wait for it
+    held      images of a corpus are read, more than the nodes have memory for, and whoever reads them stops after the
+              first for 20 s, twice as long as Ray Data takes to ask for nodes: none may come in that time
     train     on a GPU: it waits for the node that has one, and fails there, as torch sees no GPU; it must not train on
               CPUs
 
@@ -38,7 +38,10 @@ JOBS = ("convert", "held", "train")
 NODES = 4
 UNIT_FILES = 8
 SAMPLE_S = 0.5
-HELD_S = 30.0
+HELD_S = 20.0
+HELD_SIDE_PX = 512
+"""0.8 MB an image: 384 of them are thrice the object store of a node."""
+
 GONE_S = 60.0
 JOB_S = 300.0
 """After which a job is given up."""
@@ -73,7 +76,7 @@ def held(scratch: Path, address: str) -> dict[str, Any]:
     from hemo.cluster.read_images import read_images
     from hemo.config.convert import ImagesConfig
 
-    config = ImagesConfig(source=str(scratch / "corpus"), corpus="rsna", side_px=256)
+    config = ImagesConfig(source=str(scratch / "corpus"), corpus="rsna", side_px=HELD_SIDE_PX)
     rows = read_images(config, unit_files=UNIT_FILES).iter_rows()
     next(iter(rows))
     first = node_counts()

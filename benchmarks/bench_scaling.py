@@ -1,6 +1,7 @@
 """How `convert` and `tune` scale from one node to four, where nodes wait for something else than a CPU.
 
     python benchmarks/bench_scaling.py --nodes 1 2 4
+    python benchmarks/bench_scaling.py --slow 10 --files 246 --unit_files 6
 
 Simulated nodes of one CPU each on this machine, beside a head without CPUs. The waits are so long that all nodes
 together need less than one core, so that what is measured is how hemo and Ray share work out.
@@ -12,6 +13,9 @@ Both are timed on the nodes, from the begin of the first file or trial to the en
 the start of a cluster and its workers nor the work of the driver is in it. Efficiency is the time on one node over the
 number of nodes and the time on them. Beside `convert` stands what `hemo plan`, run on one node before it, foretells for
 the whole job.
+
+With `--slow 10` `convert` runs on one node and on two, of which one waits ten times as long before each file. The ideal
+is the time in which both together do all files and end at the same moment.
 """
 
 import argparse
@@ -32,6 +36,7 @@ from made_training_set import write_training_set
 from replicas import replicated_corpus
 from two_nodes import OBJECT_STORE_BYTES, cluster_environment, head_options
 
+from hemo.cluster.convert import tasks
 from hemo.cluster.convert.job import convert_corpus
 from hemo.cluster.convert.plan import plan_conversion
 from hemo.cluster.session import connected
@@ -74,6 +79,7 @@ def main() -> None:
     arguments.add_argument("--wait_s", type=float, default=0.2, help="before each file")
     arguments.add_argument("--trials", type=int, default=8)
     arguments.add_argument("--trial_s", type=float, default=20.0, help="that each trial sleeps")
+    arguments.add_argument("--slow", type=float, help="how many times as long one of two nodes takes")
     arguments.add_argument("--inputs", type=Path, help=argparse.SUPPRESS)  # for one measurement
     given = arguments.parse_args()
     if given.inputs:
@@ -84,6 +90,10 @@ def main() -> None:
         if "convert" in given.jobs:
             with connected(ClusterConfig(address="local", cpus=1, temp_dir=f"{scratch}/ray")):
                 replicated_corpus(inputs, given.files)
+        if given.slow:
+            alone, both = (in_own_process("convert", nodes, inputs, given) for nodes in (1, 2))
+            print_slow(alone["work_s"], both["work_s"], given)
+            return
         for job in given.jobs:
             print_table(job, [in_own_process(job, nodes, inputs, given) for nodes in sorted(given.nodes)], given)
 
@@ -104,7 +114,8 @@ def in_own_process(job: str, nodes: int, inputs: Path, given: argparse.Namespace
         }  # fmt: skip
         environment.pop("RAY_ADDRESS", None)
         own = ["--jobs", job, "--nodes", str(nodes), "--inputs", str(inputs), "--trials", str(given.trials)]
-        own += ["--unit_files", str(given.unit_files)]
+        own += ["--unit_files", str(given.unit_files), "--wait_s", str(given.wait_s)]
+        own += ["--slow", str(given.slow)] if given.slow else []
         done = subprocess.run(
             [sys.executable, __file__, *own], env=environment, capture_output=True, text=True, check=False
         )
@@ -120,8 +131,13 @@ def measure(job: str, nodes: int, given: argparse.Namespace) -> dict[str, Any]:
     folder = Path(os.environ["RAY_TMPDIR"])
     cluster = Cluster(initialize_head=True, head_node_args=head_options(folder))
     try:
-        for _ in range(nodes):
-            cluster.add_node(num_cpus=1, object_store_memory=OBJECT_STORE_BYTES)
+        waits_s = [given.wait_s] * nodes
+        if given.slow:
+            waits_s[1:] = [given.wait_s * given.slow] * (nodes - 1)
+            tasks.GROWN_CPUS = nodes  # units are divided as on a cluster of thousands of units and more than 64 CPUs
+        for wait_s in waits_s:
+            of_node = {"STORAGE_WAIT_S": str(wait_s)}
+            cluster.add_node(num_cpus=1, object_store_memory=OBJECT_STORE_BYTES, env_vars=of_node)
         hook = {"worker_process_setup_hook": "timed_storage.register"} if job == "convert" else {}
         ray.init(address=cluster.address, runtime_env=hook, log_to_driver=False)
         ray.data.DataContext.get_current().raise_original_map_exception = True
@@ -129,7 +145,7 @@ def measure(job: str, nodes: int, given: argparse.Namespace) -> dict[str, Any]:
             ray.data.range(1).materialize()  # starts Ray Data's own actors, each of which takes a worker
         start_workers(nodes, LOADED[job])
         return (
-            converted(folder, given.inputs, nodes, given.unit_files)
+            converted(folder, given.inputs, nodes, given.unit_files, slow=bool(given.slow))
             if job == "convert"
             else tuned(folder, given.trials)
         )
@@ -153,7 +169,7 @@ def load_module(module: str) -> str:
     return str(ray.get_runtime_context().get_node_id())
 
 
-def converted(folder: Path, inputs: Path, nodes: int, unit_files: int) -> dict[str, Any]:
+def converted(folder: Path, inputs: Path, nodes: int, unit_files: int, *, slow: bool) -> dict[str, Any]:
     """Plan, on one node, and convert the corpus; return seconds."""
     timed_storage.register()
     wanted = {
@@ -161,7 +177,7 @@ def converted(folder: Path, inputs: Path, nodes: int, unit_files: int) -> dict[s
         "unit_files": unit_files, "read_threads": 1, "max_reject_fraction": 1,
     }  # fmt: skip
     plan = None
-    if nodes == 1:
+    if nodes == 1 and not slow:
         config = PlanConfig.model_validate({**wanted, "nodes": (1, 2, 4), "files_per_cpu": PLAN_FILES})
         plan = json.loads(Path(plan_conversion(config)).read_text())
     timed_storage.forget_times()
@@ -209,6 +225,15 @@ def print_table(job: str, rows: list[dict[str, Any]], given: argparse.Namespace)
     if plan:
         cpu_s, fastest = plan["calibration"]["cpu_s_per_file"], max(given.files / row["work_s"] for row in rows)
         print(f"\nCPU time {1000 * cpu_s:.1f} ms a file: {cpu_s * fastest:.2f} cores at the highest rate")
+
+
+def print_slow(alone_s: float, both_s: float, given: argparse.Namespace) -> None:
+    """Print seconds on one node, and on two of which one is slower, with those that were possible."""
+    ideal_s = alone_s / (1 + 1 / given.slow)
+    work = f"{given.files} files, {given.wait_s:g} s each, in units of {given.unit_files}"
+    print(f"\nconvert: {work}\n\n| one node s | one more, {given.slow:g} times slower s | ideal s | over the ideal |")
+    print("| --- | --- | --- | --- |")
+    print(f"| {alone_s:.1f} | {both_s:.1f} | {ideal_s:.1f} | {both_s / ideal_s:.2f} |")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """Kill nodes of a cluster under its jobs, and compare their results with those of runs that nobody disturbed.
 
     python benchmarks/kill_cluster.py --runs 20 --seed 7
-    python benchmarks/kill_cluster.py --runs 3 --jobs convert curate tune
+    python benchmarks/kill_cluster.py --runs 3 --jobs curate train predict
 
 The jobs are convert, curate, train (two workers), tune (a grid of four cells) and predict, in turn. They run on a Ray
 cluster of a head without CPUs and two nodes of one CPU. At a seeded moment of a job's work one of the nodes is killed,

@@ -3,9 +3,13 @@
 Context is added with `add_note`; none has an `__init__` of its own, so that each survives pickling between processes.
 """
 
+import errno
 import importlib.util
 import re
 from collections.abc import Sequence
+
+DISK_FULL = "free some, or give a folder on a larger disk"
+"""What to do about it; see `is_disk_full`."""
 
 _PASSWORD_OF_USER = re.compile(r"(//|\b)([^\s:/@'\"]*):(?!//)[^\s'\"&]*@")
 _PASSWORD_IN_QUERY = re.compile(r"([?&](?:password|passwd|pwd)=)[^\s'\"&]+")
@@ -75,6 +79,11 @@ def require_extra(extra: str, *packages: str) -> None:
     missing = [package for package in packages if importlib.util.find_spec(package) is None]
     if missing:
         raise ConfigError(f"{extra} needs {', '.join(missing)}, not installed here; `pip install 'hemo[{extra}]'`")
+
+
+def is_disk_full(error: BaseException) -> bool:
+    """Return whether a file could not be written because a disk, or what one may use of it, is full."""
+    return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
 
 
 def without_passwords(text: str) -> str:

@@ -1,7 +1,6 @@
 """Settings of Ray Data for all jobs: retries, no progress bars, plain errors; and of processes that decode images."""
 
 import ctypes
-import errno
 import threading
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
@@ -19,7 +18,7 @@ from ray.exceptions import (
     WorkerCrashedError,
 )
 
-from hemo.errors import HemoError
+from hemo.errors import DISK_FULL, HemoError, is_disk_full
 
 TRANSIENT_ERRORS = [
     r"OSError(?!: \[Errno)",
@@ -49,7 +48,6 @@ STORE_FULL = (
     "Ray's object store is full; start Ray with a larger --object-store-memory, or lower cluster.cpus, so that fewer "
     "results wait in it"
 )
-DISK_FULL = "free some, or give a folder on a larger disk"
 
 CURES: dict[tuple[type[BaseException], ...], str] = {
     (MemoryError, OutOfMemoryError): OUT_OF_MEMORY,
@@ -145,11 +143,6 @@ def _one_line(error: BaseException) -> str:
     text = text.split(_RAY_ADVICE)[0]
     line = ": ".join(part for part in (kind, " ".join(text.split())) if part)
     return f"{line}; {DISK_FULL}" if is_disk_full(error) else line
-
-
-def is_disk_full(error: BaseException) -> bool:
-    """Return whether a file could not be written because a disk, or what one may use of it, is full."""
-    return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
 
 
 def set_up_decoding() -> None:

@@ -12,7 +12,7 @@ from hemo.config.curate import SPLITS
 from hemo.config.trial import ModelConfig, TrialConfig
 from hemo.config.tune import title
 from hemo.curation.card import TrainingSetCard, read_card
-from hemo.errors import SourceError, TrialError, UserError
+from hemo.errors import DISK_FULL, SourceError, TrialError, UserError, is_disk_full
 from hemo.inference.predict import DeployedModel, megabytes, quick_speed
 from hemo.models.checkpoint import (
     CheckpointCard,
@@ -141,7 +141,8 @@ def _is_failure(error: Exception, worker: Worker) -> bool:
 def _reason(error: Exception) -> str:
     """Return why a trial failed as one line for a table; libraries write paragraphs."""
     known = isinstance(error, TrialError | SourceError)
-    return " ".join((str(error) if known else f"{type(error).__name__}: {error}").split())
+    line = " ".join((str(error) if known else f"{type(error).__name__}: {error}").split())
+    return f"{line}; {DISK_FULL}" if is_disk_full(error) else line
 
 
 class ProgressWriter:

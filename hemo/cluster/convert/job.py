@@ -4,12 +4,12 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from hemo.cluster.convert.tasks import UnitFailure, convert_units
-from hemo.cluster.ray_data import DISK_FULL, is_disk_full, stopped
+from hemo.cluster.ray_data import stopped
 from hemo.config.convert import ConvertConfig
 from hemo.console import print_line, progress_bar
 from hemo.corpus.source_file import Listing, ManifestRow, SourceFile, class_and_split
 from hemo.corpus.sources import list_corpus, media_of
-from hemo.errors import HemoError, OutputError, RejectLimitError
+from hemo.errors import DISK_FULL, HemoError, OutputError, RejectLimitError, is_disk_full
 from hemo.imaging.settings import image_settings
 from hemo.output_lock import output_lock
 from hemo.pseudonym import read_pseudonyms

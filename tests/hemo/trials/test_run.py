@@ -1,5 +1,6 @@
 """One trial from config to record."""
 
+import errno
 import json
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
@@ -217,16 +218,26 @@ def test_a_loss_that_is_no_number_is_recorded_as_failed(
     assert trial_key(config, folder, tmp_path).finished_record() is None
 
 
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (ZeroDivisionError("by nought"), "ZeroDivisionError: by nought"),
+        (
+            OSError(errno.ENOSPC, "No space left on device"),
+            "OSError: [Errno 28] No space left on device; free some, or give a folder on a larger disk",
+        ),
+    ],
+)
 def test_an_unexpected_error_is_recorded_with_its_type_and_the_trial_goes_on_when_run_again(
-    make_training_set: Maker, tiny_trial: TrialConfig, tmp_path: Path
+    make_training_set: Maker, tiny_trial: TrialConfig, tmp_path: Path, error: Exception, reason: str
 ) -> None:
     folder = make_training_set()
     epochs = _epochs(tiny_trial, folder, tmp_path)
     next(epochs)
     with pytest.raises(StopIteration) as end:
-        epochs.throw(ZeroDivisionError("by nought"))
+        epochs.throw(error)
     failed = end.value.value
-    assert (failed.status, failed.reason) == ("failed", "ZeroDivisionError: by nought")
+    assert (failed.status, failed.reason) == ("failed", reason)
     assert run_to_record(tiny_trial, folder, tmp_path).status == "complete"
 
 
