@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from benchmarks.made_training_set import CLASS, write_training_set
+from benchmarks.made_training_set import CLASS, smooth_images, write_training_set
 from hemo.config.trial import TrialConfig
 from hemo.config.tune import changed
 from hemo.curation.card import read_card
@@ -22,7 +22,7 @@ from hemo.training.results import EpochMetrics
 from hemo.trials.key import TrialKeys
 from hemo.trials.record import PREDICTION_SCHEMA, TrialRecord, write_record
 
-ROWS = {"train": 2_000, "val": 500, "test": 1_000}
+ROWS = {"train": 2_000, "val": 500, "test": 2_500}
 SIDE_PX = 64
 EPOCHS = 10
 BACKBONES = ("resnet18", "resnet34", "resnet50", "mobilenetv3_small_100", "densenet121")
@@ -34,8 +34,7 @@ def main() -> None:
     parser.add_argument("out", type=Path)
     parser.add_argument("--trials", type=int, default=500)
     given = parser.parse_args()
-    generator = np.random.default_rng(0)
-    images = generator.integers(0, 256, (64, 1, SIDE_PX, SIDE_PX), np.uint8)
+    images = smooth_images(64, SIDE_PX)
     folder = write_training_set(given.out / "set", images, ROWS)
     rows, digest = read_data_set(folder).rows, read_card(folder).digest
     for number in range(given.trials):

@@ -1,6 +1,7 @@
-"""Draw heat maps of the image regions that a prediction depends on (Grad-CAM).
+"""Draw heat maps of the image regions that a prediction depends on (Grad-CAM), or the slices that one of a study does.
 
-Reads a checkpoint and stored images. Writes `case-*.png`, image and heat map side by side, and `cases.json` to `out`.
+Reads a checkpoint and stored images. Writes `case-*.png` and `cases.json` to `out`: an image and its heat map; of a
+sequence model a study, probability and support of its slices by position, and the slices of the largest support.
 Prints a line for each case. Needs no Ray; uses a GPU if there is one.
 
 Example, one of the files in conf/explain:

@@ -210,7 +210,7 @@ class ExplainConfig(Config):
     """Configuration of the `explain` job."""
 
     GROUPS: ClassVar[Groups] = {
-        "input": ("checkpoint", "images", "from_split"),
+        "input": ("checkpoint", "images", "from_split", "embeddings"),
         "output": ("out",),
         "cases": ("target", "image_ids", "highest_loss"),
         "resources": ("batch_size",),
@@ -222,12 +222,17 @@ class ExplainConfig(Config):
     from_split: Literal["train", "val", "test"] = Field(
         "test", description="split of the training set to take images from"
     )
-    target: str = Field("", description="class to explain; empty: the first class of the checkpoint")
-    image_ids: tuple[str, ...] = Field((), description="images to explain; empty: those with the highest loss")
-    highest_loss: PositiveInt = Field(
-        8, description="number of images with the highest loss to explain, if `image_ids` is empty"
+    embeddings: Literal[""] | Location = Field(
+        "", description="of a sequence model: output folder of `embed`; empty: those it was trained on"
     )
-    batch_size: PositiveInt = Field(64, description="images in a batch")
+    target: str = Field("", description="class to explain; empty: the first class of the checkpoint")
+    image_ids: tuple[str, ...] = Field(
+        (), description="images to explain, of a sequence model studies; empty: those with the highest loss"
+    )
+    highest_loss: PositiveInt = Field(
+        8, description="number of images or studies with the highest loss to explain, if `image_ids` is empty"
+    )
+    batch_size: PositiveInt = Field(64, description="images or studies in a batch")
 
 
 class ExportConfig(Config):

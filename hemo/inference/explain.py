@@ -74,17 +74,16 @@ def explain_cases(config: ExplainConfig) -> list[dict[str, Any]]:
     require_extra("explain", "captum")
     checkpoint = find_checkpoint(config.checkpoint)
     model, card = load_checkpoint(checkpoint)
-    target = config.target or card.classes[0]
-    if target not in card.classes:
-        raise ConfigError(f"target: {target!r} is no class of the checkpoint; it has {', '.join(card.classes)}")
-    index = card.classes.index(target)
+    if config.embeddings:
+        raise ConfigError(f"embeddings: {card.model.backbone} takes images, not embeddings; leave it out")
+    index = class_index(card, config.target)
     stored = find_images(config.images, card, config.from_split)
     inputs = config.model_dump(mode="json", include={"images", "from_split", "target", "image_ids", "highest_loss"})
     inputs = {"checkpoint": checkpoint_digest(checkpoint), **inputs}
     device = "cuda" if torch.cuda.is_available() else "cpu"
     deployed = DeployedModel(model, card, device=device, batch_size=config.batch_size)
     with output_lock(config.out):
-        _require_own(config.out, inputs)
+        require_own(config.out, inputs)
         ids = list(config.image_ids) or hardest_ids(stored, deployed, index, config.highest_loss, config.batch_size)
         cases = [
             _explained(case, f"case-{number:03d}.png", deployed, index, config.out)
@@ -94,7 +93,19 @@ def explain_cases(config: ExplainConfig) -> list[dict[str, Any]]:
     return cases
 
 
-def _require_own(out: str, inputs: dict[str, Any]) -> None:
+def class_index(card: CheckpointCard, target: str) -> int:
+    """Return the column of a class; of an empty name 0.
+
+    Raises:
+        ConfigError: If the checkpoint has no such class.
+    """
+    target = target or card.classes[0]
+    if target not in card.classes:
+        raise ConfigError(f"target: {target!r} is no class of the checkpoint; it has {', '.join(card.classes)}")
+    return card.classes.index(target)
+
+
+def require_own(out: str, inputs: dict[str, Any]) -> None:
     """Refuse a folder with pictures of something else."""
     earlier = read_json(join(out, CASES)) if exists(join(out, CASES)) else {"inputs": inputs}
     if not isinstance(earlier, dict) or earlier.get("inputs") != inputs:

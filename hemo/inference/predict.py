@@ -279,6 +279,18 @@ def stored_batches(
                     yield batch.drop_columns([IMAGE]), images_of(batch[IMAGE], shape)
 
 
+def stored_columns(folder: str, columns: Sequence[str]) -> pa.Table:
+    """Return columns beside the images of the Parquet files in a folder, in order."""
+    tables = []
+    for name in list_files(folder):
+        if name.endswith(".parquet"):
+            with checked_parquet(join(folder, name), "make the folder anew") as file:
+                tables.append(file.read(columns=list(columns)))
+    if not tables:
+        raise SourceError(f"{folder} has no images; give a folder that has some")
+    return pa.concat_tables(tables)
+
+
 def image_differences(stored: Mapping[str, Any], card: CheckpointCard) -> str:
     """Return in what stored images differ from those that a checkpoint was trained on; empty: in nothing.
 

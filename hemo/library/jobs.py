@@ -204,11 +204,15 @@ def evaluate(config: EvaluateConfig) -> "Evaluation":
 
 @job(ExplainConfig)
 def explain(config: ExplainConfig) -> "Explanations":
-    """Draw heat maps of the images with the highest loss, or of given ones."""
+    """Draw heat maps of images, or which slices decided on studies: those with the highest loss, or given ones."""
     from hemo.inference.explain import explain_cases
+    from hemo.inference.explain_studies import explain_studies
     from hemo.library.outputs import Explanations
+    from hemo.models.checkpoint import read_checkpoint_card
+    from hemo.models.weight_files import find_checkpoint
 
-    explain_cases(config)
+    is_sequence = read_checkpoint_card(find_checkpoint(config.checkpoint)).embedded_by is not None
+    (explain_studies if is_sequence else explain_cases)(config)
     return Explanations(config.out)
 
 

@@ -24,7 +24,8 @@ WINDOW_IMAGES = 12
 MOST_REJECTS = 5000
 """Rejects on the page; all are in `rejects.parquet`."""
 MOST_PAIRS = 12
-"""Groups of equal pixels whose images are shown."""
+"""Groups of equal pixels, and pairs of nearly the same image, that are shown."""
+NEAR_DUPLICATES = "near-duplicates"
 BINS = 30
 
 
@@ -121,7 +122,7 @@ def made(data: DataSet) -> Iterator[tuple[str, str]]:
 
 
 def contact_sheets(data: DataSet) -> tuple[list[dict[str, Any]], list[NDArray[np.uint8]]]:
-    """Return sheets of images by flag, label, pixel format and window, and the images of the sprite.
+    """Return sheets of images by flag, label, pixel format and window and of near-duplicates, and the sprite's images.
 
     A sheet has `kind`, `name`, the `count` of images it stands for, and `tiles`: number in the sprite and caption. An
     image is in the sprite once, whatever the number of sheets it is in.
@@ -129,7 +130,8 @@ def contact_sheets(data: DataSet) -> tuple[list[dict[str, Any]], list[NDArray[np
     groups = {f"{kind}\0{name}": rows for kind, name, rows in _groups(data)}
     largest = sorted(groups, key=lambda key: -len(groups[key]))[:MOST_SHEETS]
     chosen = near_rows(data, {key: groups[key] for key in groups if key in largest}, SHEET_IMAGES)
-    pixels = read_pixels(data, [row for rows in chosen.values() for row in rows])
+    pairs, count = _near_duplicates(data)
+    pixels = read_pixels(data, [*(row for rows in chosen.values() for row in rows), *(row for row, _ in pairs)])
     tiles = {row: number for number, row in enumerate(sorted(pixels))}
     images = [pixels[row] for row in sorted(pixels)]
     ids = data.rows["image_id"].to_pylist()
@@ -139,6 +141,9 @@ def contact_sheets(data: DataSet) -> tuple[list[dict[str, Any]], list[NDArray[np
             kind, name = key.split("\0")
             shown = [[tiles[row], ids[row]] for row in chosen[key]]
             sheets.append({"kind": kind, "name": name, "count": len(groups[key]), "tiles": shown})
+    if pairs:
+        shown = [[tiles[row], caption] for row, caption in pairs]
+        sheets.append({"kind": NEAR_DUPLICATES, "name": "of two patients, by pairs", "count": count, "tiles": shown})
     if len(data.card.channels) > 1 and pixels:
         some = sorted(pixels)[:: max(1, len(pixels) // WINDOW_IMAGES)][:WINDOW_IMAGES]
         for channel, name in enumerate(data.card.channels):
@@ -180,6 +185,28 @@ def _equal_pixels(data: DataSet) -> Iterator[tuple[str, str, NDArray[np.int64]]]
         links = ", links patients" if pc.any(members["links_patients"]).as_py() else ""
         if rows:
             yield "equal pixels", f"{len(members)} files{links}{conflict} ({number})", np.array(sorted(rows))
+
+
+def _near_duplicates(data: DataSet) -> tuple[list[tuple[int, str]], int]:
+    """Return row and caption of the images of `MOST_PAIRS` pairs, and how many images all pairs have.
+
+    The two of a pair follow each other; pairs in two splits come first.
+    """
+    if data.near_duplicates is None:
+        return [], 0
+    rows = {name: row for row, name in enumerate(data.rows["image_id"].to_pylist())}
+    there = [
+        pc.is_in(data.near_duplicates[f"image_id_{side}"], data.rows["image_id"].combine_chunks()) for side in "12"
+    ]
+    pairs = data.near_duplicates.filter(pc.and_(*there)).to_pylist()  # the most similar first
+    pairs.sort(key=lambda pair: pair["split_1"] == pair["split_2"])
+    shown = []
+    for number, pair in enumerate(pairs[:MOST_PAIRS], start=1):
+        for side in "12":
+            image_id, patient, split = (pair[f"{name}_{side}"] for name in ("image_id", "patient", "split"))
+            caption = f"pair {number}, cosine {pair['cosine']:.3f}: {image_id}, patient {patient}, {split}"
+            shown.append((rows[image_id], caption))
+    return shown, 2 * len(pairs)
 
 
 def histograms(rows: pa.Table) -> Iterator[dict[str, Any]]:

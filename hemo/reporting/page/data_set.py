@@ -38,6 +38,7 @@ class DataSet:
     files: tuple[str, ...]
     rejects: pa.Table | None  # of shards
     audit: pa.Table | None  # of a training set: images of equal pixels
+    near_duplicates: pa.Table | None  # of one that was curated with embeddings: pairs of images of different patients
 
     @property
     def ids_are_public(self) -> bool:
@@ -88,7 +89,8 @@ def _data_set(
         raise SourceError(f"data: {folder} has no rows")
     rejects = None if labels else _table(folder, "rejects.parquet", remedy)
     audit = _table(folder, "audit.parquet", remedy) if labels else None
-    return DataSet(folder, card, pa.concat_tables(tables), tuple(name for _, name in places), rejects, audit)
+    near = _table(folder, "near_duplicates.parquet", remedy) if labels else None
+    return DataSet(folder, card, pa.concat_tables(tables), tuple(name for _, name in places), rejects, audit, near)
 
 
 def _table(folder: str, name: str, remedy: str) -> pa.Table | None:

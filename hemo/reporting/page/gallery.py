@@ -28,7 +28,7 @@ COLUMNS = 40
 """Thumbnails in a row of the sprite."""
 MISTAKES = 24
 """Mistakes of a trial, at most."""
-MOST_TILES = 1500
+MOST_TILES = 2000
 """Images of mistakes, of all trials together."""
 PICTURE_PX = 480
 """Longest side of a picture of `explain`."""

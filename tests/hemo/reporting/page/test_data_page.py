@@ -109,6 +109,36 @@ def test_labels_have_sheets_with_and_without(make_training_set):
     assert counts["label", "no any"] == 40
 
 
+def test_near_duplicates_stand_side_by_side_those_in_two_splits_first(make_training_set):
+    """Of three pairs the second is in two splits, and of the third one image is not in the set."""
+    folder = make_training_set()
+    pairs = [
+        ("train-001", "train-030", "train", "train", 0.95),
+        ("train-002", "val-003", "train", "val", 0.9),
+        ("train-004", "elsewhere", "train", None, 0.85),
+    ]
+    table = pa.Table.from_pylist(
+        [
+            {"cosine": cosine, "image_id_1": one, "patient_1": "p", "split_1": its, "image_id_2": other}
+            | {"patient_2": "q", "split_2": others}
+            for one, other, its, others, cosine in pairs
+        ]
+    )
+    write_table(f"{folder}/near_duplicates.parquet", table)
+    data = read_data_set(folder)
+    sheets, images = contact_sheets(data)
+    (sheet,) = [each for each in sheets if each["kind"] == "near-duplicates"]
+    assert [caption for _, caption in sheet["tiles"]] == [
+        "pair 1, cosine 0.900: train-002, patient p, train",
+        "pair 1, cosine 0.900: val-003, patient q, val",
+        "pair 2, cosine 0.950: train-001, patient p, train",
+        "pair 2, cosine 0.950: train-030, patient q, train",
+    ]
+    assert sheet["count"] == 4
+    row = data.rows["image_id"].to_pylist().index("val-003")
+    np.testing.assert_array_equal(images[sheet["tiles"][1][0]], read_pixels(data, [row])[row])
+
+
 def test_pseudonyms_have_no_images(shards):
     card = read_json(f"{shards}/card.json")
     card["image"]["key_fingerprint"] = "abc"
