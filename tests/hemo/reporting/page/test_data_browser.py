@@ -1,5 +1,6 @@
 """The page of a data set in headless Chromium: sheets, rejects, histograms, accessibility."""
 
+from itertools import pairwise
 from pathlib import Path
 
 import pyarrow as pa
@@ -41,6 +42,25 @@ def test_a_sheet_is_chosen_and_rejects_are_searched(open_page, address):
     assert page.locator("img[src=x]").count() == 0
     page.locator("#figure-histogram-0").scroll_into_view_if_needed()
     page.wait_for_selector("#histogram-0 svg.main-svg")
+
+
+def test_near_duplicates_stay_side_by_side_at_any_width(open_page, make_training_set, tmp_path):
+    folder = make_training_set()
+    sides = [{"image_id_1": f"train-00{n}", "patient_1": "<b>p</b>", "split_1": "train"} for n in range(5)]
+    pair = {"cosine": 0.9, "image_id_2": "val-003", "patient_2": "q", "split_2": "val"}
+    write_table(f"{folder}/near_duplicates.parquet", pa.Table.from_pylist([side | pair for side in sides]))
+    report = write_report(ReportConfig(data=folder, out=str(tmp_path / "report")))
+    page = open_page(f"file://{Path(report)}")
+    page.select_option("#sheet", label="near-duplicates of two patients (10)")
+    assert page.inner_text("#tiles .pair >> nth=1") == (
+        "cosine 0.900. Left: train-001, patient <b>p</b>, train. Right: val-003, patient q, val"
+    )
+    for width in (400, 800, 1200):
+        page.set_viewport_size({"width": width, "height": 900})
+        places = [each.bounding_box() for each in page.locator("#tiles .tile").all()]
+        steps = [(right["x"] - left["x"], right["y"] - left["y"]) for left, right in pairwise(places)]
+        assert steps[::2] == [(68, 0)] * 5
+        assert page.evaluate("document.documentElement.scrollWidth") == width
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
