@@ -57,10 +57,10 @@ def test_near_duplicates_stay_side_by_side_at_any_width(open_page, make_training
     )
     for width in (400, 800, 1200):
         page.set_viewport_size({"width": width, "height": 900})
+        page.wait_for_function("width => document.documentElement.scrollWidth === width", arg=width)
         places = [each.bounding_box() for each in page.locator("#tiles .tile").all()]
         steps = [(right["x"] - left["x"], right["y"] - left["y"]) for left, right in pairwise(places)]
         assert steps[::2] == [(68, 0)] * 5
-        assert page.evaluate("document.documentElement.scrollWidth") == width
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
@@ -69,5 +69,4 @@ def test_axe_finds_no_serious_fault_and_nothing_sticks_out(open_page, address, s
     assert serious_faults(page) == []
     for width in (400, 800, 1400):
         page.set_viewport_size({"width": width, "height": 900})
-        page.wait_for_timeout(100)
-        assert page.evaluate("document.documentElement.scrollWidth") == width
+        page.wait_for_function("width => document.documentElement.scrollWidth === width", arg=width)
