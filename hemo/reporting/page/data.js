@@ -8,16 +8,23 @@ function addHistogram(each, index) {
 }
 
 function tile([number, id]) {
-  const made = element("li"), picture = element("span", "", { class: "tile", role: "img", "aria-label": id, tabindex: "0", title: id });
+  const picture = element("span", "", { class: "tile", role: "img", "aria-label": id, tabindex: "0", title: id });
   picture.style.backgroundPosition = `-${(number % DATA.gallery.columns) * 64}px -${Math.floor(number / DATA.gallery.columns) * 64}px`;
-  made.append(picture);
+  return picture;
+}
+
+function cell(tiles, caption) {
+  const made = element("li", "", caption ? { class: "pair" } : {});
+  made.append(...tiles.map(tile));
+  if (caption) made.append(element("p", caption));
   return made;
 }
 
 function showSheet() {
   const sheet = DATA.sheets[Number(byId("sheet").value)];
   byId("sheet-note").textContent = `${sheet.kind} ${sheet.name}: ${sheet.tiles.length.toLocaleString("en")} of ${sheet.count.toLocaleString("en")} images`;
-  byId("tiles").replaceChildren(...sheet.tiles.map(tile));
+  const pairs = sheet.pairs?.map((caption, index) => cell(sheet.tiles.slice(2 * index, 2 * index + 2), caption));
+  byId("tiles").replaceChildren(...(pairs ?? sheet.tiles.map((each) => cell([each]))));
 }
 
 (async () => {

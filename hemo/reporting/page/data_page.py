@@ -125,13 +125,16 @@ def contact_sheets(data: DataSet) -> tuple[list[dict[str, Any]], list[NDArray[np
     """Return sheets of images by flag, label, pixel format and window and of near-duplicates, and the sprite's images.
 
     A sheet has `kind`, `name`, the `count` of images it stands for, and `tiles`: number in the sprite and caption. An
-    image is in the sprite once, whatever the number of sheets it is in.
+    image is in the sprite once, whatever the number of sheets it is in. A sheet of pairs also has `pairs`: what is
+    written below each two tiles.
     """
     groups = {f"{kind}\0{name}": rows for kind, name, rows in _groups(data)}
     largest = sorted(groups, key=lambda key: -len(groups[key]))[:MOST_SHEETS]
     chosen = near_rows(data, {key: groups[key] for key in groups if key in largest}, SHEET_IMAGES)
-    pairs, count = _near_duplicates(data)
-    pixels = read_pixels(data, [*(row for rows in chosen.values() for row in rows), *(row for row, _ in pairs)])
+    pairs = _near_duplicates(data)
+    captions = [caption for _, caption in pairs[:MOST_PAIRS]]
+    of_pairs = [row for rows, _ in pairs[:MOST_PAIRS] for row in rows]
+    pixels = read_pixels(data, [*(row for rows in chosen.values() for row in rows), *of_pairs])
     tiles = {row: number for number, row in enumerate(sorted(pixels))}
     images = [pixels[row] for row in sorted(pixels)]
     ids = data.rows["image_id"].to_pylist()
@@ -142,8 +145,9 @@ def contact_sheets(data: DataSet) -> tuple[list[dict[str, Any]], list[NDArray[np
             shown = [[tiles[row], ids[row]] for row in chosen[key]]
             sheets.append({"kind": kind, "name": name, "count": len(groups[key]), "tiles": shown})
     if pairs:
-        shown = [[tiles[row], caption] for row, caption in pairs]
-        sheets.append({"kind": NEAR_DUPLICATES, "name": "of two patients, by pairs", "count": count, "tiles": shown})
+        shown = [[tiles[row], ids[row]] for row in of_pairs]
+        sheet = {"kind": NEAR_DUPLICATES, "name": "of two patients", "count": 2 * len(pairs), "tiles": shown}
+        sheets.append({**sheet, "pairs": captions})
     if len(data.card.channels) > 1 and pixels:
         some = sorted(pixels)[:: max(1, len(pixels) // WINDOW_IMAGES)][:WINDOW_IMAGES]
         for channel, name in enumerate(data.card.channels):
@@ -187,26 +191,23 @@ def _equal_pixels(data: DataSet) -> Iterator[tuple[str, str, NDArray[np.int64]]]
             yield "equal pixels", f"{len(members)} files{links}{conflict} ({number})", np.array(sorted(rows))
 
 
-def _near_duplicates(data: DataSet) -> tuple[list[tuple[int, str]], int]:
-    """Return row and caption of the images of `MOST_PAIRS` pairs, and how many images all pairs have.
-
-    The two of a pair follow each other; pairs in two splits come first.
-    """
+def _near_duplicates(data: DataSet) -> list[tuple[tuple[int, int], str]]:
+    """Return the two rows and the caption of each pair whose images are both in the set: those in two splits first."""
     if data.near_duplicates is None:
-        return [], 0
+        return []
     rows = {name: row for row, name in enumerate(data.rows["image_id"].to_pylist())}
     there = [
         pc.is_in(data.near_duplicates[f"image_id_{side}"], data.rows["image_id"].combine_chunks()) for side in "12"
     ]
     pairs = data.near_duplicates.filter(pc.and_(*there)).to_pylist()  # the most similar first
     pairs.sort(key=lambda pair: pair["split_1"] == pair["split_2"])
-    shown = []
-    for number, pair in enumerate(pairs[:MOST_PAIRS], start=1):
-        for side in "12":
-            image_id, patient, split = (pair[f"{name}_{side}"] for name in ("image_id", "patient", "split"))
-            caption = f"pair {number}, cosine {pair['cosine']:.3f}: {image_id}, patient {patient}, {split}"
-            shown.append((rows[image_id], caption))
-    return shown, 2 * len(pairs)
+    return [((rows[pair["image_id_1"]], rows[pair["image_id_2"]]), _pair_caption(pair)) for pair in pairs]
+
+
+def _pair_caption(pair: Mapping[str, Any]) -> str:
+    """Return cosine, and image, patient and split of the left and of the right image of a pair."""
+    left, right = (f"{pair[f'image_id_{n}']}, patient {pair[f'patient_{n}']}, {pair[f'split_{n}']}" for n in "12")
+    return f"cosine {pair['cosine']:.3f}. Left: {left}. Right: {right}"
 
 
 def histograms(rows: pa.Table) -> Iterator[dict[str, Any]]:

@@ -1,5 +1,6 @@
 """The page of a data set in headless Chromium: sheets, rejects, histograms, accessibility."""
 
+from itertools import pairwise
 from pathlib import Path
 
 import pyarrow as pa
@@ -43,11 +44,29 @@ def test_a_sheet_is_chosen_and_rejects_are_searched(open_page, address):
     page.wait_for_selector("#histogram-0 svg.main-svg")
 
 
+def test_near_duplicates_stay_side_by_side_at_any_width(open_page, make_training_set, tmp_path):
+    folder = make_training_set()
+    sides = [{"image_id_1": f"train-00{n}", "patient_1": "<b>p</b>", "split_1": "train"} for n in range(5)]
+    pair = {"cosine": 0.9, "image_id_2": "val-003", "patient_2": "q", "split_2": "val"}
+    write_table(f"{folder}/near_duplicates.parquet", pa.Table.from_pylist([side | pair for side in sides]))
+    report = write_report(ReportConfig(data=folder, out=str(tmp_path / "report")))
+    page = open_page(f"file://{Path(report)}")
+    page.select_option("#sheet", label="near-duplicates of two patients (10)")
+    assert page.inner_text("#tiles .pair >> nth=1") == (
+        "cosine 0.900. Left: train-001, patient <b>p</b>, train. Right: val-003, patient q, val"
+    )
+    for width in (400, 800, 1200):
+        page.set_viewport_size({"width": width, "height": 900})
+        page.wait_for_function("width => document.documentElement.scrollWidth === width", arg=width)
+        places = [each.bounding_box() for each in page.locator("#tiles .tile").all()]
+        steps = [(right["x"] - left["x"], right["y"] - left["y"]) for left, right in pairwise(places)]
+        assert steps[::2] == [(68, 0)] * 5
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_axe_finds_no_serious_fault_and_nothing_sticks_out(open_page, address, serious_faults, scheme):
     page = open_page(address, color_scheme=scheme)
     assert serious_faults(page) == []
     for width in (400, 800, 1400):
         page.set_viewport_size({"width": width, "height": 900})
-        page.wait_for_timeout(100)
-        assert page.evaluate("document.documentElement.scrollWidth") == width
+        page.wait_for_function("width => document.documentElement.scrollWidth === width", arg=width)

@@ -128,11 +128,10 @@ def test_near_duplicates_stand_side_by_side_those_in_two_splits_first(make_train
     data = read_data_set(folder)
     sheets, images = contact_sheets(data)
     (sheet,) = [each for each in sheets if each["kind"] == "near-duplicates"]
-    assert [caption for _, caption in sheet["tiles"]] == [
-        "pair 1, cosine 0.900: train-002, patient p, train",
-        "pair 1, cosine 0.900: val-003, patient q, val",
-        "pair 2, cosine 0.950: train-001, patient p, train",
-        "pair 2, cosine 0.950: train-030, patient q, train",
+    assert [image_id for _, image_id in sheet["tiles"]] == ["train-002", "val-003", "train-001", "train-030"]
+    assert sheet["pairs"] == [
+        "cosine 0.900. Left: train-002, patient p, train. Right: val-003, patient q, val",
+        "cosine 0.950. Left: train-001, patient p, train. Right: train-030, patient q, train",
     ]
     assert sheet["count"] == 4
     row = data.rows["image_id"].to_pylist().index("val-003")
