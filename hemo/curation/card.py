@@ -252,8 +252,8 @@ def synthetic_images(scanners: "pa.Array[Any] | pa.ChunkedArray") -> int:
 
 def synthetic_text(images: int) -> str:
     """Return a sentence on images of `hemo phantom`; empty if there are none."""
-    said = "the metrics show that the steps work, and nothing about patients"
-    return f"{images:,} images are synthetic, made by `hemo phantom`: {said}" if images else ""
+    meaning = "the metrics show that the steps work, and nothing about patients"
+    return f"{images:,} images are synthetic, made by `hemo phantom`: {meaning}" if images else ""
 
 
 def grouping_text(grouped_by: Mapping[str, int]) -> str:
