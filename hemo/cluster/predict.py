@@ -88,7 +88,7 @@ def _predict_embedded(config: PredictConfig, card: CheckpointCard) -> str:
         )
     model, _, embedded_by = load_series_checkpoint(config.checkpoint)
     embeddings = read_embeddings_card(config.source)
-    require_same_encoder(config.source, embeddings, embedded_by)
+    require_same_encoder(f"source: {config.source}", embeddings, embedded_by)
     inputs = {
         "checkpoint": checkpoint_digest(config.checkpoint),
         "operating_point": card.operating_point,

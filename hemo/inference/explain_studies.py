@@ -52,7 +52,7 @@ def explain_studies(config: ExplainConfig) -> list[dict[str, Any]]:
     target = card.classes[class_index(card, config.target)]
     stored = find_images(config.images, card, config.from_split)
     embeddings = config.embeddings or card.model.series.embeddings
-    require_same_encoder(embeddings, read_card(embeddings), embedded_by)
+    require_same_encoder(f"embeddings: {embeddings}", read_card(embeddings), embedded_by)
     fields = {"images", "from_split", "target", "image_ids", "highest_loss"}
     inputs = {
         "checkpoint": checkpoint_digest(checkpoint),

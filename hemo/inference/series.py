@@ -26,8 +26,13 @@ ENCODER_INPUTS = ("backbone", "weights", "side_px", "pooling", "probabilities")
 """Of the inputs of embeddings those that say what made vectors and probabilities."""
 
 
-def require_same_encoder(source: str, card: EmbeddingsCard, embedded_by: EmbeddedBy) -> None:
+def require_same_encoder(where: str, card: EmbeddingsCard, embedded_by: EmbeddedBy) -> None:
     """Refuse embeddings that another encoder made than those the sequence model was trained on.
+
+    Args:
+        where: Key and folder of the embeddings, for the error.
+        card: Theirs.
+        embedded_by: Of the checkpoint.
 
     Raises:
         ConfigError: With what differs.
@@ -37,7 +42,7 @@ def require_same_encoder(source: str, card: EmbeddingsCard, embedded_by: Embedde
     )
     if trained != given:
         raise ConfigError(
-            f"source: {source} was embedded by another encoder than the checkpoint was trained on "
+            f"{where} was embedded by another encoder than the checkpoint was trained on "
             f"({differences(trained, given)}); run `hemo embed` with that one"
         )
 

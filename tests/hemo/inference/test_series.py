@@ -100,7 +100,7 @@ def test_another_encoder_and_options_of_images_are_refused(make_series_set: Make
         predict_corpus(config.model_copy(update={"test_time_augmentation": "flip"}))
     card = Path(made.embeddings, "card.json")
     card.write_text(card.read_text().replace('"pooling": "gap"}', '"pooling": "gap", "backbone": "resnet18"}'))
-    with pytest.raises(ConfigError, match=r"embedded by another encoder.*backbone"):
+    with pytest.raises(ConfigError, match=r"^source: .*embedded by another encoder.*backbone"):
         predict_corpus(config)
 
 
