@@ -63,12 +63,13 @@ def test_cats_and_dogs_in_class_folders(ray_cluster, tmp_path):
 
 
 def test_chest_xrays_with_a_small_cnn(ray_cluster, tmp_path):
-    """Plain and cured: the one goes on to the last epoch, the other sees changed images."""
+    """Plain goes on to the last epoch; cured and robust see changed images, each others."""
     for split, count in (("train", 40), ("test", 15)):
         name = split + "-person{number}_bacteria.jpeg"
         write_photographs(tmp_path / "corpus" / split, ("NORMAL", "PNEUMONIA"), count, name=name)
     records = run("chest_xray_64_small", tmp_path, tune__trial__training__epochs=5)
-    assert {name: record["split"] for name, record in records.items()} == {"plain": "official", "cured": "official"}
-    assert [records[name]["config"]["augment"]["rotate_degrees"] for name in ("plain", "cured")] == [0, 10]
+    cells = ("plain", "cured", "robust")
+    assert {name: record["split"] for name, record in records.items()} == dict.fromkeys(cells, "official")
+    assert [records[name]["config"]["augment"]["rotate_degrees"] for name in cells] == [0, 10, 7]
     assert len(records["plain"]["epochs"]) == 5
     assert all(accuracy(record) > 0.8 for record in records.values())
