@@ -25,7 +25,7 @@ test: setup ## all tests but the slow ones: 9 minutes on 2 cores (WORKERS=4 wher
 test-fast: setup ## tests without Ray, for everyday work: about a minute on 2 cores
 	$(PYTEST) -m 'not slow and not ray'
 
-test-slow: setup ## tests that start a cluster, W&B or several processes that load torch: 16 minutes on 2 cores
+test-slow: setup ## tests that start a cluster, W&B or several processes that load torch: 18 minutes on 2 cores
 	$(PYTEST) -m slow
 
 check: setup ## lint, format, types, import rules
