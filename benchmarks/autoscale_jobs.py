@@ -12,6 +12,8 @@ a GPU, which is a number of Ray's and no device. After the conversion it is wait
               first for 20 s, twice as long as Ray Data takes to ask for nodes: none may come in that time
     train     on a GPU: it waits for the node that has one, and fails there, as torch sees no GPU; it must not train on
               CPUs
+    line      phantom, convert, curate, train with two workers, tune and predict, all on CPUs, to their ends; not run by
+              default
 
 Prints in Markdown how many nodes of each kind were there and when; the exit code is 1 where one must not have been.
 """
@@ -110,7 +112,48 @@ def train(scratch: Path, address: str) -> dict[str, Any]:
     return {"trained_on": record.hardware}
 
 
-DRIVERS: dict[str, Callable[[Path, str], dict[str, Any]]] = {"convert": convert, "held": held, "train": train}
+def line(scratch: Path, address: str) -> dict[str, Any]:
+    """Run all jobs on CPUs; return how many nodes were there at the end of each."""
+    import hemo
+
+    cluster, ends = {"address": address}, {}
+    corpus, shards, training_set, records = (
+        str(scratch / f"line/{name}") for name in ("raw", "shards", "set", "records")
+    )
+    trial = {"model": {"backbone": "test_resnet"}, "training": {"epochs": 2}}
+    common = {"training_set": training_set, "out": records, "cluster": cluster}
+    alone = {"gpus": 0}
+    jobs: dict[str, Callable[[], Any]] = {
+        "phantom": lambda: hemo.phantom(out=corpus, slices=240, faults=False, cluster=cluster),
+        "convert": lambda: hemo.convert(
+            source=corpus, corpus="rsna", out=shards, side_px=32, unit_files=20, cluster=cluster
+        ),
+        "curate": lambda: hemo.curate(
+            shards=shards, labels=f"{corpus}/stage_2_train.csv", out=training_set, cluster=cluster
+        ),
+        "train": lambda: hemo.train(trial=trial, workers={**alone, "count": 2}, **common),
+        "tune": lambda: hemo.tune(trial=trial, workers=alone, grid={"axes": {"seed": [1, 2]}}, **common),
+        "predict": lambda: hemo.predict(
+            source=shards,
+            corpus="shards",
+            checkpoint=str(next(Path(records).glob("*/record.json")).parent),
+            out=str(scratch / "line/predictions"),
+            cluster=cluster,
+        ),
+    }
+    for name, job in jobs.items():
+        began = time.monotonic()
+        job()
+        ends[name] = {"seconds": round(time.monotonic() - began, 1), "nodes": node_counts()}
+    return {"ends": ends, "predicted": (scratch / "line/predictions/card.json").is_file()}
+
+
+DRIVERS: dict[str, Callable[[Path, str], dict[str, Any]]] = {
+    "convert": convert,
+    "held": held,
+    "train": train,
+    "line": line,
+}
 
 
 def drive(job: str, scratch: Path, address: str) -> None:
@@ -173,6 +216,8 @@ def faults(job: str, result: dict[str, Any]) -> Iterator[str]:
         yield f"a conversion had {most['convert']} nodes for it and {most['train']} with a GPU at most"
     if job == "held" and sum(result["at_last"].values()) > sum(result["at_first"].values()):
         yield f"nodes came while images waited: {result['at_first']}, then {result['at_last']}"
+    if job == "line" and (most["train"] or most["convert"] < 2 or not result["predicted"]):
+        yield f"the line did not end on convert nodes alone: {result}"
     if job == "train" and (not most["train"] or "GPU" not in result.get("failed", "")):
         yield f"not on a GPU node alone: {result}"
 
@@ -181,7 +226,7 @@ def main() -> None:
     """Make a corpus, start the cluster, run the jobs."""
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     arguments.add_argument("--units", type=int, default=64, help="of 8 files, 0.8 s each on one CPU")
-    arguments.add_argument("--jobs", nargs="+", choices=JOBS, default=JOBS)
+    arguments.add_argument("--jobs", nargs="+", choices=tuple(DRIVERS), default=JOBS)
     arguments.add_argument("--drive", nargs=3, metavar=("JOB", "FOLDER", "ADDRESS"), help=argparse.SUPPRESS)
     given = arguments.parse_args()
     if given.drive:
