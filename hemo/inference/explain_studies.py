@@ -29,7 +29,7 @@ LEADING = 6
 
 WIDTH_INCHES = 9.0
 FOR, AGAINST = "#b2182b", "#2166ac"
-"""Colours of support; told apart by the colour-blind, and by their sign."""
+"""Colours of support, which the colour-blind see as different; signs differ as well."""
 
 
 def explain_studies(config: ExplainConfig) -> list[dict[str, Any]]:
@@ -108,7 +108,7 @@ def _study(slices: pa.Table) -> pa.ChunkedArray:
 
 
 def _chosen(slices: pa.Table, studies: pa.Table, target: str, config: ExplainConfig) -> list[tuple[str, float]]:
-    """Return name and probability of the studies that are asked for, or of those with the highest loss.
+    """Return name and probability of the studies that are named, or of those with the highest loss.
 
     Raises:
         ConfigError: If a study is not there.
@@ -190,10 +190,8 @@ def study_png(slices: pa.Table, case: dict[str, Any], images: dict[str, NDArray[
         each.set_axis_off()
     for axes, leading in zip(shown, case["slices"], strict=False):
         axes.imshow(displayed(images[leading["image_id"]]), cmap="gray", vmin=0, vmax=255)
-        said = "" if leading["label"] is None else f", label {leading['label']}"
-        text = (
-            f"{leading['position_mm']:.1f} mm{said}\np {leading['probability']:.2f}, support {leading['support']:+.2f}"
-        )
+        labelled = "" if leading["label"] is None else f", label {leading['label']}"
+        text = f"{leading['position_mm']:.1f} mm{labelled}\np {leading['probability']:.2f}, support {leading['support']:+.2f}"
         axes.set_title(text, fontsize=7, color=FOR if leading["support"] > 0 else AGAINST)
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", metadata={"Software": None})
