@@ -190,8 +190,10 @@ def study_png(slices: pa.Table, case: dict[str, Any], images: dict[str, NDArray[
         each.set_axis_off()
     for axes, leading in zip(shown, case["slices"], strict=False):
         axes.imshow(displayed(images[leading["image_id"]]), cmap="gray", vmin=0, vmax=255)
-        labelled = "" if leading["label"] is None else f", label {leading['label']}"
-        text = f"{leading['position_mm']:.1f} mm{labelled}\np {leading['probability']:.2f}, support {leading['support']:+.2f}"
+        known = "" if leading["label"] is None else f", label {leading['label']}"
+        text = (
+            f"{leading['position_mm']:.1f} mm{known}\np {leading['probability']:.2f}, support {leading['support']:+.2f}"
+        )
         axes.set_title(text, fontsize=7, color=FOR if leading["support"] > 0 else AGAINST)
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", metadata={"Software": None})
