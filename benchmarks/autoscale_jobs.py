@@ -261,6 +261,8 @@ def show(job: str, result: dict[str, Any]) -> int:
     if "failed" in result:
         print(f"\n    {result['failed']}")
     wrong = list(faults(job, result))
+    for name, end in result.get("ends", {}).items():
+        print(f"- {name}: {end['seconds']} s, nodes then {end['nodes']}")
     print("".join(f"\nFAULT: {fault}\n" for fault in wrong), flush=True)
     return len(wrong)
 

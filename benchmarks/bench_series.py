@@ -23,7 +23,7 @@ from torch.nn import functional
 from hemo.config.trial import ModelConfig, SeriesConfig
 from hemo.models.series import PACKED_COLUMNS, POSITION_MM, SERIES, SLICE_SLOT, STUDY, STUDY_SLOT, build_series_model
 
-RSNA_SLICES, RSNA_STUDIES, CLASSES = 752_803, 21_744, 6
+RSNA_SLICES, CLASSES = 752_803, 6
 TRAINED = 0.8
 LENGTHS = (24, 46)
 """Slices of a study, evenly spread: 35 on average, as 752,803 slices of 21,744 studies."""

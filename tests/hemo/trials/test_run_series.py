@@ -16,12 +16,13 @@ from hemo.config.trial import TrainingConfig, TrialConfig
 from hemo.curation.card import read_card
 from hemo.errors import ConfigError
 from hemo.models.checkpoint import load_checkpoint, load_series_checkpoint
+from hemo.models.series import SeriesClassifier
 from hemo.shards.embeddings import read_embeddings, read_sequence_inputs
 from hemo.training.data.dataset import read_training_set, select_splits
 from hemo.training.data.studies import read_studies
 from hemo.training.distributed import Worker
 from hemo.trials.checks import check_studies, check_trials
-from hemo.trials.record import STUDY_PREDICTIONS, read_predictions
+from hemo.trials.record import STUDY_PREDICTIONS, TrialRecord, read_predictions
 from hemo.trials.run import evaluate_on_test, run_trial, trial_data
 from tests.series_sets import SLICES, SeriesSet, true_label
 from tests.trial_runs import run_to_record, trial_key
@@ -55,18 +56,23 @@ def test_a_sequence_model_sees_what_slices_alone_do_not_show(make_series_set: Ma
     assert of_test["max"].metrics["auroc"] == pytest.approx(expected)
 
 
+def require_recorded_logits(model: SeriesClassifier, made: SeriesSet, record: TrialRecord, records: Path) -> None:
+    """Check that a loaded model gives the logits that its trial recorded of the slices of test."""
+    test = read_studies(made.training_set, record.config.model.series).test
+    (packed,) = test.images.batches([np.flatnonzero(~test.images.is_study)])
+    stored = read_predictions(str(records), record.digest)
+    expected = np.array(stored.filter(pc.equal(stored["split"], "test"))["logits"].to_pylist())
+    with torch.no_grad():
+        np.testing.assert_allclose(model(torch.from_numpy(packed)).numpy(), expected, atol=1e-5)
+
+
 def test_a_checkpoint_gives_the_recorded_logits_again(make_series_set: Maker, tmp_path: Path) -> None:
     made = make_series_set()
     record = run_to_record(made.trial(epochs=1), made.training_set, tmp_path)
     checkpoint = f"{tmp_path}/{record.digest}/checkpoint"
     model, card, embedded_by = load_series_checkpoint(checkpoint)
     assert (card.classes, embedded_by.dimension, embedded_by.inputs["source"]) == (("any",), 4, "0123")
-    test = read_studies(made.training_set, record.config.model.series).test
-    (packed,) = test.images.batches([np.flatnonzero(~test.images.is_study)])
-    stored = read_predictions(str(tmp_path), record.digest)
-    expected = np.array(stored.filter(pc.equal(stored["split"], "test"))["logits"].to_pylist())
-    with torch.no_grad():
-        np.testing.assert_allclose(model(torch.from_numpy(packed)).numpy(), expected, atol=1e-5)
+    require_recorded_logits(model, made, record, tmp_path)
     with pytest.raises(ConfigError, match=r"sequence model BiGRU\(8\).*takes embeddings"):
         load_checkpoint(checkpoint)
 
@@ -165,9 +171,4 @@ def test_a_sequence_model_reads_the_probabilities_of_slices(make_series_set: Mak
     with_head = read_sequence_inputs(made.embeddings)[1]
     assert sorted(set(with_head[:, 4].tolist())) == pytest.approx([0.1, 0.9])
     np.testing.assert_array_equal(with_head[:, :4], vectors)
-    test = read_studies(made.training_set, record.config.model.series).test
-    (packed,) = test.images.batches([np.flatnonzero(~test.images.is_study)])
-    stored = read_predictions(str(tmp_path), record.digest)
-    expected = np.array(stored.filter(pc.equal(stored["split"], "test"))["logits"].to_pylist())
-    with torch.no_grad():
-        np.testing.assert_allclose(model(torch.from_numpy(packed)).numpy(), expected, atol=1e-5)
+    require_recorded_logits(model, made, record, tmp_path)
