@@ -106,8 +106,7 @@ class Bench:
         """Build the model on the device, as a trial does."""
         _, channels, height_px, width_px = train.source.images.shape
         module = starting_model(config.model, channels=channels, sides_px=(height_px, width_px), classes=1)
-        layout = torch.channels_last if device.type == "cuda" else torch.contiguous_format
-        module = module.to(device, memory_format=layout).train()  # type: ignore[call-overload]
+        module = module.to(device).train()
         targets = torch.from_numpy(train.labels).to(device, torch.float32)
         return cls(
             config,

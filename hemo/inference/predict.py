@@ -34,7 +34,7 @@ NOT_PIXELS = ("corpus", "key_fingerprint", "patient_pattern", "public_classes", 
 class DeployedModel(nn.Module):
     """A trained model with normalisation and calibration: used by `predict`, `explain` and `export`.
 
-    On CUDA images are channels-last and autocast computes in bfloat16; on the CPU everything is float32.
+    On CUDA autocast computes in bfloat16; on the CPU everything is float32.
     """
 
     def __init__(
@@ -57,8 +57,7 @@ class DeployedModel(nn.Module):
         """
         super().__init__()
         self._device = torch.device(device)
-        layout = torch.channels_last if self._device.type == "cuda" else torch.preserve_format
-        self.model: ImageClassifier = model.to(self._device, memory_format=layout)  # type: ignore[call-overload]
+        self.model = model.to(self._device)
         self.card, self._batch_size, self._flip = card, batch_size, flip
         self.eval()
 

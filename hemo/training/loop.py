@@ -166,8 +166,6 @@ def _prepare(config: TrialConfig, splits: Splits, worker: Worker, features: str 
     with raise_together(worker):
         whole = starting_model(config.model, channels=channels, sides_px=(height_px, width_px), classes=classes)
     whole = whole.to(device)
-    if device.type == "cuda":
-        whole = whole.to(memory_format=torch.channels_last)
     set_trainable_parts(whole, frozen=training.freeze_epochs > 0)
     image_normalisation = normalisation_of(config.model, channels)
     module: ImageClassifier = whole

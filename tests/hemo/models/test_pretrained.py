@@ -297,7 +297,8 @@ def test_a_file_of_a_stack_of_ones_own_scales_pixels_plainly(tmp_path: Path) -> 
 def test_a_file_with_hemos_names_scales_pixels_plainly(tmp_path: Path) -> None:
     """It is of a checkpoint, or of one's own making: how its pixels were scaled is not known."""
     file = str(tmp_path / "model.safetensors")
-    safetensors.torch.save_file(build_model(_tiny("none"), **{**SHAPE, "channels": 3}).state_dict(), file)
+    weights = build_model(_tiny("none"), **{**SHAPE, "channels": 3}).state_dict()
+    safetensors.torch.save_file({name: value.contiguous() for name, value in weights.items()}, file)
     assert normalisation_of(_tiny(file), 3).std == (0.25, 0.25, 0.25) != normalisation_of(_tiny("imagenet"), 3).std
 
 
