@@ -8,7 +8,7 @@ function addHistogram(each, index) {
 }
 
 function tile([number, id]) {
-  const picture = element("span", "", { class: "tile", role: "img", "aria-label": id, tabindex: "0", title: id });
+  const picture = element("span", "", { class: "tile", role: "img", "aria-label": id, tabindex: "-1", title: id });
   picture.style.backgroundPosition = `-${(number % DATA.gallery.columns) * 64}px -${Math.floor(number / DATA.gallery.columns) * 64}px`;
   return picture;
 }
@@ -25,6 +25,21 @@ function showSheet() {
   byId("sheet-note").textContent = `${sheet.kind} ${sheet.name}: ${sheet.tiles.length.toLocaleString("en")} of ${sheet.count.toLocaleString("en")} images`;
   const pairs = sheet.pairs?.map((caption, index) => cell(sheet.tiles.slice(2 * index, 2 * index + 2), caption));
   byId("tiles").replaceChildren(...(pairs ?? sheet.tiles.map((each) => cell([each]))));
+  byId("tiles").querySelector(".tile").tabIndex = 0;
+}
+
+// The sheet is one stop of the tab key; within it the arrow keys move.
+const STEPS = { ArrowRight: 1, ArrowLeft: -1, ArrowDown: 1, ArrowUp: -1, Home: -Infinity, End: Infinity };
+function moveInSheet(event) {
+  const step = STEPS[event.key], all = [...byId("tiles").querySelectorAll(".tile")], at = all.indexOf(event.target);
+  if (!step || at < 0) return;
+  event.preventDefault();
+  const down = event.key === "ArrowDown" || event.key === "ArrowUp", top = all[0].getBoundingClientRect().top;
+  const across = down ? all.filter((each) => each.getBoundingClientRect().top === top).length : 1;
+  const next = all[Math.max(0, Math.min(all.length - 1, at + step * across))];
+  event.target.tabIndex = -1;
+  next.tabIndex = 0;
+  next.focus();
 }
 
 (async () => {
@@ -34,6 +49,7 @@ function showSheet() {
     DATA.sheets.forEach((sheet, index) => { if (!kinds.has(sheet.kind)) kinds.set(sheet.kind, element("optgroup", "", { label: sheet.kind })); kinds.get(sheet.kind).append(new Option(`${sheet.kind} ${sheet.name} (${sheet.count.toLocaleString("en")})`, index)); });
     byId("sheet").append(...kinds.values());
     byId("sheet").addEventListener("change", showSheet);
+    byId("tiles").addEventListener("keydown", moveInSheet);
     for (const event of ["mouseover", "focusin"]) byId("tiles").addEventListener(event, (moved) => { const name = moved.target.getAttribute("aria-label"); if (name) byId("tile-name").textContent = name; });
     byId("sheet").value = DATA.sheets.findIndex((sheet) => sheet.tiles.length === Math.max(...DATA.sheets.map((each) => each.tiles.length)));
     showSheet();
