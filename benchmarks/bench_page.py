@@ -3,10 +3,10 @@
     python benchmarks/bench_page.py runs/demo/report/index.html [PAGE ...]
 
 Wall time depends on what else runs; the processor time of the page's main thread does so much less, and has `cpu` in
-its name. `opened`: until the table stands and the best trial is selected, or the contact sheet stands. `filter`: a search in the table, `kept`: a
-checkbox that filters table and plots, `select`: another trial is selected, `sheet`: another contact sheet is shown.
-`painted`: until the next picture of the screen after `opened`, with its images. Each is the median of several, and the
-least. `benchmarks/made_study.py` makes a study of 500 trials, `benchmarks/made_data.py` shards with 2,000 images.
+its name. `opened`: until the table stands and the best trial is selected, or the contact sheet stands. `painted`: until
+the next picture of the screen after that. `filter`: a search in the table, `kept`: a checkbox that filters table and
+plots, `select`: another trial is selected, `sheet`: another contact sheet is shown. Each is the median of several, and
+the least. `benchmarks/made_study.py` makes a study of 500 trials, `benchmarks/made_data.py` shards with 2,000 images.
 """
 
 import json
