@@ -1,9 +1,12 @@
 // The page of a data set: contact sheets, histograms, rejects.
 "use strict";
+// A value that all have is a bar in the middle, as it has no neighbours.
+const alone = ([low, high]) => [low - 3 * (high - low), high + 3 * (high - low)];
+
 function addHistogram(each, index) {
   addPlot(`histogram-${index}`, () => ({
     traces: [{ type: "bar", x: each.counts.map((_, i) => (each.edges[i] + each.edges[i + 1]) / 2), y: each.counts, width: each.counts.map((_, i) => each.edges[i + 1] - each.edges[i]), marker: { color: css("--c1"), line: { color: css("--paper"), width: 0.5 } }, hovertemplate: "%{x:.3g}: %{y:,}<extra></extra>" }],
-    layout: { bargap: 0, margin: { l: 56, r: 16, t: 8, b: 48 }, xaxis: { title: { text: each.unit } }, yaxis: { title: { text: "count" } } },
+    layout: { bargap: 0, margin: { l: 56, r: 16, t: 8, b: 48 }, xaxis: { title: { text: each.unit }, ...(each.counts.length > 1 ? {} : { range: alone(each.edges) }) }, yaxis: { title: { text: "count" } } },
   }));
 }
 
@@ -58,6 +61,7 @@ function moveInSheet(event) {
     const DataTable = await dataTables();
     const table = new DataTable(byId("table"), { data: DATA.rejects.rows, columns: DATA.rejects.columns.map((name) => ({ title: name.replace("_", " "), render: (value, type) => (type === "display" ? escaped(value) : value) })), deferRender: true, autoWidth: false, scrollX: true, pageLength: 15, layout: { topStart: { buttons: [{ extend: "csvHtml5", text: "CSV" }] }, topEnd: { search: { placeholder: "reason or path" } } }, language: { search: "Search" } });
     hintMore(table.table().container());
+    addEventListener("beforeprint", () => showOnPaper(DATA.rejects.columns.map((name) => name.replace("_", " ")), table.rows({ search: "applied", order: "applied" }).data().toArray(), [], "text"));
   }
   document.documentElement.dataset.ready = "true";
   DATA.histograms.forEach(addHistogram);  // last: plotly takes as long to start as all the rest
