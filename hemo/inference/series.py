@@ -76,6 +76,7 @@ def predict_studies(
         placed.append_column("pixel_format", pa.array([""] * len(placed))),
         np.full((len(placed), classes), UNKNOWN, np.uint8),
         vectors[~lacking.to_numpy(zero_copy_only=False)],
+        probabilities=len(card.embedded_by.classes) if card.embedded_by else 0,
     )
     of_slice, of_study, supports = _logits(model, studies, batch_size, classes)
     is_study = np.asarray(studies.images.is_study)
