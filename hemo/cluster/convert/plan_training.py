@@ -1,12 +1,13 @@
 """Hours and cost of what follows a conversion: training on its images, their embeddings, a sequence model on these.
 
-Rates are measured on made-up examples, on the cluster as it is now; hours follow by arithmetic.
+Rates are measured on made-up examples, on the cluster as it is now; hours follow by arithmetic. torch is imported where
+trials are checked and timed: tasks of the conversion load this module, and their start is measured too.
 """
 
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import ray
 from rich.box import SIMPLE_HEAD
@@ -21,11 +22,10 @@ from hemo.config.types import Gpus
 from hemo.config.validation import validated
 from hemo.errors import ConfigError
 from hemo.imaging.settings import ImageSettings
-from hemo.training.distributed import Worker
-from hemo.training.option_checks import check_models
-from hemo.trials.speed import TrainingSpeed, series_speed, slice_speed
 
-R = TypeVar("R")
+if TYPE_CHECKING:
+    from hemo.training.distributed import Worker
+    from hemo.trials.speed import TrainingSpeed
 
 ASSUMED = (
     "training, embedding and the sequence model scale linearly with the nodes, each with the device that was timed, "
@@ -52,11 +52,6 @@ class Device:
     workers_a_node: int
     cpus: int  # of a worker
     gpus: int  # of a worker: 0 or 1
-
-    @property
-    def worker(self) -> Worker:
-        """The worker that is timed."""
-        return Worker(device="cuda" if self.gpus else "cpu", threads=self.cpus)
 
 
 @dataclass(frozen=True)
@@ -99,6 +94,8 @@ def read_trials(config: PlanConfig, settings: ImageSettings) -> Trials | None:
     """
     if not config.train:
         return None
+    from hemo.training.option_checks import check_models
+
     images = _read_trial(config.train, "train")
     if images.trial.model.is_sequence:
         raise ConfigError(
@@ -151,10 +148,10 @@ def device_of(gpus: Gpus, nodes: Sequence[dict[str, Any]]) -> Device:
 class Speeds:
     """What was measured of the trials."""
 
-    images: TrainingSpeed
+    images: "TrainingSpeed"
     embedded_per_s: float
     image_workers: int  # a node
-    series: TrainingSpeed | None
+    series: "TrainingSpeed | None"
     series_workers: int
 
 
@@ -165,18 +162,26 @@ def measure(config: PlanConfig, trials: Trials, settings: ImageSettings) -> Spee
         ConfigError: If the cluster has no CPU yet, or a step does not fit into memory.
         TrialError: If a loss becomes NaN or infinite.
     """
+    from hemo.trials.speed import series_speed, slice_speed
+
     shape = (len(settings.channels), settings.side_px, settings.side_px)
     nodes = ray.nodes()  # type: ignore[no-untyped-call]
     device = device_of(trials.images.workers.gpus, nodes)
     options = {"shape": shape, "enough_s": config.timed_s}
-    timed = _on(device, slice_speed).remote(trials.images.trial, worker=device.worker, **options)
+    timed = _on(device, slice_speed).remote(trials.images.trial, worker=_worker(device), **options)
     images, embedded_per_s = ray.get(timed)
     if trials.series is None:
         return Speeds(images, embedded_per_s, device.workers_a_node, None, 0)
     other = device_of(trials.series.workers.gpus, nodes)
-    options |= {"slices_per_study": config.slices_per_study, "worker": other.worker}
+    options |= {"slices_per_study": config.slices_per_study, "worker": _worker(other)}
     series = ray.get(_on(other, series_speed).remote(trials.series.trial, trials.images.trial, **options))
     return Speeds(images, embedded_per_s, device.workers_a_node, series, other.workers_a_node)
+
+
+def _worker(device: Device) -> "Worker":
+    from hemo.training.distributed import Worker
+
+    return Worker(device="cuda" if device.gpus else "cpu", threads=device.cpus)
 
 
 def _on(device: Device, work: Any) -> Any:
@@ -207,7 +212,7 @@ def steps_of(
 
 
 def _step(
-    name: str, trial: TrialConfig, speed: TrainingSpeed, workers: int, counts: tuple[int, int], example_bytes: float
+    name: str, trial: TrialConfig, speed: "TrainingSpeed", workers: int, counts: tuple[int, int], example_bytes: float
 ) -> Step:
     work = {
         "trained": Work(counts[0], workers * speed.trained_per_s),

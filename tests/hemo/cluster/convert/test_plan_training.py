@@ -2,6 +2,8 @@ import io
 import json
 import math
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -130,7 +132,6 @@ def test_a_node_trains_on_all_its_gpus_or_all_its_cpus():
     assert device_of("auto", [cpus, gpus]) == Device(workers_a_node=4, cpus=1, gpus=1)
     assert device_of(0, [cpus, gpus]) == Device(workers_a_node=1, cpus=8, gpus=0)
     assert device_of(1, [cpus]) == Device(1, 8, 0), "a plan is made on what is here"
-    assert device_of(1, [cpus]).worker.threads == 8
     with pytest.raises(ConfigError, match="has no CPU yet"):
         device_of("auto", [{"Alive": False, "Resources": {"CPU": 8.0}}])
 
@@ -173,6 +174,12 @@ def test_a_wrong_config_is_refused_before_anything_is_measured(fields, line, tmp
 def test_fields_that_contradict_each_other_are_refused(fields, line):
     with pytest.raises(ValueError, match=line):
         config(**fields)
+
+
+def test_tasks_of_the_conversion_load_no_torch():
+    """Their start is measured, and would be seconds longer."""
+    code = "import sys, hemo.cluster.convert.plan; print('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "False\n"
 
 
 def test_nothing_is_planned_without_a_config_of_train():
