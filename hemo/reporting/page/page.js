@@ -29,8 +29,8 @@ function estimate(triple, signed = false) {
   return `${sign(value, digits)} (${sign(low, digits)}${signed ? " to " : "-"}${sign(high, digits)})`;
 }
 
-// Intervals and exponents stay on one line.
-const unbroken = (html) => html.replace(/\([^()]{1,40}\)|[\d.]+e[-+]\d+/g, '<span class="unbroken">$&</span>');
+// Intervals, exponents and `3 of 12` stay on one line.
+const unbroken = (html) => html.replace(/\([^()]{1,40}\)|[\d.]+e[-+]\d+|\d+ of \d+/g, '<span class="unbroken">$&</span>');
 
 // The first row is the head. A table that goes on to the right scrolls.
 function plainTable(rows, label, rowHeads = false) {

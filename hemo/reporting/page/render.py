@@ -189,8 +189,10 @@ def code_marked(text: str) -> Markup:
 
 
 def unbroken(text: str) -> Markup:
-    """Return text as HTML: escaped, with intervals in parentheses and exponents of numbers each on one line."""
-    marked = re.sub(r"\([^()]{1,40}\)|[\d.]+e[-+]\d+", r'<span class="unbroken">\g<0></span>', str(escape(text)))
+    """Return text as HTML: escaped, with intervals in parentheses, exponents and `3 of 12` each on one line."""
+    marked = re.sub(
+        r"\([^()]{1,40}\)|[\d.]+e[-+]\d+|\d+ of \d+", r'<span class="unbroken">\g<0></span>', str(escape(text))
+    )
     return Markup(marked)  # noqa: S704  (escaped)
 
 

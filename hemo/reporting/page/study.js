@@ -57,7 +57,7 @@ function buildTable() {
     { title: "trial", className: "name", render: (_, type, trial) => (type === "display" ? `<a href="#trial=${trial.digest}">${unbroken(escaped(trial.name))}</a>` + (trial.digest === best ? `<span class="badge">${escaped(chosen_by)}</span>` : "") : trial.name) },
   ];
   const others = columns.map((column, index) => ({
-    title: escaped(column.title), name: column.kind, type: "value", className: trials().some((t) => typeof t.cells[index][0] === "number") ? "num" : "",
+    title: unbroken(escaped(column.title)), name: column.kind, type: "value", className: trials().some((t) => typeof t.cells[index][0] === "number") ? "num" : "",
     visible: column.varies || (column.kind === "result" && column.title.startsWith("test")),
     render: (_, type, trial) => (type === "display" ? escaped(trial.cells[index][1]) : type === "filter" ? trial.cells[index][1] : trial.cells[index][0]),
   }));
@@ -329,7 +329,7 @@ function showSubgroups() {
 
 function showGallery() {
   const found = state.trial.mistakes;
-  byId("mistakes").hidden = !DATA.gallery;
+  for (const each of [byId("mistakes"), document.querySelector(".side a[href='#mistakes']")]) each.hidden = !DATA.gallery;
   if (!DATA.gallery) return;
   byId("mistakes-note").textContent = DATA.gallery.note;
   byId("gallery").replaceChildren(...(found ?? []).map(([id, label, predicted, probability, tile]) => {

@@ -9,7 +9,7 @@ import pytest
 from hemo.curation.card import SplitFinding
 from hemo.reporting.comparison import compare_trials
 from hemo.reporting.content import Content
-from hemo.reporting.page.render import Live, _script, code_marked, json_block, study_html
+from hemo.reporting.page.render import Live, _script, code_marked, json_block, study_html, unbroken
 from hemo.reporting.page.study_data import study_data
 from hemo.trials.record import read_records
 
@@ -98,6 +98,12 @@ def test_findings_are_among_the_cautions_of_the_summary(make_record, page):
 
 def test_names_between_backticks_are_code_and_the_rest_is_escaped():
     assert code_marked("`by_image` < <b>one</b> `") == "<code>by_image</code> &lt; &lt;b&gt;one&lt;/b&gt; `"
+
+
+def test_intervals_and_exponents_stay_on_one_line_and_the_rest_is_escaped():
+    span = '<span class="unbroken">{}</span>'.format
+    assert unbroken("0.98 (0.97-0.99)") == "0.98 " + span("(0.97-0.99)")
+    assert unbroken("<b>, lr 1.2e-05, 3 of 12") == "&lt;b&gt;, lr " + span("1.2e-05") + ", " + span("3 of 12")
 
 
 def test_a_script_cannot_end_early_and_json_has_no_markup():
