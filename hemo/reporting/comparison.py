@@ -2,7 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 from hemo.digest import digest_of
@@ -12,7 +12,7 @@ from hemo.reporting.probabilities import (
     DecisionSettings,
     class_probabilities,
 )
-from hemo.reporting.selection import Choice, choice_among
+from hemo.reporting.selection import Choice, Resampled, choice_among
 from hemo.reporting.trial_row import (
     ClassMetrics,
     Row,
@@ -115,6 +115,14 @@ class Comparison:
         return next((row.test.majority_accuracy for row in self.rows if row.test), None)
 
 
+@dataclass(frozen=True)
+class Known:
+    """What was computed before, with the same samples and seed, of trials whose files have not changed since."""
+
+    rows: Mapping[str, Row] = field(default_factory=dict)  # by digest
+    resampled: Mapping[str, Mapping[str, Resampled]] = field(default_factory=dict)  # metric -> by digest
+
+
 def compare_trials(
     records: Sequence[TrialRecord],
     folder: str,
@@ -122,7 +130,7 @@ def compare_trials(
     samples: int,
     seed: int,
     decisions: DecisionSettings | None = None,
-    known: Mapping[str, Row] | None = None,
+    known: Known | None = None,
 ) -> list[Comparison]:
     """Group records that may be compared, with intervals and tests from their predictions.
 
@@ -132,32 +140,38 @@ def compare_trials(
         samples: Resamples of patients.
         seed: Of the resampling; the same for every trial, so that differences are paired.
         decisions: Operating points and prevalence; by default those of `DecisionSettings`.
-        known: Digest -> row, with the same samples and seed, of trials whose files have not changed since.
+        known: What need not be computed again.
 
     Raises:
         SourceError: If predictions are missing, or trials of one training set were tested on different images.
     """
+    known = known or Known()
     groups: dict[tuple[str, ...], list[Row]] = defaultdict(list)
     for record in records:
-        row = (known or {}).get(record.digest) or read_row(record, folder, samples, seed)
+        row = known.rows.get(record.digest) or read_row(record, folder, samples, seed)
         groups[_group_key(record)].append(row)
     plans = tuple(read_plans(folder))
     comparisons = [Comparison(tuple(_ordered(groups[key])), plans=plans) for key in sorted(groups)]
     chosen = decisions or DecisionSettings()
-    return [_with_test_results(comparison, folder, samples, seed, chosen) for comparison in comparisons]
+    return [
+        replace(
+            _with_test_results(each, folder, samples, seed, chosen),
+            choices=tuple(_choices(each, folder, samples, seed, known.resampled)),
+        )
+        for each in comparisons
+    ]
 
 
 def _with_test_results(
     comparison: Comparison, folder: str, samples: int, seed: int, decisions: DecisionSettings
 ) -> Comparison:
-    """Return a comparison with paired differences, corrected choices, predictions to plot, and the best's subgroups."""
+    """Return a comparison with paired differences, predictions to plot, and the best's subgroups."""
     plotted = tuple(_plotted(comparison, folder, decisions))
     known = replace(
         comparison,
         tested=compare_on_test(comparison.cells, seed),
         plotted=plotted,
         probabilities=tuple(_probabilities(plotted)),
-        choices=tuple(_choices(comparison, folder, samples, seed)),
         samples=samples,
     )
     if comparison.best is None or not plotted or plotted[0].record is not comparison.best.record:
@@ -168,13 +182,16 @@ def _with_test_results(
     )
 
 
-def _choices(comparison: Comparison, folder: str, samples: int, seed: int) -> Iterator[Choice]:
+def _choices(
+    comparison: Comparison, folder: str, samples: int, seed: int, known: Mapping[str, Mapping[str, Resampled]]
+) -> Iterator[Choice]:
     """Yield the choice of each search; of a grid that of the first trial."""
     made = [(part.selected, part.records, metric_of(part)) for part in comparison.searches if part.selected]
     if not comparison.searches and comparison.best:
         made = [(comparison.best.record, tuple(row.record for row in comparison.rows), comparison.order)]
     for chosen, records, metric in made:
-        if choice := choice_among(chosen, records, metric, folder, samples=samples, seed=seed):
+        before = known.get(metric, {})
+        if choice := choice_among([chosen, *records], metric, folder, samples=samples, seed=seed, known=before):
             yield choice
 
 

@@ -1,12 +1,13 @@
 """What a report or a live page shows of a folder of records: comparisons, evidence, evaluations, published tables."""
 
+from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from hemo.config.report import StudyConfig
 from hemo.errors import ConfigError, SourceError
-from hemo.reporting.comparison import Comparison, compare_trials
+from hemo.reporting.comparison import Comparison, Known, compare_trials
 from hemo.reporting.elsewhere import Elsewhere, read_elsewhere
 from hemo.reporting.page.data_set import DataSet
 from hemo.reporting.page.evidence import add_scanners, read_evidence
@@ -15,7 +16,7 @@ from hemo.reporting.page.study_data import study_data
 from hemo.reporting.probabilities import DecisionSettings
 from hemo.reporting.published.source import published_table
 from hemo.reporting.published.table import PublishedComparison, compare_with_published
-from hemo.reporting.trial_row import Row
+from hemo.reporting.selection import Resampled
 from hemo.trials.evaluation import read_evaluations
 from hemo.trials.record import TrialRecord, has_records, read_records
 
@@ -30,10 +31,13 @@ class Content:
     elsewhere: Sequence[Elsewhere] = ()  # evaluations on other images
     unreadable: Sequence[str] = ()  # a line for each record that is left out because it cannot be read
 
-    @property
-    def rows(self) -> dict[str, Row]:
-        """Digest -> row of every trial."""
-        return {row.record.digest: row for comparison in self.comparisons for row in comparison.rows}
+    def known(self, changed: Collection[str]) -> Known:
+        """Return what was computed of the trials whose digests are not `changed`."""
+        rows = {row.record.digest: row for comparison in self.comparisons for row in comparison.rows}
+        resampled: dict[str, dict[str, Resampled]] = defaultdict(dict)
+        for choice in (choice for comparison in self.comparisons for choice in comparison.choices):
+            resampled[choice.metric] |= _unchanged(choice.resampled, changed)
+        return Known(_unchanged(rows, changed), resampled)
 
     @property
     def evidence(self) -> dict[str, Any]:
@@ -61,12 +65,17 @@ def read_content(
         ConfigError: If a prevalence is given of a class that no trial has.
     """
     errors: list[SourceError] = []
-    evaluations = read_evaluations(config.records, errors.append)
-    records = [] if evaluations and not has_records(config.records) else read_records(config.records, errors.append)
+    known = before.known(changed) if before else Known()
+    found = _unchanged(before.evidence, changed) if before else {}
+    evaluations, given = read_evaluations(config.records, errors.append), has_records(config.records)
+    records = (
+        []
+        if evaluations and not given
+        else read_records(config.records, errors.append, {digest: row.record for digest, row in known.rows.items()})
+    )
     if not records and not evaluations:
         raise errors[0]
     _require_known_classes(config, records)
-    rows, found = (before.rows, before.evidence) if before else ({}, {})
     decisions = DecisionSettings(config.operating_points, config.prevalence)
     comparisons = compare_trials(
         records,
@@ -74,11 +83,11 @@ def read_content(
         samples=config.bootstrap_samples,
         seed=config.seed,
         decisions=decisions,
-        known=_unchanged(rows, changed),
+        known=known,
     )
     evidence: dict[str, Any] = {}
     for comparison in comparisons:
-        evidence |= read_evidence(comparison, config.records, decisions, _unchanged(found, changed))
+        evidence |= read_evidence(comparison, config.records, decisions, found)
     if data:
         add_scanners(evidence, comparisons, config.records, data)
     elsewhere = [read_elsewhere(config.records, each) for each in evaluations]

@@ -1,7 +1,7 @@
 """The validation metric of a chosen trial, corrected for having been chosen by it, from the predictions of records."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +13,14 @@ from hemo.trials.predictions import Scores, log_loss_weights, split_scores
 from hemo.trials.record import TrialRecord, read_predictions, title_of
 
 NAMES = {"val_loss": "loss", "val_accuracy": "accuracy at 0.5", "val_auroc": "AUROC"}
+
+
+@dataclass(frozen=True, eq=False)
+class Resampled:
+    """A metric of a trial on validation."""
+
+    values: NDArray[np.float64]  # (1 + 2 x samples,): as it is, of each resample, and of the patients left out of it
+    images: str  # digest of the images
 
 
 @dataclass(frozen=True)
@@ -27,10 +35,17 @@ class Choice:
     value: float | None  # as it was selected; None where predictions do not give the metric
     corrected: float | None
     reason: str = ""  # why it was not corrected
+    resampled: Mapping[str, Resampled] = field(default_factory=dict, compare=False, repr=False)  # digest -> resamples
 
 
 def choice_among(
-    chosen: TrialRecord, records: Sequence[TrialRecord], by: str, folder: str, *, samples: int, seed: int
+    records: Sequence[TrialRecord],
+    by: str,
+    folder: str,
+    *,
+    samples: int,
+    seed: int,
+    known: Mapping[str, Resampled] | None = None,
 ) -> Choice | None:
     """Return a choice with its correction; None where there was none to make.
 
@@ -38,46 +53,59 @@ def choice_among(
     not repeated: predictions are those of the best epoch.
 
     Args:
-        chosen: The trial that was chosen.
-        records: The trials it was chosen among; only complete ones count.
+        records: The trial that was chosen, then those it was chosen among, perhaps itself again; only complete ones
+            count.
         by: `val_loss`, `val_accuracy` or `val_auroc`.
         folder: Folder of records with the predictions.
         samples: Resamples of patients.
         seed: Of the resampling.
+        known: Digest -> resamples of this metric, with the same samples and seed, of trials whose files have not
+            changed since: their predictions are not read again.
 
     Raises:
         SourceError: If the predictions of a complete trial cannot be read.
     """
-    complete = [record for record in records if record.status == "complete"]
+    complete = list({record.digest: record for record in records if record.status == "complete"}.values())
     if len(complete) < 2:
         return None
-    scores = [
-        split_scores(read_predictions(folder, record.digest), "val", record, calibrated=False) for record in complete
-    ]
-    known = [each for each in scores if each is not None]
-    if len(known) < len(complete):
+    known, chosen = known or {}, complete[0]
+    unread = {record.digest: record for record in complete if record.digest not in known} | {chosen.digest: chosen}
+    scores = {digest: _validation(record, folder) for digest, record in unread.items()}
+    first = scores[chosen.digest]
+    if first is None or None in scores.values():
         return Choice(chosen, by, len(complete), 0, 0, None, None, "not all trials have predictions on validation")
-    first = known[0]
     patients = int(first.patients.max()) + 1
-    if reason := _obstacle(chosen, known, by, patients):
+    images = {each.images for each in scores.values() if each} | {
+        known[each.digest].images for each in complete if each.digest in known
+    }
+    if reason := _obstacle(chosen, first, len(images), by, patients):
         return Choice(chosen, by, len(complete), len(first.labels), patients, None, None, reason)
-    at = [record.digest for record in complete].index(chosen.digest)
     draws = patient_draws(patients, samples, seed)
     weights = np.hstack([np.ones((patients, 1)), draws, draws == 0])
-    pairs = zip(complete, known, strict=True)
-    values = np.stack([_weighted_metric(each, record, by, weights) for record, each in pairs], axis=1)
+    new = {
+        digest: Resampled(_weighted_metric(each, unread[digest], by, weights), each.images)
+        for digest, each in scores.items()
+        if each
+    }
+    resampled = {record.digest: {**known, **new}[record.digest] for record in complete}
+    values = np.stack([resampled[record.digest].values for record in complete], axis=1)
     corrected = corrected_choice(values[1 : 1 + samples], values[1 + samples :], less_is_better=by == "val_loss")
-    return Choice(chosen, by, len(complete), len(first.labels), patients, float(values[0, at]), corrected)
+    value = float(resampled[chosen.digest].values[0])
+    return Choice(chosen, by, len(complete), len(first.labels), patients, value, corrected, resampled=resampled)
 
 
-def _obstacle(chosen: TrialRecord, scores: Sequence[Scores], by: str, patients: int) -> str:
+def _validation(record: TrialRecord, folder: str) -> Scores | None:
+    return split_scores(read_predictions(folder, record.digest), "val", record, calibrated=False)
+
+
+def _obstacle(chosen: TrialRecord, scores: Scores, sets_of_images: int, by: str, patients: int) -> str:
     """Return why a choice cannot be repeated; empty if it can."""
     loss = chosen.config.training.loss
     if by == "val_loss" and loss not in ("default", "rsna"):
         return f"predictions do not give the loss {loss}"
-    if len({each.images for each in scores}) > 1:
+    if sets_of_images > 1:
         return "trials were validated on different images"
-    if by == "val_auroc" and all(fraction in (0, 1) for fraction in scores[0].labels.mean(axis=0)):
+    if by == "val_auroc" and all(fraction in (0, 1) for fraction in scores.labels.mean(axis=0)):
         return "all images have one label"
     return too_few(patients)
 

@@ -5,7 +5,7 @@ import io
 import os
 import platform
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
@@ -243,12 +243,17 @@ def read_record(folder: str, digest: str) -> TrialRecord:
     return record
 
 
-def read_records(folder: str, on_error: Callable[[SourceError], object] | None = None) -> list[TrialRecord]:
+def read_records(
+    folder: str,
+    on_error: Callable[[SourceError], object] | None = None,
+    known: Mapping[str, TrialRecord] | None = None,
+) -> list[TrialRecord]:
     """Return every record below `folder`, by digest.
 
     Args:
         folder: The folder of records.
         on_error: Called with the error of each record that cannot be read, which is then left out.
+        known: Digest -> record of trials whose files have not changed since, which are not read again.
 
     Raises:
         SourceError: If there is none; without `on_error`, if one cannot be read.
@@ -259,7 +264,7 @@ def read_records(folder: str, on_error: Callable[[SourceError], object] | None =
     records = []
     for digest in digests:
         try:
-            records.append(read_record(folder, digest))
+            records.append((known or {}).get(digest) or read_record(folder, digest))
         except SourceError as error:
             if on_error is None:
                 raise

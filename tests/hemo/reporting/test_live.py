@@ -74,6 +74,7 @@ def test_a_trial_that_ends_joins_the_page_and_only_its_files_are_read(make_recor
     live = study(tmp_path / "records")
     version = now(live)["version"]
     evaluated, states = count_calls(monkeypatch, hemo.reporting.comparison, "read_row"), []
+    read = count_calls(monkeypatch, hemo.trials.record, "read_record")
     monkeypatch.setattr(hemo.trials.status, "_recorded", spy(hemo.trials.status._recorded, states))
     assert now(live)["version"] == version
     assert evaluated == []
@@ -87,6 +88,13 @@ def test_a_trial_that_ends_joins_the_page_and_only_its_files_are_read(make_recor
     assert [record.config.name for record, *_ in states] == ["second"]
     assert sorted(names(live)) == ["first", "second"]
     assert live.shown.page != page
+    second = make_record({"name": "second", "seed": 1}, many=True).digest
+    validated = count_calls(monkeypatch, hemo.reporting.selection, "_validation")
+    third = make_record({"name": "third", "seed": 2}, many=True).digest
+    now(live)
+    best = live._content.comparisons[0].best.record.digest
+    assert {record.digest for record, _ in validated} == {second, third, best}
+    assert third in {digest for _, digest in read}
 
 
 def count_calls(monkeypatch: pytest.MonkeyPatch, module: Any, name: str) -> list[tuple[Any, ...]]:
