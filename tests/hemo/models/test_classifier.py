@@ -14,6 +14,7 @@ from hemo.models.classifier import (
     calibrated_logits,
     normalise,
     parameter_count,
+    to_unit_range,
 )
 from hemo.stats import calibration as in_numpy
 from hemo.stats.calibration import Calibration, SampledClass
@@ -31,6 +32,16 @@ def test_resnet18_of_one_channel_with_a_dense_layer_counted_by_hand() -> None:
 def test_logits_have_one_column_a_class() -> None:
     model = build_model(ModelConfig(backbone="test_resnet"), channels=2, sides_px=(16, 24), classes=6).eval()
     assert model(torch.zeros(3, 2, 16, 24)).shape == (3, 6)
+
+
+def test_pixels_weights_and_features_are_channels_last_on_the_cpu() -> None:
+    model = build_model(ModelConfig(backbone="resnet10t"), channels=3, sides_px=(64, 64), classes=1).eval()
+    images = to_unit_range(torch.zeros(2, 3, 64, 64, dtype=torch.uint8))
+    kernels = [each for each in model.parameters() if each.dim() == 4 and each.shape[1] > 1 and each.shape[2] > 1]
+    arrays = [images, model.features(images), *kernels]
+    assert len(kernels) > 5
+    assert all(each.is_contiguous(memory_format=torch.channels_last) for each in arrays)
+    assert not any(each.is_contiguous() for each in arrays)
 
 
 def test_a_network_that_shrinks_has_the_shapes_of_the_smaller_side() -> None:
