@@ -1,31 +1,30 @@
 """Slices alone against a sequence model on synthetic studies in which a neighbour decides, over seeds.
 
-One slice model, its embeddings, and a sequence model on them from each seed; all are tested on the same patients.
-Differences of AUROC are paired and have 95 % intervals over patients, of the mean over seeds of the sequence model.
+Each seed has a slice model, its embeddings by `hemo embed`, and two sequence models on them: one that reads vectors and
+probabilities, as `hemo embed --checkpoint` stores them, and one that reads the same vectors without (`--backbone
+--weights`). All are tested on the same patients. Differences of AUROC are paired by patient and seed; their 95 %
+intervals contain the variation over patients and over seeds, that of the slice model included.
 
     python benchmarks/series_phantom.py --training_set runs/series/training_set --out runs/series/compared --seeds 3
 """
 
 import argparse
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 import torch
 from numpy.typing import NDArray
 
+import hemo
 from hemo.config.curate import SPLITS
 from hemo.config.trial import AugmentConfig, ModelConfig, SeriesConfig, TrainingConfig, TrialConfig
-from hemo.curation.card import TrainingSetCard, read_card
+from hemo.curation.card import read_card
 from hemo.inference.studies import study_probabilities
-from hemo.models.encoder import checkpoint_encoder
-from hemo.shards.embeddings import VECTOR, EmbeddingsCard, part_name
 from hemo.stats.auroc import Auroc, auroc, mean_over_seeds
-from hemo.stats.intervals import difference_interval
-from hemo.storage import write_json
-from hemo.training.data.dataset import read_training_set, stored_rows
+from hemo.stats.crossed import Measured, measured_auroc, seed_variance
+from hemo.stats.intervals import combined_degrees, difference_interval
+from hemo.training.data.dataset import stored_rows
 from hemo.training.distributed import Worker
 from hemo.training.reporting import run_to_end
 from hemo.trials.checks import check_trials
@@ -34,14 +33,19 @@ from hemo.trials.predictions import matrix
 from hemo.trials.record import STUDY_PREDICTIONS, TrialRecord, read_predictions
 from hemo.trials.run import run_trial
 
-BATCH = 128
+BACKBONE = "resnet10t"
+READS = {"vectors": "the vectors alone", "probabilities": "vectors and probabilities"}
+Pairs = dict[str, tuple[list[Auroc], list[Auroc]]]
+"""Row of a table -> AUROC of both sides, one a seed."""
 
 
-def slice_trial() -> TrialConfig:
+def slice_trial(seed: int) -> TrialConfig:
     """Return a small network of one slice at a time."""
     training = TrainingConfig(epochs=10, batch_size=16, learning_rate=1e-3, loss="rsna", patience=10)
-    model, augment = ModelConfig(backbone="resnet10t", dropout=0.2), AugmentConfig(horizontal_flip=0.5)
-    return TrialConfig(name="slices alone", task="multi_label", model=model, training=training, augment=augment)
+    model, augment = ModelConfig(backbone=BACKBONE, dropout=0.2), AugmentConfig(horizontal_flip=0.5)
+    return TrialConfig(
+        name="slices alone", task="multi_label", model=model, training=training, augment=augment, seed=seed
+    )
 
 
 def sequence_trial(seed: int, embeddings: str, backbone: str) -> TrialConfig:
@@ -61,41 +65,10 @@ def run(config: TrialConfig, training_set: str, records: str) -> tuple[TrialKey,
     return key, run_to_end(run_trial(key, training_set, worker=Worker(threads=torch.get_num_threads())))
 
 
-def embed(training_set: str, checkpoint: str, folder: str, digest: str) -> str:
-    """Write the slice model's vectors of all images as `hemo embed` does, a part a split, without Ray."""
-    encoder, card = checkpoint_encoder(checkpoint, "gap", "cpu"), read_card(training_set)
-    data, rows = read_training_set(training_set), 0
-    Path(folder, "embeddings").mkdir(parents=True, exist_ok=True)
-    for number, images in enumerate((data.train, data.val, data.test)):
-        pixels = images.images.pixels
-        batches = [encoder.features(torch.from_numpy(pixels[k : k + BATCH])) for k in range(0, len(pixels), BATCH)]
-        vectors = torch.cat(batches).flatten(1).numpy().astype(np.float32)
-        values = pa.FixedSizeListArray.from_arrays(pa.array(vectors.reshape(-1)), vectors.shape[1])
-        pq.write_table(
-            pa.table({"image_id": pa.array(images.image_id), VECTOR: values}), Path(folder, part_name(number))
-        )
-        rows += len(vectors)
-    write_json(f"{folder}/card.json", _embeddings_card(card, digest, rows, vectors.shape[1]).model_dump(mode="json"))
-    return folder
-
-
-def _embeddings_card(card: TrainingSetCard, digest: str, rows: int, dimension: int) -> EmbeddingsCard:
-    return EmbeddingsCard(
-        source=card.digest,
-        inputs={"training_set": card.digest, "record": digest},
-        backbone="resnet10t",
-        pooling="gap",
-        channels=card.channels,
-        height_px=card.height_px,
-        width_px=card.width_px,
-        side_px=0,
-        mean=(0.5,) * len(card.channels),
-        std=(0.25,) * len(card.channels),
-        dimension=dimension,
-        dtype="float32",
-        rows=rows,
-        parts=len(SPLITS),
-    )
+def embed(training_set: str, checkpoint: str, folder: str, reads: str) -> str:
+    """Write the slice model's vectors of all images, with its probabilities or without, by the job `embed`."""
+    encoder = {"checkpoint": checkpoint} if reads == "probabilities" else {"backbone": BACKBONE, "weights": checkpoint}
+    return hemo.embed(source=training_set, out=folder, **encoder).path
 
 
 def of_test(key: TrialKey, name: str = "predictions.parquet") -> pa.Table:
@@ -126,57 +99,120 @@ def pooled(key: TrialKey, record: TrialRecord, places: pa.Table, studies: pa.Tab
 
 
 def line(what: str, first: list[Auroc], second: list[Auroc]) -> str:
-    """Return a row of the table: both means over seeds with intervals, and the paired difference of `second`."""
+    """Return a row of a table: both means over seeds with intervals, and the paired difference of `second`."""
+    sides = [measured_auroc(each) for each in (first, second)]
+    paired = Measured(
+        sides[1].values - sides[0].values,
+        sides[1].deviations - sides[0].deviations,
+        sides[0].at_limit + sides[1].at_limit,
+    )
     means = [mean_over_seeds(each) for each in (first, second)]
-    paired = Auroc(means[1].value - means[0].value, means[1].contributions - means[0].contributions, means[0].fractions)
-    difference = difference_interval(paired.value, paired.variance, paired.degrees)
-    shown = [f"{mean.value:.3f} ({'-'.join(f'{end:.3f}' for end in mean.interval().ends or ())})" for mean in means]
-    by_seed = ", ".join(f"{b.value - a.value:+.3f}" for a, b in zip(first, second, strict=True))
+    shown = [f"{mean.value:.3f} ({text_of(mean, side)})" for mean, side in zip(means, sides, strict=True)]
+    mean, from_seeds, noise, seed_degrees = over_seeds(paired)
+    variance = float(mean.variances[0])
+    degrees = Auroc(0.0, means[1].contributions - means[0].contributions, means[0].fractions).degrees
+    if seed_degrees:
+        degrees = float(combined_degrees(variance, degrees, from_seeds, noise, seed_degrees))
+    difference = difference_interval(float(mean.values[0]), variance + from_seeds, degrees)
+    by_seed = ", ".join(f"{value:+.3f}" for value in paired.values)
     ends = " to ".join(f"{end:+.3f}" for end in difference.ends or ())
-    return f"| {what} | {shown[0]} | {shown[1]} | {paired.value:+.3f} ({ends}) | {by_seed} |"
+    return f"| {what} | {shown[0]} | {shown[1]} | {difference.value:+.3f} ({ends}) | {by_seed} |"
+
+
+def over_seeds(measured: Measured) -> tuple[Measured, float, float, float]:
+    """Return the mean over seeds, its variance over them, the noise subtracted from that, and degrees of freedom."""
+    one_cell = np.zeros(len(measured.values), np.int64)
+    seeds = seed_variance(measured, one_cell)
+    return measured.means(one_cell), float(seeds.of_means[0]), float(seeds.noise[0] / seeds.seeds[0]), seeds.degrees
+
+
+def text_of(mean: Auroc, side: Measured) -> str:
+    """Return the interval of a mean over seeds."""
+    return "-".join(f"{end:.3f}" for end in mean.interval(*over_seeds(side)[1:]).ends or ())
 
 
 def main() -> None:
-    """Run all trials that have no record yet, and print the table."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    """Run all trials that have no record yet, and print the tables."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--training_set", required=True)
     parser.add_argument("--out", required=True)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--backbone", default="BiGRU(64)")
     given = parser.parse_args()
-    records, card = f"{given.out}/records", read_card(given.training_set)
+    card = read_card(given.training_set)
     places = stored_rows(given.training_set, "test", card, ("study",))[1]
-    pairs: dict[str, tuple[list[Auroc], list[Auroc]]] = {}
-    slices, record = run(slice_trial(), given.training_set, records)
-    folder = f"{given.out}/embeddings"
-    if not Path(folder, "card.json").exists():
-        embed(given.training_set, slices.checkpoint, folder, slices.digest)
+    hemo.connect()
+    against_slices: Pairs = {}
+    against_vectors: Pairs = {}
     for seed in range(given.seeds):
-        sequence, learned = run(sequence_trial(seed, folder, given.backbone), given.training_set, records)
-        print(f"seed {seed}: slices {record.seconds:.0f} s, sequence {learned.seconds:.0f} s of training", flush=True)
-        rows, studies = of_test(slices), of_test(sequence, STUDY_PREDICTIONS)
-        logits = [matrix(of_test(key), "logits") for key in (slices, sequence)]
-        own, extra = (
-            matrix(studies, "logits"),
-            [k for k, name in enumerate(record.classes) if name in ("epidural", "subdural")],
-        )
-        for what, columns in {
-            "any": [record.classes.index("any")],
-            "epidural and subdural": extra,
-            "all classes": list(range(len(record.classes))),
-        }.items():
-            of_slices = pairs.setdefault(f"slice, {what}", ([], []))
-            for aucs, scores in zip(of_slices, logits, strict=True):
-                aucs.append(area(rows, scores, columns))
-            for way in ("max", "noisy_or"):
-                of_studies = pairs.setdefault(f"study, {what}; slices alone by {way}", ([], []))
-                of_studies[0].append(area(studies, pooled(slices, record, places, studies, way), columns))
-                of_studies[1].append(area(studies, own, columns))
-    print("| AUROC on test | slices alone | sequence model | difference | by seed |\n| --- | --- | --- | --- | --- |")
-    for what, (first, second) in pairs.items():
-        print(line(what, first, second))
+        slices, record = run(slice_trial(seed), given.training_set, f"{given.out}/records")
+        sequences = {}
+        for reads in READS:
+            folder = embed(given.training_set, slices.checkpoint, f"{given.out}/{reads}-{seed}", reads)
+            sequences[reads] = run(sequence_trial(seed, folder, given.backbone), given.training_set, slices.records)
+        print_seed(seed, {"slices": record, **{READS[reads]: trial[1] for reads, trial in sequences.items()}})
+        keys = {reads: trial[0] for reads, trial in sequences.items()}
+        compare_with_slices(against_slices, slices, record, keys["probabilities"], places)
+        compare_inputs(against_vectors, record, keys)
+    print_table("slices alone", "sequence model", against_slices)
+    print_table("from vectors alone", "with probabilities", against_vectors)
     counts = ", ".join(f"{name} {card.splits[name].rows:,}" for name in SPLITS)
-    print(f"images: {counts}; patients: {', '.join(f'{name} {card.splits[name].patients}' for name in SPLITS)}")
+    print(f"\nimages: {counts}; patients: {', '.join(f'{name} {card.splits[name].patients}' for name in SPLITS)}")
+
+
+def print_seed(seed: int, records: dict[str, TrialRecord]) -> None:
+    """Print what the trials of a seed took and reached."""
+    for name, record in records.items():
+        loss = record.metrics["test"]["log_loss"]
+        ways = {way: each.metrics["auroc"] for way, each in record.study_metrics.get("test", {}).items()}
+        studies = "".join(f", {way} {value:.3f}" for way, value in ways.items())
+        print(
+            f"seed {seed}, {name}: {record.seconds:.0f} s, best epoch {record.best_epoch}, log loss of test {loss:.3f}"
+            f"{studies}",
+            flush=True,
+        )
+
+
+def columns_of(classes: tuple[str, ...]) -> dict[str, list[int]]:
+    """Return which classes are averaged: name -> columns."""
+    extra = [k for k, name in enumerate(classes) if name in ("epidural", "subdural")]
+    return {"any": [classes.index("any")], "epidural and subdural": extra, "all classes": list(range(len(classes)))}
+
+
+def compare_with_slices(
+    pairs: Pairs, slices: TrialKey, record: TrialRecord, sequence: TrialKey, places: pa.Table
+) -> None:
+    """Append the AUROC of slices alone and of the sequence model, of one seed."""
+    rows, studies = of_test(slices), of_test(sequence, STUDY_PREDICTIONS)
+    of_slices = [matrix(of_test(key), "logits") for key in (slices, sequence)]
+    own = matrix(studies, "logits")
+    by_way = {way: pooled(slices, record, places, studies, way) for way in ("max", "noisy_or")}
+    for what, columns in columns_of(record.classes).items():
+        append(pairs, f"slice, {what}", [area(rows, scores, columns) for scores in of_slices])
+        for way, scores in by_way.items():
+            both = [area(studies, each, columns) for each in (scores, own)]
+            append(pairs, f"study, {what}; slices alone by {way}", both)
+
+
+def compare_inputs(pairs: Pairs, record: TrialRecord, keys: dict[str, TrialKey]) -> None:
+    """Append the AUROC of the sequence models without and with probabilities, of one seed."""
+    for name, file in {"slice": "predictions.parquet", "study": STUDY_PREDICTIONS}.items():
+        tables = [of_test(keys[reads], file) for reads in READS]
+        for what, columns in columns_of(record.classes).items():
+            append(pairs, f"{name}, {what}", [area(rows, matrix(rows, "logits"), columns) for rows in tables])
+
+
+def append(pairs: Pairs, row: str, both: list[Auroc]) -> None:
+    """Append one seed to a row."""
+    for values, value in zip(pairs.setdefault(row, ([], [])), both, strict=True):
+        values.append(value)
+
+
+def print_table(first: str, second: str, pairs: Pairs) -> None:
+    """Print a table of AUROC on test."""
+    print(f"\n| AUROC on test | {first} | {second} | difference | by seed |\n| --- | --- | --- | --- | --- |")
+    for what, both in pairs.items():
+        print(line(what, *both))
 
 
 if __name__ == "__main__":

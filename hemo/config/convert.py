@@ -152,14 +152,33 @@ def require_names_settled(corpus: str, public_ids: bool | str, pseudonym_key: st
 
 
 class PlanConfig(ConvertConfig):
-    """Configuration of the `plan` job: that of `convert`, and the clusters to estimate for."""
+    """Configuration of the `plan` job: that of `convert`, what is trained on its images, and clusters."""
 
     GROUPS: ClassVar[Groups] = {
         **ConvertConfig.GROUPS,
+        "training": ("train", "series", "val_fraction", "test_fraction", "slices_per_study", "timed_s"),
         "estimate": ("nodes", "cpus_per_node", "price_per_node_hour", "storage_mb_per_s", "files_per_cpu"),
     }
 
     out: Location = Field(description="folder to write plan.json to; it may be that of the conversion")
+    train: Literal[""] | Location = Field(
+        "",
+        description="config of `train` for a model of images, such as conf/train/rsna.yaml: its training and `embed` "
+        "with it are planned too",
+    )
+    series: Literal[""] | Location = Field(
+        "",
+        description="config of `train` for a sequence model on these embeddings, such as conf/train/rsna_series.yaml: "
+        "it is planned too",
+    )
+    val_fraction: float = Field(0.15, gt=0, lt=1, description="fraction of the images for validation, as of `curate`")
+    test_fraction: float = Field(0.15, gt=0, lt=1, description="fraction of the images for test, as of `curate`")
+    slices_per_study: int = Field(
+        35, ge=2, description="slices of a study on average, for `series`; 752,803 of 21,744 studies in RSNA 2019"
+    )
+    timed_s: PositiveFloat = Field(
+        10, description="time training of more and more made-up images, until an epoch takes so many seconds"
+    )
     nodes: Annotated[tuple[PositiveInt, ...], Field(min_length=1)] = Field(
         (1, 2, 4, 8, 16), description="numbers of nodes to estimate hours and cost for"
     )
@@ -177,6 +196,20 @@ class PlanConfig(ConvertConfig):
         ge=8,
         description="files to measure for each CPU of this cluster; a quarter of them is read but not decoded",
     )
+
+    @model_validator(mode="after")
+    def _trains_on_what_is_converted(self) -> Self:
+        if self.series and not self.train:
+            raise ValueError(
+                "series is trained on embeddings of a model of images: give --train, the config of that model"
+            )
+        if self.train and self.pixels == "hu16":
+            raise ValueError("train takes windows of 8 bits, not hu16: leave out --pixels, or --train")
+        if self.val_fraction + self.test_fraction >= 1:
+            raise ValueError(
+                f"val_fraction {self.val_fraction} and test_fraction {self.test_fraction} leave nothing to train on"
+            )
+        return self
 
 
 MIN_SLICES_WITH_FAULTS = 20

@@ -60,8 +60,8 @@ _YamlLoader.add_implicit_resolver(
 )
 
 
-def read_yaml(file: str) -> dict[str, Any]:
-    """Return the mapping in a YAML file.
+def read_yaml(file: str, flag: str = "config") -> dict[str, Any]:
+    """Return the mapping in a YAML file; `flag` is the one that named it.
 
     Raises:
         ConfigError: If the file is missing, is not YAML, or holds no mapping.
@@ -69,11 +69,11 @@ def read_yaml(file: str) -> dict[str, Any]:
     try:
         content = yaml.load(Path(file).read_text(encoding="utf-8"), Loader=_YamlLoader)  # noqa: S506  (a SafeLoader)
     except OSError as error:
-        raise ConfigError(f"--config {file}: {error.strerror}; give a YAML file such as those in conf/") from None
+        raise ConfigError(f"--{flag} {file}: {error.strerror}; give a YAML file such as those in conf/") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"--config {file} is no YAML: {_yaml_problem(error)}") from None
+        raise ConfigError(f"--{flag} {file} is no YAML: {_yaml_problem(error)}") from None
     if not isinstance(content, dict):
-        raise ConfigError(f"--config {file} must hold `key: value` lines, not {type(content).__name__}")
+        raise ConfigError(f"--{flag} {file} must hold `key: value` lines, not {type(content).__name__}")
     return content
 
 

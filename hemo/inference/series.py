@@ -15,7 +15,7 @@ from hemo.errors import ConfigError
 from hemo.inference.predict import predicted_classes
 from hemo.inference.studies import study_probabilities
 from hemo.models.checkpoint import CheckpointCard, EmbeddedBy, to_probabilities
-from hemo.models.series import STUDY, SeriesClassifier
+from hemo.models.series import STUDY, SeriesClassifier, logit_of_any
 from hemo.shards.embeddings import EmbeddingsCard
 from hemo.shards.schema import REJECT_SCHEMA
 from hemo.training.data.dataset import UNKNOWN, ImageSet
@@ -76,6 +76,7 @@ def predict_studies(
         placed.append_column("pixel_format", pa.array([""] * len(placed))),
         np.full((len(placed), classes), UNKNOWN, np.uint8),
         vectors[~lacking.to_numpy(zero_copy_only=False)],
+        probabilities=len(card.embedded_by.classes) if card.embedded_by else 0,
     )
     of_slice, of_study, supports = _logits(model, studies, batch_size, classes)
     is_study = np.asarray(studies.images.is_study)
@@ -129,8 +130,7 @@ def support(model: SeriesClassifier, slices: Tensor, studies: Tensor, weights: T
     whole = studies[study]
     if model.attention is None:
         absent = functional.logsigmoid(-whole) - functional.logsigmoid(-slices)
-        absent = absent.clamp(max=-1e-7)
-        without = torch.log(-torch.expm1(absent)) - absent
+        without = logit_of_any(absent)
     else:
         others = whole - model.shift - model.scale * weights * slices
         without = others / (1 - weights).clamp(min=1e-6) + model.shift

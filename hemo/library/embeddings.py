@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from hemo.errors import SourceError
 from hemo.library.notebook import card_html
-from hemo.shards.embeddings import EmbeddingsCard, read_card, read_embeddings
+from hemo.shards.embeddings import EmbeddingsCard, read_card, read_sequence_inputs
 from hemo.stats.similarity import nearest_rows, unit_vectors
 from hemo.storage import absolute
 
@@ -43,7 +43,7 @@ class Embeddings:
 
     @cached_property
     def _stored(self) -> tuple[pa.Table, NDArray[np.float32]]:
-        return read_embeddings(self.path)
+        return read_sequence_inputs(self.path)
 
     @cached_property
     def _units(self) -> NDArray[np.float32]:
@@ -52,13 +52,29 @@ class Embeddings:
     @property
     def vectors(self) -> NDArray[np.float32]:
         """A vector an image, float32, shape (images, dimension), in the order of `ids`."""
-        return self._stored[1]
+        return self._stored[1][:, : self.card.dimension]
 
     @cached_property
     def ids(self) -> "pd.DataFrame":
         """`image_id`, `patient`, `study`, `series`, `position_mm`, `source_path`; of training sets `split`."""
         frame: pd.DataFrame = self._stored[0].to_pandas()
         return frame
+
+    @cached_property
+    def probabilities(self) -> "pd.DataFrame":
+        """Calibrated probabilities of the model whose backbone is the encoder: a column a class, in the order of `ids`.
+
+        Raises:
+            SourceError: If the encoder was a backbone without head.
+        """
+        import pandas as pd
+
+        if not self.card.classes:
+            raise SourceError(
+                f"{self.path} has no probabilities: {self.card.backbone} was a backbone without head; run `hemo embed` "
+                "with --checkpoint"
+            )
+        return pd.DataFrame(self._stored[1][:, self.card.dimension :], columns=list(self.card.classes))
 
     def nearest(self, image_id: str, count: int = 10) -> "pd.DataFrame":
         """Return the most similar other images, the most similar first.

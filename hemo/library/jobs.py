@@ -118,7 +118,7 @@ def phantom(config: PhantomConfig) -> str:
 
 @job(PlanConfig)
 def plan(config: PlanConfig) -> "Estimate":
-    """Estimate how long a conversion takes and what it costs."""
+    """Estimate how long a conversion, and training on its images, takes and what it costs."""
     from hemo.cluster.convert.plan import plan_conversion
     from hemo.cluster.session import connected
     from hemo.library.outputs import Estimate

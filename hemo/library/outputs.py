@@ -137,7 +137,8 @@ class Estimate:
 
     Attributes:
         path: The file `plan.json`, a path or URI.
-        content: What it holds: `workload`, `calibration`, `rejects`, `estimates`, and what is `assumed`.
+        content: What it holds: `workload`, `calibration`, `rejects`, `estimates`, `measured` and `steps` of what
+            follows the conversion, and what is `assumed`.
     """
 
     def __init__(self, path: str) -> None:
@@ -151,6 +152,13 @@ class Estimate:
         import pandas as pd
 
         return pd.DataFrame(self.content["estimates"])
+
+    @property
+    def steps(self) -> "pd.DataFrame":
+        """Hours and cost of conversion, training, embedding and the sequence model, a row a step and cluster."""
+        import pandas as pd
+
+        return pd.DataFrame(self.content["steps"])
 
     def __repr__(self) -> str:
         """Return the file."""

@@ -28,8 +28,33 @@ LARGEST_GAP_UNITS = 10.0
 LONGEST_WAVE_MM = 1000.0
 """Of the position encoding of a transformer: longer than a head."""
 
-LARGEST_LOG_ABSENT = -1e-7
-"""Noisy-or of slices all but certain to be negative: keeps the study's logit above -16.2, and its gradient finite."""
+
+def noisy_or(logits: Tensor, study: Tensor, count: int) -> Tensor:
+    """Return the logit that a study has a class if its slices are independent: of 1 - product of (1 - p).
+
+    Args:
+        logits: Of slices, (slices, classes).
+        study: Number of the study of each slice, (slices,).
+        count: Studies.
+
+    Returns:
+        Tensor (studies, classes), see `logit_of_any`.
+
+    Source:
+        Pearl 1988, Probabilistic Reasoning in Intelligent Systems, section 4.3.2.
+    """
+    absent = logits.new_zeros(count, logits.shape[1]).index_add(0, study, functional.logsigmoid(-logits))
+    return logit_of_any(absent)
+
+
+def logit_of_any(log_absent: Tensor) -> Tensor:
+    """Return the logit of 1 - exp(log_absent), of the logarithm of the probability that no slice is positive.
+
+    Where all are certain to be negative, the probability is that of the type's rounding: the logit is -15.9 in float32
+    and -36.0 in float64, and its gradient finite.
+    """
+    absent = log_absent.clamp(max=-torch.finfo(log_absent.dtype).eps)
+    return torch.log(-torch.expm1(absent)) - absent
 
 
 class SliceSequence(nn.Module):
@@ -167,11 +192,9 @@ class SeriesClassifier(nn.Module):
             study = packed[:, STUDY].long()
             count = int(study[-1]) + 1
             if self.attention is None:
-                absent = slices.new_zeros(count, slices.shape[1]).index_add(0, study, functional.logsigmoid(-slices))
-                absent = absent.clamp(max=LARGEST_LOG_ABSENT)
                 present = slices.sigmoid()
-                total = torch.zeros_like(absent).index_add(0, study, present)
-                return slices, torch.log(-torch.expm1(absent)) - absent, present / total[study]
+                total = slices.new_zeros(count, slices.shape[1]).index_add(0, study, present)
+                return slices, noisy_or(slices, study, count), present / total[study]
             weights = _softmax_by_study(self.attention(features), study, count)
             mean = slices.new_zeros(count, slices.shape[1]).index_add(0, study, weights * slices)
             return slices, self.scale * mean + self.shift, weights

@@ -11,6 +11,7 @@ from torch.nn import functional
 from torchmetrics.functional import classification as tm
 
 from hemo.models.classifier import Normalisation, calibrated_logits, mixed_precision, model_input
+from hemo.models.series import noisy_or
 from hemo.stats import CALIBRATION_BINS
 from hemo.stats.auroc import auroc
 from hemo.stats.calibration import Calibration
@@ -152,12 +153,10 @@ def study_metrics(
     shape = (len(studies), calibrated.shape[1])
     highest = calibrated.new_full(shape, -np.inf)
     highest = highest.scatter_reduce(0, place[:, None].expand_as(calibrated), calibrated, "amax")
-    absent = calibrated.new_zeros(shape).index_add(0, place, functional.logsigmoid(-calibrated))
-    absent = absent.clamp(max=-1e-12)  # certain of none: a finite logit
     ways = {
         "sequence": torch.from_numpy(logits).double(),
         "max": highest,
-        "noisy_or": torch.log(-torch.expm1(absent)) - absent,
+        "noisy_or": noisy_or(calibrated, place, len(studies)),
     }
     plain = Readout(readout.task, readout.classes)
     return {name: _study_metrics(plain, values, studies) for name, values in ways.items()}

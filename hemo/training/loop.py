@@ -21,13 +21,12 @@ from hemo.models.classifier import ImageClassifier, Normalisation, mixed_precisi
 from hemo.models.encoder import Encoder
 from hemo.models.pretrained import normalisation_of, starting_model
 from hemo.models.series import SeriesClassifier, build_series_model
-from hemo.shards.embeddings import read_card as read_embeddings_card
 from hemo.training.calibrate import calibrate, choose_operating_points
 from hemo.training.data.dataset import Examples, Splits, with_studies
 from hemo.training.data.features import trains_on_features, with_features
 from hemo.training.data.loader import DataWaitTime, TrainingBatches
 from hemo.training.data.sampling import Step, derive_seed
-from hemo.training.data.studies import StudyBatches
+from hemo.training.data.studies import EmbeddedStudies, StudyBatches
 from hemo.training.distributed import Worker, all_reduce_sum, broadcast_flag, raise_together, wrap_distributed
 from hemo.training.evaluate import (
     Readout,
@@ -198,8 +197,9 @@ def _prepare_sequence(config: TrialConfig, splits: Splits, worker: Worker) -> Fi
     """Do the same for a sequence model, whose examples are the slices and the studies of train."""
     device, training = torch.device(worker.device), config.training
     torch.manual_seed(derive_seed(config.seed))
-    embeddings = read_embeddings_card(config.model.series.embeddings)
-    sizes = {"dimension": embeddings.dimension, "probabilities": len(embeddings.classes)}
+    embedded = splits.train.source.images
+    assert isinstance(embedded, EmbeddedStudies)
+    sizes = {"dimension": embedded.dimension, "probabilities": embedded.probabilities}
     module = build_series_model(config.model, **sizes, classes=splits.train.labels.shape[1]).to(device)
     examples = with_studies(splits.epoch, splits.studies.get("train"))
     targets = _targets(examples, device)
@@ -458,6 +458,22 @@ def _evaluate(run: Fit, progress: Progress, ended: Ended) -> FitResult:
 def _uncalibrated(run: Fit) -> Readout:
     """Return probabilities as trained and 0.5 as threshold: how epochs are measured."""
     return Readout(run.config.task, run.splits.classes)
+
+
+def timed_epoch(config: TrialConfig, splits: Splits, worker: Worker) -> EpochMetrics:
+    """Train two epochs from random weights and return the second's metrics: how fast a trial of this config trains.
+
+    The first warms up. Nothing is saved or evaluated but validation.
+
+    Raises:
+        TrialError: If the loss or a logit is NaN or infinite.
+        ConfigError: If the model cannot be built.
+    """
+    random = config.model_copy(update={"model": config.model.model_copy(update={"weights": "none"})})
+    with _forked_random_state(worker):
+        run = _prepare(random, splits, worker)
+        _train_and_validate(run, Progress({}))
+        return _train_and_validate(run, Progress({}))
 
 
 def largest_batch_size(config: TrialConfig, splits: Splits, worker: Worker, *, at_most: int) -> int:

@@ -101,3 +101,16 @@ def estimate(workload: Workload, calibration: Calibration, cluster: Cluster) -> 
         bound=bound,
         busy=workload.files / rate / seconds,
     )
+
+
+def duration_text(hours: float) -> str:
+    """Return a time as `15.1 s`, `3 min 20 s`, `42 min`, `5 h 07 min` or `1,234.5 h`."""
+    seconds = round(hours * 3600, 1)
+    minutes = round(hours * 60)
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    if round(seconds) < 600:
+        return f"{round(seconds) // 60} min {round(seconds) % 60:02} s"
+    if minutes < 60:
+        return f"{minutes} min"
+    return f"{minutes // 60} h {minutes % 60:02} min" if minutes < 600 else f"{hours:,.1f} h"

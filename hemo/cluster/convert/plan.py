@@ -1,4 +1,7 @@
-"""Hours, nodes and cost of a conversion, estimated from a sample that is converted and timed on this cluster."""
+"""Hours, nodes and cost of a conversion, estimated from a sample that is converted and timed on this cluster.
+
+What is trained on its images is planned with it where configured, see `hemo.cluster.convert.plan_training`.
+"""
 
 import math
 import os
@@ -13,7 +16,18 @@ import ray
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
-from hemo.cluster.convert.estimate import Calibration, Cluster, Estimate, Workload, efficiency, estimate, node_bounds
+from hemo.cluster.convert import plan_training
+from hemo.cluster.convert.estimate import (
+    Calibration,
+    Cluster,
+    Estimate,
+    Workload,
+    duration_text,
+    efficiency,
+    estimate,
+    node_bounds,
+)
+from hemo.cluster.convert.plan_training import Step, StepEstimate, all_steps
 from hemo.cluster.convert.tasks import Outcome, UnitFailure, convert_batch, convert_units
 from hemo.cluster.ray_data import data_context
 from hemo.config.convert import PlanConfig
@@ -63,6 +77,18 @@ class Plan:
     calibration: Calibration
     rejects: Counter[str]  # of the sample, by reason
     clusters: tuple[Cluster, ...]
+    steps: tuple[Step, ...] = ()  # after the conversion
+
+    @property
+    def assumed(self) -> tuple[str, ...]:
+        """What the hours rest on without having been measured."""
+        return ASSUMED + (plan_training.ASSUMED if self.steps else ())
+
+    @property
+    def paths(self) -> list[list[StepEstimate]]:
+        """Conversion and further steps on each cluster; none without further steps."""
+        pairs = zip(self.estimates, self.clusters, strict=True)
+        return [all_steps(first, self.steps, self.calibration, cluster) for first, cluster in pairs if self.steps]
 
     @property
     def estimates(self) -> list[Estimate]:
@@ -76,7 +102,7 @@ class Plan:
 
 
 def plan_conversion(config: PlanConfig) -> str:
-    """Estimate what a conversion will take on some clusters, from a short run on the corpus itself.
+    """Estimate what a conversion, and training on its images, will take on some clusters, from a short run on each.
 
     Call it within `connected`. Nothing stays below `out` but `plan.json`, so it may be the folder of the conversion.
 
@@ -84,11 +110,13 @@ def plan_conversion(config: PlanConfig) -> str:
         The file `plan.json` in the output folder.
 
     Raises:
-        UserError: As `convert` does for a wrong source, output, window or key; or if there is too little to measure.
+        UserError: As `convert` does for a wrong source, output, window or key; if there is too little to measure; or if
+            a config of `train` is wrong.
         HemoError: If files could not be read.
     """
     pseudonyms = read_pseudonyms(config.pseudonym_key)
     settings = image_settings(config, media_of(config.source, config.corpus), pseudonyms)
+    trials = plan_training.read_trials(config, settings)
     task = UnitTask(config.source, settings, pseudonyms, config.read_threads)
     started = time.perf_counter()
     files = list_corpus(config.source, config.corpus).files
@@ -96,12 +124,17 @@ def plan_conversion(config: PlanConfig) -> str:
     list_s = time.perf_counter() - started
     with output_lock(config.out):
         scratch = join(config.out, SCRATCH)
+        speeds = plan_training.measure(config, trials, settings) if trials else None
         calibration, rejects = calibrate(task, files, config.files_per_cpu, scratch, list_s)
         workload = Workload(len(files), sum(file.size_bytes for file in files), len(units))
-        plan = Plan(workload, calibration, rejects, clusters_of(config, calibration))
+        steps: tuple[Step, ...] = ()
+        if trials and speeds:
+            image_bytes = calibration.written_bytes_per_file
+            steps = plan_training.steps_of(config, trials, speeds, images=len(files), image_bytes=image_bytes)
+        plan = Plan(workload, calibration, rejects, clusters_of(config, calibration), steps)
         for line in summary(plan):
             print_line(f"plan: {line}")
-        print_tables(estimate_table(plan))
+        print_tables(estimate_table(plan), *([plan_training.path_table(plan.paths)] if steps else []))
         write_json(join(config.out, "plan.json"), as_json(plan))
     return join(config.out, "plan.json")
 
@@ -133,7 +166,8 @@ def summary(plan: Plan) -> list[str]:
         + ", ".join(f"{name} {rate:,.0f}" for name, rate in rates.items())
         + f" files/s each alone, {here.files_per_s / here.nodes:,.0f} all three together",
         f"rejects in the sample: {rejects or 'none'}",
-        *(f"assumed: {line}" for line in ASSUMED),
+        *plan_training.step_lines(plan.steps),
+        *(f"assumed: {line}" for line in plan.assumed),
     ]
 
 
@@ -158,19 +192,6 @@ def estimate_table(plan: Plan) -> Table:
     return table
 
 
-def duration_text(hours: float) -> str:
-    """Return a time as `15.1 s`, `3 min 20 s`, `42 min`, `5 h 07 min` or `1,234.5 h`."""
-    seconds = round(hours * 3600, 1)
-    minutes = round(hours * 60)
-    if seconds < 60:
-        return f"{seconds:.1f} s"
-    if round(seconds) < 600:
-        return f"{round(seconds) // 60} min {round(seconds) % 60:02} s"
-    if minutes < 60:
-        return f"{minutes} min"
-    return f"{minutes // 60} h {minutes % 60:02} min" if minutes < 600 else f"{hours:,.1f} h"
-
-
 def as_json(plan: Plan) -> dict[str, Any]:
     """Return the plan as `plan.json` has it; no name of the corpus is in it."""
     return {
@@ -181,7 +202,8 @@ def as_json(plan: Plan) -> dict[str, Any]:
             {"cpus_per_node": cluster.cpus_per_node, **asdict(row)}
             for cluster, row in zip(plan.clusters, plan.estimates, strict=True)
         ],
-        "assumed": list(ASSUMED),
+        **plan_training.as_json(plan.steps, plan.paths),
+        "assumed": list(plan.assumed),
     }
 
 

@@ -1,6 +1,6 @@
 """What the page of a data set shows, as a dict that JSON can hold: flow, contact sheets, rejects, audit, histograms."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,11 +13,11 @@ from hemo.curation.card import Count, TrainingSetCard
 from hemo.reporting.documents.data_facts import STEP_NAMES, image_path
 from hemo.reporting.page.data_set import DataSet, near_rows, read_pixels
 from hemo.reporting.page.evidence import significant
-from hemo.reporting.page.gallery import COLUMNS, as_picture, make_sprite
+from hemo.reporting.page.gallery import COLUMNS, MOST_TILES, as_picture, make_sprite
 
-SHEET_IMAGES = 60
-"""Images of a contact sheet."""
-MOST_SHEETS = 24
+SHEET_IMAGES = 240
+"""Images of a contact sheet, at most; fewer where all sheets together would have more than `MOST_TILES`."""
+MOST_SHEETS = 40
 """Contact sheets of flags, labels and pixel formats: those of the most images."""
 WINDOW_IMAGES = 12
 """Images of which each window is shown."""
@@ -130,10 +130,12 @@ def contact_sheets(data: DataSet) -> tuple[list[dict[str, Any]], list[NDArray[np
     """
     groups = {f"{kind}\0{name}": rows for kind, name, rows in _groups(data)}
     largest = sorted(groups, key=lambda key: -len(groups[key]))[:MOST_SHEETS]
-    chosen = near_rows(data, {key: groups[key] for key in groups if key in largest}, SHEET_IMAGES)
     pairs = _near_duplicates(data)
     captions = [caption for _, caption in pairs[:MOST_PAIRS]]
     of_pairs = [row for rows, _ in pairs[:MOST_PAIRS] for row in rows]
+    spare = MOST_TILES - len(of_pairs) - WINDOW_IMAGES * len(data.card.channels)
+    most = images_of_a_sheet([len(groups[key]) for key in largest], spare)
+    chosen = near_rows(data, {key: groups[key] for key in groups if key in largest}, most)
     pixels = read_pixels(data, [*(row for rows in chosen.values() for row in rows), *of_pairs])
     tiles = {row: number for number, row in enumerate(sorted(pixels))}
     images = [pixels[row] for row in sorted(pixels)]
@@ -155,6 +157,16 @@ def contact_sheets(data: DataSet) -> tuple[list[dict[str, Any]], list[NDArray[np
             images += [pixels[row][channel : channel + 1] for row in some]
             sheets.append({"kind": "window", "name": name, "count": len(data.rows), "tiles": shown})
     return sheets, images
+
+
+def images_of_a_sheet(counts: Sequence[int], most: int) -> int:
+    """Return how many images a sheet may have, `SHEET_IMAGES` at most, so that all together have no more than `most`.
+
+    Args:
+        counts: Of images in each group; a sheet of a smaller group has all of them.
+        most: At least one for each group.
+    """
+    return next(each for each in range(SHEET_IMAGES, 0, -1) if sum(min(each, count) for count in counts) <= most)
 
 
 def _groups(data: DataSet) -> Iterator[tuple[str, str, NDArray[np.int64]]]:

@@ -29,7 +29,7 @@ COLUMNS = 40
 MISTAKES = 24
 """Mistakes of a trial, at most."""
 MOST_TILES = 2000
-"""Images of mistakes, of all trials together."""
+"""Images of a page: mistakes of all trials together, or all contact sheets."""
 PICTURE_PX = 480
 """Longest side of a picture of `explain`."""
 SAME = 0.01

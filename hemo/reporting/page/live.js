@@ -73,12 +73,7 @@ function showSweeps() {
 
 function sweepParts(sweep) {
   const parts = [element("p", sweep.heading)];
-  if (sweep.rows.length) {
-    const scroll = element("div", "", { class: "wide", tabindex: "0", role: "region", "aria-label": "Trials that have not ended" }), made = element("table", "", { class: "plain" });
-    [sweep.head, ...sweep.rows].forEach((cells, index) => { const line = made.insertRow(); cells.forEach((text) => line.append(element(index ? "td" : "th", text, index ? {} : { scope: "col" }))); });
-    scroll.append(made);
-    parts.push(scroll);
-  }
+  if (sweep.rows.length) parts.push(plainTable([sweep.head, ...sweep.rows], "Trials that have not ended"));
   if (sweep.more) parts.push(element("p", `${sweep.more.toLocaleString("en")} more are waiting.`, { class: "note" }));
   return [...parts, ...sweep.reasons.map((text) => element("p", text, { class: "note" }))];
 }

@@ -29,6 +29,34 @@ function estimate(triple, signed = false) {
   return `${sign(value, digits)} (${sign(low, digits)}${signed ? " to " : "-"}${sign(high, digits)})`;
 }
 
+// Intervals and exponents stay on one line.
+const unbroken = (html) => html.replace(/\([^()]{1,40}\)|[\d.]+e[-+]\d+/g, '<span class="unbroken">$&</span>');
+
+// The first row is the head. A table that goes on to the right scrolls.
+function plainTable(rows, label, rowHeads = false) {
+  const box = element("div", "", { class: "wide", tabindex: "0", role: "region", "aria-label": label }), made = element("table", "", { class: "plain" });
+  rows.forEach((cells, index) => {
+    const line = made.insertRow();
+    cells.forEach((text, at) => {
+      const head = !index ? { scope: "col" } : rowHeads && !at ? { scope: "row" } : null, cell = element(head ? "th" : "td", "", head ?? {});
+      cell.innerHTML = unbroken(escaped(text));
+      line.append(cell);
+    });
+  });
+  box.append(made);
+  return box;
+}
+
+// On paper a table that scrolls would be cut: a plain one with fewer rows and columns takes its place.
+const PAPER_ROWS = 30;
+function showOnPaper(head, rows, more, kind = "") {
+  const box = element("div", "", { class: `paper ${kind}` }), left = rows.length - PAPER_ROWS;
+  const notes = [...(left > 0 ? [`${left.toLocaleString("en")} more rows`] : []), ...more];
+  box.append(plainTable([head, ...rows.slice(0, PAPER_ROWS)], "On paper"));
+  if (notes.length) box.append(element("p", `Not on paper: ${notes.join(", ")}.`, { class: "note" }));
+  byId("table").closest(".dt-container").after(box);
+}
+
 // Plots: drawn when they come into view, and again when the page's colours change.
 const PLOTS = new Map();
 const visible = new Set();
@@ -83,20 +111,22 @@ function repaint() {
 }
 dark.addEventListener("change", repaint);
 document.documentElement.classList.toggle("dark", dark.matches);
-const PAPER_PX = 690;  // between the margins of A4
-function shrinkTables() {
-  for (const body of document.querySelectorAll(".dt-scroll-body")) {
-    const scroll = body.closest(".dt-scroll"), scale = Math.min(1, PAPER_PX / body.scrollWidth);
-    scroll.style.setProperty("--print-scale", scale);
-    scroll.style.setProperty("--print-gap", `${(scale - 1) * scroll.offsetHeight}px`);
-  }
-}
-addEventListener("beforeprint", () => { document.documentElement.classList.add("print"); shrinkTables(); repaint(); for (const id of PLOTS.keys()) if (PLOTS.get(id).stale) render(id); });
-addEventListener("afterprint", () => { document.documentElement.classList.remove("print"); repaint(); });
+addEventListener("beforeprint", () => { document.documentElement.classList.add("print"); repaint(); for (const id of PLOTS.keys()) if (PLOTS.get(id).stale) render(id); });
+addEventListener("afterprint", () => { document.documentElement.classList.remove("print"); for (const each of document.querySelectorAll(".paper")) each.remove(); repaint(); });
 document.addEventListener("click", (event) => {
   const id = event.target.closest?.("[data-svg]")?.dataset.svg;
   if (id) Plotly.downloadImage(byId(id), { format: "svg", filename: `hemo-${id}`, width: byId(id).clientWidth, height: byId(id).clientHeight });
 });
+
+// The navigation marks the part that is at the top.
+const PARTS = [...document.querySelectorAll(".side li a")].map((link) => [link, document.querySelector(link.hash)]);
+function markPart() {
+  const passed = PARTS.filter(([link, part]) => part && link.offsetParent && part.getClientRects().length && part.getBoundingClientRect().top < innerHeight / 4);
+  for (const [link] of PARTS) link.removeAttribute("aria-current");
+  passed.at(-1)?.[0].setAttribute("aria-current", "location");
+}
+let marking = 0;
+addEventListener("scroll", () => { marking ||= requestAnimationFrame(() => { marking = 0; markPart(); }); }, { passive: true });
 
 // DataTables comes as a module; a blob runs it without a server.
 async function dataTables() {

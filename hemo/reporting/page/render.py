@@ -160,7 +160,7 @@ def _page(kind: str, title: str, data: Mapping[str, Any], *, live: bool = False,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["code_marked"] = code_marked
+    environment.filters |= {"code_marked": code_marked, "unbroken": unbroken}
     scripts = ("page", kind, "live") if live else ("page", kind)
     return environment.get_template(f"{kind}.html.jinja").render(
         title=title,
@@ -186,6 +186,12 @@ def json_block(data: Any) -> str:
 def code_marked(text: str) -> Markup:
     """Return text as HTML: escaped, with what is between backticks as code."""
     return Markup(re.sub(r"`([^`]+)`", r"<code>\1</code>", str(escape(text))))  # noqa: S704  (escaped)
+
+
+def unbroken(text: str) -> Markup:
+    """Return text as HTML: escaped, with intervals in parentheses and exponents of numbers each on one line."""
+    marked = re.sub(r"\([^()]{1,40}\)|[\d.]+e[-+]\d+", r'<span class="unbroken">\g<0></span>', str(escape(text)))
+    return Markup(marked)  # noqa: S704  (escaped)
 
 
 @lru_cache

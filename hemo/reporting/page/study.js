@@ -54,7 +54,7 @@ function buildTable() {
   const { columns, best, chosen_by } = state.comparison;
   const first = [
     { title: "Pin", orderable: false, searchable: false, className: "pin", render: (_, type, trial) => (type === "display" ? `<button type="button" class="pin" data-pin="${trial.digest}" aria-pressed="false" aria-label="Pin ${escaped(trial.name)}">Pin</button>` : "") },
-    { title: "trial", className: "name", render: (_, type, trial) => (type === "display" ? `<a href="#trial=${trial.digest}">${escaped(trial.name)}</a>` + (trial.digest === best ? `<span class="badge">${escaped(chosen_by)}</span>` : "") : trial.name) },
+    { title: "trial", className: "name", render: (_, type, trial) => (type === "display" ? `<a href="#trial=${trial.digest}">${unbroken(escaped(trial.name))}</a>` + (trial.digest === best ? `<span class="badge">${escaped(chosen_by)}</span>` : "") : trial.name) },
   ];
   const others = columns.map((column, index) => ({
     title: escaped(column.title), name: column.kind, type: "value", className: trials().some((t) => typeof t.cells[index][0] === "number") ? "num" : "",
@@ -75,6 +75,18 @@ function buildTable() {
   table.draw();
   hintMore(table.table().container());
 }
+
+// A name states most settings. The others and the main results fit on paper.
+const ON_PAPER = ["val loss", "val AUROC", "test AUROC (95 %)", "test acc (95 %)", "training time", "status"], PAPER_SETTINGS = 2;
+addEventListener("beforeprint", () => {
+  if (!table) return;
+  const { columns } = state.comparison, rows = table.rows({ search: "applied", order: "applied" }).data().toArray();
+  const visible = columns.map((_, index) => index).filter((index) => table.column(index + 2).visible());
+  const settings = visible.filter((index) => columns[index].kind === "setting" && columns[index].varies && !trials().every((trial) => trial.name.includes(trial.cells[index][1])));
+  const kept = [...settings.slice(0, PAPER_SETTINGS), ...visible.filter((index) => columns[index].varies && ON_PAPER.includes(columns[index].title))];
+  const left = visible.filter((index) => !kept.includes(index)).map((index) => columns[index].title);
+  showOnPaper(["trial", ...kept.map((index) => columns[index].title)], rows.map((trial) => [trial.name, ...kept.map((index) => trial.cells[index][1])]), left.length ? [`columns ${left.join(", ")}`] : []);
+});
 
 function markRows() {
   for (const row of document.querySelectorAll("tr[data-digest]")) {
@@ -114,14 +126,9 @@ function showPins() {
     const digits = /acc|loss|AUROC/.test(column.title) ? 3 : 1;
     rows.push([column.title, a[1], b[1], both ? (a[0] - b[0] >= 0 ? "+" : "") + (a[0] - b[0]).toLocaleString("en", { maximumFractionDigits: digits }) : ""]);
   });
-  const made = element("table", "", { class: "plain" });
-  made.append(element("caption", "Two pinned trials", { hidden: "" }));
-  rows.forEach((cells, index) => { const line = made.insertRow(); cells.forEach((text, at) => line.append(element(index && at ? "td" : "th", text, index ? (at ? {} : { scope: "row" }) : { scope: "col" }))); });
   const reason = state.comparison.pairs.reason;
   const note = reason ? `No interval: ${reason}.` : "Paired on the same test images, patients as the unit; of these trained models, not adjusted for the number of pairs one could look at. Only AUROC has an interval.";
-  const scroll = element("div", "", { class: "wide", tabindex: "0", role: "region", "aria-label": "Two pinned trials" });
-  scroll.append(made);
-  box.replaceChildren(element("h3", "Pinned"), scroll, element("p", note, { class: "note" }));
+  box.replaceChildren(element("h3", "Pinned"), plainTable(rows, "Two pinned trials", true), element("p", note, { class: "note" }));
 }
 
 // --- plots of all trials ---
@@ -314,9 +321,8 @@ function showSubgroups() {
   const metrics = ["images", "prevalence", "AUROC (95 %)", "accuracy (95 %)"];
   const parts = [["By pixel format, on test", ["pixel format", ...metrics], state.trial.evidence.formats], ["By scanner, on test", ["scanner", ...metrics], state.trial.evidence.scanners], ["By class, on test", ["class", "positives", "AUROC (95 %)", "sensitivity (95 %)", "specificity (95 %)"], state.trial.evidence.by_class]];
   byId("subgroups").replaceChildren(...parts.filter(([, , rows]) => rows.length).map(([title, head, rows]) => {
-    const box = element("div", "", { class: "wide", tabindex: "0", role: "region", "aria-label": title }), made = element("table", "", { class: "plain" });
-    box.append(element("h3", title), made);
-    [head, ...rows].forEach((cells, index) => { const line = made.insertRow(); cells.forEach((text) => line.append(element(index ? "td" : "th", String(text), index ? {} : { scope: "col" }))); });
+    const box = plainTable([head, ...rows], title);
+    box.prepend(element("h3", title));
     return box;
   }));
 }
@@ -327,10 +333,11 @@ function showGallery() {
   if (!DATA.gallery) return;
   byId("mistakes-note").textContent = DATA.gallery.note;
   byId("gallery").replaceChildren(...(found ?? []).map(([id, label, predicted, probability, tile]) => {
-    const item = element("li"), picture = DATA.gallery.pictures[`${state.trial.digest} ${id}`];
+    const item = element("li"), texts = element("div"), picture = DATA.gallery.pictures[`${state.trial.digest} ${id}`];
     if (picture) item.append(element("img", "", { src: picture, alt: `${id} beside its heat map` }));
     else if (tile !== null) item.append(tileOf(tile, `image ${id}`));
-    item.append(element("div", `label ${label}`), element("div", `predicted ${predicted}, probability ${probability}`), element("div", id, { class: "soft" }));
+    texts.append(element("div", `label ${label}`), element("div", `predicted ${predicted}`), element("div", `probability ${probability}`), element("div", id, { class: "soft" }));
+    item.append(texts);
     return item;
   }));
   byId("gallery").classList.toggle("cases", Boolean(found?.some(([id]) => DATA.gallery.pictures[`${state.trial.digest} ${id}`])));
@@ -355,7 +362,7 @@ trialPlot("roc", () => {
   shown().forEach((trial, index) => {
     const each = curveOf(trial);
     if (!each?.rates) return;
-    traces.push({ type: "scatter", mode: "lines", x: [...each.rates.fp.map((fp) => fp / each.negatives), 0], y: [...each.rates.tp.map((tp) => tp / each.positives), 0], name: escaped(`${short(trial.name, 26)}: ${estimate(each.auroc)}`), line: { color: css(COLOURS[index]), dash: ["solid", "dash", "dashdot"][index], width: 2.2 }, text: [...each.rates.threshold.map((t) => `threshold ${t.toPrecision(3)}`), "1"], hovertemplate: "%{text}<br>sensitivity %{y:.3f}<br>specificity %{customdata:.3f}<extra></extra>", customdata: [...each.rates.fp.map((fp) => 1 - fp / each.negatives), 1] });
+    traces.push({ type: "scatter", mode: "lines", x: [...each.rates.fp.map((fp) => fp / each.negatives), 0], y: [...each.rates.tp.map((tp) => tp / each.positives), 0], name: escaped(`${short(trial.name, byId("roc").clientWidth < 400 ? 16 : 26)}: ${estimate(each.auroc)}`), line: { color: css(COLOURS[index]), dash: ["solid", "dash", "dashdot"][index], width: 2.2 }, text: [...each.rates.threshold.map((t) => `threshold ${t.toPrecision(3)}`), "1"], hovertemplate: "%{text}<br>sensitivity %{y:.3f}<br>specificity %{customdata:.3f}<extra></extra>", customdata: [...each.rates.fp.map((fp) => 1 - fp / each.negatives), 1] });
   });
   traces.push({ type: "scatter", mode: "markers", x: [fpr[state.step]], y: [all.tp[state.step] / found.positives], name: "threshold", showlegend: false, hoverinfo: "skip", marker: { symbol: "circle-open", size: 13, color: css("--ink"), line: { width: 2.5 } } });
   return { traces, layout: { xaxis: { ...unit, title: { text: "1 - specificity" } }, yaxis: { ...unit, title: { text: "sensitivity" } } } };
@@ -406,7 +413,7 @@ trialPlot("decision", () => {
 
 // --- what ran ---
 function showFacts() {
-  byId("facts").replaceChildren(...state.trial.facts.flatMap(([term, text]) => { const cell = element("dd"); cell.append(term === "command" ? element("code", text) : text); return [element("dt", term), cell]; }));
+  byId("facts").replaceChildren(...state.trial.facts.flatMap(([term, text]) => { const cell = element("dd"); cell.append(term === "command" ? element("code", text.replaceAll(" --", " \\\n  --")) : text); return [element("dt", term), cell]; }));
   byId("copied").textContent = "";
 }
 

@@ -36,14 +36,20 @@ class EmbeddedStudies:
     752,803 slices with 1,280 numbers of float32 each are 3.9 GB.
     """
 
-    vectors: NDArray[np.float32]  # (slices, dimension), with the probabilities if the embeddings have them
+    vectors: NDArray[np.float32]  # (slices, dimension + probabilities)
     series: NDArray[np.intp]  # (slices,), number of the series in the split, ascending
     position_mm: NDArray[np.float32]  # (slices,), ascending within a series
     is_study: NDArray[np.bool_]  # (rows,)
+    probabilities: int  # of a slice, behind its embedding; 0: the embeddings have none
+
+    @property
+    def dimension(self) -> int:
+        """Numbers of an embedding."""
+        return int(self.vectors.shape[1]) - self.probabilities
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Shape of all: (rows, dimension)."""
+        """Shape of all: (rows, dimension + probabilities)."""
         return len(self.is_study), self.vectors.shape[1]
 
     @property
@@ -58,7 +64,8 @@ class EmbeddedStudies:
             wanted: Rows of each batch, ascending, shape (rows,): slices and studies whose logits are wanted.
 
         Yields:
-            (slices, PACKED_COLUMNS + dimension), see `hemo.models.series`; slots are in the order of `wanted`.
+            (slices, PACKED_COLUMNS + dimension + probabilities), see `hemo.models.series`; slots are in the order of
+            `wanted`.
         """
         for rows in wanted:
             yield self._packed(rows)
@@ -101,17 +108,19 @@ def read_studies(
     known = ids["image_id"]
     if len(pc.unique(known)) < len(known):
         raise SourceError(f"series.embeddings: {config.embeddings} has several vectors of one image_id")
-    read = {name: _read_split(training_set, name, card, (config.embeddings, known, vectors)) for name in splits}
+    probabilities = len(read_embeddings_card(config.embeddings).classes)
+    embeddings = (config.embeddings, known, vectors, probabilities)
+    read = {name: _read_split(training_set, name, card, embeddings) for name in splits}
     return TrialData(card, read["train"], read["val"], read.get("test"))
 
 
 def _read_split(
-    training_set: str, split: str, card: TrainingSetCard, embeddings: tuple[str, Any, NDArray[np.float32]]
+    training_set: str, split: str, card: TrainingSetCard, embeddings: tuple[str, Any, NDArray[np.float32], int]
 ) -> ImageSet:
-    """Return one split; `embeddings` are their folder, the image of each, and the vectors."""
+    """Return one split; `embeddings` are their folder, the image of each, vectors, and the probabilities in each."""
     rows = stored_rows(training_set, split, card, PLACE_COLUMNS)[1]
     _require_places(rows, f"{training_set}, {split}")
-    folder, known, vectors = embeddings
+    folder, known, vectors, probabilities = embeddings
     found = pc.index_in(rows["image_id"], value_set=known)
     if found.null_count:
         lacking = rows["image_id"].filter(pc.is_null(found)).to_pylist()
@@ -119,7 +128,7 @@ def _read_split(
             f"series.embeddings: {folder} has no vector of {len(lacking):,} of {len(rows):,} images of {split} "
             f"({first_names(lacking)}); embed the training set itself, or the shards it was curated from"
         )
-    return studies_in_order(with_places(rows), known_labels(rows, card), vectors[found.to_numpy()])
+    return studies_in_order(with_places(rows), known_labels(rows, card), vectors[found.to_numpy()], probabilities)
 
 
 def with_places(rows: pa.Table) -> pa.Table:
@@ -145,7 +154,9 @@ def _require_places(rows: pa.Table, where: str) -> None:
             )
 
 
-def studies_in_order(rows: pa.Table, labels: NDArray[np.uint8], vectors: NDArray[np.float32]) -> ImageSet:
+def studies_in_order(
+    rows: pa.Table, labels: NDArray[np.uint8], vectors: NDArray[np.float32], probabilities: int
+) -> ImageSet:
     """Return slices as the studies they belong to.
 
     A study has a class if a slice has it, none if all slices are known not to; else its label is unknown.
@@ -153,7 +164,8 @@ def studies_in_order(rows: pa.Table, labels: NDArray[np.uint8], vectors: NDArray
     Args:
         rows: `image_id`, `patient`, `pixel_format`, `study_name`, `series_name`, `position_mm`: a row a slice.
         labels: (slices, classes): 0, 1 or `UNKNOWN`.
-        vectors: (slices, dimension).
+        vectors: (slices, dimension + probabilities).
+        probabilities: How many end a vector.
     """
     names = {name: np.unique(strings(rows[f"{name}_name"]), return_inverse=True) for name in ("study", "series")}
     image_id, position_mm = strings(rows["image_id"]), rows["position_mm"].to_numpy().astype(np.float32)
@@ -178,7 +190,7 @@ def studies_in_order(rows: pa.Table, labels: NDArray[np.uint8], vectors: NDArray
     study_names = names["study"][0][study[starts]]
     widest = np.result_type(image_id, study_names)
     return ImageSet(
-        images=EmbeddedStudies(vectors[order], np.cumsum(new_series), position_mm[order], row_is_study),
+        images=EmbeddedStudies(vectors[order], np.cumsum(new_series), position_mm[order], row_is_study, probabilities),
         labels=with_studies(labels, study_labels),
         image_id=with_studies(image_id.astype(widest), study_names.astype(widest)),
         patient=with_studies(patient, patient[order][starts]),

@@ -11,6 +11,7 @@ from hemo.errors import SourceError
 from hemo.shards.embeddings import EmbeddingsCard, part_name
 from hemo.shards.writer import write_table
 from hemo.storage import write_json
+from tests import series_sets
 
 VECTORS = np.array([[11, 10], [9, 10], [10, 12], [10, 8], [12, 12], [8, 8]], np.float32)
 """Around their mean, (10, 10): right, left, up, down, and two diagonals."""
@@ -45,6 +46,18 @@ def test_vectors_are_in_the_order_of_the_ids(tmp_path: Path, dtype: type) -> Non
     assert embeddings.vectors.dtype == np.float32
     assert "2 numbers of test_resnet" in repr(embeddings)
     assert "feedface" not in embeddings._repr_html_()
+
+
+def test_probabilities_are_beside_the_vectors(tmp_path: Path) -> None:
+    with_head, vectors = tmp_path / "head", np.array([[1, 2], [3, 4]], np.float32)
+    probabilities = np.array([[0.25], [0.75]], np.float32)
+    series_sets.write_embeddings(with_head, ["a", "b"], vectors, probabilities=probabilities)
+    embeddings = hemo.Embeddings(str(with_head))
+    assert embeddings.probabilities.to_dict("list") == {"any": [0.25, 0.75]}
+    np.testing.assert_array_equal(embeddings.vectors, vectors)
+    assert "probabilities" not in embeddings.ids.columns
+    with pytest.raises(SourceError, match="no probabilities: test_resnet was a backbone without head"):
+        _ = hemo.Embeddings(write_embeddings(tmp_path / "plain")).probabilities
 
 
 def test_the_nearest_images_of_an_image(tmp_path: Path) -> None:

@@ -1,12 +1,14 @@
 """Sequence models on packed studies worked out by hand."""
 
+import math
+
 import pytest
 import torch
 from torch import Tensor
 
 from hemo.config.trial import ModelConfig
 from hemo.errors import ConfigError
-from hemo.models.series import PACKED_COLUMNS, SeriesClassifier, build_series_model
+from hemo.models.series import PACKED_COLUMNS, SeriesClassifier, build_series_model, logit_of_any, noisy_or
 
 DIMENSION = 3
 
@@ -77,6 +79,15 @@ def test_noisy_or_is_that_of_the_slices() -> None:
     slices, studies, _ = model.logits(TWO_STUDIES)
     expected = 1 - (1 - slices[:3].sigmoid()).prod(dim=0)
     torch.testing.assert_close(studies[0].sigmoid(), expected)
+
+
+def test_noisy_or_of_two_studies_by_hand() -> None:
+    """1 - 0.5 x 0.75 = 0.625 has the logit log(0.625 / 0.375); a study of one slice has that slice's."""
+    logits = torch.tensor([[0.0], [-math.log(3)], [2.0]], dtype=torch.float64)
+    found = noisy_or(logits, torch.tensor([0, 0, 1]), 2)
+    assert found.ravel().tolist() == pytest.approx([math.log(0.625 / 0.375), 2.0])
+    assert logit_of_any(torch.zeros(1, dtype=torch.float64)).item() == pytest.approx(-36.04, abs=0.01)
+    assert logit_of_any(torch.zeros(1)).item() == pytest.approx(-15.94, abs=0.01)
 
 
 def test_noisy_or_of_certain_slices_has_a_finite_gradient() -> None:

@@ -10,12 +10,11 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from hemo.cluster.convert.estimate import Cluster
+from hemo.cluster.convert.estimate import Cluster, duration_text
 from hemo.cluster.convert.plan import (
     Plan,
     as_json,
     clusters_of,
-    duration_text,
     estimate_table,
     plan_conversion,
     summary,
@@ -122,6 +121,34 @@ def test_a_short_run_on_the_corpus_itself(ray_cluster, corpus, tmp_path, capsys)
     assert one["cost"] == pytest.approx(2 * one["hours"])
     assert one["bound"] in ("read", "decode", "write")
     assert "rejects in the sample: truncated 1" in capsys.readouterr().err
+
+
+def test_the_path_after_the_conversion_is_timed_on_this_cluster(ray_cluster, corpus, tmp_path, capsys):
+    """41 files: 29 train, 6 validation, 6 test; two epochs train 58 images, and evaluate 35 + 12 + 41."""
+    head = "training_set: set\nout: records\n"
+    training = "training: {epochs: 2, batch_size: 8}"
+    train, series = tmp_path / "train.yaml", tmp_path / "series.yaml"
+    train.write_text(f"{head}trial: {{model: {{backbone: CNN(4)}}, {training}}}\n")
+    model = "{backbone: BiGRU(4), series: {embeddings: vectors}}"
+    series.write_text(f"{head}trial: {{model: {model}, {training}}}\n")
+    files = {"source": str(corpus), "out": str(tmp_path / "out"), "train": str(train), "series": str(series)}
+    plan = config(**files, side_px=16, nodes=[1, 2], price_per_node_hour=3, timed_s=1e-6, slices_per_study=4)
+    content = json.loads(Path(plan_conversion(plan)).read_text())
+    of_train, of_embed, of_series = content["measured"]
+    assert of_train["work"]["trained"]["examples"] == 58
+    assert of_train["work"]["evaluated"]["examples"] == 88
+    assert of_embed["work"]["embedded"]["examples"] == 41
+    assert of_series["work"]["evaluated"]["examples"] == 100, "the studies of validation and test once more"
+    assert re.fullmatch(r"1 x CPU \(2 threads, .*\)", of_train["hardware"])
+    rows = content["steps"]
+    assert [row["step"] for row in rows] == ["convert", "train", "embed", "series"] * 2
+    work = of_series["work"].values()
+    assert rows[3]["hours"] == pytest.approx(sum(each["examples"] / each["per_s"] for each in work) / 3600)
+    assert rows[7]["hours"] == pytest.approx(rows[3]["hours"] / 2)
+    assert rows[7]["cost"] == pytest.approx(3 * rows[3]["hours"])
+    shown = capsys.readouterr().err
+    assert "made-up studies in steps of 4" in shown
+    assert "the whole path" in shown
 
 
 def test_bad_input_is_refused_as_convert_does(ray_cluster, corpus, tmp_path):

@@ -59,7 +59,7 @@ def test_the_best_trial_is_selected_and_every_part_is_drawn(opened):
         page.locator(f"#figure-{plot}").scroll_into_view_if_needed()
         page.wait_for_selector(f"#{plot} svg.main-svg")
     assert page.locator("#figure-importance").is_hidden()
-    assert "hemo train --training_set" in page.inner_text("#facts")
+    assert "hemo train \\\n  --training_set TRAINING_SET" in page.inner_text("#facts")
 
 
 def test_a_link_opens_at_a_trial_and_its_name_stays_text(opened):
@@ -150,16 +150,42 @@ def test_a_box_over_an_axis_keeps_the_trials_that_pass_there(opened):
     assert len(names(page)) == 4
 
 
-def test_on_paper_the_table_is_as_wide_as_a_page_and_nothing_closed_is_left(opened):
+def test_on_paper_a_plain_table_has_the_trials_that_are_kept_and_nothing_closed_is_left(opened):
+    """The learning rate differs and is not in the names; what is filtered out is not printed."""
     page = opened()
-    page.set_viewport_size({"width": 720, "height": 1000})
+    page.check("#complete")
+    page.set_viewport_size({"width": 690, "height": 1000})
     page.emulate_media(media="print")
     page.evaluate("dispatchEvent(new Event('beforeprint'))")
-    wide = page.locator("#table").bounding_box()
-    assert 300 < wide["width"] < 695
-    assert wide["width"] == pytest.approx(page.locator(".dt-scroll-headInner table").bounding_box()["width"], abs=3)
-    assert page.locator("details").filter(visible=True).count() == 0
-    assert page.locator("nav").is_hidden()
+    rows = [each.locator("th, td").all_inner_texts() for each in page.locator(".paper tr").all()]
+    assert [row[0] for row in rows] == ["trial", "good", HOSTILE, "poor"]
+    assert {"learning rate", "val loss", "test AUROC (95 %)"} < set(rows[0])
+    assert [row[rows[0].index("learning rate")] for row in rows[1:]] == ["0.01", "0.001", "0.0001"]
+    assert page.locator(".paper table").bounding_box()["width"] <= 690
+    assert page.evaluate("document.documentElement.scrollWidth") == 690
+    assert page.locator("#table, details, nav").filter(visible=True).count() == 0
+    page.evaluate("dispatchEvent(new Event('afterprint'))")
+    assert page.locator(".paper").count() == 0
+
+
+def test_what_is_left_of_a_row_is_filled(opened):
+    """Without subgroups calibration is the last of five panels: it ends where the rows above it end."""
+    page = opened()
+    page.locator("#figure-calibration").scroll_into_view_if_needed()
+    ends = [page.locator(f"#figure-{name}").bounding_box() for name in ("precision", "calibration")]
+    rows = page.locator("#evidence-parts .charts").bounding_box()
+    assert max(each["x"] + each["width"] for each in ends) == pytest.approx(rows["x"] + rows["width"], abs=1)
+
+
+def test_the_navigation_marks_the_part_at_the_top_and_a_cut_table_says_so(opened):
+    page = opened()
+    page.locator("#evidence").evaluate("part => part.scrollIntoView({ behavior: 'instant' })")
+    page.wait_for_selector(".side a[href='#evidence'][aria-current], .side a[href='#threshold'][aria-current]")
+    assert page.locator(".side a[aria-current]").count() == 1
+    page.set_viewport_size({"width": 500, "height": 900})
+    page.wait_for_selector(".dt-scroll.more")
+    cell = page.locator(".dt-layout-full").first.evaluate("cell => getComputedStyle(cell).overflow")
+    assert cell == "visible"
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

@@ -37,6 +37,10 @@ def test_a_sheet_is_chosen_and_rejects_are_searched(open_page, address):
     assert page.locator("#tiles .tile").count() == 3
     page.locator("#tiles .tile").nth(1).focus()
     assert page.inner_text("#tile-name") == "ID_003"
+    for key, name in (("ArrowLeft", "ID_001"), ("End", "ID_005"), ("ArrowUp", "ID_001"), ("ArrowRight", "ID_003")):
+        page.keyboard.press(key)
+        assert page.inner_text("#tile-name") == name
+    assert page.locator("#tiles .tile[tabindex='0']").get_attribute("aria-label") == "ID_003"
     assert page.locator("#table tbody tr").count() == 15
     page.get_by_placeholder("reason or path").fill("not_dicom")
     assert page.locator("#table tbody td").all_inner_texts() == ["not_dicom", HOSTILE, "0", "<b>no</b>"]

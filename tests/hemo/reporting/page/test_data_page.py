@@ -18,6 +18,7 @@ from hemo.reporting.page.data_page import (
     data_page,
     flow,
     histograms,
+    images_of_a_sheet,
     rejects,
     slice_spacings,
     split_boxes,
@@ -56,6 +57,15 @@ def test_sheets_stand_for_flags_and_formats_and_windows(shards):
     assert [key for key in found if key[0] == "window"] == [("window", "brain"), ("window", "subdural")]
     assert len(pixels) == 4 + 2 * 4
     assert [int(image[0, 0, 0]) for image in pixels[:4]] == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize(
+    ("counts", "most", "expected"),
+    [((10_000, 3), 2000, 240), ((10_000, 500), 300, 150), ((10_000, 500, 20), 300, 140), ((5, 7), 12, 240)],
+)
+def test_sheets_share_what_a_page_may_have(counts, most, expected):
+    """240 and 3 are below 2,000; two of 150 are 300; with 20 of a small group 280 are left, 140 for each other."""
+    assert images_of_a_sheet(counts, most) == expected
 
 
 def test_pixels_come_from_their_row_groups(shards):

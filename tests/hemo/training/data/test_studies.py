@@ -33,7 +33,7 @@ def _four_slices() -> ImageSet:
         }
     )
     labels = np.array([[0, UNKNOWN], [0, 0], [1, UNKNOWN], [0, 0]], np.uint8)
-    return studies_in_order(rows, labels, np.array([[4.0], [3.0], [2.0], [1.0]], np.float32))
+    return studies_in_order(rows, labels, np.array([[4.0], [3.0], [2.0], [1.0]], np.float32), 0)
 
 
 def test_slices_are_ordered_by_series_and_position_and_a_study_follows_its_slices() -> None:
