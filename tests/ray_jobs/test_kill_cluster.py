@@ -16,8 +16,8 @@ ROOT = Path(__file__).parents[2]
 def test_a_node_killed_in_two_jobs_leaves_no_trace():
     """One run each; `python benchmarks/kill_cluster.py --runs 20 --seed 7` does more, and all five jobs.
 
-    Of the others, `convert` loses workers, drivers and nodes in `tests/hemo/cluster/convert/test_kill.py`, `train` a node
-    in `tests/hemo/cluster/test_elastic.py`, and `tune` its driver in `tests/hemo/cluster/tuning/test_sweep_kill.py`.
+    Of the others, `convert` loses workers, drivers and nodes in `tests/hemo/cluster/convert/test_kill.py`, `train` a
+    node in `tests/hemo/cluster/test_elastic.py`, `tune` its driver in `tests/hemo/cluster/tuning/test_sweep_kill.py`.
     """
     command = [sys.executable, "benchmarks/kill_cluster.py", "--runs", "2", "--seed", "1"]
     command += ["--jobs", "curate", "predict"]
