@@ -5,7 +5,7 @@ WORKERS ?= 2
 PYTEST = $(VENV)/bin/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test test-fast test-slow check demo constraints
+.PHONY: help setup test test-fast test-slow test-all check demo constraints
 
 help: ## list what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -27,6 +27,9 @@ test-fast: setup ## tests without Ray, for everyday work: about a minute on 2 co
 
 test-slow: setup ## tests that start a cluster, W&B or several processes that load torch: 18 minutes on 2 cores
 	$(PYTEST) -m slow
+
+test-all: setup ## all tests in one run, as CI does
+	$(PYTEST)
 
 check: setup ## lint, format, types, import rules
 	$(VENV)/bin/ruff check .

@@ -141,6 +141,7 @@ def main() -> None:
     given = parser.parse_args()
     card = read_card(given.training_set)
     places = stored_rows(given.training_set, "test", card, ("study",))[1]
+    hemo.connect()
     against_slices: Pairs = {}
     against_vectors: Pairs = {}
     for seed in range(given.seeds):

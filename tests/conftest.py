@@ -23,7 +23,10 @@ NO_SHARED_DATA = "the folder of real data is not on this machine"
 
 @pytest.hookimpl(tryfirst=True)  # before tests are deselected by marker
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark tests by the fixtures they use, and begin with the files that use Ray: they take longest."""
+    """Mark tests by the fixtures they use, and begin with the files that take longest, so that workers end together.
+
+    These are files with tests that are given more time than others, the longest first, then the others that use Ray.
+    """
     for item in items:
         fixtures = set(getattr(item, "fixturenames", ()))
         if "make_ray_folder" in fixtures:
@@ -31,7 +34,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if fixtures & {"ray_cluster", "make_ray_folder"}:
             item.add_marker("ray")
     with_ray = {item.path for item in items if item.get_closest_marker("ray")}
-    items.sort(key=lambda item: item.path not in with_ray)
+    longest_s: dict[Path, float] = {}
+    for item in items:
+        timeout = item.get_closest_marker("timeout")
+        longest_s[item.path] = max(longest_s.get(item.path, 0.0), float(timeout.args[0]) if timeout else 0.0)
+    items.sort(key=lambda item: (-longest_s[item.path], item.path not in with_ray))
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

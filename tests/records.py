@@ -1,6 +1,7 @@
 """Made-up records that look like real ones."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -39,8 +40,13 @@ def predictions(split: str, labels: list[int], patients: list[str], logits: list
 
 
 @pytest.fixture
-def make_record(tmp_path) -> Callable[..., TrialRecord]:
-    """Return a function that writes one record below `tmp_path/records`.
+def make_record(tmp_path: Path) -> Callable[..., TrialRecord]:
+    """Return a function that writes one record below `tmp_path/records`, see `record_maker`."""
+    return record_maker(tmp_path)
+
+
+def record_maker(place: Path) -> Callable[..., TrialRecord]:
+    """Return a function that writes one record below `place/records`.
 
     `make_record(changes, quality=0.9, status="complete")`: `quality` from 0 to 1 shapes curves and predictions, and
     `test=False` leaves test unread; `formats` has a letter for each test image. Test has ten images of eight patients,
@@ -66,7 +72,7 @@ def make_record(tmp_path) -> Callable[..., TrialRecord]:
         splits = ["val", "test"] if test else ["val"]
         logits = _logits(quality, labels)
         tables = [predictions(split, labels, patients, logits, formats) for split in splits]
-        write_record(str(tmp_path / "records"), record, pa.concat_tables(tables) if status == "complete" else None)
+        write_record(str(place / "records"), record, pa.concat_tables(tables) if status == "complete" else None)
         return record
 
     return make

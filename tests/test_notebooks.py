@@ -19,17 +19,23 @@ CONNECT = "hemo.connect()"
 RayFolder = Callable[[], Path]
 
 
+@pytest.fixture(scope="module")
+def shared_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return where all notebooks run: later ones find the corpus and the shards of the first, as with their readers."""
+    return tmp_path_factory.mktemp("examples")
+
+
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("name", NOTEBOOKS)
 def test_a_notebook_runs(
-    name: str, make_ray_folder: RayFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    name: str, make_ray_folder: RayFolder, shared_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     notebook = nbformat.read(ROOT / "examples" / name, as_version=4)
     assert all(not cell.get("outputs") for cell in notebook.cells), "commit notebooks without outputs"
     assert CONNECT in notebook.cells[1].source
     notebook.cells[1].source = notebook.cells[1].source.replace(CONNECT, connect_in(make_ray_folder()))
-    NotebookClient(notebook, timeout=240, resources={"metadata": {"path": str(tmp_path)}}).execute()
+    NotebookClient(notebook, timeout=240, resources={"metadata": {"path": str(shared_folder)}}).execute()
     shown = [output for cell in notebook.cells if cell.cell_type == "code" for output in cell.outputs]
     kinds = {kind for output in shown for kind in output.get("data", {})}
     assert "text/html" in kinds or "image/png" in kinds

@@ -1,10 +1,4 @@
-"""Metrics without intervals, and the points of ROC, precision-recall and reliability curves.
-
-scikit-learn computes the curves. It does not offer reliability bins that are closed below, with counts, as torchmetrics
-and the records have them (`sklearn.calibration.calibration_curve` closes its bins above and returns no counts).
-"""
-
-from dataclasses import dataclass
+"""Metrics without intervals, and the points of ROC and precision-recall curves, by scikit-learn."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -49,36 +43,3 @@ def precision_recall_points(scores: NDArray[np.floating], labels: NDArray[np.uin
     """
     precision, recall, _ = precision_recall_curve(labels, scores)
     return recall[-2::-1], precision[-2::-1]
-
-
-@dataclass(frozen=True, eq=False)
-class Reliability:
-    """Predicted probability and observed frequency in the bins that are not empty; arrays of shape (bins,)."""
-
-    predicted: NDArray[np.float64]  # mean probability, 0 to 1
-    observed: NDArray[np.float64]  # fraction of positives, 0 to 1
-    counts: NDArray[np.int64]
-
-    @property
-    def calibration_error(self) -> float:
-        """Expected calibration error (ECE), 0 to 1: mean |predicted - observed|, weighted by counts."""
-        return float((self.counts * np.abs(self.predicted - self.observed)).sum() / self.counts.sum())
-
-
-def reliability(probabilities: NDArray[np.floating], outcomes: NDArray[np.integer], bins: int) -> Reliability:
-    """Return the reliability of probabilities in bins of equal width, each closed below.
-
-    Args:
-        probabilities: 0 to 1, shape (rows,).
-        outcomes: 1 where the predicted event occurred, else 0, shape (rows,).
-        bins: Their number.
-
-    Source:
-        Guo et al., On calibration of modern neural networks, ICML 2017, arXiv:1706.04599.
-    """
-    index = np.minimum((probabilities * bins).astype(np.int64), bins - 1)
-    counts = np.bincount(index, minlength=bins)
-    filled = counts > 0
-    predicted = np.bincount(index, weights=probabilities, minlength=bins)[filled] / counts[filled]
-    observed = np.bincount(index, weights=outcomes, minlength=bins)[filled] / counts[filled]
-    return Reliability(predicted, observed, counts[filled])

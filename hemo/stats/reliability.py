@@ -1,4 +1,8 @@
-"""How well probabilities agree with what occurs: bins of equal count with intervals, ECE, Brier score and its parts.
+"""How well probabilities agree with what occurs: bins with intervals, ECE, Brier score and its parts.
+
+Bins of equal width are closed below, with counts, as torchmetrics and the records have them: scikit-learn's
+`calibration_curve` closes its bins above and returns no counts.
+Trials import this module, and nothing of scikit-learn, which would take each of their processes a second.
 
 In a small sample even perfect probabilities have an ECE and a reliability above 0: bins differ by chance. The intervals
 of the bins, and of the mean difference, show how much.
@@ -19,7 +23,6 @@ from hemo.stats.intervals import (
     squares_degrees,
     too_few,
 )
-from hemo.stats.metrics import reliability
 
 MOST_BINS = 10
 LEAST_IMAGES_A_BIN = 20
@@ -52,6 +55,39 @@ class ProbabilityMetrics:
     within_bins: float  # what the parts of the bins leave out, near 0
     calibration_error: float  # ECE in bins of equal count
     calibration_error_equal_width: float  # in 15 bins of equal width, as the metric `calibration_error`
+
+
+@dataclass(frozen=True, eq=False)
+class Reliability:
+    """Predicted probability and observed frequency in the bins that are not empty; arrays of shape (bins,)."""
+
+    predicted: NDArray[np.float64]  # mean probability, 0 to 1
+    observed: NDArray[np.float64]  # fraction of positives, 0 to 1
+    counts: NDArray[np.int64]
+
+    @property
+    def calibration_error(self) -> float:
+        """Expected calibration error (ECE), 0 to 1: mean |predicted - observed|, weighted by counts."""
+        return float((self.counts * np.abs(self.predicted - self.observed)).sum() / self.counts.sum())
+
+
+def reliability(probabilities: NDArray[np.floating], outcomes: NDArray[np.integer], bins: int) -> Reliability:
+    """Return the reliability of probabilities in bins of equal width, each closed below.
+
+    Args:
+        probabilities: 0 to 1, shape (rows,).
+        outcomes: 1 where the predicted event occurred, else 0, shape (rows,).
+        bins: Their number.
+
+    Source:
+        Guo et al., On calibration of modern neural networks, ICML 2017, arXiv:1706.04599.
+    """
+    index = np.minimum((probabilities * bins).astype(np.int64), bins - 1)
+    counts = np.bincount(index, minlength=bins)
+    filled = counts > 0
+    predicted = np.bincount(index, weights=probabilities, minlength=bins)[filled] / counts[filled]
+    observed = np.bincount(index, weights=outcomes, minlength=bins)[filled] / counts[filled]
+    return Reliability(predicted, observed, counts[filled])
 
 
 def bin_numbers(probabilities: NDArray[np.floating]) -> NDArray[np.int64]:

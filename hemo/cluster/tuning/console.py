@@ -9,8 +9,8 @@ from typing import Any
 from ray import tune
 from ray.tune.experiment import Trial
 
-from hemo.cluster.ray_train import is_node_loss
 from hemo.cluster.tuning.searchers import key_of
+from hemo.cluster.worker_group import is_node_loss
 from hemo.config.tune import Objective
 from hemo.console import print_line
 from hemo.reporting.status_table import heading, trial_table

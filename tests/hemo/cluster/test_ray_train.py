@@ -2,26 +2,18 @@
 
 import re
 import shutil
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
 
 import pytest
-import ray
-from ray.train.v2._internal.exceptions import UserExceptionWithTraceback, WorkerHealthCheckFailedError
 from ray.train.v2.api.exceptions import WorkerGroupError
-from ray.util.queue import Queue
 
 from hemo.cluster import ray_train as fit
 from hemo.cluster.feed import put_training_set
 from hemo.cluster.ray_train import (
-    NodeLossPolicy,
     check_workers,
-    failure_reason,
-    printed_lines,
     train_in_workers,
     train_model,
 )
@@ -125,25 +117,6 @@ def test_lost_workers_leave_a_failed_record(
     record = read_record(str(tmp_path), trial_digest(tiny_trial, "feedfacefeedface"))
     assert (record.status, record.workers) == ("failed", 2)
     assert re.match(r"2 x (GPU|NVIDIA)", record.hardware)
-
-
-def test_what_all_failed_workers_raised_is_the_reason() -> None:
-    raised = UserExceptionWithTraceback(ZeroDivisionError("by nought"), "Traceback ...")
-    assert failure_reason(WorkerGroupError("long text", {1: raised})) == "ZeroDivisionError: by nought"
-    with_a_lost_one = WorkerGroupError("long\ntext", {0: raised, 1: RuntimeError("The actor died")})
-    assert failure_reason(with_a_lost_one) == "the workers were lost: text"
-
-
-def test_the_loss_of_a_node_is_no_failure_of_the_workers() -> None:
-    """One failure is allowed: any number of lost nodes come before the second one of another kind."""
-    policy = NodeLossPolicy(ray.train.FailureConfig(max_failures=1))
-    died = WorkerHealthCheckFailedError("rank 1", RuntimeError("The actor died\nits process ended"))
-    gone = WorkerHealthCheckFailedError("rank 0", RuntimeError("The actor died because its node has died. Node Id: 03"))
-    lost_nodes = WorkerGroupError("two", {0: gone, 1: UserExceptionWithTraceback(RuntimeError("reset by peer"), "")})
-    one_process = WorkerGroupError("one", {1: died})
-    errors = [lost_nodes, one_process, lost_nodes, lost_nodes, one_process]
-    decisions = [policy.make_decision(error).name for error in errors]
-    assert decisions == ["RETRY", "RETRY", "RETRY", "RETRY", "RAISE"]
 
 
 @pytest.mark.slow
@@ -276,37 +249,6 @@ def test_a_tracker_that_cannot_write_is_refused_before_work(make_training_set: M
         train_model(
             TrainConfig(training_set=make_training_set(), out="memory://out", trial=tiny_trial, tracking=tracking)
         )
-
-
-@pytest.mark.usefixtures("ray_cluster")
-def test_a_lost_queue_of_lines_ends_quietly(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As where a scheduler sends SIGTERM to Ray's processes too: the thread that prints raises nothing."""
-    raised: list[object] = []
-    monkeypatch.setattr(threading, "excepthook", raised.append)
-    threads = threading.active_count()
-    with printed_lines() as print_from_worker:
-        ray.kill(print_from_worker.queue.actor)  # type: ignore[arg-type]  # Ray's annotation names the class too
-        print_from_worker("epoch 1")  # from a trial that runs on
-    assert (raised, threading.active_count()) == ([], threads)
-
-
-@pytest.mark.usefixtures("ray_cluster")
-def test_the_queue_of_lines_is_on_this_node_alone(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """By a hard affinity: the loss of a node of workers cannot take it."""
-    chosen: list[dict[str, Any]] = []
-
-    def queue(actor_options: dict[str, Any]) -> Queue:
-        chosen.append(actor_options)
-        return Queue(actor_options=actor_options)
-
-    monkeypatch.setattr(fit, "Queue", queue)
-    with printed_lines() as print_from_worker:
-        print_from_worker("epoch 1")
-    assert capsys.readouterr().err == "epoch 1\n"
-    where = chosen[0]["scheduling_strategy"]
-    assert (where.node_id, where.soft) == (ray.get_runtime_context().get_node_id(), False)
 
 
 @pytest.mark.usefixtures("ray_cluster")

@@ -51,13 +51,16 @@ class EmptyCluster:
             self._cpus = cpus
 
 
-OPEN = {**os.environ, "RAY_AUTH_MODE": "disabled"}
+@pytest.fixture(scope="module")
+def variables(environment: None) -> dict[str, str]:
+    """Return what the head, its nodes and the jobs are started with: no token is needed."""
+    return {**os.environ, "RAY_AUTH_MODE": "disabled"}
 
 
 @pytest.fixture(scope="module")
-def cluster(make_ray_folder: Callable[[], Path]) -> Iterator[EmptyCluster]:
+def cluster(variables: dict[str, str], make_ray_folder: Callable[[], Path]) -> Iterator[EmptyCluster]:
     command, pipe = [sys.executable, "-c", CLUSTER, str(make_ray_folder())], subprocess.PIPE
-    with subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, env=OPEN) as process:
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, env=variables) as process:
         yield EmptyCluster(process)
         assert process.stdin
         process.stdin.close()
@@ -91,7 +94,7 @@ JOBS = {
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("job", JOBS)
 def test_the_first_ctrl_c_ends_a_job_that_waits(
-    job: str, cluster: EmptyCluster, inputs: dict[str, str], tmp_path: Path
+    job: str, cluster: EmptyCluster, variables: dict[str, str], inputs: dict[str, str], tmp_path: Path
 ) -> None:
     flags, shown = JOBS[job]
     if job in ("train", "tune"):  # their training set is read by a task
@@ -100,7 +103,7 @@ def test_the_first_ctrl_c_ends_a_job_that_waits(
     errors = tmp_path / "errors.txt"
     with errors.open("w") as file:
         command = [sys.executable, "-m", f"ray_jobs.{job}", *words]
-        running = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=file, env=OPEN)
+        running = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=file, env=variables)
     while shown not in errors.read_text():
         assert running.poll() is None, errors.read_text()
         time.sleep(0.1)
@@ -146,13 +149,15 @@ print(len(predictions))
 
 
 @pytest.mark.timeout(300)
-def test_models_are_added_as_the_cluster_grows(cluster: EmptyCluster, inputs: dict[str, str], tmp_path: Path) -> None:
+def test_models_are_added_as_the_cluster_grows(
+    cluster: EmptyCluster, variables: dict[str, str], inputs: dict[str, str], tmp_path: Path
+) -> None:
     """It has one CPU, and gets two more while the first model predicts, which waits for a second one."""
     cluster.grow_to(1)
     models = tmp_path / "models"
     models.mkdir()
     command = [sys.executable, "-c", PREDICT, cluster.address, inputs["checkpoint"], str(models)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=OPEN) as job:
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=variables) as job:
         while not list(models.iterdir()):
             assert job.poll() is None
             time.sleep(0.1)

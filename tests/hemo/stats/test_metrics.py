@@ -1,4 +1,4 @@
-"""ROC, precision-recall and reliability against values computed by hand."""
+"""ROC and precision-recall against values computed by hand, and reliability against torchmetrics."""
 
 import numpy as np
 import pytest
@@ -10,9 +10,9 @@ from hemo.stats.metrics import (
     area_under_roc,
     average_precision,
     precision_recall_points,
-    reliability,
     roc_points,
 )
+from hemo.stats.reliability import reliability
 
 SCORES = np.array([0.6, 0.9, 0.7, 0.8], np.float32)
 LABELS = np.array([0, 1, 1, 0], np.uint8)
@@ -36,20 +36,6 @@ def test_precision_at_each_recall():
     assert recall.tolist() == [0.5, 0.5, 1, 1]
     assert precision.tolist() == [1, 1 / 2, 2 / 3, 2 / 4]
     assert average_precision(SCORES, LABELS) == pytest.approx(0.5 * 1 + 0.5 * 2 / 3)
-
-
-def test_reliability_by_hand():
-    """Predicted .1 twice, once positive; .9 and 1.0 both positive: ECE is (2 x .4 + 1 x .1 + 1 x 0) / 4."""
-    diagram = reliability(np.array([0.1, 0.1, 0.9, 1.0]), np.array([0, 1, 1, 1]), bins=15)
-    np.testing.assert_allclose(diagram.predicted, [0.1, 0.9, 1.0])
-    np.testing.assert_allclose(diagram.observed, [0.5, 1.0, 1.0])
-    assert diagram.counts.tolist() == [2, 1, 1]
-    assert diagram.calibration_error == pytest.approx(0.225)
-
-
-def test_a_probability_on_the_edge_of_a_bin_belongs_to_the_upper_bin():
-    """Two bins, edge 0.5: scikit-learn's `calibration_curve` would put both rows into the lower one."""
-    assert reliability(np.array([0.25, 0.5]), np.array([0, 1]), bins=2).counts.tolist() == [1, 1]
 
 
 @pytest.mark.parametrize("seed", [0, 1])

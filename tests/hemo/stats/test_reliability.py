@@ -8,8 +8,23 @@ from hemo.stats.reliability import (
     calibration_slope,
     mean_difference,
     probability_metrics,
+    reliability,
     reliability_bins,
 )
+
+
+def test_reliability_by_hand():
+    """Predicted .1 twice, once positive; .9 and 1.0 both positive: ECE is (2 x .4 + 1 x .1 + 1 x 0) / 4."""
+    diagram = reliability(np.array([0.1, 0.1, 0.9, 1.0]), np.array([0, 1, 1, 1]), bins=15)
+    np.testing.assert_allclose(diagram.predicted, [0.1, 0.9, 1.0])
+    np.testing.assert_allclose(diagram.observed, [0.5, 1.0, 1.0])
+    assert diagram.counts.tolist() == [2, 1, 1]
+    assert diagram.calibration_error == pytest.approx(0.225)
+
+
+def test_a_probability_on_the_edge_of_a_bin_belongs_to_the_upper_bin():
+    """Two bins, edge 0.5: scikit-learn's `calibration_curve` would put both rows into the lower one."""
+    assert reliability(np.array([0.25, 0.5]), np.array([0, 1]), bins=2).counts.tolist() == [1, 1]
 
 
 def test_bins_have_equal_counts_and_keep_equal_probabilities_together() -> None:

@@ -7,21 +7,24 @@ import pytest
 
 from hemo.config.report import ReportConfig
 from hemo.reporting.build import write_report
+from tests.records import record_maker
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 HOSTILE = "<img src=x onerror=alert(1)>"
 
 
-@pytest.fixture
-def study(make_record, tmp_path) -> Path:
+@pytest.fixture(scope="module")
+def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return the page of four trials of forty images: a good one, two others, and one that failed."""
+    folder = tmp_path_factory.mktemp("study")
+    make_record = record_maker(folder)
     for number, (name, quality) in enumerate([("good", 0.9), (HOSTILE, 0.5), ("poor", 0.1)]):
         changes = {"name": name, "model.dense_width": 8 * (number + 1), "training.learning_rate": 10.0 ** -(number + 2)}
         points = {"balanced_accuracy": (0.5,), "sensitivity=0.95": (0.25,)}
         speed = {"latency_ms": 5.0 + number, "megabytes": 40.0}
         make_record(changes, quality=quality, many=True, operating_points=points, **speed)
     make_record({"name": "broken", "seed": 9}, status="failed", reason="out of memory")
-    return Path(write_report(ReportConfig(records=str(tmp_path / "records"), out=str(tmp_path / "report"))))
+    return Path(write_report(ReportConfig(records=str(folder / "records"), out=str(folder / "report"))))
 
 
 @pytest.fixture
@@ -147,14 +150,6 @@ def test_a_box_over_an_axis_keeps_the_trials_that_pass_there(opened):
     assert len(names(page)) == 4
 
 
-@pytest.mark.parametrize("width", [400, 800, 1400])
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_nothing_sticks_out_at_any_width(opened, width, scheme):
-    page = opened(color_scheme=scheme)
-    page.set_viewport_size({"width": width, "height": 900})
-    page.wait_for_function("width => document.documentElement.scrollWidth === width", arg=width)
-
-
 def test_on_paper_a_plain_table_has_the_trials_that_are_kept_and_nothing_closed_is_left(opened):
     """The learning rate differs and is not in the names; what is filtered out is not printed."""
     page = opened()
@@ -194,9 +189,12 @@ def test_the_navigation_marks_the_part_at_the_top_and_a_cut_table_says_so(opened
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_axe_finds_no_serious_fault(opened, serious_faults, scheme):
+def test_axe_finds_no_serious_fault_and_nothing_sticks_out(opened, serious_faults, scheme):
     page = opened(color_scheme=scheme)
     for part in ("#compare", "#evidence", "#ran"):
         page.locator(part).scroll_into_view_if_needed()
         page.wait_for_timeout(200)
     assert serious_faults(page) == []
+    for width in (400, 800, 1400):
+        page.set_viewport_size({"width": width, "height": 900})
+        page.wait_for_function("width => document.documentElement.scrollWidth === width", arg=width)

@@ -16,17 +16,18 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 HOSTILE = "<img src=x onerror=alert(1)>.dcm"
 
 
-@pytest.fixture
-def address(tmp_path) -> str:
+@pytest.fixture(scope="module")
+def address(tmp_path_factory) -> str:
     """Return where the page of six images and twenty rejects is; three images have a flag."""
+    place = tmp_path_factory.mktemp("data")
     rows = [{"flags": ["blank"] if number % 2 else [], "study": f"s{number // 2}"} for number in range(6)]
-    folder = write_conversion(tmp_path / "converted", rows)
+    folder = write_conversion(place / "converted", rows)
     rejects = [
         {"source_path": f"a{number}.dcm", "frame": 0, "reason": "truncated", "detail": "short"} for number in range(19)
     ]
     rejects.append({"source_path": HOSTILE, "frame": 0, "reason": "not_dicom", "detail": "<b>no</b>"})
     write_table(f"{folder}/rejects.parquet", pa.Table.from_pylist(rejects, schema=REJECT_SCHEMA))
-    return f"file://{Path(write_report(ReportConfig(data=folder, out=str(tmp_path / 'report'))))}"
+    return f"file://{Path(write_report(ReportConfig(data=folder, out=str(place / 'report'))))}"
 
 
 def test_a_sheet_is_chosen_and_rejects_are_searched(open_page, address):
