@@ -2,7 +2,7 @@
 
 Bins of equal width are closed below, with counts, as torchmetrics and the records have them: scikit-learn's
 `calibration_curve` closes its bins above and returns no counts.
-Trials import this module, and nothing of scikit-learn, which would take each of their processes a second.
+Trials import this module, and nothing of scikit-learn: so each of their processes starts sooner.
 
 In a small sample even perfect probabilities have an ECE and a reliability above 0: bins differ by chance. The intervals
 of the bins, and of the mean difference, show how much.
