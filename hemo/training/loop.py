@@ -35,12 +35,16 @@ from hemo.training.evaluate import (
     split_metrics,
 )
 from hemo.training.loss import ImageLoss, build_loss, smoothed
-from hemo.training.optim import build_optimizer, learning_rate_at, set_learning_rate
+from hemo.training.optim import (
+    build_optimizer,
+    learning_rate_at,
+    running_average,
+    set_learning_rate,
+    set_trainable_parts,
+    set_training_mode,
+)
 from hemo.training.reporting import Ended, FitResult, is_out_of_memory, out_of_memory_message
 from hemo.training.results import EpochMetrics, applied_thresholds
-
-AVERAGE_WARMUP_POWER = 0.75
-"""How fast the running average of the weights lengthens at first: timm's advice for far below a million steps."""
 
 STEPS_BETWEEN_CHECKS = 50
 """Reading a loss waits for the device: losses are checked every so many steps."""
@@ -228,27 +232,6 @@ def _forward(config: TrialConfig, module: nn.Module, worker: Worker) -> nn.Modul
     """
     forward = wrap_distributed(module, worker, sync_batch_norm=config.training.sync_batch_norm)
     return torch.compile(forward, dynamic=False) if config.training.compile else forward  # type: ignore[return-value]
-
-
-def set_trainable_parts(model: ImageClassifier | SeriesClassifier, *, frozen: bool) -> None:
-    """Train all weights, or the head alone: no gradients are computed for a frozen backbone."""
-    model.backbone.requires_grad_(not frozen)
-
-
-def set_training_mode(model: ImageClassifier | SeriesClassifier, *, frozen: bool) -> None:
-    """Put a model into training mode; a frozen backbone keeps its running statistics and has no dropout."""
-    model.train()
-    if frozen:
-        model.backbone.eval()
-
-
-def running_average(module: nn.Module, decay: float) -> ModelEmaV3:
-    """Return an exponential moving average of the weights and buffers of `module`, which starts as a copy.
-
-    After step number s (1-based), `update(module, step=s)` keeps min(decay, 1 - s ** -0.75) of the average, so that
-    the untrained weights soon count no more.
-    """
-    return ModelEmaV3(module, decay=decay, use_warmup=True, warmup_power=AVERAGE_WARMUP_POWER)
 
 
 def _resume(run: Fit, state_path: str) -> Progress:

@@ -1,4 +1,4 @@
-"""Optimisers by name, and the learning rate as a pure function of the step."""
+"""What a step updates: the parts that learn, the optimiser, the learning rate as a function of the step, an average."""
 
 import math
 from collections.abc import Sequence
@@ -6,10 +6,13 @@ from typing import Any
 
 import torch
 from timm.models import group_parameters
+from timm.utils.model_ema import ModelEmaV3
 from torch import nn
 
 from hemo.config.trial import TrainingConfig
 from hemo.errors import ConfigError
+from hemo.models.classifier import ImageClassifier
+from hemo.models.series import SeriesClassifier
 
 SGD_MOMENTUM = 0.9
 
@@ -27,6 +30,22 @@ PLATEAU_FACTOR = 0.1
 """What the rate is multiplied by on a plateau, as in Keras' and torch's `ReduceLROnPlateau`."""
 PLATEAU_EPOCHS = 2
 """Epochs without a better validation loss that make a plateau; two fit in before early stopping by default."""
+
+
+AVERAGE_WARMUP_POWER = 0.75
+"""How fast the running average of the weights lengthens at first: timm's advice for far below a million steps."""
+
+
+def set_trainable_parts(model: ImageClassifier | SeriesClassifier, *, frozen: bool) -> None:
+    """Train all weights, or the head alone: no gradients are computed for a frozen backbone."""
+    model.backbone.requires_grad_(not frozen)
+
+
+def set_training_mode(model: ImageClassifier | SeriesClassifier, *, frozen: bool) -> None:
+    """Put a model into training mode; a frozen backbone keeps its running statistics and has no dropout."""
+    model.train()
+    if frozen:
+        model.backbone.eval()
 
 
 def build_optimizer(module: nn.Module, config: TrainingConfig, device: torch.device) -> torch.optim.Optimizer:
@@ -170,3 +189,12 @@ def set_learning_rate(optimizer: torch.optim.Optimizer, learning_rate: float) ->
     """Set the learning rate of every parameter group, times its `lr_scale` where it has one."""
     for group in optimizer.param_groups:
         group["lr"] = learning_rate * group.get(LR_SCALE, 1.0)
+
+
+def running_average(module: nn.Module, decay: float) -> ModelEmaV3:
+    """Return an exponential moving average of the weights and buffers of `module`, which starts as a copy.
+
+    After step number s (1-based), `update(module, step=s)` keeps min(decay, 1 - s ** -0.75) of the average, so that
+    the untrained weights soon count no more.
+    """
+    return ModelEmaV3(module, decay=decay, use_warmup=True, warmup_power=AVERAGE_WARMUP_POWER)

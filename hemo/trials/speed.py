@@ -14,7 +14,7 @@ from hemo.inference.predict import quick_speed
 from hemo.models.encoder import Encoder, dimension
 from hemo.models.pretrained import normalisation_of, starting_model
 from hemo.training.data.dataset import Splits
-from hemo.training.data.made_up import noise_images, noise_studies
+from hemo.training.data.made_up import classes_of, noise_images, noise_studies
 from hemo.training.distributed import Worker, hardware
 from hemo.training.loop import timed_epoch
 from hemo.training.reporting import report_out_of_memory
@@ -89,11 +89,12 @@ def series_speed(
         TrialError: If the loss becomes NaN or infinite.
     """
     torch.set_num_threads(worker.threads)
-    sizes = {
-        "dimension": dimension(slices.model, channels=shape[0], sides_px=shape[1:], pooling="gap"),
-        "probabilities": noise_images(slices, 2, shape=(1, 1, 1)).train.labels.shape[1],
-    }
-    make = partial(noise_studies, slices_per_study=slices_per_study, **sizes)
+    make = partial(
+        noise_studies,
+        slices_per_study=slices_per_study,
+        dimension=dimension(slices.model, channels=shape[0], sides_px=shape[1:], pooling="gap"),
+        probabilities=len(classes_of(slices)),
+    )
     return _training_speed(config, make, worker, enough_s)
 
 
@@ -115,9 +116,7 @@ def _training_speed(
 
 def _speed(epoch: EpochMetrics, splits: Splits, worker: Worker, sizes: tuple[int, int]) -> TrainingSpeed:
     rows, is_study = splits.epoch, splits.epoch.source.images.is_study
-    slices = (
-        len(rows) if is_study is None else int(np.count_nonzero(~is_study))
-    )  # whether slices or studies have labels
+    slices = len(rows) if is_study is None else int(np.count_nonzero(~is_study))  # whichever of both has labels
     trained_s = len(rows) / epoch.images_per_second
     return TrainingSpeed(
         hardware=hardware(worker),

@@ -71,17 +71,18 @@ def noise_studies(
 
 def _labels(config: TrialConfig, rows: int) -> NDArray[np.uint8]:
     """Return labels in turn, (rows, classes): with one class an image that of its number, else every other class."""
-    classes = len(_classes(config))
+    classes = len(classes_of(config))
     numbers, columns = np.arange(rows)[:, None], np.arange(classes)
     positive = numbers % classes == columns if config.task == "multi_class" else (numbers + columns) % 2 == 1
     return np.asarray(positive, np.uint8)
 
 
-def _classes(config: TrialConfig) -> tuple[str, ...]:
+def classes_of(config: TrialConfig) -> tuple[str, ...]:
+    """Return the classes of made-up labels: the target of a binary task, else those of RSNA 2019."""
     return (config.target,) if config.task == "binary" else RSNA_CLASSES
 
 
 def _splits(config: TrialConfig, examples: Examples, studies: dict[str, Examples]) -> Splits:
     """Return the same examples as train and validation."""
     population = np.full(examples.labels.shape[1], 0.5)
-    return Splits(_classes(config), examples, examples, None, population, "", examples, studies)
+    return Splits(classes_of(config), examples, examples, None, population, "", examples, studies)

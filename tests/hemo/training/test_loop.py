@@ -9,16 +9,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from torch import nn
 
-from hemo.config.trial import AugmentConfig, ModelConfig, TrainingConfig, TrialConfig
+from hemo.config.trial import AugmentConfig, TrainingConfig, TrialConfig
 from hemo.errors import TrialError
-from hemo.models.classifier import ImageClassifier, build_model
+from hemo.models.classifier import ImageClassifier
 from hemo.stats.choices import OperatingPoint
 from hemo.stats.operating_points import choose_threshold
 from hemo.training.data.dataset import Examples, Splits, read_training_set, select_splits
 from hemo.training.distributed import Worker
-from hemo.training.loop import fit, running_average, set_trainable_parts, set_training_mode
+from hemo.training.loop import fit
 from hemo.training.reporting import Epochs, FitResult, run_to_end
 
 
@@ -260,65 +259,3 @@ def test_dropout_differs_from_epoch_to_epoch(tiny_trial: TrialConfig, splits: Sp
     alike = replace(splits, train=replace(blank, labels=np.ones_like(blank.labels)))
     first, second = _fit(_exact(tiny_trial, dropout=0.5, epochs=2), alike, tmp_path).epochs
     assert abs(first.train["loss"] - second.train["loss"]) > 1e-6
-
-
-def _stepped(model: ImageClassifier, *, frozen: bool) -> set[str]:
-    """Return which parts of the model one step of SGD changes, weights and running statistics alike."""
-    before = {name: value.clone() for name, value in model.state_dict().items()}
-    set_training_mode(model, frozen=frozen)
-    model(torch.rand(4, 1, 16, 16, generator=torch.Generator().manual_seed(0))).sum().backward()
-    torch.optim.SGD(model.parameters(), lr=0.1, weight_decay=0.1).step()
-    return {name.split(".")[0] for name, value in model.state_dict().items() if not torch.equal(value, before[name])}
-
-
-def test_only_the_head_of_a_frozen_model_is_trained_until_it_is_unfrozen() -> None:
-    model = build_model(ModelConfig(backbone="test_resnet"), channels=1, sides_px=(16, 16), classes=1)
-    set_trainable_parts(model, frozen=True)
-    assert _stepped(model, frozen=True) == {"head"}
-    set_trainable_parts(model, frozen=False)
-    assert _stepped(model, frozen=False) == {"backbone", "head"}
-
-
-def test_dropout_of_the_head_stays_on() -> None:
-    model = build_model(ModelConfig(backbone="test_resnet"), channels=1, sides_px=(16, 16), classes=1)
-    set_training_mode(model, frozen=True)
-    assert (model.backbone.training, model.head.training) == (False, True)
-
-
-def _after(decay: float, weights: dict[int, float]) -> list[float]:
-    """Return the average after each of the steps, at which the model has these weights."""
-    module = nn.Linear(1, 1, bias=False)
-    average = running_average(module, decay)
-    found = []
-    for step, weight in weights.items():
-        nn.init.constant_(module.weight, weight)
-        average.update(module, step=step)
-        found.append(average.module.weight.item())
-    return found
-
-
-def test_the_first_steps_count_more() -> None:
-    """Step 1 keeps nothing of the untrained weights, step 2 keeps 1 - 2 ** -0.75 = 0.4054."""
-    assert _after(0.999, {1: 1.0, 2: 2.0}) == pytest.approx([1.0, 0.405396 * 1 + 0.594604 * 2], abs=1e-5)
-
-
-def test_later_steps_keep_the_decay() -> None:
-    assert _after(0.25, {1: 1.0, 2: 3.0, 3: 5.0}) == pytest.approx([1.0, 0.25 + 2.25, 0.625 + 3.75])
-
-
-def test_running_statistics_are_averaged_and_counts_copied() -> None:
-    module = nn.BatchNorm1d(1)
-    average = running_average(module, 0.5)
-    for step, mean in ((1, 2.0), (3, 4.0)):
-        module.running_mean.fill_(mean)
-        module.num_batches_tracked.fill_(step)
-        average.update(module, step=step)
-    assert (average.module.running_mean.item(), average.module.num_batches_tracked.item()) == (3.0, 3)
-
-
-def test_the_average_is_a_model_of_its_own() -> None:
-    module = nn.Linear(1, 1)
-    average = running_average(module, 0.9).module
-    with torch.no_grad():
-        module.weight += 1
-    assert average.weight.item() == pytest.approx(module.weight.item() - 1)
