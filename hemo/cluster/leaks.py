@@ -52,7 +52,7 @@ from hemo.shards.reader import CURATE_AGAIN, checked_parquet
 from hemo.storage import exists, join, read_json, write_bytes, write_json
 from hemo.training.data.dataset import read_split, select_examples, task_classes, with_target
 from hemo.training.data.streaming import read_parts
-from hemo.training.distributed import Worker
+from hemo.training.distributed import Worker, use_processors
 from hemo.training.evaluate import predict_logits
 from hemo.training.reporting import report_out_of_memory
 from hemo.trials.checks import check_trials
@@ -243,7 +243,7 @@ def _predict_holdout(key: TrialKey, record: TrialRecord, folder: str, worker: Wo
         examples = select_examples(read_split(folder, "holdout", card, streaming=True), record.config, card)
         module, checkpoint = load_checkpoint(key.checkpoint)
         batch_size = record.config.training.images_at_once(worker.count)
-        torch.set_num_threads(worker.threads)
+        use_processors(worker)
         with report_out_of_memory(batch_size, TrialError):
             model = module.to(torch.device(worker.device))
             logits = predict_logits(model, examples, checkpoint.normalisation, batch_size, worker)

@@ -29,6 +29,7 @@ from hemo.imaging.dicom.read import quiet_pydicom
 from hemo.imaging.settings import IMAGE_PATH_VERSIONS, ImageSettings
 from hemo.inference.predict import DeployedModel, image_differences, predicted_classes
 from hemo.models.checkpoint import CheckpointCard, at_operating_point, load_checkpoint
+from hemo.models.classifier import keep_freed_memory
 from hemo.pseudonym import read_pseudonyms
 from hemo.shards.card import ConversionCard, read_card
 from hemo.shards.convert_unit import UnitTask, unit_rows
@@ -313,6 +314,8 @@ class BatchModel:
 
     def __init__(self, *, load: Callable[[str], Columns], device: str) -> None:
         """Load the network once."""
+        if device == "cpu":
+            keep_freed_memory()
         self._columns = load(device)
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:

@@ -130,7 +130,7 @@ def proportion_interval(hits: NDArray[np.bool_ | np.floating], patients: NDArray
         Korn and Graubard, Confidence intervals for proportions with small expected number of positive counts estimated
         from survey data, Survey Methodology 24 (1998).
     """
-    return _score_interval(hits, patients, too_few(len(np.unique(patients))))
+    return _score_interval(hits, patients, too_few(patient_count(patients)))
 
 
 def rate_interval(
@@ -147,15 +147,25 @@ def rate_interval(
     mask = labels == label
     if not mask.any():
         return None
-    counts = {"positive" if label else "negative": len(np.unique(patients[mask]))}
-    return _score_interval(hits[mask], patients[mask], too_few(len(np.unique(patients)), **counts))
+    counts = {"positive" if label else "negative": patient_count(patients[mask])}
+    return _score_interval(hits[mask], patients[mask], too_few(patient_count(patients), **counts))
+
+
+def patient_count(patients: NDArray[np.int64]) -> int:
+    """Return how many patients there are; `patients` holds the number of each image's, 0 or more."""
+    return np.count_nonzero(np.bincount(patients))
+
+
+def _renumbered(patients: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return the numbers of patients from 0 with none left out, in the same order; faster than by sorting them."""
+    return np.asarray((np.cumsum(np.bincount(patients) > 0) - 1)[patients])
 
 
 def _score_interval(hits: NDArray[np.bool_ | np.floating], patients: NDArray[np.int64], reason: str) -> Interval:
     fraction = float(hits.mean())
     if reason:
         return Interval(fraction, None, reason)
-    size, degrees = effective_size(hits, np.unique(patients, return_inverse=True)[1])
+    size, degrees = effective_size(hits, _renumbered(patients))
     return Interval(fraction, wilson(fraction, size, t_quantile(degrees)))
 
 
@@ -246,7 +256,7 @@ def patient_correlation(
         labels: 0 or 1, both present, shape (images,).
         patients: Of each image, shape (images,).
     """
-    numbers = np.unique(patients, return_inverse=True)[1]
+    numbers = _renumbered(patients)
     residuals = []
     for label in (1, 0):
         hits = predicted == label

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from hemo.errors import UserError
+from hemo.models.classifier import keep_freed_memory
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,13 @@ class Worker:
     def parts(self) -> int:
         """Parts in which this worker takes its images of a step: 1 where all workers run."""
         return max(1, -(-self.configured // self.count))
+
+
+def use_processors(worker: Worker) -> None:
+    """Set how many threads torch has; on a CPU the process keeps what memory it has taken."""
+    torch.set_num_threads(worker.threads)
+    if worker.device == "cpu":
+        keep_freed_memory()
 
 
 def hardware(worker: Worker) -> str:

@@ -28,7 +28,7 @@ from hemo.storage import is_temporary, join, list_files, remove
 from hemo.training.data.dataset import Splits, TrialData, read_training_set, select_splits
 from hemo.training.data.features import FOLDER as FEATURES
 from hemo.training.data.studies import read_studies
-from hemo.training.distributed import Worker, raise_together
+from hemo.training.distributed import Worker, raise_together, use_processors
 from hemo.training.evaluate import Readout, predict_logits, split_metrics, study_metrics
 from hemo.training.loop import fit
 from hemo.training.loss import build_loss
@@ -93,7 +93,7 @@ def run_trial(
             check_studies(len(np.unique(splits.epoch.block_of)), worker=worker, training=key.config.training)
         else:
             check_batch_size(len(splits.epoch), worker=worker, training=key.config.training)
-    torch.set_num_threads(worker.threads)
+    use_processors(worker)
     features = join(key.records, FEATURES, card.digest)
     epochs = fit(key.config, splits, worker=worker, state_path=key.state_path, features=features)
     if worker.is_rank_zero:

@@ -15,7 +15,7 @@ from hemo.models.encoder import Encoder, dimension
 from hemo.models.pretrained import normalisation_of, starting_model
 from hemo.training.data.dataset import Splits
 from hemo.training.data.made_up import classes_of, noise_images, noise_studies
-from hemo.training.distributed import Worker, hardware
+from hemo.training.distributed import Worker, hardware, use_processors
 from hemo.training.loop import timed_epoch
 from hemo.training.reporting import report_out_of_memory
 from hemo.training.results import EpochMetrics
@@ -60,7 +60,7 @@ def slice_speed(
         ConfigError: If the model is unknown, does not take such images, or does not fit into memory.
         TrialError: If the loss becomes NaN or infinite.
     """
-    torch.set_num_threads(worker.threads)
+    use_processors(worker)
     speed = _training_speed(config, partial(noise_images, shape=shape), worker, enough_s)
     return speed, _embedded_per_s(config, shape, worker)
 
@@ -88,7 +88,7 @@ def series_speed(
         ConfigError: As `slice_speed`.
         TrialError: If the loss becomes NaN or infinite.
     """
-    torch.set_num_threads(worker.threads)
+    use_processors(worker)
     make = partial(
         noise_studies,
         slices_per_study=slices_per_study,

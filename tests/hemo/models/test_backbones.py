@@ -100,6 +100,23 @@ def test_feature_shape_of_the_small_nets(backbone, channels, sides_px, shape):
     assert feature_shape(backbone, channels, sides_px) == shape
 
 
+def test_a_cnn_gives_what_it_gives_with_the_relu_before_the_maximum_as_the_sources_have_it():
+    """Bit for bit, in values and gradients, also where all four values are below zero."""
+    torch.manual_seed(0)
+    ours = own_backbone("CNN(4,8)", 3)
+    convolution, maximum, relu = range(3)
+    theirs = nn.Sequential(*(ours[3 * block + part] for block in (0, 1) for part in (convolution, relu, maximum)))
+    images = torch.randn(2, 3, 18, 18)
+    found = []
+    for network in (ours, theirs):
+        network.zero_grad()
+        features = network(images)
+        features.square().sum().backward()
+        found.append([features.detach(), *(each.grad.clone() for each in ours.parameters())])
+    assert (found[0][0] == 0).any()
+    assert all(torch.equal(one, other) for one, other in zip(*found, strict=True))
+
+
 def test_a_layer_is_convolution_relu_and_the_largest_of_four():
     """All weights 1: each 3 x 3 sum of 0 to 15 in rows of 4 is 45, 54, 81, 90 and the largest of them stays."""
     layer = build_backbone("CNN(2)", 1, (4, 4))
