@@ -1,4 +1,4 @@
-"""What it is worth that a process keeps the memory of freed tensors: a training step and a forward pass with and without.
+"""What it is worth that a process keeps the memory of freed tensors: time of a training step and of a forward pass.
 
     python benchmarks/bench_freed_memory.py --threads 2
 
