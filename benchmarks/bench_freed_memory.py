@@ -18,7 +18,7 @@ from dataclasses import dataclass
 import timm
 import torch
 
-from hemo.models.classifier import keep_freed_memory
+from hemo.freed_memory import keep_tensors
 
 MODELS = (
     ("tf_efficientnet_lite0", 64),
@@ -79,7 +79,7 @@ def measure(name: str, side_px: int, threads: int, *, keep: bool) -> Measured:
     torch.set_num_threads(threads)
     torch.manual_seed(0)
     if keep:
-        keep_freed_memory()
+        keep_tensors()
     model = timm.create_model(name, num_classes=1).train().to(memory_format=torch.channels_last)
     images = torch.randn(32, 3, side_px, side_px).to(memory_format=torch.channels_last)
     optimizer = torch.optim.Adam(model.parameters(), 1e-4)

@@ -25,11 +25,11 @@ from hemo.curation.card import read_card as read_training_set_card
 from hemo.curation.resplit import require_own_images
 from hemo.digest import digest_of
 from hemo.errors import ConfigError
+from hemo.freed_memory import keep_tensors
 from hemo.imaging.dicom.read import quiet_pydicom
 from hemo.imaging.settings import IMAGE_PATH_VERSIONS, ImageSettings
 from hemo.inference.predict import DeployedModel, image_differences, predicted_classes
 from hemo.models.checkpoint import CheckpointCard, at_operating_point, load_checkpoint
-from hemo.models.classifier import keep_freed_memory
 from hemo.pseudonym import read_pseudonyms
 from hemo.shards.card import ConversionCard, read_card
 from hemo.shards.convert_unit import UnitTask, unit_rows
@@ -315,7 +315,7 @@ class BatchModel:
     def __init__(self, *, load: Callable[[str], Columns], device: str) -> None:
         """Load the network once."""
         if device == "cpu":
-            keep_freed_memory()
+            keep_tensors()
         self._columns = load(device)
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:

@@ -1,6 +1,5 @@
 """Settings of Ray Data for all jobs: retries, no progress bars, plain errors; and of processes that decode images."""
 
-import ctypes
 import threading
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
@@ -19,6 +18,7 @@ from ray.exceptions import (
 )
 
 from hemo.errors import DISK_FULL, HemoError, is_disk_full
+from hemo.freed_memory import keep_buffers_of_images
 
 TRANSIENT_ERRORS = [
     r"OSError(?!: \[Errno)",
@@ -61,13 +61,8 @@ CURES: dict[tuple[type[BaseException], ...], str] = {
 _RAY_ADVICE = "Failed to apply UDF transform"
 """Begins the advice on retry settings that Ray adds to the text of an error."""
 
-M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # malloc.h of glibc
-
 EXECUTOR_END_S = 30.0
 """How long to wait for the thread of an interrupted execution, which ends within a second or two on an idle machine."""
-
-KEPT_BYTES = 1 << 26
-LARGEST_KEPT_BYTES = 1 << 25
 
 
 @contextmanager
@@ -148,19 +143,4 @@ def _one_line(error: BaseException) -> str:
 def set_up_decoding() -> None:
     """Set up this process, which has one CPU, to decode images. May be called often."""
     cv2.setNumThreads(1)
-    keep_freed_memory()
-
-
-def keep_freed_memory() -> bool:
-    """Make this process keep small and middling blocks that it frees; return whether its C library can.
-
-    A slice needs some buffers of a few megabytes. glibc hands such blocks back to the system each time, which has to
-    clear them for the next slice: at 224 px that took four fifths of the time (measured, see
-    benchmarks/results/2026-11-20-image-path.md).
-    """
-    set_option = getattr(ctypes.CDLL(None), "mallopt", None)
-    if set_option is None:
-        return False
-    options = {M_TRIM_THRESHOLD: KEPT_BYTES, M_MMAP_THRESHOLD: LARGEST_KEPT_BYTES}
-    taken = [set_option(option, value) for option, value in options.items()]  # 1 each
-    return all(taken)
+    keep_buffers_of_images()

@@ -1,6 +1,5 @@
 """Normalisation of stored pixels, the image classifier (downscaling, backbone, head), and its calibrated logits."""
 
-import ctypes
 from collections import OrderedDict
 from dataclasses import dataclass
 
@@ -11,9 +10,6 @@ from torch.nn import functional
 from hemo.config.trial import ModelConfig
 from hemo.models.backbones import build_backbone, build_shrink, feature_shape, positions, seen_sides
 from hemo.stats.calibration import LOG_ALMOST_ONE, Calibration
-
-M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
-"""Of `mallopt`, from glibc's malloc.h: free memory above which it shrinks, and blocks that are mapped one by one."""
 
 
 @dataclass(frozen=True)
@@ -174,15 +170,3 @@ class GlobalAveragePooling(nn.Module):
 def mixed_precision(device: torch.device) -> torch.autocast:
     """Return bf16 autocast on CUDA; on the CPU everything stays float32."""
     return torch.autocast(device.type, dtype=torch.bfloat16, enabled=device.type == "cuda")
-
-
-def keep_freed_memory() -> None:
-    """Have this process keep the memory of freed tensors for the next ones; without glibc nothing is changed.
-
-    glibc otherwise gives every block above 32 MiB back to the kernel, which clears it, page by page, when the next step
-    takes it: up to a third of a training step on a CPU (benchmarks/results/2026-11-28-freed-memory.md).
-    """
-    library = ctypes.CDLL(None)
-    if hasattr(library, "mallopt"):
-        library.mallopt(M_MMAP_MAX, 0)
-        library.mallopt(M_TRIM_THRESHOLD, -1)

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from hemo.errors import UserError
-from hemo.models.classifier import keep_freed_memory
+from hemo.freed_memory import keep_tensors
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ def use_processors(worker: Worker) -> None:
     """Set how many threads torch has; on a CPU the process keeps what memory it has taken."""
     torch.set_num_threads(worker.threads)
     if worker.device == "cpu":
-        keep_freed_memory()
+        keep_tensors()
 
 
 def hardware(worker: Worker) -> str:

@@ -2,8 +2,6 @@
 
 import math
 import os
-import subprocess
-import sys
 import threading
 import time
 from typing import Any
@@ -27,25 +25,6 @@ from hemo.cluster.ray_data import TRANSIENT_ERRORS, data_context, limit_growth
 from hemo.errors import HemoError, SourceError
 
 pytestmark = pytest.mark.usefixtures("ray_cluster")
-
-ROUNDS = """
-import resource
-import numpy as np
-from hemo.cluster.ray_data import keep_freed_memory
-
-def faults(rounds):
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-    for _ in range(rounds):
-        blocks = [np.ones(1 << 20, np.uint8) for _ in range(8)]
-        del blocks
-    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
-
-faults(4)
-without = faults(20)
-assert keep_freed_memory()
-faults(4)
-print(without, faults(20))
-"""
 
 
 def test_a_job_asks_for_no_more_cpus_than_it_has_tasks() -> None:
@@ -149,15 +128,6 @@ def test_what_a_node_ran_out_of_is_one_line_with_the_cure(error: RayError, line:
 )
 def test_only_errors_that_pass_are_tried_again(shown: str, again: bool) -> None:
     assert any(matches_error(pattern, shown) for pattern in TRANSIENT_ERRORS) is again
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="an option of glibc")
-def test_freed_blocks_are_used_again_without_asking_the_system():
-    """A round frees 8 MiB, 2,048 pages; each page that the system has to give anew counts as a fault."""
-    shown = subprocess.run([sys.executable, "-c", ROUNDS], capture_output=True, text=True, check=True).stdout
-    without, kept = map(int, shown.split())
-    assert without > 20 * 1500
-    assert kept < 20 * 100
 
 
 def test_ctrl_c_ends_what_ray_data_executes() -> None:

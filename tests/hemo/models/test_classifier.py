@@ -1,10 +1,5 @@
 """Backbone and head together, and calibrated logits."""
 
-import ctypes
-import multiprocessing
-import resource
-from concurrent.futures import ProcessPoolExecutor
-
 import numpy as np
 import pytest
 import torch
@@ -17,7 +12,6 @@ from hemo.models.classifier import (
     build_head,
     build_model,
     calibrated_logits,
-    keep_freed_memory,
     normalise,
     parameter_count,
     to_unit_range,
@@ -130,26 +124,3 @@ def test_torch_calibrates_as_numpy_does(
     single = calibrated_logits(torch.from_numpy(logits).float(), calibration, exclusive=exclusive)
     assert single.dtype == torch.float32
     np.testing.assert_allclose(single.sigmoid().numpy(), expit(expected), atol=1e-6)
-
-
-@pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "mallopt"), reason="the C library is not glibc")
-def test_memory_of_a_freed_tensor_is_taken_again_without_page_faults() -> None:
-    """64 MiB are 16,384 pages, which glibc clears every time; in a process of its own, since the setting stays."""
-    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
-        before, after = pool.submit(page_faults_before_and_after).result()
-    assert before > 1_000
-    assert after < 100
-
-
-def page_faults_before_and_after() -> tuple[int, int]:
-    """Return the page faults of a tensor of 64 MiB that is not the first, without the setting and with it."""
-
-    def faults_of_the_second() -> int:
-        torch.ones(2**24)
-        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-        torch.ones(2**24)
-        return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
-
-    without = faults_of_the_second()
-    keep_freed_memory()
-    return without, faults_of_the_second()
