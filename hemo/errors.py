@@ -7,6 +7,7 @@ import errno
 import importlib.util
 import re
 from collections.abc import Sequence
+from typing import TypeGuard
 
 DISK_FULL = "free some, or give a folder on a larger disk"
 """What to do about it; see `is_disk_full`."""
@@ -81,7 +82,7 @@ def require_extra(extra: str, *packages: str) -> None:
         raise ConfigError(f"{extra} needs {', '.join(missing)}, not installed here; `pip install 'hemo[{extra}]'`")
 
 
-def is_disk_full(error: BaseException) -> bool:
+def is_disk_full(error: BaseException) -> TypeGuard[OSError]:
     """Return whether a file could not be written because a disk, or what one may use of it, is full."""
     return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
 

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hemo.errors import HemoError, OutputError, SourceError, StorageError
+from hemo.errors import HemoError, OutputError, SourceError, StorageError, is_disk_full
 
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
@@ -136,6 +136,9 @@ def write_bytes(location: str, data: bytes | memoryview) -> None:
     """Write `data` at `location`, completely or not at all.
 
     On a mounted disk under a temporary name beside it, flushed, then renamed; on an object store as one PUT.
+
+    Raises:
+        OSError: As the filesystem raises it; that of a full disk names the file, which the system's own does not.
     """
     fs, path = filesystem(location)
     if not is_local(location):
@@ -151,8 +154,10 @@ def write_bytes(location: str, data: bytes | memoryview) -> None:
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(final)
-    except BaseException:
+    except BaseException as error:
         temporary.unlink(missing_ok=True)
+        if is_disk_full(error):
+            raise OSError(error.errno, f"{location}: {error.strerror}") from error
         raise
 
 

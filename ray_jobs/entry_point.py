@@ -19,7 +19,7 @@ import hemo
 from hemo.config.load import load_config
 from hemo.config.types import Config
 from hemo.console import hours
-from hemo.errors import HemoError, UserError, without_passwords
+from hemo.errors import DISK_FULL, HemoError, UserError, is_disk_full, without_passwords
 from hemo.job_log import JobLog
 
 C = TypeVar("C", bound=Config)
@@ -76,6 +76,8 @@ def _ending(error: BaseException) -> tuple[str, int]:
     if isinstance(error, KeyboardInterrupt):
         return "interrupted; run the same command again: finished work is kept", FAILED
     intended = _hemo_error(error)
+    if is_disk_full(error):
+        return f"{error.strerror}; {DISK_FULL}; run the same command again: finished work is kept", FAILED
     if intended is None:
         return "", FAILED
     message = "; ".join([str(intended), *getattr(intended, "__notes__", [])])

@@ -1,6 +1,7 @@
 """Paths and URIs alike: whole files or none."""
 
 import os
+import re
 import stat
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -123,7 +124,7 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path, mon
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", disk_full)
-    with pytest.raises(OSError, match="No space left on device"):
+    with pytest.raises(OSError, match=rf"\[Errno 28\] {re.escape(str(file))}: No space left on device"):
         storage.write_bytes(str(file), b"new")
     assert file.read_bytes() == b"old"
     assert storage.list_files(str(tmp_path)) == ["shard.parquet"]

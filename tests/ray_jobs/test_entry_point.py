@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import os
 import re
 import shlex
 import subprocess
@@ -19,6 +20,7 @@ from hemo.config.report import StatusConfig
 from hemo.config.types import Config, Location
 from hemo.console import print_line, print_result
 from hemo.errors import HemoError, LabelError, RejectLimitError, SliceError, SourceError
+from hemo.storage import write_bytes
 from ray_jobs import tune
 from ray_jobs.__main__ import main
 from ray_jobs.entry_point import entry_point, errors_as_exit_codes
@@ -51,6 +53,21 @@ def test_a_users_mistake_is_one_line_and_code_2(capsys: pytest.CaptureFixture[st
         raise SourceError("/data is empty; give a folder with images")
 
     assert ending(job, capsys) == (2, "hemo: /data is empty; give a folder with images\n")
+
+
+def test_a_full_disk_is_one_line_with_the_file_and_the_way_out(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def job() -> None:
+        with Path("/dev/full").open("wb", buffering=0) as full, pytest.MonkeyPatch.context() as patch:
+            patch.setattr(os, "fsync", lambda _: full.write(b"x"))
+            write_bytes(str(tmp_path / "card.json"), b"{}")
+
+    assert ending(job, capsys) == (
+        1,
+        f"hemo: {tmp_path}/card.json: No space left on device; free some, or give a folder on a larger disk; run the "
+        "same command again: finished work is kept\n",
+    )
 
 
 def test_a_failure_in_the_middle_is_code_1_and_notes_follow(capsys: pytest.CaptureFixture[str]) -> None:
