@@ -51,6 +51,8 @@ def test_a_wheel_has_all_that_the_package_needs(tmp_path: Path) -> None:
 
 def test_the_extras_are_those_of_the_documents() -> None:
     extras = set(tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"])
-    assert extras == {"all", "codecs", "dev", "explain", "export", "notebooks", "optuna-dashboard", "s3", "tensorboard"}
+    assert extras == {
+        *("all", "codecs", "dev", "explain", "export", "notebooks", "optuna-dashboard", "postgres", "s3", "tensorboard")
+    }
     page = (ROOT / "docs/how-to/install.md").read_text()
     assert all(f"`{name}`" in page for name in extras - {"codecs", "dev", "s3"})

@@ -26,7 +26,7 @@ def write_corpus(folder: Path) -> None:
     labels, files = ["image;age; hemorrhage;finding"], ["path,patient,hemorrhage"]
     for number in range(60):
         bleed, patient = number % 3 == 0, f"P{number // 2:02d}"
-        path = folder / "pictures" / patient / f"{number:03d}.png"
+        path = folder / "pictures/ward" / f"{patient}-{number:03d}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
         noise = np.random.default_rng(number).integers(0, 60, (64, 64))
         Image.fromarray((noise + 150 * bleed).astype(np.uint8)).save(path)
@@ -51,8 +51,9 @@ def test_pictures_and_a_table_become_training_sets(tmp_path, monkeypatch, capfd)
         main(words)
     shown = capfd.readouterr().err
     assert "curate: columns of the labels that are not used: age, finding" in shown
-    ids = [f"P{n // 2:02d}/{n:03d}" for n in range(60)]
+    ids = [f"ward/P{n // 2:02d}-{n:03d}" for n in range(60)]
     assert labels_of("runs/own/set") == {name: [int(n % 3 == 0)] for n, name in enumerate(ids)}
+    assert read_card("runs/own/set").split == "by_patient"
     assert read_card("runs/own/findings").classes == ("bleed", "cyst", "normal")
     one_hot = np.eye(3, dtype=int).tolist()
     assert labels_of("runs/own/findings") == {name: one_hot[n % 3] for n, name in enumerate(ids)}
@@ -66,11 +67,12 @@ def test_pictures_and_a_table_become_training_sets(tmp_path, monkeypatch, capfd)
 def test_in_python_the_columns_are_arguments(tmp_path):
     write_corpus(tmp_path)
     shards = hemo.convert(
-        source=str(tmp_path / "pictures"), corpus="image_folder", side_px=32, out=str(tmp_path / "shards")
-    )
+        source=str(tmp_path / "pictures"), corpus="image_folder", patient_pattern=r"^(P\d+)-", side_px=32,
+        out=str(tmp_path / "shards"),
+    )  # fmt: skip
     training_set = hemo.curate(
         shards=shards.path, labels=str(tmp_path / "labels.csv"), label_key="image", label_columns=["hemorrhage"],
-        split="by_image", out=str(tmp_path / "set"),
+        out=str(tmp_path / "set"),
     )  # fmt: skip
     assert training_set.classes == ("hemorrhage",)
     assert sum(len(split) for split in (training_set.train, training_set.val, training_set.test)) == 60

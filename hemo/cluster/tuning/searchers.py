@@ -29,7 +29,7 @@ from hemo.config.trial import TrialConfig
 from hemo.config.tune import MINIMISED, Objective, SearchConfig, TuneConfig
 from hemo.console import print_line
 from hemo.digest import digest_of
-from hemo.errors import ConfigError, LockedError, without_passwords
+from hemo.errors import ConfigError, LockedError, require_extra, without_passwords
 from hemo.output_lock import Seen, output_lock
 from hemo.storage import ENVIRONMENT, is_local, join
 from hemo.sweeps.space import point_trial
@@ -153,10 +153,11 @@ def _storage(config: TuneConfig, search: SearchConfig) -> BaseStorage:
             )
         Path(config.out).mkdir(parents=True, exist_ok=True)
         return JournalStorage(JournalFileBackend(join(config.out, JOURNAL)))
+    url = _database_url(search.storage)
+    if url.startswith("postgresql://"):
+        require_extra("postgres", "psycopg2")
     try:
-        return RDBStorage(_database_url(search.storage))
-    except ConfigError:
-        raise
+        return RDBStorage(url)
     except Exception as error:  # SQLAlchemy's and the drivers' own, of many kinds
         # Python's own error may quote a piece of the password; so may the chain of errors
         reason = "it is no database URL" if isinstance(error, ValueError) else " ".join(str(error).split())
