@@ -1,11 +1,12 @@
-"""Convert DICOM files or pictures into Parquet shards.
+r"""Convert DICOM files or pictures into Parquet shards.
 
 Reads `source`: a folder, a zip or a bucket. Writes shards, index, rejects and a card to `out`. Safe to run again:
 finished units are skipped.
 
 Example, one of the files in conf/convert:
     hemo convert --config conf/convert/rsna.yaml --source /data/rsna --out /data/converted/rsna
-    ray job submit --working-dir . -- python -m ray_jobs.convert --config conf/convert/rsna.yaml
+    ray job submit --working-dir . -- python -m ray_jobs.convert --config conf/convert/rsna.yaml \
+        --source s3://bucket/rsna --out s3://bucket/converted/rsna
 """
 
 from hemo.config.convert import ConvertConfig

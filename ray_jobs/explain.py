@@ -1,4 +1,4 @@
-"""Draw heat maps of the image regions that a prediction depends on (Grad-CAM), or the slices that one of a study does.
+"""Draw what a prediction depends on: heat maps of image regions (Grad-CAM), or the slices that decided for a study.
 
 Reads a checkpoint and stored images. Writes `case-*.png` and `cases.json` to `out`: an image and its heat map; of a
 sequence model a study, probability and support of its slices by position, and the slices of the largest support.

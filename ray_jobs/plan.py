@@ -1,4 +1,4 @@
-"""Estimate hours, nodes and cost of a conversion from a sample of the corpus, and of training on its images.
+r"""Estimate hours, nodes and cost of a conversion from a sample of the corpus, and of training on its images.
 
 Reads a sample of `source`, with the flags and files of `convert`. With `--train`, and `--series`, configs of `train`,
 it also times steps of these trials on made-up examples, on a GPU where the cluster has one. Prints tables on standard
@@ -7,7 +7,8 @@ error and writes `plan.json` to `out`, nothing else but the job's log.
 Example, one of the files in conf/plan or conf/convert:
     hemo plan --config conf/plan/rsna.yaml --source /data/rsna --price_per_node_hour 0.68
     hemo plan --config conf/convert/rsna.yaml --train conf/train/rsna.yaml --nodes '[1, 8]'
-    ray job submit --working-dir . -- python -m ray_jobs.plan --config conf/plan/rsna.yaml --source s3://bucket/rsna
+    ray job submit --working-dir . -- python -m ray_jobs.plan --config conf/plan/rsna.yaml --source s3://bucket/rsna \
+        --out s3://bucket/plan
 """
 
 from hemo.config.convert import PlanConfig

@@ -1,11 +1,12 @@
-"""Train a grid or a search of trials on a training set.
+r"""Train a grid or a search of trials on a training set.
 
 Reads the output of `curate`. Writes a record for each trial, failed and pruned ones too, to a folder in `out`. Safe to
 run again: trials with a finished record are skipped. Prints a summary; the last line is the folder of records.
 
 Example, one of the files in conf/grid and conf/search:
     hemo tune --config conf/grid/phantom_grid.yaml
-    ray job submit --working-dir . -- python -m ray_jobs.tune --config conf/grid/chest_xray_resnet50.yaml
+    ray job submit --working-dir . -- python -m ray_jobs.tune --config conf/grid/chest_xray_resnet50.yaml \
+        --training_set s3://bucket/sets/chest_xray --out s3://bucket/records/chest_xray
 """
 
 from hemo.config.tune import TuneConfig

@@ -332,7 +332,9 @@ def test_postgresql_needs_an_extra_which_is_named(tmp_path, monkeypatch):
     with pytest.raises(ConfigError, match=r"search\.storage: postgresql://.* cannot be opened .*Connection refused"):
         begin(config)
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(ConfigError, match=r"^postgres needs psycopg2, not installed here; `pip install 'hemo\[postgres\]'`$"):
+    with pytest.raises(
+        ConfigError, match=r"^postgres needs psycopg2, not installed here; `pip install 'hemo\[postgres\]'`$"
+    ):
         begin(config)
 
 
