@@ -155,7 +155,7 @@ def _storage(config: TuneConfig, search: SearchConfig) -> BaseStorage:
         return JournalStorage(JournalFileBackend(join(config.out, JOURNAL)))
     url = _database_url(search.storage)
     if url.startswith("postgresql://"):
-        require_extra("postgres", "psycopg2")
+        require_extra("postgres", "psycopg")
     try:
         return RDBStorage(url)
     except Exception as error:  # SQLAlchemy's and the drivers' own, of many kinds

@@ -326,18 +326,6 @@ def test_the_password_of_a_database_is_not_shown(tmp_path, monkeypatch, storage)
     assert "sesame" not in f"{invalid.value}{refused.value}"
 
 
-def test_postgresql_needs_an_extra_which_is_named(tmp_path, monkeypatch):
-    """No server listens on the port; without the driver it is not tried."""
-    config = job(tmp_path, storage="postgresql://user@127.0.0.1:9/studies")
-    with pytest.raises(ConfigError, match=r"search\.storage: postgresql://.* cannot be opened .*Connection refused"):
-        begin(config)
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(
-        ConfigError, match=r"^postgres needs psycopg2, not installed here; `pip install 'hemo\[postgres\]'`$"
-    ):
-        begin(config)
-
-
 def test_a_database_named_by_a_variable(tmp_path, monkeypatch):
     monkeypatch.setenv("STUDIES", f"sqlite:///{tmp_path}/study.db")
     begin(job(tmp_path, storage="env:STUDIES"))
