@@ -168,13 +168,18 @@ def _interval(differences: Differences, pair: int, reason: str) -> Interval:
     return Interval(value, (value - half, value + half))
 
 
+def cell_digest(record: TrialRecord) -> str:
+    """Return what the trials of one cell have in common: their settings without the seed; an external model is one."""
+    own = {"external": record.digest} if record.external else {"seed": 0}
+    return digest_of({**record.settings, **own})
+
+
 def cells_of(rows: Sequence[Row]) -> list[Cell]:
     """Return the cells of all complete trials, the one that is best by the mean of what orders them first."""
     complete = [row for row in rows if row.record.status == "complete"]
     groups: dict[str, list[Row]] = defaultdict(list)
     for row in complete:
-        own = {"external": row.record.digest} if row.record.external else {"seed": 0}
-        groups[digest_of({**row.record.settings, **own})].append(row)
+        groups[cell_digest(row.record)].append(row)
     trained = [row.record.config for row in complete if not row.record.external]
     settings = [key for key in varying(trained) if key != "seed"] if trained else []
     cells = [Cell(_name(group, settings), tuple(group)) for group in groups.values()]

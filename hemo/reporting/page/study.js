@@ -185,11 +185,11 @@ function heights(values) {
   return { at: values.map(scale), ticks: shown.map((value) => [scale(value), String(Number(value.toPrecision(3)))]) };
 }
 
-// Of the settings that differ and the results: values of the trials that have all of them.
+// Of the settings that differ and the results: values of the trials that have all of them, so no external model.
 function parallelAxes() {
   const { columns } = state.comparison, named = (start) => columns.findIndex((column) => column.title.startsWith(start));
   const settings = columns.map((_, index) => index).filter((index) => columns[index].kind === "setting" && columns[index].varies && columns[index].title !== "seed");
-  const having = trials().filter((trial) => trial.cells[named("val loss")]?.[0] != null);
+  const having = trials().filter((trial) => trial.cells[named("val loss")]?.[0] != null && settings.every((index) => trial.cells[index][0] !== null));
   const axes = [...settings, named("val loss"), named("val acc"), named("test AUROC")].filter((index) => index >= 0 && having.every((trial) => trial.cells[index][0] !== null));
   return { axes, having, rank: [...having].sort((a, b) => a.cells[named("val loss")][0] - b.cells[named("val loss")][0]) };
 }
@@ -412,8 +412,11 @@ trialPlot("decision", () => {
 });
 
 // --- what ran ---
+const commandOf = (trial) => trial.facts.find(([term]) => term === "command")?.[1]; // none of an external model
+
 function showFacts() {
   byId("facts").replaceChildren(...state.trial.facts.flatMap(([term, text]) => { const cell = element("dd"); cell.append(term === "command" ? element("code", text.replaceAll(" --", " \\\n  --")) : text); return [element("dt", term), cell]; }));
+  byId("copy").hidden = !commandOf(state.trial);
   byId("copied").textContent = "";
 }
 
@@ -431,7 +434,7 @@ function listen() {
   byId("prevalence").addEventListener("input", (event) => { const value = Number(event.target.value) / 100; if (value > 0 && value < 1) { state.prevalence = value; if (rates()) showThreshold(); } });
   byId("which-search").addEventListener("change", () => { showSearch(); redraw("search", "importance"); });
   for (const id of ["scatter-x", "scatter-y"]) byId(id).addEventListener("change", () => redraw("scatter"));
-  byId("copy").addEventListener("click", async () => { await navigator.clipboard.writeText(state.trial.facts.find(([term]) => term === "command")[1]); byId("copied").textContent = "copied"; });
+  byId("copy").addEventListener("click", async () => { await navigator.clipboard.writeText(commandOf(state.trial)); byId("copied").textContent = "copied"; });
   addEventListener("hashchange", openLink);
 }
 

@@ -104,9 +104,10 @@ def _trial(row: Row) -> dict[str, Any]:
 
 def columns(comparison: Comparison) -> list[tuple[str, str, bool, Callable[[Row], Cell]]]:
     """Return title, kind (`setting` or `result`), whether trials differ in it, and the cells of each column."""
-    differing = set(varying([row.record.config for row in comparison.rows]))
-    keys = [key for key, _ in flattened(comparison.first.config.deciding()) if key not in IN_TITLE]
-    values = {row.record.digest: dict(flattened(row.record.config.deciding())) for row in comparison.rows}
+    trained = [row.record.config for row in comparison.rows if not row.record.external]
+    differing = set(varying(trained)) if trained else set()
+    keys = [key for key, _ in flattened(trained[0].deciding()) if key not in IN_TITLE] if trained else []
+    values = {row.record.digest: row.record.settings for row in comparison.rows}
     settings = [(setting_name(key), "setting", key in differing, _setting_cell(key, values)) for key in keys]
     return [
         *(each for each in settings if each[2]),
@@ -117,7 +118,10 @@ def columns(comparison: Comparison) -> list[tuple[str, str, bool, Callable[[Row]
 
 def _setting_cell(key: str, values: Mapping[str, Mapping[str, Any]]) -> Callable[[Row], Cell]:
     def cell(row: Row) -> Cell:
-        value = values[row.record.digest][key]
+        known = values[row.record.digest]
+        if key not in known:  # of an external model
+            return [None, MISSING]
+        value = known[key]
         sortable = value if isinstance(value, int | float) and not isinstance(value, bool) else setting_text(value)
         return [sortable, setting_text(value)]
 
@@ -252,7 +256,7 @@ def _importance_note(search: Search, computed: Importance | None) -> str:
 
 
 def facts(record: TrialRecord) -> list[tuple[str, str]]:
-    """Return what ran, as pairs of term and text."""
+    """Return what ran, as pairs of term and text; of an external model without seed and command."""
     versions = ", ".join(f"{name} {version}" for name, version in record.versions.items())
     known = {
         "status": f"{record.status}: {record.reason}" if record.reason else record.status,
@@ -260,7 +264,7 @@ def facts(record: TrialRecord) -> list[tuple[str, str]]:
         "training set": f"{record.training_set}, split {record.split}",
         "images": ", ".join(f"{split} {count:,}" for split, count in record.rows.items()),
         "input": record.image,
-        "seed": str(record.config.seed),
+        "seed": "" if record.external else str(record.config.seed),
         "selected by": f"{record.selected_by} among {record.selected_among} trials" if record.selected_by else "",
         "calibration": record.calibration.method,
         "made smaller": "; ".join(record.reductions),
@@ -268,7 +272,7 @@ def facts(record: TrialRecord) -> list[tuple[str, str]]:
         "versions": versions,
         "commit": record.commit,
         "finished": record.finished,
-        "command": command(record.config),
+        "command": "" if record.external else command(record.config),
     }
     return [(term, text) for term, text in known.items() if text]
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from hemo.config.curate import LEAKY
-from hemo.digest import digest_of
+from hemo.reporting.cells import cell_digest
 from hemo.reporting.comparison import Comparison
 from hemo.reporting.trial_row import Evaluation, join_with_counts
 from hemo.reporting.trial_table import CHANCE, findings
@@ -14,7 +14,7 @@ from hemo.trials.record import title_of
 def question(comparison: Comparison) -> str:
     """Return the question that the trials of a comparison answer."""
     record, trials = comparison.first, len(comparison.rows)
-    settings = len({digest_of({**row.record.config.deciding(), "seed": 0}) for row in comparison.rows})
+    settings = len({cell_digest(row.record) for row in comparison.rows})
     tried = "One setting was tried" if settings == 1 else f"{settings:,} settings were tried"
     tried += f" in {trials:,} trials" if settings != trials else ""
     what = f"which of {len(record.classes)} classes does an image show"
