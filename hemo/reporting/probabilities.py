@@ -1,5 +1,6 @@
 """Probabilities of trials on test: how far they are from what occurred, and what their thresholds are worth."""
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -7,7 +8,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from hemo.reporting.table_format import MISSING, Table, decimals, metric, number
+from hemo.reporting.table_format import MISSING, Table, metric, number
 from hemo.reporting.trial_row import estimate
 from hemo.stats.choices import BALANCED_ACCURACY, OperatingPoint
 from hemo.stats.intervals import Interval
@@ -288,8 +289,8 @@ def _rate_cells(rates: ThresholdRates) -> tuple[str, ...]:
 
 def _probability(threshold: float) -> str:
     """Return a threshold with three digits that are not 0, and of one near 1 that are not 9."""
-    rest = min(threshold, 1 - threshold)
-    return number(threshold, 3 if round(rest, 3) >= 0.1 or rest <= 0 else min(9, decimals(rest) + 1))
+    rest = float(f"{min(threshold, 1 - threshold):.3g}")  # 1 - 0.9 is a little less than 0.1
+    return number(threshold, min(9, max(3, 2 - math.floor(math.log10(rest)))) if rest > 0 else 3)
 
 
 def net_benefit_table(found: Sequence[ClassProbabilities]) -> Table:

@@ -181,6 +181,8 @@ def _operating_points(record: TrialRecord, column: int, decisions: DecisionSetti
 def class_evidence(test: Scores, column: int, points: Mapping[str, float], prevalence: float) -> dict[str, Any]:
     """Return what the page shows of one class against all others; without both labels only counts and calibration.
 
+    `points` are rule, threshold, and its place among the thresholds of `rates`, null where there are none.
+
     Args:
         test: Predictions.
         column: Of the class.
@@ -193,7 +195,7 @@ def class_evidence(test: Scores, column: int, points: Mapping[str, float], preva
         "positives": positives,
         "negatives": len(labels) - positives,
         "patients": len(np.unique(test.patients)),
-        "points": [[rule, significant(threshold)] for rule, threshold in points.items()],
+        "points": [[rule, threshold, None] for rule, threshold in points.items()],
         "prevalence": significant(prevalence),
         "calibration": reliability_data(reliability_of(probabilities, labels, test.patients)),
         "rates": None,
@@ -203,10 +205,12 @@ def class_evidence(test: Scores, column: int, points: Mapping[str, float], preva
     one = slice(column, column + 1)
     area = auroc(test.scores[:, one], test.labels[:, one], test.patients)
     columns = probabilities, labels, test.patients
+    rates = rates_at_thresholds(*columns, list(points.values()))
     return found | {
+        "points": [[rule, threshold, rates["threshold"].index(threshold)] for rule, threshold in points.items()],
         "auroc": triple(area.interval() if area else None),
         "average_precision": significant(average_precision(test.scores[:, column], labels)),
-        "rates": rates_at_thresholds(*columns, list(points.values())),
+        "rates": rates,
         "decision": [
             [each.threshold, *(triple(each.model) or []), significant(each.treat_all)]
             for each in decision_curve(*columns, DECISION_THRESHOLDS, prevalence)
@@ -270,7 +274,7 @@ def rates_at_thresholds(
         assert sensitivity
         assert specificity
         correlation = -patient_correlation(predicted, labels, patients)
-        found["threshold"].append(significant(threshold))
+        found["threshold"].append(threshold)  # rounded, several are 1 where a model is overconfident
         found["tp"].append(int((predicted & (labels == 1)).sum()))
         found["fp"].append(int((predicted & (labels == 0)).sum()))
         found["sensitivity"].append(triple(sensitivity))

@@ -11,6 +11,7 @@ from hemo.reporting.comparison import compare_trials
 from hemo.reporting.page.data_set import read_data_set
 from hemo.reporting.page.evidence import (
     add_scanners,
+    class_evidence,
     most_frequent,
     rates_at_thresholds,
     read_evidence,
@@ -20,9 +21,12 @@ from hemo.reporting.page.evidence import (
     with_evidence,
 )
 from hemo.reporting.probabilities import DecisionSettings
+from hemo.stats.calibration import Calibration
 from hemo.stats.intervals import Interval
 from hemo.stats.operating_points import threshold_rates
+from hemo.trials.predictions import scores_of
 from hemo.trials.record import read_records
+from tests.records import predictions
 
 PROBABILITIES, LABELS, PATIENTS = np.array([0.9, 0.4, 0.6, 0.1]), np.array([1, 1, 0, 0], np.uint8), np.arange(4)
 
@@ -54,6 +58,23 @@ def test_counts_and_rates_at_every_threshold():
     assert [each[0] for each in found["positive_ratio"]] == [1, 2, 1, None, None]
     assert [each[0] for each in found["negative_ratio"]] == [None, None, 1, 2, 1]
     assert found["sensitivity"][0][1:] == [None, None]  # four patients are too few
+
+
+def test_a_point_is_found_where_thresholds_are_equal_to_four_digits():
+    """Overconfident: of images at 0.99999, 0.99998, 0.99997 and 0.2 the trial's threshold 0.999975 has the first two.
+
+    Rounded, three thresholds were 1, and the page took the first of them.
+    """
+    probabilities = np.array([0.99999, 0.99998, 0.99997, 0.2])
+    logits = np.log(probabilities / (1 - probabilities)).tolist()
+    rows = predictions("test", [1, 0, 1, 0], ["a", "b", "c", "d"], logits, "aaaa")
+    test = scores_of(rows, exclusive=False, calibration=Calibration(), thresholds=[0.999975])
+    found = class_evidence(test, 0, {"balanced_accuracy": 0.999975}, 0.5)
+    ((rule, threshold, step),) = found["points"]
+    assert (rule, threshold) == ("balanced_accuracy", 0.999975)
+    assert found["rates"]["threshold"][step] == threshold
+    assert (found["rates"]["tp"][step], found["rates"]["fp"][step]) == (1, 1)
+    assert len(set(found["rates"]["threshold"])) == len(found["rates"]["threshold"])
 
 
 def test_predictive_values_at_any_prevalence_follow_from_the_ratios():
@@ -98,7 +119,8 @@ def test_evidence_of_a_trial(make_record, tmp_path):
     _, evidence = evidence_of(tmp_path, prevalence=0.1)
     (found,) = evidence[record.digest]["classes"]
     assert (found["name"], found["positives"], found["negatives"], found["patients"]) == ("any", 20, 20, 20)
-    assert found["points"] == [["balanced_accuracy", 0.5], ["sensitivity=0.95", 0.25]]
+    steps = [found["rates"]["threshold"].index(each) for each in (0.5, 0.25)]
+    assert found["points"] == [["balanced_accuracy", 0.5, steps[0]], ["sensitivity=0.95", 0.25, steps[1]]]
     assert found["prevalence"] == 0.1
     assert found["auroc"][0] == 1
     assert {0.25, 0.5} <= set(found["rates"]["threshold"])
