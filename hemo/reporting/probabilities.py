@@ -21,6 +21,7 @@ from hemo.stats.reliability import (
     probability_metrics,
     reliability_bins,
 )
+from hemo.training.results import DEFAULT_THRESHOLD, applied_thresholds
 from hemo.trials.predictions import Scores
 from hemo.trials.record import TrialRecord, title_of
 
@@ -132,7 +133,7 @@ def class_probabilities(
         prevalence = settings.prevalence_of(name, observed, binary=record.config.task == "binary")
         points, curves = list[PointRates](), list[list[NetBenefit]]()
         if 0 < observed < 1:
-            points = list(_points(dict(_thresholds(record, column, val, settings)), test, column, prevalence))
+            points = list(_points(operating_points(record, column, val, settings), test, column, prevalence))
             curves = [_curve(each, column, prevalence) for each in states]
         found.append(
             ClassProbabilities(
@@ -176,12 +177,21 @@ def reliability_of(
     )
 
 
-def _thresholds(
+def operating_points(
     record: TrialRecord, column: int, val: Scores | None, settings: DecisionSettings
-) -> Iterator[tuple[str, float]]:
-    """Yield rule and threshold, the trial's own first: as recorded, others chosen on validation now."""
-    own = record.config.training.operating_point
-    for rule in dict.fromkeys((own, *settings.operating_points)):
+) -> dict[str, float]:
+    """Return rule -> threshold of a class: the one that the trial applies first, then those of the configured rules.
+
+    Args:
+        record: The trial.
+        column: Of the class.
+        val: Its calibrated predictions on validation, which choose thresholds that the record does not have; None: no
+            such thresholds.
+        settings: The rules.
+    """
+    applied = applied_thresholds(record.thresholds)
+    points = {record.config.training.operating_point: applied[column] if applied else DEFAULT_THRESHOLD}
+    for rule in settings.operating_points:
         threshold = None
         if rule in record.operating_points:
             threshold = record.operating_points[rule][column]
@@ -189,7 +199,8 @@ def _thresholds(
             point = OperatingPoint.parse(rule)
             threshold = choose_threshold(val.probabilities[:, column], val.labels[:, column], point)
         if threshold is not None:
-            yield rule, threshold
+            points.setdefault(rule, threshold)
+    return points
 
 
 def describe_calibration(record: TrialRecord, column: int) -> str:

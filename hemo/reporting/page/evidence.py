@@ -15,13 +15,18 @@ from numpy.typing import NDArray
 from hemo.curation.evaluated_rows import MOST_GROUPS, OTHERS, UNKNOWN
 from hemo.reporting.comparison import Comparison
 from hemo.reporting.page.data_set import DataSet
-from hemo.reporting.probabilities import DecisionSettings, Reliability, describe_calibration, reliability_of
+from hemo.reporting.probabilities import (
+    DecisionSettings,
+    Reliability,
+    describe_calibration,
+    operating_points,
+    reliability_of,
+)
 from hemo.reporting.trial_row import Row, estimate, metrics_by_class, metrics_by_group
 from hemo.stats.auroc import auroc
 from hemo.stats.intervals import Interval, patient_correlation, rate_interval
 from hemo.stats.metrics import average_precision
 from hemo.stats.operating_points import decision_curve, ratio_interval
-from hemo.training.results import DEFAULT_THRESHOLD
 from hemo.trials.predictions import Scores, split_rows, split_scores
 from hemo.trials.record import TrialRecord, read_predictions
 
@@ -67,10 +72,10 @@ def read_evidence(
             found[row.record.digest] = known[row.record.digest]
             continue
         predictions = read_predictions(folder, row.record.digest)
-        test = split_scores(predictions, "test", row.record)
+        val, test = split_scores(predictions, "val", row.record), split_scores(predictions, "test", row.record)
         trained = split_scores(predictions, "test", row.record, calibrated=False)
         if test and trained:
-            found[row.record.digest] = trial_evidence(row.record, test, trained, decisions)
+            found[row.record.digest] = trial_evidence(row.record, val, test, trained, decisions)
     return found
 
 
@@ -84,12 +89,15 @@ def with_evidence(comparison: Comparison) -> list[Row]:
     return ordered[: max(1, MOST_CURVES // max(1, len(comparison.first.classes)))]
 
 
-def trial_evidence(record: TrialRecord, test: Scores, trained: Scores, decisions: DecisionSettings) -> dict[str, Any]:
+def trial_evidence(
+    record: TrialRecord, val: Scores | None, test: Scores, trained: Scores, decisions: DecisionSettings
+) -> dict[str, Any]:
     """Return what the page shows of a trial's predictions on test.
 
     Args:
         record: The trial.
-        test: Its calibrated predictions.
+        val: Its calibrated predictions on validation, which choose thresholds that the record does not have.
+        test: Its calibrated predictions on test.
         trained: The same before calibration.
         decisions: Operating points and prevalence.
     """
@@ -101,7 +109,7 @@ def trial_evidence(record: TrialRecord, test: Scores, trained: Scores, decisions
                 **class_evidence(
                     test,
                     column,
-                    _operating_points(record, column, decisions),
+                    operating_points(record, column, None if test.exclusive else val, decisions),
                     decisions.prevalence_of(name, float(observed[column]), binary=binary),
                 ),
                 "trained": None
@@ -164,18 +172,6 @@ def most_frequent(names: Sequence[str]) -> NDArray[np.str_]:
     """Return names with all but the `MOST_GROUPS` most frequent ones as `OTHERS`."""
     kept = {name for name, _ in Counter(names).most_common(MOST_GROUPS)}
     return np.array([name if name in kept else OTHERS for name in names], np.str_)
-
-
-def _operating_points(record: TrialRecord, column: int, decisions: DecisionSettings) -> dict[str, float]:
-    """Return rule -> threshold of a class: that of the trial first, then the configured ones that the record has."""
-    own = record.config.training.operating_point
-    chosen = record.thresholds[column] if record.thresholds else None
-    points = {own: DEFAULT_THRESHOLD if chosen is None else chosen}
-    for rule in decisions.operating_points:
-        threshold = record.operating_points.get(rule, (None,) * len(record.classes))[column]
-        if threshold is not None:
-            points.setdefault(rule, threshold)
-    return points
 
 
 def class_evidence(test: Scores, column: int, points: Mapping[str, float], prevalence: float) -> dict[str, Any]:

@@ -115,7 +115,7 @@ def test_the_threshold_of_the_record_is_taken(compare):
     [(0.5, "0.500"), (0.0123456, "0.0123"), (0.9, "0.900"), (0.9876, "0.9876"), (0.99998, "0.9999800"), (1, "1.000")],
 )
 def test_a_threshold_has_three_digits_that_are_not_0_or_9(compare, threshold, text):
-    found = compare(operating_points={"balanced_accuracy": (threshold,)})
+    found = compare(thresholds=(threshold,))
     assert operating_point_table(found.probabilities).rows[0][2] == text
 
 

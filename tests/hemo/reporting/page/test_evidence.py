@@ -20,7 +20,7 @@ from hemo.reporting.page.evidence import (
     triple,
     with_evidence,
 )
-from hemo.reporting.probabilities import DecisionSettings
+from hemo.reporting.probabilities import DecisionSettings, class_probabilities
 from hemo.stats.calibration import Calibration
 from hemo.stats.intervals import Interval
 from hemo.stats.operating_points import threshold_rates
@@ -120,7 +120,8 @@ def test_evidence_of_a_trial(make_record, tmp_path):
     (found,) = evidence[record.digest]["classes"]
     assert (found["name"], found["positives"], found["negatives"], found["patients"]) == ("any", 20, 20, 20)
     steps = [found["rates"]["threshold"].index(each) for each in (0.5, 0.25)]
-    assert found["points"] == [["balanced_accuracy", 0.5, steps[0]], ["sensitivity=0.95", 0.25, steps[1]]]
+    assert found["points"][:2] == [["balanced_accuracy", 0.5, steps[0]], ["sensitivity=0.95", 0.25, steps[1]]]
+    assert [rule for rule, *_ in found["points"][2:]] == ["specificity=0.95"]
     assert found["prevalence"] == 0.1
     assert found["auroc"][0] == 1
     assert {0.25, 0.5} <= set(found["rates"]["threshold"])
@@ -131,6 +132,20 @@ def test_evidence_of_a_trial(make_record, tmp_path):
     assert middle[4] == -0.8  # acting on all: 0.1 - 0.9 x 1
     assert sum(each[4] for each in found["calibration"]["bins"]) == 40
     json.dumps(evidence, allow_nan=False)
+
+
+def test_points_that_the_record_lacks_are_chosen_on_validation_as_in_the_table(make_record, tmp_path):
+    """Validation has the images of test; the record has thresholds of no rule but its own."""
+    record = make_record({"name": "one"}, many=True, thresholds=(0.4,))
+    rules = ("balanced_accuracy", "sensitivity=0.9", "specificity=0.9")
+    found, evidence = evidence_of(tmp_path, operating_points=rules)
+    points = evidence[record.digest]["classes"][0]["points"]
+    assert [rule for rule, *_ in points] == list(rules)
+    assert points[0][1] == 0.4
+    (evaluated,) = class_probabilities(
+        record, found.plotted[0].scores, found.plotted[0].scores, found.plotted[0].scores, DecisionSettings(rules)
+    )
+    assert [(point.rule, point.threshold) for point in evaluated.points] == [(rule, at) for rule, at, _ in points]
 
 
 def test_the_best_trial_is_first_and_others_need_a_test(make_record, tmp_path):
