@@ -183,8 +183,10 @@ def _on_test(best: Row, comparison: Comparison) -> str:
         return "not evaluated"
     if test.auroc is None:
         return "neither AUROC nor accuracy is defined: all images have the same label"
-    accuracy = f"accuracy {estimate(test.accuracy)}"
-    majority = f"always predicting the most frequent class reaches {metric(test.majority_accuracy, test.image_count)}"
+    several = comparison.first.config.task == "multi_label"
+    accuracy = f"accuracy {'of decisions, one an image and class, ' if several else ''}{estimate(test.accuracy)}"
+    frequent = "always predicting the most frequent " + ("answer" if several else "class")
+    majority = f"{frequent} reaches {metric(test.majority_accuracy, test.image_count)}"
     relation = _above_chance(test.auroc)
     balanced = f"balanced accuracy {estimate(test.balanced_accuracy)}; " if test.balanced_accuracy else ""
     tested = sum(row.test is not None for row in comparison.rows)
