@@ -178,7 +178,7 @@ def _with_test_results(
         return known
     best, classes = plotted[0].scores, plotted[0].record.classes
     return replace(
-        known, by_format=metrics_by_group(best, best.pixel_formats), by_class=metrics_by_class(best, classes)
+        known, by_format=metrics_by_group(best, best.pixel_formats, classes), by_class=metrics_by_class(best, classes)
     )
 
 

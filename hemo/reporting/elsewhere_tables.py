@@ -152,14 +152,15 @@ def _group_table(each: Elsewhere) -> Table:
     one = len(each.record.checkpoint.classes) == 1
     rows = []
     for found in each.groups:
-        counts = (f"{found.images:,}", f"{found.patients:,}", f"{found.prevalence:.1%}")
+        counts = (f"{found.images:,}", f"{found.patients:,}", found.prevalence.text)
         shown = (found.recall, found.specificity) if one else (found.balanced_accuracy,)
         cells = (*counts, estimate(found.auroc), *(estimate(interval) for interval in shown))
         gap = (estimate(found.difference, signed=True),) if one else ()
         rows.append((found.subgroup, found.group, *cells, *gap))
     rates = ("sensitivity (95 %)", "specificity (95 %)") if one else ("balanced acc (95 %)",)
     gaps = ("mean - prevalence (95 %)",) if one else ()
-    head = ("subgroup", "group", "images", "patients", "prevalence", "AUROC (95 %)", *rates, *gaps)
+    frequent = each.groups[0].prevalence.head if each.groups else "prevalence"
+    head = ("subgroup", "group", "images", "patients", frequent, "AUROC (95 %)", *rates, *gaps)
     notes = (
         "As is. Differences between groups are not tested; where prevalence differs, a model may predict from the "
         "group.",

@@ -107,9 +107,16 @@ def format_table(comparison: Comparison) -> Table | None:
     for each in comparison.by_format:
         recorded = groups[each.name].metrics if each.name in groups else {}
         others = (metric(recorded.get(name), each.images) for name in known)
-        computed = (metric(each.prevalence, each.images), estimate(each.accuracy), estimate(each.auroc))
+        computed = (each.prevalence.text, estimate(each.accuracy), estimate(each.auroc))
         rows.append((each.name, f"{each.images:,}", *computed, *others))
-    head = ("pixel format", "images", "prevalence", "acc (95 %)", "AUROC (95 %)", *map(_head, known))
+    head = (
+        "pixel format",
+        "images",
+        comparison.by_format[0].prevalence.head,
+        "acc (95 %)",
+        "AUROC (95 %)",
+        *map(_head, known),
+    )
     reasons = [each.reason for group in comparison.by_format for each in (group.accuracy, group.auroc) if each]
     notes = (
         "Where prevalence differs between pixel formats, a model may predict from the format.",

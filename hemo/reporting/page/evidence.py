@@ -22,7 +22,7 @@ from hemo.reporting.probabilities import (
     operating_points,
     reliability_of,
 )
-from hemo.reporting.trial_row import Row, estimate, metrics_by_class, metrics_by_group
+from hemo.reporting.trial_row import Row, estimate, metrics_by_class, metrics_by_group, prevalence_of
 from hemo.stats.auroc import auroc
 from hemo.stats.intervals import Interval, patient_correlation, rate_interval
 from hemo.stats.metrics import average_precision
@@ -123,7 +123,8 @@ def trial_evidence(
         ],
         "exclusive": test.exclusive,
         "matrix": record.confusion["test"][0] if test.exclusive and "test" in record.confusion else None,
-        "formats": _subsets(test, test.pixel_formats),
+        "prevalence_head": prevalence_of(test, record.classes).head,
+        "formats": _subsets(test, test.pixel_formats, record.classes),
         "scanners": [],
         "by_class": [
             [each.name, each.positives, estimate(each.auroc), estimate(each.recall), estimate(each.specificity)]
@@ -132,11 +133,11 @@ def trial_evidence(
     }
 
 
-def _subsets(test: Scores, groups: NDArray[np.str_]) -> list[list[Any]]:
+def _subsets(test: Scores, groups: NDArray[np.str_], classes: Sequence[str]) -> list[list[Any]]:
     """Return name, images, prevalence, AUROC and accuracy of each group of images."""
     return [
-        [each.name, each.images, f"{each.prevalence:.1%}", estimate(each.auroc), estimate(each.accuracy)]
-        for each in metrics_by_group(test, groups)
+        [each.name, each.images, each.prevalence.text, estimate(each.auroc), estimate(each.accuracy)]
+        for each in metrics_by_group(test, groups, classes)
     ]
 
 
@@ -165,7 +166,8 @@ def add_scanners(evidence: Mapping[str, Any], comparisons: Sequence[Comparison],
         ids = split_rows(predictions, "test")["image_id"].to_pylist()
         test = split_scores(predictions, "test", row.record)
         assert test
-        found["scanners"] = _subsets(test, most_frequent([scanners.get(name, UNKNOWN) for name in ids]))
+        groups = most_frequent([scanners.get(name, UNKNOWN) for name in ids])
+        found["scanners"] = _subsets(test, groups, row.record.classes)
 
 
 def most_frequent(names: Sequence[str]) -> NDArray[np.str_]:

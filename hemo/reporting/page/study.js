@@ -322,7 +322,7 @@ function negativeValue(i, prevalence) {
 }
 
 function showSubgroups() {
-  const metrics = ["images", "prevalence", "AUROC (95 %)", "accuracy (95 %)"];
+  const metrics = ["images", state.trial.evidence.prevalence_head, "AUROC (95 %)", "accuracy (95 %)"];
   const parts = [["By pixel format, on test", ["pixel format", ...metrics], state.trial.evidence.formats], ["By scanner, on test", ["scanner", ...metrics], state.trial.evidence.scanners], ["By class, on test", ["class", "positives", "AUROC (95 %)", "sensitivity (95 %)", "specificity (95 %)"], state.trial.evidence.by_class]];
   byId("subgroups").replaceChildren(...parts.filter(([, , rows]) => rows.length).map(([title, head, rows]) => {
     const box = plainTable([head, ...rows], title);

@@ -37,8 +37,8 @@ def test_tables_below_the_grid(make_record, tmp_path):
     ]
     assert tables["Confusion matrix on test"].rows[0] == ("one", "1", "2", "1", "6", "1.00", "1.00", "0.500")
     assert tables["one by pixel format, on test"].rows == (
-        ("a", "6", "0.50", "1.00", "1.00"),
-        ("b", "4", "0.00", "-", "-"),
+        ("a", "6", "50.0%", "1.00", "1.00"),
+        ("b", "4", "0.0%", "-", "-"),
     )
     assert tables["one by pixel format, on test"].notes[1:] == (
         "No interval of some formats: 5 patients, at least 10 are needed.",

@@ -163,6 +163,7 @@ def test_one_label_has_no_rates(make_record, tmp_path):
     _, evidence = evidence_of(tmp_path)
     assert [row[:3] for row in evidence[record.digest]["formats"]] == [["a", 6, "50.0%"], ["b", 4, "0.0%"]]
     assert evidence[record.digest]["formats"][1][3] == "-"
+    assert evidence[record.digest]["prevalence_head"] == "prevalence"
 
 
 def test_results_by_scanner_come_from_the_training_set(make_record, make_training_set, tmp_path):
