@@ -117,7 +117,7 @@ def latex(comparisons: Sequence[Comparison], published: Sequence[PublishedCompar
         grid = grid_table(comparison)
         tables.append(replace(grid, caption=subject(comparison)))
         if comparison.tested:
-            cells = cells_table(comparison.tested)
+            cells = cells_table(comparison.tested, comparison.order)
             tables.append(replace(cells, caption=f"{cells.caption}: {subject(comparison)}"))
     return "\n\n".join(map(latex_table, tables)) + "\n"
 

@@ -40,8 +40,11 @@ ORDERS: dict[Order, str] = {"val_loss": "lowest validation loss", "val_auroc": "
 
 
 def order_of(records: Sequence[TrialRecord]) -> Order:
-    """Return what orders trials: their loss, or where they were trained with several losses AUROC."""
-    losses = {record.config.training.loss for record in records if record.status == "complete" and not record.external}
+    """Return what orders trials: their loss, or where they have several losses AUROC.
+
+    The loss of an external model is `default`, as its config says: by that it is measured.
+    """
+    losses = {record.config.training.loss for record in records if record.status == "complete"}
     return "val_auroc" if len(losses) > 1 else "val_loss"
 
 
@@ -206,7 +209,7 @@ def compare_on_test(cells: Sequence[Cell], seed: int) -> CellComparison | None:
     thresholds come from the few patients of validation, and differ more by chance than models do.
 
     Args:
-        cells: Lowest validation loss first.
+        cells: The best on validation first.
         seed: Of the bootstrap of seeds.
 
     Returns:

@@ -96,16 +96,29 @@ class Comparison:
         selected = {search.selected.digest for search in self.searches if search.selected}
         return [row for row in self.rows if row.record.digest in selected]
 
+    @cached_property
+    def unsearched(self) -> list[Row]:
+        """The trials of no search: those of grids, and single ones."""
+        cells = {trial.digest for plan in self.plans if plan.kind == "grid" for trial in plan.trials}
+        searched = {record.digest for search in self.searches for record in search.records} - cells
+        return [row for row in self.rows if row.record.digest not in searched]
+
+    @cached_property
+    def candidates(self) -> list[Row]:
+        """All trials but those that a search passed over when it selected another one."""
+        kept = {row.record.digest for row in [*self.selected_rows, *self.unsearched]}
+        kept |= {record.digest for search in self.searches if not search.selected for record in search.records}
+        return [row for row in self.rows if row.record.digest in kept]
+
     @property
     def best(self) -> Row | None:
-        """The best trial: the one a search selected, else the first one, if complete."""
-        selected = next(iter(self.selected_rows), None)
-        return selected or (self.rows[0] if self.first.status == "complete" else None)
+        """The best trial by `order` that no search passed over, if one is complete."""
+        return next((row for row in self.candidates if row.record.status == "complete"), None)
 
     @property
     def chosen_by(self) -> str:
         """Why the best trial is the best: `selected by val_auroc`, `lowest val loss` or `highest val AUROC`."""
-        if self.best is None or not self.selected_rows:
+        if self.best is None or self.best not in self.selected_rows:
             return ORDERS[self.order].replace("validation", "val")
         return f"selected by {self.best.record.selected_by}"
 
@@ -185,10 +198,11 @@ def _with_test_results(
 def _choices(
     comparison: Comparison, folder: str, samples: int, seed: int, known: Mapping[str, Mapping[str, Resampled]]
 ) -> Iterator[Choice]:
-    """Yield the choice of each search; of a grid that of the first trial."""
+    """Yield the choice of each search; of the trials of no search that of the best one, if it is one of them."""
     made = [(part.selected, part.records, metric_of(part)) for part in comparison.searches if part.selected]
-    if not comparison.searches and comparison.best:
-        made = [(comparison.best.record, tuple(row.record for row in comparison.rows), comparison.order)]
+    best = comparison.best
+    if best and best in comparison.unsearched and best not in comparison.selected_rows:
+        made.append((best.record, tuple(row.record for row in comparison.unsearched), comparison.order))
     for chosen, records, metric in made:
         before = known.get(metric, {})
         if choice := choice_among([chosen, *records], metric, folder, samples=samples, seed=seed, known=before):

@@ -25,7 +25,7 @@ BY_FORMAT = ("recall", "specificity", "precision", "calibration_error")
 def metric_tables(comparison: Comparison) -> list[Table]:
     """Return the tables for which the records have metrics, in the order of the page."""
     tables = (
-        *((cells_table(tested), differences_table(tested)) if (tested := comparison.tested) else ()),
+        *((cells_table(tested, comparison.order), differences_table(tested)) if (tested := comparison.tested) else ()),
         splits_table(comparison),
         confusion_table(comparison),
         class_table(comparison),
@@ -36,11 +36,10 @@ def metric_tables(comparison: Comparison) -> list[Table]:
 
 
 def splits_table(comparison: Comparison) -> Table | None:
-    """Return all metrics of each split, of complete trials; of searches, only of the trials they selected."""
-    listed = comparison.selected_rows or list(comparison.rows)
+    """Return all metrics of each split, of complete trials but those that a search passed over."""
     lines = [
         (title_of(row.record), split, metrics_of(row.record, split), row.record.rows.get(split, 0))
-        for row in listed
+        for row in comparison.candidates
         if row.record.status == "complete"
         for split in SPLITS
         if metrics_of(row.record, split)

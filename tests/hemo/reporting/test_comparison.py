@@ -5,6 +5,7 @@ import pytest
 from hemo.config.trial import TrialConfig
 from hemo.config.tune import title
 from hemo.reporting.comparison import compare_trials
+from hemo.reporting.trial_table import grid_table
 from hemo.trials.record import metrics_of, read_records, title_of
 
 
@@ -37,6 +38,17 @@ def test_trials_with_different_losses_are_ordered_by_auroc(make_record, tmp_path
     assert found.choices[0].metric == "val_auroc"
     make_record({"name": "failed", "training.loss": "dice"}, status="failed")
     assert [row.record.config.name for row in comparisons(tmp_path)[0].rows] == ["plain", "weighted", "failed"]
+
+
+def test_the_loss_of_an_external_model_is_not_compared_with_another_loss(make_record, tmp_path):
+    """Focal 0.08 and binary cross entropy 0.20 are no lower and higher loss."""
+    make_record({"name": "focal", "training.loss": "focal"}, metrics={"val": {"loss": 0.08, "auroc": 0.8}}, test=False)
+    make_record(
+        {"name": "external", "seed": 1}, metrics={"val": {"loss": 0.2, "auroc": 0.9}}, test=False, external=True
+    )
+    (found,) = comparisons(tmp_path)
+    assert (found.order, found.best.record.config.name) == ("val_auroc", "external")
+    assert "trials have several losses, whose values cannot be compared." in grid_table(found).notes[0]
 
 
 def test_trials_of_one_loss_are_ordered_by_it(make_record, tmp_path):
