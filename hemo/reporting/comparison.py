@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
+from hemo.config.trial import TrialConfig
 from hemo.digest import digest_of
 from hemo.reporting.cells import ORDERS, Cell, CellComparison, Order, cells_of, compare_on_test, order_of, place_of
 from hemo.reporting.probabilities import (
@@ -42,7 +43,7 @@ class PlottedTrial:
 
 @dataclass(frozen=True, eq=False)
 class Comparison:
-    """Trials of one training set, task and target, in the order of `order`."""
+    """Trials of one training set, task and target, all of images or all of studies, in the order of `order`."""
 
     rows: tuple[Row, ...]
     tested: CellComparison | None = None  # all pairs of cells on test; None where there is nothing to compare
@@ -234,10 +235,16 @@ def _evaluated(record: TrialRecord, folder: str, decisions: DecisionSettings) ->
     return PlottedTrial(record, test, class_probabilities(record, val, test, trained, decisions))
 
 
+def rows_are_studies(config: TrialConfig) -> bool:
+    """Return whether a trial predicts studies alone, and no images."""
+    return config.model.series.labels == "study"
+
+
 def _group_key(record: TrialRecord) -> tuple[str, ...]:
     """Return what two records must have in common to share a table."""
     target = record.config.target if record.config.task == "binary" else ""
-    return record.training_set, record.split, record.config.task, target
+    of_studies = ("studies",) if rows_are_studies(record.config) else ()
+    return record.training_set, record.split, record.config.task, target, *of_studies
 
 
 def _ordered(rows: Sequence[Row]) -> list[Row]:

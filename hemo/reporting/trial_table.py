@@ -11,7 +11,7 @@ from hemo.console import hours
 from hemo.curation.card import grouping_text, synthetic_text
 from hemo.reporting.cell_tables import describe_difference
 from hemo.reporting.cells import ORDERS, Cell
-from hemo.reporting.comparison import Comparison
+from hemo.reporting.comparison import Comparison, rows_are_studies
 from hemo.reporting.selection import describe_choice
 from hemo.reporting.table_format import MISSING, Table, decimals, loss_and_accuracy, metric, number
 from hemo.reporting.trial_row import SPLITS, Row, estimate, image_of, join_with_counts, split_name
@@ -91,12 +91,16 @@ SEED_METRICS = (
 
 
 def subject(comparison: Comparison) -> str:
-    """Return a comparison's title: task, target, loss where all have one that is not the default, and training set."""
+    """Return a comparison's title: task, target, loss where all have one that is not the default, and training set.
+
+    Trials that predict studies alone, and no images, are said to.
+    """
     config = comparison.first.config
     tasks = {"binary": f"Binary, target {config.target}", "multi_label": "Multi-label", "multi_class": "Multi-class"}
     losses = {row.record.config.training.loss for row in comparison.rows}
     loss = "" if len(losses) > 1 or config.training.loss == "default" else f", loss {config.training.loss}"
-    return f"{tasks[config.task]}{loss}: training set {comparison.first.training_set}"
+    of_studies = ", of studies" if rows_are_studies(config) else ""
+    return f"{tasks[config.task]}{of_studies}{loss}: training set {comparison.first.training_set}"
 
 
 def heading(comparison: Comparison) -> list[tuple[str, str]]:

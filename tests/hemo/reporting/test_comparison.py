@@ -3,10 +3,10 @@
 import pytest
 
 from hemo.config.trial import TrialConfig
-from hemo.config.tune import title
+from hemo.config.tune import changed, title
 from hemo.reporting.comparison import compare_trials
-from hemo.reporting.trial_table import grid_table
-from hemo.trials.record import metrics_of, read_records, title_of
+from hemo.reporting.trial_table import grid_table, subject
+from hemo.trials.record import metrics_of, read_records, title_of, write_record
 
 
 def comparisons(tmp_path):
@@ -22,6 +22,24 @@ def test_different_training_sets_and_targets_are_never_in_one_table(make_record,
     assert sorted(row.record.config.name for part in found for row in part.rows) == ["a", "b", "c"]
     assert len(found) == 3
     assert len({part.key for part in found}) == 3
+
+
+def test_rows_that_are_studies_are_in_a_table_of_their_own(make_record, tmp_path):
+    """Of other images, whose comparison was an error for the whole report."""
+    for number, (name, labels) in enumerate((("images", None), ("slices", "slice"), ("studies", "study"))):
+        record = make_record({"name": name, "seed": number}, many=name != "studies")
+        series = {"backbone": "BiGRU(8)", "series": {"embeddings": "embedded", "labels": labels}} if labels else {}
+        config = changed(record.config, {"model": series}, origin="test")
+        write_record(str(tmp_path / "records"), record.model_copy(update={"config": config}), None)
+    found = comparisons(tmp_path)
+    assert sorted([row.record.config.name for row in part.rows] for part in found) == [
+        ["images", "slices"],
+        ["studies"],
+    ]
+    assert {subject(part) for part in found} == {
+        "Binary, target any: training set 00112233aabbccdd",
+        "Binary, target any, of studies: training set 00112233aabbccdd",
+    }
 
 
 def test_trials_with_different_losses_are_ordered_by_auroc(make_record, tmp_path):
