@@ -12,7 +12,7 @@ import numpy as np
 
 from hemo.reporting.cells import CellComparison, Difference, Order, TestedCell
 from hemo.reporting.table_format import MISSING, Table, decimals, number
-from hemo.reporting.trial_row import estimate, p_text
+from hemo.reporting.trial_row import estimate, interval_ends, p_text
 from hemo.stats import SIGNIFICANCE
 from hemo.stats.intervals import Interval
 
@@ -280,5 +280,4 @@ def pair_rows(comparison: CellComparison) -> Iterator[dict[str, Any]]:
 
 
 def _columns(name: str, interval: Interval) -> dict[str, float | None]:
-    low, high = interval.ends or (None, None)
-    return {f"{name}_difference": interval.value, f"{name}_low": low, f"{name}_high": high}
+    return {f"{name}_difference": interval.value, **interval_ends(name, interval)}

@@ -211,6 +211,12 @@ def estimate(interval: Interval | None, *, signed: bool = False) -> str:
     return f"{value} ({(' to ' if signed else '-').join(ends)})"
 
 
+def interval_ends(name: str, interval: Interval | None) -> dict[str, float | None]:
+    """Return the columns `NAME_low` and `NAME_high` of a CSV file; None without an interval."""
+    low, high = (interval.ends if interval else None) or (None, None)
+    return {f"{name}_low": low, f"{name}_high": high}
+
+
 def p_text(p: float | None) -> str:
     """Return a p-value with three decimals, `< 0.001` below; `MISSING` for None."""
     return "< 0.001" if p is not None and p < 0.001 else number(p, 3)

@@ -15,6 +15,7 @@ from hemo.reporting.page.pairs import pair_half_widths
 from hemo.reporting.table_format import MISSING, metric, number
 from hemo.reporting.trial_row import SPLITS, Row, estimate
 from hemo.reporting.trial_table import IN_TITLE, setting_name, setting_text, subject
+from hemo.sweeps.objectives import on_front
 from hemo.sweeps.results import MIN_TRIALS, Importance, Search, importance, search_summary, searches_of
 from hemo.trials.progress import learning_curves
 from hemo.trials.record import TrialRecord, metrics_of, title_of
@@ -193,10 +194,10 @@ def curves_data(curves: Mapping[str, Sequence[float]]) -> dict[str, list[float |
 
 
 def pareto_front(rows: Sequence[Row]) -> set[str]:
-    """Return the digests of the complete trials that no other one beats in accuracy, latency and size.
+    """Return the digests of the complete trials that no other one dominates in accuracy, latency and size.
 
-    Accuracy is that of validation: a choice made by test would spoil test. One trial beats another if it is at least as
-    good in all three and better in one; trials without one of the three are left out.
+    Accuracy is that of validation: a choice made by test would spoil test. Trials without one of the three are left
+    out.
 
     Args:
         rows: Trials of one comparison.
@@ -209,16 +210,8 @@ def pareto_front(rows: Sequence[Row]) -> set[str]:
         and row.record.latency_ms is not None
         and row.record.megabytes is not None
     }
-    return {
-        digest
-        for digest, point in points.items()
-        if not any(_beats(other, point) for name, other in points.items() if name != digest)
-    }
-
-
-def _beats(one: Sequence[float], other: Sequence[float]) -> bool:
-    """Return whether a point is nowhere above another, and somewhere below it."""
-    return tuple(one) != tuple(other) and all(low <= high for low, high in zip(one, other, strict=True))
+    front = on_front(list(points.values()))
+    return {digest for digest, kept in zip(points, front, strict=True) if kept}
 
 
 def search_data(search: Search, seed: int) -> dict[str, Any]:
