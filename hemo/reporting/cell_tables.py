@@ -251,8 +251,7 @@ def _needs_in_words(difference: Difference, comparison: CellComparison) -> str:
 
 def pair_rows(comparison: CellComparison) -> Iterator[dict[str, Any]]:
     """Yield every pair of cells as a row of numbers in full precision, None where there are too few patients."""
-    for pair in range(comparison.pairs):
-        difference = comparison.difference(pair)
+    for pair, difference in enumerate(comparison.differences(range(comparison.pairs))):
         known = not comparison.reason
         area, bootstrap = comparison.auroc, comparison.bootstrap
         yield {

@@ -169,7 +169,7 @@ def test_every_pair_is_a_row_of_numbers():
     assert rows[0]["auroc_error_patients"] == pytest.approx(0.0008**0.5)
     assert rows[0]["auroc_error_seeds"] == pytest.approx((0.0002 / 3) ** 0.5)
     assert rows[0]["p_not_better"] == rows[0]["p"] / 2
-    assert isinstance(found.difference(0), Difference)
+    assert all(isinstance(each, Difference) for each in found.differences(range(3)))
 
 
 def test_what_cells_are_ordered_by_is_named():
