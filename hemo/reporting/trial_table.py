@@ -93,7 +93,7 @@ SEED_METRICS = (
 def subject(comparison: Comparison) -> str:
     """Return a comparison's title: task, target, loss where all have one that is not the default, and training set.
 
-    Trials that predict studies alone, and no images, are said to.
+    `of studies` where trials predict studies alone, and no images.
     """
     config = comparison.first.config
     tasks = {"binary": f"Binary, target {config.target}", "multi_label": "Multi-label", "multi_class": "Multi-class"}

@@ -153,7 +153,7 @@ def rate_interval(
 
 def patient_count(patients: NDArray[np.int64]) -> int:
     """Return how many patients there are; `patients` holds the number of each image's, 0 or more."""
-    return np.count_nonzero(np.bincount(patients))
+    return int(np.count_nonzero(np.bincount(patients)))
 
 
 def _renumbered(patients: NDArray[np.int64]) -> NDArray[np.int64]:

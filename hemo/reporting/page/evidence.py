@@ -37,7 +37,7 @@ MOST_THRESHOLDS = 48
 DECISION_THRESHOLDS = tuple(round(number / 20, 2) for number in range(1, 20))
 """Threshold probabilities of the decision curve."""
 DIGITS = 4
-"""Significant digits of a number on the page."""
+"""Significant digits of a number on the page, but of thresholds, which decide."""
 
 
 def significant(value: float | None) -> float | None:
