@@ -20,9 +20,8 @@ from hemo.reporting.page.data_set import DataSet, read_data_set
 from hemo.reporting.page.render import data_html, study_html
 from hemo.reporting.published.table import PublishedComparison
 from hemo.reporting.table_format import Table, inline, latex_table, markdown_table
-from hemo.reporting.trial_row import SPLITS, Row
+from hemo.reporting.trial_row import SPLITS, Row, interval_ends
 from hemo.reporting.trial_table import findings, grid_table, heading, subject
-from hemo.stats.intervals import Interval
 from hemo.storage import join, write_bytes
 from hemo.training.results import METRICS
 from hemo.trials.record import metrics_of
@@ -117,7 +116,7 @@ def latex(comparisons: Sequence[Comparison], published: Sequence[PublishedCompar
         grid = grid_table(comparison)
         tables.append(replace(grid, caption=subject(comparison)))
         if comparison.tested:
-            cells = cells_table(comparison.tested)
+            cells = cells_table(comparison.tested, comparison.order)
             tables.append(replace(cells, caption=f"{cells.caption}: {subject(comparison)}"))
     return "\n\n".join(map(latex_table, tables)) + "\n"
 
@@ -164,10 +163,10 @@ def _csv_row(row: Row, comparison: Comparison) -> dict[str, Any]:
         "inference_images_per_second": record.inference_images_per_second,
         "inference_batch_size": record.inference_batch_size,
         **metrics,
-        **_ends("test_accuracy", test.accuracy if test else None),
+        **interval_ends("test_accuracy", test.accuracy if test else None),
         "test_balanced_accuracy": test.balanced_accuracy.value if test and test.balanced_accuracy else None,
-        **_ends("test_balanced_accuracy", test.balanced_accuracy if test else None),
-        **_ends("test_auroc", test.auroc if test else None),
+        **interval_ends("test_balanced_accuracy", test.balanced_accuracy if test else None),
+        **interval_ends("test_auroc", test.auroc if test else None),
         "test_group": comparison.letters.get(record.digest),
         "test_majority_accuracy": test.majority_accuracy if test else None,
         "test_images": test.image_count if test else None,
@@ -188,11 +187,6 @@ def _no_formula(value: Any) -> Any:
         OWASP, CSV Injection.
     """
     return f"'{value}" if isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r")) else value
-
-
-def _ends(name: str, interval: Interval | None) -> dict[str, float | None]:
-    low, high = (interval.ends if interval else None) or (None, None)
-    return {f"{name}_low": low, f"{name}_high": high}
 
 
 def published_csv(published: Sequence[PublishedComparison]) -> str:

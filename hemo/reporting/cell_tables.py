@@ -12,7 +12,7 @@ import numpy as np
 
 from hemo.reporting.cells import CellComparison, Difference, Order, TestedCell
 from hemo.reporting.table_format import MISSING, Table, decimals, number
-from hemo.reporting.trial_row import estimate, p_text
+from hemo.reporting.trial_row import estimate, interval_ends, p_text
 from hemo.stats import SIGNIFICANCE
 from hemo.stats.intervals import Interval
 
@@ -21,8 +21,13 @@ MOST_TIMES = 100
 """Multiple of seeds and patients beyond which their numbers are not given: nobody has them."""
 
 
-def cells_table(comparison: CellComparison) -> Table:
-    """Return the cells in the order of validation, each with its difference from the next."""
+def cells_table(comparison: CellComparison, order: Order = "val_loss") -> Table:
+    """Return the cells in the order of validation, each with its difference from the next.
+
+    Args:
+        comparison: Of the cells.
+        order: What they are ordered by.
+    """
     differences = [*comparison.neighbours, None]
     rows = tuple(
         _cell_row(cell, difference, comparison) for cell, difference in zip(comparison.cells, differences, strict=True)
@@ -31,7 +36,7 @@ def cells_table(comparison: CellComparison) -> Table:
         *("cell", "seeds", "AUROC (95 %)", "group", "SE patients", "SE seeds"),
         *("minus the next (95 %)", "P(not better)", "80 % power needs"),
     )
-    return Table("Cells on test", head, rows, notes=tuple(_cell_notes(comparison)))
+    return Table("Cells on test", head, rows, notes=tuple(_cell_notes(comparison, order)))
 
 
 def _cell_row(cell: TestedCell, difference: Difference | None, comparison: CellComparison) -> tuple[str, ...]:
@@ -90,9 +95,10 @@ def _patients(times: float, comparison: CellComparison) -> str:
     return f"{math.ceil(times * comparison.patients):,} patients"
 
 
-def _cell_notes(comparison: CellComparison) -> Iterator[str]:
+def _cell_notes(comparison: CellComparison, order: Order) -> Iterator[str]:
+    first = {"val_loss": "validation loss, lowest first", "val_auroc": "validation AUROC, highest first"}[order]
     yield (
-        f"In the order of mean validation loss; means over seeds, on the same {comparison.images:,} test images of "
+        f"In the order of mean {first}; means over seeds, on the same {comparison.images:,} test images of "
         f"{comparison.patients:,} patients."
     )
     if comparison.reason:
@@ -245,8 +251,7 @@ def _needs_in_words(difference: Difference, comparison: CellComparison) -> str:
 
 def pair_rows(comparison: CellComparison) -> Iterator[dict[str, Any]]:
     """Yield every pair of cells as a row of numbers in full precision, None where there are too few patients."""
-    for pair in range(comparison.pairs):
-        difference = comparison.difference(pair)
+    for pair, difference in enumerate(comparison.differences(range(comparison.pairs))):
         known = not comparison.reason
         area, bootstrap = comparison.auroc, comparison.bootstrap
         yield {
@@ -274,5 +279,4 @@ def pair_rows(comparison: CellComparison) -> Iterator[dict[str, Any]]:
 
 
 def _columns(name: str, interval: Interval) -> dict[str, float | None]:
-    low, high = interval.ends or (None, None)
-    return {f"{name}_difference": interval.value, f"{name}_low": low, f"{name}_high": high}
+    return {f"{name}_difference": interval.value, **interval_ends(name, interval)}

@@ -40,8 +40,11 @@ ORDERS: dict[Order, str] = {"val_loss": "lowest validation loss", "val_auroc": "
 
 
 def order_of(records: Sequence[TrialRecord]) -> Order:
-    """Return what orders trials: their loss, or where they were trained with several losses AUROC."""
-    losses = {record.config.training.loss for record in records if record.status == "complete" and not record.external}
+    """Return what orders trials: their loss, or where they have several losses AUROC.
+
+    The loss of an external model is `default`, as its config says: by that it is measured.
+    """
+    losses = {record.config.training.loss for record in records if record.status == "complete"}
     return "val_auroc" if len(losses) > 1 else "val_loss"
 
 
@@ -125,39 +128,39 @@ class CellComparison:
         """Number of comparisons."""
         return len(self.auroc.values)
 
-    @property
+    @cached_property
     def neighbours(self) -> list[Difference]:
         """The difference of each cell from the next."""
-        return [self.difference(self.auroc.index(cell, cell + 1)) for cell in range(len(self.cells) - 1)]
+        return self.differences([self.auroc.index(cell, cell + 1) for cell in range(len(self.cells) - 1)])
 
     @property
     def from_best(self) -> list[Difference]:
         """The difference of the first cell from each other."""
-        return [self.difference(pair) for pair in range(len(self.cells) - 1)]
+        return self.differences(range(len(self.cells) - 1))
 
-    def difference(self, pair: int) -> Difference:
-        """Return one of the pairs, by its place in `auroc`."""
+    def differences(self, pairs: Sequence[int]) -> list[Difference]:
+        """Return some of the pairs, by their places in `auroc`; others are not planned, which takes long."""
+        if self.reason:
+            return [self._difference(pair, (None,) * 7) for pair in pairs]
+        level, true, design = self.auroc.next_level, self.auroc.values[list(pairs)], self.design.of_pairs(pairs)
+        columns = (
+            *(column[list(pairs)] for column in (self.auroc.p, self.auroc.p_holm, self.auroc.not_better)),
+            design.detectable(level),
+            design.further_seeds(true, level),
+            design.times_patients(true, level),
+            design.times_both(true, level),
+        )
+        rows = zip(*(column.tolist() for column in columns), strict=True)
+        return [self._difference(pair, row) for pair, row in zip(pairs, rows, strict=True)]
+
+    def _difference(self, pair: int, tested: tuple[float | None, ...]) -> Difference:
         cells = (self.cells[self.auroc.first[pair]], self.cells[self.auroc.second[pair]])
         intervals = (
             _interval(self.auroc, pair, self.reason),
             _interval(self.average_precision, pair, self.reason),
             _interval(self.log_loss, pair, self.log_loss_reason),
         )
-        if self.reason:
-            return Difference(*cells, *intervals, *(None,) * 7)
-        columns = (self.auroc.p, self.auroc.p_holm, self.auroc.not_better, *self._plans)
-        return Difference(*cells, *intervals, *(float(column[pair]) for column in columns))
-
-    @cached_property
-    def _plans(self) -> tuple[NDArray[np.float64], ...]:
-        """Detectable difference, further seeds, factor of the patients, and of both, of each pair."""
-        level, true = self.auroc.next_level, self.auroc.values
-        return (
-            self.design.detectable(level),
-            self.design.further_seeds(true, level),
-            self.design.times_patients(true, level),
-            self.design.times_both(true, level),
-        )
+        return Difference(*cells, *intervals, *tested)
 
 
 def _interval(differences: Differences, pair: int, reason: str) -> Interval:
@@ -168,13 +171,18 @@ def _interval(differences: Differences, pair: int, reason: str) -> Interval:
     return Interval(value, (value - half, value + half))
 
 
+def cell_digest(record: TrialRecord) -> str:
+    """Return what the trials of one cell have in common: their settings without the seed; an external model is one."""
+    own = {"external": record.digest} if record.external else {"seed": 0}
+    return digest_of({**record.settings, **own})
+
+
 def cells_of(rows: Sequence[Row]) -> list[Cell]:
     """Return the cells of all complete trials, the one that is best by the mean of what orders them first."""
     complete = [row for row in rows if row.record.status == "complete"]
     groups: dict[str, list[Row]] = defaultdict(list)
     for row in complete:
-        own = {"external": row.record.digest} if row.record.external else {"seed": 0}
-        groups[digest_of({**row.record.settings, **own})].append(row)
+        groups[cell_digest(row.record)].append(row)
     trained = [row.record.config for row in complete if not row.record.external]
     settings = [key for key in varying(trained) if key != "seed"] if trained else []
     cells = [Cell(_name(group, settings), tuple(group)) for group in groups.values()]
@@ -201,7 +209,7 @@ def compare_on_test(cells: Sequence[Cell], seed: int) -> CellComparison | None:
     thresholds come from the few patients of validation, and differ more by chance than models do.
 
     Args:
-        cells: Lowest validation loss first.
+        cells: The best on validation first.
         seed: Of the bootstrap of seeds.
 
     Returns:

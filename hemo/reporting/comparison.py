@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
+from hemo.config.trial import TrialConfig
 from hemo.digest import digest_of
 from hemo.reporting.cells import ORDERS, Cell, CellComparison, Order, cells_of, compare_on_test, order_of, place_of
 from hemo.reporting.probabilities import (
@@ -42,7 +43,7 @@ class PlottedTrial:
 
 @dataclass(frozen=True, eq=False)
 class Comparison:
-    """Trials of one training set, task and target, in the order of `order`."""
+    """Trials of one training set, task and target, all of images or all of studies, in the order of `order`."""
 
     rows: tuple[Row, ...]
     tested: CellComparison | None = None  # all pairs of cells on test; None where there is nothing to compare
@@ -96,16 +97,29 @@ class Comparison:
         selected = {search.selected.digest for search in self.searches if search.selected}
         return [row for row in self.rows if row.record.digest in selected]
 
+    @cached_property
+    def unsearched(self) -> list[Row]:
+        """The trials of no search: those of grids, and single ones."""
+        cells = {trial.digest for plan in self.plans if plan.kind == "grid" for trial in plan.trials}
+        searched = {record.digest for search in self.searches for record in search.records} - cells
+        return [row for row in self.rows if row.record.digest not in searched]
+
+    @cached_property
+    def candidates(self) -> list[Row]:
+        """All trials but those that a search passed over when it selected another one."""
+        kept = {row.record.digest for row in [*self.selected_rows, *self.unsearched]}
+        kept |= {record.digest for search in self.searches if not search.selected for record in search.records}
+        return [row for row in self.rows if row.record.digest in kept]
+
     @property
     def best(self) -> Row | None:
-        """The best trial: the one a search selected, else the first one, if complete."""
-        selected = next(iter(self.selected_rows), None)
-        return selected or (self.rows[0] if self.first.status == "complete" else None)
+        """The best trial by `order` that no search passed over, if one is complete."""
+        return next((row for row in self.candidates if row.record.status == "complete"), None)
 
     @property
     def chosen_by(self) -> str:
         """Why the best trial is the best: `selected by val_auroc`, `lowest val loss` or `highest val AUROC`."""
-        if self.best is None or not self.selected_rows:
+        if self.best is None or self.best not in self.selected_rows:
             return ORDERS[self.order].replace("validation", "val")
         return f"selected by {self.best.record.selected_by}"
 
@@ -178,17 +192,18 @@ def _with_test_results(
         return known
     best, classes = plotted[0].scores, plotted[0].record.classes
     return replace(
-        known, by_format=metrics_by_group(best, best.pixel_formats), by_class=metrics_by_class(best, classes)
+        known, by_format=metrics_by_group(best, best.pixel_formats, classes), by_class=metrics_by_class(best, classes)
     )
 
 
 def _choices(
     comparison: Comparison, folder: str, samples: int, seed: int, known: Mapping[str, Mapping[str, Resampled]]
 ) -> Iterator[Choice]:
-    """Yield the choice of each search; of a grid that of the first trial."""
+    """Yield the choice of each search; of the trials of no search that of the best one, if it is one of them."""
     made = [(part.selected, part.records, metric_of(part)) for part in comparison.searches if part.selected]
-    if not comparison.searches and comparison.best:
-        made = [(comparison.best.record, tuple(row.record for row in comparison.rows), comparison.order)]
+    best = comparison.best
+    if best and best in comparison.unsearched and best not in comparison.selected_rows:
+        made.append((best.record, tuple(row.record for row in comparison.unsearched), comparison.order))
     for chosen, records, metric in made:
         before = known.get(metric, {})
         if choice := choice_among([chosen, *records], metric, folder, samples=samples, seed=seed, known=before):
@@ -220,10 +235,16 @@ def _evaluated(record: TrialRecord, folder: str, decisions: DecisionSettings) ->
     return PlottedTrial(record, test, class_probabilities(record, val, test, trained, decisions))
 
 
+def rows_are_studies(config: TrialConfig) -> bool:
+    """Return whether a trial predicts studies alone, and no images."""
+    return config.model.series.labels == "study"
+
+
 def _group_key(record: TrialRecord) -> tuple[str, ...]:
     """Return what two records must have in common to share a table."""
     target = record.config.target if record.config.task == "binary" else ""
-    return record.training_set, record.split, record.config.task, target
+    of_studies = ("studies",) if rows_are_studies(record.config) else ()
+    return record.training_set, record.split, record.config.task, target, *of_studies
 
 
 def _ordered(rows: Sequence[Row]) -> list[Row]:

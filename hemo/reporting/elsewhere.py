@@ -13,7 +13,14 @@ from hemo.reporting.probabilities import (
     Reliability,
     reliability_of,
 )
-from hemo.reporting.trial_row import ClassMetrics, Evaluation, evaluate_scores, metrics_by_class
+from hemo.reporting.trial_row import (
+    ClassMetrics,
+    Evaluation,
+    Prevalence,
+    evaluate_scores,
+    metrics_by_class,
+    prevalence_of,
+)
 from hemo.stats.auroc import auroc
 from hemo.stats.calibration import Calibration
 from hemo.stats.intervals import Interval, balanced_accuracy_interval, rate_interval
@@ -49,7 +56,7 @@ class GroupMetrics:
     group: str
     images: int
     patients: int
-    prevalence: float
+    prevalence: Prevalence
     auroc: Interval | None
     balanced_accuracy: Interval | None
     recall: Interval | None  # of one class only
@@ -105,7 +112,7 @@ def read_elsewhere(records: str, record: EvaluationRecord) -> Elsewhere:
         record,
         tuple(parts),
         metrics_by_class(scores, checkpoint.classes),
-        tuple(_groups(rows, scores, record.subgroups)),
+        tuple(_groups(rows, scores, record.subgroups, checkpoint.classes)),
         () if scores.exclusive else tuple(_studies(rows, scores, record)),
     )
 
@@ -134,14 +141,14 @@ def _rates(scores: Scores, column: int, prevalence: float | None) -> ThresholdRa
     return threshold_rates(predicted, labels, scores.patients, observed if prevalence is None else prevalence)
 
 
-def _groups(rows: pa.Table, scores: Scores, subgroups: Sequence[str]) -> Iterator[GroupMetrics]:
+def _groups(rows: pa.Table, scores: Scores, subgroups: Sequence[str], classes: Sequence[str]) -> Iterator[GroupMetrics]:
     """Yield the metrics of each group: of numbers and ranges from the lowest on, of words the largest group first."""
     for subgroup in subgroups:
         values = np.asarray(rows[f"{SUBGROUP}{subgroup}"].to_pylist(), dtype=np.str_)
         names, counts = np.unique(values, return_counts=True)
         sizes = {str(name): int(count) for name, count in zip(names, counts, strict=True)}
         for name in sorted(sizes, key=lambda name: (_first_number(name), -sizes[name], name)):
-            yield _group(subgroup, name, scores.where(values == name))
+            yield _group(subgroup, name, scores.where(values == name), classes)
 
 
 def _first_number(group: str) -> float:
@@ -152,7 +159,7 @@ def _first_number(group: str) -> float:
         return float("inf")
 
 
-def _group(subgroup: str, group: str, part: Scores) -> GroupMetrics:
+def _group(subgroup: str, group: str, part: Scores, classes: Sequence[str]) -> GroupMetrics:
     one = part.labels.shape[1] == 1
     labels, predicted, patients = part.labels[:, 0], part.predicted[:, 0], part.patients
     area = auroc(part.scores, part.labels, patients)
@@ -162,7 +169,7 @@ def _group(subgroup: str, group: str, part: Scores) -> GroupMetrics:
         group,
         len(labels),
         int(patients.max()) + 1,
-        float(part.labels.mean()),
+        prevalence_of(part, classes),
         area.interval() if area else None,
         None if part.exclusive else balanced_accuracy_interval(part.predicted, part.labels, patients),
         recall,

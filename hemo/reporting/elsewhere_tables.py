@@ -11,7 +11,7 @@ from hemo.reporting.probabilities import (
     calibration_cells,
 )
 from hemo.reporting.table_format import Table, metric, number
-from hemo.reporting.trial_row import estimate
+from hemo.reporting.trial_row import estimate, interval_ends
 from hemo.stats.intervals import Interval
 from hemo.trials.evaluation import EvaluationRecord
 
@@ -152,14 +152,15 @@ def _group_table(each: Elsewhere) -> Table:
     one = len(each.record.checkpoint.classes) == 1
     rows = []
     for found in each.groups:
-        counts = (f"{found.images:,}", f"{found.patients:,}", f"{found.prevalence:.1%}")
+        counts = (f"{found.images:,}", f"{found.patients:,}", found.prevalence.text)
         shown = (found.recall, found.specificity) if one else (found.balanced_accuracy,)
         cells = (*counts, estimate(found.auroc), *(estimate(interval) for interval in shown))
         gap = (estimate(found.difference, signed=True),) if one else ()
         rows.append((found.subgroup, found.group, *cells, *gap))
     rates = ("sensitivity (95 %)", "specificity (95 %)") if one else ("balanced acc (95 %)",)
     gaps = ("mean - prevalence (95 %)",) if one else ()
-    head = ("subgroup", "group", "images", "patients", "prevalence", "AUROC (95 %)", *rates, *gaps)
+    frequent = each.groups[0].prevalence.head if each.groups else "prevalence"
+    head = ("subgroup", "group", "images", "patients", frequent, "AUROC (95 %)", *rates, *gaps)
     notes = (
         "As is. Differences between groups are not tested; where prevalence differs, a model may predict from the "
         "group.",
@@ -223,13 +224,12 @@ def csv_rows(each: Elsewhere) -> Iterator[dict[str, str | float | int | None]]:
             **{"trial": record.checkpoint.name, "data": record.data.name, "part": part.name},
             **{"images": found.image_count, "patients": found.patient_count, "log_loss": found.log_loss},
             "average_precision": found.ranking.average_precision if found.ranking else None,
-            **{key: value for name, interval in intervals.items() for key, value in _ends(name, interval).items()},
+            **{key: value for name, interval in intervals.items() for key, value in _columns(name, interval).items()},
         }
 
 
-def _ends(name: str, interval: Interval | None) -> dict[str, float | None]:
-    low, high = (interval.ends if interval else None) or (None, None)
-    return {name: interval.value if interval else None, f"{name}_low": low, f"{name}_high": high}
+def _columns(name: str, interval: Interval | None) -> dict[str, float | None]:
+    return {name: interval.value if interval else None, **interval_ends(name, interval)}
 
 
 def summary(each: Elsewhere) -> str:

@@ -39,6 +39,9 @@ LEAKS = {
 
 CLEAN = "by_patient"
 CHANCE = 0.5
+MORE, LESS, NO_INTERVAL = "more than zero", "less than zero", "no interval"
+EASIER = ": the unseen patients were easier"
+"""Why a leak is less than zero."""
 POINTS = 100
 """Points of a metric from 0 to 1."""
 
@@ -57,9 +60,9 @@ class Estimate(Config):
         low, high = interval.ends or (None, None)
         return cls(value=interval.value, low=low, high=high, reason=interval.reason)
 
-    def holds(self, value: float) -> bool:
-        """Return whether a value is within the interval; without one, yes."""
-        return self.low is None or self.high is None or self.low <= value <= self.high
+    def holds(self, value: float) -> bool | None:
+        """Return whether a value is within the interval; None without one."""
+        return None if self.low is None or self.high is None else self.low <= value <= self.high
 
     def text(self) -> str:
         """Return `0.872 (0.81-0.93)`."""
@@ -245,44 +248,62 @@ def conclusions(rows: Sequence[LeakRow]) -> tuple[str, ...]:
 
 
 def _worth(row: LeakRow) -> str:
-    parts, shown = [], []
-    for name, each in (("AUROC", row.auroc), ("accuracy", row.accuracy)):
-        if each is not None:
-            parts.append(f"{each.leak.points()} points of {name}")
-            shown.append(each.leak.low is not None and not each.leak.holds(0))
-    if not parts:
+    signs = {name: _sign(leak) for name, leak in _leaks(row)}
+    if not signs:
         return ""
-    verdict = "more than zero" if all(shown) else "not shown to differ from zero"
-    if any(shown) and not all(shown):
-        verdict = f"more than zero for {'AUROC' if shown[0] else 'accuracy'} alone"
-    return f"Split {row.name}, the metrics are off by {' and '.join(parts)} (95 %): {verdict}."
+    verdict = ", ".join(f"{sign} for {name}" for name, sign in signs.items())
+    if len(set(signs.values())) == 1:
+        verdict = next(iter(signs.values()))
+    reason = EASIER if LESS in signs.values() else ""
+    return f"Split {row.name}, the metrics are off by {_in_points(row)} (95 %): {verdict}{reason}."
+
+
+def _leaks(row: LeakRow) -> list[tuple[str, Estimate]]:
+    """Return the leaks of a row that were measured, by the name of the metric."""
+    known = (("AUROC", row.auroc), ("accuracy", row.accuracy))
+    return [(name, each.leak) for name, each in known if each is not None]
+
+
+def _in_points(row: LeakRow) -> str:
+    return " and ".join(f"{leak.points()} points of {name}" for name, leak in _leaks(row))
+
+
+def _sign(leak: Estimate) -> str:
+    """Return on which side of 0 the interval of a leak is."""
+    if leak.low is None or leak.high is None:
+        return NO_INTERVAL
+    if leak.low > 0:
+        return MORE
+    return LESS if leak.high < 0 else "not shown to differ from zero"
 
 
 def _clean(row: LeakRow) -> str:
-    measured = [each for each in (row.auroc, row.accuracy) if each is not None]
-    if not measured:
+    within = [leak.holds(0) for _, leak in _leaks(row)]
+    if not within:
         return ""
-    agrees = all(each.leak.holds(0) for each in measured)
-    parts = " and ".join(
-        f"{each.leak.points()} points of {name}"
-        for name, each in (("AUROC", row.auroc), ("accuracy", row.accuracy))
-        if each is not None
-    )
-    found = "no leak is left that this can show" if agrees else "its own test differs from other patients, look why"
-    return f"Split {row.name}, which should be off by nothing: {parts}: {found}."
+    found = "no leak is left that this can show"
+    if False in within:
+        found = "its own test differs from other patients, look why"
+    elif None in within:
+        found = NO_INTERVAL
+    return f"Split {row.name}, which should be off by nothing: {_in_points(row)}: {found}."
 
 
 def _memory(row: LeakRow) -> str:
     assert row.auroc is not None
     own = row.auroc.own
     if row.rule == CLEAN:
-        verdict = "0.5 is within" if own.holds(CHANCE) else "0.5 is NOT within: something beside labels leaks"
+        verdict = {
+            None: NO_INTERVAL,
+            True: "0.5 is within",
+            False: "0.5 is NOT within: something beside labels leaks",
+        }[own.holds(CHANCE)]
         return f"With labels shuffled between patients a clean split has AUROC {own.text()}: {verdict}."
     leak = row.auroc.leak
-    shown = leak.low is not None and leak.low > 0
-    verdict = "the model remembers patients" if shown else "no memory of patients is shown"
+    known = {MORE: "the model remembers patients", LESS: f"{LESS}{EASIER}", NO_INTERVAL: NO_INTERVAL}
+    verdict = known.get(_sign(leak), "no memory of patients is shown")
     return (
-        f"With labels shuffled, split {NAMES[row.rule]}: AUROC {own.text()}, {leak.points()} points above that of "
+        f"With labels shuffled, split {NAMES[row.rule]}: AUROC {own.text()}, {leak.points()} points from that of "
         f"unseen patients: {verdict}."
     )
 

@@ -25,7 +25,7 @@ BY_FORMAT = ("recall", "specificity", "precision", "calibration_error")
 def metric_tables(comparison: Comparison) -> list[Table]:
     """Return the tables for which the records have metrics, in the order of the page."""
     tables = (
-        *((cells_table(tested), differences_table(tested)) if (tested := comparison.tested) else ()),
+        *((cells_table(tested, comparison.order), differences_table(tested)) if (tested := comparison.tested) else ()),
         splits_table(comparison),
         confusion_table(comparison),
         class_table(comparison),
@@ -36,11 +36,10 @@ def metric_tables(comparison: Comparison) -> list[Table]:
 
 
 def splits_table(comparison: Comparison) -> Table | None:
-    """Return all metrics of each split, of complete trials; of searches, only of the trials they selected."""
-    listed = comparison.selected_rows or list(comparison.rows)
+    """Return all metrics of each split, of complete trials but those that a search passed over."""
     lines = [
         (title_of(row.record), split, metrics_of(row.record, split), row.record.rows.get(split, 0))
-        for row in listed
+        for row in comparison.candidates
         if row.record.status == "complete"
         for split in SPLITS
         if metrics_of(row.record, split)
@@ -107,9 +106,16 @@ def format_table(comparison: Comparison) -> Table | None:
     for each in comparison.by_format:
         recorded = groups[each.name].metrics if each.name in groups else {}
         others = (metric(recorded.get(name), each.images) for name in known)
-        computed = (metric(each.prevalence, each.images), estimate(each.accuracy), estimate(each.auroc))
+        computed = (each.prevalence.text, estimate(each.accuracy), estimate(each.auroc))
         rows.append((each.name, f"{each.images:,}", *computed, *others))
-    head = ("pixel format", "images", "prevalence", "acc (95 %)", "AUROC (95 %)", *map(_head, known))
+    head = (
+        "pixel format",
+        "images",
+        comparison.by_format[0].prevalence.head,
+        "acc (95 %)",
+        "AUROC (95 %)",
+        *map(_head, known),
+    )
     reasons = [each.reason for group in comparison.by_format for each in (group.accuracy, group.auroc) if each]
     notes = (
         "Where prevalence differs between pixel formats, a model may predict from the format.",

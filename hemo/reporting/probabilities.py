@@ -1,5 +1,6 @@
 """Probabilities of trials on test: how far they are from what occurred, and what their thresholds are worth."""
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -7,7 +8,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from hemo.reporting.table_format import MISSING, Table, decimals, metric, number
+from hemo.reporting.table_format import MISSING, Table, metric, number
 from hemo.reporting.trial_row import estimate
 from hemo.stats.choices import BALANCED_ACCURACY, OperatingPoint
 from hemo.stats.intervals import Interval
@@ -20,6 +21,7 @@ from hemo.stats.reliability import (
     probability_metrics,
     reliability_bins,
 )
+from hemo.training.results import DEFAULT_THRESHOLD, applied_thresholds
 from hemo.trials.predictions import Scores
 from hemo.trials.record import TrialRecord, title_of
 
@@ -131,7 +133,7 @@ def class_probabilities(
         prevalence = settings.prevalence_of(name, observed, binary=record.config.task == "binary")
         points, curves = list[PointRates](), list[list[NetBenefit]]()
         if 0 < observed < 1:
-            points = list(_points(dict(_thresholds(record, column, val, settings)), test, column, prevalence))
+            points = list(_points(operating_points(record, column, val, settings), test, column, prevalence))
             curves = [_curve(each, column, prevalence) for each in states]
         found.append(
             ClassProbabilities(
@@ -175,12 +177,21 @@ def reliability_of(
     )
 
 
-def _thresholds(
+def operating_points(
     record: TrialRecord, column: int, val: Scores | None, settings: DecisionSettings
-) -> Iterator[tuple[str, float]]:
-    """Yield rule and threshold, the trial's own first: as recorded, others chosen on validation now."""
-    own = record.config.training.operating_point
-    for rule in dict.fromkeys((own, *settings.operating_points)):
+) -> dict[str, float]:
+    """Return rule -> threshold of a class: the one that the trial applies first, then those of the configured rules.
+
+    Args:
+        record: The trial.
+        column: Of the class.
+        val: Its calibrated predictions on validation, which choose thresholds that the record does not have; None: no
+            such thresholds.
+        settings: The rules.
+    """
+    applied = applied_thresholds(record.thresholds)
+    points = {record.config.training.operating_point: applied[column] if applied else DEFAULT_THRESHOLD}
+    for rule in settings.operating_points:
         threshold = None
         if rule in record.operating_points:
             threshold = record.operating_points[rule][column]
@@ -188,7 +199,8 @@ def _thresholds(
             point = OperatingPoint.parse(rule)
             threshold = choose_threshold(val.probabilities[:, column], val.labels[:, column], point)
         if threshold is not None:
-            yield rule, threshold
+            points.setdefault(rule, threshold)
+    return points
 
 
 def describe_calibration(record: TrialRecord, column: int) -> str:
@@ -288,8 +300,8 @@ def _rate_cells(rates: ThresholdRates) -> tuple[str, ...]:
 
 def _probability(threshold: float) -> str:
     """Return a threshold with three digits that are not 0, and of one near 1 that are not 9."""
-    rest = min(threshold, 1 - threshold)
-    return number(threshold, 3 if round(rest, 3) >= 0.1 or rest <= 0 else min(9, decimals(rest) + 1))
+    rest = float(f"{min(threshold, 1 - threshold):.3g}")  # 1 - 0.9 is a little less than 0.1
+    return number(threshold, min(9, max(3, 2 - math.floor(math.log10(rest)))) if rest > 0 else 3)
 
 
 def net_benefit_table(found: Sequence[ClassProbabilities]) -> Table:

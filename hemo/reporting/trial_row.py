@@ -13,6 +13,7 @@ from hemo.stats.auroc import Auroc, auroc
 from hemo.stats.bootstrap import patient_draws, resampled_means, resampled_ranking
 from hemo.stats.intervals import Interval, balanced_accuracy_interval, proportion_interval, rate_interval
 from hemo.stats.metrics import average_precision
+from hemo.training.results import ANY_CLASS
 from hemo.trials.predictions import Scores, log_loss_weights, split_scores
 from hemo.trials.record import TrialRecord, read_predictions
 
@@ -60,12 +61,26 @@ class Row:
 
 
 @dataclass(frozen=True)
+class Prevalence:
+    """How frequent what is to be predicted is in some images, as one number."""
+
+    head: str  # of its column
+    fraction: float  # of the images, 0 to 1
+    name: str = ""  # of the class, where each image has exactly one
+
+    @property
+    def text(self) -> str:
+        """`12.5%`, or with the class `viral 40.0%`."""
+        return f"{self.name} {self.fraction:.1%}".strip()
+
+
+@dataclass(frozen=True)
 class SubsetMetrics:
     """Metrics of images of one pixel format or scanner: where that and label correlate, a model may use it."""
 
     name: str
     images: int
-    prevalence: float  # fraction of labels that are 1, 0 to 1
+    prevalence: Prevalence
     accuracy: Interval | None  # None where all images have the same labels
     auroc: Interval | None  # None where no class has both labels
 
@@ -196,6 +211,12 @@ def estimate(interval: Interval | None, *, signed: bool = False) -> str:
     return f"{value} ({(' to ' if signed else '-').join(ends)})"
 
 
+def interval_ends(name: str, interval: Interval | None) -> dict[str, float | None]:
+    """Return the columns `NAME_low` and `NAME_high` of a CSV file; None without an interval."""
+    low, high = (interval.ends if interval else None) or (None, None)
+    return {f"{name}_low": low, f"{name}_high": high}
+
+
 def p_text(p: float | None) -> str:
     """Return a p-value with three decimals, `< 0.001` below; `MISSING` for None."""
     return "< 0.001" if p is not None and p < 0.001 else number(p, 3)
@@ -213,18 +234,19 @@ def join_with_counts(texts: Sequence[Sequence[str]]) -> str:
     )
 
 
-def metrics_by_group(scores: Scores, groups: NDArray[np.str_]) -> tuple[SubsetMetrics, ...]:
+def metrics_by_group(scores: Scores, groups: NDArray[np.str_], classes: Sequence[str]) -> tuple[SubsetMetrics, ...]:
     """Return metrics of each group of images, the most frequent first; empty if there is only one group.
 
     Args:
         scores: Predictions of a split.
         groups: Name of the group of each image, such as `scores.pixel_formats`, shape (rows,).
+        classes: Name of each column.
     """
     names, counts = np.unique(groups, return_counts=True)
     if len(names) < 2:
         return ()
     ordered = [str(names[index]) for index in np.argsort(-counts, kind="stable")]
-    return tuple(_of_subset(scores.where(groups == name), name) for name in ordered)
+    return tuple(_of_subset(scores.where(groups == name), name, classes) for name in ordered)
 
 
 def metrics_by_class(scores: Scores, classes: Sequence[str]) -> tuple[ClassMetrics, ...]:
@@ -239,12 +261,31 @@ def metrics_by_class(scores: Scores, classes: Sequence[str]) -> tuple[ClassMetri
     return tuple(_of_class(scores, column, name) for column, name in enumerate(classes))
 
 
-def _of_subset(subset: Scores, name: str) -> SubsetMetrics:
+def prevalence_of(scores: Scores, classes: Sequence[str]) -> Prevalence:
+    """Return how frequent the class is; of several the class `any`, else the mean; of exclusive ones the commonest.
+
+    The mean of exclusive classes is 1 / classes whatever the images are.
+
+    Args:
+        scores: Predictions of some images.
+        classes: Name of each column.
+    """
+    fractions = scores.labels.mean(axis=0)
+    if scores.exclusive:
+        return Prevalence("commonest class", float(fractions.max()), classes[int(fractions.argmax())])
+    if len(classes) == 1:
+        return Prevalence("prevalence", float(fractions[0]))
+    if ANY_CLASS in classes:
+        return Prevalence(f"prevalence of {ANY_CLASS}", float(fractions[classes.index(ANY_CLASS)]))
+    return Prevalence("mean prevalence", float(fractions.mean()))
+
+
+def _of_subset(subset: Scores, name: str, classes: Sequence[str]) -> SubsetMetrics:
     area = auroc(subset.scores, subset.labels, subset.patients)
     return SubsetMetrics(
         name,
         len(subset.labels),
-        float(subset.labels.mean()),
+        prevalence_of(subset, classes),
         _accuracy(subset),
         area.interval() if area else None,
     )

@@ -11,13 +11,13 @@ from hemo.console import hours
 from hemo.curation.card import grouping_text, synthetic_text
 from hemo.reporting.cell_tables import describe_difference
 from hemo.reporting.cells import ORDERS, Cell
-from hemo.reporting.comparison import Comparison
+from hemo.reporting.comparison import Comparison, rows_are_studies
 from hemo.reporting.selection import describe_choice
 from hemo.reporting.table_format import MISSING, Table, decimals, loss_and_accuracy, metric, number
 from hemo.reporting.trial_row import SPLITS, Row, estimate, image_of, join_with_counts, split_name
 from hemo.stats.choices import BALANCED_ACCURACY
 from hemo.stats.intervals import Interval
-from hemo.sweeps.results import search_lines
+from hemo.sweeps.results import SearchedTrials, search_lines
 from hemo.trials.record import title_of
 
 NAME = "trial"
@@ -91,12 +91,16 @@ SEED_METRICS = (
 
 
 def subject(comparison: Comparison) -> str:
-    """Return a comparison's title: task, target, loss where all have one that is not the default, and training set."""
+    """Return a comparison's title: task, target, loss where all have one that is not the default, and training set.
+
+    `of studies` where trials predict studies alone, and no images.
+    """
     config = comparison.first.config
     tasks = {"binary": f"Binary, target {config.target}", "multi_label": "Multi-label", "multi_class": "Multi-class"}
     losses = {row.record.config.training.loss for row in comparison.rows}
     loss = "" if len(losses) > 1 or config.training.loss == "default" else f", loss {config.training.loss}"
-    return f"{tasks[config.task]}{loss}: training set {comparison.first.training_set}"
+    of_studies = ", of studies" if rows_are_studies(config) else ""
+    return f"{tasks[config.task]}{of_studies}{loss}: training set {comparison.first.training_set}"
 
 
 def heading(comparison: Comparison) -> list[tuple[str, str]]:
@@ -167,11 +171,14 @@ def _split_counts(comparison: Comparison, split: str) -> str:
 def _highlighted(best: Row, comparison: Comparison) -> str:
     """Return which trial is highlighted, what it was chosen by, and on how much."""
     record = best.record
-    complete = sum(row.record.status == "complete" for row in comparison.rows)
+    complete = sum(row.record.status == "complete" for row in comparison.candidates)
     first = f"the {ORDERS[comparison.order]} of {complete} complete trials"
+    if comparison.selected_rows:
+        first += ", those that searches passed over aside"
     choice = first if complete > 1 else "the only complete trial"
-    if record.selected_by:
+    if best in comparison.selected_rows:
         choice = f"selected by {record.selected_by} among {record.selected_among} trials of a search"
+        choice += f", and {first}" if complete > 1 else ""
     basis = f", on {_split_counts(comparison, 'val')}" if "val" in record.rows else ""
     return f"{title_of(record)}: {choice}{basis}. Test had no part in the choice"
 
@@ -183,8 +190,10 @@ def _on_test(best: Row, comparison: Comparison) -> str:
         return "not evaluated"
     if test.auroc is None:
         return "neither AUROC nor accuracy is defined: all images have the same label"
-    accuracy = f"accuracy {estimate(test.accuracy)}"
-    majority = f"always predicting the most frequent class reaches {metric(test.majority_accuracy, test.image_count)}"
+    several = comparison.first.config.task == "multi_label"
+    accuracy = f"accuracy {'of decisions, one an image and class, ' if several else ''}{estimate(test.accuracy)}"
+    frequent = "always predicting the most frequent " + ("answer" if several else "class")
+    majority = f"{frequent} reaches {metric(test.majority_accuracy, test.image_count)}"
     relation = _above_chance(test.auroc)
     balanced = f"balanced accuracy {estimate(test.balanced_accuracy)}; " if test.balanced_accuracy else ""
     tested = sum(row.test is not None for row in comparison.rows)
@@ -283,8 +292,8 @@ def _sorted_by(comparison: Comparison) -> Iterator[str]:
         yield "Rows are sorted by validation loss, lowest first."
     else:
         yield (
-            "Rows are sorted by validation AUROC, highest first: trials were trained with several losses, whose values "
-            "cannot be compared."
+            "Rows are sorted by validation AUROC, highest first: trials have several losses, whose values cannot be "
+            "compared."
         )
 
 
@@ -294,10 +303,16 @@ def _use_of_test(comparison: Comparison) -> Iterator[str]:
     tested = sum("test" in record.metrics for record in complete)
     if tested < len(complete):
         yield f"Test was evaluated for {tested} of {len(complete)} complete trials; the others have `-`."
+    chosen = [search for search in comparison.searches if search.selected]
+    others = sum(row.test is not None for row in comparison.unsearched)
     selected = sum(bool(record.selected_by) for record in complete)
-    if len(comparison.selected_rows) > 1:
-        searches = len(comparison.selected_rows)
-        yield f"{searches} searches selected on validation; test was evaluated for the trial that each selected."
+    if len(chosen) > 1:
+        more = f", and for {_trials(others)} of no search" if others else ""
+        yield (
+            f"{len(chosen)} searches selected on validation; test was evaluated for the trial that each selected{more}."
+        )
+    elif chosen and others:
+        yield _use_beside_others(chosen[0], others)
     elif selected > 1:
         yield (
             f"The search was continued and selected {selected} times, on validation; test was evaluated once for each "
@@ -305,6 +320,20 @@ def _use_of_test(comparison: Comparison) -> Iterator[str]:
         )
     elif selected:
         yield "The search selected on validation; test was evaluated once, for the selected trial."
+
+
+def _use_beside_others(search: SearchedTrials, others: int) -> str:
+    """Return for which trials of the only search test was evaluated, and that it was for trials of no search."""
+    selected = [title_of(record) for record in search.records if record.selected_by and record.status == "complete"]
+    chosen = f"{selected[0]}, which it selected" if len(selected) == 1 else f"each of the {len(selected)} it selected"
+    return (
+        f"Of the {len(search.records)} trials of the search, test was evaluated once for {chosen} on validation; test "
+        f"was evaluated for {_trials(others)} of no search too."
+    )
+
+
+def _trials(count: int) -> str:
+    return f"{count:,} {'trial' if count == 1 else 'trials'}"
 
 
 def _without_interval(comparison: Comparison) -> list[str]:

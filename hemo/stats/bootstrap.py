@@ -52,7 +52,8 @@ def resampled_ranking(
         weights: Of each patient, shape (patients, samples).
 
     Returns:
-        Two arrays of shape (samples,), NaN where a resample leaves a class with one label.
+        Two arrays of shape (samples,). AUROC is NaN where a resample leaves a class with one label, average precision
+        where it leaves a class without positives; without negatives that of a class is 1.
     """
     classes = [k for k in range(labels.shape[1]) if 0 < labels[:, k].sum() < len(labels)]
     parts = [_ranking_of_class(scores[:, k], labels[:, k] == 1, patients, weights) for k in classes]

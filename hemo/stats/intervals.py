@@ -153,7 +153,7 @@ def rate_interval(
 
 def patient_count(patients: NDArray[np.int64]) -> int:
     """Return how many patients there are; `patients` holds the number of each image's, 0 or more."""
-    return np.count_nonzero(np.bincount(patients))
+    return int(np.count_nonzero(np.bincount(patients)))
 
 
 def _renumbered(patients: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -242,7 +242,8 @@ def balanced_accuracy_interval(
     correlation = unit @ unit.T
     np.fill_diagonal(correlation, 1)
     below, above = np.array([[part.value - part.ends[0], part.ends[1] - part.value] for part in parts if part.ends]).T
-    ends = [float(np.sqrt(gaps @ correlation @ gaps)) / len(parts) for gaps in (below, above)]
+    # where sides cancel, rounding may leave a variance below 0
+    ends = [float(np.sqrt(max(0.0, gaps @ correlation @ gaps))) / len(parts) for gaps in (below, above)]
     return Interval(value, (max(0.0, value - ends[0]), min(1.0, value + ends[1])))
 
 

@@ -4,6 +4,7 @@ The variance of a difference is taken apart into what patients alone, seeds alon
 seeds divide the last two, further patients the first and the last.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -103,6 +104,18 @@ class Design:
     def further_with(self, times: Floats) -> Floats:
         """Return the further seeds that multiply those of the cell with fewer, rounded up to whole seeds."""
         return np.asarray(np.ceil((times - 1) * np.minimum(*self.seeds)))
+
+    def of_pairs(self, pairs: Sequence[int]) -> "Design":
+        """Return the design of some of the pairs, by their places."""
+        chosen = list(pairs)
+        return Design(
+            (self.seeds[0][chosen], self.seeds[1][chosen]),
+            self.from_patients[chosen],
+            (self.noise[0][chosen], self.noise[1][chosen]),
+            self.from_seeds[chosen],
+            self.patient_degrees[chosen],
+            self.seed_degrees,
+        )
 
     def _with(self, further: Floats | float, times: Floats | float) -> tuple[Floats, Floats]:
         """Return variances and degrees of freedom of the differences with more seeds and patients."""

@@ -32,10 +32,17 @@ def pareto_front(records: Sequence[TrialRecord], objectives: Sequence[Objective]
     """
     complete = [record for record in records if record.status == "complete"]
     known = [record for record in complete if set(objectives) <= set(objective_values(record))]
-    costs = [_costs(record, objectives) for record in known]
-    return [
-        record for record, own in zip(known, costs, strict=True) if not any(_dominates(other, own) for other in costs)
-    ]
+    front = on_front([_costs(record, objectives) for record in known])
+    return [record for record, kept in zip(known, front, strict=True) if kept]
+
+
+def on_front(costs: Sequence[Sequence[float]]) -> list[bool]:
+    """Return whether no other point dominates each one: is at least as good in every cost and better in one.
+
+    Args:
+        costs: Of each point, less is better; equally long.
+    """
+    return [not any(_dominates(other, own) for other in costs) for own in costs]
 
 
 def _costs(record: TrialRecord, objectives: Sequence[Objective]) -> list[float]:

@@ -235,7 +235,7 @@ def _plain(key: str) -> str:
 
 
 def compute_used(search: Search) -> str:
-    """Return the number of epochs that ran, relative to those without pruning and to those of a full grid."""
+    """Return the number of epochs that ran, relative to the most that were configured and to those of a full grid."""
     ran = sum(len(trial.record.epochs) for trial in search.trials)
     whole = sum(trial.record.config.training.epochs for trial in search.trials)
     counts = {key: _grid_values([trial.settings[key] for trial in search.trials]) for key in search.keys}
@@ -243,9 +243,9 @@ def compute_used(search: Search) -> str:
     grid = math.prod(counts.values()) * epochs
     axes = ", ".join(f"{_plain(key)} {count}" for key, count in counts.items())
     return (
-        f"{len(search.trials)} trials ran {ran:,} epochs: {ran / whole:.0%} of the {whole:,} without pruning, "
-        f"{ran / grid:.1%} of the {grid:,} of a full grid of the values tried ({axes}; real-valued settings with one "
-        "value for each factor of ten)"
+        f"{len(search.trials)} trials ran {ran:,} epochs: {ran / whole:.0%} of the {whole:,} at most (early stopping "
+        f"and pruning), {ran / grid:.1%} of the {grid:,} of a full grid of the values tried ({axes}; real-valued "
+        "settings with one value for each factor of ten)"
     )
 
 

@@ -144,7 +144,7 @@ def _refuse_strength_without_ranges(base: TrialConfig, keys: Sequence[str]) -> N
 
 def _refuse_incomparable(key: str, search: SearchConfig) -> None:
     """Refuse a field that changes what the metric measures: values of the metric would not be comparable."""
-    if key in ("task", "target"):
+    if key in ("task", "target", "model.series.labels"):
         raise ConfigError(
             f"search.space: {key} defines what is predicted, and metrics of different predictions cannot be compared; "
             "run one search for each"

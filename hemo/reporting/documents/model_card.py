@@ -147,7 +147,7 @@ def _sections(study: Study) -> Iterator[str]:
 
 
 def _tables(study: Study) -> list[Table]:
-    tables = [performance_table(study), class_table(study), format_table(study.scores) if study.scores else None]
+    tables = [performance_table(study), class_table(study), format_table(study)]
     tables += [elsewhere_tables.metrics_table(found) for found in study.elsewhere]
     return [table for table in tables if table is not None]
 

@@ -162,7 +162,7 @@ def subgroups(study: Study) -> str:
     """Return performance by pixel format in words."""
     if study.scores is None:
         return ""
-    groups = metrics_by_group(study.scores, study.scores.pixel_formats)
+    groups = metrics_by_group(study.scores, study.scores.pixel_formats, study.record.classes)
     if not groups:
         return "one pixel format only; no other subgroups are recorded"
     return "AUROC by pixel format: " + "; ".join(f"{each.name} {estimate(each.auroc)}" for each in groups)
@@ -301,15 +301,19 @@ def performance_table(study: Study) -> Table:
     return Table(f"Performance of {title_of(record)}", ("metric", "train", "val", "test", "test (95 %)"), tuple(rows))
 
 
-def format_table(scores: Scores) -> Table | None:
+def format_table(study: Study) -> Table | None:
     """Return performance on test by pixel format; None with one format."""
-    groups = metrics_by_group(scores, scores.pixel_formats)
+    if study.scores is None:
+        return None
+    groups = metrics_by_group(study.scores, study.scores.pixel_formats, study.record.classes)
     rows = tuple(
-        (each.name, f"{each.images:,}", f"{each.prevalence:.1%}", estimate(each.auroc), estimate(each.accuracy))
+        (each.name, f"{each.images:,}", each.prevalence.text, estimate(each.auroc), estimate(each.accuracy))
         for each in groups
     )
-    head = ("pixel format", "images", "prevalence", "AUROC (95 %)", "accuracy (95 %)")
-    return Table("Test by pixel format", head, rows) if rows else None
+    if not groups:
+        return None
+    head = ("pixel format", "images", groups[0].prevalence.head, "AUROC (95 %)", "accuracy (95 %)")
+    return Table("Test by pixel format", head, rows)
 
 
 def class_table(study: Study) -> Table | None:

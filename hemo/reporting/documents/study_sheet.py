@@ -128,7 +128,7 @@ def _tables(study: Study) -> Iterator[Table]:
     if study.card and (missing := missing_table(study.card)):
         yield missing
     yield performance_table(study)
-    if study.scores and (by_format := format_table(study.scores)):
+    if by_format := format_table(study):
         yield by_format
     if by_class := class_table(study):
         yield by_class

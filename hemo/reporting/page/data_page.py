@@ -130,9 +130,9 @@ def contact_sheets(data: DataSet) -> tuple[list[dict[str, Any]], list[NDArray[np
     """
     groups = {f"{kind}\0{name}": rows for kind, name, rows in _groups(data)}
     largest = sorted(groups, key=lambda key: -len(groups[key]))[:MOST_SHEETS]
-    pairs = _near_duplicates(data)
-    captions = [caption for _, caption in pairs[:MOST_PAIRS]]
-    of_pairs = [row for rows, _ in pairs[:MOST_PAIRS] for row in rows]
+    count, pairs = _near_duplicates(data)
+    captions = [caption for _, caption in pairs]
+    of_pairs = [row for rows, _ in pairs for row in rows]
     spare = MOST_TILES - len(of_pairs) - WINDOW_IMAGES * len(data.card.channels)
     most = images_of_a_sheet([len(groups[key]) for key in largest], spare)
     chosen = near_rows(data, {key: groups[key] for key in groups if key in largest}, most)
@@ -148,7 +148,7 @@ def contact_sheets(data: DataSet) -> tuple[list[dict[str, Any]], list[NDArray[np
             sheets.append({"kind": kind, "name": name, "count": len(groups[key]), "tiles": shown})
     if pairs:
         shown = [[tiles[row], ids[row]] for row in of_pairs]
-        sheet = {"kind": NEAR_DUPLICATES, "name": "of two patients", "count": 2 * len(pairs), "tiles": shown}
+        sheet = {"kind": NEAR_DUPLICATES, "name": "of two patients", "count": 2 * count, "tiles": shown}
         sheets.append({**sheet, "pairs": captions})
     if len(data.card.channels) > 1 and pixels:
         some = sorted(pixels)[:: max(1, len(pixels) // WINDOW_IMAGES)][:WINDOW_IMAGES]
@@ -203,17 +203,20 @@ def _equal_pixels(data: DataSet) -> Iterator[tuple[str, str, NDArray[np.int64]]]
             yield "equal pixels", f"{len(members)} files{links}{conflict} ({number})", np.array(sorted(rows))
 
 
-def _near_duplicates(data: DataSet) -> list[tuple[tuple[int, int], str]]:
-    """Return the two rows and the caption of each pair whose images are both in the set: those in two splits first."""
+def _near_duplicates(data: DataSet) -> tuple[int, list[tuple[tuple[int, int], str]]]:
+    """Return the number of pairs whose images are both in the set; two rows and caption of those that are shown.
+
+    These are `MOST_PAIRS` at most, in two splits first, then by similarity.
+    """
     if data.near_duplicates is None:
-        return []
-    rows = {name: row for row, name in enumerate(data.rows["image_id"].to_pylist())}
-    there = [
-        pc.is_in(data.near_duplicates[f"image_id_{side}"], data.rows["image_id"].combine_chunks()) for side in "12"
-    ]
-    pairs = data.near_duplicates.filter(pc.and_(*there)).to_pylist()  # the most similar first
-    pairs.sort(key=lambda pair: pair["split_1"] == pair["split_2"])
-    return [((rows[pair["image_id_1"]], rows[pair["image_id_2"]]), _pair_caption(pair)) for pair in pairs]
+        return 0, []
+    ids = data.rows["image_id"].combine_chunks()
+    there = [pc.is_in(data.near_duplicates[f"image_id_{side}"], ids) for side in "12"]
+    pairs = data.near_duplicates.filter(pc.and_(*there))  # the most similar first
+    same = pc.fill_null(pc.equal(pairs["split_1"], pairs["split_2"]), False)
+    shown = pa.concat_tables([pairs.filter(pc.invert(same)), pairs.filter(same)]).slice(0, MOST_PAIRS)
+    rows = zip(*(pc.index_in(shown[f"image_id_{side}"], ids).to_pylist() for side in "12"), strict=True)
+    return len(pairs), list(zip(rows, map(_pair_caption, shown.to_pylist()), strict=True))
 
 
 def _pair_caption(pair: Mapping[str, Any]) -> str:
@@ -238,8 +241,9 @@ def histograms(rows: pa.Table) -> Iterator[dict[str, Any]]:
 
 def _histogram(title: str, unit: str, values: NDArray[Any]) -> dict[str, Any]:
     """Return counts between edges; whole numbers of a small range have a bar each."""
-    whole = bool((values == np.round(values)).all()) and np.ptp(values) < BINS
-    counts, edges = np.histogram(values, bins=np.arange(values.min() - 0.5, values.max() + 1) if whole else BINS)
+    low, high = float(values.min()), float(values.max())  # differences of int16 wrap
+    whole = high - low < BINS and bool((values == np.round(values)).all())
+    counts, edges = np.histogram(values, bins=np.arange(low - 0.5, high + 1) if whole else BINS)
     return {
         "title": title,
         "unit": unit,

@@ -15,13 +15,18 @@ from numpy.typing import NDArray
 from hemo.curation.evaluated_rows import MOST_GROUPS, OTHERS, UNKNOWN
 from hemo.reporting.comparison import Comparison
 from hemo.reporting.page.data_set import DataSet
-from hemo.reporting.probabilities import DecisionSettings, Reliability, describe_calibration, reliability_of
-from hemo.reporting.trial_row import Row, estimate, metrics_by_class, metrics_by_group
+from hemo.reporting.probabilities import (
+    DecisionSettings,
+    Reliability,
+    describe_calibration,
+    operating_points,
+    reliability_of,
+)
+from hemo.reporting.trial_row import Row, estimate, metrics_by_class, metrics_by_group, prevalence_of
 from hemo.stats.auroc import auroc
 from hemo.stats.intervals import Interval, patient_correlation, rate_interval
 from hemo.stats.metrics import average_precision
 from hemo.stats.operating_points import decision_curve, ratio_interval
-from hemo.training.results import DEFAULT_THRESHOLD
 from hemo.trials.predictions import Scores, split_rows, split_scores
 from hemo.trials.record import TrialRecord, read_predictions
 
@@ -32,7 +37,7 @@ MOST_THRESHOLDS = 48
 DECISION_THRESHOLDS = tuple(round(number / 20, 2) for number in range(1, 20))
 """Threshold probabilities of the decision curve."""
 DIGITS = 4
-"""Significant digits of a number on the page."""
+"""Significant digits of a number on the page, but of thresholds, which decide."""
 
 
 def significant(value: float | None) -> float | None:
@@ -67,10 +72,10 @@ def read_evidence(
             found[row.record.digest] = known[row.record.digest]
             continue
         predictions = read_predictions(folder, row.record.digest)
-        test = split_scores(predictions, "test", row.record)
+        val, test = split_scores(predictions, "val", row.record), split_scores(predictions, "test", row.record)
         trained = split_scores(predictions, "test", row.record, calibrated=False)
         if test and trained:
-            found[row.record.digest] = trial_evidence(row.record, test, trained, decisions)
+            found[row.record.digest] = trial_evidence(row.record, val, test, trained, decisions)
     return found
 
 
@@ -84,12 +89,15 @@ def with_evidence(comparison: Comparison) -> list[Row]:
     return ordered[: max(1, MOST_CURVES // max(1, len(comparison.first.classes)))]
 
 
-def trial_evidence(record: TrialRecord, test: Scores, trained: Scores, decisions: DecisionSettings) -> dict[str, Any]:
+def trial_evidence(
+    record: TrialRecord, val: Scores | None, test: Scores, trained: Scores, decisions: DecisionSettings
+) -> dict[str, Any]:
     """Return what the page shows of a trial's predictions on test.
 
     Args:
         record: The trial.
-        test: Its calibrated predictions.
+        val: Its calibrated predictions on validation, which choose thresholds that the record does not have.
+        test: Its calibrated predictions on test.
         trained: The same before calibration.
         decisions: Operating points and prevalence.
     """
@@ -101,7 +109,7 @@ def trial_evidence(record: TrialRecord, test: Scores, trained: Scores, decisions
                 **class_evidence(
                     test,
                     column,
-                    _operating_points(record, column, decisions),
+                    operating_points(record, column, None if test.exclusive else val, decisions),
                     decisions.prevalence_of(name, float(observed[column]), binary=binary),
                 ),
                 "trained": None
@@ -115,7 +123,8 @@ def trial_evidence(record: TrialRecord, test: Scores, trained: Scores, decisions
         ],
         "exclusive": test.exclusive,
         "matrix": record.confusion["test"][0] if test.exclusive and "test" in record.confusion else None,
-        "formats": _subsets(test, test.pixel_formats),
+        "prevalence_head": prevalence_of(test, record.classes).head,
+        "formats": _subsets(test, test.pixel_formats, record.classes),
         "scanners": [],
         "by_class": [
             [each.name, each.positives, estimate(each.auroc), estimate(each.recall), estimate(each.specificity)]
@@ -124,11 +133,11 @@ def trial_evidence(record: TrialRecord, test: Scores, trained: Scores, decisions
     }
 
 
-def _subsets(test: Scores, groups: NDArray[np.str_]) -> list[list[Any]]:
+def _subsets(test: Scores, groups: NDArray[np.str_], classes: Sequence[str]) -> list[list[Any]]:
     """Return name, images, prevalence, AUROC and accuracy of each group of images."""
     return [
-        [each.name, each.images, f"{each.prevalence:.1%}", estimate(each.auroc), estimate(each.accuracy)]
-        for each in metrics_by_group(test, groups)
+        [each.name, each.images, each.prevalence.text, estimate(each.auroc), estimate(each.accuracy)]
+        for each in metrics_by_group(test, groups, classes)
     ]
 
 
@@ -157,7 +166,8 @@ def add_scanners(evidence: Mapping[str, Any], comparisons: Sequence[Comparison],
         ids = split_rows(predictions, "test")["image_id"].to_pylist()
         test = split_scores(predictions, "test", row.record)
         assert test
-        found["scanners"] = _subsets(test, most_frequent([scanners.get(name, UNKNOWN) for name in ids]))
+        groups = most_frequent([scanners.get(name, UNKNOWN) for name in ids])
+        found["scanners"] = _subsets(test, groups, row.record.classes)
 
 
 def most_frequent(names: Sequence[str]) -> NDArray[np.str_]:
@@ -166,20 +176,10 @@ def most_frequent(names: Sequence[str]) -> NDArray[np.str_]:
     return np.array([name if name in kept else OTHERS for name in names], np.str_)
 
 
-def _operating_points(record: TrialRecord, column: int, decisions: DecisionSettings) -> dict[str, float]:
-    """Return rule -> threshold of a class: that of the trial first, then the configured ones that the record has."""
-    own = record.config.training.operating_point
-    chosen = record.thresholds[column] if record.thresholds else None
-    points = {own: DEFAULT_THRESHOLD if chosen is None else chosen}
-    for rule in decisions.operating_points:
-        threshold = record.operating_points.get(rule, (None,) * len(record.classes))[column]
-        if threshold is not None:
-            points.setdefault(rule, threshold)
-    return points
-
-
 def class_evidence(test: Scores, column: int, points: Mapping[str, float], prevalence: float) -> dict[str, Any]:
     """Return what the page shows of one class against all others; without both labels only counts and calibration.
+
+    `points` are rule, threshold, and its place among the thresholds of `rates`, null where there are none.
 
     Args:
         test: Predictions.
@@ -193,7 +193,7 @@ def class_evidence(test: Scores, column: int, points: Mapping[str, float], preva
         "positives": positives,
         "negatives": len(labels) - positives,
         "patients": len(np.unique(test.patients)),
-        "points": [[rule, significant(threshold)] for rule, threshold in points.items()],
+        "points": [[rule, threshold, None] for rule, threshold in points.items()],
         "prevalence": significant(prevalence),
         "calibration": reliability_data(reliability_of(probabilities, labels, test.patients)),
         "rates": None,
@@ -203,10 +203,12 @@ def class_evidence(test: Scores, column: int, points: Mapping[str, float], preva
     one = slice(column, column + 1)
     area = auroc(test.scores[:, one], test.labels[:, one], test.patients)
     columns = probabilities, labels, test.patients
+    rates = rates_at_thresholds(*columns, list(points.values()))
     return found | {
+        "points": [[rule, threshold, rates["threshold"].index(threshold)] for rule, threshold in points.items()],
         "auroc": triple(area.interval() if area else None),
         "average_precision": significant(average_precision(test.scores[:, column], labels)),
-        "rates": rates_at_thresholds(*columns, list(points.values())),
+        "rates": rates,
         "decision": [
             [each.threshold, *(triple(each.model) or []), significant(each.treat_all)]
             for each in decision_curve(*columns, DECISION_THRESHOLDS, prevalence)
@@ -270,7 +272,7 @@ def rates_at_thresholds(
         assert sensitivity
         assert specificity
         correlation = -patient_correlation(predicted, labels, patients)
-        found["threshold"].append(significant(threshold))
+        found["threshold"].append(threshold)  # rounded, several are 1 where a model is overconfident
         found["tp"].append(int((predicted & (labels == 1)).sum()))
         found["fp"].append(int((predicted & (labels == 0)).sum()))
         found["sensitivity"].append(triple(sensitivity))

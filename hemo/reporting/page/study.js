@@ -185,11 +185,11 @@ function heights(values) {
   return { at: values.map(scale), ticks: shown.map((value) => [scale(value), String(Number(value.toPrecision(3)))]) };
 }
 
-// Of the settings that differ and the results: values of the trials that have all of them.
+// Of the settings that differ and the results: values of the trials that have all of them, so no external model.
 function parallelAxes() {
   const { columns } = state.comparison, named = (start) => columns.findIndex((column) => column.title.startsWith(start));
   const settings = columns.map((_, index) => index).filter((index) => columns[index].kind === "setting" && columns[index].varies && columns[index].title !== "seed");
-  const having = trials().filter((trial) => trial.cells[named("val loss")]?.[0] != null);
+  const having = trials().filter((trial) => trial.cells[named("val loss")]?.[0] != null && settings.every((index) => trial.cells[index][0] !== null));
   const axes = [...settings, named("val loss"), named("val acc"), named("test AUROC")].filter((index) => index >= 0 && having.every((trial) => trial.cells[index][0] !== null));
   return { axes, having, rank: [...having].sort((a, b) => a.cells[named("val loss")][0] - b.cells[named("val loss")][0]) };
 }
@@ -278,22 +278,26 @@ function showEvidence() {
   if (found.rates) {
     const slider = byId("slider");
     slider.max = found.rates.threshold.length - 1;
-    state.step ??= found.rates.threshold.indexOf(found.points[0][1]);
-    if (state.step < 0) state.step = 0;
+    state.step ??= found.points[0][2];
     slider.value = state.step;
     byId("threshold-note").textContent = `${total.toLocaleString("en")} test images of ${found.patients.toLocaleString("en")} patients, ${found.positives.toLocaleString("en")} with the finding. The trial's own threshold was chosen on validation; any other here is chosen on test.`;
-    byId("points").replaceChildren(...found.points.map(([rule, threshold], index) => element("button", index ? rule.replace("=", " ") : "threshold of the trial", { type: "button", "data-threshold": threshold })));
+    byId("points").replaceChildren(...found.points.map(([rule, , step], index) => element("button", index ? rule.replace("=", " ") : "threshold of the trial", { type: "button", "data-step": step })));
     showThreshold();
   }
   showSubgroups();
   showGallery();
 }
 
+// As in the tables: three digits that are not 0, and of a threshold near 1 that are not 9.
+function thresholdText(threshold) {
+  const rest = Number(Math.min(threshold, 1 - threshold).toPrecision(3));
+  return threshold.toFixed(rest > 0 ? Math.min(9, Math.max(3, 2 - Math.floor(Math.log10(rest)))) : 3);
+}
+
 function showThreshold() {
   const all = rates(), i = state.step, found = evidence();
-  const tp = all.tp[i], fp = all.fp[i], fn = found.positives - tp, tn = found.negatives - fp, threshold = all.threshold[i];
-  const rules = found.points.filter(([, at]) => at === threshold).map(([rule]) => rule.replace("_", " "));
-  const text = threshold.toPrecision(3) + (rules.length ? ` (${rules.join(", ")})` : "");
+  const tp = all.tp[i], fp = all.fp[i], fn = found.positives - tp, tn = found.negatives - fp, rules = found.points.filter(([, , step]) => step === i).map(([rule]) => rule.replace("_", " "));
+  const text = thresholdText(all.threshold[i]) + (rules.length ? ` (${rules.join(", ")})` : "");
   byId("threshold-value").textContent = text;
   byId("slider").setAttribute("aria-valuetext", text);
   const cell = (word, count, of) => `<td style="background: color-mix(in srgb, var(--c1) ${of ? Math.round((45 * count) / of) : 0}%, var(--paper))"><b>${count.toLocaleString("en")}</b>${word} · ${of ? ((100 * count) / of).toFixed(1) : "-"} %</td>`;
@@ -318,7 +322,7 @@ function negativeValue(i, prevalence) {
 }
 
 function showSubgroups() {
-  const metrics = ["images", "prevalence", "AUROC (95 %)", "accuracy (95 %)"];
+  const metrics = ["images", state.trial.evidence.prevalence_head, "AUROC (95 %)", "accuracy (95 %)"];
   const parts = [["By pixel format, on test", ["pixel format", ...metrics], state.trial.evidence.formats], ["By scanner, on test", ["scanner", ...metrics], state.trial.evidence.scanners], ["By class, on test", ["class", "positives", "AUROC (95 %)", "sensitivity (95 %)", "specificity (95 %)"], state.trial.evidence.by_class]];
   byId("subgroups").replaceChildren(...parts.filter(([, , rows]) => rows.length).map(([title, head, rows]) => {
     const box = plainTable([head, ...rows], title);
@@ -362,7 +366,7 @@ trialPlot("roc", () => {
   shown().forEach((trial, index) => {
     const each = curveOf(trial);
     if (!each?.rates) return;
-    traces.push({ type: "scatter", mode: "lines", x: [...each.rates.fp.map((fp) => fp / each.negatives), 0], y: [...each.rates.tp.map((tp) => tp / each.positives), 0], name: escaped(`${short(trial.name, byId("roc").clientWidth < 400 ? 16 : 26)}: ${estimate(each.auroc)}`), line: { color: css(COLOURS[index]), dash: ["solid", "dash", "dashdot"][index], width: 2.2 }, text: [...each.rates.threshold.map((t) => `threshold ${t.toPrecision(3)}`), "1"], hovertemplate: "%{text}<br>sensitivity %{y:.3f}<br>specificity %{customdata:.3f}<extra></extra>", customdata: [...each.rates.fp.map((fp) => 1 - fp / each.negatives), 1] });
+    traces.push({ type: "scatter", mode: "lines", x: [...each.rates.fp.map((fp) => fp / each.negatives), 0], y: [...each.rates.tp.map((tp) => tp / each.positives), 0], name: escaped(`${short(trial.name, byId("roc").clientWidth < 400 ? 16 : 26)}: ${estimate(each.auroc)}`), line: { color: css(COLOURS[index]), dash: ["solid", "dash", "dashdot"][index], width: 2.2 }, text: [...each.rates.threshold.map((t) => `threshold ${thresholdText(t)}`), "1"], hovertemplate: "%{text}<br>sensitivity %{y:.3f}<br>specificity %{customdata:.3f}<extra></extra>", customdata: [...each.rates.fp.map((fp) => 1 - fp / each.negatives), 1] });
   });
   traces.push({ type: "scatter", mode: "markers", x: [fpr[state.step]], y: [all.tp[state.step] / found.positives], name: "threshold", showlegend: false, hoverinfo: "skip", marker: { symbol: "circle-open", size: 13, color: css("--ink"), line: { width: 2.5 } } });
   return { traces, layout: { xaxis: { ...unit, title: { text: "1 - specificity" } }, yaxis: { ...unit, title: { text: "sensitivity" } } } };
@@ -412,8 +416,11 @@ trialPlot("decision", () => {
 });
 
 // --- what ran ---
+const commandOf = (trial) => trial.facts.find(([term]) => term === "command")?.[1]; // none of an external model
+
 function showFacts() {
   byId("facts").replaceChildren(...state.trial.facts.flatMap(([term, text]) => { const cell = element("dd"); cell.append(term === "command" ? element("code", text.replaceAll(" --", " \\\n  --")) : text); return [element("dt", term), cell]; }));
+  byId("copy").hidden = !commandOf(state.trial);
   byId("copied").textContent = "";
 }
 
@@ -427,11 +434,11 @@ function listen() {
   byId("trial").addEventListener("change", (event) => select(event.target.value));
   byId("class").addEventListener("change", (event) => { Object.assign(state, { column: Number(event.target.value), step: null, prevalence: null }); showEvidence(); redraw("roc", "precision", "calibration", "decision"); });
   byId("slider").addEventListener("input", (event) => { state.step = Number(event.target.value); showThreshold(); redraw("roc", "precision"); });
-  byId("points").addEventListener("click", (event) => { const at = event.target.dataset.threshold; if (at) { state.step = rates().threshold.indexOf(Number(at)); byId("slider").value = state.step; showThreshold(); redraw("roc", "precision"); } });
+  byId("points").addEventListener("click", (event) => { const step = event.target.dataset.step; if (step) { state.step = Number(step); byId("slider").value = state.step; showThreshold(); redraw("roc", "precision"); } });
   byId("prevalence").addEventListener("input", (event) => { const value = Number(event.target.value) / 100; if (value > 0 && value < 1) { state.prevalence = value; if (rates()) showThreshold(); } });
   byId("which-search").addEventListener("change", () => { showSearch(); redraw("search", "importance"); });
   for (const id of ["scatter-x", "scatter-y"]) byId(id).addEventListener("change", () => redraw("scatter"));
-  byId("copy").addEventListener("click", async () => { await navigator.clipboard.writeText(state.trial.facts.find(([term]) => term === "command")[1]); byId("copied").textContent = "copied"; });
+  byId("copy").addEventListener("click", async () => { await navigator.clipboard.writeText(commandOf(state.trial)); byId("copied").textContent = "copied"; });
   addEventListener("hashchange", openLink);
 }
 

@@ -15,6 +15,7 @@ from hemo.reporting.page.pairs import pair_half_widths
 from hemo.reporting.table_format import MISSING, metric, number
 from hemo.reporting.trial_row import SPLITS, Row, estimate
 from hemo.reporting.trial_table import IN_TITLE, setting_name, setting_text, subject
+from hemo.sweeps.objectives import on_front
 from hemo.sweeps.results import MIN_TRIALS, Importance, Search, importance, search_summary, searches_of
 from hemo.trials.progress import learning_curves
 from hemo.trials.record import TrialRecord, metrics_of, title_of
@@ -104,9 +105,10 @@ def _trial(row: Row) -> dict[str, Any]:
 
 def columns(comparison: Comparison) -> list[tuple[str, str, bool, Callable[[Row], Cell]]]:
     """Return title, kind (`setting` or `result`), whether trials differ in it, and the cells of each column."""
-    differing = set(varying([row.record.config for row in comparison.rows]))
-    keys = [key for key, _ in flattened(comparison.first.config.deciding()) if key not in IN_TITLE]
-    values = {row.record.digest: dict(flattened(row.record.config.deciding())) for row in comparison.rows}
+    trained = [row.record.config for row in comparison.rows if not row.record.external]
+    differing = set(varying(trained)) if trained else set()
+    keys = [key for key, _ in flattened(trained[0].deciding()) if key not in IN_TITLE] if trained else []
+    values = {row.record.digest: row.record.settings for row in comparison.rows}
     settings = [(setting_name(key), "setting", key in differing, _setting_cell(key, values)) for key in keys]
     return [
         *(each for each in settings if each[2]),
@@ -117,7 +119,10 @@ def columns(comparison: Comparison) -> list[tuple[str, str, bool, Callable[[Row]
 
 def _setting_cell(key: str, values: Mapping[str, Mapping[str, Any]]) -> Callable[[Row], Cell]:
     def cell(row: Row) -> Cell:
-        value = values[row.record.digest][key]
+        known = values[row.record.digest]
+        if key not in known:  # of an external model
+            return [None, MISSING]
+        value = known[key]
         sortable = value if isinstance(value, int | float) and not isinstance(value, bool) else setting_text(value)
         return [sortable, setting_text(value)]
 
@@ -189,10 +194,10 @@ def curves_data(curves: Mapping[str, Sequence[float]]) -> dict[str, list[float |
 
 
 def pareto_front(rows: Sequence[Row]) -> set[str]:
-    """Return the digests of the complete trials that no other one beats in accuracy, latency and size.
+    """Return the digests of the complete trials that no other one dominates in accuracy, latency and size.
 
-    Accuracy is that of validation: a choice made by test would spoil test. One trial beats another if it is at least as
-    good in all three and better in one; trials without one of the three are left out.
+    Accuracy is that of validation: a choice made by test would spoil test. Trials without one of the three are left
+    out.
 
     Args:
         rows: Trials of one comparison.
@@ -205,16 +210,8 @@ def pareto_front(rows: Sequence[Row]) -> set[str]:
         and row.record.latency_ms is not None
         and row.record.megabytes is not None
     }
-    return {
-        digest
-        for digest, point in points.items()
-        if not any(_beats(other, point) for name, other in points.items() if name != digest)
-    }
-
-
-def _beats(one: Sequence[float], other: Sequence[float]) -> bool:
-    """Return whether a point is nowhere above another, and somewhere below it."""
-    return tuple(one) != tuple(other) and all(low <= high for low, high in zip(one, other, strict=True))
+    front = on_front(list(points.values()))
+    return {digest for digest, kept in zip(points, front, strict=True) if kept}
 
 
 def search_data(search: Search, seed: int) -> dict[str, Any]:
@@ -252,7 +249,7 @@ def _importance_note(search: Search, computed: Importance | None) -> str:
 
 
 def facts(record: TrialRecord) -> list[tuple[str, str]]:
-    """Return what ran, as pairs of term and text."""
+    """Return what ran, as pairs of term and text; of an external model without seed and command."""
     versions = ", ".join(f"{name} {version}" for name, version in record.versions.items())
     known = {
         "status": f"{record.status}: {record.reason}" if record.reason else record.status,
@@ -260,7 +257,7 @@ def facts(record: TrialRecord) -> list[tuple[str, str]]:
         "training set": f"{record.training_set}, split {record.split}",
         "images": ", ".join(f"{split} {count:,}" for split, count in record.rows.items()),
         "input": record.image,
-        "seed": str(record.config.seed),
+        "seed": "" if record.external else str(record.config.seed),
         "selected by": f"{record.selected_by} among {record.selected_among} trials" if record.selected_by else "",
         "calibration": record.calibration.method,
         "made smaller": "; ".join(record.reductions),
@@ -268,7 +265,7 @@ def facts(record: TrialRecord) -> list[tuple[str, str]]:
         "versions": versions,
         "commit": record.commit,
         "finished": record.finished,
-        "command": command(record.config),
+        "command": "" if record.external else command(record.config),
     }
     return [(term, text) for term, text in known.items() if text]
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from hemo.config.curate import LEAKY
-from hemo.digest import digest_of
+from hemo.reporting.cells import cell_digest
 from hemo.reporting.comparison import Comparison
 from hemo.reporting.trial_row import Evaluation, join_with_counts
 from hemo.reporting.trial_table import CHANCE, findings
@@ -14,7 +14,7 @@ from hemo.trials.record import title_of
 def question(comparison: Comparison) -> str:
     """Return the question that the trials of a comparison answer."""
     record, trials = comparison.first, len(comparison.rows)
-    settings = len({digest_of({**row.record.config.deciding(), "seed": 0}) for row in comparison.rows})
+    settings = len({cell_digest(row.record) for row in comparison.rows})
     tried = "One setting was tried" if settings == 1 else f"{settings:,} settings were tried"
     tried += f" in {trials:,} trials" if settings != trials else ""
     what = f"which of {len(record.classes)} classes does an image show"
@@ -36,7 +36,7 @@ def answer(comparison: Comparison) -> tuple[str, str]:
             f"{name} was chosen on validation.",
             "All test images have the same label, so test says nothing about it.",
         )
-    return _ranks(name, best.test, comparison), _decides(best.test)
+    return _ranks(name, best.test, comparison), _decides(best.test, comparison.first.config.task)
 
 
 def _ranks(name: str, test: Evaluation, comparison: Comparison) -> str:
@@ -53,15 +53,18 @@ def _chance(area: Interval) -> str:
     return "; guessing reaches 50, so it may be no better than that"
 
 
-def _decides(test: Evaluation) -> str:
+def _decides(test: Evaluation, task: str) -> str:
     if test.recall and test.specificity:
         return (
             f"At its threshold it finds {_of_100(test.recall)} images with the finding, and clears "
             f"{_of_100(test.specificity)} without it."
         )
     accuracy = test.accuracy or test.balanced_accuracy
-    majority = f"always giving the commonest answer is right in {100 * test.majority_accuracy:.0f}"
-    return f"It is right in {_of_100(accuracy)} images; {majority}." if accuracy else "Nothing else was measured."
+    if accuracy is None:
+        return "Nothing else was measured."
+    counted = "decisions, one an image and class" if task == "multi_label" else "images"
+    majority = f"always giving the commonest answer is right in {100 * test.majority_accuracy:.0f} of 100"
+    return f"It is right in {_of_100(accuracy)} {counted}; {majority}."
 
 
 def _of_100(interval: Interval) -> str:

@@ -9,6 +9,7 @@ from hemo.errors import SourceError
 from hemo.reporting.cells import Cell, cells_of, compare_on_test
 from hemo.reporting.trial_row import Row, read_row
 from hemo.stats.auroc import auroc
+from hemo.stats.planning import Design
 
 
 @pytest.mark.parametrize(
@@ -111,10 +112,29 @@ def test_all_pairs_are_adjusted_and_views_of_one_comparison(cell):
         ("poor", "like"),
     ]
     assert found.neighbours[0].p == found.from_best[0].p
-    smallest = min((found.difference(pair) for pair in range(3)), key=lambda each: each.p)
+    smallest = min(found.differences(range(3)), key=lambda each: each.p)
     assert smallest.p_holm == pytest.approx(3 * smallest.p)
     assert found.from_best[1].verdict == "not significant"
     assert [each.letters for each in found.cells] == ["a", "b", "a"]
+
+
+def test_only_the_pairs_that_are_shown_are_planned(cell, monkeypatch):
+    """Of four cells, six pairs, three are neighbours; they have the numbers of all pairs planned together."""
+    found = compare(
+        *(cell(name, quality, quality - 0.2) for name, quality in zip("abcd", (0.9, 0.7, 0.6, 0.3), strict=True))
+    )
+    planned, times_both = [], Design.times_both
+    monkeypatch.setattr(
+        Design, "times_both", lambda self, *args: planned.append(len(args[0])) or times_both(self, *args)
+    )
+    neighbours = found.neighbours
+    assert planned == [3]
+    every = found.differences(range(6))
+    assert planned == [3, 6]
+    for difference, pair in zip(neighbours, (0, 3, 5), strict=True):
+        together = every[pair]
+        for name in ("p", "p_holm", "not_better", "detectable", "further_seeds", "times_patients", "times_both"):
+            assert getattr(difference, name) == pytest.approx(getattr(together, name), rel=1e-12)
 
 
 @pytest.mark.parametrize(("p_holm", "significant"), [(0.0499999, True), (0.05, False)])

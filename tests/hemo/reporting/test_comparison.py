@@ -3,9 +3,10 @@
 import pytest
 
 from hemo.config.trial import TrialConfig
-from hemo.config.tune import title
+from hemo.config.tune import changed, title
 from hemo.reporting.comparison import compare_trials
-from hemo.trials.record import metrics_of, read_records, title_of
+from hemo.reporting.trial_table import grid_table, subject
+from hemo.trials.record import metrics_of, read_records, title_of, write_record
 
 
 def comparisons(tmp_path):
@@ -23,6 +24,24 @@ def test_different_training_sets_and_targets_are_never_in_one_table(make_record,
     assert len({part.key for part in found}) == 3
 
 
+def test_rows_that_are_studies_are_in_a_table_of_their_own(make_record, tmp_path):
+    """Of other images, whose comparison was an error for the whole report."""
+    for number, (name, labels) in enumerate((("images", None), ("slices", "slice"), ("studies", "study"))):
+        record = make_record({"name": name, "seed": number}, many=name != "studies")
+        series = {"backbone": "BiGRU(8)", "series": {"embeddings": "embedded", "labels": labels}} if labels else {}
+        config = changed(record.config, {"model": series}, origin="test")
+        write_record(str(tmp_path / "records"), record.model_copy(update={"config": config}), None)
+    found = comparisons(tmp_path)
+    assert sorted([row.record.config.name for row in part.rows] for part in found) == [
+        ["images", "slices"],
+        ["studies"],
+    ]
+    assert {subject(part) for part in found} == {
+        "Binary, target any: training set 00112233aabbccdd",
+        "Binary, target any, of studies: training set 00112233aabbccdd",
+    }
+
+
 def test_trials_with_different_losses_are_ordered_by_auroc(make_record, tmp_path):
     """The loss of `weighted` is lower because it is another one; its AUROC is lower too."""
     metrics = {
@@ -37,6 +56,17 @@ def test_trials_with_different_losses_are_ordered_by_auroc(make_record, tmp_path
     assert found.choices[0].metric == "val_auroc"
     make_record({"name": "failed", "training.loss": "dice"}, status="failed")
     assert [row.record.config.name for row in comparisons(tmp_path)[0].rows] == ["plain", "weighted", "failed"]
+
+
+def test_the_loss_of_an_external_model_is_not_compared_with_another_loss(make_record, tmp_path):
+    """Focal 0.08 and binary cross entropy 0.20 are no lower and higher loss."""
+    make_record({"name": "focal", "training.loss": "focal"}, metrics={"val": {"loss": 0.08, "auroc": 0.8}}, test=False)
+    make_record(
+        {"name": "external", "seed": 1}, metrics={"val": {"loss": 0.2, "auroc": 0.9}}, test=False, external=True
+    )
+    (found,) = comparisons(tmp_path)
+    assert (found.order, found.best.record.config.name) == ("val_auroc", "external")
+    assert "trials have several losses, whose values cannot be compared." in grid_table(found).notes[0]
 
 
 def test_trials_of_one_loss_are_ordered_by_it(make_record, tmp_path):

@@ -76,7 +76,9 @@ def test_the_others_are_evaluated_as_is_and_recalibrated(read):
 def test_subgroups_are_apart_and_the_largest_comes_first(read):
     """The wrong patients are women: 16 of 20 of their images are right, all of the men's."""
     found = read(subgroups={"sex": ["m"] * 16 + ["f"] * 24})
-    groups = [(each.group, each.images, each.patients, each.recall.value, each.prevalence) for each in found.groups]
+    groups = [
+        (each.group, each.images, each.patients, each.recall.value, each.prevalence.fraction) for each in found.groups
+    ]
     assert groups == [("f", 24, 12, pytest.approx(10 / 12), 0.5), ("m", 16, 8, 1.0, 0.5)]
     (table,) = [table for table in elsewhere_tables.tables(found) if table.caption.startswith("Subgroups")]
     assert table.rows[1][:5] == ("sex", "m", "16", "8", "50.0%")
@@ -101,9 +103,16 @@ def test_several_classes_have_a_table_and_exclusive_ones_no_threshold(read):
     found = read(logits=logits, labels=labels, checkpoint=two)
     assert [each.name for each in found.classes] == ["a", "b"]
     assert len(found.parts[0].probabilities) == 2
-    exclusive = read(logits=logits, labels=labels, checkpoint={**two, "task": "multi_class", "thresholds": ()})
+    exclusive = read(
+        logits=logits,
+        labels=labels,
+        checkpoint={**two, "task": "multi_class", "thresholds": ()},
+        subgroups={"sex": ["f"] * 21 + ["m"] * 19},
+    )
     assert (exclusive.parts[0].evaluation.accuracy.value, exclusive.parts[0].rates, exclusive.studies) == (1.0, (), ())
     assert elsewhere_tables.metrics_table(exclusive).rows[0][-2].startswith("1.0")
+    (table,) = [table for table in elsewhere_tables.tables(exclusive) if table.caption.startswith("Subgroups")]
+    assert (table.head[4], [row[4] for row in table.rows]) == ("commonest class", ["a 52.4%", "b 52.6%"])
 
 
 def test_images_that_the_model_was_trained_on_are_a_finding(read):

@@ -130,14 +130,14 @@ def test_sentences_say_what_each_leak_is_worth_and_what_was_not_shown() -> None:
         "of accuracy (95 %): more than zero.",
         "Split by patient, duplicates linked, which should be off by nothing: +3.0 (-3.1 to +8.9) points of AUROC and "
         "+3.0 (-3.1 to +8.9) points of accuracy: no leak is left that this can show.",
-        "With labels shuffled, split by image: AUROC 0.800 (0.710-0.860), +28.0 (+16.0 to +40.0) points above that of "
+        "With labels shuffled, split by image: AUROC 0.800 (0.710-0.860), +28.0 (+16.0 to +40.0) points from that of "
         "unseen patients: the model remembers patients.",
         "With labels shuffled between patients a clean split has AUROC 0.490 (0.400-0.580): 0.5 is within.",
     )
     (small,) = conclusions([row("by_image", SMALL)])
     assert small.endswith("not shown to differ from zero.")
     (half,) = conclusions([row("by_image", LEAKY, accuracy=SMALL)])
-    assert half.endswith("more than zero for AUROC alone.")
+    assert half.endswith(" (95 %): more than zero for AUROC, not shown to differ from zero for accuracy.")
     (odd,) = conclusions([row("by_patient", MEMORY, shuffled=True)])
     assert odd.endswith("0.5 is NOT within: something beside labels leaks.")
     (unsure,) = conclusions([row("by_image", SMALL, shuffled=True)])
@@ -153,7 +153,27 @@ def test_metrics_without_interval_say_why() -> None:
     assert table.rows[0][5:8] == ("0.90", "0.90", "+4.0")
     assert "No interval: 9 patients, at least 10 are needed." in table.notes
     (sentence,) = conclusions([row("by_image", without)])
-    assert sentence.endswith("not shown to differ from zero.")
+    assert sentence.endswith(" (95 %): no interval.")
+    (clean,) = conclusions([row("by_patient", without)])
+    assert clean.endswith("+4.0 points of AUROC and +4.0 points of accuracy: no interval.")
+    (memory,) = conclusions([row("by_image", without, shuffled=True)])
+    assert memory.endswith("+4.0 points from that of unseen patients: no interval.")
+    (chance,) = conclusions([row("by_patient", without, shuffled=True)])
+    assert chance.endswith("a clean split has AUROC 0.90: no interval.")
+    assert few.holds(0.9) is None
+
+
+def test_a_negative_leak_is_not_more_than_zero() -> None:
+    """-5 points, from -8 to -2: patients of the own test were the harder ones."""
+    negative = leak((0.78, 0.80, 0.82), (0.83, 0.85, 0.87), (-0.08, -0.05, -0.02))
+    (both,) = conclusions([row("by_image", negative)])
+    assert both.endswith(" (95 %): less than zero: the unseen patients were easier.")
+    (half,) = conclusions([row("by_image", LEAKY, accuracy=negative)])
+    assert half.endswith(": more than zero for AUROC, less than zero for accuracy: the unseen patients were easier.")
+    (memory,) = conclusions([row("by_image", negative, shuffled=True)])
+    assert memory.endswith(
+        "-5.0 (-8.0 to -2.0) points from that of unseen patients: less than zero: the unseen patients were easier."
+    )
 
 
 def test_page_and_csv_have_the_same_rows() -> None:

@@ -110,6 +110,15 @@ def test_the_threshold_of_the_record_is_taken(compare):
     assert rows["sensitivity=0.95"][5] == "-"  # nothing is predicted
 
 
+@pytest.mark.parametrize(
+    ("threshold", "text"),
+    [(0.5, "0.500"), (0.0123456, "0.0123"), (0.9, "0.900"), (0.9876, "0.9876"), (0.99998, "0.9999800"), (1, "1.000")],
+)
+def test_a_threshold_has_three_digits_that_are_not_0_or_9(compare, threshold, text):
+    found = compare(thresholds=(threshold,))
+    assert operating_point_table(found.probabilities).rows[0][2] == text
+
+
 def test_net_benefit_of_calibrated_probabilities(compare):
     """Above 0.5: 0.5 x 0.8 - 0.5 x 0.2 = 0.3; above 0.1 all are: 0.5 - 0.5 / 9 = 0.444, as acting on all."""
     rows = {row[1]: row for row in net_benefit_table(compare().probabilities).rows}

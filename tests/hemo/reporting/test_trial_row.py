@@ -1,9 +1,14 @@
 """One trial as a table row."""
 
+import numpy as np
+import pyarrow as pa
 import pytest
 
-from hemo.reporting.trial_row import estimate, image_of, p_text
+from hemo.reporting.trial_row import estimate, image_of, metrics_by_group, p_text
+from hemo.stats.calibration import Calibration
 from hemo.stats.intervals import Interval
+from hemo.trials.predictions import scores_of
+from hemo.trials.record import PREDICTION_SCHEMA
 
 
 @pytest.mark.parametrize(
@@ -37,3 +42,41 @@ def test_decimals_follow_the_interval(interval, signed, text):
 @pytest.mark.parametrize(("p", "text"), [(0.0312, "0.031"), (0.0004, "< 0.001"), (1.0, "1.000"), (None, "-")])
 def test_small_p_values_are_never_zero(p, text):
     assert p_text(p) == text
+
+
+@pytest.mark.parametrize(
+    ("classes", "exclusive", "labels", "head", "texts"),
+    [
+        (["x"], False, [[1], [0], [0], [0], [1], [1], [0]], "prevalence", ["25.0%", "66.7%"]),
+        (
+            ["x", "any"],
+            False,
+            [[1, 1], [0, 1], [0, 0], [0, 1], [0, 0], [0, 0], [0, 1]],
+            "prevalence of any",
+            ["75.0%", "33.3%"],
+        ),
+        (
+            ["x", "y"],
+            False,
+            [[1, 1], [0, 1], [0, 0], [0, 0], [0, 0], [0, 0], [1, 1]],
+            "mean prevalence",
+            ["37.5%", "33.3%"],
+        ),
+        (
+            ["x", "y", "z"],
+            True,
+            [[0, 0, 1]] * 3 + [[1, 0, 0]] + [[0, 1, 0]] * 2 + [[1, 0, 0]],
+            "commonest class",
+            ["z 75.0%", "y 66.7%"],
+        ),
+    ],
+)
+def test_prevalence_of_a_group_follows_the_task(classes, exclusive, labels, head, texts):
+    """Four images of format a, three of b. Of exclusive classes the mean of all labels would be 1/3 in both."""
+    ids = [f"i{row}" for row in range(7)]
+    columns = [["test"] * 7, ids, ids, list("aaaabbb"), labels, np.zeros((7, len(classes))).tolist()]
+    table = pa.table(dict(zip(PREDICTION_SCHEMA.names, columns, strict=True)), schema=PREDICTION_SCHEMA)
+    scores = scores_of(table, exclusive=exclusive, calibration=Calibration(), thresholds=[0.5])
+    found = [each.prevalence for each in metrics_by_group(scores, scores.pixel_formats, classes)]
+    assert [each.head for each in found] == [head] * 2
+    assert [each.text for each in found] == texts

@@ -98,6 +98,14 @@ def test_a_good_model_with_a_poor_threshold_is_above_the_majority_class(make_rec
     assert "accuracy 0.50 (0.34-0.66), always predicting the most frequent class reaches 0.50" in text
 
 
+def test_accuracy_of_several_labels_is_that_of_decisions(of_classes, tmp_path):
+    """See `of_classes`: 114 of 120 decisions are right, 80 of 120 by never predicting a class."""
+    of_classes("multi_label", ["epidural", "subdural", "any"])
+    text = lines(tmp_path)[1]["Highlighted row on test"]
+    assert "; accuracy of decisions, one an image and class, 0.95" in text
+    assert text.endswith(", always predicting the most frequent answer reaches 0.67")
+
+
 def test_few_patients_have_no_relation_to_the_majority_class(make_record, tmp_path):
     make_record({"name": "one"}, quality=2.0)
     text = lines(tmp_path)[1]["Highlighted row on test"]

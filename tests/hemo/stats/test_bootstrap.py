@@ -39,6 +39,14 @@ def test_auroc_with_weights_by_hand():
     np.testing.assert_allclose(resampled_ranking(scores, labels, np.arange(5), weights)[0], [1.0, 3.5 / 5, np.nan])
 
 
+def test_average_precision_is_1_without_negatives_and_not_defined_without_positives():
+    """Patient a has the positive, b the negative, which ranks higher: both 1/2, a alone 1, b alone not defined."""
+    arrays = np.array([[0.4], [0.6]]), np.array([[1], [0]], np.uint8), np.arange(2)
+    areas, precisions = resampled_ranking(*arrays, np.array([[1.0, 2, 0], [1, 0, 2]]))
+    np.testing.assert_allclose(precisions, [0.5, 1, np.nan])
+    np.testing.assert_allclose(areas, [0, np.nan, np.nan])
+
+
 @pytest.mark.parametrize("digits", [1, 9])
 def test_every_resample_has_the_metrics_of_its_repeated_rows(digits):
     """Scores with and without ties, two classes, more resamples than are computed at a time."""

@@ -122,6 +122,20 @@ def test_patients_who_are_right_on_both_sides_widen_balanced_accuracy():
     assert found.ends == pytest.approx(alone.ends)
 
 
+@pytest.mark.parametrize("patients", [12, 13, 18, 20, 36])
+def test_patients_whose_sides_cancel_leave_no_variance(patients):
+    """Each patient has both labels and is predicted as one of them, right on that side only: each adds 0.5.
+
+    The variance is 0, or by rounding a little below, whose root was NaN and the interval 0 to 1. Of 13 patients 6 are
+    predicted positive, and the distances to both ends differ a little.
+    """
+    labels = np.tile([1, 0], patients)[:, None].astype(np.uint8)
+    predicted = np.repeat(np.arange(patients) < patients // 2, 2)[:, None]
+    found = balanced_accuracy_interval(predicted, labels, np.repeat(np.arange(patients), 2))
+    assert found.value == pytest.approx(0.5)
+    assert found.ends == pytest.approx((0.5, 0.5), abs=0.02)
+
+
 def test_balanced_accuracy_needs_both_labels_of_a_class():
     labels = np.ones((20, 1), np.uint8)
     assert balanced_accuracy_interval(labels == 1, labels, np.arange(20)) is None

@@ -6,6 +6,7 @@ import pytest
 
 from hemo.config.tune import Choices, Range
 from hemo.reporting.comparison import compare_trials
+from hemo.reporting.metric_tables import metric_tables
 from hemo.reporting.trial_table import heading, notes
 from hemo.sweeps.results import compute_used, importance, searches_of
 from hemo.trials.progress import PlannedTrial, SweepPlan, read_plans, write_plan, write_selection
@@ -95,8 +96,9 @@ def test_no_importance_from_few_trials(search):
 def test_compute_relative_to_no_pruning_and_to_a_grid(search):
     """Eight trials of 10 epochs; learning rates .1 to .0001 are four, hidden layers two: a grid of 80 epochs."""
     assert compute_used(search(8)) == (
-        "8 trials ran 80 epochs: 100% of the 80 without pruning, 100.0% of the 80 of a full grid of the values tried "
-        "(hidden layers 2, learning rate 4; real-valued settings with one value for each factor of ten)"
+        "8 trials ran 80 epochs: 100% of the 80 at most (early stopping and pruning), 100.0% of the 80 of a full grid "
+        "of the values tried (hidden layers 2, learning rate 4; real-valued settings with one value for each factor of "
+        "ten)"
     )
 
 
@@ -151,9 +153,40 @@ def test_each_search_has_its_own_trials_choice_and_metric(comparison):
     assert (names(first), names(second)) == (["t0", "t1", "t2", "t5"], ["t3", "t4", "t5"])
     assert (first.metric, second.metric) == ("val_loss", "val_auroc")
     assert (first.selected.config.name, second.selected.config.name) == ("t1", "t3")
-    assert comparison.best.record.config.name == "t1"  # of two selected trials the one with the lower loss
-    rule = "2 searches selected on validation; test was evaluated for the trial that each selected."
+    rule = (
+        "2 searches selected on validation; test was evaluated for the trial that each selected, and for 1 trial of no "
+        "search."
+    )
     assert rule in notes(comparison)
+
+
+def test_across_searches_and_grids_the_lowest_loss_is_the_best(comparison):
+    """Qualities 0.9 of the grid's cell, 0.7 and 0.5 of the selected trials: t1 is the best of its own search only."""
+    assert [row.record.config.name for row in comparison.candidates] == ["cell", "t1", "t3"]
+    assert comparison.best.record.config.name == "cell"
+    assert comparison.chosen_by == "lowest val loss"
+    text = dict(heading(comparison))["Highlighted row"]
+    assert text.startswith(
+        "cell: the lowest validation loss of 3 complete trials, those that searches passed over aside"
+    )
+    (table,) = [table for table in metric_tables(comparison) if table.caption == "Metrics of each split"]
+    assert [row[0] for row in table.rows if row[1] == "test"] == ["cell", "t1", "t3"]
+    assert [choice.record.config.name for choice in comparison.choices] == ["t1", "t3"]  # the cell is alone
+
+
+def test_a_selected_trial_is_the_best_beside_a_worse_grid(make_record, tmp_path):
+    folder = str(tmp_path / "records")
+    chosen = make_record({"name": "chosen"}, quality=0.6, selected_by="val_auroc", selected_among=2)
+    passed_over = make_record({"name": "passed over", "seed": 1}, quality=0.9, test=False)
+    make_record({"name": "cell", "seed": 2}, quality=0.3)
+    make_record({"name": "broken", "seed": 3}, status="failed")
+    write_sweep(folder, "a", [chosen, passed_over], selected=chosen.digest)
+    (found,) = compare_trials(read_records(folder), folder, samples=20, seed=0)
+    assert (found.best.record.config.name, found.chosen_by) == ("chosen", "selected by val_auroc")
+    assert (
+        "Of the 2 trials of the search, test was evaluated once for chosen, which it selected on validation; test was "
+        "evaluated for 1 trial of no search too." in notes(found)
+    )
 
 
 def test_each_search_has_lines_in_the_heading(comparison):

@@ -57,6 +57,11 @@ def test_a_point_becomes_a_named_trial():
             r"model\.dens_width is not a field of a trial; did you mean model\.dense_width\?",
         ),
         ({"target": {"choices": ["any", "epidural"]}}, (), "target defines what is predicted.*run one search for each"),
+        (
+            {"model.series.labels": {"choices": ["slice", "study"]}},
+            (),
+            r"model\.series\.labels defines what is predicted.*run one search for each",
+        ),
         ({"task": {"choices": ["binary", "multi_label"]}}, (), "task defines what is predicted"),
         (
             {"training.loss": {"choices": ["default", "class_weighted"]}},

@@ -14,6 +14,7 @@ from hemo.errors import ConfigError, SourceError
 from hemo.reporting.build import write_report
 from hemo.reporting.leak_table import Estimate, LeakRow, LeaksCard, MetricLeak
 from hemo.reporting.page.data_page import (
+    _histogram,
     contact_sheets,
     data_page,
     flow,
@@ -91,6 +92,22 @@ def test_histograms_of_slices(shards):
     assert "Slice thickness" not in found
 
 
+@pytest.mark.parametrize(
+    ("values", "counts", "edges"),
+    [
+        ([-32768, 32767], [1, *[0] * 28, 1], (-32770, 32770)),  # the difference wraps to -1 in int16
+        ([-2000, 30767], [1, *[0] * 28, 1], (-2000, 30770)),
+        ([32767, 32767, 32766], [1, 2], (32770, 32770)),  # the highest + 1 wraps
+        ([3, 5, 5], [1, 0, 2], (2.5, 5.5)),
+    ],
+)
+def test_hounsfield_units_of_int16_do_not_wrap(values, counts, edges):
+    found = _histogram("HU", "HU", np.array(values, np.int16))
+    assert found["counts"] == counts
+    assert (found["edges"][0], found["edges"][-1]) == edges
+    assert found["known"] == len(values)
+
+
 def test_rejects_are_rows(shards):
     found = rejects(read_data_set(shards).rejects)
     assert found["rows"] == [["truncated", "a.dcm", 0, "<b>short</b>"]]
@@ -146,6 +163,25 @@ def test_near_duplicates_stand_side_by_side_those_in_two_splits_first(make_train
     assert sheet["count"] == 4
     row = data.rows["image_id"].to_pylist().index("val-003")
     np.testing.assert_array_equal(images[sheet["tiles"][1][0]], read_pixels(data, [row])[row])
+
+
+def test_of_many_near_duplicates_twelve_are_shown_and_all_counted(make_training_set):
+    """Of 30 pairs the last two are in two splits; the most similar of the others follow."""
+    folder = make_training_set()
+    others = [f"train-{number:03d}" for number in range(1, 29)] + ["val-000", "test-000"]
+    table = pa.Table.from_pylist(
+        [
+            {"cosine": 0.99 - number / 1000, "image_id_1": "train-000", "patient_1": "p", "split_1": "train"}
+            | {"image_id_2": other, "patient_2": "q", "split_2": other[:-4]}
+            for number, other in enumerate(others)
+        ]
+    )
+    write_table(f"{folder}/near_duplicates.parquet", table)
+    (sheet,) = [each for each in contact_sheets(read_data_set(folder))[0] if each["kind"] == "near-duplicates"]
+    assert sheet["count"] == 60
+    assert [name for _, name in sheet["tiles"]][1::2] == ["val-000", "test-000", *others[:10]]
+    assert len(sheet["pairs"]) == 12
+    assert sheet["pairs"][2] == "cosine 0.990. Left: train-000, patient p, train. Right: train-001, patient q, train"
 
 
 def test_pseudonyms_have_no_images(shards):

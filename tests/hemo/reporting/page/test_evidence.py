@@ -11,6 +11,7 @@ from hemo.reporting.comparison import compare_trials
 from hemo.reporting.page.data_set import read_data_set
 from hemo.reporting.page.evidence import (
     add_scanners,
+    class_evidence,
     most_frequent,
     rates_at_thresholds,
     read_evidence,
@@ -19,10 +20,13 @@ from hemo.reporting.page.evidence import (
     triple,
     with_evidence,
 )
-from hemo.reporting.probabilities import DecisionSettings
+from hemo.reporting.probabilities import DecisionSettings, class_probabilities
+from hemo.stats.calibration import Calibration
 from hemo.stats.intervals import Interval
 from hemo.stats.operating_points import threshold_rates
+from hemo.trials.predictions import scores_of
 from hemo.trials.record import read_records
+from tests.records import predictions
 
 PROBABILITIES, LABELS, PATIENTS = np.array([0.9, 0.4, 0.6, 0.1]), np.array([1, 1, 0, 0], np.uint8), np.arange(4)
 
@@ -54,6 +58,23 @@ def test_counts_and_rates_at_every_threshold():
     assert [each[0] for each in found["positive_ratio"]] == [1, 2, 1, None, None]
     assert [each[0] for each in found["negative_ratio"]] == [None, None, 1, 2, 1]
     assert found["sensitivity"][0][1:] == [None, None]  # four patients are too few
+
+
+def test_a_point_is_found_where_thresholds_are_equal_to_four_digits():
+    """Overconfident: of images at 0.99999, 0.99998, 0.99997 and 0.2 the trial's threshold 0.999975 has the first two.
+
+    Rounded, three thresholds were 1, and the page took the first of them.
+    """
+    probabilities = np.array([0.99999, 0.99998, 0.99997, 0.2])
+    logits = np.log(probabilities / (1 - probabilities)).tolist()
+    rows = predictions("test", [1, 0, 1, 0], ["a", "b", "c", "d"], logits, "aaaa")
+    test = scores_of(rows, exclusive=False, calibration=Calibration(), thresholds=[0.999975])
+    found = class_evidence(test, 0, {"balanced_accuracy": 0.999975}, 0.5)
+    ((rule, threshold, step),) = found["points"]
+    assert (rule, threshold) == ("balanced_accuracy", 0.999975)
+    assert found["rates"]["threshold"][step] == threshold
+    assert (found["rates"]["tp"][step], found["rates"]["fp"][step]) == (1, 1)
+    assert len(set(found["rates"]["threshold"])) == len(found["rates"]["threshold"])
 
 
 def test_predictive_values_at_any_prevalence_follow_from_the_ratios():
@@ -98,7 +119,9 @@ def test_evidence_of_a_trial(make_record, tmp_path):
     _, evidence = evidence_of(tmp_path, prevalence=0.1)
     (found,) = evidence[record.digest]["classes"]
     assert (found["name"], found["positives"], found["negatives"], found["patients"]) == ("any", 20, 20, 20)
-    assert found["points"] == [["balanced_accuracy", 0.5], ["sensitivity=0.95", 0.25]]
+    steps = [found["rates"]["threshold"].index(each) for each in (0.5, 0.25)]
+    assert found["points"][:2] == [["balanced_accuracy", 0.5, steps[0]], ["sensitivity=0.95", 0.25, steps[1]]]
+    assert [rule for rule, *_ in found["points"][2:]] == ["specificity=0.95"]
     assert found["prevalence"] == 0.1
     assert found["auroc"][0] == 1
     assert {0.25, 0.5} <= set(found["rates"]["threshold"])
@@ -109,6 +132,20 @@ def test_evidence_of_a_trial(make_record, tmp_path):
     assert middle[4] == -0.8  # acting on all: 0.1 - 0.9 x 1
     assert sum(each[4] for each in found["calibration"]["bins"]) == 40
     json.dumps(evidence, allow_nan=False)
+
+
+def test_points_that_the_record_lacks_are_chosen_on_validation_as_in_the_table(make_record, tmp_path):
+    """Validation has the images of test; the record has thresholds of no rule but its own."""
+    record = make_record({"name": "one"}, many=True, thresholds=(0.4,))
+    rules = ("balanced_accuracy", "sensitivity=0.9", "specificity=0.9")
+    found, evidence = evidence_of(tmp_path, operating_points=rules)
+    points = evidence[record.digest]["classes"][0]["points"]
+    assert [rule for rule, *_ in points] == list(rules)
+    assert points[0][1] == 0.4
+    (evaluated,) = class_probabilities(
+        record, found.plotted[0].scores, found.plotted[0].scores, found.plotted[0].scores, DecisionSettings(rules)
+    )
+    assert [(point.rule, point.threshold) for point in evaluated.points] == [(rule, at) for rule, at, _ in points]
 
 
 def test_the_best_trial_is_first_and_others_need_a_test(make_record, tmp_path):
@@ -126,6 +163,7 @@ def test_one_label_has_no_rates(make_record, tmp_path):
     _, evidence = evidence_of(tmp_path)
     assert [row[:3] for row in evidence[record.digest]["formats"]] == [["a", 6, "50.0%"], ["b", 4, "0.0%"]]
     assert evidence[record.digest]["formats"][1][3] == "-"
+    assert evidence[record.digest]["prevalence_head"] == "prevalence"
 
 
 def test_results_by_scanner_come_from_the_training_set(make_record, make_training_set, tmp_path):

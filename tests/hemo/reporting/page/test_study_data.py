@@ -34,6 +34,26 @@ def test_settings_that_differ_are_the_first_columns(make_record, compared):
     assert [trial["cells"][0] for trial in data["trials"]] == [[8, "8"], [32, "32"]]
 
 
+def test_an_external_model_has_no_settings_and_no_command(make_record, compared):
+    """Its config has defaults, which are not its own: dense width 16 does not differ from that of the trained trial."""
+    make_record({"name": "ours", "model.dense_width": 8})
+    make_record({"name": "radiomics SVM", "seed": 1}, quality=0.3, external=True)
+    data = comparison_data(compared()[0], {}, seed=0)
+    assert [column["title"] for column in data["columns"] if column["kind"] == "setting" and column["varies"]] == []
+    places = {column["title"]: place for place, column in enumerate(data["columns"])}
+    ours, external = data["trials"]
+    assert [external["cells"][places[name]] for name in ("backbone", "dense", "seed")] == [[None, "-"]] * 3
+    assert ours["cells"][places["dense"]] == [8, "8"]
+    assert {"seed", "command"} & dict(external["facts"]).keys() == set()
+    assert {"seed", "command"} <= dict(ours["facts"]).keys()
+
+
+def test_external_models_alone_have_columns_of_results_only(make_record, compared):
+    make_record({"name": "vendor model"}, external=True)
+    data = comparison_data(compared()[0], {}, seed=0)
+    assert {column["kind"] for column in data["columns"]} == {"result"}
+
+
 def test_a_trial_has_metrics_curves_and_facts(make_record, compared):
     """Quality 0.9 after eight epochs: progress 0.9 x (1 - 0.75^8) = 0.8099, loss 0.7 - 0.6 x 0.8099 + 0.02."""
     record = make_record({"name": "one"}, versions={"torch": "2.14"}, commit="abc")

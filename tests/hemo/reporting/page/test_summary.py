@@ -35,6 +35,35 @@ def test_question_and_answer_of_a_binary_task(make_record, compared):
     assert decides.startswith("At its threshold it finds 100 of 100 (")
 
 
+def test_each_external_model_is_a_setting_of_its_own(make_record, compared):
+    """Two seeds of one setting and two external models, whose configs differ by the seed alone: three."""
+    for seed in (1, 2):
+        make_record({"seed": seed})
+    for seed in (3, 4):
+        make_record({"name": f"external {seed}", "seed": seed}, external=True)
+    assert question(compared()).startswith("3 settings were tried in 4 trials: ")
+
+
+def test_a_multi_label_model_is_right_in_decisions_not_images(of_classes, compared):
+    """Forty images of three classes: in two of them all three decisions are wrong, so 114 of 120 are right.
+
+    Never predicting a class, which 14, 13 and 13 images have, is right in 80 of 120.
+    """
+    of_classes("multi_label", ["epidural", "subdural", "any"])
+    decides = answer(compared())[1]
+    assert decides.startswith("It is right in 95 of 100 (")
+    assert decides.endswith(
+        ") decisions, one an image and class; always giving the commonest answer is right in 67 of 100."
+    )
+
+
+def test_a_multi_class_model_is_right_in_images(of_classes, compared):
+    of_classes("multi_class", ["a", "b", "c"])
+    decides = answer(compared())[1]
+    assert decides.startswith("It is right in 95 of 100 (")
+    assert decides.endswith(") images; always giving the commonest answer is right in 35 of 100.")
+
+
 def test_a_useless_model_may_be_no_better_than_guessing(make_record, compared):
     make_record({"name": "poor"}, quality=0.0, many=True)
     assert "so it may be no better than that" in answer(compared())[0]
