@@ -5,7 +5,9 @@ import shutil
 import signal
 import socket
 import subprocess
+import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -20,35 +22,33 @@ SERVER_USER = "postgres" if os.getuid() == 0 else None  # it refuses to run as r
 
 
 @pytest.fixture(scope="module")
-def database(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def database() -> Iterator[str]:
     """Start a server with an empty database; its URL."""
     if not INITDB:
         pytest.skip("PostgreSQL is not installed")
-    folder = tmp_path_factory.mktemp("postgresql")
-    for each in (folder, *folder.parents[:2]):  # of pytest, for its user alone
-        each.chmod(0o755)
-    data, binaries = folder / "data", Path(INITDB).resolve().parent
-    data.mkdir()
-    if SERVER_USER:
-        shutil.chown(data, SERVER_USER)
+    with tempfile.TemporaryDirectory(prefix="hemo-postgresql-") as data:  # pytest's folders are closed to other users
+        if SERVER_USER:
+            shutil.chown(data, SERVER_USER)
+        with server(Path(INITDB).resolve().parent, data) as url:
+            yield url
+
+
+@contextmanager
+def server(binaries: Path, data: str) -> Iterator[str]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    command = [INITDB, "-D", data, "-A", "trust", "-U", "hemo", "-N"]
-    subprocess.run(command, user=SERVER_USER, cwd=data, check=True, capture_output=True)
-    server = subprocess.Popen(
-        [binaries / "postgres", "-D", data, "-p", str(port), "-h", "127.0.0.1", "-k", data, "-F"],
-        user=SERVER_USER, cwd=data, stderr=subprocess.DEVNULL,
-    )  # fmt: skip
+        port = str(free.getsockname()[1])
+    make = [binaries / "initdb", "-D", data, "-A", "trust", "-U", "hemo", "-N"]
+    subprocess.run(make, user=SERVER_USER, cwd=data, check=True, capture_output=True)
+    serve = [binaries / "postgres", "-D", data, "-p", port, "-h", "127.0.0.1", "-k", data, "-F"]
+    process = subprocess.Popen(serve, user=SERVER_USER, cwd=data, stderr=subprocess.DEVNULL)
     try:
-        subprocess.run(
-            ["timeout", "30", "sh", "-c", f"until {binaries}/pg_isready -q -h 127.0.0.1 -p {port}; do sleep 0.1; done"],
-            check=True,
-        )
+        ready = f"until {binaries}/pg_isready -q -h 127.0.0.1 -p {port}; do sleep 0.1; done"
+        subprocess.run(["timeout", "30", "sh", "-c", ready], check=True)
         yield f"postgresql://hemo@127.0.0.1:{port}/postgres"
     finally:
-        server.send_signal(signal.SIGINT)  # at SIGTERM it waits for its clients
-        server.wait(30)
+        process.send_signal(signal.SIGINT)  # at SIGTERM it waits for its clients
+        process.wait(30)
 
 
 def test_a_search_goes_on_in_the_database(database: str, tmp_path: Path) -> None:
