@@ -33,7 +33,7 @@ def list_table(source: str) -> Listing:
 
     Its column `path` names files: relative to the table's folder, absolute, or a URI. The columns `image_id`,
     `patient`, `study`, `series`, `source_class` and `source_split` take precedence over header and folders, row by
-    row, unless the cell is empty. Other columns are not used; the listing names them.
+    row, without spaces around them, unless the cell is empty. Other columns are not used; the listing names them.
 
     Raises:
         SourceError: If the table is missing, damaged or empty, lacks `path`, has a path or an id twice, a missing
@@ -110,8 +110,9 @@ def _as_strings(source: str, table: pa.Table) -> pa.Table:
     for position, name in enumerate(table.column_names):
         if name in COLUMNS:
             column = _as_string(source, name, table[name])
-            empty = pc.equal(pc.utf8_trim_whitespace(column), "")  # spaces too: they would be a patient's pseudonym
-            table = table.set_column(position, name, pc.if_else(empty, None, column))
+            trimmed = pc.utf8_trim_whitespace(column)  # `P01` and `P01 ` are one patient; a path may begin with a space
+            cells = column if name == PATH else trimmed
+            table = table.set_column(position, name, pc.if_else(pc.equal(trimmed, ""), None, cells))
     blank = pc.index(pc.is_null(table[PATH]), pa.scalar(True)).as_py()
     if blank >= 0:
         raise SourceError(f"source: {source} row {blank + 1}: the path is blank; name a file or remove the row")

@@ -53,6 +53,25 @@ def test_numbers_as_names_stay_as_they_are_written(folder):
     assert list_corpus(str(folder / "list.parquet"), "manifest").files[0].manifest_row.patient == "7"
 
 
+def test_spaces_around_a_cell_are_no_part_of_an_id_but_stay_in_a_path(folder):
+    """Else `P01`, `P01 ` and ` P01` would be three patients, and come into different splits."""
+    (folder / " e.dcm").write_bytes(b"e")
+    source = table(
+        folder,
+        "path,patient,study,series,image_id,source_class,source_split\na.dcm,P01 ,s ,\tx, one , normal,train \n"
+        " e.dcm, P01,s, x,two,normal ,  \n",
+    )
+    assert [(file.path, file.manifest_row) for file in list_corpus(source, "manifest").files] == [
+        (" e.dcm", ManifestRow("two", "P01", "s", "x", "normal", None)),
+        ("a.dcm", ManifestRow("one", "P01", "s", "x", "normal", "train")),
+    ]
+
+
+def test_ids_that_differ_by_spaces_alone_clash(folder):
+    with pytest.raises(SourceError, match=r"a\.dcm and sub/b\.dcm would both be image x; give each its image_id"):
+        list_corpus(table(folder, "path,image_id\na.dcm,x\nsub/b.dcm,x \n"), "manifest")
+
+
 def test_endings_tell_pictures_from_dicom(folder):
     assert media_of(table(folder, "path\nc.png\nd.JPEG\n"), "manifest") == "photo"
     assert media_of(table(folder, "path\na.dcm\nsub/b\n"), "manifest") == "dicom"
