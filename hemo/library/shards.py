@@ -17,7 +17,7 @@ from hemo.library.notebook import card_html, contact_sheet, picture_html
 from hemo.output_lock import output_lock
 from hemo.shards.card import DERIVED, ConversionCard, read_card, read_finished_card, write_derived
 from hemo.shards.manifest import Manifest, Unit, shard_path, unit_digest, write_manifest
-from hemo.shards.reader import CONVERT_AGAIN, existing_parquet, images_of, read_column
+from hemo.shards.reader import CONVERT_AGAIN, batches_by_group, existing_parquet, images_of, read_column
 from hemo.shards.schema import IMAGE, OWN_ROWS, ROW_SCHEMA, ShardFooter, read_footers
 from hemo.shards.writer import ShardBuilder
 from hemo.storage import absolute, join, list_files, remove, write_bytes
@@ -116,7 +116,7 @@ class Shards:
         folder = join(self.path, "shards")
         for name in list_files(folder):  # a unit whose files vanished from the source has no shard
             with existing_parquet(join(folder, name), CONVERT_AGAIN) as file:
-                for batch in file.iter_batches(128):
+                for batch in batches_by_group(file):
                     images = images_of(batch[IMAGE], self.shape, self.card.dtype)
                     rows = batch.drop_columns([IMAGE]).to_pylist()
                     yield from ({**row, IMAGE: image} for row, image in zip(rows, images, strict=True))
