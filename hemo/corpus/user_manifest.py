@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 
 from hemo.config.convert import Media
 from hemo.corpus.files import file_on_disk, mark_of, unreachable
-from hemo.corpus.labels import read_csv_as_text
+from hemo.corpus.labels import NOT_A_TABLE, read_csv_as_text, unpacked
 from hemo.corpus.source_file import (
     PICTURE_ENDINGS,
     Listing,
@@ -29,7 +29,7 @@ COLUMNS = (PATH, *ManifestRow._fields)
 
 
 def list_table(source: str) -> Listing:
-    """List the files of a table, CSV or Parquet.
+    """List the files of a table: CSV, also as `.csv.gz`, or Parquet.
 
     Its column `path` names files: relative to the table's folder, absolute, or a URI. The columns `image_id`,
     `patient`, `study`, `series`, `source_class` and `source_split` take precedence over header and folders, row by
@@ -93,8 +93,11 @@ def _unreadable(source: str, error: Exception) -> SourceError:
 def _parsed(source: str, content: bytes) -> pa.Table:
     """Return the table with all columns that are used as strings, empty cells as nulls."""
     try:
-        table = read_parquet(content, f"source: {source}") if source.endswith(".parquet") else read_csv_as_text(content)
-    except (pa.ArrowException, OSError) as error:
+        if source.endswith(".parquet"):
+            table = read_parquet(content, f"source: {source}")
+        else:
+            table = read_csv_as_text(unpacked(content, source))
+    except (*NOT_A_TABLE, OSError) as error:
         raise _unreadable(source, error) from error
     names = table.column_names
     twice = [name for name in COLUMNS if names.count(name) > 1]
