@@ -309,17 +309,25 @@ def pseudonymise_keys(table: LabelTable, index: pa.Table, pseudonyms: Pseudonymi
     Raises:
         LabelError: If no key's pseudonym is in the index.
     """
-    names = [str(name) for name in table.keys.to_pylist()]
-    of_images, of_paths = (
-        pa.array([_pseudonym(pseudonyms, kind, name) for name in names], pa.string()) for kind in ("image", "path")
-    )
+    of_images, of_paths = (pseudonyms_of(table.keys, kind, pseudonyms) for kind in ("image", "path"))
     by_path = pc.is_in(of_paths, value_set=text_column(index, "source_path"))
     if pc.or_(by_path, pc.is_in(of_images, value_set=text_column(index, "image_id"))).true_count:
         return replace(table, keys=pc.if_else(by_path, of_paths, of_images))
     raise LabelError(
-        f"labels: none of the {len(names)} keys matches an image under its pseudonym; "
+        f"labels: none of the {len(table.keys)} keys matches an image under its pseudonym; "
         "a key is a path relative to the source of `convert`, with or without its ending"
     )
+
+
+def pseudonyms_of(names: pa.StringArray, kind: str, pseudonyms: Pseudonymiser) -> pa.StringArray:
+    """Return the pseudonyms of image ids or paths as `convert` makes them: the number of a frame stays readable.
+
+    Args:
+        names: Shape (names,), null-free; `NAME#FRAME` for frames.
+        kind: What they are, `image` or `path`.
+        pseudonyms: With the key of the conversion.
+    """
+    return pa.array([_pseudonym(pseudonyms, kind, str(name)) for name in names.to_pylist()], pa.string())
 
 
 def _pseudonym(pseudonyms: Pseudonymiser, kind: str, name: str) -> str:
