@@ -2,8 +2,10 @@
 
 On a mounted disk `flock` on a file in the folder: the system releases it when the process ends, however that ends. On
 an object store an object that its holder renews: one that is not renewed for `LEASE_S` belongs to a process that has
-died, and the next one takes it over. No clock is compared with another. A network disk without locks has none, which is
-printed once: two processes at once then do the same work twice, each file is whole, and the one written last stays.
+died, and the next one takes it over. No clock is compared with another. A holder that stood still for longer goes on
+afterwards, so it checks that it still holds the folder before what must not happen twice. A network disk without locks
+has none, which is printed once: two processes at once then do the same work twice, each file is whole, and the one
+written last stays.
 """
 
 import errno
@@ -15,7 +17,7 @@ import secrets
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -52,8 +54,12 @@ Seen = dict[str, tuple[bytes, float]]
 """Lock on a bucket -> its content, and since when it is known to be this, by `time.monotonic`."""
 
 
+RequireHeld = Callable[[], None]
+"""Raises `LockedError` if the folder is another run's by now."""
+
+
 @contextmanager
-def output_lock(folder: str, subfolders: tuple[str, ...] = (), seen: Seen | None = None) -> Iterator[None]:
+def output_lock(folder: str, subfolders: tuple[str, ...] = (), seen: Seen | None = None) -> Iterator[RequireHeld]:
     """Lock an output folder while this process writes there; remove unfinished files of killed writers.
 
     The folder is made if it does not exist, and removed again if nothing was written there. Threads of one
@@ -65,13 +71,20 @@ def output_lock(folder: str, subfolders: tuple[str, ...] = (), seen: Seen | None
         seen: On a bucket, what earlier attempts of this process saw: a holder that may live is then not waited for, and
             an attempt after `LEASE_S` takes the place of one that has died.
 
+    Yields:
+        A function to call directly before a card is written or files of another run are removed. On a bucket it reads
+        the lock, and raises `LockedError` if this run has lost it; on a disk, where that cannot be, it does nothing.
+        What remains: a run that stands still for `LEASE_S` between this check and the write that follows it, or within
+        a renewal between reading the lock and writing it, writes all the same.
+
     Raises:
         OutputError: If nothing can be written there.
-        LockedError: If another run holds the lock: which process, where and since when.
+        LockedError: If another run holds the lock: which process, where and since when; at the end as well, if another
+            one has taken it over.
     """
     if not is_local(folder):
-        with _leased(folder, seen):
-            yield
+        with _leased(folder, seen) as require_held:
+            yield require_held
         return
     path = Path(filesystem(folder)[1])
     try:
@@ -81,7 +94,7 @@ def output_lock(folder: str, subfolders: tuple[str, ...] = (), seen: Seen | None
         raise unwritable(folder, error) from error
     try:
         _remove_unfinished(path, subfolders)
-        yield
+        yield _always_held
         _remove_unfinished(path, subfolders)  # a worker may outlive its driver by a moment
     finally:
         (path / LOCK_FILE).unlink(missing_ok=True)  # while it is locked: nobody else can have made it
@@ -127,27 +140,43 @@ def _locked(folder: Path) -> int:
         os.close(lock)
 
 
+def _always_held() -> None:
+    pass
+
+
 @contextmanager
-def _leased(folder: str, seen: Seen | None) -> Iterator[None]:
+def _leased(folder: str, seen: Seen | None) -> Iterator[RequireHeld]:
     """Hold a folder of an object store; its object says who holds it, and how often that was renewed."""
     location, holder, ended = join(folder, LOCK_FILE), _holder(), threading.Event()
     lost = threading.Event()
+
+    def require_held() -> None:
+        if lost.is_set() or not _is_held(location, holder):
+            lost.set()
+            raise LockedError(
+                f"out: another run has taken {folder} over, while this one could not reach it for {LEASE_S:.0f} s; run "
+                "the same command again when that one has ended"
+            )
+
     _take(location, _renewed(holder, 0), folder, seen)
     renewing = threading.Thread(target=_renew, args=(location, holder, ended, lost), daemon=True)
     renewing.start()
     try:
-        yield
+        yield require_held
     finally:
         ended.set()
         renewing.join()
-        if not lost.is_set():
-            with suppress(OSError):
-                remove(location)
+        with suppress(OSError, LockedError):
+            require_held()
+            remove(location)
     if lost.is_set():
-        raise LockedError(
-            f"out: another run has taken {folder} over, while this one could not reach it for {LEASE_S:.0f} s; run the "
-            "same command again when that one has ended"
-        )
+        require_held()
+
+
+def _is_held(location: str, holder: dict[str, Any]) -> bool:
+    """Return whether the object is there and of this run."""
+    run: str = holder["run"]
+    return run.encode() in _content(location)
 
 
 def _take(location: str, content: bytes, folder: str, seen: Seen | None) -> None:
@@ -208,17 +237,16 @@ def _require_dead_holder(location: str, folder: str, seen: Seen) -> None:
 
 
 def _renew(location: str, holder: dict[str, Any], ended: threading.Event, lost: threading.Event) -> None:
-    """Renew the object until the run has `ended`; set `lost` and stop if it is another's."""
+    """Renew the object until the run has `ended`; set `lost` and stop if it is gone or another's."""
     renewals = 0
     while not ended.wait(RENEWAL_S):
         try:
-            present = _content(location)
-            if present and json.loads(present).get("run") != holder["run"]:
+            if not _is_held(location, holder):
                 lost.set()
                 return
             renewals += 1
             write_bytes(location, _renewed(holder, renewals))
-        except (OSError, ValueError):
+        except OSError:
             continue  # it is tried again soon, and who takes the folder over is seen then
 
 

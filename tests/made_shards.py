@@ -16,12 +16,12 @@ from hemo.storage import write_json
 
 def index_of(rows: Sequence[dict[str, Any]]) -> pa.Table:
     """Return the index of hand-made rows, without files."""
-    return _index([_row(number, row) for number, row in enumerate(rows)], unit_rows=3)
+    return _index(stored_rows(rows), unit_rows=3)
 
 
 def write_conversion(folder: Path, rows: Sequence[dict[str, Any]], unit_rows: int = 3) -> str:
     """Write shards, index and card of hand-made rows: image `i` has two channels of 2 x 2 pixels of value `i`."""
-    full = [_row(number, row) for number, row in enumerate(rows)]
+    full = stored_rows(rows)
     (folder / "shards").mkdir(parents=True)
     for unit in range(-(-len(full) // unit_rows)):
         table = pa.Table.from_pylist(full[unit * unit_rows : (unit + 1) * unit_rows], schema=ROW_SCHEMA)
@@ -30,6 +30,11 @@ def write_conversion(folder: Path, rows: Sequence[dict[str, Any]], unit_rows: in
     pq.write_table(index, folder / "index.parquet")
     write_json(str(folder / "card.json"), _card(index).model_dump(mode="json"))
     return str(folder)
+
+
+def stored_rows(given: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return hand-made rows with all columns of a shard."""
+    return [_row(number, row) for number, row in enumerate(given)]
 
 
 def _row(number: int, given: dict[str, Any]) -> dict[str, Any]:

@@ -76,20 +76,25 @@ def curate_corpus(config: CurateConfig) -> str:
     inputs = read_inputs(config)
     if card := _complete_card(config, inputs.digest):
         if card.dataset != config.dataset:
-            with output_lock(config.out):
+            with output_lock(config.out) as require_held:
+                require_held()
                 _write_cards(config.out, card.model_copy(update={"dataset": config.dataset}))
         print_line(f"curate: {config.out} is complete")
         return config.out
-    with output_lock(config.out):
+    with output_lock(config.out) as require_held:
         outdated = _left_over(config.out)
         draft = draft_training_set(config, inputs)
+        require_held()
         for name in outdated:
             remove(join(config.out, name))
         parts = _copy(config, draft.plan, draft.card.classes)
+        require_held()
+        remove(join(config.out, BUCKETS))
         write_table(join(config.out, AUDIT), draft.evidence)
         if draft.near_duplicates is not None:
             write_table(join(config.out, NEAR_DUPLICATES), draft.near_duplicates)
         write_bytes(join(config.out, SPLIT_MANIFEST), draft.manifest)
+        require_held()
         _write_cards(config.out, draft.card.model_copy(update={"parts": parts}))
     _show(draft.card)
     return config.out
@@ -311,7 +316,9 @@ def _left_over(out: str) -> list[str]:
 
 
 def _copy(config: CurateConfig, plan: CopyPlan, classes: tuple[str, ...]) -> tuple[PartFile, ...]:
-    """Copy the images of a plan: every shard to buckets, then every part from the buckets; return the parts.
+    """Copy the images of a plan: every shard to buckets, then every part from them; return the parts.
+
+    The buckets are left to the caller to remove.
 
     What a task holds in memory is bounded whatever the size of the set, see `write_buckets` and `write_part`.
 
@@ -323,7 +330,6 @@ def _copy(config: CurateConfig, plan: CopyPlan, classes: tuple[str, ...]) -> tup
     _run("shard", _bucket_task, copies, task=task)
     numbered = [_numbered(rows, part) for part, rows in enumerate(plan.rows)]
     written = _run("part", _part_task, numbered, task=task, paths=plan.parts, reads=len(copies))
-    remove(task.buckets)
     return tuple(sorted((PartFile.model_validate_json(part) for part in written), key=lambda part: part.path))
 
 

@@ -78,13 +78,14 @@ def embed_images(config: EmbedConfig) -> str:
     images = _stored_images(config)
     encoder = load_encoder(config, len(images.card.channels), images.sides_px, "cpu")  # refuses bad weights
     inputs = {**images.source.inputs, **_encoder_inputs(config)}
-    with output_lock(config.out, (PARTS,)):
+    with output_lock(config.out, (PARTS,)) as require_held:
         if _is_complete(config.out, inputs):
             print_line(f"embed: {config.out} is complete")
             return config.out
         write_json(join(config.out, INPUTS), inputs)
         _write_parts(config, images)
         card = _card(config, images, encoder, inputs)
+        require_held()
         write_json(join(config.out, "card.json"), card.model_dump(mode="json"))
     print_line(f"embed: {card.rows:,} images, {card.dimension:,} numbers each")
     return config.out

@@ -97,7 +97,7 @@ def evaluate_checkpoint(config: EvaluateConfig) -> str:
     _require_tables(config, card, images)
     digest = _digest(config, images)
     folder = evaluation_folder(config.out, digest)
-    with output_lock(folder):
+    with output_lock(folder) as require_held:
         if exists(join(folder, "evaluation.json")):
             print_line(f"evaluate: {folder} is complete")
             return folder
@@ -119,6 +119,7 @@ def evaluate_checkpoint(config: EvaluateConfig) -> str:
             commit=commit(),
             finished=now(),
         )
+        require_held()
         write_evaluation(folder, record, table)
     print_line(f"evaluate: {record.data.images:,} images of {record.data.patients:,} patients, {len(rejects)} rejects")
     return folder

@@ -74,9 +74,10 @@ def export_checkpoint(config: ExportConfig) -> ExportCard:
     require_extra("export", *ONNX)
     model, card = load_checkpoint(find_checkpoint(config.checkpoint))
     images = _images(config, card)
-    with output_lock(config.out):
+    with output_lock(config.out) as require_held:
         print_line(f"export: {card.model.backbone}, {len(card.channels)} x {card.height_px} x {card.width_px}")
         content, export = _exported(config, model, card, images)
+        require_held()
         write_bytes(join(config.out, MODEL), content)
         write_json(join(config.out, CARD), export.model_dump(mode="json"))
     return export

@@ -91,7 +91,7 @@ def measure_leaks(config: LeaksConfig) -> str:
     if _is_complete(config.out, settings, digest):
         print_line(f"leaks: {config.out} is complete")
         return config.out
-    with output_lock(config.out):
+    with output_lock(config.out) as require_held:
         rows = _measure(config, base)
         classes = task_classes(config.trial, base)
         card = LeaksCard(
@@ -105,6 +105,7 @@ def measure_leaks(config: LeaksConfig) -> str:
             versions=versions(),
             finished=now(),
         )
+        require_held()
         write_bytes(join(config.out, TABLE), markdown("What each leak is worth", _facts(card, base), rows).encode())
         write_bytes(join(config.out, VALUES), csv_text(rows).encode())
         write_json(join(config.out, "card.json"), card.model_dump(mode="json"))

@@ -54,9 +54,10 @@ def make_phantom(config: PhantomConfig) -> str:
         partial_volume_fraction=config.partial_volume_fraction,
     )
     images = join(config.out, IMAGES)
-    with output_lock(config.out):
+    with output_lock(config.out) as require_held:
         _clear_images(images, plans)
         labels = _write_slices(plans, images)
+        require_held()
         write_bytes(join(config.out, LABELS), label_table(plans, labels).encode())
         card = {"digest": digest_of(deciding), "config": deciding, **_counts(plans, labels)}
         write_json(join(config.out, CARD), card)

@@ -66,7 +66,7 @@ def predict_corpus(config: PredictConfig) -> str:
         "test_time_augmentation": config.test_time_augmentation,
         **source.inputs,
     }
-    with output_lock(config.out):
+    with output_lock(config.out) as require_held:
         if _is_complete(config.out, inputs):
             print_line(f"predict: {config.out} is complete")
             return config.out
@@ -75,6 +75,7 @@ def predict_corpus(config: PredictConfig) -> str:
         )
         predictions = predictions.drop_columns(logit_names(card.classes))
         studies = study_probabilities(predictions, card.classes)
+        require_held()
         _write(config.out, source.location, (card, inputs), (predictions, studies, rejects))
     return config.out
 
@@ -94,11 +95,12 @@ def _predict_embedded(config: PredictConfig, card: CheckpointCard) -> str:
         "operating_point": card.operating_point,
         "embeddings": embeddings.inputs,
     }
-    with output_lock(config.out):
+    with output_lock(config.out) as require_held:
         if _is_complete(config.out, inputs):
             print_line(f"predict: {config.out} is complete")
             return config.out
         tables = predict_studies(model, card, *read_sequence_inputs(config.source), config.batch_size)
+        require_held()
         _write(config.out, config.source, (card, inputs), tables)
     return config.out
 

@@ -34,8 +34,8 @@ from hemo.pseudonym import read_pseudonyms
 from hemo.shards.card import ConversionCard, read_card
 from hemo.shards.convert_unit import UnitTask, unit_rows
 from hemo.shards.manifest import Manifest, Unit, read_manifest, update_manifest
-from hemo.shards.reader import CONVERT_AGAIN, CURATE_AGAIN, checked_parquet, images_of
-from hemo.shards.schema import IMAGE, OWN_ROWS, REJECT_SCHEMA, ROWS_PER_GROUP, ShardReject
+from hemo.shards.reader import CONVERT_AGAIN, CURATE_AGAIN, batches_by_group, checked_parquet, images_of
+from hemo.shards.schema import IMAGE, OWN_ROWS, REJECT_SCHEMA, ShardReject
 from hemo.storage import join, list_files
 
 COPIED = ("image_id", "patient", "study", "series", "position_mm", "source_path")
@@ -375,7 +375,7 @@ def _stored_rows(
 ) -> Iterator[dict[str, Any]]:
     """Yield the rows of a Parquet file, a row group at a time."""
     with checked_parquet(location, remedy) as file:
-        for batch in file.iter_batches(batch_size=ROWS_PER_GROUP, columns=[*columns, IMAGE]):
+        for batch in batches_by_group(file, [*columns, IMAGE]):
             images = images_of(batch[IMAGE], shape, dtype)
             for row, image in zip(batch.select(list(columns)).to_pylist(), images, strict=True):
                 yield {**row, IMAGE: image}

@@ -119,7 +119,9 @@ class ConvertConfig(ImagesConfig):
     max_reject_fraction: float = Field(
         0.05, ge=0, le=1, description="stop with an error once a larger fraction of the files is rejected"
     )
-    unit_files: PositiveInt = Field(1024, description="files in a unit, which becomes one shard")
+    unit_files: PositiveInt = Field(
+        1024, description="files in a unit, which becomes one shard; fewer where they have more than 2 GB"
+    )
     read_threads: PositiveInt = Field(
         4, description="files that each task reads in advance, to hide the storage's latency"
     )

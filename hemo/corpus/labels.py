@@ -36,6 +36,12 @@ MOST_CLASSES = 1000
 WORDS = (("no", "yes"), ("false", "true"), ("negative", "positive"))
 """What a label may be, in any case, beside 0 and 1."""
 
+NOT_A_TABLE = (pa.ArrowException, gzip.BadGzipFile, zlib.error, EOFError, UnicodeDecodeError)
+"""What reading a table raises if the file holds none."""
+
+_GZIP = b"\x1f\x8b"
+"""Begins a compressed file, RFC 1952."""
+
 _MEANING = {"0": 0, "1": 1, "0.0": 0, "1.0": 1, "": NULL_LABEL} | {
     word: value for pair in WORDS for value, word in enumerate(pair)
 }
@@ -79,7 +85,7 @@ def parse_labels(data: bytes, location: str, *, key: str = "", columns: Sequence
     """
     try:
         return _parsed(data, location, key, tuple(columns))
-    except (pa.ArrowException, gzip.BadGzipFile, zlib.error, EOFError) as error:
+    except NOT_A_TABLE as error:
         raise LabelError(f"labels: {location} is no readable table: {' '.join(str(error).split())}") from error
 
 
@@ -102,7 +108,7 @@ def parse_columns(
     """
     try:
         table = _read(data, location)
-    except (pa.ArrowException, gzip.BadGzipFile, zlib.error, EOFError) as error:
+    except NOT_A_TABLE as error:
         raise LabelError(f"labels: {location} is no readable table: {' '.join(str(error).split())}") from error
     key = key or _default_key(table, location)
     _check_columns(table.column_names, key, columns, location)
@@ -141,14 +147,32 @@ def labels_of_classes(image_ids: pa.StringArray, source_class: pa.StringArray) -
     return LabelTable(tuple(classes), image_ids, np.eye(len(classes), dtype=np.uint8)[codes], repeated=0)
 
 
+def unpacked(data: bytes, location: str) -> bytes:
+    """Return the content of a text file; one whose name ends with `.gz` is decompressed.
+
+    Raises:
+        pa.ArrowException, OSError, EOFError, zlib.error: If it is compressed and named otherwise, or damaged.
+    """
+    if location.partition("::")[0].endswith(".gz"):  # of `zip://labels.csv.gz::data.zip` the first link
+        return gzip.decompress(data)
+    if data.startswith(_GZIP):
+        raise pa.ArrowInvalid("it is compressed by gzip; name it .csv.gz")
+    return data
+
+
 def read_csv_as_text(content: bytes) -> pa.Table:
     """Return all columns of a CSV file as strings, empty cells as empty strings; headers are stripped of spaces.
 
     Cells are separated by what occurs most in the first line: commas, semicolons or tabs.
 
     Raises:
-        pa.ArrowException: If it is no CSV.
+        pa.ArrowException: If it is no CSV, or not UTF-8.
     """
+    try:
+        content.decode()
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        raise pa.ArrowInvalid(f"line {line} is not UTF-8; save it as UTF-8") from error
     first_line = content.partition(b"\n")[0]
     separator = max(",;\t", key=lambda one: first_line.count(one.encode()))
     parsing = pacsv.ParseOptions(delimiter=separator)
@@ -177,11 +201,10 @@ def _parsed(data: bytes, location: str, key: str, columns: tuple[str, ...]) -> L
 
 
 def _read(data: bytes, location: str) -> pa.Table:
-    name = location.partition("::")[0]  # of `zip://labels.parquet::data.zip` the first link
-    if name.endswith(".parquet"):
+    if location.partition("::")[0].endswith(".parquet"):
         table = read_parquet(data, f"labels: {location}")
     else:
-        content = gzip.decompress(data) if name.endswith(".gz") else data
+        content = unpacked(data, location)
         if not content.strip():
             raise LabelError(f"labels: {location} is empty; give a table with a header, a key and at least one class")
         table = read_csv_as_text(content)
@@ -193,6 +216,7 @@ def _read(data: bytes, location: str) -> pa.Table:
 def _default_key(table: pa.Table, location: str) -> str:
     """Return the first of `KEY_COLUMNS` that is complete, else the first that exists, else a CSV's first column."""
     names = [name for name in KEY_COLUMNS if name in table.column_names]
+    _require_once(table.column_names, names, location)
     if not names and location.partition("::")[0].endswith(".parquet"):
         known, has = ", ".join(KEY_COLUMNS), ", ".join(table.column_names)
         raise LabelError(f"labels: {location} has the columns {has}; one must be of {known}, or give --label_key")
@@ -208,8 +232,15 @@ def _check_columns(known: Sequence[str], key: str, classes: Sequence[str], locat
     if not classes or key in classes:
         header = ",".join(known)
         raise LabelError(f"labels: {location} has the header {header!r}; needed are a key and at least one class")
-    if "" in classes or any(list(known).count(name) > 1 for name in (key, *classes)):
-        raise LabelError(f"labels: {location} has a column twice or without a name: {','.join(known)}")
+    if "" in classes:
+        raise LabelError(f"labels: {location} has a column without a name: {','.join(known)}; name or remove it")
+    _require_once(known, (key, *classes), location)
+
+
+def _require_once(known: Sequence[str], names: Sequence[str], location: str) -> None:
+    if twice := [name for name in names if list(known).count(name) > 1]:
+        header = ",".join(known)
+        raise LabelError(f"labels: {location} has the column {twice[0]!r} twice: {header}; rename one of the two")
 
 
 def _class_names(column: "pa.ChunkedArray[Any]", location: str) -> tuple[str, ...]:

@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 
 from hemo.config.convert import Media
 from hemo.corpus.files import file_on_disk, mark_of, unreachable
-from hemo.corpus.labels import read_csv_as_text
+from hemo.corpus.labels import NOT_A_TABLE, read_csv_as_text, unpacked
 from hemo.corpus.source_file import (
     PICTURE_ENDINGS,
     Listing,
@@ -29,11 +29,11 @@ COLUMNS = (PATH, *ManifestRow._fields)
 
 
 def list_table(source: str) -> Listing:
-    """List the files of a table, CSV or Parquet.
+    """List the files of a table: CSV, also as `.csv.gz`, or Parquet.
 
     Its column `path` names files: relative to the table's folder, absolute, or a URI. The columns `image_id`,
     `patient`, `study`, `series`, `source_class` and `source_split` take precedence over header and folders, row by
-    row, unless the cell is empty. Other columns are not used; the listing names them.
+    row, without spaces around them, unless the cell is empty. Other columns are not used; the listing names them.
 
     Raises:
         SourceError: If the table is missing, damaged or empty, lacks `path`, has a path or an id twice, a missing
@@ -93,8 +93,11 @@ def _unreadable(source: str, error: Exception) -> SourceError:
 def _parsed(source: str, content: bytes) -> pa.Table:
     """Return the table with all columns that are used as strings, empty cells as nulls."""
     try:
-        table = read_parquet(content, f"source: {source}") if source.endswith(".parquet") else read_csv_as_text(content)
-    except (pa.ArrowException, OSError) as error:
+        if source.endswith(".parquet"):
+            table = read_parquet(content, f"source: {source}")
+        else:
+            table = read_csv_as_text(unpacked(content, source))
+    except (*NOT_A_TABLE, OSError) as error:
         raise _unreadable(source, error) from error
     names = table.column_names
     twice = [name for name in COLUMNS if names.count(name) > 1]
@@ -110,8 +113,9 @@ def _as_strings(source: str, table: pa.Table) -> pa.Table:
     for position, name in enumerate(table.column_names):
         if name in COLUMNS:
             column = _as_string(source, name, table[name])
-            empty = pc.equal(pc.utf8_trim_whitespace(column), "")  # spaces too: they would be a patient's pseudonym
-            table = table.set_column(position, name, pc.if_else(empty, None, column))
+            trimmed = pc.utf8_trim_whitespace(column)  # `P01` and `P01 ` are one patient; a path may begin with a space
+            cells = column if name == PATH else trimmed
+            table = table.set_column(position, name, pc.if_else(pc.equal(trimmed, ""), None, cells))
     blank = pc.index(pc.is_null(table[PATH]), pa.scalar(True)).as_py()
     if blank >= 0:
         raise SourceError(f"source: {source} row {blank + 1}: the path is blank; name a file or remove the row")

@@ -163,7 +163,8 @@ def _fill(images: NDArray[np.uint8], buckets: str, read: int, part: int) -> int:
         part: Whose images to take.
     """
     fs, path = filesystem(join(buckets, _bucket_name(read)))
-    with fs.open(path, "rb") as file, pa.ipc.open_file(pa.PythonFile(file, mode="r")) as reader:
+    # without a cache: s3fs would read 50 MiB ahead for a batch of some 100 kB
+    with fs.open(path, "rb", cache_type="none") as file, pa.ipc.open_file(pa.PythonFile(file, mode="r")) as reader:
         batches = [at for at, other in enumerate(json.loads(reader.schema.metadata[_PARTS])) if other == part]
         return sum(_scatter(images, reader.get_batch(at)) for at in batches)
 

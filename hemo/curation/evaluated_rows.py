@@ -1,5 +1,6 @@
 """Rows of an evaluation: labels of a checkpoint's classes, groups of images, and patients to recalibrate on."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 from hemo.config.validation import meant
 from hemo.corpus.labels import NULL_LABEL, parse_columns
 from hemo.curation.hash_order import hash_texts
-from hemo.curation.labelled_index import match_keys, text_column
+from hemo.curation.labelled_index import match_keys, pseudonyms_of, text_column
 from hemo.curation.select import unflagged
 from hemo.errors import ConfigError, LabelError
 from hemo.pseudonym import Pseudonymiser
@@ -150,10 +151,7 @@ def table_groups(
     else:
         kinds = {"image": "image_id", "path": "source_path"}
         found = [
-            pc.index_in(
-                text_column(index, column),
-                value_set=pa.array([pseudonyms(kind, str(name)) for name in keys.to_pylist()], pa.string()),
-            )
+            pc.index_in(text_column(index, column), value_set=pseudonyms_of(keys, kind, pseudonyms))
             for kind, column in kinds.items()
         ]
         positions = pc.coalesce(*found)
@@ -172,7 +170,7 @@ def grouped(values: Sequence[str]) -> list[str]:
     if numbers is not None:
         edges = np.unique(np.quantile(numbers, (0, 0.25, 0.5, 0.75, 1)))
         return [_range(float(value), edges) if value else UNKNOWN for value in values]
-    counts = {value: known.count(value) for value in distinct}
+    counts = Counter(known)
     common = sorted(distinct, key=lambda value: (-counts[value], value))[: MOST_GROUPS - 1]
     return [(value if value in common else OTHERS) if value else UNKNOWN for value in values]
 

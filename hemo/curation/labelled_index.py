@@ -1,7 +1,7 @@
 """Join the index of a conversion with its labels, as arrays."""
 
-import re
-from collections.abc import Collection
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, cast
 
@@ -23,6 +23,9 @@ from hemo.storage import exists, join
 
 PATIENT_PREFIX = r"^((train|val|test) )?(patient )?"
 """Of a patient's name: what is no part of the id as the shards have it."""
+
+FRAME = r"#\d+$"
+"""End of the image id of a frame of a file with several."""
 
 
 @dataclass(frozen=True)
@@ -118,7 +121,8 @@ def join_labels(index: pa.Table, table: LabelTable, *, within: pa.StringArray | 
         within: Shape (rows,), null-free: patients with different values here are different, even with the same name.
 
     Raises:
-        LabelError: If no image has a label, a name fits several, or leading zeros are missing.
+        LabelError: If no image has a label, a name fits several, leading zeros are missing, or an image has two keys
+            with different labels.
     """
     positions = match_keys(index, table.keys)
     if positions.null_count == len(positions):
@@ -126,6 +130,7 @@ def join_labels(index: pa.Table, table: LabelTable, *, within: pa.StringArray | 
             f"labels: none matches an image: image ids are like {_examples(text_column(index, 'image_id'))}, label "
             f"keys like {_examples(table.keys)}; give a table keyed by image id or path, or name its key by --label_key"
         )
+    _refuse_contradictions(index, table, positions)
     labelled = positions.is_valid().to_numpy(zero_copy_only=False)
     labels = table.values[positions.fill_null(0).to_numpy()]
     labels[~labelled] = NULL_LABEL
@@ -160,26 +165,48 @@ def _by_name(index: pa.Table, keys: pa.StringArray, matched: pa.Int32Array) -> p
         LabelError: If several fit.
     """
     free, left = _unmatched(keys, matched)
-    by_stem: dict[str, list[int]] = {}
-    named = {int(at): _without_ending(str(keys[int(at)].as_py())) for at in free}
-    for at, name in named.items():
-        by_stem.setdefault(_stem(name), []).append(at)
     paths = text_column(index, "source_path").take(pa.array(left)).to_pylist()
-    found: dict[int, int | None] = {}
+    key_of_path: dict[str, int] = {}
     path_of_key: dict[int, str] = {}
-    for row, path in zip(left.tolist(), paths, strict=True):
-        name = _without_ending(str(path))
-        fitting = [at for at in by_stem.get(_stem(name), ()) if _one_ends_with_other(named[at], name)]
+    for path, fitting in _fitting_keys(_names_of(keys, free), paths).items():
         if len(fitting) > 1:
             several = " and ".join(repr(keys[at].as_py()) for at in fitting[:2])
             raise LabelError(f"labels: {several} both fit image {path}; give paths below the source")
         for at in fitting:
-            if (other := path_of_key.setdefault(at, str(path))) != path:
+            if (other := path_of_key.setdefault(at, path)) != path:
                 raise LabelError(
                     f"labels: {keys[at].as_py()!r} fits {other} and {path}; give paths below the source, with folders"
                 )
-            found[row] = at
+            key_of_path[path] = at
+    found = {row: key_of_path.get(path) for row, path in zip(left.tolist(), paths, strict=True)}
     return pa.array([found.get(row) for row in range(len(index))], pa.int32())
+
+
+def _refuse_contradictions(index: pa.Table, table: LabelTable, matched: pa.Int32Array) -> None:
+    """Refuse keys that name an image which has a key already, and have other labels: `ID_1` and `ID_1.dcm`.
+
+    A frame's own label stands beside that of its file; a key that fits several images names none of them.
+    """
+    free, _ = _unmatched(table.keys, matched)
+    if not len(free):
+        return
+    frames = pc.match_substring_regex(text_column(index, "image_id"), FRAME)
+    rows = np.flatnonzero(pc.and_not(matched.is_valid(), frames).to_numpy(zero_copy_only=False))
+    row_of_path = dict(
+        zip(text_column(index, "source_path").take(pa.array(rows)).to_pylist(), rows.tolist(), strict=True)
+    )
+    fitting = _fitting_keys(_names_of(table.keys, free), row_of_path)
+    images_of_key = Counter(at for keys in fitting.values() for at in keys)
+    found = []
+    for path, keys in fitting.items():
+        row = row_of_path[path]
+        own = matched[row].as_py()
+        for at in keys:
+            if images_of_key[at] == 1 and (table.values[at] != table.values[own]).any():
+                image = index["image_id"][row].as_py()
+                found.append(f"{image} ({table.keys[own].as_py()!r} and {table.keys[at].as_py()!r})")
+    if found:
+        raise LabelError(f"labels: conflicting rows for {first_names(found)}; keep one row of each")
 
 
 def _unmatched(keys: pa.StringArray, matched: pa.Int32Array) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -189,44 +216,82 @@ def _unmatched(keys: pa.StringArray, matched: pa.Int32Array) -> tuple[NDArray[np
     return np.flatnonzero(free), np.flatnonzero(matched.is_null().to_numpy(zero_copy_only=False))
 
 
+def _names_of(keys: pa.StringArray, positions: NDArray[np.int64]) -> dict[int, str]:
+    """Return the name of each of these keys, by its position: with slashes, without the ending of an image."""
+    return {at: _without_ending(str(keys[at].as_py())) for at in positions.tolist()}
+
+
 def _without_ending(path: str) -> str:
-    """Return a path with slashes and without the ending of an image."""
-    return image_stem(path.replace("\\", "/").removeprefix("./"), "manifest")
+    return image_stem(path.replace("\\", "/").removeprefix("./").removeprefix("/"), "manifest")
 
 
-def _stem(name: str) -> str:
-    return name[name.rfind("/") + 1 :]
+def _fitting_keys(names: Mapping[int, str], paths: Iterable[str]) -> dict[str, list[int]]:
+    """Return the keys that are the end of a path, or whose end it is, of each path that has some.
+
+    Each end of a path and of a key is looked up once: comparing them with each other would take hours where many
+    folders have files of the same name.
+
+    Args:
+        names: Of the keys, by their positions.
+        paths: Of images; endings and repeated ones do not count.
+
+    Returns:
+        Path -> positions, ascending; paths in their order.
+    """
+    key_named: dict[str, list[int]] = defaultdict(list)
+    for at, name in names.items():
+        key_named[name].append(at)
+    path_named: dict[str, list[str]] = defaultdict(list)
+    fitting: dict[str, list[int]] = {}
+    for path in dict.fromkeys(paths):
+        ends = _ends(_without_ending(path))
+        path_named[ends[0]].append(path)
+        fitting[path] = [at for end in ends for at in key_named.get(end, ())]
+    for at, name in names.items():
+        for end in _ends(name)[1:]:
+            for path in path_named.get(end, ()):
+                fitting[path].append(at)
+    return {path: sorted(found) for path, found in fitting.items() if found}
 
 
-def _one_ends_with_other(one: str, other: str) -> bool:
-    short, long = sorted((one, other), key=len)
-    return f"/{long}".endswith(f"/{short.removeprefix('/')}")
+def _ends(name: str) -> list[str]:
+    """Return `a/b/c`, `b/c` and `c` of `a/b/c`."""
+    parts = name.split("/")
+    return ["/".join(parts[first:]) for first in range(len(parts))]
 
 
 def _refuse_lost_zeros(index: pa.Table, keys: pa.StringArray, matched: pa.Int32Array) -> None:
-    """Refuse keys that differ from image ids by leading zeros only, as a spreadsheet leaves them: `0` for `000`."""
+    """Refuse keys that differ from image ids by leading zeros only, as a spreadsheet leaves them: `0` for `000`.
+
+    Of names that are decimal digits, in folders that agree: in `ID_03e12e27c` a zero is as good as another digit.
+    """
     free, left = _unmatched(keys, matched)
-    if not len(free):
-        return
-    ids = text_column(index, "image_id").take(pa.array(left)).to_pylist()
-    image_of = {_without_zeros(_stem(str(name))): str(name) for name in ids}
-    pairs = []
-    for name in keys.take(pa.array(free)).to_pylist():
-        stem = _stem(_without_ending(str(name)))
-        image = image_of.get(_without_zeros(stem))
-        if image is not None and _stem(image) != stem:
-            pairs.append((name, image))
-    if pairs:
-        listed = first_names([f"{name!r} for image {image!r}" for name, image in pairs], 3)
+    ids = [str(name) for name in text_column(index, "image_id").take(pa.array(left)).to_pylist()]
+    image_of = {without: name for name in ids if (without := _without_zeros(name))}
+    names = _names_of(keys, free)
+    numbers = {at: without for at, name in names.items() if (without := _without_zeros(name))}
+    lost = {
+        at: image_of[number]
+        for number, fitting in _fitting_keys(numbers, image_of).items()
+        for at in fitting
+        if _stem(image_of[number]) != _stem(names[at])
+    }
+    if lost:
+        listed = first_names([f"{keys[at].as_py()!r} for image {image!r}" for at, image in sorted(lost.items())], 3)
         raise LabelError(
-            f"labels: {len(pairs)} of {len(keys)} keys fit an image but for leading zeros: {listed}; write the keys "
+            f"labels: {len(lost)} of {len(keys)} keys fit an image but for leading zeros: {listed}; write the keys "
             "with all their digits, in a spreadsheet as text"
         )
 
 
 def _without_zeros(name: str) -> str:
-    """Return a name whose runs of digits begin with no zero."""
-    return re.sub(r"(?<!\d)0+(?=\d)", "", name)
+    """Return a name of decimal digits, perhaps in folders, without leading zeros; empty if it is another name."""
+    stem = _stem(name)
+    return name[: -len(stem)] + (stem.lstrip("0") or "0") if stem.isascii() and stem.isdigit() else ""
+
+
+def _stem(name: str) -> str:
+    return name[name.rfind("/") + 1 :]
 
 
 def _examples(names: pa.StringArray) -> str:
@@ -244,17 +309,25 @@ def pseudonymise_keys(table: LabelTable, index: pa.Table, pseudonyms: Pseudonymi
     Raises:
         LabelError: If no key's pseudonym is in the index.
     """
-    names = [str(name) for name in table.keys.to_pylist()]
-    of_images, of_paths = (
-        pa.array([_pseudonym(pseudonyms, kind, name) for name in names], pa.string()) for kind in ("image", "path")
-    )
+    of_images, of_paths = (pseudonyms_of(table.keys, kind, pseudonyms) for kind in ("image", "path"))
     by_path = pc.is_in(of_paths, value_set=text_column(index, "source_path"))
     if pc.or_(by_path, pc.is_in(of_images, value_set=text_column(index, "image_id"))).true_count:
         return replace(table, keys=pc.if_else(by_path, of_paths, of_images))
     raise LabelError(
-        f"labels: none of the {len(names)} keys matches an image under its pseudonym; "
+        f"labels: none of the {len(table.keys)} keys matches an image under its pseudonym; "
         "a key is a path relative to the source of `convert`, with or without its ending"
     )
+
+
+def pseudonyms_of(names: pa.StringArray, kind: str, pseudonyms: Pseudonymiser) -> pa.StringArray:
+    """Return the pseudonyms of image ids or paths as `convert` makes them: the number of a frame stays readable.
+
+    Args:
+        names: Shape (names,), null-free; `NAME#FRAME` for frames.
+        kind: What they are, `image` or `path`.
+        pseudonyms: With the key of the conversion.
+    """
+    return pa.array([_pseudonym(pseudonyms, kind, str(name)) for name in names.to_pylist()], pa.string())
 
 
 def _pseudonym(pseudonyms: Pseudonymiser, kind: str, name: str) -> str:

@@ -18,7 +18,7 @@ from hemo.digest import differences, digest_of
 from hemo.errors import ConfigError, SourceError
 from hemo.models.checkpoint import CheckpointCard, to_probabilities
 from hemo.models.classifier import ImageClassifier, mixed_precision, normalise, to_unit_range
-from hemo.shards.reader import checked_parquet, images_of
+from hemo.shards.reader import batches_by_group, checked_parquet, images_of
 from hemo.shards.schema import IMAGE, ROWS_PER_GROUP
 from hemo.storage import exists, join, list_files, read_bytes, read_json
 from hemo.training.reporting import report_out_of_memory
@@ -267,7 +267,7 @@ def stored_batches(
     for name in list_files(folder):
         if name.endswith(".parquet"):
             with checked_parquet(join(folder, name), "make the folder anew") as file:
-                for batch in file.iter_batches(min(rows, ROWS_PER_GROUP), columns=[*columns, IMAGE]):
+                for batch in batches_by_group(file, [*columns, IMAGE], rows):
                     yield batch.drop_columns([IMAGE]), images_of(batch[IMAGE], shape)
 
 

@@ -15,9 +15,9 @@ from hemo.errors import ConfigError, OutputError
 from hemo.imaging.image import pixel_digest
 from hemo.library.notebook import card_html, contact_sheet, picture_html
 from hemo.output_lock import output_lock
-from hemo.shards.card import DERIVED, ConversionCard, read_card, read_finished_card, write_derived
+from hemo.shards.card import DERIVED, ConversionCard, read_card, read_finished_card, write_card, write_derived
 from hemo.shards.manifest import Manifest, Unit, shard_path, unit_digest, write_manifest
-from hemo.shards.reader import CONVERT_AGAIN, existing_parquet, images_of, read_column
+from hemo.shards.reader import CONVERT_AGAIN, batches_by_group, existing_parquet, images_of, read_column
 from hemo.shards.schema import IMAGE, OWN_ROWS, ROW_SCHEMA, ShardFooter, read_footers
 from hemo.shards.writer import ShardBuilder
 from hemo.storage import absolute, join, list_files, remove, write_bytes
@@ -116,7 +116,7 @@ class Shards:
         folder = join(self.path, "shards")
         for name in list_files(folder):  # a unit whose files vanished from the source has no shard
             with existing_parquet(join(folder, name), CONVERT_AGAIN) as file:
-                for batch in file.iter_batches(128):
+                for batch in batches_by_group(file):
                     images = images_of(batch[IMAGE], self.shape, self.card.dtype)
                     rows = batch.drop_columns([IMAGE]).to_pylist()
                     yield from ({**row, IMAGE: image} for row, image in zip(rows, images, strict=True))
@@ -217,7 +217,7 @@ class ShardWriter:
                 there.
         """
         with ExitStack() as entered:
-            entered.enter_context(output_lock(self.path, ("shards",)))
+            self._require_held = entered.enter_context(output_lock(self.path, ("shards",)))
             if read_finished_card(self.path):
                 raise OutputError(f"{self.path} holds shards already; give another folder or remove this one")
             read_footers(self.path, self._settings)  # refuses files that are no shards of this writer
@@ -324,9 +324,12 @@ class ShardWriter:
             raise ConfigError(f"{self.path}: no image was written; shards need at least one")
         rows = [(row, unit.number) for unit in self._units for row in unit.files]
         write_manifest(self.path, Manifest(*(tuple(column) for column in zip(*rows, strict=True))))
-        write_derived(self.path, self._units, self._footers, 0)
+        card = write_derived(self.path, self._units, self._footers, 0)
+        self._require_held()
+        write_card(self.path, card)
 
     def _remove_all(self) -> None:
+        self._require_held()
         for name in (*DERIVED, "manifest.parquet", "shards"):
             remove(join(self.path, name))
 

@@ -97,7 +97,7 @@ def write_derived(
     ignored: int,
     file_table: FileTable | None = None,
 ) -> ConversionCard:
-    """Write `index.parquet`, `rejects.parquet` and, last, `card.json`.
+    """Write `index.parquet` and `rejects.parquet`, and return the card, which is to be written last.
 
     Args:
         out: Output folder of the conversion.
@@ -114,9 +114,12 @@ def write_derived(
     write_table(join(out, "index.parquet"), index)
     rejects = [reject.model_dump() for footer in footers for reject in footer.rejects]
     write_table(join(out, "rejects.parquet"), pa.Table.from_pylist(rejects, schema=REJECT_SCHEMA))
-    card = _card(_conversion_digest(out, footers), index, footers, ignored, file_table)
+    return _card(_conversion_digest(out, footers), index, footers, ignored, file_table)
+
+
+def write_card(out: str, card: ConversionCard) -> None:
+    """Write `OUT/card.json`: it makes a conversion complete."""
     write_json(join(out, "card.json"), card.model_dump(mode="json"))
-    return card
 
 
 def _conversion_digest(out: str, footers: Iterable[ShardFooter]) -> str:

@@ -25,6 +25,10 @@ MANIFEST_SCHEMA = pa.schema(
     ]
 )
 
+UNIT_BYTES = 2_000_000_000
+"""Listed bytes of a unit at most, unless one file has more: a shard is built in memory, and 1,024 CT files of 300
+frames have 161 GB. A unit of RSNA has 0.54 GB."""
+
 UNKNOWN_SIZE = -1
 """Size of a file in a manifest made under a key: there it is part of the change mark."""
 
@@ -97,12 +101,12 @@ def update_manifest(
     """Bring a manifest up to date with a new listing.
 
     Files that are still there keep their unit; a unit with a changed or vanished file is stale; new files are appended
-    as new units of `unit_files` consecutive files, in the order of the listing.
+    as new units of `unit_files` consecutive files, in the order of the listing, or of fewer: `UNIT_BYTES` at most.
 
     Args:
         old: As `read_manifest` returned it.
         listing: Files as they are now; no path twice.
-        unit_files: Files in a new unit.
+        unit_files: Files in a new unit, at most.
         pseudonyms: Replaces paths, sizes and change marks in the manifest.
     """
     files = list(listing)
@@ -118,10 +122,22 @@ def update_manifest(
             stale.add(unit)
     first = max(old.units, default=-1) + 1
     order = [*kept, *new.values()]
-    units += [first + position // unit_files for position in range(len(new))]
+    units += [first + number for number in _cut([files[at].size_bytes for at in new.values()], unit_files)]
     manifest = Manifest(tuple(stored[at] for at in order), tuple(units))
     listed = Manifest(tuple(files[at] for at in order), manifest.units)
     return Update(manifest, listed.by_unit(), frozenset(stale), len(kept))
+
+
+def _cut(sizes: Iterable[int], unit_files: int) -> list[int]:
+    """Return the unit of each file, numbered from 0; `sizes` in bytes."""
+    units: list[int] = []
+    unit = count = total = 0
+    for size in sizes:
+        if count == unit_files or (count and total + size > UNIT_BYTES):
+            unit, count, total = unit + 1, 0, 0
+        count, total = count + 1, total + size
+        units.append(unit)
+    return units
 
 
 def valid_shards(

@@ -1,7 +1,7 @@
 """Read images and columns from shards: whole files, or one column of a row group by one read."""
 
 import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from hemo.errors import SourceError
 from hemo.parquet import open_parquet
+from hemo.shards.schema import ROWS_PER_GROUP
 from hemo.storage import filesystem, read_range
 
 CONVERT_AGAIN = "remove it and run `hemo convert` again: it makes that one again"
@@ -25,6 +26,10 @@ FOUND_BY_ITSELF = {CONVERT_AGAIN: CONVERT_AGAIN.removeprefix("remove it and ")}
 def checked_parquet(location: str, remedy: str) -> Iterator[pq.ParquetFile]:
     """Open a shard or a part; pages are checked against their checksums when they are read.
 
+    What one call reads is fetched together, without the columns between. s3fs would read 50 MiB ahead, and again after
+    each step back: for the columns beside the images of a shard of 135 MB it fetched 3.0 GB in 83 requests, so opened
+    0.12 MB in 10 (measured with 8 row groups of 128 images of 3 x 224 x 224).
+
     Args:
         location: The file.
         remedy: What to do about a damaged one, for the error.
@@ -34,11 +39,27 @@ def checked_parquet(location: str, remedy: str) -> Iterator[pq.ParquetFile]:
         OSError: As the storage raises it.
     """
     fs, path = filesystem(location)
-    with fs.open(path, "rb") as file:
+    with fs.open(path, "rb", cache_type="none") as file:
         with damage_as_source_error(location, FOUND_BY_ITSELF.get(remedy, remedy)):
-            opened = open_parquet(file, location, page_checksum_verification=True)
+            opened = open_parquet(file, location, page_checksum_verification=True, pre_buffer=True)
         with damage_as_source_error(location, remedy):
             yield opened
+
+
+def batches_by_group(
+    file: pq.ParquetFile, columns: Sequence[str] | None = None, rows: int = ROWS_PER_GROUP
+) -> Iterator[pa.RecordBatch]:
+    """Yield a shard's rows in order, of one row group at a time: in memory is no other.
+
+    pyarrow's own `iter_batches` keeps what it has fetched of the whole file, where it fetches columns together.
+
+    Args:
+        file: As `checked_parquet` opens it.
+        columns: Wanted; None: all.
+        rows: Of a batch, at most.
+    """
+    for group in range(file.num_row_groups):
+        yield from file.read_row_group(group, columns=columns).to_batches(max_chunksize=rows)
 
 
 @contextmanager

@@ -207,6 +207,59 @@ def test_a_run_whose_bucket_was_taken_over_ends_with_an_error_and_leaves_the_loc
     assert lock_object(bucket) == {"run": "another"}
 
 
+TAKEN = "another run has taken memory://bucket/out over"
+
+
+@pytest.mark.parametrize("there", [b'{"run": "another"}', b"not json", None])
+def test_a_run_that_lost_its_bucket_is_stopped_before_it_writes_what_counts(bucket, monkeypatch, there):
+    """Also before a renewal has met the other's lock; afterwards the object is as the other left it."""
+    monkeypatch.setattr("hemo.output_lock.RENEWAL_S", 60.0)
+    place, wrote = f"/bucket/out/{LOCK_FILE}", []
+
+    def work() -> None:
+        with output_lock("memory://bucket/out") as require_held:
+            require_held()
+            bucket.rm_file(place) if there is None else bucket.pipe_file(place, there)
+            require_held()
+            wrote.append("card.json")
+
+    with pytest.raises(LockedError, match=TAKEN):
+        work()
+    assert wrote == []
+    assert (bucket.cat_file(place) if bucket.exists(place) else None) == there
+
+
+def test_a_run_that_ends_after_it_lost_its_bucket_leaves_the_others_lock(bucket, monkeypatch):
+    monkeypatch.setattr("hemo.output_lock.RENEWAL_S", 60.0)
+
+    def work() -> None:
+        with output_lock("memory://bucket/out"):
+            bucket.pipe_file(f"/bucket/out/{LOCK_FILE}", b'{"run": "another"}')
+
+    with pytest.raises(LockedError, match=TAKEN):
+        work()
+    assert lock_object(bucket) == {"run": "another"}
+
+
+def test_a_lock_that_somebody_removed_is_not_made_again(bucket):
+    """Between two holders there is no object for a moment."""
+
+    def work() -> None:
+        with output_lock("memory://bucket/out"):
+            bucket.rm_file(f"/bucket/out/{LOCK_FILE}")
+            time.sleep(0.3)
+            assert not bucket.exists(f"/bucket/out/{LOCK_FILE}")
+
+    with pytest.raises(LockedError, match=TAKEN):
+        work()
+
+
+def test_a_folder_on_a_disk_is_held_until_the_end(tmp_path):
+    with output_lock(str(tmp_path)) as require_held:
+        (tmp_path / LOCK_FILE).unlink()  # the lock is of the system
+        require_held()
+
+
 def test_a_storage_that_fails_for_a_moment_costs_no_lock(bucket, monkeypatch):
     failures = []
 

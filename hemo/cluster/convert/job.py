@@ -11,9 +11,9 @@ from hemo.corpus.source_file import Listing, ManifestRow, SourceFile, class_and_
 from hemo.corpus.sources import list_corpus, media_of
 from hemo.errors import DISK_FULL, HemoError, OutputError, RejectLimitError, is_disk_full
 from hemo.imaging.settings import image_settings
-from hemo.output_lock import output_lock
+from hemo.output_lock import RequireHeld, output_lock
 from hemo.pseudonym import read_pseudonyms
-from hemo.shards.card import DERIVED, FileTable, read_finished_card, write_derived
+from hemo.shards.card import DERIVED, FileTable, read_finished_card, write_card, write_derived
 from hemo.shards.convert_unit import UnitTask
 from hemo.shards.manifest import Unit, read_manifest, shard_path, update_manifest, valid_shards, write_manifest
 from hemo.shards.schema import ShardFooter, read_footers
@@ -47,20 +47,21 @@ def convert_corpus(config: ConvertConfig) -> str:
     listing = list_corpus(config.source, config.corpus)
     task = UnitTask(config.source, settings, pseudonyms, config.read_threads)
     try:
-        with output_lock(config.out, ("shards",)):
-            _convert(task, listing, config.unit_files, config.out, config.max_reject_fraction)
+        with output_lock(config.out, ("shards",)) as require_held:
+            _convert(task, listing, config, require_held)
     except OSError as error:
         cure = f"; {DISK_FULL}" if is_disk_full(error) else ""
         raise HemoError(stopped("convert", f"{config.out}: {error.strerror or error}{cure}")) from error
     return config.out
 
 
-def _convert(task: UnitTask, listing: Listing, unit_files: int, out: str, max_reject_fraction: float) -> None:
+def _convert(task: UnitTask, listing: Listing, config: ConvertConfig, require_held: RequireHeld) -> None:
     """Bring an output folder up to date. A run that ends in between leaves one without a card: it is unfinished."""
+    out, max_reject_fraction = config.out, config.max_reject_fraction
     settings = task.settings.model_dump(mode="json")
     footers, manifest = read_footers(out, settings), read_manifest(out)
     card = read_finished_card(out)  # after the footers, which tell shards of another version
-    update = update_manifest(manifest, listing.files, unit_files=unit_files, pseudonyms=task.pseudonyms)
+    update = update_manifest(manifest, listing.files, unit_files=config.unit_files, pseudonyms=task.pseudonyms)
     if manifest.files and not update.kept:
         raise OutputError(f"out: {out} holds the conversion of another source; give an empty folder")
     done = valid_shards(update, footers, settings, task.pseudonyms)
@@ -74,6 +75,7 @@ def _convert(task: UnitTask, listing: Listing, unit_files: int, out: str, max_re
         print_line(f"convert: columns of the table that are not used: {', '.join(listing.unused_columns)}{labels}")
     if todo or update.manifest != manifest:
         card = None
+        require_held()
         for path in [*DERIVED, *(footers.keys() - {shard_path(number) for number in done})]:
             remove(join(out, path))
         write_manifest(out, update.manifest)
@@ -81,6 +83,8 @@ def _convert(task: UnitTask, listing: Listing, unit_files: int, out: str, max_re
             done |= _convert_units(task, todo, list(done.values()), out, max_reject_fraction)
     if card is None or card.file_table != table:
         card = write_derived(out, update.units, [done[unit.number] for unit in update.units], listing.ignored, table)
+        require_held()
+        write_card(out, card)
     print_line(f"convert: {card.rows} rows, {card.rejects} rejects")
     listed = f"{join(out, 'rejects.parquet')} lists them"
     _require_few_rejects(card.reject_reasons, card.rows + card.rejects, max_reject_fraction, listed)

@@ -38,7 +38,7 @@ from hemo.errors import ConfigError, HemoError, SourceError
 from hemo.imaging.settings import image_settings
 from hemo.output_lock import output_lock
 from hemo.pseudonym import read_pseudonyms
-from hemo.shards.card import write_derived
+from hemo.shards.card import write_card, write_derived
 from hemo.shards.convert_unit import UnitTask, read_unit
 from hemo.shards.manifest import Manifest, Unit, update_manifest
 from hemo.shards.schema import ShardFooter
@@ -319,7 +319,7 @@ def _index_s_per_file(scratch: str, units: Sequence[Unit], footers: Sequence[Sha
     for count in (len(units), len(units) // 2, len(units)):  # the first only warms up
         started = time.perf_counter()
         if count:
-            write_derived(scratch, units[:count], footers[:count], ignored=0)
+            write_card(scratch, write_derived(scratch, units[:count], footers[:count], ignored=0))
         seconds.append(time.perf_counter() - started)
     more = sum(footer.files for footer in footers[len(units) // 2 :])
     return max(0.0, seconds[2] - seconds[1]) / more

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from hemo.corpus.labels import NULL_LABEL, RSNA_CLASSES, LabelTable, labels_of_classes, parse_labels
+from hemo.corpus.labels import NULL_LABEL, RSNA_CLASSES, LabelTable, labels_of_classes, parse_columns, parse_labels
 from hemo.errors import LabelError, SourceError
 
 LONG = "ID,Label\n" + "".join(
@@ -27,7 +27,7 @@ def test_the_form_of_a_table_in_a_zip_follows_from_its_name():
     buffer = io.BytesIO()
     pq.write_table(table, buffer)
     assert as_dict(parse_labels(buffer.getvalue(), "zip://x.parquet::data.zip")) == {"a": [1]}
-    packed = gzip.compress(b"image_id,sick\nb,0\n")
+    packed = gzip.compress(b"image_id,sick\nb,0\n", mtime=0)
     assert as_dict(parse_labels(packed, "zip://x.csv.gz::data.zip")) == {"b": [0]}
 
 
@@ -111,15 +111,37 @@ def test_parquet_without_a_key_column_is_refused():
         (b" \n\n", "is empty; give a table with a header, a key and at least one class"),
         (b"Image\na\n", "needed are a key and at least one class"),
         (b"Image,any\n", "has a header but no rows"),
-        (b"Image,any,any\na,1,1\n", "has a column twice"),
+        (b"Image,any,any\na,1,1\n", "has the column 'any' twice: Image,any,any; rename one of the two"),
+        (b"image_id,image_id,any\na,b,1\n", "has the column 'image_id' twice: .*,any; rename one of the two"),
+        (b"path;image_id; image_id\na;b;1\n", "has the column 'image_id' twice: .*; rename one of the two"),
+        (b"image_id,any,\na,1,\n", "has a column without a name: image_id,any,; name or remove it"),
         (b"Image,any\na,1,1\n", "is no readable table"),
         (b"Image,any\n,1\n", "line 2: the key in 'Image' is blank"),
-        (b"Image,any\n\xff\xfe,1\n", "is no readable table"),
+        (b"Image,any\n\xff\xfe,1\n", "is no readable table: line 2 is not UTF-8; save it as UTF-8"),
+        ("Bild,H\u00e4matom\na,1\n".encode("latin-1"), "is no readable table: line 1 is not UTF-8; save it as UTF-8"),
+        ("Image,any\na,1\n".encode("utf-16"), "is no readable table: line 1 is not UTF-8; save it as UTF-8"),
+        (
+            gzip.compress(b"Image,any\na,1\n", mtime=0),
+            r"is no readable table: it is compressed by gzip; name it \.csv\.gz",
+        ),
     ],
 )
 def test_a_file_that_is_no_table_is_refused(content, message):
     with pytest.raises(LabelError, match=rf"labels: x\.csv.*{message}"):
         parse_labels(content, "x.csv")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("Bild,H\u00e4matom\na,1\n".encode("latin-1"), "line 1 is not UTF-8; save it as UTF-8"),
+        (gzip.compress(b"image,site\na,1\n", mtime=0), r"name it \.csv\.gz"),
+        (b"image_id,image_id,site\na,b,1\n", "has the column 'image_id' twice: .*; rename one of the two"),
+    ],
+)
+def test_columns_of_texts_are_refused_for_the_same_reasons(content, message):
+    with pytest.raises(LabelError, match=rf"labels: x\.csv .*{message}"):
+        parse_columns(content, "x.csv", key="", columns=["site"])
 
 
 def test_class_folders_become_one_hot_labels():

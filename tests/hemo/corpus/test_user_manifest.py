@@ -1,5 +1,6 @@
 """A table of the user's own: which files, what is given of each, and what is wrong with it."""
 
+import gzip
 from pathlib import Path
 
 import fsspec
@@ -51,6 +52,49 @@ def test_numbers_as_names_stay_as_they_are_written(folder):
     assert list_corpus(source, "manifest").files[0].manifest_row.patient == "007"
     pq.write_table(pa.table({"path": ["a.dcm"], "patient": [7]}), folder / "list.parquet")
     assert list_corpus(str(folder / "list.parquet"), "manifest").files[0].manifest_row.patient == "7"
+
+
+def test_spaces_around_a_cell_are_no_part_of_an_id_but_stay_in_a_path(folder):
+    """Else `P01`, `P01 ` and ` P01` would be three patients, and come into different splits."""
+    (folder / " e.dcm").write_bytes(b"e")
+    source = table(
+        folder,
+        "path,patient,study,series,image_id,source_class,source_split\na.dcm,P01 ,s ,\tx, one , normal,train \n"
+        " e.dcm, P01,s, x,two,normal ,  \n",
+    )
+    assert [(file.path, file.manifest_row) for file in list_corpus(source, "manifest").files] == [
+        (" e.dcm", ManifestRow("two", "P01", "s", "x", "normal", None)),
+        ("a.dcm", ManifestRow("one", "P01", "s", "x", "normal", "train")),
+    ]
+
+
+def test_ids_that_differ_by_spaces_alone_clash(folder):
+    with pytest.raises(SourceError, match=r"a\.dcm and sub/b\.dcm would both be image x; give each its image_id"):
+        list_corpus(table(folder, "path,image_id\na.dcm,x\nsub/b.dcm,x \n"), "manifest")
+
+
+def test_a_compressed_table_is_read_like_its_content(folder):
+    text = "path,patient\na.dcm,p1\n"
+    (folder / "list.csv.gz").write_bytes(gzip.compress(text.encode()))
+    assert media_of(str(folder / "list.csv.gz"), "manifest") == "dicom"
+    assert (
+        list_corpus(str(folder / "list.csv.gz"), "manifest").files == list_corpus(table(folder, text), "manifest").files
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("list.csv", "path,H\u00e4matom\na.dcm,1\n".encode("latin-1"), r"line 1 is not UTF-8; save it as UTF-8\)"),
+        ("list.csv", gzip.compress(b"path\na.dcm\n", mtime=0), r"it is compressed by gzip; name it \.csv\.gz\)"),
+        ("list.csv.gz", b"path\na.dcm\n", "Not a gzipped file"),
+        ("list.csv.gz", gzip.compress(b"path\na.dcm\n", mtime=0)[:-9], "Compressed file ended before"),
+    ],
+)
+def test_bytes_that_are_no_text_are_named_with_the_way_out(folder, name, content, message):
+    (folder / name).write_bytes(content)
+    with pytest.raises(SourceError, match=rf"source: .*/{name} is no readable table \({message}"):
+        list_corpus(str(folder / name), "manifest")
 
 
 def test_endings_tell_pictures_from_dicom(folder):

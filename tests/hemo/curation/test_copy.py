@@ -18,10 +18,11 @@ from hemo.curation import copy
 from hemo.curation import plan as plan_module
 from hemo.curation.copy import CopyTask, write_buckets, write_part
 from hemo.curation.labelled_index import read_index
-from hemo.curation.plan import CopyPlan, ImageLayout, plan_copies
+from hemo.curation.plan import COPY_SCHEMA, CopyPlan, ImageLayout, plan_copies
 from hemo.curation.select import select
 from hemo.errors import HemoError, SourceError
 from hemo.shards.schema import FOOTER_KEY, ROW_SCHEMA
+from tests.counted_storage import fetches  # noqa: F401 (a fixture)
 from tests.made_shards import write_conversion
 
 IMAGES = [{"series": f"S{n // 5}", "patient": f"P{n // 5}", "position_mm": float(n)} for n in range(100)]
@@ -123,6 +124,33 @@ def test_a_shard_that_is_gone_cut_short_or_of_another_size_is_named(tmp_path):
     shard.unlink()
     with pytest.raises(SourceError, match=r"unit-000000\.parquet is in the index but does not exist"):
         write_buckets(task, copies)
+
+
+def test_a_part_fetches_its_own_images_from_a_bucket_file_and_no_others(tmp_path, fetches):  # noqa: F811
+    """Of 8 parts: 3 requests a bucket file, its footer's length, its footer, and the record batch."""
+    task, copies = planned_on_a_bucket(tmp_path)
+    write_buckets(task, copies)
+    images = np.zeros((64, 1, 30_000), np.uint8)
+    assert copy._fill(images, task.buckets, 0, part=5) == 8
+    assert len(fetches) == 3
+    assert 8 * 30_000 < sum(fetches) < 8 * 30_000 * 1.1
+    assert np.flatnonzero(images.any(axis=(1, 2))).tolist() == [5, 13, 21, 29, 37, 45, 53, 61]
+
+
+def planned_on_a_bucket(folder: Path) -> tuple[CopyTask, pa.Table]:
+    """Return a copy of one shard, 64 random images of 30,000 bytes, to 8 parts; buckets are `counted://`."""
+    random, images = np.random.default_rng(0), [{"image_id": f"I{n}", "image": b""} for n in range(64)]
+    shards = write_conversion(folder / "shards", images, unit_rows=64)
+    shard = folder / "shards" / "shards" / "unit-000000.parquet"
+    table = pq.read_table(shard)
+    pixels = pa.array([random.bytes(30_000) for _ in images], pa.binary())
+    pq.write_table(table.set_column(1, ROW_SCHEMA.field("image"), pixels), shard)
+    row = np.arange(64).reshape(8, 8).T.ravel()  # of part 0: 0, 8, ...
+    nothing = np.zeros(64, int)
+    names = [f"I{n}" for n in row]
+    columns = {"read": nothing, "unit": nothing, "row": row, "part": row % 8, "position": row, "slot": nothing}
+    copies = pa.table(columns | {"image_id": names}).cast(COPY_SCHEMA)
+    return CopyTask(shards, "counted://bucket/buckets", "o", ImageLayout(("x",), "uint8", 150, 200, 1), "{}"), copies
 
 
 def test_a_part_is_not_written_without_all_its_images(tmp_path):

@@ -87,6 +87,31 @@ def test_under_a_key_true_names_are_matched_by_their_pseudonyms():
     assert table_groups(b"patient,sex\nPa,m\n", "t.csv", index, "patient", ["sex"], key) == {"sex": ["m", ""]}
 
 
+def test_under_a_key_frames_have_the_groups_of_their_own_rows():
+    key = pseudonymiser(b"a secret of sixteen bytes")
+    path = key("path", "a.dcm")
+    index = index_of([{"image_id": f"{key('image', 'a')}#{frame}", "source_path": path} for frame in range(3)])
+    by_frame = b"image_id,sex\na#0,f\na#2,m\n"
+    assert table_groups(by_frame, "t.csv", index, "", ["sex"], key) == {"sex": ["f", "", "m"]}
+    assert table_groups(b"path,sex\na.dcm,f\n", "t.csv", index, "", ["sex"], key) == {"sex": ["f", "f", "f"]}
+
+
+def test_groups_of_texts_are_counted_in_one_pass():
+    """By comparisons of texts: each value would be compared with each distinct one."""
+    compared = [0]
+
+    class Word(str):
+        def __eq__(self, other: object) -> bool:
+            compared[0] += 1
+            return super().__eq__(other)
+
+        __hash__ = str.__hash__
+
+    words = [Word(f"w{number}") for number in range(300)]
+    assert grouped(words).count("others") == 300 - 7
+    assert compared[0] < 20 * 300
+
+
 @pytest.mark.parametrize(
     ("content", "key", "message"),
     [

@@ -1,5 +1,7 @@
 """Index and labels side by side."""
 
+import sys
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -7,7 +9,7 @@ import pytest
 
 from hemo.corpus.labels import NULL_LABEL, LabelTable
 from hemo.curation.hash_order import hash_texts
-from hemo.curation.labelled_index import has_flag, join_labels, pseudonymise_keys, read_index
+from hemo.curation.labelled_index import has_flag, join_labels, match_keys, pseudonymise_keys, read_index
 from hemo.errors import LabelError, SourceError
 from hemo.pseudonym import pseudonymiser
 from hemo.shards.card import read_finished_card
@@ -102,6 +104,73 @@ def test_keys_without_their_leading_zeros_are_named_with_their_images():
         LabelError, match=r"3 of 4 keys .* but for leading zeros: '0' for image 'x/000', '1' for .*'10'"
     ):
         join_labels(index_of(images), labels(["0", "1", "10", "100"], [1, 0, 1, 0]))
+
+
+@pytest.mark.parametrize(
+    ("image", "key"),
+    [
+        ("ID_03e12e27c", "ID_3e012e27c"),  # of RSNA: hexadecimal
+        ("ID_3e012e27c", "ID_03e12e27c"),
+        ("P1/001", "P7/1.png"),
+        ("x/P1/001", "P7/1"),
+        ("P1/001", "P01/1"),
+        ("slice 001", "slice 1"),
+    ],
+)
+def test_other_names_are_no_names_without_their_zeros(image, key):
+    index = index_of([{}, {"image_id": image, "source_path": f"{image}.png"}])
+    rows = join_labels(index, labels(["ID_000", key], [1, 0]))
+    assert rows.labels[:, 0].tolist() == [1, NULL_LABEL]
+
+
+@pytest.mark.parametrize(("image", "key"), [("P1/001", "P1/1.png"), ("P1/001", "/data/P1/1"), ("x/P1/000", "P1/0.dcm")])
+def test_keys_in_the_folder_of_their_image_may_lack_zeros_too(image, key):
+    index = index_of([{}, {"image_id": image, "source_path": f"{image}.png"}])
+    with pytest.raises(LabelError, match=rf"1 of 2 keys .* but for leading zeros: '{key}' for image '{image}'; write"):
+        join_labels(index, labels(["ID_000", key], [1, 0]))
+
+
+def calls_to_join(folders: int) -> int:
+    """Return how many functions are called to join 20 images a folder with keys that lack the folder above it."""
+    names = [f"P{folder:06d}/{number:03d}.png" for folder in range(folders) for number in range(20)]
+    index = index_of([{"source_path": f"images/{name}"} for name in reversed(names)])
+    counted = [0]
+
+    def count(_: object, event: str, __: object) -> None:
+        counted[0] += event.endswith("call")
+
+    sys.setprofile(count)
+    try:
+        positions = match_keys(index, pa.array(names[:-1]).slice(1))  # one image and one key have no other
+    finally:
+        sys.setprofile(None)
+    assert positions.to_pylist() == [None, *reversed(range(len(names) - 2)), None]
+    return counted[0]
+
+
+def test_joining_by_name_takes_twice_as_long_for_twice_as_many_folders():
+    assert calls_to_join(100) < 2.05 * calls_to_join(50)
+
+
+@pytest.mark.parametrize("path", ["ID_1.dcm", "train/ID_1.dcm"])
+def test_two_keys_of_one_image_with_other_labels_are_refused(path):
+    index = index_of([{"image_id": "ID_1", "source_path": path}, {"image_id": "ID_2"}])
+    with pytest.raises(
+        LabelError, match=r"labels: conflicting rows for ID_1 \('ID_1' and 'ID_1.dcm'\); keep one row of"
+    ):
+        join_labels(index, labels(["ID_2", "ID_1", "ID_1.dcm"], [0, 1, 0]))
+    rows = join_labels(index, labels(["ID_2", "ID_1", "ID_1.dcm"], [0, 1, 1]))
+    assert rows.labels[:, 0].tolist() == [1, 0]
+
+
+def test_a_frame_has_its_own_label_beside_that_of_its_file():
+    frames = [{"image_id": f"a#{frame}", "source_path": "a.dcm"} for frame in range(2)]
+    assert join_labels(index_of(frames), labels(["a.dcm", "a#1"], [0, 1])).labels[:, 0].tolist() == [0, 1]
+
+
+def test_a_key_that_fits_several_images_with_keys_of_their_own_contradicts_none():
+    images = [{"image_id": name, "source_path": f"{name}.png"} for name in ("x/a", "y/a")]
+    assert join_labels(index_of(images), labels(["x/a", "a", "y/a"], [1, 0, 1])).labels[:, 0].tolist() == [1, 1]
 
 
 def test_without_patient_study_and_series_an_image_is_a_patient_of_its_own():

@@ -2,7 +2,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from hemo.errors import SourceError
-from hemo.shards.card import read_card, write_derived
+from hemo.shards.card import read_card, write_card, write_derived
 from hemo.shards.convert_unit import build_shard
 from hemo.shards.manifest import Unit
 from hemo.shards.schema import SHARD_INDEX_SCHEMA, ShardFooter
@@ -37,6 +37,8 @@ def test_index_rejects_and_card_account_for_every_file(tmp_path):
     }
     units, footers = converted(tmp_path, files, {0: ("a.dcm", "c.dcm"), 4: ("b.dcm", "d.dcm")})
     card = write_derived(str(tmp_path), units, footers, ignored=2)
+    assert not (tmp_path / "card.json").exists()
+    write_card(str(tmp_path), card)
     index = pq.read_table(tmp_path / "index.parquet")
     assert index.schema == SHARD_INDEX_SCHEMA
     assert [(row["image_id"], row["unit"], row["row"]) for row in index.to_pylist()] == [("a", 0, 0), ("b", 4, 0)]

@@ -5,7 +5,7 @@ from hemo.corpus.source_file import ManifestRow, Member, Refusal, SourceFile
 from hemo.digest import digest_of
 from hemo.errors import OutputError
 from hemo.pseudonym import Pseudonymiser
-from hemo.shards.manifest import Manifest, read_manifest, update_manifest, write_manifest
+from hemo.shards.manifest import UNIT_BYTES, Manifest, read_manifest, update_manifest, write_manifest
 
 EMPTY = Manifest((), ())
 
@@ -22,6 +22,35 @@ def test_a_first_listing_is_cut_into_units_of_consecutive_files():
     update = update_manifest(EMPTY, files("abcde"), unit_files=2)
     assert paths(update.manifest) == {0: "ab", 1: "cd", 2: "e"}
     assert not update.stale
+
+
+def sized(*sizes: int) -> list[SourceFile]:
+    return [SourceFile("abcdefgh"[at], size, "1") for at, size in enumerate(sizes)]
+
+
+def test_a_unit_holds_at_most_two_gigabytes_or_one_file():
+    """a and b fill one; c would be too much for d; e is larger than a unit; f and g, both small, follow."""
+    assert UNIT_BYTES == 2_000_000_000
+    half = UNIT_BYTES // 2
+    listing = sized(half, half, half + 1, half, 3 * UNIT_BYTES, 1, 1)
+    assert paths(update_manifest(EMPTY, listing, unit_files=5).manifest) == {0: "ab", 1: "c", 2: "d", 3: "e", 4: "fg"}
+    assert paths(update_manifest(EMPTY, listing, unit_files=1).manifest) == dict(enumerate("abcdefg"))
+    keyed = update_manifest(EMPTY, listing, unit_files=5, pseudonyms=Pseudonymiser(b"a secret of sixteen bytes"))
+    assert [len(unit.paths) for unit in keyed.units] == [2, 1, 1, 1, 2]
+
+
+def test_units_of_rsna_are_cut_by_files():
+    """Of 525 kB each: 0.54 GB in a unit of 1,024."""
+    listing = [SourceFile(f"ID_{number:04d}", 525_290, "1") for number in range(2050)]
+    update = update_manifest(EMPTY, listing, unit_files=1024)
+    assert [len(unit.paths) for unit in update.units] == [1024, 1024, 2]
+
+
+def test_units_of_an_earlier_manifest_stay_however_large():
+    listing = sized(UNIT_BYTES, UNIT_BYTES, UNIT_BYTES)
+    old = Manifest(tuple(listing[:2]), (0, 0))
+    update = update_manifest(old, listing, unit_files=1024)
+    assert (paths(update.manifest), update.stale) == ({0: "ab", 1: "c"}, frozenset())
 
 
 def test_new_files_become_new_units_and_the_rest_stays():

@@ -1,6 +1,7 @@
 """"""
 
 import io
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -10,9 +11,20 @@ import pytest
 
 from hemo.errors import SourceError
 from hemo.shards import reader as row_group
-from hemo.shards.reader import CONVERT_AGAIN, _Window, checked_parquet, damage_as_source_error, images_of, read_column
-from hemo.shards.schema import ROW_SCHEMA
+from hemo.shards.reader import (
+    CONVERT_AGAIN,
+    _Window,
+    batches_by_group,
+    checked_parquet,
+    damage_as_source_error,
+    images_of,
+    read_column,
+)
+from hemo.shards.schema import INDEX_SCHEMA, ROW_SCHEMA
 from hemo.shards.writer import ShardBuilder
+from hemo.storage import write_bytes
+from tests.counted_storage import Fetches, fetches  # noqa: F401 (a fixture)
+from tests.made_shards import stored_rows
 
 CURE = "make it anew"
 
@@ -123,3 +135,57 @@ def test_a_window_reads_like_the_file_it_was_cut_from() -> None:
     assert (window.seek(3), window.seek(1, io.SEEK_CUR), bytes(window.read(9))) == (3, 4, b"ef")
     assert (window.readable(), window.seekable(), bytes(window.read())) == (True, True, b"")
     assert (window.seek(0), bytes(window.read(4))) == (0, b"")
+
+
+@pytest.fixture
+def far_shard(fetches: Fetches) -> str:  # noqa: F811
+    """Return the URI of a shard with 4 row groups of 128 images of 10,000 bytes."""
+    random = np.random.default_rng(0)
+    builder = ShardBuilder()
+    for row in stored_rows([{"height_px": 100, "width_px": 100} for _ in range(512)]):
+        builder.add(row | {"image": random.integers(0, 256, (1, 100, 100), np.uint8)})
+    write_bytes("counted://bucket/unit-000000.parquet", builder.finish({}))
+    return "counted://bucket/unit-000000.parquet"
+
+
+def fetched(shard: str, counted: Fetches, read: Callable[[pq.ParquetFile], object]) -> tuple[int, int]:
+    """Return how many ranges are fetched to read from a shard, and of how many bytes together."""
+    with checked_parquet(shard, CONVERT_AGAIN) as file:
+        read(file)
+    return len(counted), sum(counted)
+
+
+PIXELS = 128 * 10_000
+"""Bytes of a row group's images; they are random, so they are stored as they are."""
+
+FOOTER = 65_536
+"""What pyarrow reads of the end of a file first."""
+
+
+def test_columns_beside_the_images_are_read_without_the_images(fetches, far_shard):  # noqa: F811
+    """At most two ranges a row group, before and behind its images."""
+    requests, size = fetched(far_shard, fetches, lambda file: file.read(columns=INDEX_SCHEMA.names))
+    assert requests <= 1 + 2 * 4
+    assert size < FOOTER + PIXELS / 10
+
+
+@pytest.mark.parametrize("columns", [["image"], ["image_id", "image"]])
+def test_the_images_of_a_row_group_are_one_request(fetches, far_shard, columns):  # noqa: F811
+    requests, size = fetched(far_shard, fetches, lambda file: file.read_row_group(2, columns=columns))
+    assert requests == 2
+    assert PIXELS < size < FOOTER + PIXELS * 1.1
+
+
+def test_a_whole_shard_is_one_request_a_row_group(fetches, far_shard):  # noqa: F811
+    requests, size = fetched(far_shard, fetches, lambda file: list(batches_by_group(file)))
+    assert requests == 1 + 4
+    assert 4 * PIXELS < size < FOOTER + 4 * PIXELS * 1.1
+
+
+@pytest.mark.parametrize(("rows", "sizes"), [(128, [128] * 4), (100, [100, 28] * 4)])
+def test_batches_by_group_hold_all_rows_in_order(far_shard, rows, sizes):
+    with checked_parquet(far_shard, CONVERT_AGAIN) as file:
+        batches = list(batches_by_group(file, ["image_id", "image"], rows))
+    assert [len(batch) for batch in batches] == sizes
+    names = [name for batch in batches for name in batch["image_id"].to_pylist()]
+    assert names == [f"ID_{number:03d}" for number in range(512)]
