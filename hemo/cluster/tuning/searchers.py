@@ -348,7 +348,7 @@ class StudySearcher(TrialSearcher):
             yield key
 
     def _draw(self) -> TrialKey | None:
-        """Return the next point that makes a valid trial; the study is told of others as failed. None: there is none."""
+        """Return the next point that makes a valid trial, None if there is none; others fail in the study."""
         reason = ""
         for _ in range(0 if self.exhausted else MOST_INVALID):
             drawn = self._study.ask(fixed_distributions=self._space)
