@@ -10,7 +10,6 @@ import torch
 from numpy.typing import NDArray
 
 from hemo.cluster.predict_images import (
-    COPIED,
     COPIED_SCHEMA,
     Columns,
     Source,
@@ -35,6 +34,7 @@ from hemo.output_lock import output_lock
 from hemo.shards.card import ConversionCard
 from hemo.shards.card import read_card as read_conversion_card
 from hemo.shards.embeddings import PARTS, PROBABILITIES, VECTOR, EmbeddingsCard, part_name, rows_of_part
+from hemo.shards.schema import ID_COLUMNS
 from hemo.shards.writer import write_table
 from hemo.storage import exists, join, list_files, read_json, write_json
 from hemo.training.reporting import report_out_of_memory
@@ -103,7 +103,7 @@ def _stored_images(config: EmbedConfig) -> StoredImages:
         raise SourceError(f"source: {config.source} holds no images; give an output folder of `convert` or `curate`")
     checkpoint = (config.checkpoint, read_checkpoint_card(config.checkpoint)) if config.checkpoint else None
     if "splits" in content:
-        source = part_source(config.source, SPLITS, checkpoint, COPIED, "source")
+        source = part_source(config.source, SPLITS, checkpoint, ID_COLUMNS, "source")
         columns = COPIED_SCHEMA.append(pa.field("split", pa.string()))
         images = StoredImages(source, columns, read_training_set_card(config.source))
     else:

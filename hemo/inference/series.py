@@ -110,7 +110,7 @@ def _logits(
 def _batches(studies: ImageSet, batch_size: int) -> Iterator[Tensor]:
     ends = studies.images.block_ends
     block_of = np.repeat(np.arange(len(ends)), np.diff(ends, prepend=0))
-    wanted = every_block(block_of, rank=0, workers=1, batch_size=batch_size) if len(ends) else []
+    wanted = every_block(block_of, rank=0, workers=1, batch_size=batch_size)
     return (torch.from_numpy(packed) for packed in studies.images.batches(wanted))
 
 

@@ -130,6 +130,41 @@ def test_test_is_read_for_the_selected_trial_of_a_search(make_series_set: Maker,
     assert read_predictions(key.records, key.digest, name).num_rows == 24
 
 
+def test_classes_weigh_alike_in_the_loss_of_test_whoever_reads_it(make_series_set: Maker, tmp_path: Path) -> None:
+    """A sixth of the slices and half of the studies have the class: both are learned from."""
+    made = make_series_set()
+    config = made.trial(epochs=1)
+    config = config.model_copy(update={"training": config.training.model_copy(update={"loss": "class_weighted"})})
+    whole = run_to_record(config, made.training_set, tmp_path / "whole")
+    held_back = replace(read_training_set(made.training_set, streaming=True), test=None)
+    key = trial_key(config, made.training_set, tmp_path / "search")
+    searched = run_to_record(config, made.training_set, tmp_path / "search", data=held_back)
+    tested = evaluate_on_test(key, searched, trial_data(config, made.training_set, None), Worker())
+    assert tested.metrics["test"]["loss"] == pytest.approx(whole.metrics["test"]["loss"], rel=1e-6)
+
+
+def test_a_split_without_a_study_whose_label_is_complete_has_no_metrics_of_studies(
+    make_series_set: Maker, tmp_path: Path
+) -> None:
+    """The two studies of val, and of test, have one slice without a label, the others without blood."""
+
+    def label(number: int, _: str) -> int | None:
+        if number >= 2 * SLICES:
+            return true_label(number)
+        return None if number % SLICES == 0 else 0
+
+    made = make_series_set(studies={"train": 12, "val": 2, "test": 2}, label=label)
+    config = made.trial(epochs=1)
+    record = run_to_record(config, made.training_set, tmp_path / "whole")
+    assert (record.status, record.rows["test"], record.study_metrics) == ("complete", 10, {})
+    assert read_predictions(str(tmp_path / "whole"), record.digest, STUDY_PREDICTIONS).num_rows == 0
+    held_back = replace(read_training_set(made.training_set, streaming=True), test=None)
+    key = trial_key(config, made.training_set, tmp_path / "search")
+    searched = run_to_record(config, made.training_set, tmp_path / "search", data=held_back)
+    tested = evaluate_on_test(key, searched, trial_data(config, made.training_set, None), Worker())
+    assert (tested.study_metrics, set(tested.metrics)) == ({}, {"train", "val", "test"})
+
+
 def test_too_many_workers_and_options_are_refused(make_series_set: Maker) -> None:
     with pytest.raises(ConfigError, match="4 studies a step, of 9 to train on, leave one of 4 workers"):
         check_studies(9, worker=Worker(count=4), training=TrainingConfig(batch_size=4))
