@@ -209,8 +209,8 @@ class TrainingConfig(Config):
     )
     patience: PositiveInt = Field(
         5,
-        description="early stopping: epochs without a lower validation loss; those in which the backbone is still frozen "
-        "(`freeze_epochs`) are not counted",
+        description="early stopping: epochs without a lower validation loss; those in which the backbone is still "
+        "frozen (`freeze_epochs`) are not counted",
     )
     compile: bool = Field(False, description="torch.compile the model")
     sync_batch_norm: bool = Field(
