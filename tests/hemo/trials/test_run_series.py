@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 import pytest
 import torch
 
+from hemo.cluster.ray_train import print_findings
 from hemo.config.trial import TrainingConfig, TrialConfig
 from hemo.curation.card import read_card
 from hemo.errors import ConfigError
@@ -163,6 +164,25 @@ def test_a_split_without_a_study_whose_label_is_complete_has_no_metrics_of_studi
     searched = run_to_record(config, made.training_set, tmp_path / "search", data=held_back)
     tested = evaluate_on_test(key, searched, trial_data(config, made.training_set, None), Worker())
     assert (tested.study_metrics, set(tested.metrics)) == ({}, {"train", "val", "test"})
+
+
+def test_an_encoder_of_another_training_set_limits_what_a_record_says(
+    make_series_set: Maker, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made = make_series_set()
+    config, card = made.trial(epochs=1), Path(made.embeddings, "card.json")
+    reductions = []
+    for trained_on in ("", "feedfacefeedface", "0123456789abcdef"):
+        card.write_text(json.dumps({**json.loads(card.read_text()), "trained_on": trained_on}))
+        record = run_to_record(config, made.training_set, tmp_path / f"records{trained_on}")
+        reductions.append(record.reductions[1:])
+        print_findings([config, config], read_card(made.training_set))
+    note = (
+        "embeddings are by a model trained on another training set, 0123456789abcdef: it may have seen patients "
+        "of val and test"
+    )
+    assert reductions == [(), (), (note,)]
+    assert capsys.readouterr().err.splitlines().count(note) == 1
 
 
 def test_too_many_workers_and_options_are_refused(make_series_set: Maker) -> None:
