@@ -9,8 +9,8 @@ import pyarrow as pa
 import torch
 from numpy.typing import NDArray
 
+from hemo.cluster.capacity import gpus_each
 from hemo.cluster.predict_images import (
-    COPIED,
     COPIED_SCHEMA,
     Columns,
     Source,
@@ -30,11 +30,12 @@ from hemo.models.backbones import pretrained_settings
 from hemo.models.checkpoint import read_checkpoint_card
 from hemo.models.encoder import Encoder, checkpoint_encoder, dimension, weights_encoder
 from hemo.models.pretrained import weights_origin
-from hemo.models.weight_files import find_checkpoint
+from hemo.models.weight_files import find_checkpoint, find_weights
 from hemo.output_lock import output_lock
 from hemo.shards.card import ConversionCard
 from hemo.shards.card import read_card as read_conversion_card
 from hemo.shards.embeddings import PARTS, PROBABILITIES, VECTOR, EmbeddingsCard, part_name, rows_of_part
+from hemo.shards.schema import ID_COLUMNS
 from hemo.shards.writer import write_table
 from hemo.storage import exists, join, list_files, read_json, write_json
 from hemo.training.reporting import report_out_of_memory
@@ -42,6 +43,9 @@ from hemo.trials.key import weights_fingerprint
 
 INPUTS = "inputs.json"
 """What decides the vectors, written before the first part: a run that goes on must have the same."""
+
+DEVICE = "device"
+"""Of the inputs: the kind of device that computes the vectors, `cuda` or `cpu`."""
 
 
 @dataclass(frozen=True)
@@ -79,9 +83,11 @@ def embed_images(config: EmbedConfig) -> str:
     encoder = load_encoder(config, len(images.card.channels), images.sides_px, "cpu")  # refuses bad weights
     inputs = {**images.source.inputs, **_encoder_inputs(config)}
     with output_lock(config.out, (PARTS,)) as require_held:
-        if _is_complete(config.out, inputs):
+        if is_complete(config.out, inputs):
             print_line(f"embed: {config.out} is complete")
             return config.out
+        inputs[DEVICE] = "cuda" if gpus_each(config.gpus, "gpus") else "cpu"
+        require_same_device(config.out, inputs[DEVICE])
         write_json(join(config.out, INPUTS), inputs)
         _write_parts(config, images)
         card = _card(config, images, encoder, inputs)
@@ -104,7 +110,7 @@ def _stored_images(config: EmbedConfig) -> StoredImages:
         raise SourceError(f"source: {config.source} holds no images; give an output folder of `convert` or `curate`")
     checkpoint = (config.checkpoint, read_checkpoint_card(config.checkpoint)) if config.checkpoint else None
     if "splits" in content:
-        source = part_source(config.source, SPLITS, checkpoint, COPIED, "source")
+        source = part_source(config.source, SPLITS, checkpoint, ID_COLUMNS, "source")
         columns = COPIED_SCHEMA.append(pa.field("split", pa.string()))
         images = StoredImages(source, columns, read_training_set_card(config.source))
     else:
@@ -156,17 +162,43 @@ def _classes(config: EmbedConfig) -> tuple[str, ...]:
     return read_checkpoint_card(config.checkpoint).classes if config.checkpoint else ()
 
 
-def _is_complete(out: str, inputs: dict[str, Any]) -> bool:
-    """Return whether nothing is left to do.
+def _trained_on(config: EmbedConfig) -> str:
+    """Return the digest of the training set of the encoder's checkpoint; empty: it is none of hemo's."""
+    checkpoint = config.checkpoint or ("" if config.weights == "imagenet" else find_weights(config.weights).checkpoint)
+    return read_checkpoint_card(checkpoint).training_set if checkpoint else ""
+
+
+def is_complete(out: str, inputs: dict[str, Any]) -> bool:
+    """Return whether nothing is left to do, on whatever kind of device it was done.
 
     Raises:
         OutputError: If the folder was begun with other inputs, or is of another job.
     """
-    complete = exists(join(out, "card.json"))
-    begun = read_json(join(out, INPUTS)) if exists(join(out, INPUTS)) else None
-    if begun != inputs if begun is not None else complete:
+    complete, begun = exists(join(out, "card.json")), _begun(out)
+    begun.pop(DEVICE, None)
+    if begun != inputs if begun else complete:
         raise OutputError(f"out: {out} holds other embeddings or the output of another job; give another folder")
     return complete
+
+
+def require_same_device(out: str, device: str) -> None:
+    """Refuse to add vectors to those of another kind of device: on CUDA they are computed in bfloat16.
+
+    Raises:
+        OutputError: With both kinds.
+    """
+    begun = _begun(out).get(DEVICE, "another kind of device")
+    if begun != device and list_files(join(out, PARTS)):
+        raise OutputError(
+            f"out: {out} was begun on {begun}, this run is on {device}, whose vectors differ in their rounding; go on "
+            "where it was begun (see `gpus`), or give another folder"
+        )
+
+
+def _begun(out: str) -> dict[str, Any]:
+    """Return the inputs with which a folder was begun; empty where it was not."""
+    content = read_json(join(out, INPUTS)) if exists(join(out, INPUTS)) else {}
+    return content if isinstance(content, dict) else {INPUTS: content}
 
 
 def _write_parts(config: EmbedConfig, images: StoredImages) -> None:
@@ -229,6 +261,7 @@ def _card(config: EmbedConfig, images: StoredImages, encoder: Encoder, inputs: d
         dimension=dimension(model, channels=len(images.card.channels), sides_px=sides_px, pooling=config.pooling),
         dtype=config.dtype,
         classes=_classes(config),
+        trained_on=_trained_on(config),
         rows=sum(rows_of_part(config.out, number) for number in numbers),
         parts=len(numbers),
     )

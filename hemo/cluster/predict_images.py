@@ -35,13 +35,10 @@ from hemo.shards.card import ConversionCard, read_card
 from hemo.shards.convert_unit import UnitTask, unit_rows
 from hemo.shards.manifest import Manifest, Unit, read_manifest, update_manifest
 from hemo.shards.reader import CONVERT_AGAIN, CURATE_AGAIN, batches_by_group, checked_parquet, images_of
-from hemo.shards.schema import IMAGE, OWN_ROWS, REJECT_SCHEMA, ShardReject
+from hemo.shards.schema import ID_COLUMNS, IMAGE, OWN_ROWS, REJECT_SCHEMA, ShardReject
 from hemo.storage import join, list_files
 
-COPIED = ("image_id", "patient", "study", "series", "position_mm", "source_path")
-"""Columns of an image that stand beside its probabilities."""
-
-COPIED_SCHEMA = pa.schema([(name, pa.float32() if name == "position_mm" else pa.string()) for name in COPIED])
+COPIED_SCHEMA = pa.schema([(name, pa.float32() if name == "position_mm" else pa.string()) for name in ID_COLUMNS])
 
 UNIT_FILES = 256
 READ_THREADS = 4
@@ -80,7 +77,9 @@ class UnitOutput:
     rejects: list[dict[str, Any]]  # values of `REJECT_SCHEMA`
 
 
-def shard_source(source: str, checkpoint: tuple[str, CheckpointCard] | None, columns: Sequence[str] = COPIED) -> Source:
+def shard_source(
+    source: str, checkpoint: tuple[str, CheckpointCard] | None, columns: Sequence[str] = ID_COLUMNS
+) -> Source:
     """Return the images of a conversion.
 
     Args:

@@ -23,6 +23,7 @@ from hemo.errors import TrialError, UserError
 from hemo.output_lock import output_lock
 from hemo.storage import join, remove
 from hemo.training.data.dataset import task_classes, with_target
+from hemo.training.data.studies import encoder_notes
 from hemo.training.distributed import Worker
 from hemo.training.reporting import epoch_line, observed, run_to_end
 from hemo.trials.checks import check_batch_size, check_trials
@@ -106,9 +107,12 @@ def train_in_workers(config: TrainConfig, key: TrialKey, shared: SharedTrainingS
 
 
 def print_findings(trials: Iterable[TrialConfig], card: TrainingSetCard) -> None:
-    """Print which splits have too few patients to choose or compare these trials by."""
+    """Print which splits have too few patients to choose or compare these trials by, and what else limits them."""
+    trials = list(trials)
     for finding in card.findings_of({name for trial in trials for name in task_classes(trial, card)}):
         print_line(finding.text)
+    for note in dict.fromkeys(note for trial in trials for note in encoder_notes(trial, card)):
+        print_line(note)
 
 
 def check_workers(config: TrainConfig, card: TrainingSetCard) -> None:

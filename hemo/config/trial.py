@@ -207,7 +207,11 @@ class TrainingConfig(Config):
         "`sensitivity=0.95` or `specificity=0.95` (at least), `cost_ratio=10` (a false negative costs ten false "
         "positives)",
     )
-    patience: PositiveInt = Field(5, description="early stopping: epochs without a lower validation loss")
+    patience: PositiveInt = Field(
+        5,
+        description="early stopping: epochs without a lower validation loss; those in which the backbone is still "
+        "frozen (`freeze_epochs`) are not counted",
+    )
     compile: bool = Field(False, description="torch.compile the model")
     sync_batch_norm: bool = Field(
         True,

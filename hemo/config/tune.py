@@ -68,6 +68,15 @@ class WorkersConfig(Config):
     cpus: PositiveFloat = Field(1.0, description="CPUs of a worker")
     gpus: Gpus = Field("auto", description="GPUs of a worker; `auto`: one if the cluster has any")
 
+    @model_validator(mode="after")
+    def _has_whole_gpus(self) -> Self:
+        if self.count > 1 and self.gpus != "auto" and not float(self.gpus).is_integer():
+            raise ValueError(
+                f"gpus {self.gpus:g}: {self.count} workers of one trial cannot share a GPU, NCCL refuses that; give "
+                "gpus 1, or count 1"
+            )
+        return self
+
 
 class TrainWorkersConfig(WorkersConfig):
     """Workers of `train`, fewer of which may do where nodes are missing or lost.

@@ -20,9 +20,8 @@ from hemo.models.checkpoint import CheckpointCard, load_series_checkpoint
 from hemo.models.weight_files import find_checkpoint
 from hemo.output_lock import output_lock
 from hemo.shards.embeddings import read_card, read_sequence_inputs
+from hemo.shards.schema import ID_COLUMNS
 from hemo.storage import join, write_bytes, write_json
-
-IDS = ("image_id", "patient", "study", "series", "position_mm", "source_path")
 
 LEADING = 6
 """Slices of a study that are shown: those of the largest support, for or against."""
@@ -63,7 +62,7 @@ def explain_studies(config: ExplainConfig) -> list[dict[str, Any]]:
         require_own(config.out, inputs)
         rows = _labelled_rows(stored, target)
         vectors = _vectors(rows, embeddings, stored.folder)
-        slices, studies, _ = predict_studies(model, card, rows.select(IDS), vectors, config.batch_size)
+        slices, studies, _ = predict_studies(model, card, rows.select(ID_COLUMNS), vectors, config.batch_size)
         places = pc.index_in(slices["image_id"], value_set=rows["image_id"].combine_chunks())
         slices = slices.append_column("label", rows["label"].take(places))
         cases = [
@@ -80,12 +79,12 @@ def explain_studies(config: ExplainConfig) -> list[dict[str, Any]]:
 
 
 def _labelled_rows(stored: StoredImages, target: str) -> pa.Table:
-    """Return `IDS` of all images, and their `label`, null where it is unknown."""
+    """Return `ID_COLUMNS` of all images, and their `label`, null where it is unknown."""
     name = f"label_{target}"
     if target not in stored.classes:
-        rows = stored_columns(stored.folder, IDS)
+        rows = stored_columns(stored.folder, ID_COLUMNS)
         return rows.append_column("label", pa.nulls(len(rows), pa.int8()))
-    return stored_columns(stored.folder, (*IDS, name)).rename_columns([*IDS, "label"])
+    return stored_columns(stored.folder, (*ID_COLUMNS, name)).rename_columns([*ID_COLUMNS, "label"])
 
 
 def _vectors(rows: pa.Table, embeddings: str, folder: str) -> NDArray[np.float32]:

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from hemo.digest import differences
-from hemo.errors import ConfigError
+from hemo.errors import ConfigError, SourceError
 from hemo.inference.predict import predicted_classes
 from hemo.inference.studies import study_probabilities
 from hemo.models.checkpoint import CheckpointCard, EmbeddedBy, to_probabilities
@@ -64,9 +64,18 @@ def predict_studies(
         `support`), and `predicted_NAME` where the model learned from labels of slices. Studies: those of
         `study_probabilities`, and `probability_NAME`, the model's own; `predicted_NAME` where it learned from labels of
         studies alone. Rejects: slices without a place in a series.
+
+    Raises:
+        SourceError: If no slice has one.
     """
     lacking = pc.or_(*lacking_places(ids).values())
     placed = with_places(ids.filter(pc.invert(lacking)))
+    if not len(placed):
+        counts = [f"{pc.sum(column).as_py() or 0:,} no {name}" for name, column in lacking_places(ids).items()]
+        raise SourceError(
+            f"none of {len(ids):,} images has a place in a series ({', '.join(counts)}); a sequence model takes slices "
+            "of DICOM series, whose header gives their order"
+        )
     rejects = [
         {"source_path": path, "frame": 0, "reason": "no_position", "detail": "no study and series, or no position"}
         for path in ids.filter(lacking)["source_path"].to_pylist()
@@ -110,7 +119,7 @@ def _logits(
 def _batches(studies: ImageSet, batch_size: int) -> Iterator[Tensor]:
     ends = studies.images.block_ends
     block_of = np.repeat(np.arange(len(ends)), np.diff(ends, prepend=0))
-    wanted = every_block(block_of, rank=0, workers=1, batch_size=batch_size) if len(ends) else []
+    wanted = every_block(block_of, rank=0, workers=1, batch_size=batch_size)
     return (torch.from_numpy(packed) for packed in studies.images.batches(wanted))
 
 

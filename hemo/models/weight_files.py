@@ -26,7 +26,8 @@ class StartingWeights:
 def find_weights(location: str) -> StartingWeights:
     """Find starting weights: a file, the folder of a checkpoint, or of a record that has one.
 
-    A location where nothing is counts as a file: reading it raises that it is missing.
+    The weights of a checkpoint, beside its card, count as that checkpoint. A location where nothing is counts as a
+    file: reading it raises that it is missing.
 
     Args:
         location: Path or URI.
@@ -36,7 +37,9 @@ def find_weights(location: str) -> StartingWeights:
     """
     fs, path = filesystem(location)
     if fs.isfile(path) or not fs.isdir(path):
-        return StartingWeights(location)
+        folder = location.removesuffix(WEIGHTS).rstrip("/")
+        is_checkpoint = location == join(folder, WEIGHTS) and exists(join(folder, CARD))
+        return StartingWeights(location, folder if is_checkpoint else "")
     try:
         folder = find_checkpoint(location)
     except SourceError as error:

@@ -32,7 +32,9 @@ class EmbeddingsCard(Config):
 
     schema_version: int = EMBEDDINGS_SCHEMA_VERSION
     source: str = Field(description="where the images were, for information")
-    inputs: dict[str, Any] = Field(description="what decides the vectors: images, weights, pooling, dtype")
+    inputs: dict[str, Any] = Field(
+        description="what decides the vectors: images, weights, pooling, dtype, kind of device"
+    )
     backbone: str
     pooling: Literal["gap", "flatten"] = Field(
         description="`gap`: mean over positions; `flatten`: all positions, one after the other"
@@ -44,6 +46,10 @@ class EmbeddingsCard(Config):
     mean: tuple[float, ...] = Field(description="by channel: input = (value / 255 - mean) / std")
     std: tuple[float, ...]
     classes: tuple[str, ...] = Field((), description="of `probabilities`, in order; none: the encoder has no head")
+    trained_on: str = Field(
+        "",
+        description="digest of the training set of the checkpoint; empty: there is none, or it is not known",
+    )
     dimension: int = Field(description="numbers in a vector")
     dtype: Literal["float32", "float16"] = Field(description="of the stored vectors")
     rows: int

@@ -20,6 +20,9 @@ SCHEMA_VERSION = 3
 
 IMAGE = "image"
 
+ID_COLUMNS = ("image_id", "patient", "study", "series", "position_mm", "source_path")
+"""Columns of an image that stand beside what a model made of it."""
+
 OWN_ROWS = "own"
 """`corpus` in the settings of shards that a `hemo.ShardWriter` wrote."""
 

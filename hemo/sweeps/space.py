@@ -46,6 +46,9 @@ def point_trial(base: TrialConfig, point: Mapping[str, Any]) -> TrialConfig:
     Args:
         base: Settings shared by all trials.
         point: Dotted field -> value, as Optuna sampled it.
+
+    Raises:
+        ConfigError: If values that are valid on their own break a rule between fields.
     """
     trial = changed(base, point, origin="search.space")
     return trial.model_copy(update={"name": settings_name(trial, sorted(point, key=list(_leaves()).index))})
@@ -55,7 +58,7 @@ def searched_trials(base: TrialConfig, search: SearchConfig) -> list[tuple[str, 
     """Return trials that together cover every choice of the space, each with its origin for error messages.
 
     Each backbone is combined with each side, because a search may sample any pair; other choices are combined with the
-    first pair.
+    first pair. First points that give every field of the space are trials too.
 
     Args:
         base: Settings shared by all trials.
@@ -71,7 +74,16 @@ def searched_trials(base: TrialConfig, search: SearchConfig) -> list[tuple[str, 
         for key, values in search.space.items()
         for value in (values.choices if isinstance(values, Choices) and key not in PAIRED else ())
     ]
-    return [*pairs, *((where, changed(first, change, origin=where)) for where, change in others)]
+    whole = [
+        (f"search.first[{number}]", point)
+        for number, point in enumerate(search.first)
+        if set(point) == set(search.space)
+    ]
+    return [
+        *pairs,
+        *((where, changed(first, change, origin=where)) for where, change in others),
+        *((where, changed(base, point, origin=where)) for where, point in whole),
+    ]
 
 
 def _pair_origin(model: ModelConfig, search: SearchConfig) -> str:

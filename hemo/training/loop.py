@@ -22,7 +22,7 @@ from hemo.models.encoder import Encoder
 from hemo.models.pretrained import normalisation_of, starting_model
 from hemo.models.series import SeriesClassifier, build_series_model
 from hemo.training.calibrate import calibrate, choose_operating_points
-from hemo.training.data.dataset import Examples, Splits, with_studies
+from hemo.training.data.dataset import Examples, Splits
 from hemo.training.data.features import trains_on_features, with_features
 from hemo.training.data.loader import DataWaitTime, TrainingBatches
 from hemo.training.data.sampling import Step, derive_seed
@@ -34,7 +34,7 @@ from hemo.training.evaluate import (
     predict_logits,
     split_metrics,
 )
-from hemo.training.loss import ImageLoss, build_loss, smoothed
+from hemo.training.loss import ImageLoss, build_loss, smoothed, targets_of
 from hemo.training.optim import (
     build_optimizer,
     learning_rate_at,
@@ -84,7 +84,6 @@ class Progress:
     epochs: tuple[EpochMetrics, ...] = ()
     best_epoch: int = 0
     best_weights: dict[str, Tensor] = field(default_factory=dict)  # on the CPU
-    stopped: bool = False  # by the caller
 
 
 def fit(
@@ -144,8 +143,8 @@ def _train(
         progress = _with_epoch(run, progress, metrics)
         _save(run, progress, state_path)
         if broadcast_flag(bool((yield metrics)), worker):
-            progress = replace(progress, stopped=True)
-            _save(run, progress, state_path)
+            ended = "stopped"  # not saved: if this fit is run again before it is recorded, its caller decides anew
+            break
     with _forked_random_state(worker):
         return _evaluate(run, progress, ended)
 
@@ -160,69 +159,52 @@ def _forked_random_state(worker: Worker) -> Iterator[None]:
 
 def _prepare(config: TrialConfig, splits: Splits, worker: Worker, features: str = "") -> Fit:
     """Build model, optimiser and loss on the worker's device, from the trial's seed."""
-    if config.model.is_sequence:
-        return _prepare_sequence(config, splits, worker)
     device, training = torch.device(worker.device), config.training
-    _, channels, height_px, width_px = splits.train.source.images.shape
     torch.manual_seed(derive_seed(config.seed))
-    classes = splits.train.labels.shape[1]
-    with raise_together(worker):
-        whole = starting_model(config.model, channels=channels, sides_px=(height_px, width_px), classes=classes)
-    whole = whole.to(device)
+    targets = targets_of(splits.trained_on, device)
+    whole, normalisation = _untrained(config, splits, worker)
     set_trainable_parts(whole, frozen=training.freeze_epochs > 0)
-    image_normalisation = normalisation_of(config.model, channels)
-    module: ImageClassifier = whole
-    normalisation: Normalisation | None = image_normalisation
-    if trains_on_features(config, splits):
-        encoder = Encoder(whole, image_normalisation, config.model.pooling, device)
+    module, of_batches = whole, normalisation
+    if isinstance(whole, ImageClassifier) and normalisation and trains_on_features(config, splits):
+        encoder = Encoder(whole, normalisation, config.model.pooling, device)
         with raise_together(worker):
             splits = with_features(splits, encoder, config, features, worker.count * worker.parts)
-        module, normalisation = whole.on_features(), None
+        module, of_batches = whole.on_features(), None
         training = training.model_copy(update={"layer_decay": 1.0})  # of stages that do not learn
-    targets = _targets(splits.epoch, device)
+    batches: TrainingBatches | StudyBatches
+    if config.model.is_sequence:
+        batches = StudyBatches(splits.trained_on, targets, config.seed, config.model.series.study_weight)
+    else:
+        batches = TrainingBatches(splits.trained_on, targets, config.augment, config.seed, of_batches)
     return Fit(
         config=config,
         splits=splits,
         worker=worker,
         whole=whole,
-        normalisation=image_normalisation,
-        module=module,
-        forward=_forward(config, module, worker),
-        optimizer=build_optimizer(module, training, device),
-        loss=build_loss(config, splits.classes, targets),
-        batches=TrainingBatches(splits.epoch, targets, config.augment, config.seed, normalisation),
-        weights=None,
-        average=running_average(module, training.ema_decay) if training.ema_decay else None,
-        frozen=training.freeze_epochs > 0,
-    )
-
-
-def _prepare_sequence(config: TrialConfig, splits: Splits, worker: Worker) -> Fit:
-    """Do the same for a sequence model, whose examples are the slices and the studies of train."""
-    device, training = torch.device(worker.device), config.training
-    torch.manual_seed(derive_seed(config.seed))
-    embedded = splits.train.source.images
-    assert isinstance(embedded, EmbeddedStudies)
-    sizes = {"dimension": embedded.dimension, "probabilities": embedded.probabilities}
-    module = build_series_model(config.model, **sizes, classes=splits.train.labels.shape[1]).to(device)
-    examples = with_studies(splits.epoch, splits.studies.get("train"))
-    targets = _targets(examples, device)
-    batches = StudyBatches(examples, targets, config.seed, config.model.series.study_weight)
-    return Fit(
-        config=config,
-        splits=splits,
-        worker=worker,
-        whole=module,
-        normalisation=None,
+        normalisation=normalisation,
         module=module,
         forward=_forward(config, module, worker),
         optimizer=build_optimizer(module, training, device),
         loss=build_loss(config, splits.classes, targets),
         batches=batches,
-        weights=batches.weights(),
+        weights=batches.weights() if isinstance(batches, StudyBatches) else None,
         average=running_average(module, training.ema_decay) if training.ema_decay else None,
-        frozen=False,
+        frozen=training.freeze_epochs > 0,
     )
+
+
+def _untrained(
+    config: TrialConfig, splits: Splits, worker: Worker
+) -> tuple[ImageClassifier | SeriesClassifier, Normalisation | None]:
+    """Return the model a trial starts from, on the device, and its normalisation of images; None: it takes studies."""
+    images, classes = splits.train.source.images, splits.train.labels.shape[1]
+    if isinstance(images, EmbeddedStudies):
+        sizes = {"dimension": images.dimension, "probabilities": images.probabilities}
+        return build_series_model(config.model, **sizes, classes=classes).to(worker.device), None
+    _, channels, height_px, width_px = images.shape
+    with raise_together(worker):
+        model = starting_model(config.model, channels=channels, sides_px=(height_px, width_px), classes=classes)
+    return model.to(worker.device), normalisation_of(config.model, channels)
 
 
 def _forward(config: TrialConfig, module: nn.Module, worker: Worker) -> nn.Module:
@@ -245,12 +227,12 @@ def _resume(run: Fit, state_path: str) -> Progress:
         run.optimizer.load_state_dict(state["optimizer"])
         if run.average is not None:
             run.average.module.load_state_dict(state["average"])
-        progress = state["progress"]
-        epochs = tuple(EpochMetrics(**metrics) for metrics in progress.pop("epochs"))
-        return Progress(epochs=epochs, **progress)
-    except torch.OutOfMemoryError:
-        raise
+        saved = {name: state["progress"][name] for name in ("baseline", "best_epoch", "best_weights")}
+        epochs = tuple(EpochMetrics(**metrics) for metrics in state["progress"]["epochs"])
+        return Progress(epochs=epochs, **saved)
     except (KeyError, TypeError, RuntimeError, ValueError) as error:
+        if isinstance(error, RuntimeError) and is_out_of_memory(error):
+            raise
         raise SourceError(
             f"{state_path} is of another version of hemo; remove it, and the trial starts from its first epoch"
         ) from error
@@ -267,12 +249,11 @@ def _save(run: Fit, progress: Progress, state_path: str) -> None:
 
 def _ended(config: TrialConfig, progress: Progress) -> Ended | None:
     """Return why the fit is over, None while it is not."""
-    done = len(progress.epochs)
-    if progress.stopped:
-        return "stopped"
-    if done >= config.training.epochs:
+    done, training = len(progress.epochs), config.training
+    if done >= training.epochs:
         return "epochs"
-    return "patience" if done - progress.best_epoch >= config.training.patience else None
+    frozen = training.freeze_epochs if training.freeze_epochs < training.epochs else 0  # else the head alone is trained
+    return "patience" if done - max(progress.best_epoch, frozen) >= training.patience else None
 
 
 def _unfreeze_from_epoch(run: Fit, epoch: int) -> Fit:
@@ -388,13 +369,9 @@ def _require_finite(losses: Tensor, epoch: int) -> None:
         raise TrialError(f"loss is {float(losses[step])} in epoch {epoch}, step {step + 1}; {REMEDY}")
 
 
-def _targets(examples: Examples, device: torch.device) -> Tensor:
-    return torch.from_numpy(examples.labels).to(device, torch.float32)
-
-
 def _measure(run: Fit, examples: Examples, when: str) -> dict[str, float]:
     logits = _finite_logits(run, examples, when)
-    targets = _targets(examples, logits.device)
+    targets = targets_of(examples, logits.device)
     return compute_metrics(_uncalibrated(run), logits, targets, run.loss)
 
 
@@ -485,7 +462,9 @@ def _fits(config: TrialConfig, splits: Splits, worker: Worker, batch_size: int) 
             images = torch.zeros(batch_size, *splits.train.source.images.shape[1:], dtype=torch.uint8, device=device)
             for _ in range(2):
                 _take_step(run, step, run.batches.scaled(images), run.batches.targets[rows])
-    except torch.OutOfMemoryError:
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
         return False
     finally:
         run = images = None  # type: ignore[assignment]

@@ -8,6 +8,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from hemo.config.trial import TrialConfig
+from hemo.training.data.dataset import Examples
 from hemo.training.results import column_weights
 
 FOCAL_GAMMA = 2.0
@@ -58,6 +59,11 @@ class ImageLoss:
         """Return 1 - soft Dice coefficient of each image and class, shape (images, classes)."""
         probabilities = logits.softmax(dim=1) if self.exclusive else logits.sigmoid()
         return 1 - (2 * probabilities * targets + DICE_SMOOTHING) / (probabilities + targets + DICE_SMOOTHING)
+
+
+def targets_of(examples: Examples, device: torch.device) -> Tensor:
+    """Return the labels of examples as a loss takes them: (examples, classes), float32, on the device."""
+    return torch.from_numpy(examples.labels).to(device, torch.float32)
 
 
 def build_loss(config: TrialConfig, classes: tuple[str, ...], train_labels: Tensor) -> ImageLoss:

@@ -32,8 +32,7 @@ def check_models(trials: Mapping[str, TrialConfig], channels: int, sides_px: tup
         with where_in_notes(where):
             if model.is_sequence:
                 build_series_model(model, dimension=1, classes=1)
-                _check_soft_labels(trial)
-                _check_warmup(trial)
+                check_settings(trial)
                 continue
             if (model.backbone, model.side_px, model.weights) not in checked:
                 feature_shape(model.backbone, channels, seen_sides(model, sides_px))
@@ -64,13 +63,22 @@ def check_options(config: TrialConfig, channels: int, sides_px: tuple[int, int])
     Raises:
         ConfigError: The option, why it does not suit, and the way out.
     """
+    check_settings(config)
+    backbone = config.model.backbone
+    if config.training.layer_decay < 1:
+        require_stages(_without_memory(backbone, channels, seen_sides(config.model, sides_px)), backbone)
+
+
+def check_settings(config: TrialConfig) -> None:
+    """Refuse options that do not suit each other; no model is built for that.
+
+    Raises:
+        ConfigError: The option, why it does not suit, and the way out.
+    """
     _check_soft_labels(config)
     _check_warmup(config)
-    training, backbone = config.training, config.model.backbone
-    if backbone == NONE and training.freeze_epochs:
+    if config.model.backbone == NONE and config.training.freeze_epochs:
         raise ConfigError(f"trial.training.freeze_epochs: backbone {NONE} has nothing to freeze; leave it at 0")
-    if training.layer_decay < 1:
-        require_stages(_without_memory(backbone, channels, seen_sides(config.model, sides_px)), backbone)
 
 
 def _check_warmup(config: TrialConfig) -> None:

@@ -96,7 +96,7 @@ class TrialKeys:
             SourceError: If there are no finished embeddings.
         """
         if embeddings not in self._fingerprints:
-            self._fingerprints[embeddings] = digest_of(read_embeddings_card(embeddings).inputs)
+            self._fingerprints[embeddings] = embeddings_fingerprint(embeddings)
         return _digest(config, self._training_set, "none", self._fingerprints[embeddings])
 
 
@@ -122,6 +122,15 @@ def weights_fingerprint(location: str) -> str:
     except OSError as error:
         reason = error.strerror or type(error).__name__
         raise ConfigError(f"model.weights: {location}: {reason}; give `none`, `imagenet`, or such a file") from error
+
+
+def embeddings_fingerprint(location: str) -> str:
+    """Return the digest of what made embeddings, 16 hexadecimal digits.
+
+    Raises:
+        SourceError: If there are no finished embeddings.
+    """
+    return digest_of(read_embeddings_card(location).inputs)
 
 
 def _sha256(location: str) -> str:

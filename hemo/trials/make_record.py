@@ -13,6 +13,7 @@ from hemo.errors import first_names
 from hemo.models.classifier import parameter_count
 from hemo.stats.calibration import Calibration, LabelledLogits
 from hemo.training.data.dataset import Examples, Splits, task_classes
+from hemo.training.data.studies import encoder_notes
 from hemo.training.distributed import Worker, hardware
 from hemo.training.evaluate import Readout, study_metrics
 from hemo.training.reporting import FitResult
@@ -63,7 +64,12 @@ def trial_record(
 ) -> TrialRecord:
     """Return the record of a trial that ran; a stopped one has the best epoch's validation metrics and no others."""
     stopped = result.ended == "stopped"
-    notes = (*unlabelled_notes(splits, card), *_balance_notes(splits), *_small_set_notes(splits, key))
+    notes = (
+        *unlabelled_notes(splits, card),
+        *_balance_notes(splits),
+        *_small_set_notes(splits, key),
+        *encoder_notes(key.config, card),
+    )
     fields: dict[str, Any] = {
         "status": "pruned" if stopped else "complete",
         "reason": f"stopped by the scheduler after epoch {len(result.epochs)}" if stopped else "",

@@ -31,7 +31,7 @@ from hemo.training.data.studies import read_studies
 from hemo.training.distributed import Worker, raise_together, use_processors
 from hemo.training.evaluate import Readout, predict_logits, split_metrics, study_metrics
 from hemo.training.loop import fit
-from hemo.training.loss import build_loss
+from hemo.training.loss import build_loss, targets_of
 from hemo.training.reporting import Epochs, FitResult, observed, report_out_of_memory
 from hemo.training.results import (
     EpochMetrics,
@@ -255,7 +255,7 @@ def evaluate_on_test(key: TrialKey, record: TrialRecord, data: TrialData, worker
         logits = predict_logits(module.to(device), splits.test, normalisation, batch_size, worker)
         studies = splits.studies.get("test")
         study_logits = None if studies is None else predict_logits(module, studies, normalisation, batch_size, worker)
-    loss = build_loss(record.config, splits.classes, torch.from_numpy(splits.epoch.labels).to(device, torch.float32))
+    loss = build_loss(record.config, splits.classes, targets_of(splits.trained_on, device))
     thresholds = applied_thresholds(record.thresholds)
     readout = Readout(record.config.task, splits.classes, thresholds, record.calibration)
     new = metric_fields({"test": split_metrics(readout, logits, splits.test, loss)})
@@ -264,8 +264,9 @@ def evaluate_on_test(key: TrialKey, record: TrialRecord, data: TrialData, worker
     )
     if studies is not None and study_logits is not None:
         of_studies = study_logits.cpu().numpy()
-        by_way = study_metrics(readout, splits.test, logits.cpu().numpy(), studies, of_studies)
-        new["study_metrics"] = {"test": by_way}
+        if len(studies):
+            by_way = study_metrics(readout, splits.test, logits.cpu().numpy(), studies, of_studies)
+            new["study_metrics"] = {"test": by_way}
         _write_untested(key, STUDY_PREDICTIONS, split_predictions("test", studies, of_studies))
     fields = {name: {**getattr(record, name), **by_split} for name, by_split in new.items()}
     tested = record.model_copy(update={**fields, **split_counts(splits), "findings": split_findings(splits)})

@@ -17,7 +17,7 @@ from hemo.storage import is_local
 from hemo.training.distributed import Worker, hardware
 from hemo.training.reporting import Epochs, observed
 from hemo.training.results import EpochMetrics
-from hemo.trials.key import TrialKey
+from hemo.trials.key import TrialKey, embeddings_fingerprint
 from hemo.trials.record import TrialRecord, commit, versions
 
 FINAL = "final/"
@@ -63,6 +63,8 @@ class TrackedTrial:
         config = self.key.config
         trial = flat_settings(config.model_dump(mode="json"))
         trial["model.weights"] = self.key.weights
+        if config.model.is_sequence:
+            trial["model.series.embeddings"] = embeddings_fingerprint(config.model.series.embeddings)
         card = self.card
         return {
             **trial,

@@ -16,6 +16,7 @@ from wandb.sdk.lib import wbauth
 from hemo.config.tune import TrackingConfig
 from hemo.console import print_line
 from hemo.curation.card import TrainingSetCard
+from hemo.digest import digest_of
 from hemo.errors import ConfigError
 from hemo.inference.export import to_onnx
 from hemo.models.checkpoint import CheckpointCard, load_checkpoint, read_checkpoint_card
@@ -264,9 +265,12 @@ def unplaced_weights(weights: str) -> str:
 
 
 def _unplaced(card: CheckpointCard) -> CheckpointCard:
-    """Return a checkpoint's card without the path of the weights it started from."""
-    model = card.model.model_copy(update={"weights": unplaced_weights(card.model.weights)})
-    return card.model_copy(update={"model": model})
+    """Return a checkpoint's card without the path of the weights it started from, or of its embeddings."""
+    changes: dict[str, Any] = {"weights": unplaced_weights(card.model.weights)}
+    if card.embedded_by:
+        made_by = digest_of(card.embedded_by.inputs)  # as `embeddings_fingerprint`
+        changes["series"] = card.model.series.model_copy(update={"embeddings": made_by})
+    return card.model_copy(update={"model": card.model.model_copy(update=changes)})
 
 
 def _written(file: Path, content: object) -> Path:

@@ -33,6 +33,7 @@ from hemo.errors import ConfigError, LockedError, require_extra, without_passwor
 from hemo.output_lock import Seen, output_lock
 from hemo.storage import ENVIRONMENT, is_local, join
 from hemo.sweeps.space import point_trial
+from hemo.training.option_checks import check_settings
 from hemo.trials.key import TrialKey, TrialKeys
 from hemo.trials.record import has_record
 
@@ -44,6 +45,9 @@ RECORD_WAIT_S = 60.0
 
 MOST_WAITING = 16
 """Points drawn again that wait for the run of the same point: a space that gives more has little else to try."""
+
+MOST_INVALID = 100
+"""Points drawn one after another that make no valid trial: after so many a search ends."""
 
 LOST = "hemo:lost"
 """Study attribute: numbers of trials that ended in the study but have no record, and were queued again."""
@@ -100,27 +104,50 @@ def mode_of(objective: Objective) -> Literal["min", "max"]:
     return "min" if objective in MINIMISED else "max"
 
 
-def queue_points(study: optuna.Study, search: SearchConfig, recorded: Callable[[Mapping[str, Any]], bool]) -> int:
+def drawn_trial(base: TrialConfig, point: Mapping[str, Any]) -> TrialConfig:
+    """Return the trial at one point of the space, checked as the cell of a grid is but for its model.
+
+    Raises:
+        ConfigError: If values that are valid on their own break a rule between fields.
+    """
+    trial = point_trial(base, point)
+    check_settings(trial)
+    return trial
+
+
+def _makes_trial(base: TrialConfig, point: Mapping[str, Any]) -> bool:
+    try:
+        drawn_trial(base, point)
+    except ConfigError:
+        return False
+    return True
+
+
+def queue_points(study: optuna.Study, config: TuneConfig, recorded: Callable[[TrialConfig], bool]) -> int:
     """Queue the first points and those that were interrupted, failed or lost; return how many trials are left to run.
 
     A lost one ended in the study, but the process was killed before its record was written, or the record was removed.
+    Points that make no valid trial are not queued again.
 
     Args:
         study: Of the search.
-        search: Its settings.
-        recorded: Whether the trial at a point has a record.
+        config: Of the sweep.
+        recorded: Whether a trial has a record.
     """
+    assert config.search is not None
+    search, base = config.search, config.trial
     for point in search.first:
         study.enqueue_trial(dict(point), skip_if_exists=True)
     for stale in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
         study.tell(stale.number, state=TrialState.FAIL)
     ended = study.get_trials(deepcopy=False, states=ENDED)
-    kept = [trial for trial in ended if recorded(trial.params)]
+    valid = [trial for trial in ended if _makes_trial(base, trial.params)]
+    kept = [trial for trial in valid if recorded(point_trial(base, trial.params))]
     numbers = {trial.number for trial in kept}
     without_record = [trial for trial in ended if trial.number not in numbers]
     queued = [_point(trial) for trial in (*kept, *study.get_trials(states=(TrialState.WAITING,)))]
     for trial in (*without_record, *study.get_trials(states=(TrialState.FAIL,))):
-        if trial.params not in queued:
+        if trial.params not in queued and _makes_trial(base, trial.params):
             queued.append(trial.params)
             study.enqueue_trial(trial.params)
     lost = set(study.user_attrs.get(LOST, ())) | {trial.number for trial in without_record}
@@ -129,9 +156,9 @@ def queue_points(study: optuna.Study, search: SearchConfig, recorded: Callable[[
 
 
 def ended_trials(study: optuna.Study, base: TrialConfig) -> list[TrialConfig]:
-    """Return the trials that ended, well or not, in the order of the study."""
+    """Return the trials that ended, well or not, in the order of the study; not points that make no valid trial."""
     ended = study.get_trials(deepcopy=False, states=(*ENDED, TrialState.FAIL))
-    return [point_trial(base, trial.params) for trial in ended]
+    return [point_trial(base, trial.params) for trial in ended if _makes_trial(base, trial.params)]
 
 
 def _point(trial: FrozenTrial) -> dict[str, Any]:
@@ -299,8 +326,10 @@ class StudySearcher(TrialSearcher):
         super().__init__(TimeLimit.of(config))
         self._study, self._space, self._base, self._keys = study, dict(space), config.trial, keys
         self._optimised, self._left = config.search.optimised, left
+        self._invalid = False  # whether a point that makes no valid trial was printed
         self._drawn: dict[str, optuna.Trial] = {}  # by Tune's id
         self._asked: dict[str, list[optuna.Trial]] = defaultdict(list)  # digest -> trials of the study that wait
+        self.exhausted: ConfigError | None = None  # why no more points are drawn, where the space has too few
 
     def suggest(self, trial_id: str) -> Any:
         """Return the next point for Tune, as its base does."""
@@ -313,11 +342,30 @@ class StudySearcher(TrialSearcher):
         """Yield points that were drawn while the same one ran, then new ones."""
         yield from super()._candidates()
         while len(self._waiting) < MOST_WAITING and self.begun + len(self._waiting) < self._left:
-            drawn = self._study.ask(fixed_distributions=self._space)
-            key = self._keys.key(point_trial(self._base, drawn.params))
-            self._asked[key.digest].append(drawn)
+            if (key := self._draw()) is None:
+                return
             self._waiting.append(key)
             yield key
+
+    def _draw(self) -> TrialKey | None:
+        """Return the next point that makes a valid trial, None if there is none; others fail in the study."""
+        reason = ""
+        for _ in range(0 if self.exhausted else MOST_INVALID):
+            drawn = self._study.ask(fixed_distributions=self._space)
+            try:
+                key = self._keys.key(drawn_trial(self._base, drawn.params))
+            except ConfigError as error:
+                self._study.tell(drawn, state=TrialState.FAIL)
+                if not self._invalid:
+                    print_line(f"a point drawn makes no valid trial, another is drawn: {error}")
+                self._invalid, reason = True, str(error)
+            else:
+                self._asked[key.digest].append(drawn)
+                return key
+        self.exhausted = self.exhausted or ConfigError(
+            f"{reason} (search.space: {MOST_INVALID} points drawn one after another make no valid trial; narrow it)"
+        )
+        return None
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
         """Report an epoch's value to the study where it is defined: AUROC of one class only is not.

@@ -3,7 +3,6 @@
 import os
 from collections.abc import Mapping, Sequence
 from contextlib import closing, nullcontext
-from typing import Any
 
 import ray
 from optuna.study import Study
@@ -39,7 +38,7 @@ from hemo.output_lock import output_lock
 from hemo.storage import join, remove
 from hemo.sweeps.grid import grid_trials
 from hemo.sweeps.objectives import front_lines, selected_record
-from hemo.sweeps.space import point_trial, search_space, searched_trials
+from hemo.sweeps.space import search_space, searched_trials
 from hemo.training.data.dataset import read_training_set, task_classes, with_target
 from hemo.training.option_checks import where_in_notes
 from hemo.trials.checks import check_trials
@@ -114,18 +113,20 @@ def _run_search(config: TuneConfig, search: SearchConfig, card: TrainingSetCard,
     space = search_space(config.trial, search)
     _check_search(config, search, card)
 
-    def recorded(point: Mapping[str, Any]) -> bool:
-        return keys.key(point_trial(config.trial, point)).record() is not None
+    def recorded(trial: TrialConfig) -> bool:
+        return keys.key(trial).record() is not None
 
     with output_lock(config.out):
         study = open_study(config, search, card.digest)
-        left = queue_points(study, search, recorded)
+        left = queue_points(study, config, recorded)
         searcher = StudySearcher(study, space, config, keys, left)
         with closing(searcher), connected(config.cluster) if left else nullcontext():
             _print_plan(config, search.trials, left)
             if left:
                 plan = _plan(config, study.study_name, _distinct(study, config, keys), left)
                 _run_trials(config, card, searcher, plan, left)
+            if searcher.exhausted:
+                raise searcher.exhausted
             return _select(config, search, study, keys)
 
 

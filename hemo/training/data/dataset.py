@@ -204,6 +204,11 @@ class Splits:
     studies: dict[str, Examples] = field(default_factory=dict)  # train, val, test, of a sequence model of slices
 
     @property
+    def trained_on(self) -> Examples:
+        """Examples of an epoch: the class weights of a loss are theirs. Of a sequence model of slices also studies."""
+        return with_studies(self.epoch, self.studies.get("train"))
+
+    @property
     def by_name(self) -> dict[str, Examples]:
         """Split -> examples, without what is held back."""
         splits = {"train": self.train, "val": self.val}

@@ -97,7 +97,7 @@ def with_features(splits: Splits, encoder: Encoder, config: TrialConfig, folder:
     Raises:
         SourceError: If streamed images are missing or damaged.
     """
-    digest, shape = encoder_digest(encoder), shape_of_features(config, splits)
+    digest, shape = encoder_digest(encoder, config.model.backbone), shape_of_features(config, splits)
 
     def replaced(name: str, examples: Examples) -> Examples:
         images = examples.source.images
@@ -116,8 +116,13 @@ def with_features(splits: Splits, encoder: Encoder, config: TrialConfig, folder:
     )
 
 
-def encoder_digest(encoder: Encoder) -> str:
-    """Return what identifies features of the same images: backbone, its weights, its input, pooling, kind of device."""
+def encoder_digest(encoder: Encoder, backbone: str) -> str:
+    """Return what identifies features of the same images: backbone, its weights, its input, pooling, kind of device.
+
+    Args:
+        encoder: On the worker's device.
+        backbone: Its name: backbones of one class may have the same weights, and differ in layers without any.
+    """
     weights = hashlib.sha256()
     for name, value in encoder.model.backbone.state_dict().items():
         weights.update(f"{name} {tuple(value.shape)} ".encode())
@@ -126,7 +131,7 @@ def encoder_digest(encoder: Encoder) -> str:
     shrink = {name: tuple(value.shape) for name, value in encoder.model.named_buffers() if name.startswith("shrink.")}
     return digest_of(
         {
-            "backbone": type(encoder.model.backbone).__name__,
+            "backbone": backbone,
             "weights": weights.hexdigest(),
             "input": [normalisation.mean, normalisation.std, shrink],
             "pooling": encoder.pooling,

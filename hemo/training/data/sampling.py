@@ -65,7 +65,7 @@ def epoch_blocks(
     Returns:
         The worker's part of each step; its rows are ascending.
     """
-    ends = np.append(np.flatnonzero(np.diff(block_of)) + 1, len(block_of)).astype(np.intp)
+    ends = _block_ends(block_of)
     blocks = np.arange(len(ends), dtype=np.intp)
     steps = []
     for step in epoch_rows(blocks, seed=seed, epoch=epoch, rank=rank, workers=workers, batch_size=batch_size):
@@ -76,6 +76,11 @@ def epoch_blocks(
         batch = np.concatenate([before, own, behind])
         steps.append(Step(len(batch), slice(len(before), len(before) + len(own)), own, batch))
     return steps
+
+
+def _block_ends(block_of: NDArray[np.intp]) -> NDArray[np.intp]:
+    """Return the row after the last of each block, ascending; of no rows there is no block."""
+    return (np.flatnonzero(np.diff(block_of, append=-1)) + 1).astype(np.intp)
 
 
 def rows_of_blocks(ends: NDArray[np.intp], blocks: NDArray[np.intp]) -> NDArray[np.intp]:
@@ -134,7 +139,7 @@ def every_row(rows: int, *, rank: int, workers: int, batch_size: int) -> list[ND
 
 def every_block(block_of: NDArray[np.intp], *, rank: int, workers: int, batch_size: int) -> list[NDArray[np.intp]]:
     """Return the rows one worker evaluates as `every_row` does, in whole blocks: `batch_size` of them at once."""
-    ends = np.append(np.flatnonzero(np.diff(block_of)) + 1, len(block_of)).astype(np.intp)
+    ends = _block_ends(block_of)
     batches = every_row(len(ends), rank=rank, workers=workers, batch_size=batch_size)
     return [rows_of_blocks(ends, blocks) for blocks in batches]
 

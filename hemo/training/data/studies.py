@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from hemo.config.trial import SeriesConfig
+from hemo.config.trial import SeriesConfig, TrialConfig
 from hemo.curation.card import TrainingSetCard, read_card
 from hemo.errors import ConfigError, SourceError, first_names
 from hemo.models.series import PACKED_COLUMNS, POSITION_MM, SERIES, SLICE_SLOT, STUDY, STUDY_SLOT
@@ -271,3 +271,22 @@ def require_embeddings(config: SeriesConfig, card: TrainingSetCard) -> int:
             "have lost slices; curate without balance"
         )
     return embeddings.dimension
+
+
+def encoder_notes(config: TrialConfig, card: TrainingSetCard) -> list[str]:
+    """Return a sentence where the encoder of a sequence model was trained on another set than the model itself.
+
+    Patients of validation and test may then be among those that it was trained on: nobody knows.
+
+    Raises:
+        SourceError: If the folder holds no finished embeddings.
+    """
+    if not config.model.is_sequence:
+        return []
+    trained_on = read_embeddings_card(config.model.series.embeddings).trained_on
+    if trained_on in ("", card.digest):
+        return []
+    return [
+        f"embeddings are by a model trained on another training set, {trained_on}: it may have seen patients of "
+        "val and test"
+    ]

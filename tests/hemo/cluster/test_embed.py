@@ -68,6 +68,7 @@ def test_a_training_set_becomes_parts_that_a_second_run_leaves_alone(
     expected = encoder.features(torch.from_numpy(pixels)).flatten(1).numpy()
     np.testing.assert_allclose(first["embedding"].to_pylist(), expected, rtol=1e-4, atol=1e-5)
     assert (card["classes"], card["inputs"]["probabilities"]) == (["any"], ["any"])
+    assert (card["trained_on"], card["inputs"]["device"]) == (CARD.training_set, "cpu")
     assert str(first.schema.field("probabilities").type) == "fixed_size_list<element: float>[1]"
     of_images = DeployedModel(*load_checkpoint(f"{checkpoint}/checkpoint")).predict(pixels)[1]
     np.testing.assert_allclose(first["probabilities"].to_pylist(), of_images, rtol=1e-4)

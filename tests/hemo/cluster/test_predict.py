@@ -11,7 +11,7 @@ import torch
 
 from hemo.cluster.convert.job import convert_corpus
 from hemo.cluster.predict import predict_corpus, submission_csv
-from hemo.cluster.predict_images import COPIED, Row, decode_unit
+from hemo.cluster.predict_images import Row, decode_unit
 from hemo.config.convert import ConvertConfig
 from hemo.config.inference import PredictConfig
 from hemo.config.trial import ModelConfig
@@ -24,7 +24,7 @@ from hemo.models.classifier import build_model
 from hemo.output_lock import output_lock
 from hemo.shards.card import read_card
 from hemo.shards.manifest import Unit
-from hemo.shards.schema import ShardReject
+from hemo.shards.schema import ID_COLUMNS, ShardReject
 from tests.dicom_files import head_file
 
 pytestmark = pytest.mark.usefixtures("ray_cluster")
@@ -134,7 +134,7 @@ def test_each_batch_has_images_of_one_unit_in_order_and_the_last_one_the_rejects
         yield reject
         for number in range(count):
             row = {"image_id": f"ID_{number}", "position_mm": 1.0, "image": np.full((3, 2, 2), number, np.uint8)}
-            yield {**dict.fromkeys(COPIED), **row}
+            yield {**dict.fromkeys(ID_COLUMNS), **row}
 
     for count, sizes in ((5, [2, 2, 1]), (6, [2, 2, 2, 0])):
         unit = Unit(7, tuple(SourceFile(f"ID_{number}.dcm", 1, "1") for number in range(count + 1)))

@@ -125,6 +125,7 @@ from hemo.config.inference import PredictConfig
 from hemo.config.types import ClusterConfig
 from hemo.corpus.source_file import SourceFile
 from hemo.shards.manifest import Unit
+from hemo.shards.schema import ID_COLUMNS
 
 address, checkpoint, folder = sys.argv[1:]
 ends = time.time() + 150
@@ -135,7 +136,7 @@ def read(unit):
     while unit.number and len(os.listdir(folder)) < 2 and time.time() < ends:  # for a second model
         time.sleep(0.2)
     image = np.zeros((1, 16, 16), np.uint8)
-    yield {**dict.fromkeys(predict_images.COPIED), "image_id": str(unit.number), "image": image}
+    yield {**dict.fromkeys(ID_COLUMNS), "image_id": str(unit.number), "image": image}
 
 
 units = [Unit(number, (SourceFile(str(number), 1, "1"),)) for number in range(20)]

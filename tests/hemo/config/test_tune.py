@@ -1,9 +1,10 @@
 """Changes of a trial, dotted and nested."""
 
 import pytest
+from pydantic import ValidationError
 
 from hemo.config.trial import TrialConfig
-from hemo.config.tune import changed, flattened, nested, settings_name, varying
+from hemo.config.tune import TrainWorkersConfig, WorkersConfig, changed, flattened, nested, settings_name, varying
 from hemo.errors import ConfigError
 
 
@@ -27,6 +28,15 @@ def test_changed_names_place_and_cure():
     """The error names where the change came from and what was probably meant."""
     with pytest.raises(ConfigError, match=r"grid\.cells\[2\]: model\.bakbone: no such key.*did you mean backbone"):
         changed(TrialConfig(), {"model.bakbone": "VGG16"}, origin="grid.cells[2]")
+
+
+def test_workers_of_one_trial_have_a_gpu_each():
+    """Trials of one worker may share one."""
+    assert WorkersConfig(count=1, gpus=0.5).gpus == 0.5
+    assert [WorkersConfig(count=2, gpus=gpus).count for gpus in ("auto", 0, 1, 2.0)] == [2] * 4
+    for kind in (WorkersConfig, TrainWorkersConfig):
+        with pytest.raises(ValidationError, match=r"gpus 0\.5: 2 workers of one trial cannot share a GPU.*gpus 1"):
+            kind(count=2, gpus=0.5)
 
 
 def test_words_say_what_differs():

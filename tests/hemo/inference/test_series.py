@@ -12,10 +12,11 @@ import torch
 
 from hemo.cluster.predict import predict_corpus
 from hemo.config.inference import PredictConfig
-from hemo.errors import ConfigError
-from hemo.inference.series import support
+from hemo.errors import ConfigError, SourceError
+from hemo.inference.series import predict_studies, support
 from hemo.models.series import STUDY
 from hemo.trials.record import STUDY_PREDICTIONS, read_predictions
+from tests.hemo.inference.test_predict import CARD
 from tests.hemo.models.test_series import TWO_STUDIES, _model
 from tests.series_sets import SLICES, SeriesSet
 from tests.trial_runs import run_to_record
@@ -74,6 +75,15 @@ def test_slices_and_studies_have_the_recorded_probabilities(make_series_set: Mak
     first = slices.filter(pc.equal(slices["study"], "study-test-0"))
     assert first["position_mm"].to_pylist() == [-40, -35, -30, -25, -20, -15]
     assert predict_corpus(config) == str(folder)  # which is complete
+
+
+def test_slices_of_which_none_has_a_place_are_refused() -> None:
+    names = [f"ID_{number}" for number in range(3)]
+    text = {name: pa.array(names) for name in ("image_id", "patient", "series", "source_path")}
+    nowhere = {"study": pa.nulls(3, pa.string()), "position_mm": pa.nulls(3, pa.float32())}
+    message = r"^none of 3 images has a place in a series \(0 no study and series, 3 no position_mm\); a sequence model"
+    with pytest.raises(SourceError, match=message):
+        predict_studies(_model(), CARD, pa.table({**text, **nowhere}), np.zeros((3, 4), np.float32), 4)
 
 
 def test_a_slice_without_a_position_is_a_reject(make_series_set: Maker, tmp_path: Path) -> None:

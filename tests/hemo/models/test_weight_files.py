@@ -17,6 +17,17 @@ def test_a_checkpoint_is_found_by_its_folder_or_its_record(tmp_path: Path) -> No
     assert find_weights(str(tmp_path)).deciding == (f"{folder}/weights.safetensors", f"{folder}/checkpoint.json")
 
 
+def test_a_file_of_weights_is_a_checkpoint_where_its_card_is(tmp_path: Path) -> None:
+    weights = tmp_path / "weights.safetensors"
+    weights.write_bytes(b"")
+    assert find_weights(str(weights)).deciding == (str(weights),)
+    (tmp_path / "checkpoint.json").write_text("{}")
+    assert find_weights(str(weights)) == find_weights(str(tmp_path))
+    other = tmp_path / "my-weights.safetensors"
+    other.write_bytes(b"")
+    assert find_weights(str(other)).checkpoint == ""
+
+
 @pytest.mark.parametrize("given", ["", "/checkpoint", "/checkpoint/"])
 def test_a_failed_trial_has_none_and_the_error_has_its_reason(tmp_path: Path, given: str) -> None:
     (tmp_path / "checkpoint").mkdir()

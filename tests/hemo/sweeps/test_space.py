@@ -139,3 +139,17 @@ def test_other_choices_are_with_a_pair_that_is_drawn_and_say_where_they_are_from
     assert [where for where, _ in searched_trials(base, search({"model.dropout": {"low": 0, "high": 0.5}}))] == [
         "trial"
     ]
+
+
+def test_a_first_point_that_makes_no_trial_is_refused():
+    """Where it gives every field of the space; what is left out is drawn."""
+    space = {
+        "training.schedule": {"choices": ["cosine", "one_cycle"]},
+        "training.warmup_epochs": {"low": 0, "high": 3},
+    }
+    whole = {"training.schedule": "one_cycle", "training.warmup_epochs": 2}
+    good = {"training.schedule": "one_cycle", "training.warmup_epochs": 0}
+    searched = search(space, first=[{"training.warmup_epochs": 3}, good])
+    assert [where for where, _ in searched_trials(TrialConfig(), searched)][-1] == "search.first[1]"
+    with pytest.raises(ConfigError, match=r"^search\.first\[0\]: training: schedule one_cycle includes a warm-up"):
+        searched_trials(TrialConfig(), search(space, first=[whole]))

@@ -15,7 +15,9 @@ from hemo.errors import TrialError
 from hemo.models.classifier import ImageClassifier
 from hemo.stats.choices import OperatingPoint
 from hemo.stats.operating_points import choose_threshold
+from hemo.training import loop
 from hemo.training.data.dataset import Examples, Splits, read_training_set, select_splits
+from hemo.training.data.sampling import Step
 from hemo.training.distributed import Worker
 from hemo.training.loop import fit
 from hemo.training.reporting import Epochs, FitResult, run_to_end
@@ -133,11 +135,42 @@ def test_it_stops_after_patience_and_judges_the_best_epoch(
     assert result.metrics["val"]["loss"] == pytest.approx(min(losses), abs=1e-6)
 
 
-def test_a_stopped_fit_is_not_judged_and_stays_stopped(tiny_trial: TrialConfig, splits: Splits, tmp_path: Path) -> None:
+def test_a_stopped_fit_is_not_evaluated_and_goes_on_when_it_is_run_again(
+    tiny_trial: TrialConfig, splits: Splits, tmp_path: Path
+) -> None:
+    """It was killed before its record: who runs it now decides when it stops."""
     result = _fit(tiny_trial, splits, tmp_path, Interruption(2))
     assert (result.ended, len(result.epochs), result.metrics, result.logits) == ("stopped", 2, {}, {})
     again = Interruption(0)
-    assert (_fit(tiny_trial, splits, tmp_path, again).ended, again.seen) == ("stopped", [])
+    assert (_fit(tiny_trial, splits, tmp_path, again).ended, again.seen) == ("epochs", [3])
+
+
+@pytest.mark.parametrize(
+    ("epochs", "freeze_epochs", "seen"),
+    [(9, 4, 6), (9, 0, 3), (4, 4, 3)],  # a backbone that never thaws is waited for in vain
+)
+def test_patience_is_counted_from_when_the_backbone_thaws(
+    tiny_trial: TrialConfig, splits: Splits, tmp_path: Path, epochs: int, freeze_epochs: int, seen: int
+) -> None:
+    """Validation says the contrary of train: after the first epoch it does not get better."""
+    contrary = replace(splits, val=replace(splits.val, labels=1 - splits.val.labels))
+    config = _training(tiny_trial, epochs=epochs, freeze_epochs=freeze_epochs, patience=2, learning_rate=0.01)
+    result = _fit(config, contrary, tmp_path)
+    assert (result.best_epoch, result.ended, len(result.epochs)) == (1, "patience", seen)
+
+
+def test_every_kind_of_too_little_memory_makes_a_batch_too_large(
+    tiny_trial: TrialConfig, splits: Splits, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    take_step = loop._take_step
+
+    def greedy(run: loop.Fit, step: Step, images: torch.Tensor, targets: torch.Tensor) -> object:
+        if step.images > 4:
+            raise RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`")
+        return take_step(run, step, images, targets)
+
+    monkeypatch.setattr(loop, "_take_step", greedy)
+    assert loop.largest_batch_size(tiny_trial, splits, Worker(), at_most=16) == 4
 
 
 def test_a_loss_that_is_no_number_names_epoch_and_step(tiny_trial: TrialConfig, splits: Splits, tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 import pytest
 import torch
 
+from hemo.cluster.ray_train import print_findings
 from hemo.config.trial import TrainingConfig, TrialConfig
 from hemo.curation.card import read_card
 from hemo.errors import ConfigError
@@ -128,6 +129,60 @@ def test_test_is_read_for_the_selected_trial_of_a_search(make_series_set: Maker,
         assert found.metrics == pytest.approx(whole.study_metrics["test"][way].metrics, rel=1e-6)
     name = STUDY_PREDICTIONS
     assert read_predictions(key.records, key.digest, name).num_rows == 24
+
+
+def test_classes_weigh_alike_in_the_loss_of_test_whoever_reads_it(make_series_set: Maker, tmp_path: Path) -> None:
+    """A sixth of the slices and half of the studies have the class: both are learned from."""
+    made = make_series_set()
+    config = made.trial(epochs=1)
+    config = config.model_copy(update={"training": config.training.model_copy(update={"loss": "class_weighted"})})
+    whole = run_to_record(config, made.training_set, tmp_path / "whole")
+    held_back = replace(read_training_set(made.training_set, streaming=True), test=None)
+    key = trial_key(config, made.training_set, tmp_path / "search")
+    searched = run_to_record(config, made.training_set, tmp_path / "search", data=held_back)
+    tested = evaluate_on_test(key, searched, trial_data(config, made.training_set, None), Worker())
+    assert tested.metrics["test"]["loss"] == pytest.approx(whole.metrics["test"]["loss"], rel=1e-6)
+
+
+def test_a_split_without_a_study_whose_label_is_complete_has_no_metrics_of_studies(
+    make_series_set: Maker, tmp_path: Path
+) -> None:
+    """The two studies of val, and of test, have one slice without a label, the others without blood."""
+
+    def label(number: int, _: str) -> int | None:
+        if number >= 2 * SLICES:
+            return true_label(number)
+        return None if number % SLICES == 0 else 0
+
+    made = make_series_set(studies={"train": 12, "val": 2, "test": 2}, label=label)
+    config = made.trial(epochs=1)
+    record = run_to_record(config, made.training_set, tmp_path / "whole")
+    assert (record.status, record.rows["test"], record.study_metrics) == ("complete", 10, {})
+    assert read_predictions(str(tmp_path / "whole"), record.digest, STUDY_PREDICTIONS).num_rows == 0
+    held_back = replace(read_training_set(made.training_set, streaming=True), test=None)
+    key = trial_key(config, made.training_set, tmp_path / "search")
+    searched = run_to_record(config, made.training_set, tmp_path / "search", data=held_back)
+    tested = evaluate_on_test(key, searched, trial_data(config, made.training_set, None), Worker())
+    assert (tested.study_metrics, set(tested.metrics)) == ({}, {"train", "val", "test"})
+
+
+def test_an_encoder_of_another_training_set_limits_what_a_record_says(
+    make_series_set: Maker, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made = make_series_set()
+    config, card = made.trial(epochs=1), Path(made.embeddings, "card.json")
+    reductions = []
+    for trained_on in ("", "feedfacefeedface", "0123456789abcdef"):
+        card.write_text(json.dumps({**json.loads(card.read_text()), "trained_on": trained_on}))
+        record = run_to_record(config, made.training_set, tmp_path / f"records{trained_on}")
+        reductions.append(record.reductions[1:])
+        print_findings([config, config], read_card(made.training_set))
+    note = (
+        "embeddings are by a model trained on another training set, 0123456789abcdef: it may have seen patients "
+        "of val and test"
+    )
+    assert reductions == [(), (), (note,)]
+    assert capsys.readouterr().err.splitlines().count(note) == 1
 
 
 def test_too_many_workers_and_options_are_refused(make_series_set: Maker) -> None:

@@ -1,6 +1,8 @@
 """What trackers log, and that none of their errors harms a trial."""
 
+import json
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,15 +18,19 @@ from hemo.cluster.tracking.trial_tracker import (
     tensorboard_folder,
     tracked,
 )
+from hemo.cluster.tracking.wandb import model_artifact
 from hemo.config.trial import ModelConfig, TrialConfig
 from hemo.config.tune import TrackingConfig
 from hemo.curation.card import read_card
+from hemo.digest import digest_of
 from hemo.errors import ConfigError
+from hemo.shards.embeddings import read_card as read_embeddings_card
 from hemo.training.distributed import Worker
 from hemo.training.reporting import Epochs, run_to_end
 from hemo.training.results import EpochMetrics
 from hemo.trials.record import TrialRecord
 from hemo.trials.run import run_trial
+from tests.series_sets import SeriesSet
 from tests.training_sets import Maker
 from tests.trial_runs import trial_key
 
@@ -156,6 +162,22 @@ def test_a_path_of_weights_becomes_a_hash(tmp_path: Path, make_training_set: Mak
     assert settings["split"] == "by_patient"
     assert {"hardware", "commit", "versions.torch", "versions.wandb", "training.learning_rate"} <= settings.keys()
     assert str(tmp_path) not in str(settings)
+
+
+def test_a_path_of_embeddings_becomes_a_digest(tmp_path: Path, make_series_set: Callable[..., SeriesSet]) -> None:
+    """In the settings, and in the checkpoint's card that goes to W&B."""
+    made = make_series_set()
+    trial = tracked_trial(TrackingConfig(), tmp_path / "out", made.training_set, made.trial(epochs=1), [])
+    digest = digest_of(read_embeddings_card(made.embeddings).inputs)
+    assert trial.settings["model.series.embeddings"] == digest
+    record = run(trial, made.training_set)
+    (tmp_path / "wandb").mkdir()
+    artifact = model_artifact(trial.key.records, record, tmp_path / "wandb", onnx=False)
+    card = json.loads((tmp_path / "wandb/checkpoint.json").read_text())
+    assert card["model"]["series"]["embeddings"] == digest
+    assert set(artifact.manifest.entries) == {"checkpoint.json", "weights.safetensors"}
+    for sent in (trial.settings, card):
+        assert str(tmp_path) not in str(sent)
 
 
 def test_figures_and_settings_become_flat() -> None:

@@ -18,6 +18,7 @@ from ray.tune.search import Searcher
 
 from hemo.cluster.tuning.searchers import (
     JOURNAL,
+    MOST_INVALID,
     RECORD_WAIT_S,
     CellSearcher,
     StudySearcher,
@@ -54,7 +55,7 @@ def begin(config, digest="feed"):
     return study, StudySearcher(study, space, config, TrialKeys(config.out, digest), config.search.trials)
 
 
-def recorded(point):
+def recorded(trial):
     return True
 
 
@@ -92,12 +93,12 @@ def test_what_ended_without_a_record_is_queued_again(tmp_path):
     points = [searcher.suggest(name)["trial"]["model"]["dense_width"] for name in "abcd"]
     for name in "abcd":
         searcher.on_trial_complete(name, {"epoch": 1, "val_loss": 0.5, "status": "complete"})
-    assert queue_points(study, config.search, recorded) == 0
-    assert queue_points(study, config.search, lambda point: point["model.dense_width"] != points[2]) == 1
+    assert queue_points(study, config, recorded) == 0
+    assert queue_points(study, config, lambda trial: trial.model.dense_width != points[2]) == 1
     study, searcher = begin(config)
     assert searcher.suggest("e")["trial"]["model"]["dense_width"] == points[2]
     searcher.on_trial_complete("e", {"epoch": 1, "val_loss": 0.5, "status": "complete"})
-    assert queue_points(study, config.search, recorded) == 0
+    assert queue_points(study, config, recorded) == 0
 
 
 def test_a_shared_database_keeps_searches_of_other_folders_apart(tmp_path):
@@ -233,7 +234,7 @@ def test_a_search_of_one_metric_keeps_its_study(tmp_path):
 
 def test_a_suggestion_is_a_whole_trial(tmp_path):
     _, searcher = begin(job(tmp_path, first=[{"model.dense_width": 24}]))
-    queue_points(searcher._study, job(tmp_path, first=[{"model.dense_width": 24}]).search, recorded)
+    queue_points(searcher._study, job(tmp_path, first=[{"model.dense_width": 24}]), recorded)
     trial = searcher.suggest("a")["trial"]
     assert (trial["model"]["dense_width"], trial["model"]["backbone"], trial["name"]) == (24, "resnet18", "dense 24")
 
@@ -246,18 +247,75 @@ def test_a_killed_search_goes_on(tmp_path):
     searcher.on_trial_complete("a", {"epoch": 3, "val_loss": 0.25, "status": "complete"})
     searcher.on_trial_complete("b", error=True)
     study, searcher = begin(config)
-    assert queue_points(study, config.search, recorded) == 3
+    assert queue_points(study, config, recorded) == 3
     assert [searcher.suggest(name)["trial"]["model"]["dense_width"] for name in "de"] == points[1:]
     study, searcher = begin(config)
-    assert queue_points(study, config.search, recorded) == 3
+    assert queue_points(study, config, recorded) == 3
     assert [searcher.suggest(name)["trial"]["model"]["dense_width"] for name in "fg"] == points[1:]
+
+
+ONE_CYCLE = {
+    "training.schedule": {"choices": ["cosine", "one_cycle"]},
+    "training.warmup_epochs": {"low": 0, "high": 3},
+}
+"""Half of these points are no trials: one_cycle has a warm-up of its own."""
+
+
+def test_a_point_that_breaks_a_rule_between_fields_is_drawn_again(tmp_path, capsys):
+    config = job(tmp_path, space=ONE_CYCLE, trials=6)
+    study, searcher = begin(config)
+    drawn = [searcher.suggest(name)["trial"]["training"] for name in "abcdef"]
+    assert {trial["schedule"] for trial in drawn} == {"cosine"}
+    failed = [trial.params["training.schedule"] for trial in study.trials if trial.state == TrialState.FAIL]
+    assert (failed, searcher.begun) == (["one_cycle"] * (len(study.trials) - 6), 6)
+    assert len(failed) > 1
+    printed = [line for line in capsys.readouterr().err.splitlines() if "makes no valid trial" in line]
+    assert len(printed) == 1
+    assert "schedule one_cycle includes a warm-up: leave out warmup_epochs" in printed[0]
+
+
+def test_points_that_make_no_trial_do_not_keep_a_search_from_going_on(tmp_path):
+    """Of one trial that ended, one that runs and one point that makes none, one is queued again."""
+    config = job(tmp_path, space=ONE_CYCLE)
+    study, searcher = begin(config)
+    study.enqueue_trial({"training.schedule": "one_cycle", "training.warmup_epochs": 1.0})
+    for warmup_epochs in (1.0, 2.0):
+        study.enqueue_trial({"training.schedule": "cosine", "training.warmup_epochs": warmup_epochs})
+    assert [searcher.suggest(name)["trial"]["training"]["warmup_epochs"] for name in "ab"] == [1.0, 2.0]
+    searcher.on_trial_complete("a", {"epoch": 3, "val_loss": 0.25, "status": "complete"})
+    study, _ = begin(config)
+    assert queue_points(study, config, recorded) == 3
+    assert states(study) == [TrialState.FAIL, TrialState.COMPLETE, TrialState.FAIL, TrialState.WAITING]
+    assert [trial.training.warmup_epochs for trial in ended_trials(study, config.trial)] == [1.0, 2.0]
+
+
+def test_drawn_points_are_checked_as_cells_are(tmp_path):
+    losses = {"training.loss": {"choices": ["default", "dice"]}, "training.label_smoothing": {"low": 0.1, "high": 0.2}}
+    config = job(tmp_path, space=losses, trials=6, metric="val_auroc")
+    study, searcher = begin(config)
+    assert {searcher.suggest(name)["trial"]["training"]["loss"] for name in "abcdef"} == {"default"}
+    assert TrialState.FAIL in states(study)
+
+
+def test_a_space_without_trials_ends_with_the_rule_that_they_break(tmp_path):
+    scaled = {"augment.strength": {"low": 0, "high": 2}, "augment.shift_fraction": {"low": 0, "high": 0.6}}
+    config = job(tmp_path, space=scaled)
+    study, searcher = begin(config)
+    searcher._space = {
+        "augment.strength": optuna.distributions.FloatDistribution(1.9, 2),
+        "augment.shift_fraction": optuna.distributions.FloatDistribution(0.59, 0.6),
+    }
+    assert [searcher.suggest("a"), searcher.suggest("b")] == [Searcher.FINISHED] * 2
+    assert states(study) == [TrialState.FAIL] * MOST_INVALID
+    with pytest.raises(ConfigError, match=r"x shift_fraction 0\.\d+ must be less than 1; .*100 points .*narrow it"):
+        raise searcher.exhausted
 
 
 def test_first_points_are_queued_once(tmp_path):
     config = job(tmp_path, first=[{"model.dense_width": 9}, {"model.dense_width": 10}])
     for _ in range(2):
         study, _searcher = begin(config)
-        queue_points(study, config.search, recorded)
+        queue_points(study, config, recorded)
     assert states(study) == [TrialState.WAITING] * 2
 
 

@@ -9,11 +9,12 @@ import pytest
 import torch
 
 from hemo.config.trial import AugmentConfig, ModelConfig, TrainingConfig, TrialConfig
-from hemo.models.classifier import ImageClassifier
+from hemo.models.classifier import ImageClassifier, build_model, plain_normalisation
+from hemo.models.encoder import Encoder
 from hemo.training import loop
 from hemo.training.data import features
 from hemo.training.data.dataset import Splits, read_training_set, select_splits
-from hemo.training.data.features import kept_features, trains_on_features
+from hemo.training.data.features import encoder_digest, kept_features, trains_on_features
 from hemo.training.distributed import Worker
 from hemo.training.loop import fit
 from hemo.training.reporting import FitResult, run_to_end
@@ -86,6 +87,21 @@ def test_each_image_passes_the_backbone_once_for_all_trials(
     assert len(list((tmp_path / "features").glob("*.npy"))) == 3
     _fit(splits, tmp_path / "c", _trial("flatten"), kept)  # others: not pooled
     assert sum(passes) == 160
+
+
+def test_backbones_that_share_their_class_and_weights_do_not_share_features() -> None:
+    """resnetblur18 smooths before each stride, which has no weights: its features are others."""
+    images = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (2, 3, 32, 32), dtype=np.uint8))
+    encoders = {}
+    for name in ("resnet18", "resnetblur18"):
+        torch.manual_seed(0)
+        model = build_model(ModelConfig(backbone=name), channels=3, sides_px=(32, 32), classes=1)
+        encoders[name] = Encoder(model, plain_normalisation(3), "gap", torch.device("cpu"))
+    plain, smoothed = encoders.values()
+    assert type(plain.model.backbone) is type(smoothed.model.backbone)
+    smoothed.model.load_state_dict(plain.model.state_dict())
+    assert (plain.features(images) - smoothed.features(images)).abs().max() > 0.01
+    assert len({encoder_digest(encoder, name) for name, encoder in encoders.items()}) == 2
 
 
 def test_another_seed_of_random_weights_has_other_features(splits: Splits, tmp_path: Path) -> None:
