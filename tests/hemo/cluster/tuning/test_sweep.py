@@ -93,6 +93,19 @@ def test_a_search_prunes_reads_test_once_and_goes_on_from_its_study(make_trainin
     assert len(more) == 4
 
 
+def test_a_search_draws_around_points_that_make_no_trial_and_goes_on(make_training_set, tmp_path):
+    """Of four points two are trials; where none is, the search ends with the rule that they break."""
+    space = {"augment.strength": {"choices": [0.5, 2]}, "augment.shift_fraction": {"choices": [0.6, 0.7]}}
+    search = {"space": space, "trials": 2, "seed": 1, "scheduler": "none"}
+    trial = {**TINY, "training": {**TINY["training"], "epochs": 1}}
+    config = sweep(make_training_set(), tmp_path / "records", trial=trial, search=search, concurrent=1)
+    for _ in range(2):
+        assert {record.config.augment.strength for record in tune_models(config)} == {0.5}
+    none = {**search, "space": {**space, "augment.strength": {"choices": [1.7, 2]}}}
+    with pytest.raises(ConfigError, match=r"x shift_fraction 0\.[67] must be less than 1; .*100 points drawn"):
+        tune_models(sweep(config.training_set, tmp_path / "none", trial=trial, search=none, concurrent=1))
+
+
 def test_a_finished_grid_is_returned_without_ray_and_a_wrong_one_refused(make_training_set, tmp_path, monkeypatch):
     monkeypatch.setattr(sweep_module, "connected", lambda _: pytest.fail("Ray was connected to"))
     config = sweep(make_training_set(), tmp_path, grid={"cells": [{"name": "one"}]})
