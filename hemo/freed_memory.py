@@ -24,7 +24,7 @@ def keep_buffers_of_images() -> bool:
 def keep_tensors() -> bool:
     """Keep all that is freed, for a network on the CPU, whose tensors are larger; return whether the C library can.
 
-    Clearing them took up to a third of a training step (benchmarks/results/2026-11-28-freed-memory.md).
+    Clearing them took a sixth of a training step (benchmarks/results/2026-11-28-freed-memory.md).
     """
     return _set({M_TRIM_THRESHOLD: -1, M_MMAP_MAX: 0})
 
