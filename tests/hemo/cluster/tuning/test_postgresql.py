@@ -59,7 +59,7 @@ def test_a_search_goes_on_in_the_database(database: str, tmp_path: Path) -> None
     for name in "ab":
         first.on_trial_complete(name, {"epoch": 1, "val_loss": 0.5, "status": "complete"})
     study, second = begin(config)
-    assert queue_points(study, config.search, recorded) == 2
+    assert queue_points(study, config, recorded) == 2
     points += [second.suggest(name) for name in "cd"]
     widths = [point["trial"]["model"]["dense_width"] for point in points]
     assert [trial.params["model.dense_width"] for trial in study.get_trials()] == widths
