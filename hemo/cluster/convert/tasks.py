@@ -185,7 +185,8 @@ def _commit(location: str, shard: pa.Buffer, footer: ShardFooter) -> ShardFooter
     try:
         write_bytes(location, memoryview(shard))
     except OSError as error:
-        raise OSError(error.errno, f"{location}: {error.strerror or error}") from None
+        reason = (error.strerror or str(error)).removeprefix(f"{location}: ")  # of a full disk it begins with the file
+        raise OSError(error.errno, f"{location}: {reason}") from None
     return footer
 
 

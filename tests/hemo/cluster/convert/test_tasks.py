@@ -107,7 +107,7 @@ def test_what_passes_leaves_no_trace(place, fault, convert, undisturbed, tmp_pat
         (
             "out/shards/unit-000002.parquet",
             "ENOSPC",
-            r"unit-000002\.parquet: No space left on device; free some, .*; run it again",
+            r"^convert stopped: OSError: [^:]*unit-000002\.parquet: No space left on device; free some, .*; run it again",
         ),
         (
             "out/shards/unit-000002.parquet",
