@@ -17,7 +17,7 @@ from tests.photographs import write_photographs
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = pytest.mark.timeout(600)
 
 
 def example(name: str) -> ModuleType:

@@ -25,7 +25,7 @@ def shared_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("examples")
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize("name", NOTEBOOKS)
 def test_a_notebook_runs(
     name: str, make_ray_folder: RayFolder, shared_folder: Path, monkeypatch: pytest.MonkeyPatch
@@ -42,7 +42,7 @@ def test_a_notebook_runs(
     assert "Traceback" not in str(shown)
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize("page", ["docs/python.md", "docs/how-to/other-libraries.md"])
 def test_the_code_of_a_page_runs(page: str, make_ray_folder: RayFolder, tmp_path: Path) -> None:
     code = "\n".join(re.findall(r"```python\n(.*?)```", (ROOT / page).read_text(), re.DOTALL))

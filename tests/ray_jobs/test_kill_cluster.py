@@ -12,7 +12,7 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.mark.slow
 @pytest.mark.ray
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(800)
 def test_a_node_killed_in_two_jobs_leaves_no_trace():
     """One run each; `python benchmarks/kill_cluster.py --runs 20 --seed 7` does more, and all five jobs.
 

@@ -18,7 +18,7 @@ report: {title: Small line, bootstrap_samples: 50}
 """
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 def test_from_nothing_to_a_page_and_again_without_work(
     ray_cluster: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

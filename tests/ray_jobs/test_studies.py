@@ -16,7 +16,7 @@ from tests.photographs import write_photographs
 ROOT = Path(__file__).parents[2]
 STUDIES = sorted(file.stem for file in (ROOT / "conf/study").glob("*.yaml"))
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = pytest.mark.timeout(600)
 
 
 def command(study: str, folder: Path) -> list[str]:

@@ -295,7 +295,7 @@ def require_resumed(trial: LongTrial) -> None:
     assert not {".output-lock.json", "progress.json", "state.pt"} & set(list_files(trial.folder))
 
 
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(800)
 def test_a_job_may_be_submitted_again_while_it_runs_and_after_its_driver_died(
     head: Head, long_trial: Callable[[str], LongTrial], processes_in: Callable[[Path], list[int]], tmp_path: Path
 ) -> None:
@@ -321,7 +321,7 @@ def test_a_job_may_be_submitted_again_while_it_runs_and_after_its_driver_died(
     require_resumed(trial)
 
 
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(800)
 def test_a_job_on_a_bucket_goes_on_after_its_head_was_killed(
     start: Callable[..., Head],
     kill_all: Callable[[Head], None],

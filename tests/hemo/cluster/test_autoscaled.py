@@ -12,7 +12,7 @@ ROOT = Path(__file__).parents[3]
 
 @pytest.mark.slow
 @pytest.mark.ray
-@pytest.mark.timeout(700)
+@pytest.mark.timeout(1400)
 def test_nodes_come_for_what_a_job_needs_and_leave() -> None:
     """Two nodes or more for a conversion and none with a GPU; for a training on a GPU it comes, and no CPU does.
 

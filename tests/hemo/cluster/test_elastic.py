@@ -12,7 +12,7 @@ ROOT = Path(__file__).parents[3]
 
 @pytest.mark.slow
 @pytest.mark.ray
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(800)
 def test_training_begins_with_two_of_three_workers_and_goes_on_with_one() -> None:
     """The batch stays: every epoch's loss is that of one worker who stays, and no epoch is trained twice."""
     command = [sys.executable, "benchmarks/elastic_train.py"]

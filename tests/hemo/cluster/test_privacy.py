@@ -36,7 +36,7 @@ from tests.planted import (
     planted_pictures,
 )
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]  # the whole line, on a machine that may be busy
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]  # the whole line, on a machine that may be busy
 
 PATIENTS = 24
 KEY = "VRXQ the secret of the hospital, 41 bytes"

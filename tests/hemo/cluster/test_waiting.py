@@ -91,7 +91,7 @@ JOBS = {
 """Job -> flags, and what it prints before it waits: for a CPU, or as a placement group for GPUs that never come."""
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize("job", JOBS)
 def test_the_first_ctrl_c_ends_a_job_that_waits(
     job: str, cluster: EmptyCluster, variables: dict[str, str], inputs: dict[str, str], tmp_path: Path
@@ -149,7 +149,7 @@ print(len(predictions))
 """
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 def test_models_are_added_as_the_cluster_grows(
     cluster: EmptyCluster, variables: dict[str, str], inputs: dict[str, str], tmp_path: Path
 ) -> None:

@@ -12,7 +12,7 @@ ROOT = Path(__file__).parents[4]
 
 @pytest.mark.slow
 @pytest.mark.ray
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1200)
 def test_a_killed_worker_driver_or_node_leaves_no_trace():
     """One run each; `python benchmarks/kill_convert.py --runs 20` does more."""
     few = ["--runs", "3", "--kills", "1", "--slices", "600"]

@@ -22,7 +22,7 @@ def begin(conf):
     return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 def test_a_killed_driver_loses_no_cell_and_repeats_none(make_training_set, tmp_path, make_ray_folder):
     folder, out = make_training_set(), tmp_path / "records"
     sweep = {"training_set": folder, "out": str(out), "trial": TINY, "grid": {"axes": {"seed": [0, 1, 2]}}}

@@ -9,7 +9,7 @@ from hemo.config.report import ReportConfig
 from hemo.reporting.build import write_report
 from tests.records import record_maker
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 HOSTILE = "<img src=x onerror=alert(1)>"
 
 

@@ -12,7 +12,7 @@ from hemo.shards.schema import REJECT_SCHEMA
 from hemo.shards.writer import write_table
 from tests.made_shards import write_conversion
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 HOSTILE = "<img src=x onerror=alert(1)>.dcm"
 
 

@@ -11,7 +11,7 @@ import pytest
 import hemo
 from hemo.trials.progress import TrialProgress, write_progress
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 
 @pytest.fixture
