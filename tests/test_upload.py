@@ -10,7 +10,7 @@ from ray._private.ray_constants import get_runtime_env_default_excludes
 from ray._private.runtime_env.packaging import create_package
 
 ROOT = Path(__file__).parents[1]
-MOST_BYTES = 2_000_000
+MOST_BYTES = 2_500_000
 
 
 @pytest.fixture
