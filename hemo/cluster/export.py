@@ -123,5 +123,5 @@ def _speed(session: Session, images: NDArray[np.uint8]) -> SpeedCard:
 def _images(config: ExportConfig, card: CheckpointCard) -> NDArray[np.uint8]:
     if config.images != "noise":
         return first_images(config.images, card, config.batch_size)
-    shape = (config.batch_size, len(card.channels), card.height_px, card.width_px)
+    shape = (config.batch_size, *card.image_shape)
     return np.random.default_rng(0).integers(0, 256, shape, np.uint8)

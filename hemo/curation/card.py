@@ -174,6 +174,11 @@ class TrainingSetCard(Config):
     dataset: DatasetConfig = Field(DatasetConfig(), description="name, licence and source, as the user gave them")
 
     @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """Shape of each stored image: (channels, height_px, width_px)."""
+        return len(self.channels), self.height_px, self.width_px
+
+    @property
     def ids_are_public(self) -> bool:
         """Whether ids and paths are those of the corpus; else they are pseudonyms under a key."""
         return not self.image.get("key_fingerprint")

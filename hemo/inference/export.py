@@ -38,7 +38,7 @@ def to_onnx(model: ImageClassifier, card: CheckpointCard) -> "onnx.ModelProto":
     require_extra("export", *ONNX)
     import onnx
 
-    example = torch.zeros(2, len(card.channels), card.height_px, card.width_px, dtype=torch.uint8)
+    example = torch.zeros(2, *card.image_shape, dtype=torch.uint8)
     try:
         program = torch.onnx.export(
             DeployedModel(model, card),

@@ -263,7 +263,7 @@ def stored_batches(
     Yields:
         These columns, and the images: (rows, channels, height_px, width_px).
     """
-    shape = (len(card.channels), card.height_px, card.width_px)
+    shape = card.image_shape
     for name in list_files(folder):
         if name.endswith(".parquet"):
             with checked_parquet(join(folder, name), "make the folder anew") as file:

@@ -64,6 +64,11 @@ class CheckpointCard(Config):
     embedded_by: EmbeddedBy | None = Field(None, description="of a sequence model: its embeddings")
 
     @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """Shape of each stored image: (channels, height_px, width_px)."""
+        return len(self.channels), self.height_px, self.width_px
+
+    @property
     def normalisation(self) -> Normalisation:
         """How pixels become the model's input."""
         return Normalisation(self.mean, self.std)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from hemo.config.tune import settings_name, varying
 from hemo.digest import digest_of
 from hemo.errors import SourceError
-from hemo.reporting.trial_row import Evaluation, Ranking, Row
+from hemo.reporting.trial_row import Ranking, ResultOnTest, Row
 from hemo.stats import SIGNIFICANCE
 from hemo.stats.auroc import Auroc, mean_over_seeds
 from hemo.stats.bootstrap import crossed_resamples
@@ -235,7 +235,7 @@ def compare_on_test(cells: Sequence[Cell], seed: int) -> CellComparison | None:
 def _compare(
     tested: Sequence[Cell],
     groups: NDArray[np.int64],
-    evaluations: Sequence[Evaluation],
+    evaluations: Sequence[ResultOnTest],
     rankings: Sequence[Ranking],
     seed: int,
 ) -> CellComparison:

@@ -47,8 +47,8 @@ class Comparison:
 
     rows: tuple[Row, ...]
     tested: CellComparison | None = None  # all pairs of cells on test; None where there is nothing to compare
-    plotted: tuple[PlottedTrial, ...] = ()  # of each of the best cells the trial with the lowest validation loss
-    probabilities: tuple[ClassProbabilities, ...] = ()  # of each plotted trial, of several classes of the best one
+    # of each of the best cells the trial with the lowest validation loss; of several classes of the best one's only
+    probabilities: tuple[ClassProbabilities, ...] = ()
     by_format: tuple[SubsetMetrics, ...] = ()  # of the best trial; empty with only one pixel format
     by_class: tuple[ClassMetrics, ...] = ()  # of the best trial; empty with only one class
     plans: tuple[SweepPlan, ...] = ()  # of the grids and searches of the folder of records
@@ -180,11 +180,10 @@ def _with_test_results(
     comparison: Comparison, folder: str, samples: int, seed: int, decisions: DecisionSettings
 ) -> Comparison:
     """Return a comparison with paired differences, predictions to plot, and the best's subgroups."""
-    plotted = tuple(_plotted(comparison, folder, decisions))
+    plotted = _plotted(comparison, folder, decisions)
     known = replace(
         comparison,
         tested=compare_on_test(comparison.cells, seed),
-        plotted=plotted,
         probabilities=tuple(_probabilities(plotted)),
         samples=samples,
     )

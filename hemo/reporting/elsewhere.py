@@ -15,8 +15,8 @@ from hemo.reporting.probabilities import (
 )
 from hemo.reporting.trial_row import (
     ClassMetrics,
-    Evaluation,
     Prevalence,
+    ResultOnTest,
     evaluate_scores,
     metrics_by_class,
     prevalence_of,
@@ -43,7 +43,7 @@ class Part:
 
     name: str
     scores: Scores
-    evaluation: Evaluation
+    evaluation: ResultOnTest
     probabilities: tuple[Reliability, ...]  # one a class; of exclusive classes that of the most probable one
     rates: tuple[ThresholdRates | None, ...]  # one a class, None with one label only; none of exclusive classes
 

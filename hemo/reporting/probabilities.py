@@ -94,12 +94,6 @@ class ClassProbabilities:
     prevalence: float  # at which the next two are
     points: tuple[PointRates, ...]  # none of exclusive classes, and without both labels
     curve: tuple[NetBenefit, ...]  # at `CURVE_THRESHOLDS`, likewise
-    curve_as_trained: tuple[NetBenefit, ...] = ()  # before calibration; empty where nothing was calibrated
-
-    @property
-    def final(self) -> Reliability:
-        """As they are used: calibrated where that was done."""
-        return self.calibrated or self.trained
 
 
 def class_probabilities(
@@ -131,10 +125,10 @@ def class_probabilities(
         ]
         observed = before.metrics.prevalence
         prevalence = settings.prevalence_of(name, observed, binary=record.config.task == "binary")
-        points, curves = list[PointRates](), list[list[NetBenefit]]()
+        points, curve = list[PointRates](), list[NetBenefit]()
         if 0 < observed < 1:
             points = list(_points(operating_points(record, column, val, settings), test, column, prevalence))
-            curves = [_curve(each, column, prevalence) for each in states]
+            curve = _curve(states[-1], column, prevalence)
         found.append(
             ClassProbabilities(
                 trial=title_of(record),
@@ -144,8 +138,7 @@ def class_probabilities(
                 calibrated=next(iter(after), None),
                 prevalence=prevalence,
                 points=tuple(points),
-                curve=tuple(curves[-1]) if curves else (),
-                curve_as_trained=tuple(curves[0]) if len(curves) > 1 else (),
+                curve=tuple(curve),
             )
         )
     return found

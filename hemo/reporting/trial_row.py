@@ -6,13 +6,13 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from sklearn.metrics import average_precision_score
 
 from hemo.config.curate import LEAKY
 from hemo.reporting.table_format import MISSING, decimals, number
 from hemo.stats.auroc import Auroc, auroc
 from hemo.stats.bootstrap import patient_draws, resampled_means, resampled_ranking
 from hemo.stats.intervals import Interval, balanced_accuracy_interval, proportion_interval, rate_interval
-from hemo.stats.metrics import average_precision
 from hemo.training.results import ANY_CLASS
 from hemo.trials.predictions import Scores, log_loss_weights, split_scores
 from hemo.trials.record import TrialRecord, read_predictions
@@ -31,7 +31,7 @@ class Ranking:
 
 
 @dataclass(frozen=True, eq=False)
-class Evaluation:
+class ResultOnTest:
     """Predictions of a trial on test, evaluated."""
 
     images: str  # digest of the images, their patients and labels
@@ -57,7 +57,7 @@ class Row:
     """One trial, with its evaluation on test if it was evaluated."""
 
     record: TrialRecord
-    test: Evaluation | None = None
+    test: ResultOnTest | None = None
 
 
 @dataclass(frozen=True)
@@ -123,7 +123,7 @@ def read_test(record: TrialRecord, folder: str) -> Scores | None:
     return split_scores(read_predictions(folder, record.digest), "test", record)
 
 
-def evaluate_scores(test: Scores, weights: list[float], samples: int, seed: int) -> Evaluation:
+def evaluate_scores(test: Scores, weights: list[float], samples: int, seed: int) -> ResultOnTest:
     """Evaluate predictions, with intervals and resamples.
 
     Args:
@@ -135,7 +135,7 @@ def evaluate_scores(test: Scores, weights: list[float], samples: int, seed: int)
     patients = int(test.patients.max()) + 1
     losses = test.image_log_loss(weights)
     binary = test.labels.shape[1] == 1
-    return Evaluation(
+    return ResultOnTest(
         images=test.images,
         image_count=len(test.labels),
         patient_count=patients,
@@ -305,5 +305,5 @@ def _of_class(scores: Scores, column: int, name: str) -> ClassMetrics:
         _rate(scores, column, 0),
         true_positives / int(predicted.sum()) if predicted.any() else None,
         area.interval() if area else None,
-        average_precision(scores.scores[:, column], scores.labels[:, column]) if truth.any() else None,
+        float(average_precision_score(scores.labels[:, column], scores.scores[:, column])) if truth.any() else None,
     )

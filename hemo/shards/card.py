@@ -57,6 +57,11 @@ class ConversionCard(Config):
         None, description="`corpus: manifest` without a pseudonym key: where `curate --labels manifest` finds labels"
     )
 
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """Shape of each stored image: (channels, height_px, width_px)."""
+        return len(self.channels), self.height_px, self.width_px
+
 
 def read_card(shards: str) -> ConversionCard:
     """Return the card of a conversion.

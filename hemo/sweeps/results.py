@@ -33,7 +33,7 @@ class SearchedTrials:
 
 
 @dataclass(frozen=True)
-class Trial:
+class SearchPoint:
     """A trial that ran, as a search sees it."""
 
     record: TrialRecord
@@ -47,7 +47,7 @@ class Search:
 
     title: str  # `Search`; of several in one comparison `Search 2 of 3`
     metric: str  # what was optimised: val_loss, val_accuracy, val_auroc
-    trials: tuple[Trial, ...]
+    trials: tuple[SearchPoint, ...]
     selected: TrialRecord | None = None
     space: Mapping[str, Choices | Range] = field(default_factory=dict)  # empty if it is not recorded
 
@@ -65,11 +65,6 @@ class Search:
     def keys(self) -> list[str]:
         """Dotted settings that differ between trials."""
         return list(self.trials[0].settings)
-
-    def ranked(self) -> list[Trial]:
-        """Return the complete trials, the best first."""
-        complete = [trial for trial in self.trials if trial.record.status == "complete"]
-        return sorted(complete, key=lambda trial: trial.value if self.less_is_better else -trial.value)
 
 
 @dataclass(frozen=True)
@@ -145,7 +140,7 @@ def metric_of(part: SearchedTrials) -> str:
     return selection_metric(part.selected) if part.selected else "val_loss"
 
 
-def _trials(part: SearchedTrials) -> tuple[Trial, ...]:
+def _trials(part: SearchedTrials) -> tuple[SearchPoint, ...]:
     records = [record for record in part.records if record.status != "failed"]
     ran = sorted(records, key=lambda record: (record.finished, record.digest))
     keys = [key for key in varying([record.config for record in ran]) if key != "seed"] if ran else []
@@ -154,7 +149,7 @@ def _trials(part: SearchedTrials) -> tuple[Trial, ...]:
         value = _value(record, metric_of(part), len(record.epochs))
         settings = dict(flattened(record.config.deciding()))
         if value is not None:
-            trials.append(Trial(record, value, {key: settings[key] for key in keys}))
+            trials.append(SearchPoint(record, value, {key: settings[key] for key in keys}))
     return tuple(trials)
 
 
@@ -188,7 +183,7 @@ def importance(search: Search, seed: int) -> Importance | None:
 
 
 def _importance_ends(
-    keys: Sequence[str], known: Sequence[tuple[Trial, float]], seed: int
+    keys: Sequence[str], known: Sequence[tuple[SearchPoint, float]], seed: int
 ) -> dict[str, tuple[float, float]]:
     """Return the ends of 95 % intervals over resamples of the trials, each with a smaller forest of its own.
 
@@ -264,7 +259,9 @@ def _grid_values(values: Sequence[Any]) -> int:
     return len(set(map(str, values)))
 
 
-def _fanova(keys: Sequence[str], known: Sequence[tuple[Trial, float]], seed: int, trees: int = 64) -> dict[str, float]:
+def _fanova(
+    keys: Sequence[str], known: Sequence[tuple[SearchPoint, float]], seed: int, trees: int = 64
+) -> dict[str, float]:
     """Return the importance of each setting; of one that has a single value it is 0."""
     space = {key: _distribution([trial.settings[key] for trial, _ in known]) for key in keys}
     space = {key: values for key, values in space.items() if not values.single()}

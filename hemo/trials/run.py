@@ -196,7 +196,7 @@ def _inference_cost(result: FitResult, card: CheckpointCard, worker: Worker, con
         return {"megabytes": megabytes(result.model)}
     batch_size = config.training.images_at_once(worker.count * worker.parts)
     deployed = DeployedModel(result.model, card, device=worker.device, batch_size=batch_size)
-    speed = quick_speed(deployed.predict, (len(card.channels), card.height_px, card.width_px), batch_size)
+    speed = quick_speed(deployed.predict, card.image_shape, batch_size)
     return {
         "megabytes": megabytes(result.model),
         "latency_ms": speed.latency_ms,

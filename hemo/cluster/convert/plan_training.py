@@ -38,7 +38,7 @@ ASSUMED = (
 
 
 @dataclass(frozen=True)
-class Trials:
+class PlannedTraining:
     """The configs of `train` that are planned."""
 
     images: TrainConfig
@@ -86,7 +86,7 @@ class StepEstimate:
     bound: str  # of most of the time
 
 
-def read_trials(config: PlanConfig, settings: ImageSettings) -> Trials | None:
+def read_trials(config: PlanConfig, settings: ImageSettings) -> PlannedTraining | None:
     """Read the configs of `train` that a plan names; None if it names none.
 
     Raises:
@@ -116,7 +116,7 @@ def read_trials(config: PlanConfig, settings: ImageSettings) -> Trials | None:
         for file, trial in trials.items()
     }
     check_models(without, len(settings.channels), (settings.side_px, settings.side_px))
-    return Trials(images, series)
+    return PlannedTraining(images, series)
 
 
 def _read_trial(file: str, flag: str) -> TrainConfig:
@@ -155,7 +155,7 @@ class Speeds:
     series_workers: int
 
 
-def measure(config: PlanConfig, trials: Trials, settings: ImageSettings) -> Speeds:
+def measure(config: PlanConfig, trials: PlannedTraining, settings: ImageSettings) -> Speeds:
     """Time the trials, one after the other, each on one device of the cluster.
 
     Raises:
@@ -190,7 +190,7 @@ def _on(device: Device, work: Any) -> Any:
 
 
 def steps_of(
-    config: PlanConfig, trials: Trials, speeds: Speeds, *, images: int, image_bytes: float
+    config: PlanConfig, trials: PlannedTraining, speeds: Speeds, *, images: int, image_bytes: float
 ) -> tuple[Step, ...]:
     """Return the steps after the conversion.
 

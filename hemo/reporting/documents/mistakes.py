@@ -103,7 +103,7 @@ def read_images(training_set: str, image_ids: Collection[str], card: TrainingSet
     Raises:
         SourceError: If a part is damaged, or lacks an image.
     """
-    shape, found = (len(card.channels), card.height_px, card.width_px), dict[str, NDArray[np.uint8]]()
+    shape, found = card.image_shape, dict[str, NDArray[np.uint8]]()
     folder = join(training_set, "test")
     for name in (name for name in list_files(folder) if name.endswith(".parquet")):
         with checked_parquet(join(folder, name), CURATE_AGAIN) as file:

@@ -139,7 +139,7 @@ def read_pixels(data: DataSet, rows: Iterable[int]) -> dict[int, NDArray[Any]]:
     for row in sorted(set(rows)):
         wanted[files[row], groups[row]].append(row)
     starts = _starts(files, groups)
-    shape = (len(data.card.channels), data.card.height_px, data.card.width_px)
+    shape = data.card.image_shape
     found = {}
     for (file_number, group), members in wanted.items():
         with checked_parquet(join(data.folder, data.files[file_number]), data.remedy) as file:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pyarrow.compute as pc
 from numpy.typing import NDArray
+from sklearn.metrics import average_precision_score
 
 from hemo.curation.evaluated_rows import MOST_GROUPS, OTHERS, UNKNOWN
 from hemo.reporting.comparison import Comparison
@@ -25,7 +26,6 @@ from hemo.reporting.probabilities import (
 from hemo.reporting.trial_row import Row, estimate, metrics_by_class, metrics_by_group, prevalence_of
 from hemo.stats.auroc import auroc
 from hemo.stats.intervals import Interval, patient_correlation, rate_interval
-from hemo.stats.metrics import average_precision
 from hemo.stats.operating_points import decision_curve, ratio_interval
 from hemo.trials.predictions import Scores, split_rows, split_scores
 from hemo.trials.record import TrialRecord, read_predictions
@@ -207,7 +207,7 @@ def class_evidence(test: Scores, column: int, points: Mapping[str, float], preva
     return found | {
         "points": [[rule, threshold, rates["threshold"].index(threshold)] for rule, threshold in points.items()],
         "auroc": triple(area.interval() if area else None),
-        "average_precision": significant(average_precision(test.scores[:, column], labels)),
+        "average_precision": significant(average_precision_score(labels, test.scores[:, column])),
         "rates": rates,
         "decision": [
             [each.threshold, *(triple(each.model) or []), significant(each.treat_all)]

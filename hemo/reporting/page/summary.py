@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from hemo.config.curate import LEAKY
 from hemo.reporting.cells import cell_digest
 from hemo.reporting.comparison import Comparison
-from hemo.reporting.trial_row import Evaluation, join_with_counts
+from hemo.reporting.trial_row import ResultOnTest, join_with_counts
 from hemo.reporting.trial_table import CHANCE, findings
 from hemo.stats.intervals import Interval
 from hemo.trials.record import title_of
@@ -39,7 +39,7 @@ def answer(comparison: Comparison) -> tuple[str, str]:
     return _ranks(name, best.test, comparison), _decides(best.test, comparison.first.config.task)
 
 
-def _ranks(name: str, test: Evaluation, comparison: Comparison) -> str:
+def _ranks(name: str, test: ResultOnTest, comparison: Comparison) -> str:
     assert test.auroc
     several = " (mean of the classes)" if len(comparison.first.classes) > 1 else ""
     pairs = f"{name}, chosen on validation, gives an image with the finding a higher probability than one without in "
@@ -53,7 +53,7 @@ def _chance(area: Interval) -> str:
     return "; guessing reaches 50, so it may be no better than that"
 
 
-def _decides(test: Evaluation, task: str) -> str:
+def _decides(test: ResultOnTest, task: str) -> str:
     if test.recall and test.specificity:
         return (
             f"At its threshold it finds {_of_100(test.recall)} images with the finding, and clears "

@@ -141,7 +141,7 @@ def stored_rows(
     training_set: str, split: str, card: TrainingSetCard, more: Sequence[str] = ()
 ) -> tuple[StreamedImages, pa.Table]:
     """Return where the images of a split are, and their rows as `read_parts` does, with `more` columns."""
-    shape = (len(card.channels), card.height_px, card.width_px)
+    shape = card.image_shape
     if card.base is None:
         parts, rows = read_parts(training_set, split, card, more)
         return StreamedImages(tuple(parts), shape), rows

@@ -1,8 +1,11 @@
-"""Bins of equal count, ECE, Brier score and its parts, against values worked out by hand."""
+"""Bins of equal count, ECE, Brier score and its parts, against values worked out by hand and against torchmetrics."""
 
 import numpy as np
 import pytest
+import torch
+from torchmetrics.functional.classification import binary_calibration_error
 
+from hemo.stats import CALIBRATION_BINS
 from hemo.stats.reliability import (
     bin_numbers,
     calibration_slope,
@@ -20,6 +23,16 @@ def test_reliability_by_hand():
     np.testing.assert_allclose(diagram.observed, [0.5, 1.0, 1.0])
     assert diagram.counts.tolist() == [2, 1, 1]
     assert diagram.calibration_error == pytest.approx(0.225)
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_calibration_error_is_that_which_training_records(seed):
+    """Scores rounded to two decimals, so that many are tied."""
+    generator = np.random.default_rng(seed)
+    labels = generator.integers(0, 2, 200).astype(np.uint8)
+    scores = np.clip(labels * 0.3 + generator.random(200) * 0.7, 0, 1).round(2).astype(np.float32)
+    expected = binary_calibration_error(torch.from_numpy(scores), torch.from_numpy(labels).int(), CALIBRATION_BINS)
+    assert reliability(scores, labels, CALIBRATION_BINS).calibration_error == pytest.approx(float(expected), abs=1e-6)
 
 
 def test_a_probability_on_the_edge_of_a_bin_belongs_to_the_upper_bin():

@@ -24,8 +24,8 @@ from hemo.reporting.probabilities import DecisionSettings, class_probabilities
 from hemo.stats.calibration import Calibration
 from hemo.stats.intervals import Interval
 from hemo.stats.operating_points import threshold_rates
-from hemo.trials.predictions import scores_of
-from hemo.trials.record import read_records
+from hemo.trials.predictions import scores_of, split_scores
+from hemo.trials.record import read_predictions, read_records
 from tests.records import predictions
 
 PROBABILITIES, LABELS, PATIENTS = np.array([0.9, 0.4, 0.6, 0.1]), np.array([1, 1, 0, 0], np.uint8), np.arange(4)
@@ -138,13 +138,12 @@ def test_points_that_the_record_lacks_are_chosen_on_validation_as_in_the_table(m
     """Validation has the images of test; the record has thresholds of no rule but its own."""
     record = make_record({"name": "one"}, many=True, thresholds=(0.4,))
     rules = ("balanced_accuracy", "sensitivity=0.9", "specificity=0.9")
-    found, evidence = evidence_of(tmp_path, operating_points=rules)
+    _, evidence = evidence_of(tmp_path, operating_points=rules)
     points = evidence[record.digest]["classes"][0]["points"]
     assert [rule for rule, *_ in points] == list(rules)
     assert points[0][1] == 0.4
-    (evaluated,) = class_probabilities(
-        record, found.plotted[0].scores, found.plotted[0].scores, found.plotted[0].scores, DecisionSettings(rules)
-    )
+    test = split_scores(read_predictions(str(tmp_path / "records"), record.digest), "test", record)
+    (evaluated,) = class_probabilities(record, test, test, test, DecisionSettings(rules))
     assert [(point.rule, point.threshold) for point in evaluated.points] == [(rule, at) for rule, at, _ in points]
 
 

@@ -14,7 +14,7 @@ from hemo.config.tune import TuneConfig, flattened
 from hemo.config.validation import validated
 from hemo.reporting.published.source import published_table
 from hemo.reporting.published.table import compare_with_published
-from hemo.reporting.trial_row import Evaluation, Row
+from hemo.reporting.trial_row import ResultOnTest, Row
 from hemo.stats.intervals import Interval
 from hemo.sweeps.grid import grid_trials
 
@@ -130,7 +130,7 @@ def of_set(make_record, name, training_set, **fields):
 
 def with_test(row, images):
     """Return a row tested on images with this digest."""
-    evaluated = Evaluation(images, 40, 20, Interval(0.9, (0.8, 0.95)), None, None, None, 0.5, None, 0.3, np.zeros(2))
+    evaluated = ResultOnTest(images, 40, 20, Interval(0.9, (0.8, 0.95)), None, None, None, 0.5, None, 0.3, np.zeros(2))
     return replace(row, test=evaluated)
 
 
