@@ -17,22 +17,25 @@ from hemo.storage import filesystem
 def list_folder(root: str) -> Iterator[SourceFile]:
     """Yield every file below a folder, following links; a folder that is reached twice is listed once.
 
+    Links are followed last, so that a folder is listed by its own name rather than by that of a link to it.
+
     Raises:
         SourceError: On a folder that cannot be read, a broken link, a name that is not UTF-8, or a device or pipe.
     """
-    folders, seen = [root], set()
-    while folders:
-        folder = folders.pop()
+    folders, links, seen = [root], list[str](), set()
+    while folders or links:
+        folder = (folders or links).pop()
         try:
             identity = (status := Path(folder).stat()).st_dev, status.st_ino
             if identity in seen:
                 continue
             seen.add(identity)
             with os.scandir(folder) as entries:
-                inner, files = _split(entries, len(root.rstrip("/")) + 1)
+                inner, linked, files = _split(entries, len(root.rstrip("/")) + 1)
         except OSError as error:
             raise SourceError(f"source: {folder} cannot be read ({error.strerror}); grant access or move it") from error
         folders += sorted(inner)
+        links += sorted(linked)
         yield from files
 
 
@@ -79,15 +82,15 @@ def read_from_folder(location: str, file: SourceFile) -> bytes:
     return data
 
 
-def _split(entries: Iterator["os.DirEntry[str]"], prefix: int) -> tuple[list[str], list[SourceFile]]:
-    """Return the folders and the files in a folder; the first `prefix` characters of each path are the root."""
-    folders, files = [], []
+def _split(entries: Iterator["os.DirEntry[str]"], prefix: int) -> tuple[list[str], list[str], list[SourceFile]]:
+    """Return folders, links to folders and files of a folder; the first `prefix` characters of a path are the root."""
+    folders, links, files = [], [], []
     for entry in entries:
         if entry.is_dir():
-            folders.append(entry.path)
+            (links if entry.is_symlink() else folders).append(entry.path)
         else:
             files.append(file_on_disk(entry.path, entry.path[prefix:]))
-    return folders, files
+    return folders, links, files
 
 
 def list_bucket(source: str) -> Iterator[SourceFile]:

@@ -175,7 +175,7 @@ def read_csv_as_text(content: bytes) -> pa.Table:
         raise pa.ArrowInvalid(f"line {line} is not UTF-8; save it as UTF-8") from error
     first_line = content.partition(b"\n")[0]
     separator = max(",;\t", key=lambda one: first_line.count(one.encode()))
-    parsing = pacsv.ParseOptions(delimiter=separator)
+    parsing = pacsv.ParseOptions(delimiter=separator, newlines_in_values=True)
     header = pacsv.open_csv(io.BytesIO(content), parse_options=parsing).schema.names
     types = pacsv.ConvertOptions(column_types=dict.fromkeys(header, pa.string()))
     table = pacsv.read_csv(io.BytesIO(content), parse_options=parsing, convert_options=types)

@@ -10,7 +10,7 @@ import re
 import stat
 import struct
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -327,7 +327,7 @@ def entries(directory: Directory) -> Iterator[Entry]:
         name = data[at + _ENTRY.size : names_end]
         if _IN_EXTRA in (compressed, size, offset):
             size, compressed, offset = _large(data[names_end : names_end + extra_bytes], size, compressed, offset)
-        text = _text(name, flags)
+        text = _text(name, flags, system)
         yield Entry(text, system, flags, method, crc, compressed, size, attributes, offset + directory.shift)
         at = names_end + extra_bytes + comment_bytes
         count += 1
@@ -335,9 +335,17 @@ def entries(directory: Directory) -> Iterator[Entry]:
         raise ValueError(f"its directory declares {directory.members} members and has {count}")
 
 
-def _text(name: bytes, flags: int) -> str:
-    """Return a name; bytes that are no UTF-8 where it should be as backslashes, by which the member is refused."""
-    return name.decode("utf-8", "backslashreplace") if flags & _UTF8 or name.isascii() else name.decode("cp437")
+def _text(name: bytes, flags: int, system: int) -> str:
+    """Return a name; bytes that are no UTF-8 where it should be as backslashes, by which the member is refused.
+
+    Info-ZIP on Unix writes UTF-8 without the flag for it.
+    """
+    if flags & _UTF8 or name.isascii():
+        return name.decode("utf-8", "backslashreplace")
+    if system == UNIX:
+        with suppress(UnicodeDecodeError):
+            return name.decode("utf-8")
+    return name.decode("cp437")
 
 
 def _large(extra: bytes, *fields: int) -> list[int]:

@@ -130,7 +130,9 @@ def _names_removed(task: UnitTask, unit: Unit) -> Iterator[None]:
             f"a file of unit {unit.number} changed after the corpus was listed; run again"
         ) from None
     except OSError as error:
-        raise type(error)(error.errno or errno.EIO, error.strerror or "the storage cannot be reached") from None
+        # classes of storage libraries have constructors of their own; OSError chooses a subclass by number
+        kind = next(each for each in type(error).__mro__ if each.__module__ in ("builtins", HemoError.__module__))
+        raise kind(error.errno or errno.EIO, error.strerror or "the storage cannot be reached") from None
     except (HemoError, MemoryError):
         raise
     except Exception as error:

@@ -77,7 +77,7 @@ class Update:
     manifest: Manifest  # with pseudonyms where ids are not public
     units: list[Unit]  # with the files as they were listed
     stale: frozenset[int]
-    kept: int  # files in both manifests
+    kept: int  # files in both manifests, with equal size and change mark
 
 
 def shard_path(unit: int) -> str:
@@ -112,20 +112,22 @@ def update_manifest(
     files = list(listing)
     stored = [_as_stored(file, pseudonyms) for file in files]
     new = {file.path: at for at, file in enumerate(stored)}
-    stale, kept, units = set(), [], []
+    stale, kept, units, unchanged = set(), [], [], 0
     for before, unit in zip(old.files, old.units, strict=True):
         at = new.pop(before.path, None)
         if at is not None:
             kept.append(at)
             units.append(unit)
-        if at is None or stored[at] != before:
+        if at is not None and stored[at] == before:
+            unchanged += 1
+        else:
             stale.add(unit)
     first = max(old.units, default=-1) + 1
     order = [*kept, *new.values()]
     units += [first + number for number in _cut([files[at].size_bytes for at in new.values()], unit_files)]
     manifest = Manifest(tuple(stored[at] for at in order), tuple(units))
     listed = Manifest(tuple(files[at] for at in order), manifest.units)
-    return Update(manifest, listed.by_unit(), frozenset(stale), len(kept))
+    return Update(manifest, listed.by_unit(), frozenset(stale), unchanged)
 
 
 def _cut(sizes: Iterable[int], unit_files: int) -> list[int]:

@@ -63,7 +63,10 @@ def _convert(task: UnitTask, listing: Listing, config: ConvertConfig, require_he
     card = read_finished_card(out)  # after the footers, which tell shards of another version
     update = update_manifest(manifest, listing.files, unit_files=config.unit_files, pseudonyms=task.pseudonyms)
     if manifest.files and not update.kept:
-        raise OutputError(f"out: {out} holds the conversion of another source; give an empty folder")
+        raise OutputError(
+            f"out: {out} holds the conversion of another source, or every file of the source has changed; "
+            "give an empty folder, or remove this one"
+        )
     done = valid_shards(update, footers, settings, task.pseudonyms)
     todo = [unit for unit in update.units if unit.number not in done]
     others = f" ({listing.ignored} others beside them left out)" if listing.ignored else ""

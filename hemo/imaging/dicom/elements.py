@@ -78,7 +78,7 @@ DEFLATED = "1.2.840.10008.1.2.1.99"  # PS3.5 A.5
 
 LARGEST_SHORT = 0xFFFF
 LARGEST_INFLATED_BYTES = 1 << 28
-FEWEST_READS = 1 << 17  # pydicom reads two or three times a data element
+FEWEST_READS = 1 << 20  # pydicom reads two or three times a data element, 200 times a frame's functional groups
 BYTES_A_READ = 1 << 11
 
 DATA_SET_AT = 132

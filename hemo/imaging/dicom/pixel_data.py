@@ -129,14 +129,14 @@ def _decoded(
             for pixels, _ in decoder.iter_array(elements.dataset, indices=range(at, stop), **options):
                 at += 1
                 yield pixels >> header.low_bit if header.low_bit else pixels
-        except MemoryError:
+        except (MemoryError, KeyboardInterrupt, SystemExit, GeneratorExit):
             raise
-        except Exception as error:  # decoders raise over a dozen kinds on damaged data
+        except BaseException as error:  # over a dozen kinds on damaged data; a panic of a Rust decoder is no Exception
             at += 1
             yield _refusal(error, _name(UID(header.transfer_syntax)))
 
 
-def _refusal(error: Exception, syntax: str) -> SliceError:
+def _refusal(error: BaseException, syntax: str) -> SliceError:
     unknown = isinstance(error, NotImplementedError) or "not supported" in str(error)
     if unknown or "missing dependencies" in str(error):
         return SliceError("codec_missing", f"transfer syntax {syntax}")

@@ -55,6 +55,16 @@ def test_the_root_is_cut_off_every_path(tmp_path):
         assert [file.path for file in list_folder(root)] == ["x/y/z.dcm"]
 
 
+def test_a_folder_is_listed_by_its_own_name_not_by_that_of_a_link(tmp_path):
+    (tmp_path / "train").mkdir()
+    (tmp_path / "train/x.png").touch()
+    for name in ("aa", "zz"):
+        (tmp_path / name).symlink_to("train")
+    (tmp_path / "zz_more").mkdir()
+    (tmp_path / "zz_more/link").symlink_to("../train")
+    assert [file.path for file in list_folder(str(tmp_path))] == ["train/x.png"]
+
+
 @pytest.fixture(scope="module")
 def bucket(s3_environment) -> str:  # noqa: F811
     filesystem("s3://corpus")[0].mkdir("corpus")

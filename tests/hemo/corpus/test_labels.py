@@ -286,3 +286,13 @@ def test_a_header_of_id_and_label_is_rsnas_unless_columns_are_named():
         parse_labels(text, "x.csv")
     table = parse_labels(text, "x.csv", columns=["Label"])
     assert (table.classes, as_dict(table)) == (("Label",), {"a.png": [1], "b.png": [0]})
+
+
+def test_line_breaks_in_cells_of_a_large_table_begin_no_row():
+    """The CSV reader cuts blocks of 1 MiB; each line of a text looks like a row."""
+    text = "\n".join(["line,0," + "x" * 60] * 3)
+    rows = [f'a{at:05},{at % 2},"{text}"\n' for at in range(10_000)]
+    data = ("image_id,sick,text\n" + "".join(rows)).encode()
+    assert len(data) > 2_000_000
+    table = parse_labels(data, "x.csv", columns=["sick"])
+    assert as_dict(table) == {f"a{at:05}": [at % 2] for at in range(10_000)}

@@ -301,9 +301,17 @@ def test_an_empty_zip_has_no_members():
 def test_names_are_utf8_where_the_flag_is_set_and_cp437_else():
     data = zip_of([("Müller.dcm", b"")])
     assert directory_entries(data)[0].name == "Müller.dcm"
-    assert directory_entries(changed_entry(data, 8, b"\0\0"))[0].name == "M\u251c\u255dller.dcm"
+    on_dos = changed_entry(changed_entry(data, 8, b"\0\0"), 5, b"\0")
+    assert directory_entries(on_dos)[0].name == "M\u251c\u255dller.dcm"
     broken = data.replace("ü".encode(), b"\xff\xfe")
     assert directory_entries(broken)[0].name == "M\\xff\\xfeller.dcm"
+
+
+def test_names_zipped_on_unix_are_utf8_without_the_flag_where_they_can_be():
+    """Info-ZIP's `zip -r` writes the bytes of the folder's names and sets no flag."""
+    on_unix = changed_entry(changed_entry(zip_of([("Müller.dcm", b"")]), 8, b"\0\0"), 5, b"\3")
+    assert directory_entries(on_unix)[0].name == "Müller.dcm"
+    assert directory_entries(on_unix.replace("ü".encode(), b"\x81\x81"))[0].name == "Müüller.dcm"
 
 
 @pytest.mark.parametrize(

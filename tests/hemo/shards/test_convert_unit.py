@@ -334,3 +334,25 @@ def test_no_storage_fault_names_a_file_under_a_key(corpus, monkeypatch):
         build_shard(task(corpus), unit)
     with pytest.raises(ConnectionError, match=r"^\[Errno 5\] the storage cannot be reached$"):
         build_shard(task(corpus, pseudonymiser(b"a secret of sixteen bytes")), unit)
+
+
+class HostDownError(OSError):
+    """Has a constructor of its own, as aiohttp.ClientConnectorError has."""
+
+    def __init__(self, key: object, error: OSError) -> None:
+        super().__init__(error.errno, error.strerror)
+        self.host = key.host  # type: ignore[attr-defined]
+
+
+def test_under_a_key_a_connection_error_stays_one_whatever_its_constructor(corpus, monkeypatch):
+    def refuse(*_):
+        error = HostDownError.__new__(HostDownError)
+        OSError.__init__(error, 111, "Connection refused")
+        error.errno, error.strerror = 111, "Connection refused"
+        raise error
+
+    monkeypatch.setattr("hemo.shards.convert_unit.read_ahead", refuse)
+    keyed = task(corpus, pseudonymiser(b"a secret of sixteen bytes"))
+    with pytest.raises(ConnectionRefusedError) as raised:
+        list(unit_rows(keyed, unit_of(corpus, 0, *NAMES)))
+    assert (raised.value.errno, str(raised.value)) == (111, "[Errno 111] Connection refused")

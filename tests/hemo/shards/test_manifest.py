@@ -152,3 +152,10 @@ def test_a_manifest_of_another_key_has_no_file_in_common():
     first = update_manifest(EMPTY, files("ab"), unit_files=1, pseudonyms=KEY).manifest
     other = update_manifest(first, files("ab"), unit_files=1, pseudonyms=Pseudonymiser(b"another secret of hemo"))
     assert (other.kept, other.stale) == (0, {0, 1})
+
+
+def test_files_of_one_name_are_kept_only_if_size_and_mark_are_equal():
+    first = update_manifest(EMPTY, files("abc"), unit_files=1).manifest
+    now = [*files("a"), *files("b", mark="2"), SourceFile("c", 11, "1")]
+    update = update_manifest(first, now, unit_files=1)
+    assert (update.kept, update.stale) == (1, {1, 2})

@@ -238,6 +238,17 @@ def test_the_output_of_another_source_is_left_alone(config, tmp_path):
     assert read_card(config().out).rows == 10
 
 
+def test_a_name_in_both_sources_does_not_make_them_one(config, corpus, tmp_path):
+    """Names such as DICOMDIR and IM-0001-0001.dcm are in many; the first conversion would be removed."""
+    convert_corpus(config())
+    (tmp_path / "other").mkdir()
+    name = min(path.name for path in corpus.iterdir() if path.is_file())
+    (tmp_path / "other" / name).write_bytes(head_file())
+    with pytest.raises(OutputError, match="another source, or every file of the source has changed; give an empty"):
+        convert_corpus(config(source=str(tmp_path / "other")))
+    assert read_card(config().out).rows == 10
+
+
 def test_too_many_rejects_stop_the_run_before_the_rest_is_converted(config, corpus):
     """The limit is passed as soon as the rest, were it faultless, could not make up for it."""
     for number in range(400):

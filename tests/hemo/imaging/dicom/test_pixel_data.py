@@ -124,6 +124,39 @@ def test_a_damaged_frame_costs_no_other():
     assert results[1].args[0] == "decode_failed"
 
 
+class Panic(BaseException):
+    """As a decoder written in Rust raises it: pyo3's PanicException is no Exception."""
+
+
+def failing_at_one(error: BaseException):
+    """Return a decoder's `iter_array` that raises at frame 1."""
+
+    def frames(_, *, indices):
+        for index in indices:
+            if index == 1:
+                raise error
+            yield np.full((8, 8), index, np.uint16), {}
+
+    return frames
+
+
+def test_a_decoder_that_panics_costs_one_frame(monkeypatch):
+    data = rle_file(np.zeros((3, 8, 8), np.uint16), NumberOfFrames=3, **UNSIGNED)
+    monkeypatch.setattr("pydicom.pixels.decoders.base.Decoder.iter_array", lambda _, *a, **b: failing(*a, **b))
+    failing = failing_at_one(Panic())
+    first, second, third = frames_of(data)
+    assert (first[0, 0], second.args[0], third[0, 0]) == (0, "decode_failed", 2)
+
+
+@pytest.mark.parametrize("stop", [KeyboardInterrupt, SystemExit, MemoryError])
+def test_what_ends_the_process_is_no_damaged_frame(monkeypatch, stop):
+    data = rle_file(np.zeros((3, 8, 8), np.uint16), NumberOfFrames=3, **UNSIGNED)
+    monkeypatch.setattr("pydicom.pixels.decoders.base.Decoder.iter_array", lambda _, *a, **b: failing(*a, **b))
+    failing = failing_at_one(stop())
+    with pytest.raises(stop):
+        frames_of(data)
+
+
 @pytest.mark.parametrize(
     ("codestream", "refusal"),
     [
