@@ -8,7 +8,8 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from hemo.config.curate import SPLITS
-from hemo.curation.labelled_index import Rows, text_column
+from hemo.curation.labelled_index import Rows, has_flag, text_column
+from hemo.curation.leak_audit import UNLINKABLE
 from hemo.errors import ConfigError
 from hemo.shards.embeddings import read_card, read_embeddings
 from hemo.stats.similarity import similar_pairs, unit_vectors
@@ -51,7 +52,8 @@ def near_duplicate_table(
 ) -> pa.Table:
     """List the pairs of images of different patients with a high cosine, the highest first.
 
-    Images of equal pixels are left out: `equal_pixel_table` lists them.
+    Images of equal pixels are left out: `equal_pixel_table` lists them. So are images flagged `UNLINKABLE`: black slices
+    are alike, and say nothing about a patient.
 
     Args:
         rows: All images.
@@ -63,7 +65,9 @@ def near_duplicate_table(
     Returns:
         Columns `cosine`, and for both images `image_id`, `patient` and `split` (null: not used), with `_1` and `_2`.
     """
-    pairs, cosines = similar_pairs(unit_vectors(vectors), rows.patient, at_least)
+    linkable = np.flatnonzero(~has_flag(rows.index, UNLINKABLE))
+    pairs, cosines = similar_pairs(unit_vectors(vectors)[linkable], rows.patient[linkable], at_least)
+    pairs = linkable[pairs]
     equal = (pixels[pairs[:, 0]] == pixels[pairs[:, 1]]) & (pixels[pairs[:, 0]] >= 0)
     pairs, cosines = pairs[~equal], cosines[~equal]
     order = np.argsort(-cosines, kind="stable")

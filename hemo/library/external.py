@@ -21,7 +21,8 @@ MOST_OFF_ONE = 0.01
 """How far the probabilities of exclusive classes may be from 1 in sum: rounded ones are."""
 
 SMALLEST = float(np.finfo(np.float32).eps)
-"""Probabilities of 0 and 1 have no finite logit: they count as this and 1 minus this, as in scikit-learn's log_loss."""
+"""Probabilities of 0 and 1 have no finite logit: they count as this and 1 minus this, as in scikit-learn's log_loss, or
+as half of the smallest other distance from 0 or 1, where that is less: they stay the most extreme of a split."""
 
 
 def record_predictions(
@@ -95,9 +96,17 @@ def _logits(split: str, frame: "pd.DataFrame", classes: tuple[str, ...], *, excl
         )
     probabilities = _numbers(split, frame, "probability", classes)
     _require_probabilities(split, probabilities, image_id, exclusive=exclusive)
-    bounded = np.clip(probabilities, SMALLEST, 1 - SMALLEST)
-    logits = np.log(bounded) if exclusive else np.log(bounded) - np.log1p(-bounded)
-    return ExternalLogits(image_id, logits.astype(np.float32))
+    return ExternalLogits(image_id, _finite_logits(probabilities, exclusive=exclusive).astype(np.float32))
+
+
+def _finite_logits(probabilities: NDArray[np.float64], *, exclusive: bool) -> NDArray[np.float64]:
+    """Return log odds, or of exclusive classes logarithms, in the order of the probabilities; see `SMALLEST`."""
+    with np.errstate(divide="ignore"):
+        logits = np.log(probabilities) if exclusive else np.log(probabilities) - np.log1p(-probabilities)
+    finite, half = logits[np.isfinite(logits)], np.log(2)
+    low = min(np.log(SMALLEST), finite.min(initial=np.inf) - half)
+    high = max(-np.log(SMALLEST), finite.max(initial=-np.inf) + half)
+    return np.nan_to_num(logits, neginf=low, posinf=high)
 
 
 def _numbers(split: str, frame: "pd.DataFrame", kind: str, classes: tuple[str, ...]) -> NDArray[np.float64]:

@@ -22,6 +22,7 @@ from hemo.config.report import BackbonesConfig, DoctorConfig, ReportConfig, Stat
 from hemo.config.tune import TrainConfig, TuneConfig
 from hemo.config.types import ClusterConfig, Config
 from hemo.config.validation import merge, validated
+from hemo.errors import ConfigError
 
 if TYPE_CHECKING:
     from hemo.library.embeddings import Embeddings
@@ -65,8 +66,13 @@ class Job(Generic[P, C, R]):
         """Check the arguments and run the job.
 
         Raises:
-            ConfigError: One line for each argument that is missing, unknown or wrong.
+            ConfigError: One line for each argument that is missing, unknown or wrong; or if one has no keyword.
         """
+        if args:
+            first = next(iter(self.config_type.model_fields))
+            raise ConfigError(
+                f"hemo.{self.__name__} takes keyword arguments only, such as {first}=...; got {args[0]!r}"
+            )
         return self.run(validated(self.config_type, kwargs, origin=f"hemo.{self.__name__}"))
 
     def from_config(self, file: str | Path, **changes: Any) -> R:

@@ -203,8 +203,9 @@ def calibration_slope(
     positive = outcomes == 1
     if positive.all() or not positive.any():
         return None
-    if probabilities[positive].min() >= probabilities[~positive].max():
-        return None
+    among, others = probabilities[positive], probabilities[~positive]
+    if among.min() >= others.max() or among.max() <= others.min():
+        return None  # separated: the slope is infinite
     odds = logit(np.clip(probabilities.astype(np.float64), ALMOST, 1 - ALMOST))
     slope, intercept = logistic_line(odds, outcomes.astype(np.float64))
     numbers = np.unique(patients, return_inverse=True)[1]

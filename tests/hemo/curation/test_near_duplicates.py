@@ -15,11 +15,11 @@ from tests.hemo.library.test_embeddings import VECTORS, write_embeddings
 from tests.made_shards import index_of
 
 
-def table(patients: str, digests: str, at_least: float = 0.7) -> pa.Table:
+def table(patients: str, digests: str, at_least: float = 0.7, flagged: int | None = None) -> pa.Table:
     """Return the pairs among six images whose vectors are `VECTORS`: right, left, up, down, and two diagonals."""
     rows = [
-        {"patient": patient, "pixel_digest": digest.encode() * 16}
-        for patient, digest in zip(patients, digests, strict=True)
+        {"patient": patient, "pixel_digest": digest.encode() * 16, "flags": ["blank"] if number == flagged else []}
+        for number, (patient, digest) in enumerate(zip(patients, digests, strict=True))
     ]
     index = index_of(rows)
     labels = LabelTable(("any",), pa.array([f"ID_{n:03d}" for n in range(6)]), np.ones((6, 1), np.uint8), 0)
@@ -52,6 +52,14 @@ def test_images_of_one_patient_or_of_equal_pixels_are_no_finding() -> None:
     assert set(zip(found["image_id_1"].to_pylist(), found["image_id_2"].to_pylist(), strict=True)) == {
         ("ID_002", "ID_004"),
         ("ID_003", "ID_005"),
+    }
+
+
+def test_blank_images_are_no_finding_however_alike() -> None:
+    found = table("abcdef", "uvwxyz", flagged=5)
+    assert set(zip(found["image_id_1"].to_pylist(), found["image_id_2"].to_pylist(), strict=True)) == {
+        ("ID_000", "ID_004"),
+        ("ID_002", "ID_004"),
     }
 
 

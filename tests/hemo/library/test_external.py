@@ -130,6 +130,47 @@ def test_probabilities_become_logits(training_set: str, tmp_path: Path) -> None:
     assert rows.loc["test-005", "probability_any"] == pytest.approx(1 - 2**-23, abs=1e-9)
 
 
+@pytest.mark.parametrize(
+    "extreme",
+    [
+        lambda rank: 10.0 ** (rank - 16),
+        lambda rank: 1 - 10.0 ** (-3 - rank * 0.8),
+        lambda rank: rank * 1e-300,  # rank 0 is 0
+        lambda rank: 1 - (15 - rank) * 2.0**-52,  # rank 15 is 1
+    ],
+)
+def test_probabilities_near_0_and_1_keep_their_order(
+    training_set: str, tmp_path: Path, extreme: Callable[[int], float]
+) -> None:
+    """Image n has rank 7 n modulo 16: the 8 negatives 0, 2, ... 14, the 7 positives 1, 3, 7, ... 15; 33 of 56 pairs."""
+    from sklearn.metrics import roc_auc_score
+
+    frame = predicted(training_set, probability_any=lambda number: extreme(number * 7 % 16))
+    trial = recorded(training_set, tmp_path, frame)
+    numbers = np.array([number for number in range(16) if number != 3])  # image 3 has no label
+    expected = roc_auc_score(numbers % 2, [extreme(number * 7 % 16) for number in numbers])
+    rows = trial.predictions.query("split == 'test'")
+    assert roc_auc_score(rows["label_any"], rows["probability_any"]) == pytest.approx(expected, abs=1e-9)
+    assert trial.record.metrics["test"]["auroc"] == pytest.approx(expected, abs=1e-7)  # float32
+    assert expected == pytest.approx(33 / 56, abs=1e-9)
+
+
+def test_exclusive_classes_of_probability_0_keep_their_order(
+    make_training_set: Callable[..., str], tmp_path: Path
+) -> None:
+    """0 counts as half of 1e-20, the smallest other one."""
+    folder = make_training_set(classes=("a", "b"), label=lambda number, name: int("ab".index(name) == number % 2))
+    small = {0: 0.0, 1: 1e-20}
+    columns = {
+        "probability_a": lambda number: small.get(number, 0.5),
+        "probability_b": lambda number: 1 - small.get(number, 0.5),
+    }
+    trial = recorded(folder, tmp_path, predicted(folder, **columns), task="multi_class")
+    rows = trial.predictions.set_index("image_id")
+    assert rows.loc["test-000", "probability_a"] == pytest.approx(5e-21, rel=1e-4)
+    assert rows.loc["test-001", "probability_a"] == pytest.approx(1e-20, rel=1e-4)
+
+
 def test_exclusive_classes(make_training_set: Callable[..., str], tmp_path: Path) -> None:
     """The most probable class counts, and probabilities of an image add up to 1."""
     folder = make_training_set(classes=("a", "b", "c"), label=lambda number, name: int("abc".index(name) == number % 3))

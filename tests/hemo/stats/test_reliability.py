@@ -115,4 +115,6 @@ def test_slope_by_hand() -> None:
 
 def test_slope_of_separated_outcomes_is_not_defined() -> None:
     assert calibration_slope(np.array([0.1, 0.2, 0.6]), np.array([0, 0, 1]), np.arange(3)) is None
+    reversed_labels = np.repeat([1, 0], 20)
+    assert calibration_slope(np.linspace(0.01, 0.99, 40), reversed_labels, np.arange(40)) is None
     assert calibration_slope(np.array([0.1, 0.2, 0.6]), np.array([1, 1, 1]), np.arange(3)) is None
