@@ -52,8 +52,8 @@ def near_duplicate_table(
 ) -> pa.Table:
     """List the pairs of images of different patients with a high cosine, the highest first.
 
-    Images of equal pixels are left out: `equal_pixel_table` lists them. So are images flagged `UNLINKABLE`: black slices
-    are alike, and say nothing about a patient.
+    Images of equal pixels are left out: `equal_pixel_table` lists them. So are images flagged `UNLINKABLE`: black
+    slices are alike, and say nothing about a patient.
 
     Args:
         rows: All images.

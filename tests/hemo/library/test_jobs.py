@@ -36,7 +36,7 @@ def test_a_wrong_argument_is_named_before_anything_runs() -> None:
 def test_an_argument_without_keyword_is_refused() -> None:
     with pytest.raises(ConfigError) as raised:
         hemo.connect("ray://head:10001")
-    assert str(raised.value) == "hemo.connect takes keywords only, such as address=...; got 'ray://head:10001'"
+    assert str(raised.value) == "hemo.connect takes keyword arguments only, such as address=...; got 'ray://head:10001'"
 
 
 def test_a_file_with_changes(tmp_path: Path) -> None:
