@@ -84,7 +84,7 @@ def read_from_folder(location: str, file: SourceFile) -> bytes:
 
 def _split(entries: Iterator["os.DirEntry[str]"], prefix: int) -> tuple[list[str], list[str], list[SourceFile]]:
     """Return folders, links to folders and files of a folder; the first `prefix` characters of a path are the root."""
-    folders, links, files = [], [], []
+    folders, links, files = list[str](), list[str](), list[SourceFile]()
     for entry in entries:
         if entry.is_dir():
             (links if entry.is_symlink() else folders).append(entry.path)

@@ -184,7 +184,8 @@ def _storage(config: TuneConfig, search: SearchConfig) -> BaseStorage:
     if url.startswith("postgresql://"):
         require_extra("postgres", "psycopg")
     try:
-        return RDBStorage(url)
+        # a connection is idle for an epoch, long enough for a gateway or a failover to cut it
+        return RDBStorage(url, engine_kwargs={"pool_pre_ping": True})
     except Exception as error:  # SQLAlchemy's and the drivers' own, of many kinds
         # Python's own error may quote a piece of the password; so may the chain of errors
         reason = "it is no database URL" if isinstance(error, ValueError) else " ".join(str(error).split())

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import psycopg
 import pytest
 
 from hemo.cluster.tuning.searchers import queue_points
@@ -65,6 +66,18 @@ def test_a_search_goes_on_in_the_database(database: str, tmp_path: Path) -> None
     assert [trial.params["model.dense_width"] for trial in study.get_trials()] == widths
     for each in (before, study):
         each._storage._backend.engine.dispose()  # psycopg warns of connections that are still open
+
+
+def test_a_search_outlives_connections_that_the_server_cuts(database: str, tmp_path: Path) -> None:
+    config = job(tmp_path, storage=database).model_copy(update={"out": str(tmp_path / "other")})
+    study, searcher = begin(config)
+    searcher.suggest("a")
+    with psycopg.connect(database) as connection:
+        cut = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE backend_type = 'client backend'"
+        assert connection.execute(f"{cut} AND pid <> pg_backend_pid()").fetchall()
+    searcher.on_trial_complete("a", {"epoch": 1, "val_loss": 0.5, "status": "complete"})
+    assert [trial.value for trial in study.get_trials() if trial.value is not None][-1] == 0.5
+    study._storage._backend.engine.dispose()
 
 
 def test_a_server_that_is_not_there_and_a_driver_that_is_missing(
