@@ -206,6 +206,8 @@ def test_the_head_takes_no_work_and_workers_come_and_go(cluster: dict[str, Any])
     assert [name for name, node in workers.items() if node["resources"].get("GPU")] == ["train"]
     assert all(node["node_config"]["IamInstanceProfile"] for node in types.values())
     assert types["convert"]["node_config"]["InstanceMarketOptions"] == {"MarketType": "spot"}
+    page = (ROOT / "docs/how-to/cluster.md").read_text()
+    assert "aws iam create-service-linked-role --aws-service-name spot.amazonaws.com" in page
 
 
 def test_every_file_it_copies_is_here(cluster: dict[str, Any]) -> None:

@@ -356,16 +356,14 @@ def raw_rows(task: UnitTask, unit: Unit) -> Iterator[Row]:
 def shard_rows(conversion: str, columns: Sequence[str], unit: Unit) -> Iterator[Row]:
     """Yield the images of a unit's shard."""
     card = read_card(conversion)
-    shape = card.image_shape
-    yield from _stored_rows(join(conversion, unit.shard), shape, card.dtype, columns, CONVERT_AGAIN)
+    yield from _stored_rows(join(conversion, unit.shard), card.image_shape, card.dtype, columns, CONVERT_AGAIN)
 
 
 def part_rows(training_set: str, columns: Sequence[str], unit: Unit) -> Iterator[Row]:
     """Yield the images of a part of a training set, which is the only file of its unit, with their split."""
     card = read_training_set_card(training_set)
-    shape = card.image_shape
     (part,) = unit.paths
-    for row in _stored_rows(join(training_set, part), shape, card.dtype, columns, CURATE_AGAIN):
+    for row in _stored_rows(join(training_set, part), card.image_shape, card.dtype, columns, CURATE_AGAIN):
         yield {**row, "split": part.partition("/")[0]}
 
 

@@ -61,7 +61,7 @@ class Shards:
     @property
     def shape(self) -> tuple[int, int, int]:
         """Shape of each image: (channels, height_px, width_px)."""
-        return len(self.card.channels), self.card.height_px, self.card.width_px
+        return self.card.image_shape
 
     @cached_property
     def index(self) -> "pd.DataFrame":

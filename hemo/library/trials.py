@@ -190,7 +190,7 @@ class Trial:
 
 def _require_images(images: NDArray[Any], card: "CheckpointCard") -> None:
     """Refuse images of another shape or dtype than a checkpoint takes."""
-    wanted = (len(card.channels), card.height_px, card.width_px)
+    wanted = card.image_shape
     if images.shape[1:] != wanted or images.dtype != np.uint8:
         raise ConfigError(
             f"images: {images.dtype} of shape {images.shape}, must be uint8 of shape (images, "

@@ -3,9 +3,11 @@
 import numpy as np
 import pytest
 import torch
-from torchmetrics.functional.classification import binary_calibration_error
+from sklearn.metrics import average_precision_score
+from torchmetrics.functional import classification as tm
 
 from hemo.stats import CALIBRATION_BINS
+from hemo.stats.auroc import auroc
 from hemo.stats.reliability import (
     bin_numbers,
     calibration_slope,
@@ -26,13 +28,23 @@ def test_reliability_by_hand():
 
 
 @pytest.mark.parametrize("seed", [0, 1])
-def test_calibration_error_is_that_which_training_records(seed):
+def test_metrics_of_reports_are_those_which_training_records(seed):
     """Scores rounded to two decimals, so that many are tied."""
     generator = np.random.default_rng(seed)
     labels = generator.integers(0, 2, 200).astype(np.uint8)
     scores = np.clip(labels * 0.3 + generator.random(200) * 0.7, 0, 1).round(2).astype(np.float32)
-    expected = binary_calibration_error(torch.from_numpy(scores), torch.from_numpy(labels).int(), CALIBRATION_BINS)
-    assert reliability(scores, labels, CALIBRATION_BINS).calibration_error == pytest.approx(float(expected), abs=1e-6)
+    pair = torch.from_numpy(scores), torch.from_numpy(labels).int()
+    found = (
+        auroc(scores[:, None], labels[:, None], np.arange(200)).value,
+        average_precision_score(labels, scores),
+        reliability(scores, labels, CALIBRATION_BINS).calibration_error,
+    )
+    expected = (
+        tm.binary_auroc(*pair),
+        tm.binary_average_precision(*pair),
+        tm.binary_calibration_error(*pair, CALIBRATION_BINS),
+    )
+    assert found == pytest.approx([float(each) for each in expected], abs=1e-6)
 
 
 def test_a_probability_on_the_edge_of_a_bin_belongs_to_the_upper_bin():

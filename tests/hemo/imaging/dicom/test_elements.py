@@ -13,7 +13,7 @@ from pydicom.uid import (
 )
 
 from hemo.imaging.dicom import elements as dicom
-from hemo.imaging.dicom.elements import Elements, decimals, elements_of, scan, short, text, texts
+from hemo.imaging.dicom.elements import Elements, decimals, elements_of, read_elements, scan, short, text, texts
 from hemo.imaging.dicom.read import quiet_pydicom
 from tests.dicom_files import head_file, head_hu
 
@@ -180,3 +180,25 @@ def test_a_text_in_the_place_of_a_number_is_not_repeated(text_there):
     with pytest.raises(ValueError, match="more than an unsigned short holds"):
         short(elements, dicom.ROWS, 0)
     assert short(scan(data), dicom.ROWS, 0) == 32
+
+
+def test_an_enhanced_file_of_many_frames_may_have_sequences_of_undefined_length():
+    """13 functional groups a frame, as scanners write them: pydicom reads some 200 times a frame."""
+    groups = []
+    for _ in range(800):
+        item = Dataset()
+        item.add_new(0x00090010, "LO", "hemo")
+        for number in range(13):
+            inner = Dataset()
+            inner.ImageComments = inner.PatientComments = inner.StudyID = "x"
+            item.add_new(0x00091000 + number, "SQ", [inner])
+            item[0x00091000 + number].is_undefined_length = inner.is_undefined_length_sequence_item = True
+        item.is_undefined_length_sequence_item = True
+        groups.append(item)
+    dataset = pydicom.dcmread(io.BytesIO(head_file(NumberOfFrames=800, PerFrameFunctionalGroupsSequence=groups)))
+    dataset["PerFrameFunctionalGroupsSequence"].is_undefined_length = True
+    buffer = io.BytesIO()
+    dataset.save_as(buffer)
+    with quiet_pydicom():
+        found = read_elements(buffer.getvalue())
+    assert text(found, dicom.NUMBER_OF_FRAMES) == "800"

@@ -1,9 +1,7 @@
-import io
 import re
 import zlib
 
 import numpy as np
-import pydicom
 import pytest
 import xxhash
 from pydicom.dataset import Dataset
@@ -401,27 +399,6 @@ def test_frames_of_an_enhanced_file_have_places_of_their_own():
         SharedFunctionalGroupsSequence=[shared],
     )
     assert [image.position_mm for image in decode(data)] == [10, 15]
-
-
-def test_an_enhanced_file_of_many_frames_may_have_sequences_of_undefined_length():
-    """13 functional groups a frame, as scanners write them: pydicom reads some 200 times a frame."""
-    groups = []
-    for _ in range(800):
-        item = Dataset()
-        for number in range(13):
-            inner = Dataset()
-            inner.ImageComments = inner.PatientComments = inner.StudyID = "x"
-            item.add_new(0x00090000 + 0x1000 + number, "SQ", [inner])
-            item[0x00091000 + number].is_undefined_length = inner.is_undefined_length_sequence_item = True
-        item.add_new(0x00090010, "LO", "hemo")
-        item.is_undefined_length_sequence_item = True
-        groups.append(item)
-    pixels = np.stack([head_hu(8) + np.int16(1024)] * 800)
-    plain = dicom_bytes(pixels, NumberOfFrames=800, PerFrameFunctionalGroupsSequence=groups)
-    dataset, buffer = pydicom.dcmread(io.BytesIO(plain)), io.BytesIO()
-    dataset["PerFrameFunctionalGroupsSequence"].is_undefined_length = True
-    dataset.save_as(buffer)
-    assert [image.frame for image in decode(buffer.getvalue())] == list(range(800))
 
 
 def test_a_frame_that_cannot_be_decoded_is_the_only_reject_of_its_file():
