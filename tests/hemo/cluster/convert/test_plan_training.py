@@ -12,9 +12,9 @@ from rich.console import Console
 from hemo.cluster.convert.estimate import Cluster, estimate
 from hemo.cluster.convert.plan_training import (
     Device,
+    PlannedTraining,
     Speeds,
     Step,
-    Trials,
     Work,
     all_steps,
     as_json,
@@ -90,13 +90,13 @@ def test_passes_are_those_of_a_fit():
 
 def test_steps_multiply_by_the_workers_of_a_node():
     speed = TrainingSpeed("1 x GPU", 100.0, 400.0, 64, 32, 2.0)
-    trials = Trials(_train(IMAGES), _train(SEQUENCE))
+    trials = PlannedTraining(_train(IMAGES), _train(SEQUENCE))
     speeds = Speeds(speed, 300.0, 4, speed, 1)
     train, embed, series = steps_of(config(), trials, speeds, images=100, image_bytes=5.0)
     assert (train.work["trained"].per_s, train.work["evaluated"].per_s, train.example_bytes) == (400, 1600, 5)
     assert embed.work == {"embedded": Work(100, 1200)}
     assert (series.work["trained"].per_s, series.example_bytes) == (100, 0)
-    assert len(steps_of(config(), Trials(_train(IMAGES), None), speeds, images=9, image_bytes=5.0)) == 2
+    assert len(steps_of(config(), PlannedTraining(_train(IMAGES), None), speeds, images=9, image_bytes=5.0)) == 2
 
 
 def _train(trial: TrialConfig) -> TrainConfig:
