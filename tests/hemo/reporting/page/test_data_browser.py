@@ -12,6 +12,7 @@ from hemo.shards.schema import REJECT_SCHEMA
 from hemo.shards.writer import write_table
 from tests.made_shards import write_conversion
 
+expect = pytest.importorskip("playwright.sync_api").expect
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 HOSTILE = "<img src=x onerror=alert(1)>.dcm"
 
@@ -33,17 +34,18 @@ def address(tmp_path_factory) -> str:
 def test_a_sheet_is_chosen_and_rejects_are_searched(open_page, address):
     page = open_page(address)
     page.select_option("#sheet", label="flag blank (3)")
-    assert page.inner_text("#sheet-note") == "flag blank: 3 of 3 images"
-    assert page.locator("#tiles .tile").count() == 3
+    expect(page.locator("#sheet-note")).to_have_text("flag blank: 3 of 3 images")
+    expect(page.locator("#tiles .tile")).to_have_count(3)
     page.locator("#tiles .tile").nth(1).focus()
-    assert page.inner_text("#tile-name") == "ID_003"
-    for key, name in (("ArrowLeft", "ID_001"), ("End", "ID_005"), ("ArrowUp", "ID_001"), ("ArrowRight", "ID_003")):
+    name = page.locator("#tile-name")
+    expect(name).to_have_text("ID_003")
+    for key, tile in (("ArrowLeft", "ID_001"), ("End", "ID_005"), ("ArrowUp", "ID_001"), ("ArrowRight", "ID_003")):
         page.keyboard.press(key)
-        assert page.inner_text("#tile-name") == name
-    assert page.locator("#tiles .tile[tabindex='0']").get_attribute("aria-label") == "ID_003"
-    assert page.locator("#table tbody tr").count() == 15
+        expect(name).to_have_text(tile)
+    expect(page.locator("#tiles .tile[tabindex='0']")).to_have_attribute("aria-label", "ID_003")
+    expect(page.locator("#table tbody tr")).to_have_count(15)
     page.get_by_placeholder("reason or path").fill("not_dicom")
-    assert page.locator("#table tbody td").all_inner_texts() == ["not_dicom", HOSTILE, "0", "<b>no</b>"]
+    expect(page.locator("#table tbody td")).to_have_text(["not_dicom", HOSTILE, "0", "<b>no</b>"])
     assert page.locator("img[src=x]").count() == 0
     page.locator("#figure-histogram-0").scroll_into_view_if_needed()
     page.wait_for_selector("#histogram-0 svg.main-svg")
@@ -57,7 +59,7 @@ def test_near_duplicates_stay_side_by_side_at_any_width(open_page, make_training
     report = write_report(ReportConfig(data=folder, out=str(tmp_path / "report")))
     page = open_page(f"file://{Path(report)}")
     page.select_option("#sheet", label="near-duplicates of two patients (10)")
-    assert page.inner_text("#tiles .pair >> nth=1") == (
+    expect(page.locator("#tiles .pair").nth(1)).to_have_text(
         "cosine 0.900. Left: train-001, patient <b>p</b>, train. Right: val-003, patient q, val"
     )
     for width in (400, 800, 1200):

@@ -1,15 +1,15 @@
 """A page that follows its records, in headless Chromium: trials come, and what its reader chose stays."""
 
-import re
 import time
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 import hemo
 from hemo.trials.progress import TrialProgress, write_progress
+
+expect = pytest.importorskip("playwright.sync_api").expect
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
@@ -18,10 +18,6 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 def watch(tmp_path):
     with hemo.watch(records=str(tmp_path / "records"), port=0, refresh_s=0.2, bootstrap_samples=10) as watch:
         yield watch
-
-
-def wait_for_text(page: Any, selector: str, text: str) -> None:
-    page.locator(selector, has_text=re.compile(f"^{text}$")).wait_for()
 
 
 def progress(tmp_path: Path, epochs: int) -> None:
@@ -47,11 +43,11 @@ def test_it_waits_then_shows_what_runs_then_what_ended(open_page, watch, make_re
     progress(tmp_path, 3)
     page.get_by_role("cell", name="3 of 9").wait_for()
     page.wait_for_selector("#progress svg.main-svg")
-    assert page.locator("#sweeps td").first.inner_text() == "<b>runs"
+    expect(page.locator("#sweeps td").first).to_have_text("<b>runs")
     assert serious_faults(page) == []
     make_record({"name": "ended"}, many=True)
-    wait_for_text(page, "#now", "ended")
-    assert page.inner_text("#sweeps p") == "trials outside sweeps: 1 complete, 1 running"
+    expect(page.locator("#now")).to_have_text("ended")
+    expect(page.locator("#sweeps p")).to_have_text("trials outside sweeps: 1 complete, 1 running")
 
 
 def test_a_new_trial_appears_and_the_selection_stays(open_page, watch, make_record, tmp_path):
@@ -59,8 +55,9 @@ def test_a_new_trial_appears_and_the_selection_stays(open_page, watch, make_reco
     for number, (name, quality) in enumerate([("fair", 0.6), ("poor", 0.1)]):
         make_record({"name": name, "seed": number}, quality=quality, many=True)
     page = open_page(watch.url)
-    wait_for_text(page, "#now", "fair")
+    expect(page.locator("#now")).to_have_text("fair")
     page.get_by_role("link", name="poor").click()
+    expect(page.locator("#now")).to_have_text("poor")
     page.get_by_role("button", name="Pin poor").click()
     page.get_by_placeholder("name or value").fill("oo")
     page.check("#complete")
@@ -76,7 +73,7 @@ def test_a_new_trial_appears_and_the_selection_stays(open_page, watch, make_reco
     make_record({"name": "good", "seed": 7}, quality=0.9, many=True)
     page.wait_for_selector(f"html[data-live]:not([data-live='{version}'])")
     assert page.inner_text("#now") == "poor"
-    assert page.locator("#table tbody td.name a").all_inner_texts() == ["good", "poor"]
+    expect(page.locator("#table tbody td.name a")).to_have_text(["good", "poor"])
     assert page.get_by_role("button", name="Pin poor").get_attribute("aria-pressed") == "true"
     assert page.get_by_placeholder("name or value").input_value() == "oo"
     assert page.is_checked("#complete")
@@ -86,21 +83,21 @@ def test_a_new_trial_appears_and_the_selection_stays(open_page, watch, make_reco
     assert page.evaluate("table.column(3).visible()") is False
     page.wait_for_timeout(300)
     assert abs(page.locator(f"#{part}").bounding_box()["y"] - before) < 5
-    assert page.inner_text("#changed") == "New: good (complete)."
+    expect(page.locator("#changed")).to_have_text("New: good (complete).")
 
 
 def test_who_has_selected_nothing_sees_the_best(open_page, watch, make_record):
     make_record({"name": "fair"}, quality=0.5, many=True)
     page = open_page(watch.url)
-    wait_for_text(page, "#now", "fair")
+    expect(page.locator("#now")).to_have_text("fair")
     make_record({"name": "good", "seed": 7}, quality=0.9, many=True)
-    wait_for_text(page, "#now", "good")
+    expect(page.locator("#now")).to_have_text("good")
 
 
 def test_a_server_that_ended_is_said(open_page, watch, make_record):
     make_record({"name": "only"}, many=True)
     page = open_page(watch.url)
-    wait_for_text(page, "#now", "only")
+    expect(page.locator("#now")).to_have_text("only")
     page.route("**/now.json", lambda route: route.fulfill(body="no longer hemo"))
     page.get_by_text("hemo watch does not answer").wait_for()
     page.unroute("**/now.json")
