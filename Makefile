@@ -28,8 +28,8 @@ test-fast: setup ## tests without Ray, for everyday work: about a minute on 2 co
 test-slow: setup ## tests that start a cluster, W&B or several processes that load torch: 18 minutes on 2 cores
 	$(PYTEST) -m slow
 
-test-all: setup ## all tests in one run, as CI does
-	$(PYTEST)
+test-all: setup ## all tests in one run, as CI does; the slowest are listed
+	$(PYTEST) --durations=40 --durations-min=5
 
 check: setup ## lint, format, types, import rules
 	$(VENV)/bin/ruff check .
