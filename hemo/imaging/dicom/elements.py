@@ -196,8 +196,10 @@ def scan(data: bytes) -> Elements | None:
         if syntax not in (EXPLICIT_LITTLE_ENDIAN, IMPLICIT_LITTLE_ENDIAN):
             return None
         is_explicit = syntax == EXPLICIT_LITTLE_ENDIAN
-        pixels = _scan_elements(data, start, texts, numbers, explicit=is_explicit, last=PIXEL_DATA)[1]
+        end, pixels = _scan_elements(data, start, texts, numbers, explicit=is_explicit, last=PIXEL_DATA)
     except (_NotPlainError, struct.error, RecursionError):  # ends within the head of an element; is nested too deep
+        return None
+    if pixels is None and end < len(data):  # they may come after a damaged tag, or a stray delimiter
         return None
     return Elements(texts, numbers, pixels) if numbers.get(SAMPLES_PER_PIXEL, 1) == 1 else None
 

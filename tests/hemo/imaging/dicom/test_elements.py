@@ -149,6 +149,16 @@ def test_elements_out_of_order_are_left_to_pydicom():
     assert scan(swapped) is None
 
 
+def test_a_stray_delimiter_before_the_pixels_is_left_to_pydicom():
+    """Its tag is above that of the pixels; some writers end a sequence of a stated length with it."""
+    data = with_sequence(undefined=False)
+    rows = data.rindex(b"\x28\x00\x10\x00US")
+    stray = data[:rows] + b"\xfe\xff\xdd\xe0\0\0\0\0" + data[rows:]
+    assert scan(stray) is None
+    assert short(read_elements(stray), dicom.ROWS, 0) == 32
+    assert read_elements(stray).pixel_data == bytes(scan(data).pixel_data)
+
+
 def test_every_named_tag_is_read():
     numbers = {name: value for name, value in vars(dicom).items() if name.isupper() and isinstance(value, int)}
     others = ("_", "LARGEST", "FEWEST_READS", "BYTES_A_READ", "DATA_SET_AT")
