@@ -34,11 +34,13 @@ def images_of_picture(data: bytes, settings: ImageSettings) -> list[Image | Reje
         decoded = _decode(data, MODES[settings.colour])
     except SliceError as error:
         return [Reject.of(error)]
-    planes = to_square(decoded, settings.side_px).transpose(2, 0, 1)
-    pixels = _with_channels(decoded, len(settings.channels))
+    channels = len(settings.channels)
+    pixels = _with_channels(decoded, channels)
+    planes = np.empty((channels, settings.side_px, settings.side_px), np.uint8)
+    cv2.split(_with_channels(to_square(decoded, settings.side_px), channels), list(planes))
     return [
         Image(
-            pixels=np.repeat(planes, len(settings.channels) // len(planes), axis=0),
+            pixels=planes,
             source_rows=pixels.shape[0],
             source_cols=pixels.shape[1],
             pixel_format="rgb8" if settings.colour == "rgb" else "grey8",
