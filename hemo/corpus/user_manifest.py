@@ -3,6 +3,7 @@
 import hashlib
 import os.path
 from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pyarrow as pa
@@ -26,6 +27,9 @@ from hemo.storage import absolute, filesystem, read_bytes
 
 PATH = "path"
 COLUMNS = (PATH, *ManifestRow._fields)
+
+LISTINGS_AT_A_TIME = 32
+"""Folders of a bucket: one after the other, those of 20,000 studies take ten minutes."""
 
 
 def list_table(source: str) -> Listing:
@@ -180,14 +184,18 @@ def _look_up(location: str, path: str, objects: Mapping[str, Mapping[str, Any]])
 def _objects(folders: Iterable[str]) -> dict[str, Mapping[str, Any]]:
     """Return the objects in some folders of buckets, by URI."""
     objects: dict[str, Mapping[str, Any]] = {}
-    for folder in sorted(folders):
-        fs, path = filesystem(folder)
-        try:
-            entries = fs.ls(path, detail=True)
-        except FileNotFoundError:
-            continue  # its files are reported as missing
-        except Exception as error:  # each storage raises errors of its own
-            raise unreachable(folder, error) from error
-        files = [entry for entry in entries if entry["type"] == "file"]
-        objects |= {f"{folder}/{entry['name'].rpartition('/')[2]}": entry for entry in files}
+    with ThreadPoolExecutor(LISTINGS_AT_A_TIME) as pool:
+        for listed in pool.map(_objects_in, sorted(folders)):
+            objects |= listed
     return objects
+
+
+def _objects_in(folder: str) -> dict[str, Mapping[str, Any]]:
+    fs, path = filesystem(folder)
+    try:
+        entries = fs.ls(path, detail=True)
+    except FileNotFoundError:
+        return {}  # its files are reported as missing
+    except Exception as error:  # each storage raises errors of its own
+        raise unreachable(folder, error) from error
+    return {f"{folder}/{entry['name'].rpartition('/')[2]}": entry for entry in entries if entry["type"] == "file"}

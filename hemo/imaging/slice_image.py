@@ -218,9 +218,10 @@ def hounsfield_flags(hu: NDArray[np.int16], *, brain: float) -> list[str]:
     return [flag for flag in FLAGS if shown.get(flag)]
 
 
-def is_blank(sample: NDArray[np.int16], *, padding_below: float = float("-inf")) -> bool:
+def is_blank(sample: NDArray[np.int16 | np.uint8], *, padding_below: float | None = None) -> bool:
     """Tell whether values, shape (rows, cols), are constant or nearly so; those below `padding_below` are ignored."""
-    _, deviation = cv2.meanStdDev(sample, mask=(sample >= padding_below).astype(np.uint8))
+    mask = None if padding_below is None else (sample >= padding_below).astype(np.uint8)
+    _, deviation = cv2.meanStdDev(sample, mask=mask)
     return bool(deviation[0, 0] < BLANK_BELOW_STD_HU)  # 0 where nothing counts
 
 

@@ -1,12 +1,15 @@
 """A table of the user's own: which files, what is given of each, and what is wrong with it."""
 
 import gzip
+import threading
 from pathlib import Path
+from typing import Any, ClassVar
 
 import fsspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from fsspec.implementations.memory import MemoryFileSystem
 
 from hemo.corpus.source_file import ManifestRow
 from hemo.corpus.sources import list_corpus, media_of, read_files
@@ -34,6 +37,35 @@ def test_files_are_named_relative_to_the_table_absolute_or_by_uri(folder):
     assert [file.path for file in files] == [f"{folder}/a.dcm", "memory://table/far/e.dcm", "sub/b.dcm"]
     assert [file.size_bytes for file in files] == [5, 8, 9]
     assert read_files(source, files) == [b"a.dcm", b"far away", b"sub/b.dcm"]
+
+
+class _Meeting(MemoryFileSystem):
+    """Lists a folder once eight listings are in flight."""
+
+    protocol = "meeting"
+    store: ClassVar[dict[str, Any]] = {}
+    pseudo_dirs: ClassVar[list[str]] = [""]
+    listings: ClassVar[threading.Barrier]
+
+    @classmethod
+    def _strip_protocol(cls, path: str) -> str:
+        return "/" + path.removeprefix("meeting://").strip("/")
+
+    def ls(self, path: str, detail: bool = True, **options: Any) -> Any:
+        self.listings.wait()
+        return super().ls(path, detail, **options)
+
+
+def test_folders_of_a_bucket_are_listed_at_the_same_time(folder):
+    """One request after the other, 20,000 folders of studies took ten minutes."""
+    fsspec.register_implementation("meeting", _Meeting, clobber=True)
+    _Meeting.listings = threading.Barrier(8, timeout=5)
+    paths = [f"meeting://bucket/study{number}/slice.dcm" for number in range(16)]
+    for number, path in enumerate(paths):
+        with fsspec.open(path, "wb") as file:
+            file.write(bytes(number))
+    files = list_corpus(table(folder, "\n".join(["path", *paths])), "manifest").files
+    assert {file.path: file.size_bytes for file in files} == {path: number for number, path in enumerate(paths)}
 
 
 def test_columns_of_the_manifest_are_kept_with_the_file_and_blanks_are_none(folder):

@@ -5,6 +5,7 @@ import zlib
 import numpy as np
 import PIL.Image
 import pytest
+import xxhash
 
 from hemo.imaging.image import Image, Reject
 from hemo.imaging.picture import images_of_picture
@@ -44,6 +45,33 @@ def test_equal_pixels_have_the_same_digest_in_any_file():
     other = images_of_picture(encoded(pixels[::-1], "PNG"), settings("rgb"))[0]
     again = images_of_picture(encoded(pixels, "PNG") + b"trailing", settings("rgb"))[0]
     assert png.pixel_digest == again.pixel_digest != other.pixel_digest
+
+
+@pytest.mark.parametrize("colour", ["rgb", "grey"])
+@pytest.mark.parametrize("shape", [(7, 5), (4, 4), (2, 2), (1, 3)])
+def test_a_grey_picture_becomes_the_same_row_as_its_copy_in_colour(colour, shape):
+    """It is resized in one channel, and its digest is that of three."""
+    grey = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
+    (one,) = images_of_picture(encoded(grey, "PNG"), settings(colour))
+    (three,) = images_of_picture(encoded(np.stack([grey] * 3, 2), "PNG"), settings(colour))
+    assert isinstance(one, Image)
+    assert isinstance(three, Image)
+    np.testing.assert_array_equal(one.pixels, three.pixels)
+    assert one.pixels.flags.c_contiguous
+    stored = np.stack([grey] * 3, 2) if colour == "rgb" else grey
+    assert one.pixel_digest == three.pixel_digest == xxhash.xxh3_128_digest(stored.tobytes())
+    assert (one.source_rows, one.source_cols, one.pixel_format, one.flags) == (
+        *shape,
+        "rgb8" if colour == "rgb" else "grey8",
+        three.flags,
+    )
+
+
+@pytest.mark.parametrize(("step", "flags"), [(1, ("blank",)), (3, ())])
+def test_a_picture_is_blank_below_one_grey_level_of_spread(step, flags):
+    """Half of the pixels are 0, half `step`: the standard deviation is half of it."""
+    pixels = np.tile(np.array([0, step], np.uint8), (4, 2))
+    assert images_of_picture(encoded(pixels, "PNG"), settings("rgb"))[0].flags == flags
 
 
 def test_16_bit_pictures_are_scaled_not_clipped():

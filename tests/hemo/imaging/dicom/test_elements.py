@@ -28,12 +28,25 @@ def by_pydicom(data: bytes) -> dict[int, object]:
         return all_values(elements_of(pydicom.dcmread(io.BytesIO(data))))
 
 
-def with_sequence(*, undefined: bool) -> bytes:
-    inner = Dataset()
-    inner.PatientID = "of another"
-    dataset = pydicom.dcmread(io.BytesIO(head_file()))
-    dataset.ReferencedStudySequence = [inner]
+def with_sequence(*, undefined: bool, syntax: str = ExplicitVRLittleEndian) -> bytes:
+    """Return a file with items in items: two studies, each with a series and an icon that has pixels of its own."""
+    studies = []
+    for number in range(2):
+        icon, series, study = Dataset(), Dataset(), Dataset()
+        icon.Rows, icon.PixelData = 7, bytes(8)
+        icon["PixelData"].VR = "OW"
+        series.Modality, series.IconImageSequence = "MR", [icon]
+        study.PatientID, study.ReferencedSeriesSequence = f"of another {number}", [series]
+        for item in (icon, series, study):
+            item.is_undefined_length_sequence_item = undefined
+        series["IconImageSequence"].is_undefined_length = undefined
+        study["ReferencedSeriesSequence"].is_undefined_length = undefined
+        studies.append(study)
+    dataset = pydicom.dcmread(io.BytesIO(head_file(syntax=syntax)))
+    dataset.ReferencedStudySequence = studies
     dataset["ReferencedStudySequence"].is_undefined_length = undefined
+    dataset.ReferencedImageSequence = []
+    dataset["ReferencedImageSequence"].is_undefined_length = undefined
     buffer = io.BytesIO()
     dataset.save_as(buffer, enforce_file_format=True)
     return buffer.getvalue()
@@ -50,6 +63,9 @@ def with_sequence(*, undefined: bool) -> bytes:
             RescaleType="", SliceThickness="", PixelPaddingValue=0, PixelPaddingRangeLimit=65535, PixelRepresentation=0
         ),
         with_sequence(undefined=False),
+        with_sequence(undefined=True),
+        with_sequence(undefined=False, syntax=ImplicitVRLittleEndian),
+        with_sequence(undefined=True, syntax=ImplicitVRLittleEndian),
     ],
 )
 def test_every_value_is_the_one_pydicom_reads(data):
@@ -69,7 +85,7 @@ def test_every_value_is_the_one_pydicom_reads(data):
         head_file(syntax=DeflatedExplicitVRLittleEndian),
         head_file(PatientID="Müller", SpecificCharacterSet="ISO_IR 100"),
         head_file(PatientID="a\x1bb"),
-        with_sequence(undefined=True),
+        head_file(SharedFunctionalGroupsSequence=[Dataset()]),
     ],
 )
 def test_what_is_not_plain_is_left_to_pydicom(data):
@@ -80,6 +96,36 @@ def test_a_file_cut_within_its_header_is_left_to_pydicom():
     data = head_file()
     for length in range(132, len(data) - 2 * 32 * 32, 7):
         assert scan(data[:length]) is None or scan(data[:length]).pixel_data is None
+
+
+@pytest.mark.parametrize("syntax", [ExplicitVRLittleEndian, ImplicitVRLittleEndian])
+def test_a_file_cut_within_a_sequence_of_undefined_length_is_left_to_pydicom(syntax):
+    data = with_sequence(undefined=True, syntax=syntax)
+    for length in range(132, len(data) - 2 * 32 * 32):
+        assert scan(data[:length]) is None or scan(data[:length]).pixel_data is None
+
+
+SEQUENCE = b"\x08\x00\x10\x11SQ\x00\x00\xff\xff\xff\xff"
+"""Referenced Study Sequence (0008,1110) of undefined length; then come its items."""
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        (SEQUENCE, SEQUENCE.replace(b"SQ", b"UN")),  # its items would be implicit, PS3.5 6.2.2
+        (SEQUENCE, SEQUENCE.replace(b"\x10\x11", b"\x60\x00")),  # Modality as a sequence
+        (b"\xfe\xff\x0d\xe0", b"\xfe\xff\xdd\xe0"),  # an item ended as a sequence
+        (b"\xfe\xff\xdd\xe0", b"\xfe\xff\x0d\xe0"),
+        (SEQUENCE, SEQUENCE + b"\xfe\xff\x00\xe0\xf0\xff\xff\xff"),  # an item beyond the end
+        (SEQUENCE, SEQUENCE + b"\x08\x00\x10\x11"),  # no item
+        (SEQUENCE, SEQUENCE + (b"\xfe\xff\x00\xe0\xff\xff\xff\xff" + SEQUENCE) * 20_000),  # nested
+    ],
+)
+def test_a_damaged_sequence_of_undefined_length_is_left_to_pydicom(old, new):
+    data = with_sequence(undefined=True)
+    assert old in data
+    assert scan(data) is not None
+    assert scan(data.replace(old, new)) is None
 
 
 def test_cut_pixels_are_handed_on_as_far_as_they_go():
@@ -101,6 +147,16 @@ def test_elements_out_of_order_are_left_to_pydicom():
     columns = rows + 10
     swapped = data[:rows] + data[columns : columns + 10] + data[rows:columns] + data[columns + 10 :]
     assert scan(swapped) is None
+
+
+def test_a_stray_delimiter_before_the_pixels_is_left_to_pydicom():
+    """Its tag is above that of the pixels; some writers end a sequence of a stated length with it."""
+    data = with_sequence(undefined=False)
+    rows = data.rindex(b"\x28\x00\x10\x00US")
+    stray = data[:rows] + b"\xfe\xff\xdd\xe0\0\0\0\0" + data[rows:]
+    assert scan(stray) is None
+    assert short(read_elements(stray), dicom.ROWS, 0) == 32
+    assert read_elements(stray).pixel_data == bytes(scan(data).pixel_data)
 
 
 def test_every_named_tag_is_read():
