@@ -1,6 +1,6 @@
 """A sequence model's predictions: embeddings of whole studies to probabilities of slices and studies."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import pyarrow as pa
@@ -13,7 +13,7 @@ from torch.nn import functional
 from hemo.digest import differences
 from hemo.errors import ConfigError, SourceError
 from hemo.inference.predict import predicted_classes
-from hemo.inference.studies import study_probabilities
+from hemo.inference.studies import BY_STUDY, STUDY_KEYS, study_probabilities
 from hemo.models.checkpoint import CheckpointCard, EmbeddedBy, to_probabilities
 from hemo.models.series import STUDY, SeriesClassifier, logit_of_any
 from hemo.shards.embeddings import EmbeddingsCard
@@ -95,10 +95,19 @@ def predict_studies(
     slices = _with_probabilities(slices, of_slice, card, learned == "slice")
     for column, name in enumerate(card.classes):
         slices = slices.append_column(f"support_{name}", pa.array(supports[:, column]))
-    named = slices.set_column(slices.schema.get_field_index("study"), "study", placed["study_name"].take(order))
-    pooled = study_probabilities(named, card.classes)
-    own = _with_probabilities(pa.table({"study": studies.image_id[is_study]}), of_study, card, learned == "study")
-    return slices, pooled.join(own, "study").sort_by("study"), pa.Table.from_pylist(rejects, REJECT_SCHEMA)
+    keys = pa.table({"study": studies.image_id[is_study], "patient": studies.patient[is_study]})
+    own = _with_probabilities(keys, of_study, card, learned == "study")
+    return slices, _with_pooled(own, slices, card.classes), pa.Table.from_pylist(rejects, REJECT_SCHEMA)
+
+
+def _with_pooled(own: pa.Table, slices: pa.Table, classes: Sequence[str]) -> pa.Table:
+    """Return the studies of `study_probabilities` and the model's own of them; an unknown patient is "" in `own`."""
+    keys = {"study": with_places(slices)["study_name"], "patient": pc.fill_null(slices["patient"], "")}
+    for name, values in keys.items():
+        slices = slices.set_column(slices.schema.get_field_index(name), name, values)
+    studies = study_probabilities(slices, classes).join(own, list(STUDY_KEYS))  # a join finds no nulls
+    patient = pc.if_else(pc.equal(studies["patient"], ""), pa.scalar(None, pa.string()), studies["patient"])
+    return studies.set_column(studies.schema.get_field_index("patient"), "patient", patient).sort_by(BY_STUDY)
 
 
 def _logits(

@@ -169,6 +169,18 @@ def test_images_without_a_study_make_none() -> None:
     assert study_probabilities(_predictions([(None, 0.5, 0.5)]), ("any", "subdural")).num_rows == 0
 
 
+def test_studies_numbered_within_each_patient_are_apart() -> None:
+    """P1, P2 and an unknown patient each have a study 1."""
+    rows = _predictions([("1", 0.25, 0.0), ("1", 0.75, 0.0), ("1", 0.5, 0.0), ("1", 0.125, 0.0)])
+    patients = pa.array(["P2", "P1", "P2", None])
+    found = study_probabilities(rows.set_column(1, "patient", patients), ("any", "subdural"))
+    assert found.select(["study", "patient", "images", "max_any"]).to_pylist() == [
+        {"study": "1", "patient": "P1", "images": 1, "max_any": 0.75},
+        {"study": "1", "patient": "P2", "images": 2, "max_any": 0.5},
+        {"study": "1", "patient": None, "images": 1, "max_any": 0.125},
+    ]
+
+
 def test_many_unlikely_slices_are_not_rounded_away() -> None:
     found = study_probabilities(_predictions([("a", 1e-7, 0.0)] * 40), ("any", "subdural"))
     assert found["noisy_or_any"][0].as_py() == pytest.approx(4e-6, rel=1e-5)

@@ -16,7 +16,7 @@ from hemo.errors import ConfigError, SourceError
 from hemo.inference.series import predict_studies, support
 from hemo.models.series import STUDY
 from hemo.trials.record import STUDY_PREDICTIONS, read_predictions
-from tests.hemo.inference.test_predict import CARD
+from tests.hemo.inference.test_predict import CARD, card
 from tests.hemo.models.test_series import TWO_STUDIES, _model
 from tests.series_sets import SLICES, SeriesSet
 from tests.trial_runs import run_to_record
@@ -75,6 +75,32 @@ def test_slices_and_studies_have_the_recorded_probabilities(make_series_set: Mak
     first = slices.filter(pc.equal(slices["study"], "study-test-0"))
     assert first["position_mm"].to_pylist() == [-40, -35, -30, -25, -20, -15]
     assert predict_corpus(config) == str(folder)  # which is complete
+
+
+def test_studies_numbered_within_each_patient_are_apart() -> None:
+    """P1 and a patient without id have the same slices in a study 1, P2 has others."""
+    of_p1 = np.array([[1, 2, 3], [5, 1, 0]], np.float32)
+    vectors = np.concatenate([of_p1, -of_p1, of_p1])
+    ids = pa.table(
+        {
+            "image_id": [f"ID_{number}" for number in range(6)],
+            "patient": ["P1", "P1", "P2", "P2", None, None],
+            "study": ["1"] * 6,
+            "series": ["1"] * 6,
+            "position_mm": pa.array([0.0, 5.0] * 3, pa.float32()),
+            "source_path": [f"{number}.dcm" for number in range(6)],
+        }
+    )
+    slices, studies, _ = predict_studies(_model(), card(), ids, vectors, 4)
+    assert sorted(slices["image_id"].to_pylist()) == ids["image_id"].to_pylist()
+    assert studies.select(["study", "patient", "images"]).to_pylist() == [
+        {"study": "1", "patient": "P1", "images": 2},
+        {"study": "1", "patient": "P2", "images": 2},
+        {"study": "1", "patient": None, "images": 2},
+    ]
+    first, second, third = studies["probability_any"].to_pylist()
+    assert first == pytest.approx(third)
+    assert first != pytest.approx(second)
 
 
 def test_slices_of_which_none_has_a_place_are_refused() -> None:
