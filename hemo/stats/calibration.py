@@ -145,7 +145,8 @@ def fit_calibration(
         choice: `none`; `temperature`, with a prior correction where there is cause; `platt`, not of exclusive classes;
             or `where_prior_shifted`: nothing where the prior of train is the population's, else `temperature`, or
             `platt` where no formula takes the sampling back. Where validation contradicts a prior correction, `platt`
-            takes its place, of exclusive classes a temperature alone.
+            takes its place, of exclusive classes a temperature alone. Where train was sampled and `platt` cannot be
+            fitted to a class, `temperature` takes its place.
         validation: Logits of the model on a split with the prevalence of the population.
         prior: Of train.
         classes: Name of each column, for the reasons.
@@ -157,6 +158,13 @@ def fit_calibration(
     unfit = _too_few_patients(validation, classes)
     if choice == "platt" or (choice == "where_prior_shifted" and prior.unknown):
         return _fit_platt(validation, prior, classes, unfit)
+    return _fit_temperatures_if_trusted(validation, prior, classes, unfit)
+
+
+def _fit_temperatures_if_trusted(
+    validation: LabelledLogits, prior: TrainPrior, classes: Sequence[str], unfit: dict[str, str]
+) -> Calibration:
+    """Return temperatures with the prior correction; where validation contradicts that, Platt scaling without it."""
     fitted = _fit_temperatures(validation, prior, classes, unfit)
     plain = _fit_temperatures(validation, TrainPrior(), classes, unfit)
     contradiction = _contradiction(validation, fitted, plain)
@@ -277,9 +285,12 @@ def _best_slope(
 def _fit_platt(
     validation: LabelledLogits, prior: TrainPrior, classes: Sequence[str], unfit: dict[str, str]
 ) -> Calibration:
-    """Return a slope and an intercept a class; where none can be fitted, the prior correction."""
-    targets, unfit = smoothed_targets(validation), dict(unfit)
-    lines = [(1.0, 0.0)] * len(classes)
+    """Return a slope and an intercept a class; where none can be fitted, the prior correction.
+
+    A sampled class is corrected for all classes or for none: where one cannot be fitted, temperatures are.
+    """
+    targets, unfit, count = smoothed_targets(validation), dict(unfit), len(classes)
+    lines = [(1.0, shift) for shift in prior.shifts or (0.0,) * count]
     for column, name in enumerate(classes):
         if name not in unfit:
             slope, intercept = logistic_line(validation.logits[:, column], targets[:, column])
@@ -287,9 +298,15 @@ def _fit_platt(
                 lines[column] = slope, intercept
             else:
                 unfit[name] = UNRELATED
-    reason = "; ".join(filter(None, (prior.unknown, _without("Platt scaling", unfit, len(classes)))))
-    if len(unfit) == len(classes):
-        return replace(_prior_correction(prior, len(classes)), reason=reason)
+    without = _without("Platt scaling", unfit, count)
+    reason = "; ".join(filter(None, (prior.unknown, without)))
+    if len(unfit) == count:
+        return replace(_prior_correction(prior, count), reason=reason)
+    if unfit and prior.sampled:
+        fitted = _fit_temperatures_if_trusted(validation, prior, classes, unfit)
+        return replace(
+            fitted, reason=f"{without}, whose prior correction needs temperatures in its place; {fitted.reason}"
+        )
     slopes, intercepts = zip(*lines, strict=True)
     return Calibration("platt", reason, slopes, intercepts, None, len(validation.labels), validation.patient_count)
 
