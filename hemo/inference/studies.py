@@ -6,11 +6,18 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from hemo.curation.labelled_index import NOT_IN_THE_STACK, has_flag
+
 STUDY_KEYS = ("study", "patient")
 """Columns that name a study: a table of files may number studies within each patient (decision 12)."""
 
 BY_STUDY = [(name, "ascending") for name in STUDY_KEYS]
 """Order of studies in a table of them."""
+
+
+def slices_of_stacks(rows: pa.Table) -> pa.Table:
+    """Return the rows, with their `flags`, that are slices: a localizer or a capture says nothing of its study."""
+    return rows.filter(pa.array(~has_flag(rows, NOT_IN_THE_STACK)))
 
 
 def study_probabilities(predictions: pa.Table, classes: Sequence[str]) -> pa.Table:

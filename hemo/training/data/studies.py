@@ -13,6 +13,7 @@ from torch import Tensor
 
 from hemo.config.trial import SeriesConfig, TrialConfig
 from hemo.curation.card import TrainingSetCard, read_card
+from hemo.curation.labelled_index import NOT_IN_THE_STACK
 from hemo.errors import ConfigError, SourceError, first_names
 from hemo.models.series import PACKED_COLUMNS, POSITION_MM, SERIES, SLICE_SLOT, STUDY, STUDY_SLOT
 from hemo.shards.embeddings import read_card as read_embeddings_card
@@ -150,7 +151,8 @@ def _require_places(rows: pa.Table, where: str) -> None:
         if ids:
             raise SourceError(
                 f"{where}: {len(ids):,} of {len(rows):,} images have no {name} ({first_names(ids)}); a sequence model "
-                "takes slices of DICOM series, whose header gives their order"
+                "takes slices of DICOM series, whose header gives their order; localizers and captures are left out by "
+                f"`hemo curate` with --drop_flags '[{', '.join(NOT_IN_THE_STACK)}]'"
             )
 
 

@@ -153,7 +153,8 @@ def test_slices_that_no_one_can_order_are_refused(make_series_set: Maker, column
         nothing = pa.nulls(len(table), table.schema.field(name).type)
         table = table.set_column(table.schema.get_field_index(name), name, nothing)
     pq.write_table(table, part, row_group_size=8, write_page_checksum=True)
-    with pytest.raises(SourceError, match=f"val: 36 of 72 images have no {what}.*DICOM series"):
+    cure = r"by `hemo curate` with --drop_flags '\[localizer, secondary_capture\]'$"
+    with pytest.raises(SourceError, match=f"val: 36 of 72 images have no {what}.*DICOM series.*{cure}"):
         read_studies(made.training_set, SeriesConfig(embeddings=made.embeddings))
 
 
