@@ -66,7 +66,7 @@ def near_duplicate_table(
         Columns `cosine`, and for both images `image_id`, `patient` and `split` (null: not used), with `_1` and `_2`.
     """
     linkable = np.flatnonzero(~has_flag(rows.index, UNLINKABLE))
-    pairs, cosines = similar_pairs(unit_vectors(vectors)[linkable], rows.patient[linkable], at_least)
+    pairs, cosines = similar_pairs(unit_vectors(vectors, linkable), rows.patient[linkable], at_least)
     pairs = linkable[pairs]
     equal = (pixels[pairs[:, 0]] == pixels[pairs[:, 1]]) & (pixels[pairs[:, 0]] >= 0)
     pairs, cosines = pairs[~equal], cosines[~equal]

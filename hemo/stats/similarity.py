@@ -9,19 +9,28 @@ BLOCK_ROWS = 2048
 """Rows whose similarities are computed at once: 2,048 x 2,048 float32 are 17 MB."""
 
 
-def unit_vectors(vectors: NDArray[np.floating]) -> NDArray[np.float32]:
+def unit_vectors(vectors: NDArray[np.floating], rows: NDArray[np.integer] | None = None) -> NDArray[np.float32]:
     """Return vectors minus their mean, each of length 1: their products are cosines.
 
     Images of one kind share most of their features: without that half of all pairs of chest X-rays have a cosine above
     0.7, see benchmarks/results/2026-11-27-embeddings.md. A vector that is the mean stays 0, and is similar to nothing.
+    Takes no more memory than the result and a block in float64.
 
     Args:
         vectors: (rows, dimension), finite.
+        rows: Numbers of those that are wanted, (wanted,); None: all. The mean is of all.
+
+    Returns:
+        (wanted, dimension).
     """
-    centred = vectors - vectors.mean(axis=0, dtype=np.float64)
-    lengths = np.linalg.norm(centred, axis=1, keepdims=True)
-    units: NDArray[np.float64] = np.divide(centred, lengths, out=np.zeros_like(centred), where=lengths > 0)
-    return units.astype(np.float32)
+    wanted = np.arange(len(vectors)) if rows is None else rows
+    mean = vectors.mean(axis=0, dtype=np.float64)
+    units = np.empty((len(wanted), vectors.shape[1]), np.float32)
+    for first in range(0, len(wanted), BLOCK_ROWS):
+        centred = vectors[wanted[first : first + BLOCK_ROWS]] - mean
+        lengths = np.linalg.norm(centred, axis=1, keepdims=True)
+        units[first : first + BLOCK_ROWS] = np.divide(centred, lengths, out=np.zeros_like(centred), where=lengths > 0)
+    return units
 
 
 def nearest_rows(units: NDArray[np.float32], row: int, count: int) -> tuple[NDArray[np.intp], NDArray[np.float32]]:

@@ -1,5 +1,7 @@
 """Cosines after the mean is subtracted, nearest rows and similar pairs, worked out by hand."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 
@@ -14,6 +16,21 @@ def test_lengths_are_one_around_the_mean() -> None:
     half = np.sqrt(0.5)
     expected = [[1, 0], [-1, 0], [0, 1], [0, -1], [half, half], [-half, -half]]
     np.testing.assert_allclose(unit_vectors(CROSS), expected, atol=1e-6)
+
+
+def test_only_wanted_rows_around_the_mean_of_all() -> None:
+    half = np.sqrt(0.5)
+    np.testing.assert_allclose(unit_vectors(CROSS, np.array([5, 2])), [[-half, -half], [0, 1]], atol=1e-6)
+
+
+def test_memory_is_that_of_the_result_and_a_block() -> None:
+    vectors = np.random.default_rng(0).random((40_000, 128), np.float32)
+    for rows in (None, np.arange(1, 40_000)):
+        tracemalloc.start()
+        unit_vectors(vectors, rows)
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        assert peak < 1.5 * vectors.nbytes
 
 
 def test_the_mean_itself_is_similar_to_nothing() -> None:
