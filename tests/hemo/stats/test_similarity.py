@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from hemo.stats import similarity
-from hemo.stats.similarity import nearest_rows, similar_pairs, unit_vectors
+from hemo.stats.similarity import most_similar, nearest_rows, similar_blocks, unit_vectors
 
 CROSS = np.array([[11, 10], [9, 10], [10, 12], [10, 8], [12, 12], [8, 8]], np.float32)
 """Around their mean, (10, 10): right, left, up, down, and two diagonals."""
@@ -51,12 +51,19 @@ def test_the_nearest_come_first_and_equal_ones_by_number() -> None:
 def test_pairs_are_of_different_groups_whatever_the_blocks(monkeypatch: pytest.MonkeyPatch, block_rows: int) -> None:
     """Of 0.7 and above: the diagonals with the arms beside them; (0, 4) are of one group."""
     monkeypatch.setattr(similarity, "BLOCK_ROWS", block_rows)
-    pairs, cosines = similar_pairs(unit_vectors(CROSS), np.array(["a", "b", "c", "d", "a", "e"]), 0.7)
+    blocks = list(similar_blocks(unit_vectors(CROSS), np.array(["a", "b", "c", "d", "a", "e"]), 0.7))
+    pairs, cosines = (np.concatenate(values) for values in zip(*blocks, strict=True))
+    order = np.lexsort(pairs.T[::-1])
+    pairs, cosines = pairs[order], cosines[order]
     assert pairs.tolist() == [[1, 5], [2, 4], [3, 5]]
     np.testing.assert_allclose(cosines, [np.sqrt(0.5)] * 3, atol=1e-6)
 
 
-def test_no_pairs_are_an_empty_table() -> None:
-    pairs, cosines = similar_pairs(unit_vectors(CROSS), np.arange(6), 1.1)
-    assert pairs.shape == (0, 2)
-    assert cosines.shape == (0,)
+def test_no_pairs_are_no_blocks() -> None:
+    assert list(similar_blocks(unit_vectors(CROSS), np.arange(6), 1.1)) == []
+
+
+def test_the_most_similar_come_first_and_equal_ones_by_number() -> None:
+    pairs, cosines = most_similar(np.array([[3, 4], [0, 5], [0, 2], [1, 2]]), np.array([0.5, 0.25, 0.5, 1.0]), 3)
+    assert pairs.tolist() == [[1, 2], [0, 2], [3, 4]]
+    assert cosines.tolist() == [1.0, 0.5, 0.5]
