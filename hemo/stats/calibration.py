@@ -173,17 +173,21 @@ def refit_calibration(
         own: Calibration of the model, which a class keeps that has too few patients.
         classes: Name of each column, for the reasons.
     """
-    none = _prior_correction(TrainPrior(), len(classes))
-    lines = {"slopes": own.slopes or none.slopes, "intercepts": own.intercepts or none.intercepts}
-    start, unfit = replace(own, reason="", **lines), _too_few_patients(images, classes)
+    none, unfit = _prior_correction(TrainPrior(), len(classes)), _too_few_patients(images, classes)
+    lines = own.slopes or none.slopes, own.intercepts or none.intercepts
+    start = replace(own, reason="", slopes=lines[0], intercepts=lines[1])
     return (_fit_platt if choice == "platt" else _fit_temperatures_if_trusted)(images, start, classes, unfit)
 
 
 def _fit_temperatures_if_trusted(
     validation: LabelledLogits, start: Calibration, classes: Sequence[str], unfit: dict[str, str]
 ) -> Calibration:
-    """Return temperatures with the prior correction; where validation contradicts that, Platt scaling without it."""
-    without_prior = replace(start, method="none", reason="", intercepts=(0.0,) * len(classes), sampled=None)
+    """Return temperatures with the prior correction; where validation contradicts that, Platt scaling without it.
+
+    Validation says nothing about a class that cannot be fitted: that one keeps its intercept.
+    """
+    kept = tuple(value if name in unfit else 0.0 for name, value in zip(classes, start.intercepts, strict=True))
+    without_prior = replace(start, method="none", reason="", intercepts=kept, sampled=None)
     fitted, plain = (_fit_temperatures(validation, each, classes, unfit) for each in (start, without_prior))
     contradiction = _contradiction(validation, start, fitted, plain)
     if not contradiction:

@@ -99,6 +99,18 @@ def test_a_class_of_too_few_patients_keeps_its_line():
     assert calibration.reason == "no Platt scaling of b (3 patients with the finding, at least 5 are needed)"
 
 
+def test_a_class_of_too_few_patients_keeps_its_line_where_the_prior_of_another_is_contradicted():
+    """Half of the images have a, its line of -2.9 is that of 5 %: Platt takes the place of a temperature."""
+    one = of_prevalence(0.5)
+    labels = np.concatenate([one.labels, np.zeros_like(one.labels)], axis=1)
+    found = LabelledLogits(np.tile(one.logits, 2), labels, one.patients, exclusive=False)
+    own = Calibration("platt", "", (0.5, 0.5), (-2.9, -4.0), None, 100, 50)
+    calibration, _ = recalibrate("temperature", found, ["a", "b"], "balanced_accuracy", own)
+    assert (calibration.method, calibration.slopes[1], calibration.intercepts[1]) == ("platt", 0.5, -4.0)
+    assert calibration.intercepts[0] == pytest.approx(0, abs=0.2)
+    assert "validation contradicts the prior correction" in calibration.reason
+
+
 def of_prevalence(prevalence):
     """Return 4,000 images whose logits are those of a train of 1 : 1, twice too large."""
     generator = np.random.default_rng(0)
