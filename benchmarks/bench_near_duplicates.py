@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from hemo.config.trial import ModelConfig
 from hemo.models.encoder import Encoder, weights_encoder
-from hemo.stats.similarity import similar_pairs
+from hemo.stats.similarity import similar_blocks
 from hemo.training.data.dataset import read_training_set
 
 Change = Callable[[NDArray[np.uint8]], NDArray[np.uint8]]
@@ -86,7 +86,9 @@ def main() -> None:
     for kind, centre in (("as they are", np.zeros_like(mean)), ("mean subtracted", mean)):
         units = unit(vectors - centre)
         copies = {name: (unit(values - centre) * units[chosen]).sum(axis=1) for name, values in planted.items()}
-        pairs, cosines = similar_pairs(units, patients, min(given.thresholds))
+        blocks = list(similar_blocks(units, patients, min(given.thresholds)))
+        pairs = np.concatenate([np.empty((0, 2), np.intp), *(found for found, _ in blocks)])
+        cosines = np.concatenate([np.empty(0, np.float32), *(values for _, values in blocks)])
         others = groups[pairs[:, 0]] != groups[pairs[:, 1]]
         pairs, cosines = pairs[others], cosines[others]
         highest = np.sort(cosines)[::-1]  # of pairs that were not planted

@@ -27,7 +27,7 @@ from hemo.curation.card import (
 from hemo.curation.copy import CopyTask, write_buckets, write_part
 from hemo.curation.labelled_index import pseudonymise_keys, read_index, text_column
 from hemo.curation.leak_audit import equal_pixels
-from hemo.curation.near_duplicates import near_duplicate_findings, near_duplicate_table, vectors_of
+from hemo.curation.near_duplicates import NearDuplicates, find_near_duplicates, near_duplicate_findings, vectors_of
 from hemo.curation.plan import CopyPlan, ImageLayout, layout_of, plan_copies
 from hemo.curation.print_counts import count_tables, finding_lines, format_table
 from hemo.curation.public_files import CROISSANT, SPLIT_MANIFEST, croissant, split_manifest
@@ -51,7 +51,7 @@ AUDIT = "audit.parquet"
 """File beside the card that lists every image of equal pixels, see `equal_pixel_table`."""
 
 NEAR_DUPLICATES = "near_duplicates.parquet"
-"""File beside the card that lists pairs of similar images of different patients, see `near_duplicate_table`."""
+"""File beside the card that lists pairs of similar images of different patients, see `find_near_duplicates`."""
 
 PART = "part"
 """Column with the part that a task's rows belong to."""
@@ -164,15 +164,16 @@ def draft_training_set(config: CurateConfig, inputs: Inputs) -> Draft:
     similar = _near_duplicates(config, inputs, selection)
     if similar is not None:
         described["audit"] = {**card.audit, **near_duplicate_findings(similar, config.near_duplicate_cosine)}
-    return Draft(plan, card.model_copy(update=described), selection.evidence, similar, manifest)
+    table = similar.table if similar else None
+    return Draft(plan, card.model_copy(update=described), selection.evidence, table, manifest)
 
 
-def _near_duplicates(config: CurateConfig, inputs: Inputs, selection: Selection) -> pa.Table | None:
-    """Return the table of similar images of different patients, None without embeddings."""
+def _near_duplicates(config: CurateConfig, inputs: Inputs, selection: Selection) -> NearDuplicates | None:
+    """Return the similar images of different patients, None without embeddings."""
     if inputs.vectors is None:
         return None
     placed, pixels = (selection.chosen, selection.splits), equal_pixels(inputs.index)
-    return near_duplicate_table(selection.rows, placed, pixels, inputs.vectors, config.near_duplicate_cosine)
+    return find_near_duplicates(selection.rows, placed, pixels, inputs.vectors, config.near_duplicate_cosine)
 
 
 def _manifest(selection: Selection) -> bytes:

@@ -295,7 +295,9 @@ def _recalibration(config: EvaluateConfig, card: CheckpointCard, table: pa.Table
     logits, labels = (np.asarray(part[name].combine_chunks().flatten()) for name in ("logits", "labels"))
     shape, names = (len(part), -1), part["patient"].to_pylist()
     found = LabelledLogits(logits.reshape(shape), labels.reshape(shape), np.array(names), card.task == "multi_class")
-    calibration, thresholds = recalibrate(config.recalibration, found, card.classes, card.operating_point)
+    calibration, thresholds = recalibrate(
+        config.recalibration, found, card.classes, card.operating_point, card.calibration
+    )
     return Recalibration(
         fraction=config.recalibration_fraction,
         seed=config.seed,

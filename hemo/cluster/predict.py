@@ -15,10 +15,10 @@ from hemo.cluster.predict_images import (
 from hemo.config.inference import PredictConfig
 from hemo.console import print_line
 from hemo.corpus.labels import RSNA_CLASSES
-from hemo.errors import ConfigError, OutputError
+from hemo.errors import ConfigError, OutputError, SourceError
 from hemo.inference.predict import checkpoint_digest
 from hemo.inference.series import predict_studies, require_same_encoder
-from hemo.inference.studies import study_probabilities
+from hemo.inference.studies import slices_of_stacks, study_probabilities
 from hemo.models.checkpoint import (
     CheckpointCard,
     at_operating_point,
@@ -40,10 +40,10 @@ def predict_corpus(config: PredictConfig) -> str:
     Call it within `connected`.
 
     Returns:
-        The output folder: `predictions.parquet` (`image_id`, ..., and, a class, `probability_NAME` and
-        `predicted_NAME`: whether it is above the threshold), `studies.parquet` (`max_NAME` and
-        `noisy_or_NAME` over each study's images), `rejects.parquet`, `card.json`, and `submission.csv` in RSNA's long
-        form where the checkpoint has all six of its classes. For a sequence model see `predict_studies`.
+        The output folder: `predictions.parquet` (`ID_COLUMNS` and, a class, `probability_NAME` and `predicted_NAME`:
+        whether it is above the threshold), `studies.parquet` (`max_NAME` and `noisy_or_NAME` over each study's slices,
+        see `slices_of_stacks`), `rejects.parquet`, `card.json`, and `submission.csv` in RSNA's long form where the
+        checkpoint has all six of its classes. For a sequence model see `predict_studies`.
 
     Raises:
         SourceError: If source or checkpoint is missing, empty or damaged.
@@ -74,7 +74,7 @@ def predict_corpus(config: PredictConfig) -> str:
             source, config, "predict", COPIED_SCHEMA, flip=config.test_time_augmentation == "flip"
         )
         predictions = predictions.drop_columns(logit_names(card.classes))
-        studies = study_probabilities(predictions, card.classes)
+        studies = study_probabilities(slices_of_stacks(predictions), card.classes)
         require_held()
         _write(config.out, source.location, (card, inputs), (predictions, studies, rejects))
     return config.out
@@ -99,7 +99,13 @@ def _predict_embedded(config: PredictConfig, card: CheckpointCard) -> str:
         if _is_complete(config.out, inputs):
             print_line(f"predict: {config.out} is complete")
             return config.out
-        tables = predict_studies(model, card, *read_sequence_inputs(config.source), config.batch_size)
+        ids, vectors = read_sequence_inputs(config.source)
+        if "flags" not in ids.column_names:
+            raise SourceError(
+                f"source: {config.source} has no flags, which tell localizers from slices; remove it and run `hemo "
+                "embed` again"
+            )
+        tables = predict_studies(model, card, ids, vectors, config.batch_size)
         require_held()
         _write(config.out, config.source, (card, inputs), tables)
     return config.out
@@ -117,6 +123,7 @@ def _write(
         write_bytes(join(out, "submission.csv"), submission_csv(predictions))
     counts = {"rows": len(predictions), "rejects": len(rejects), "studies": len(studies)}
     counts["rows_without_study"] = predictions["study"].null_count
+    counts["rows_that_are_no_slices"] = len(predictions) - len(slices_of_stacks(predictions))
     write_json(
         join(out, "card.json"),
         {

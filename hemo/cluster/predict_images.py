@@ -35,10 +35,10 @@ from hemo.shards.card import ConversionCard, read_card
 from hemo.shards.convert_unit import UnitTask, unit_rows
 from hemo.shards.manifest import Manifest, Unit, read_manifest, update_manifest
 from hemo.shards.reader import CONVERT_AGAIN, CURATE_AGAIN, batches_by_group, checked_parquet, images_of
-from hemo.shards.schema import ID_COLUMNS, IMAGE, OWN_ROWS, REJECT_SCHEMA, ShardReject
+from hemo.shards.schema import ID_COLUMNS, IMAGE, INDEX_SCHEMA, OWN_ROWS, REJECT_SCHEMA, ShardReject
 from hemo.storage import join, list_files
 
-COPIED_SCHEMA = pa.schema([(name, pa.float32() if name == "position_mm" else pa.string()) for name in ID_COLUMNS])
+COPIED_SCHEMA = pa.schema([(name, INDEX_SCHEMA.field(name).type) for name in ID_COLUMNS])
 
 UNIT_FILES = 256
 READ_THREADS = 4

@@ -1,5 +1,6 @@
 """Audit images of different patients that are nearly the same: by the cosine of their embeddings, not by pixels."""
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,13 @@ from hemo.curation.labelled_index import Rows, has_flag, text_column
 from hemo.curation.leak_audit import UNLINKABLE
 from hemo.errors import ConfigError
 from hemo.shards.embeddings import read_card, read_embeddings
-from hemo.stats.similarity import similar_pairs, unit_vectors
+from hemo.stats.similarity import most_similar, similar_blocks, unit_vectors
+
+LISTED = 100_000
+"""Pairs in the table at most: of more, nobody looks at those that are less alike."""
+
+UNUSED = len(SPLITS)
+"""In the place of a split: of an image that is in none."""
 
 _EXAMPLES = 5
 
@@ -43,14 +50,26 @@ def vectors_of(embeddings: str, shards: str, conversion: str, index: pa.Table) -
     return aligned
 
 
-def near_duplicate_table(
+@dataclass(frozen=True, eq=False)
+class NearDuplicates:
+    """Pairs of images of different patients with a high cosine."""
+
+    table: pa.Table  # of `LISTED` at most, see `find_near_duplicates`
+    pairs: int
+    images: int
+    pairs_in_two_splits: int
+
+
+def find_near_duplicates(
     rows: Rows,
     placed: tuple[NDArray[np.int64], NDArray[np.int8]],
     pixels: NDArray[np.int64],
     vectors: NDArray[np.float32],
     at_least: float,
-) -> pa.Table:
-    """List the pairs of images of different patients with a high cosine, the highest first.
+    *,
+    listed: int = LISTED,
+) -> NearDuplicates:
+    """Count the pairs of images of different patients with a high cosine, and list those with the highest.
 
     Images of equal pixels are left out: `equal_pixel_table` lists them. So are images flagged `UNLINKABLE`: black
     slices are alike, and say nothing about a patient.
@@ -61,23 +80,35 @@ def near_duplicate_table(
         pixels: `equal_pixels`, shape (rows,).
         vectors: Of each image, shape (rows, dimension).
         at_least: Cosine, after the mean of all vectors is subtracted.
+        listed: Pairs at most; all are counted.
 
     Returns:
-        Columns `cosine`, and for both images `image_id`, `patient` and `split` (null: not used), with `_1` and `_2`.
+        With a table, the highest first: `cosine`, and for both images `image_id`, `patient` and `split` (null: not
+        used), with `_1` and `_2`.
     """
-    linkable = np.flatnonzero(~has_flag(rows.index, UNLINKABLE))
-    pairs, cosines = similar_pairs(unit_vectors(vectors)[linkable], rows.patient[linkable], at_least)
-    pairs = linkable[pairs]
-    equal = (pixels[pairs[:, 0]] == pixels[pairs[:, 1]]) & (pixels[pairs[:, 0]] >= 0)
-    pairs, cosines = pairs[~equal], cosines[~equal]
-    order = np.argsort(-cosines, kind="stable")
     chosen, splits = placed
-    numbers = np.full(len(pixels), len(SPLITS), np.int8)
-    numbers[chosen] = splits
-    names = pa.array([*SPLITS, None], pa.string()).take(pa.array(numbers))
-    columns: dict[str, Any] = {"cosine": pa.array(cosines[order], pa.float32())}
+    split = np.full(len(pixels), UNUSED, np.int8)
+    split[chosen] = splits
+    linkable = np.flatnonzero(~has_flag(rows.index, UNLINKABLE))
+    best, highest = np.empty((0, 2), np.intp), np.empty(0, np.float32)
+    count, in_two_splits, seen = 0, 0, np.zeros(len(pixels), bool)
+    for found, values in similar_blocks(unit_vectors(vectors, linkable), rows.patient[linkable], at_least):
+        left, right = linkable[found].T
+        differ = (pixels[left] != pixels[right]) | (pixels[left] < 0)
+        pairs, cosines = np.stack([left, right], axis=1)[differ], values[differ]
+        count, seen[pairs] = count + len(pairs), True
+        used = (split[pairs] != UNUSED).all(axis=1)
+        in_two_splits += int((used & (split[pairs[:, 0]] != split[pairs[:, 1]])).sum())
+        best, highest = most_similar(np.concatenate([best, pairs]), np.concatenate([highest, cosines]), listed)
+    return NearDuplicates(_table(rows, split, best, highest), count, int(seen.sum()), in_two_splits)
+
+
+def _table(rows: Rows, split: NDArray[np.int8], pairs: NDArray[np.intp], cosines: NDArray[np.float32]) -> pa.Table:
+    """Return pairs of rows as `find_near_duplicates` lists them; `split` is that of each row."""
+    names = pa.array([*SPLITS, None], pa.string()).take(pa.array(split))
+    columns: dict[str, Any] = {"cosine": pa.array(cosines, pa.float32())}
     for side in (0, 1):
-        members = pa.array(pairs[order, side])
+        members = pa.array(pairs[:, side])
         for name, values in (
             ("image_id", text_column(rows.index, "image_id")),
             ("patient", text_column(rows.index, "patient")),
@@ -87,22 +118,21 @@ def near_duplicate_table(
     return pa.table(columns)
 
 
-def near_duplicate_findings(table: pa.Table, at_least: float) -> dict[str, Any]:
-    """Return the counts of a table of pairs, for the card.
+def near_duplicate_findings(found: NearDuplicates, at_least: float) -> dict[str, Any]:
+    """Return the counts and some examples, for the card.
 
     Args:
-        table: As `near_duplicate_table` returns it.
+        found: Of `find_near_duplicates`.
         at_least: Cosine.
     """
-    apart = pc.fill_null(pc.not_equal(table["split_1"], table["split_2"]), fill_value=False)
-    images = pa.chunked_array([*table["image_id_1"].chunks, *table["image_id_2"].chunks], pa.string())
-    shown = table.slice(0, _EXAMPLES).to_pylist()
+    shown = found.table.slice(0, _EXAMPLES).to_pylist()
     return {
         "near_duplicates": {
             "cosine": at_least,
-            "pairs": len(table),
-            "images": len(images.unique()),
-            "pairs_in_two_splits": int(pc.sum(apart).as_py() or 0),
+            "pairs": found.pairs,
+            "images": found.images,
+            "pairs_in_two_splits": found.pairs_in_two_splits,
+            "listed": len(found.table),
         },
         "near_duplicates_examples": [
             f"{pair['image_id_1']} of {pair['patient_1']} ~ {pair['image_id_2']} of {pair['patient_2']}"

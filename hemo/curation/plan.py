@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from hemo.config.curate import SPLITS
 from hemo.curation.hash_order import hash_texts
-from hemo.curation.labelled_index import has_flag, text_column
+from hemo.curation.labelled_index import NOT_IN_THE_STACK, has_flag, text_column
 from hemo.curation.select import Selection
 from hemo.errors import ConfigError
 from hemo.shards.card import ConversionCard
@@ -34,9 +34,6 @@ COPY_SCHEMA = pa.schema(
         pa.field("image_id", pa.string()),  # of the image, to detect a shard that does not match the index
     ]
 )
-
-NOT_IN_THE_STACK = ("localizer", "secondary_capture")
-"""Flags of images that belong to a series but are no slice of its stack."""
 
 GAP_RATIO = 1.5  # a missing slice doubles the spacing
 LONE_GAP_RATIO = 2.5

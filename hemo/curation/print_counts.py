@@ -109,10 +109,11 @@ def _image_lines(audit: dict[str, Any]) -> Iterator[str]:
             "conflicting labels"
         )
     if (similar := audit.get("near_duplicates")) and similar["pairs"]:
+        most = f", with the {similar['listed']:,} most similar" if similar["listed"] < similar["pairs"] else ""
         yield (
             f"{similar['pairs']:,} pairs of {similar['images']:,} images of different patients are nearly the same "
             f"(cosine at least {similar['cosine']:g}), {similar['pairs_in_two_splits']:,} of them in two splits: see "
-            "near_duplicates.parquet"
+            f"near_duplicates.parquet{most}"
         )
 
 

@@ -27,6 +27,9 @@ LEADING = 6
 """Slices of a study that are shown: those of the largest support, for or against."""
 
 WIDTH_INCHES = 9.0
+Study = tuple[str, str | None]
+"""Name, and patient or None: patients may have studies of the same name."""
+
 FOR, AGAINST = "#b2182b", "#2166ac"
 """Colours of support, which the colour-blind see as different; signs differ as well."""
 
@@ -37,9 +40,10 @@ def explain_studies(config: ExplainConfig) -> list[dict[str, Any]]:
     A study is the slices of it that `images` has; each needs a vector.
 
     Returns:
-        The cases as `cases.json` lists them: `file`, `image_id` (the study's name), `class`, `label`, `probability`
-        (the model's own of the study), `loss`, and `slices`: `image_id`, `series`, `position_mm`, `label`,
-        `probability` and `support` (see `hemo.inference.series.support`) of those shown, from the lowest position.
+        The cases as `cases.json` lists them: `file`, `image_id` (the study's name), `patient`, `class`, `label`,
+        `probability` (the model's own of the study), `loss`, and `slices`: `image_id`, `series`, `position_mm`,
+        `label`, `probability` and `support` (see `hemo.inference.series.support`) of those shown, from the lowest
+        position.
 
     Raises:
         SourceError: If checkpoint, images or embeddings are missing, a slice has no vector, or no study has a label.
@@ -65,15 +69,15 @@ def explain_studies(config: ExplainConfig) -> list[dict[str, Any]]:
         slices, studies, _ = predict_studies(model, card, rows.select(ID_COLUMNS), vectors, config.batch_size)
         places = pc.index_in(slices["image_id"], value_set=rows["image_id"].combine_chunks())
         slices = slices.append_column("label", rows["label"].take(places))
-        cases = [
-            _case(slices.filter(pc.equal(_study(slices), name)), name, probability, target)
-            for name, probability in _chosen(slices, studies, target, config)
+        own = [
+            (_slices_of(slices, study), study, probability)
+            for study, probability in _chosen(slices, studies, target, config)
         ]
+        cases = [_case(of_study, study, probability, target) for of_study, study, probability in own]
         images = _images(stored, card, {each["image_id"] for case in cases for each in case["slices"]})
-        for number, case in enumerate(cases, start=1):
+        for number, (case, (of_study, *_)) in enumerate(zip(cases, own, strict=True), start=1):
             case["file"] = f"case-{number:03d}.png"
-            own = slices.filter(pc.equal(_study(slices), case["image_id"]))
-            write_bytes(join(config.out, case["file"]), study_png(own, case, images))
+            write_bytes(join(config.out, case["file"]), study_png(of_study, case, images))
         write_json(join(config.out, CASES), {"inputs": inputs, "cases": cases})
     return cases
 
@@ -101,34 +105,40 @@ def _vectors(rows: pa.Table, embeddings: str, folder: str) -> NDArray[np.float32
     return taken
 
 
-def _study(slices: pa.Table) -> pa.ChunkedArray:
-    """Return the name of each slice's study."""
-    return pc.coalesce(slices["study"], slices["series"])
+def _studies(slices: pa.Table) -> list[Study]:
+    """Return the study of each slice."""
+    names = pc.coalesce(slices["study"], slices["series"])
+    return list(zip(names.to_pylist(), slices["patient"].to_pylist(), strict=True))
 
 
-def _chosen(slices: pa.Table, studies: pa.Table, target: str, config: ExplainConfig) -> list[tuple[str, float]]:
-    """Return name and probability of the studies that are named, or of those with the highest loss.
+def _slices_of(slices: pa.Table, study: Study) -> pa.Table:
+    return slices.filter(pa.array([each == study for each in _studies(slices)]))
+
+
+def _chosen(slices: pa.Table, studies: pa.Table, target: str, config: ExplainConfig) -> list[tuple[Study, float]]:
+    """Return the studies that are named, of every patient, or those with the highest loss, and their probability.
 
     Raises:
         ConfigError: If a study is not there.
         SourceError: If none has a label.
     """
-    pairs = zip(studies["study"].to_pylist(), studies[f"probability_{target}"].to_pylist(), strict=True)
-    probability = dict(pairs)
+    keys = zip(studies["study"].to_pylist(), studies["patient"].to_pylist(), strict=True)
+    probability: dict[Study, float] = dict(zip(keys, studies[f"probability_{target}"].to_pylist(), strict=True))
     if config.image_ids:
-        missing = [name for name in config.image_ids if name not in probability]
+        names = {name for name, _ in probability}
+        missing = [name for name in config.image_ids if name not in names]
         if missing:
             raise ConfigError(f"image_ids: {missing[0]!r} is no study of {config.images} ({len(missing)} missing)")
-        return [(name, probability[name]) for name in config.image_ids]
-    labels: dict[str, list[int | None]] = {}
-    for name, label in zip(_study(slices).to_pylist(), slices["label"].to_pylist(), strict=True):
-        labels.setdefault(name, []).append(label)
-    known = {name: label for name, of_slices in labels.items() if (label := label_of_study(of_slices)) is not None}
+        return [(study, probability[study]) for name in config.image_ids for study in probability if study[0] == name]
+    labels: dict[Study, list[int | None]] = {}
+    for study, label in zip(_studies(slices), slices["label"].to_pylist(), strict=True):
+        labels.setdefault(study, []).append(label)
+    known = {study: label for study, of_slices in labels.items() if (label := label_of_study(of_slices)) is not None}
     if not known:
         raise SourceError(f"images: no study of {config.images} has a label of {target}; give image_ids, their names")
-    losses = log_loss(np.array([probability[name] for name in known]), np.array(list(known.values())))
-    hardest = sorted(zip(-losses, known, strict=True))[: config.highest_loss]
-    return [(name, probability[name]) for _, name in hardest]
+    losses = log_loss(np.array([probability[study] for study in known]), np.array(list(known.values())))
+    hardest = sorted(zip(-losses, known, strict=True), key=lambda pair: (pair[0], pair[1][0], pair[1][1] or ""))
+    return [(study, probability[study]) for _, study in hardest[: config.highest_loss]]
 
 
 def label_of_study(of_slices: list[int | None]) -> int | None:
@@ -136,7 +146,7 @@ def label_of_study(of_slices: list[int | None]) -> int | None:
     return 1 if 1 in of_slices else (None if None in of_slices else 0)
 
 
-def _case(slices: pa.Table, study: str, probability: float, target: str) -> dict[str, Any]:
+def _case(slices: pa.Table, study: Study, probability: float, target: str) -> dict[str, Any]:
     """Return the entry of a study in `cases.json`, without its file."""
     label = label_of_study(slices["label"].to_pylist())
     support = slices[f"support_{target}"].to_numpy()
@@ -147,7 +157,8 @@ def _case(slices: pa.Table, study: str, probability: float, target: str) -> dict
     loss = None if label is None else float(log_loss(np.array([probability]), np.array([label]))[0])
     return {
         "file": "",
-        "image_id": study,
+        "image_id": study[0],
+        "patient": study[1],
         "class": target,
         "label": label,
         "probability": probability,
@@ -179,8 +190,9 @@ def study_png(slices: pa.Table, case: dict[str, Any], images: dict[str, NDArray[
     """
     figure = Figure(figsize=(WIDTH_INCHES, 6.4), dpi=DOTS_PER_INCH, layout="constrained")
     label = "no label" if case["label"] is None else f"label {case['label']}"
-    title = f"{case['image_id']}\n{case['class']}: {label}, probability of the study {case['probability']:.3f}"
-    figure.suptitle(title, fontsize=10, parse_math=False)
+    patient = "not known" if case["patient"] is None else case["patient"]
+    title = f"{case['class']}: {label}, probability of the study {case['probability']:.3f}"
+    figure.suptitle(f"{case['image_id']}\npatient {patient}, {title}", fontsize=10, parse_math=False)
     curves, shown_slices = figure.subfigures(2, 1, height_ratios=(3.2, 2.2), squeeze=False)[:, 0]
     above, below = curves.subplots(2, 1, sharex=True)
     _draw_series(above, below, slices, case["class"])

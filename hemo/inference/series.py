@@ -1,6 +1,7 @@
 """A sequence model's predictions: embeddings of whole studies to probabilities of slices and studies."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -10,10 +11,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
+from hemo.curation.labelled_index import NOT_IN_THE_STACK, has_flag
 from hemo.digest import differences
 from hemo.errors import ConfigError, SourceError
 from hemo.inference.predict import predicted_classes
-from hemo.inference.studies import study_probabilities
+from hemo.inference.studies import BY_STUDY, STUDY_KEYS, study_probabilities
 from hemo.models.checkpoint import CheckpointCard, EmbeddedBy, to_probabilities
 from hemo.models.series import STUDY, SeriesClassifier, logit_of_any
 from hemo.shards.embeddings import EmbeddingsCard
@@ -55,7 +57,7 @@ def predict_studies(
     Args:
         model: In evaluation mode.
         card: Of its checkpoint.
-        ids: `image_id`, `patient`, `study`, `series`, `position_mm`, `source_path`: a row a slice.
+        ids: `ID_COLUMNS`, a row an image.
         vectors: Their `read_sequence_inputs`, (slices, dimension + probabilities).
         batch_size: Studies at once.
 
@@ -63,42 +65,57 @@ def predict_studies(
         Slices, in order of study, series and position: the ids and, a class, `probability_NAME`, `support_NAME` (see
         `support`), and `predicted_NAME` where the model learned from labels of slices. Studies: those of
         `study_probabilities`, and `probability_NAME`, the model's own; `predicted_NAME` where it learned from labels of
-        studies alone. Rejects: slices without a place in a series.
+        studies alone. Rejects: localizers and captures, and slices without a place in a series.
 
     Raises:
         SourceError: If no slice has one.
     """
-    lacking = pc.or_(*lacking_places(ids).values())
-    placed = with_places(ids.filter(pc.invert(lacking)))
-    if not len(placed):
+    no_slice = has_flag(ids, NOT_IN_THE_STACK)
+    nowhere = pc.or_(*lacking_places(ids).values()).to_numpy(zero_copy_only=False)
+    kept = ~(no_slice | nowhere)
+    if not kept.any():
         counts = [f"{pc.sum(column).as_py() or 0:,} no {name}" for name, column in lacking_places(ids).items()]
         raise SourceError(
-            f"none of {len(ids):,} images has a place in a series ({', '.join(counts)}); a sequence model takes slices "
-            "of DICOM series, whose header gives their order"
+            f"none of {len(ids):,} images has a place in a series ({', '.join(counts)}, {no_slice.sum():,} localizers "
+            "and captures); a sequence model takes slices of DICOM series, whose header gives their order"
         )
-    rejects = [
-        {"source_path": path, "frame": 0, "reason": "no_position", "detail": "no study and series, or no position"}
-        for path in ids.filter(lacking)["source_path"].to_pylist()
-    ]
+    rejects = list(_rejects(ids, no_slice, "no_slice", "a localizer or a capture"))
+    rejects += _rejects(ids, nowhere & ~no_slice, "no_position", "no study and series, or no position")
+    ids, vectors = ids.filter(pa.array(kept)), vectors[kept]
+    placed = with_places(ids)
     classes = len(card.classes)
     studies = studies_in_order(
         placed.append_column("pixel_format", pa.array([""] * len(placed))),
         np.full((len(placed), classes), UNKNOWN, np.uint8),
-        vectors[~lacking.to_numpy(zero_copy_only=False)],
+        vectors,
         probabilities=len(card.embedded_by.classes) if card.embedded_by else 0,
     )
     of_slice, of_study, supports = _logits(model, studies, batch_size, classes)
     is_study = np.asarray(studies.images.is_study)
     order = pc.index_in(pa.array(studies.image_id[~is_study]), value_set=placed["image_id"])
-    slices = ids.filter(pc.invert(lacking)).take(order)
     learned = card.model.series.labels
-    slices = _with_probabilities(slices, of_slice, card, learned == "slice")
+    slices = _with_probabilities(ids.take(order), of_slice, card, learned == "slice")
     for column, name in enumerate(card.classes):
         slices = slices.append_column(f"support_{name}", pa.array(supports[:, column]))
-    named = slices.set_column(slices.schema.get_field_index("study"), "study", placed["study_name"].take(order))
-    pooled = study_probabilities(named, card.classes)
-    own = _with_probabilities(pa.table({"study": studies.image_id[is_study]}), of_study, card, learned == "study")
-    return slices, pooled.join(own, "study").sort_by("study"), pa.Table.from_pylist(rejects, REJECT_SCHEMA)
+    keys = pa.table({"study": studies.image_id[is_study], "patient": studies.patient[is_study]})
+    own = _with_probabilities(keys, of_study, card, learned == "study")
+    return slices, _with_pooled(own, slices, card.classes), pa.Table.from_pylist(rejects, REJECT_SCHEMA)
+
+
+def _rejects(ids: pa.Table, rows: NDArray[np.bool_], reason: str, detail: str) -> Iterator[dict[str, Any]]:
+    """Yield these rows as rejects."""
+    for path in ids.filter(pa.array(rows))["source_path"].to_pylist():
+        yield {"source_path": path, "frame": 0, "reason": reason, "detail": detail}
+
+
+def _with_pooled(own: pa.Table, slices: pa.Table, classes: Sequence[str]) -> pa.Table:
+    """Return the studies of `study_probabilities` and the model's own of them; an unknown patient is "" in `own`."""
+    keys = {"study": with_places(slices)["study_name"], "patient": pc.fill_null(slices["patient"], "")}
+    for name, values in keys.items():
+        slices = slices.set_column(slices.schema.get_field_index(name), name, values)
+    studies = study_probabilities(slices, classes).join(own, list(STUDY_KEYS))  # a join finds no nulls
+    patient = pc.if_else(pc.equal(studies["patient"], ""), pa.scalar(None, pa.string()), studies["patient"])
+    return studies.set_column(studies.schema.get_field_index("patient"), "patient", patient).sort_by(BY_STUDY)
 
 
 def _logits(

@@ -6,6 +6,19 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from hemo.curation.labelled_index import NOT_IN_THE_STACK, has_flag
+
+STUDY_KEYS = ("study", "patient")
+"""Columns that name a study: a table of files may number studies within each patient (decision 12)."""
+
+BY_STUDY = [(name, "ascending") for name in STUDY_KEYS]
+"""Order of studies in a table of them."""
+
+
+def slices_of_stacks(rows: pa.Table) -> pa.Table:
+    """Return the rows, with their `flags`, that are slices: a localizer or a capture says nothing of its study."""
+    return rows.filter(pa.array(~has_flag(rows, NOT_IN_THE_STACK)))
+
 
 def study_probabilities(predictions: pa.Table, classes: Sequence[str]) -> pa.Table:
     """Return the probability that any slice of a study has a class, in two ways.
@@ -18,8 +31,8 @@ def study_probabilities(predictions: pa.Table, classes: Sequence[str]) -> pa.Tab
         classes: Names of the classes.
 
     Returns:
-        A row a study, by study: `study`, `patient`, `images`, and `max_NAME` and `noisy_or_NAME` a class, float32.
-        Images without a study are in none.
+        A row a study, in the order of `BY_STUDY`: `study`, `patient`, `images`, and `max_NAME` and `noisy_or_NAME` a
+        class, float32. Different patients have different studies, even of one name. Images without a study are in none.
 
     Source:
         Noisy-or: Pearl 1988, Probabilistic Reasoning in Intelligent Systems, section 4.3.2.
@@ -29,11 +42,11 @@ def study_probabilities(predictions: pa.Table, classes: Sequence[str]) -> pa.Tab
         absent = 1 - known[f"probability_{name}"].to_numpy().astype(np.float64)
         with np.errstate(divide="ignore"):  # the logarithm of a certain slice is minus infinity, its study's 1 - 0
             known = known.append_column(f"log_absent_{name}", pa.array(np.log(absent)))
-    aggregations = [("image_id", "count"), ("patient", "min")]
+    aggregations = [("image_id", "count")]
     aggregations += [(f"probability_{name}", "max") for name in classes]
     aggregations += [(f"log_absent_{name}", "sum") for name in classes]
-    studies = known.group_by("study").aggregate(aggregations).sort_by("study")
-    columns = {"study": studies["study"], "patient": studies["patient_min"], "images": studies["image_id_count"]}
+    studies = known.group_by(STUDY_KEYS).aggregate(aggregations).sort_by(BY_STUDY)
+    columns = {"study": studies["study"], "patient": studies["patient"], "images": studies["image_id_count"]}
     for name in classes:
         columns[f"max_{name}"] = studies[f"probability_{name}_max"]
         noisy_or = -np.expm1(studies[f"log_absent_{name}_sum"].to_numpy())

@@ -96,6 +96,8 @@ def build_backbone(backbone: str, channels: int, sides_px: tuple[int, int], *, p
     )
     if isinstance(module, timm.models.VGG):
         module.pre_logits = nn.Identity()  # type: ignore[assignment]  # VGG's two dense layers of 4,096 are its classifier, not its features
+    if isinstance(module, timm.models.VOLO):
+        module.num_prefix_tokens = 1  # type: ignore[assignment]  # its class attention puts a token first, and timm's module does not say so
     return module
 
 

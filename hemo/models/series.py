@@ -91,41 +91,49 @@ class SliceSequence(nn.Module):
                 self.layers.append(_encoder_layer(width, dropout))
         self.features = size + widths[0]
 
-    def forward(self, vectors: Tensor, position_mm: Tensor, lengths: Tensor) -> Tensor:
-        """Return the features of each slice, which end with its own projection.
+    def forward(self, vectors: Tensor, position_mm: Tensor, series: Tensor) -> Tensor:
+        """Return the features of each slice, (slices, features), which end with its own projection.
 
         Args:
-            vectors: (series, slices, dimension + probabilities), padded with zeros behind the last slice of a series.
-            position_mm: (series, slices), padded likewise.
-            lengths: (series,), slices of each series, on the CPU.
-
-        Returns:
-            Tensor (series, slices, features), of no meaning behind the last slice.
+            vectors: (slices, dimension + probabilities).
+            position_mm: (slices,), ascending within a series.
+            series: (slices,), number of the series of each slice: 0, 1, ..., ascending, none left out.
         """
-        present = torch.arange(vectors.shape[1]) < lengths[:, None]
-        present = present.to(vectors.device)
-        own = torch.cat([self.normalise(vectors[..., : self.dimension]), vectors[..., self.dimension :]], dim=2)
-        pairs = (present[:, 1:] & present[:, :-1])[..., None]
-        steps = (own[:, 1:] - own[:, :-1]) * pairs
-        gaps = ((position_mm[:, 1:] - position_mm[:, :-1]) / MM_A_UNIT).clamp(max=LARGEST_GAP_UNITS) * pairs[..., 0]
+        ends = torch.bincount(series).cumsum(0)
+        own = torch.cat([self.normalise(vectors[:, : self.dimension]), vectors[:, self.dimension :]], dim=1)
+        pairs = series[1:] == series[:-1]
+        steps = (own[1:] - own[:-1]) * pairs[:, None]
+        gaps = ((position_mm[1:] - position_mm[:-1]) / MM_A_UNIT).clamp(max=LARGEST_GAP_UNITS) * pairs
         below, above = functional.pad(steps, (0, 0, 1, 0)), functional.pad(-steps, (0, 0, 0, 1))
         gap_below, gap_above = functional.pad(gaps, (1, 0)), functional.pad(gaps, (0, 1))
-        geometry = torch.stack([_height(position_mm, present), gap_below, gap_above], dim=2)
-        projected = self.dropout(functional.gelu(self.project(torch.cat([own, below, above, geometry], dim=2))))
-        return torch.cat([self._in_context(projected, position_mm, present, lengths), projected], dim=2)
-
-    def _in_context(self, features: Tensor, position_mm: Tensor, present: Tensor, lengths: Tensor) -> Tensor:
-        """Return the output of the last layer; padding is seen by none of them."""
+        first = functional.pad(ends, (1, -1))
+        lowest, highest = position_mm[first][series], position_mm[ends - 1][series]
+        geometry = torch.stack([_height(position_mm, lowest, highest), gap_below, gap_above], dim=1)
+        projected = self.dropout(functional.gelu(self.project(torch.cat([own, below, above, geometry], dim=1))))
+        features = projected
         if not isinstance(self.layers[0], nn.GRU):
-            features = features + _position_encoding(position_mm, features.shape[2])
+            features = features + _position_encoding(position_mm - lowest, features.shape[1])
+        place = torch.arange(len(series), device=series.device) - first[series]
+        return torch.cat([self._in_context(features, series, place), projected], dim=1)
+
+    def _in_context(self, features: Tensor, series: Tensor, place: Tensor) -> Tensor:
+        """Return the output of the last layer, (slices, features), of features of this shape.
+
+        The layers take series padded to the longest one; padding is seen by none of them.
+        """
+        lengths = torch.bincount(series)
+        padded = features.new_zeros(len(lengths), int(lengths.max()), features.shape[1])
+        padded[series, place] = features
+        absent = torch.arange(padded.shape[1], device=series.device) >= lengths[:, None]
+        on_cpu = lengths.cpu()
         for number, layer in enumerate(self.layers):
             if isinstance(layer, nn.GRU):
-                packed = pack_padded_sequence(features, lengths, batch_first=True, enforce_sorted=False)
-                features, _ = pad_packed_sequence(layer(packed)[0], batch_first=True, total_length=features.shape[1])
-                features = self.dropout(features) if number < len(self.layers) - 1 else features
+                packed = pack_padded_sequence(padded, on_cpu, batch_first=True, enforce_sorted=False)
+                padded, _ = pad_packed_sequence(layer(packed)[0], batch_first=True)
+                padded = self.dropout(padded) if number < len(self.layers) - 1 else padded
             else:
-                features = layer(features, src_key_padding_mask=~present)
-        return features
+                padded = layer(padded, src_key_padding_mask=absent)
+        return padded[series, place]
 
 
 def _encoder_layer(width: int, dropout: float) -> nn.TransformerEncoderLayer:
@@ -133,24 +141,21 @@ def _encoder_layer(width: int, dropout: float) -> nn.TransformerEncoderLayer:
     return nn.TransformerEncoderLayer(width, heads, 2 * width, dropout, "gelu", batch_first=True, norm_first=True)
 
 
-def _height(position_mm: Tensor, present: Tensor) -> Tensor:
-    """Return 0 for the lowest slice of a series, 1 for the highest, 0.5 where all have one position."""
-    infinite = torch.tensor(math.inf, device=position_mm.device)
-    low = torch.where(present, position_mm, infinite).amin(dim=1, keepdim=True)
-    high = torch.where(present, position_mm, -infinite).amax(dim=1, keepdim=True)
-    height = (position_mm - low) / (high - low).clamp(min=1e-6)
-    return torch.where(high > low, height, torch.full_like(height, 0.5)) * present
+def _height(position_mm: Tensor, lowest: Tensor, highest: Tensor) -> Tensor:
+    """Return 0 for the lowest slice of a series, 1 for the highest, 0.5 where all have one position; all (slices,)."""
+    height = (position_mm - lowest) / (highest - lowest).clamp(min=1e-6)
+    return torch.where(highest > lowest, height, torch.full_like(height, 0.5))
 
 
-def _position_encoding(position_mm: Tensor, width: int) -> Tensor:
-    """Return sines and cosines of the distance in mm from the first slice, (series, slices, width).
+def _position_encoding(distance_mm: Tensor, width: int) -> Tensor:
+    """Return sines and cosines of the distance from the first slice of the series, (slices, width), of (slices,).
 
     Source:
         Vaswani et al. 2017, arXiv:1706.03762, section 3.5, with millimetres for places: gaps count.
     """
-    frequency = torch.exp(-torch.arange(0, width, 2, device=position_mm.device) / width * math.log(LONGEST_WAVE_MM))
-    angle = (position_mm - position_mm[:, :1])[..., None] * frequency
-    return torch.cat([angle.sin(), angle.cos()], dim=2)[..., :width]
+    frequency = torch.exp(-torch.arange(0, width, 2, device=distance_mm.device) / width * math.log(LONGEST_WAVE_MM))
+    angle = distance_mm[:, None] * frequency
+    return torch.cat([angle.sin(), angle.cos()], dim=1)[:, :width]
 
 
 class SeriesClassifier(nn.Module):
@@ -187,7 +192,7 @@ class SeriesClassifier(nn.Module):
             1; of noisy-or they are a slice's part of the expected number of positive slices.
         """
         with torch.autocast(packed.device.type, enabled=False):
-            features = self._features(packed)
+            features = self.backbone(packed[:, PACKED_COLUMNS:], packed[:, POSITION_MM], packed[:, SERIES].long())
             slices = self.head(features)
             study = packed[:, STUDY].long()
             count = int(study[-1]) + 1
@@ -198,16 +203,6 @@ class SeriesClassifier(nn.Module):
             weights = _softmax_by_study(self.attention(features), study, count)
             mean = slices.new_zeros(count, slices.shape[1]).index_add(0, study, weights * slices)
             return slices, self.scale * mean + self.shift, weights
-
-    def _features(self, packed: Tensor) -> Tensor:
-        """Return the features of each slice, (slices, features)."""
-        series = packed[:, SERIES].long()
-        lengths = torch.bincount(series)
-        place = torch.arange(len(series), device=series.device) - (lengths.cumsum(0) - lengths)[series]
-        padded = packed.new_zeros(len(lengths), int(lengths.max()), packed.shape[1])
-        padded[series, place] = packed
-        found = self.backbone(padded[..., PACKED_COLUMNS:], padded[..., POSITION_MM], lengths.cpu())
-        return found[series, place]  # type: ignore[no-any-return]
 
 
 def _of_studies(packed: Tensor, column: int) -> Tensor:

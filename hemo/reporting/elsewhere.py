@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from hemo.inference.studies import study_probabilities
+from hemo.inference.studies import BY_STUDY, STUDY_KEYS, study_probabilities
 from hemo.reporting.probabilities import (
     Reliability,
     reliability_of,
@@ -189,7 +189,7 @@ def _studies(rows: pa.Table, scores: Scores, record: EvaluationRecord) -> Iterat
     if not len(studies) or pc.max(studies["images"]).as_py() == 1:
         return
     known = table.filter(pc.is_valid(table["study"]))
-    labels = known.group_by("study").aggregate([(f"label_{name}", "max") for name in classes]).sort_by("study")
+    labels = known.group_by(STUDY_KEYS).aggregate([(f"label_{name}", "max") for name in classes]).sort_by(BY_STUDY)
     patients = np.unique(studies["patient"].to_numpy(), return_inverse=True)[1].astype(np.int64)
     for column, name in enumerate(classes):
         present = labels[f"label_{name}_max"].to_numpy()

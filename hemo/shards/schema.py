@@ -20,7 +20,7 @@ SCHEMA_VERSION = 3
 
 IMAGE = "image"
 
-ID_COLUMNS = ("image_id", "patient", "study", "series", "position_mm", "source_path")
+ID_COLUMNS = ("image_id", "patient", "study", "series", "position_mm", "source_path", "flags")
 """Columns of an image that stand beside what a model made of it."""
 
 OWN_ROWS = "own"

@@ -145,7 +145,8 @@ def fit_calibration(
         choice: `none`; `temperature`, with a prior correction where there is cause; `platt`, not of exclusive classes;
             or `where_prior_shifted`: nothing where the prior of train is the population's, else `temperature`, or
             `platt` where no formula takes the sampling back. Where validation contradicts a prior correction, `platt`
-            takes its place, of exclusive classes a temperature alone.
+            takes its place, of exclusive classes a temperature alone. Where train was sampled and `platt` cannot be
+            fitted to a class, `temperature` takes its place.
         validation: Logits of the model on a split with the prevalence of the population.
         prior: Of train.
         classes: Name of each column, for the reasons.
@@ -154,27 +155,57 @@ def fit_calibration(
         return Calibration(reason="not configured")
     if choice == "where_prior_shifted" and not prior.shifted:
         return Calibration(reason="train was neither sampled nor weighted by its labels")
-    unfit = _too_few_patients(validation, classes)
+    start, unfit = _prior_correction(prior, len(classes)), _too_few_patients(validation, classes)
     if choice == "platt" or (choice == "where_prior_shifted" and prior.unknown):
-        return _fit_platt(validation, prior, classes, unfit)
-    fitted = _fit_temperatures(validation, prior, classes, unfit)
-    plain = _fit_temperatures(validation, TrainPrior(), classes, unfit)
-    contradiction = _contradiction(validation, fitted, plain)
+        return _fit_platt(validation, start, classes, unfit)
+    return _fit_temperatures_if_trusted(validation, start, classes, unfit)
+
+
+def refit_calibration(
+    choice: Literal["platt", "temperature"], images: LabelledLogits, own: Calibration, classes: Sequence[str]
+) -> Calibration:
+    """Return the calibration of a model fitted anew, on images of another place than its validation split.
+
+    Args:
+        choice: `platt`, not of exclusive classes: a slope and an intercept a class; or `temperature`: a slope, and the
+            prior correction as it is. Each may take the other's place as in `fit_calibration`.
+        images: Logits as trained, and labels.
+        own: Calibration of the model, which a class keeps that has too few patients.
+        classes: Name of each column, for the reasons.
+    """
+    none, unfit = _prior_correction(TrainPrior(), len(classes)), _too_few_patients(images, classes)
+    lines = own.slopes or none.slopes, own.intercepts or none.intercepts
+    start = replace(own, reason="", slopes=lines[0], intercepts=lines[1])
+    return (_fit_platt if choice == "platt" else _fit_temperatures_if_trusted)(images, start, classes, unfit)
+
+
+def _fit_temperatures_if_trusted(
+    validation: LabelledLogits, start: Calibration, classes: Sequence[str], unfit: dict[str, str]
+) -> Calibration:
+    """Return temperatures with the prior correction; where validation contradicts that, Platt scaling without it.
+
+    Validation says nothing about a class that cannot be fitted: that one keeps its intercept.
+    """
+    kept = tuple(value if name in unfit else 0.0 for name, value in zip(classes, start.intercepts, strict=True))
+    without_prior = replace(start, method="none", reason="", intercepts=kept, sampled=None)
+    fitted, plain = (_fit_temperatures(validation, each, classes, unfit) for each in (start, without_prior))
+    contradiction = _contradiction(validation, start, fitted, plain)
     if not contradiction:
         return fitted
     if validation.exclusive:
         return replace(plain, reason=contradiction)
-    return _fit_platt(validation, TrainPrior(unknown=contradiction), classes, unfit)
+    return _fit_platt(validation, replace(without_prior, reason=contradiction), classes, unfit)
 
 
-def _contradiction(validation: LabelledLogits, corrected: Calibration, plain: Calibration) -> str:
+def _contradiction(validation: LabelledLogits, start: Calibration, corrected: Calibration, plain: Calibration) -> str:
     """Return why a prior correction is not to be trusted; empty where it is, or where nothing could be fitted.
 
     A network that remembers the repeated images of few patients does not find more of them in others: then there is no
     prior to take back, and validation shows it.
     """
     columns = [corrected.sampled.column] if corrected.sampled else list(range(len(corrected.slopes)))
-    if corrected.method != "prior_and_temperature" or all(corrected.slopes[column] == 1 for column in columns):
+    fitted = any(corrected.slopes[column] != start.slopes[column] for column in columns)
+    if corrected.method != "prior_and_temperature" or not fitted:
         return ""
     targets = smoothed_targets(validation)
     with_prior, without = (_log_loss(each, validation, targets, columns) for each in (corrected, plain))
@@ -212,13 +243,12 @@ def smoothed_targets(split: LabelledLogits) -> NDArray[np.float64]:
 
 
 def _fit_temperatures(
-    validation: LabelledLogits, prior: TrainPrior, classes: Sequence[str], unfit: dict[str, str]
+    validation: LabelledLogits, start: Calibration, classes: Sequence[str], unfit: dict[str, str]
 ) -> Calibration:
-    """Return the prior correction, if there is cause, with the slopes of least log loss."""
-    count = len(classes)
-    fitted = _prior_correction(prior, count)
+    """Return what there is before, its reason included, with the slopes of least log loss."""
+    count, fitted = len(classes), start
     targets, unfit = smoothed_targets(validation), dict(unfit)
-    first = prior.sampled.column if prior.sampled else 0  # the correction of the others depends on its slope
+    first = start.sampled.column if start.sampled else 0  # the correction of the others depends on its slope
     columns = sorted(range(count), key=lambda column: column != first)
     groups = [columns] if validation.exclusive else [[column] for column in columns]
     for group in groups:
@@ -230,16 +260,15 @@ def _fit_temperatures(
         else:
             fitted = _with_slope(fitted, group, slope)
     if len(unfit) < count:
-        method: Method = "prior_and_temperature" if fitted.method == "prior" else "temperature"
+        method: Method = "prior_and_temperature" if start.sampled or any(start.intercepts) else "temperature"
         fitted = replace(fitted, method=method, images=len(validation.labels), patients=validation.patient_count)
-    return replace(fitted, reason=_without("temperature", unfit, count) or prior.unknown)
+    return replace(fitted, reason=_without("temperature", unfit, count) or start.reason)
 
 
 def _prior_correction(prior: TrainPrior, count: int) -> Calibration:
     """Return what needs no validation: the prior correction of so many classes, nothing where there is no cause."""
-    if not prior.sampled and not any(prior.shifts):
-        return Calibration(slopes=(1.0,) * count, intercepts=(0.0,) * count)
-    return Calibration("prior", "", (1.0,) * count, prior.shifts or (0.0,) * count, prior.sampled)
+    method: Method = "prior" if prior.sampled or any(prior.shifts) else "none"
+    return Calibration(method, prior.unknown, (1.0,) * count, prior.shifts or (0.0,) * count, prior.sampled)
 
 
 def _with_slope(calibration: Calibration, columns: Sequence[int], slope: float) -> Calibration:
@@ -275,11 +304,14 @@ def _best_slope(
 
 
 def _fit_platt(
-    validation: LabelledLogits, prior: TrainPrior, classes: Sequence[str], unfit: dict[str, str]
+    validation: LabelledLogits, start: Calibration, classes: Sequence[str], unfit: dict[str, str]
 ) -> Calibration:
-    """Return a slope and an intercept a class; where none can be fitted, the prior correction."""
-    targets, unfit = smoothed_targets(validation), dict(unfit)
-    lines = [(1.0, 0.0)] * len(classes)
+    """Return a slope and an intercept a class; where none can be fitted, what there is before.
+
+    A sampled class is corrected for all classes or for none: where one cannot be fitted, temperatures are.
+    """
+    targets, unfit, count = smoothed_targets(validation), dict(unfit), len(classes)
+    lines = list(zip(start.slopes, start.intercepts, strict=True))
     for column, name in enumerate(classes):
         if name not in unfit:
             slope, intercept = logistic_line(validation.logits[:, column], targets[:, column])
@@ -287,9 +319,15 @@ def _fit_platt(
                 lines[column] = slope, intercept
             else:
                 unfit[name] = UNRELATED
-    reason = "; ".join(filter(None, (prior.unknown, _without("Platt scaling", unfit, len(classes)))))
-    if len(unfit) == len(classes):
-        return replace(_prior_correction(prior, len(classes)), reason=reason)
+    without = _without("Platt scaling", unfit, count)
+    reason = "; ".join(filter(None, (start.reason, without)))
+    if len(unfit) == count:
+        return replace(start, reason=reason)
+    if unfit and start.sampled:
+        fitted = _fit_temperatures_if_trusted(validation, start, classes, unfit)
+        return replace(
+            fitted, reason=f"{without}, whose prior correction needs temperatures in its place; {fitted.reason}"
+        )
     slopes, intercepts = zip(*lines, strict=True)
     return Calibration("platt", reason, slopes, intercepts, None, len(validation.labels), validation.patient_count)
 

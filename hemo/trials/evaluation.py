@@ -2,7 +2,7 @@
 
 import io
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -14,12 +14,11 @@ from hemo.parquet import read_parquet
 from hemo.stats.calibration import (
     Calibration,
     LabelledLogits,
-    TrainPrior,
     calibrated_logits,
-    fit_calibration,
+    refit_calibration,
     to_probabilities,
 )
-from hemo.stats.choices import CalibrationChoice, OperatingPoint
+from hemo.stats.choices import OperatingPoint
 from hemo.stats.operating_points import choose_threshold
 from hemo.storage import exists, join, list_folders, read_bytes, read_json, write_bytes, write_json
 
@@ -85,7 +84,7 @@ class Recalibration(Config):
     seed: int
     images: int
     patients: int
-    calibration: Calibration = Field(description="of the logits as trained; `reason` where nothing could be fitted")
+    calibration: Calibration = Field(description="of the logits as trained; `reason` where the checkpoint's was kept")
     thresholds: tuple[float, ...] = Field(description="chosen on these images by the checkpoint's rule, one a class")
 
 
@@ -178,7 +177,11 @@ def read_evaluated_images(records: str, record: EvaluationRecord) -> pa.Table:
 
 
 def recalibrate(
-    choice: CalibrationChoice, images: LabelledLogits, classes: Sequence[str], operating_point: str
+    choice: Literal["platt", "temperature"],
+    images: LabelledLogits,
+    classes: Sequence[str],
+    operating_point: str,
+    own: Calibration,
 ) -> tuple[Calibration, tuple[float, ...]]:
     """Fit calibration and thresholds anew, on images of the place where the model is to be used.
 
@@ -187,12 +190,12 @@ def recalibrate(
         images: Logits as trained, and labels.
         classes: Name of each column.
         operating_point: Rule of the thresholds.
+        own: Of the checkpoint: what it has is kept where nothing can be fitted, see `refit_calibration`.
 
     Returns:
         The calibration, and a threshold a class: 0.5 where the images lack one of its labels; none of exclusive ones.
     """
-    method: CalibrationChoice = "temperature" if images.exclusive else choice
-    calibration = fit_calibration(method, images, TrainPrior(), classes)
+    calibration = refit_calibration("temperature" if images.exclusive else choice, images, own, classes)
     if images.exclusive:
         return calibration, ()
     final = calibrated_logits(images.logits, calibration, exclusive=False)

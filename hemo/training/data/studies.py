@@ -13,6 +13,7 @@ from torch import Tensor
 
 from hemo.config.trial import SeriesConfig, TrialConfig
 from hemo.curation.card import TrainingSetCard, read_card
+from hemo.curation.labelled_index import NOT_IN_THE_STACK
 from hemo.errors import ConfigError, SourceError, first_names
 from hemo.models.series import PACKED_COLUMNS, POSITION_MM, SERIES, SLICE_SLOT, STUDY, STUDY_SLOT
 from hemo.shards.embeddings import read_card as read_embeddings_card
@@ -150,7 +151,8 @@ def _require_places(rows: pa.Table, where: str) -> None:
         if ids:
             raise SourceError(
                 f"{where}: {len(ids):,} of {len(rows):,} images have no {name} ({first_names(ids)}); a sequence model "
-                "takes slices of DICOM series, whose header gives their order"
+                "takes slices of DICOM series, whose header gives their order; localizers and captures are left out by "
+                f"`hemo curate` with --drop_flags '[{', '.join(NOT_IN_THE_STACK)}]'"
             )
 
 
@@ -159,7 +161,8 @@ def studies_in_order(
 ) -> ImageSet:
     """Return slices as the studies they belong to.
 
-    A study has a class if a slice has it, none if all slices are known not to; else its label is unknown.
+    A study has a class if a slice has it, none if all slices are known not to; else its label is unknown. Slices of
+    different patients are of different studies, even if these have the same name.
 
     Args:
         rows: `image_id`, `patient`, `pixel_format`, `study_name`, `series_name`, `position_mm`: a row a slice.
@@ -167,16 +170,17 @@ def studies_in_order(
         vectors: (slices, dimension + probabilities).
         probabilities: How many end a vector.
     """
-    names = {name: np.unique(strings(rows[f"{name}_name"]), return_inverse=True) for name in ("study", "series")}
     image_id, position_mm = strings(rows["image_id"]), rows["position_mm"].to_numpy().astype(np.float32)
-    study = names["study"][1]
-    order = np.lexsort((image_id, position_mm, names["series"][1], study))
-    study = study[order]
-    starts = np.append(0, np.flatnonzero(np.diff(study)) + 1)
-    ends = np.append(starts[1:], len(study))
-    series = names["series"][1][order]
-    new_series = np.append(False, (np.diff(series) != 0) | (np.diff(study) != 0))[: len(series)]
-    row_is_study = np.zeros(len(study) + len(ends), bool)
+    names, patient = strings(rows["study_name"]), strings(rows["patient"])
+    by_name, by_patient, series = (
+        np.unique(values, return_inverse=True)[1] for values in (names, patient, strings(rows["series_name"]))
+    )
+    order = np.lexsort((image_id, position_mm, series, by_patient, by_name))
+    new_study = (np.diff(by_name[order]) != 0) | (np.diff(by_patient[order]) != 0)
+    starts = np.append(0, np.flatnonzero(new_study) + 1)
+    ends = np.append(starts[1:], len(order))
+    new_series = np.append(False, (np.diff(series[order]) != 0) | new_study)[: len(order)]
+    row_is_study = np.zeros(len(order) + len(ends), bool)
     row_is_study[ends + np.arange(len(ends))] = True
 
     def with_studies(of_slices: NDArray[Any], of_studies: NDArray[Any]) -> NDArray[Any]:
@@ -186,8 +190,8 @@ def studies_in_order(
     positive = np.maximum.reduceat(ordered == 1, starts, axis=0)
     negative = np.minimum.reduceat(ordered == 0, starts, axis=0)
     study_labels = np.where(positive, 1, np.where(negative, 0, UNKNOWN)).astype(np.uint8)
-    patient, formats = strings(rows["patient"]), strings(rows["pixel_format"])
-    study_names = names["study"][0][study[starts]]
+    formats = strings(rows["pixel_format"])
+    study_names = names[order][starts]
     widest = np.result_type(image_id, study_names)
     return ImageSet(
         images=EmbeddedStudies(vectors[order], np.cumsum(new_series), position_mm[order], row_is_study, probabilities),

@@ -22,6 +22,7 @@ from hemo.models.checkpoint import load_checkpoint, write_checkpoint
 from hemo.models.classifier import build_model
 from hemo.models.encoder import checkpoint_encoder
 from hemo.shards.embeddings import read_embeddings
+from hemo.shards.schema import ID_COLUMNS
 from hemo.training.data.dataset import read_training_set
 from tests.hemo.inference.test_predict import CARD
 from tests.made_shards import write_conversion
@@ -58,9 +59,7 @@ def test_a_training_set_becomes_parts_that_a_second_run_leaves_alone(
     made = parts(out)
     assert list(made) == [f"part-{number:06d}.parquet" for number in range(6)]
     first = pq.read_table(out / "embeddings/part-000000.parquet")
-    assert first.column_names == [
-        *("image_id", "patient", "study", "series", "position_mm", "source_path", "split", "embedding", "probabilities")
-    ]
+    assert first.column_names == [*ID_COLUMNS, "split", "embedding", "probabilities"]
     assert first["image_id"].to_pylist() == [f"train-{number:03d}" for number in range(24)]
     assert str(first.schema.field("embedding").type) == f"fixed_size_list<element: float>[{card['dimension']}]"
     encoder = checkpoint_encoder(f"{checkpoint}/checkpoint", "gap", "cpu")

@@ -1,3 +1,4 @@
+import json
 import pickle
 from collections.abc import Iterator
 from functools import partial
@@ -97,6 +98,22 @@ def test_shards_and_raw_files_give_the_same_probabilities(conversion, tmp_path, 
         predict_corpus(stored.model_copy(update={"out": raw.out}))
     with pytest.raises(OutputError, match="holds other predictions"):
         predict_corpus(raw.model_copy(update={"test_time_augmentation": "flip"}))
+
+
+def test_a_localizer_is_a_row_but_no_slice_of_its_study(conversion, tmp_path):
+    scout = head_file(ImageType=["ORIGINAL", "PRIMARY", "LOCALIZER"])
+    (tmp_path / "corpus/ID_scout.dcm").write_bytes(scout)
+    checkpoint = make_checkpoint(tmp_path / "checkpoint", conversion)
+    config = PredictConfig(
+        source=str(tmp_path / "corpus"), corpus="rsna", checkpoint=checkpoint, out=str(tmp_path / "out")
+    )
+    predictions = pq.read_table(Path(predict_corpus(config), "predictions.parquet"))
+    assert predictions["flags"].to_pylist()[-1] == ["localizer"]
+    (study,) = pq.read_table(tmp_path / "out/studies.parquet").to_pylist()
+    slices = predictions["probability_any"].to_pylist()[:5]
+    assert (len(predictions), study["images"], study["max_any"]) == (6, 5, max(slices))
+    card = json.loads((tmp_path / "out/card.json").read_text())
+    assert (card["rows"], card["rows_without_study"], card["rows_that_are_no_slices"]) == (6, 0, 1)
 
 
 def test_images_of_another_kind_are_refused(conversion, tmp_path):

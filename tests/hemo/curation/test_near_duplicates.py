@@ -9,13 +9,22 @@ import pytest
 from hemo.corpus.labels import LabelTable
 from hemo.curation.labelled_index import join_labels
 from hemo.curation.leak_audit import equal_pixels
-from hemo.curation.near_duplicates import near_duplicate_findings, near_duplicate_table, vectors_of
+from hemo.curation.near_duplicates import (
+    LISTED,
+    NearDuplicates,
+    find_near_duplicates,
+    near_duplicate_findings,
+    vectors_of,
+)
 from hemo.errors import ConfigError
+from hemo.stats import similarity
 from tests.hemo.library.test_embeddings import VECTORS, write_embeddings
 from tests.made_shards import index_of
 
 
-def table(patients: str, digests: str, at_least: float = 0.7, flagged: int | None = None) -> pa.Table:
+def pairs_of(
+    patients: str, digests: str, at_least: float = 0.7, flagged: int | None = None, listed: int = LISTED
+) -> NearDuplicates:
     """Return the pairs among six images whose vectors are `VECTORS`: right, left, up, down, and two diagonals."""
     rows = [
         {"patient": patient, "pixel_digest": digest.encode() * 16, "flags": ["blank"] if number == flagged else []}
@@ -24,7 +33,12 @@ def table(patients: str, digests: str, at_least: float = 0.7, flagged: int | Non
     index = index_of(rows)
     labels = LabelTable(("any",), pa.array([f"ID_{n:03d}" for n in range(6)]), np.ones((6, 1), np.uint8), 0)
     placed = (np.array([0, 1, 2, 4, 5]), np.array([0, 0, 1, 2, 2], np.int8))  # image 3 is in no split
-    return near_duplicate_table(join_labels(index, labels), placed, equal_pixels(index), VECTORS, at_least)
+    rows, pixels = join_labels(index, labels), equal_pixels(index)
+    return find_near_duplicates(rows, placed, pixels, VECTORS, at_least, listed=listed)
+
+
+def table(patients: str, digests: str, flagged: int | None = None) -> pa.Table:
+    return pairs_of(patients, digests, flagged=flagged).table
 
 
 def test_pairs_of_different_patients_with_their_splits() -> None:
@@ -38,8 +52,8 @@ def test_pairs_of_different_patients_with_their_splits() -> None:
         ("ID_003", "ID_005", None, "test"),
     ]
     assert [row["cosine"] for row in found] == pytest.approx([0.5**0.5] * 4)
-    assert near_duplicate_findings(table("abcdef", "uvwxyz"), 0.7) == {
-        "near_duplicates": {"cosine": 0.7, "pairs": 4, "images": 6, "pairs_in_two_splits": 3},
+    assert near_duplicate_findings(pairs_of("abcdef", "uvwxyz"), 0.7) == {
+        "near_duplicates": {"cosine": 0.7, "pairs": 4, "images": 6, "pairs_in_two_splits": 3, "listed": 4},
         "near_duplicates_examples": [
             f"{row['image_id_1']} of {row['patient_1']} ~ {row['image_id_2']} of {row['patient_2']}" for row in found
         ],
@@ -63,9 +77,21 @@ def test_blank_images_are_no_finding_however_alike() -> None:
     }
 
 
+@pytest.mark.parametrize("block_rows", [1, 2048])
+def test_the_most_similar_pairs_are_listed_and_all_counted(monkeypatch: pytest.MonkeyPatch, block_rows: int) -> None:
+    """Eight pairs reach a cosine of 0, four of them of 0.7: those come first, by number, and three are listed."""
+    monkeypatch.setattr(similarity, "BLOCK_ROWS", block_rows)
+    found = pairs_of("abcdef", "uvwxyz", -1e-3, listed=3)
+    assert [(row["image_id_1"], row["image_id_2"]) for row in found.table.to_pylist()] == [
+        *(("ID_000", "ID_004"), ("ID_001", "ID_005"), ("ID_002", "ID_004")),
+    ]
+    counts = near_duplicate_findings(found, 0)["near_duplicates"]
+    assert counts == {"cosine": 0, "pairs": 8, "images": 6, "pairs_in_two_splits": 5, "listed": 3}
+
+
 def test_no_pairs_are_a_finding_of_none() -> None:
-    found = near_duplicate_findings(table("abcdef", "uvwxyz", 0.99), 0.99)
-    assert found["near_duplicates"] == {"cosine": 0.99, "pairs": 0, "images": 0, "pairs_in_two_splits": 0}
+    found = near_duplicate_findings(pairs_of("abcdef", "uvwxyz", 0.99), 0.99)
+    assert found["near_duplicates"] == {"cosine": 0.99, "pairs": 0, "images": 0, "pairs_in_two_splits": 0, "listed": 0}
     assert found["near_duplicates_examples"] == []
 
 

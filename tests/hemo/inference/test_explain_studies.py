@@ -39,7 +39,7 @@ def slices(labels: list[int | None]) -> pa.Table:
 
 
 def test_the_slices_of_the_largest_support_are_shown_in_their_order() -> None:
-    case = _case(slices([0] * 7 + [1]), "study", 0.25, "any")
+    case = _case(slices([0] * 7 + [1]), ("study", "patient"), 0.25, "any")
     assert [each["image_id"] for each in case["slices"]] == ["i0", "i1", "i2", "i4", "i5", "i6"]
     assert len(case["slices"]) == LEADING
     assert case["slices"][3] == {
@@ -61,7 +61,7 @@ def test_a_study_has_what_a_slice_has(of_slices: list[int | None], label: int | 
 def test_support_is_drawn_red_above_and_blue_below() -> None:
     """Of two slices one speaks for the class, the other against it; the study is one whose name is no formula."""
     table = slices([1, 0])
-    case = _case(table, "a$b_c", 0.5, "any")
+    case = _case(table, ("a$b_c", None), 0.5, "any")
     grey = {name: np.full((1, 16, 16), 128, np.uint8) for name in ("i0", "i1")}
     picture = np.asarray(Image.open(io.BytesIO(study_png(table, case, grey))).convert("RGB")).astype(int)
     red = np.argwhere((picture[..., 0] - picture[..., 2]) > 100)
@@ -102,6 +102,25 @@ def test_the_hardest_studies_of_a_split_are_drawn(make_series_set: Maker, tmp_pa
     Path(made.embeddings, "card.json").write_text(json.dumps({**card, "rows": card["rows"] - 2}))
     with pytest.raises(SourceError, match=r"embeddings: .* has no vector of \d+ of 72 images of"):
         hemo.explain(**{**given, "out": str(tmp_path / "lacking")}, from_split="test", highest_loss=12)
+
+
+def test_studies_numbered_within_each_patient_are_apart(make_series_set: Maker, tmp_path: Path) -> None:
+    """All of test are named 1, each of another patient: by its name all are shown, by loss the hardest."""
+    made = make_series_set()
+    digest = _trained(made, tmp_path / "records")
+    for part in Path(made.training_set, "test").iterdir():
+        table = pq.read_table(part)
+        for name in ("study", "series"):
+            place = table.schema.get_field_index(name)
+            table = table.set_column(place, name, pa.array(["1"] * len(table)))
+        pq.write_table(table, part, row_group_size=8, write_page_checksum=True)
+    given = {"checkpoint": f"{tmp_path}/records/{digest}", "images": made.training_set}
+    hardest = hemo.explain(**given, out=str(tmp_path / "hardest"), highest_loss=3).cases
+    named = hemo.explain(**given, out=str(tmp_path / "named"), image_ids=["1"]).cases
+    assert [case["patient"] for case in named] == sorted(f"test-{number}" for number in range(12))
+    assert {(case["image_id"], len(case["slices"])) for case in named} == {("1", SLICES)}
+    by_loss = sorted(named, key=lambda case: -case["loss"])[:3]
+    assert [case["patient"] for case in hardest] == [case["patient"] for case in by_loss]
 
 
 def test_embeddings_are_not_for_a_model_of_images(make_series_set: Maker, tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from hemo.inference.predict import (
     predicted_classes,
     stored_batches,
 )
-from hemo.inference.studies import study_probabilities
+from hemo.inference.studies import slices_of_stacks, study_probabilities
 from hemo.models.checkpoint import CheckpointCard, load_checkpoint, to_probabilities, write_checkpoint
 from hemo.models.classifier import build_model
 from hemo.stats.choices import OperatingPoint
@@ -167,6 +167,27 @@ def test_maximum_and_noisy_or_by_hand() -> None:
 
 def test_images_without_a_study_make_none() -> None:
     assert study_probabilities(_predictions([(None, 0.5, 0.5)]), ("any", "subdural")).num_rows == 0
+
+
+def test_studies_numbered_within_each_patient_are_apart() -> None:
+    """P1, P2 and an unknown patient each have a study 1."""
+    rows = _predictions([("1", 0.25, 0.0), ("1", 0.75, 0.0), ("1", 0.5, 0.0), ("1", 0.125, 0.0)])
+    patients = pa.array(["P2", "P1", "P2", None])
+    found = study_probabilities(rows.set_column(1, "patient", patients), ("any", "subdural"))
+    assert found.select(["study", "patient", "images", "max_any"]).to_pylist() == [
+        {"study": "1", "patient": "P1", "images": 1, "max_any": 0.75},
+        {"study": "1", "patient": "P2", "images": 2, "max_any": 0.5},
+        {"study": "1", "patient": None, "images": 1, "max_any": 0.125},
+    ]
+
+
+def test_a_localizer_and_a_capture_are_no_slices_of_a_study() -> None:
+    rows = _predictions([("a", 1.0, 1.0), ("a", 0.25, 0.0), ("a", 0.5, 0.0), ("b", 0.9, 0.9)])
+    flags = [["localizer"], ["padded"], [], ["derived", "secondary_capture"]]
+    found = study_probabilities(slices_of_stacks(rows.append_column("flags", pa.array(flags))), ("any",))
+    assert found.to_pylist() == [
+        {"study": "a", "patient": "patient of a", "images": 2, "max_any": 0.5, "noisy_or_any": pytest.approx(0.625)}
+    ]
 
 
 def test_many_unlikely_slices_are_not_rounded_away() -> None:

@@ -15,8 +15,9 @@ from hemo.config.inference import PredictConfig
 from hemo.errors import ConfigError, SourceError
 from hemo.inference.series import predict_studies, support
 from hemo.models.series import STUDY
+from hemo.shards.schema import ID_COLUMNS
 from hemo.trials.record import STUDY_PREDICTIONS, read_predictions
-from tests.hemo.inference.test_predict import CARD
+from tests.hemo.inference.test_predict import CARD, card
 from tests.hemo.models.test_series import TWO_STUDIES, _model
 from tests.series_sets import SLICES, SeriesSet
 from tests.trial_runs import run_to_record
@@ -48,7 +49,7 @@ def _with_ids(made: SeriesSet, nowhere: str = "") -> None:
     parts = [
         pq.read_table(part) for split in ("train", "val", "test") for part in Path(made.training_set, split).iterdir()
     ]
-    ids = pa.concat_tables(parts).select(["image_id", "patient", "study", "series", "position_mm", "source_path"])
+    ids = pa.concat_tables(parts).select(ID_COLUMNS)
     for part in Path(made.embeddings, "embeddings").iterdir():
         table = pq.read_table(part)
         own = ids.take(pc.index_in(table["image_id"], value_set=ids["image_id"]))
@@ -77,11 +78,61 @@ def test_slices_and_studies_have_the_recorded_probabilities(make_series_set: Mak
     assert predict_corpus(config) == str(folder)  # which is complete
 
 
+def test_studies_numbered_within_each_patient_are_apart() -> None:
+    """P1 and a patient without id have the same slices in a study 1, P2 has others."""
+    of_p1 = np.array([[1, 2, 3], [5, 1, 0]], np.float32)
+    vectors = np.concatenate([of_p1, -of_p1, of_p1])
+    ids = pa.table(
+        {
+            "image_id": [f"ID_{number}" for number in range(6)],
+            "patient": ["P1", "P1", "P2", "P2", None, None],
+            "study": ["1"] * 6,
+            "series": ["1"] * 6,
+            "position_mm": pa.array([0.0, 5.0] * 3, pa.float32()),
+            "source_path": [f"{number}.dcm" for number in range(6)],
+            "flags": pa.array([[]] * 6, pa.list_(pa.string())),
+        }
+    )
+    slices, studies, _ = predict_studies(_model(), card(), ids, vectors, 4)
+    assert sorted(slices["image_id"].to_pylist()) == ids["image_id"].to_pylist()
+    assert studies.select(["study", "patient", "images"]).to_pylist() == [
+        {"study": "1", "patient": "P1", "images": 2},
+        {"study": "1", "patient": "P2", "images": 2},
+        {"study": "1", "patient": None, "images": 2},
+    ]
+    first, second, third = studies["probability_any"].to_pylist()
+    assert first == pytest.approx(third)
+    assert first != pytest.approx(second)
+
+
+def test_a_localizer_is_no_slice_of_a_study() -> None:
+    """Without it the study is what it is with it: its row is a reject."""
+    ids = pa.table(
+        {
+            **{name: ["P"] * 3 for name in ("patient", "study", "series")},
+            "image_id": ["a", "b", "scout"],
+            "position_mm": pa.array([0.0, 5.0, 2.5], pa.float32()),
+            "source_path": ["a.dcm", "b.dcm", "scout.dcm"],
+            "flags": [[], ["padded"], ["localizer"]],
+        }
+    )
+    vectors = np.array([[1, 2, 3], [5, 1, 0], [9, -9, 9]], np.float32)
+    slices, studies, rejects = predict_studies(_model(), card(), ids, vectors, 4)
+    assert slices["image_id"].to_pylist() == ["a", "b"]
+    assert [(each["source_path"], each["reason"], each["detail"]) for each in rejects.to_pylist()] == [
+        ("scout.dcm", "no_slice", "a localizer or a capture")
+    ]
+    without = predict_studies(_model(), card(), ids.slice(0, 2), vectors[:2], 4)[1]
+    assert studies.to_pylist() == without.to_pylist()
+
+
 def test_slices_of_which_none_has_a_place_are_refused() -> None:
     names = [f"ID_{number}" for number in range(3)]
     text = {name: pa.array(names) for name in ("image_id", "patient", "series", "source_path")}
     nowhere = {"study": pa.nulls(3, pa.string()), "position_mm": pa.nulls(3, pa.float32())}
-    message = r"^none of 3 images has a place in a series \(0 no study and series, 3 no position_mm\); a sequence model"
+    nowhere["flags"] = pa.array([[]] * 3, pa.list_(pa.string()))
+    counts = "0 no study and series, 3 no position_mm, 0 localizers and captures"
+    message = rf"^none of 3 images has a place in a series \({counts}\); a sequence model"
     with pytest.raises(SourceError, match=message):
         predict_studies(_model(), CARD, pa.table({**text, **nowhere}), np.zeros((3, 4), np.float32), 4)
 
@@ -111,6 +162,15 @@ def test_another_encoder_and_options_of_images_are_refused(make_series_set: Make
     card = Path(made.embeddings, "card.json")
     card.write_text(card.read_text().replace('"pooling": "gap"}', '"pooling": "gap", "backbone": "resnet18"}'))
     with pytest.raises(ConfigError, match=r"^source: .*embedded by another encoder.*backbone"):
+        predict_corpus(config)
+
+
+def test_embeddings_without_flags_are_refused(make_series_set: Maker, tmp_path: Path) -> None:
+    """As an earlier version wrote them: nobody knows of the localizers among them."""
+    made = make_series_set()
+    digest = _trained(made, tmp_path)
+    config = PredictConfig(source=made.embeddings, checkpoint=f"{tmp_path}/{digest}", out=str(tmp_path / "out"))
+    with pytest.raises(SourceError, match=r"^source: .* has no flags.*run `hemo embed` again$"):
         predict_corpus(config)
 
 

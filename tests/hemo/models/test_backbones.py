@@ -48,6 +48,7 @@ def test_the_sources_backbones_have_as_many_weights_as_in_keras(backbone: str) -
         ("VGG16", 1, 64, (4, 512)),
         ("InceptionV3", 3, 75, (1, 2048)),
         ("test_vit", 6, 32, (4, 64)),  # patches of 16 px; the class token is left out
+        ("volo_d1_224", 3, 224, (196, 384)),  # patches of 16 px; timm does not say that it has a class token
         ("swin_tiny_patch4_window7_224", 3, 64, (4, 768)),  # channels last
     ],
 )

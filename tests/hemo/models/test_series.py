@@ -50,6 +50,35 @@ def test_logits_come_by_slot_and_do_not_depend_on_the_other_studies_of_a_batch(b
     torch.testing.assert_close(both, torch.cat([slices[[0, 1, 3, 4]], studies[:1]]))
 
 
+@pytest.mark.parametrize(
+    ("backbone", "expected"),
+    [
+        (
+            "BiGRU(4,6)",
+            [[0.1801648, 0.3162554], [0.5159791, 0.3495633], [0.2253552, 0.334939], [0.7097604, 0.4135146],
+             [0.3507791, 0.3242854]],
+        ),
+        (
+            "Transformer(8,8)",
+            [[-0.0416374, -0.7484397], [-0.7291965, -1.543326], [0.0532748, -0.57219], [-0.8033508, -1.4519746],
+             [-0.3597109, -1.0839572]],
+        ),
+    ],
+)  # fmt: skip
+def test_logits_are_those_of_series_padded_before_the_projection(backbone: str, expected: list[list[float]]) -> None:
+    """Recorded when whole vectors were padded to the longest series."""
+    torch.testing.assert_close(_model(backbone)(TWO_STUDIES), torch.tensor(expected), atol=1e-6, rtol=0)
+
+
+def test_no_padding_is_projected() -> None:
+    """Of a series of 40 slices and one of 2: 42 rows, not 80."""
+    model = _model()
+    seen: list[torch.Size] = []
+    model.backbone.project.register_forward_hook(lambda _, inputs, __: seen.append(inputs[0].shape))
+    model.logits(_packed(*[(0, 0, 5.0 * place, -1, -1) for place in range(40)], (1, 1, 0.0, 0, -1), (1, 1, 5.0, 1, -1)))
+    assert seen == [(42, 3 * DIMENSION + 3)]
+
+
 @pytest.mark.parametrize("backbone", ["BiGRU(4)", "Transformer(4)"])
 def test_a_slice_knows_its_neighbours_gaps_and_no_other_series(backbone: str) -> None:
     model = _model(backbone)
@@ -128,9 +157,9 @@ def test_probabilities_and_their_differences_reach_the_projection_as_they_are() 
     network = build_series_model(config, dimension=2, classes=1, probabilities=1).backbone
     seen: list[Tensor] = []
     network.project.register_forward_hook(lambda _, inputs, __: seen.append(inputs[0]))
-    vectors = torch.tensor([[[1.0, 3.0, 0.25], [3.0, 1.0, 0.75]]])
-    network(vectors, torch.tensor([[0.0, 5.0]]), torch.tensor([2]))
-    first, second = seen[0][0]
+    vectors = torch.tensor([[1.0, 3.0, 0.25], [3.0, 1.0, 0.75]])
+    network(vectors, torch.tensor([0.0, 5.0]), torch.tensor([0, 0]))
+    first, second = seen[0]
     # own, difference to the slice below, to that above, each of two numbers and a probability; then the geometry
     expected = [[-1, 1, 0.25, 0, 0, 0, -2, 2, -0.5, 0, 0, 0.5], [1, -1, 0.75, 2, -2, 0.5, 0, 0, 0, 1, 0.5, 0]]
     torch.testing.assert_close(torch.stack([first, second]), torch.tensor(expected), atol=1e-4, rtol=0)

@@ -12,7 +12,7 @@ from hemo.reporting.build import evaluations_csv, write_report
 from hemo.reporting.elsewhere import AS_IS, AS_IS_OTHERS, RECALIBRATED, read_elsewhere
 from hemo.stats.calibration import Calibration
 from hemo.trials.evaluation import EVALUATED, RECALIBRATED_ON, Recalibration
-from tests.evaluations import write_made_evaluation
+from tests.evaluations import LOGITS, write_made_evaluation
 
 
 @pytest.fixture
@@ -86,14 +86,27 @@ def test_subgroups_are_apart_and_the_largest_comes_first(read):
 
 
 def test_a_study_is_positive_if_a_slice_is(read):
-    """Studies of one patient have both labels: all are positive. Split by label half of them are."""
+    """Studies of one patient have both labels: all are positive. Split by label half of them are, here of ten."""
     assert {each.auroc for each in read().studies} == {None}
     by_label = [f"s{row // 4}-{row % 2}" for row in range(40)]
-    highest, noisy_or = read(columns={"study": by_label}).studies
+    ten = [f"p{row // 4:02d}" for row in range(40)]
+    highest, noisy_or = read(columns={"study": by_label, "patient": ten}).studies
     assert (highest.studies, highest.positives, noisy_or.recall) == (20, 10, None)
     assert (highest.recall.value, highest.specificity.value) == (0.9, 0.9)
     assert highest.auroc.value == noisy_or.auroc.value == pytest.approx((9 * 9 + 0.5 * (9 + 9)) / 100)
     assert read(columns={"study": [f"s{row}" for row in range(40)]}).studies == ()
+
+
+def test_studies_numbered_within_each_patient_are_apart(read):
+    """Study 0 of each patient has its positive image, study 1 its negative one twice: 20 studies each."""
+    numbered = [str(row % 2) for row in range(40)] + ["1"] * 20
+    negative = {"logits": [[-2.0]] * 20, "labels": [[0]] * 20, "patient": [f"p{row:02d}" for row in range(20)]}
+    columns = {"study": numbered, "image_id": [f"i{row:02d}" for row in range(60)]}
+    columns["patient"] = [f"p{row // 2:02d}" for row in range(40)] + negative["patient"]
+    logits = [[logit] for logit in LOGITS] + negative["logits"]
+    highest, _ = read(columns=columns, logits=logits, labels=[[1], [0]] * 20 + negative["labels"]).studies
+    assert (highest.studies, highest.positives) == (40, 20)
+    assert (highest.recall.value, highest.specificity.value) == (0.9, 0.9)
 
 
 def test_several_classes_have_a_table_and_exclusive_ones_no_threshold(read):

@@ -155,6 +155,49 @@ def test_only_the_class_with_too_few_patients_is_left_out() -> None:
         assert "of b (3 patients with the finding, at least 5 are needed)" in found.reason
 
 
+def with_a_rare_class(*, prevalence: float, train_prevalence: float) -> LabelledLogits:
+    """Return a simulated class, and a second one of the same logits that only the first patient with it has."""
+    one = simulated(1.0, prevalence=prevalence, train_prevalence=train_prevalence, images=2_000)
+    rare = np.zeros_like(one.labels)
+    rare[np.flatnonzero(one.labels[:, 0])[0]] = 1
+    both = np.concatenate([one.logits, one.logits], axis=1)
+    return LabelledLogits(both, np.concatenate([one.labels, rare], axis=1), one.patients, False)
+
+
+def test_platt_leaves_the_weights_taken_back_of_a_class_it_cannot_fit() -> None:
+    """Shifts of -2 and -3: Platt fits the first, 0.5 to 0.1 is ln 1/9; the second keeps its -3."""
+    split = with_a_rare_class(prevalence=0.1, train_prevalence=0.5)
+    found = fit_calibration("platt", split, TrainPrior(shifts=(-2.0, -3.0)), ["any", "epidural"])
+    assert (found.method, found.slopes[1], found.intercepts[1]) == ("platt", 1, -3)
+    assert found.intercepts[0] == pytest.approx(np.log(1 / 9), abs=0.4)
+    prior = Calibration("prior", "", (1.0, 1.0), (-2.0, -3.0))
+    logits = split.logits.tolist()
+    np.testing.assert_array_equal(probabilities(logits, found)[:, 1], probabilities(logits, prior)[:, 1])
+
+
+def test_a_sampled_class_and_one_that_platt_cannot_fit_are_left_to_temperature() -> None:
+    """Beside Platt's lines no class keeps its part of another one; a temperature of the second is not fitted either."""
+    split = with_a_rare_class(prevalence=0.1, train_prevalence=0.5)
+    classes = ["any", "epidural"]
+    found = fit_calibration("platt", split, TrainPrior(sampled=ONE_TO_ONE), classes)
+    expected = fit_calibration("temperature", split, TrainPrior(sampled=ONE_TO_ONE), classes)
+    assert (found.method, found.sampled, found.slopes) == ("prior_and_temperature", ONE_TO_ONE, expected.slopes)
+    few = "epidural (1 patient with the finding, at least 5 are needed)"
+    assert found.reason == (
+        f"no Platt scaling of {few}, whose prior correction needs temperatures in its place; no temperature of {few}"
+    )
+    plain = Calibration("prior", "", (found.slopes[0], 1.0), (0.0, 0.0), ONE_TO_ONE)
+    logits = split.logits.tolist()
+    np.testing.assert_array_equal(probabilities(logits, found)[:, 1], probabilities(logits, plain)[:, 1])
+
+
+def test_a_prior_that_validation_contradicts_is_left_out_of_platt_too() -> None:
+    split = with_a_rare_class(prevalence=0.1, train_prevalence=0.1)
+    found = fit_calibration("platt", split, TrainPrior(sampled=ONE_TO_ONE), ["any", "epidural"])
+    assert (found.method, found.sampled, found.slopes[1], found.intercepts[1]) == ("platt", None, 1, 0)
+    assert "validation contradicts the prior correction" in found.reason
+
+
 def test_logits_that_fall_with_the_label_are_left_alone() -> None:
     labels = (np.arange(60) % 2)[:, None]
     contrary = LabelledLogits(np.where(labels == 1, -2.0, 2.0).astype(np.float32), labels, np.arange(60), False)

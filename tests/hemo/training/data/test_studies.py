@@ -47,6 +47,25 @@ def test_slices_are_ordered_by_series_and_position_and_a_study_follows_its_slice
     assert found.labels.tolist() == [[0, 0], [0, 0], [1, 255], [1, 255], [0, 255], [0, 255]]
 
 
+def test_studies_numbered_within_each_patient_are_apart() -> None:
+    """Patients p and q each have a study 1 of a series 1; only q's has the class."""
+    rows = pa.table(
+        {
+            "image_id": ["a", "b", "c", "d"],
+            "patient": ["q", "p", "q", "p"],
+            "pixel_format": ["u12"] * 4,
+            "study_name": ["1"] * 4,
+            "series_name": ["1"] * 4,
+            "position_mm": pa.array([0.0, 1.0, 2.0, 3.0], pa.float32()),
+        }
+    )
+    found = studies_in_order(rows, np.array([[1], [0], [0], [0]], np.uint8), np.zeros((4, 1), np.float32), 0)
+    assert found.image_id.tolist() == ["b", "d", "1", "a", "c", "1"]
+    assert found.patient.tolist() == ["p", "p", "p", "q", "q", "q"]
+    assert found.labels[:, 0].tolist() == [0, 0, 0, 1, 0, 1]
+    assert found.images.series.tolist() == [0, 0, 1, 1]
+
+
 def test_a_batch_has_all_slices_of_its_studies_and_slots_in_the_order_wanted() -> None:
     found = _four_slices()
     (one, both) = found.images.batches([np.array([1]), np.array([2, 3, 4])])
@@ -134,7 +153,8 @@ def test_slices_that_no_one_can_order_are_refused(make_series_set: Maker, column
         nothing = pa.nulls(len(table), table.schema.field(name).type)
         table = table.set_column(table.schema.get_field_index(name), name, nothing)
     pq.write_table(table, part, row_group_size=8, write_page_checksum=True)
-    with pytest.raises(SourceError, match=f"val: 36 of 72 images have no {what}.*DICOM series"):
+    cure = r"by `hemo curate` with --drop_flags '\[localizer, secondary_capture\]'$"
+    with pytest.raises(SourceError, match=f"val: 36 of 72 images have no {what}.*DICOM series.*{cure}"):
         read_studies(made.training_set, SeriesConfig(embeddings=made.embeddings))
 
 
