@@ -206,8 +206,7 @@ class ShardWriter:
         self._shape = (len(channels), *sides_px)
         self._channels, self._dtype, self._unit_rows = tuple(channels), np.dtype(dtype), unit_rows
         self._settings = {"corpus": OWN_ROWS, "channels": list(channels), "dtype": dtype, "sides_px": list(sides_px)}
-        self._builder, self._rows = ShardBuilder(), list[SourceFile]()
-        self._units, self._footers = list[Unit](), list[ShardFooter]()
+        self._is_open = False
 
     def __enter__(self) -> Self:
         """Lock the folder; remove what a killed writer left there.
@@ -223,10 +222,13 @@ class ShardWriter:
             read_footers(self.path, self._settings)  # refuses files that are no shards of this writer
             self._remove_all()
             self._lock = entered.pop_all()
+        self._builder, self._rows = ShardBuilder(), list[SourceFile]()
+        self._units, self._footers = list[Unit](), list[ShardFooter]()
+        self._is_open = True
         return self
 
     def write(self, image: NDArray[Any], *, image_id: str, **columns: Any) -> None:
-        """Add one image.
+        """Add one image, within the block of the writer.
 
         Args:
             image: Of the writer's shape and dtype, (channels, height_px, width_px); without the first axis where there
@@ -236,8 +238,13 @@ class ShardWriter:
                 `spacing_mm`, `flags`, `source_path`, ...; those left out are null, or follow from the image.
 
         Raises:
-            ConfigError: If the image has another shape or dtype, or a column is unknown or of another type.
+            ConfigError: If the image has another shape or dtype, a column is unknown or of another type, or the writer
+                is not open.
         """
+        if not self._is_open:
+            raise ConfigError(
+                f"{image_id}: {self.path} is not open; write within the block of `with hemo.ShardWriter(...) as writer:`"
+            )
         pixels = np.asarray(image)
         if pixels.ndim == 2 and self._shape[0] == 1:
             pixels = pixels[None]
@@ -307,6 +314,7 @@ class ShardWriter:
             ConfigError: If no image was written.
             SourceError: If two images have the same `image_id`.
         """
+        self._is_open = False
         with self._lock:
             try:
                 if kind is None:

@@ -115,6 +115,36 @@ def test_nothing_is_left_of_an_interrupted_writer(tmp_path: Path) -> None:
     assert not (tmp_path / "own").exists()
 
 
+def test_a_finished_folder_gets_no_more_images(tmp_path: Path) -> None:
+    folder = tmp_path / "own"
+    with ShardWriter(str(folder), channels=("grey",), side_px=2, unit_rows=2) as writer:
+        writer.write(np.zeros((2, 2), np.uint8), image_id="a")
+    with pytest.raises(ConfigError, match="b: .*own is not open; write within the block"):
+        writer.write(np.zeros((2, 2), np.uint8), image_id="b")
+    assert [row["image_id"] for row in Shards(str(folder))] == ["a"]
+
+
+def test_a_writer_without_a_block_writes_nothing(tmp_path: Path) -> None:
+    writer = ShardWriter(str(tmp_path / "own"), channels=("grey",), side_px=2, unit_rows=1)
+    with pytest.raises(ConfigError, match="a: .*own is not open; write within the block"):
+        writer.write(np.zeros((2, 2), np.uint8), image_id="a")
+    assert not (tmp_path / "own").exists()
+
+
+def test_a_writer_begins_anew_after_an_exception(tmp_path: Path) -> None:
+    """Of the first attempt a whole unit was written, and an image waited for the second."""
+    writer = ShardWriter(str(tmp_path / "own"), channels=("grey",), side_px=2, unit_rows=2)
+    with pytest.raises(RuntimeError, match="stop"), writer:
+        for number in range(3):
+            writer.write(np.zeros((2, 2), np.uint8), image_id=f"first-{number}")
+        raise RuntimeError("stop")
+    with writer:
+        writer.write(np.zeros((2, 2), np.uint8), image_id="second")
+    shards = Shards(str(tmp_path / "own"))
+    assert [row["image_id"] for row in shards] == shards.index["image_id"].tolist() == ["second"]
+    assert (shards.card.files, shards.card.rows) == (1, 1)
+
+
 def test_what_a_killed_writer_left_is_begun_anew(own: str) -> None:
     Path(own, "card.json").unlink()
     with ShardWriter(own, channels=("grey",), side_px=(2, 3)) as writer:
