@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 
 SHOWN_IN_NOTEBOOKS = 8
 
+OF_THE_IMAGE = ("image_id", IMAGE, "height_px", "width_px", "pixel_digest")
+"""Columns that `ShardWriter.write` makes of its first arguments."""
+
 
 class Shards:
     """The output of `convert`, or of a `ShardWriter`. Opening reads the card only.
@@ -238,8 +241,8 @@ class ShardWriter:
                 `spacing_mm`, `flags`, `source_path`, ...; those left out are null, or follow from the image.
 
         Raises:
-            ConfigError: If the image has another shape or dtype, a column is unknown or of another type, or the writer
-                is not open.
+            ConfigError: If the image has another shape or dtype, a column is unknown, follows from the image or has
+                another type, or the writer is not open.
         """
         if not self._is_open:
             raise ConfigError(
@@ -273,18 +276,9 @@ class ShardWriter:
             "source_path": image_id,
             "pixel_format": f"{'u' if self._dtype.kind == 'u' else 'i'}{8 * self._dtype.itemsize}",
         }
-        unknown = [name for name in columns if name not in ROW_SCHEMA.names]
-        if unknown:
-            raise ConfigError(f"{image_id}: {unknown[0]!r} is no column of a shard; they are {_column_names()}")
-        row = {**dict.fromkeys(ROW_SCHEMA.names), **derived, **columns}
         for name, value in columns.items():
-            try:
-                pa.scalar(value, ROW_SCHEMA.field(name).type)
-            except (pa.ArrowException, TypeError, ValueError, OverflowError) as error:
-                raise ConfigError(
-                    f"{image_id}: {name} {value!r} must be {ROW_SCHEMA.field(name).type} ({error})"
-                ) from error
-        return row
+            _require_column(image_id, name, value)
+        return {**dict.fromkeys(ROW_SCHEMA.names), **derived, **columns}
 
     def _finish_unit(self) -> None:
         unit = Unit(len(self._units), tuple(self._rows))
@@ -342,5 +336,18 @@ class ShardWriter:
             remove(join(self.path, name))
 
 
-def _column_names() -> str:
-    return ", ".join(name for name in ROW_SCHEMA.names if name not in ("image_id", IMAGE, "pixel_digest"))
+def _require_column(image_id: str, name: str, value: object) -> None:
+    """Refuse a column that is not the caller's to give, or a value of another type."""
+    if name in OF_THE_IMAGE or name not in ROW_SCHEMA.names:
+        why = "follows from the image" if name in OF_THE_IMAGE else "is no column of a shard"
+        given = ", ".join(each for each in ROW_SCHEMA.names if each not in OF_THE_IMAGE)
+        raise ConfigError(f"{image_id}: {name!r} {why}; you may give {given}")
+    field = ROW_SCHEMA.field(name)
+    try:
+        if isinstance(value, str) and pa.types.is_list(field.type):  # Arrow would take it as a list of letters
+            raise TypeError("a list, not a text")
+        if value is None and not field.nullable:
+            raise TypeError("it cannot be null")
+        pa.scalar(value, field.type)
+    except (pa.ArrowException, TypeError, ValueError, OverflowError) as error:
+        raise ConfigError(f"{image_id}: {name} {value!r} must be {field.type} ({error})") from error

@@ -195,7 +195,14 @@ def test_an_id_twice_is_named_and_nothing_is_left(tmp_path: Path) -> None:
             r"a: the image is uint8 of shape \(1, 2, 3\), and must be uint8 of shape \(1, 2, 2\)",
         ),
         (np.zeros((2, 2)), {}, "a: the image is float64"),
-        (np.zeros((2, 2), np.uint8), {"pacient": "p"}, "a: 'pacient' is no column of a shard; they are height_px"),
+        (np.zeros((2, 2), np.uint8), {"pacient": "p"}, "a: 'pacient' is no column of a shard; you may give frame"),
+        (np.zeros((2, 2), np.uint8), {"height_px": 7}, "a: 'height_px' follows from the image; you may give frame"),
+        (
+            np.zeros((2, 2), np.uint8),
+            {"flags": "blank"},
+            r"a: flags 'blank' must be list<.*string> \(a list, not a text",
+        ),
+        (np.zeros((2, 2), np.uint8), {"source_path": None}, "a: source_path None must be string .it cannot be null"),
         (np.zeros((2, 2), np.uint8), {"position_mm": "far"}, "a: position_mm 'far' must be float"),
     ],
 )
