@@ -245,9 +245,7 @@ class ShardWriter:
                 another type, or the writer is not open.
         """
         if not self._is_open:
-            raise ConfigError(
-                f"{image_id}: {self.path} is not open; write within the block of `with hemo.ShardWriter(...) as writer:`"
-            )
+            raise ConfigError(f"{image_id}: {self.path} is not open; write within its `with` block")
         pixels = np.asarray(image)
         if pixels.ndim == 2 and self._shape[0] == 1:
             pixels = pixels[None]
