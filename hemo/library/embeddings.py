@@ -51,8 +51,10 @@ class Embeddings:
 
     @property
     def vectors(self) -> NDArray[np.float32]:
-        """A vector an image, float32, shape (images, dimension), in the order of `ids`."""
-        return self._stored[1][:, : self.card.dimension]
+        """A vector an image, float32, shape (images, dimension), in the order of `ids`. Read-only."""
+        vectors = self._stored[1][:, : self.card.dimension]
+        vectors.flags.writeable = False
+        return vectors
 
     @cached_property
     def ids(self) -> "pd.DataFrame":

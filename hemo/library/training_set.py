@@ -1,5 +1,6 @@
 """A training set as an object: card and counts, and its splits as torch datasets."""
 
+from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -27,8 +28,8 @@ class SplitDataset(Dataset[tuple[Tensor, Tensor]]):
     """One split as a map-style torch dataset of (image, labels), for `DataLoader`, Lightning or a Trainer.
 
     An image is uint8, (channels, height_px, width_px); labels are uint8, (classes,), 0 or 1, or 255 where nobody
-    annotated that class. All images are read into memory when the split is first used, uncompressed: processes that a
-    `DataLoader` forks share them; one that gets the dataset pickled reads them for itself.
+    annotated that class. All images are read into memory, uncompressed, when the first of them or their number is
+    needed: processes that a `DataLoader` forks share them; one that gets the dataset pickled reads them for itself.
 
     Attributes:
         classes: Names of the labels, in order.
@@ -40,20 +41,28 @@ class SplitDataset(Dataset[tuple[Tensor, Tensor]]):
         self.classes = card.classes
 
     @cached_property
-    def _rows(self) -> ImageSet:
-        return read_split(self._training_set, self._split, self._card)
+    def _stored(self) -> ImageSet:
+        """The rows; images are read from the files, a batch at a time."""
+        return read_split(self._training_set, self._split, self._card, streaming=True)
+
+    @cached_property
+    def _resident(self) -> ImageSet:
+        """The same rows, with all images in memory."""
+        return replace(self._stored, images=read_split(self._training_set, self._split, self._card).images)
 
     @property
     def labels(self) -> NDArray[np.uint8]:
-        """Labels of all images, (images, classes): 0, 1, or 255 where nobody annotated the class."""
-        return self._rows.labels
+        """Labels of all images, (images, classes): 0, 1, or 255 where nobody annotated the class. Read-only."""
+        labels = self._stored.labels.view()
+        labels.flags.writeable = False
+        return labels
 
     @property
     def frame(self) -> "pd.DataFrame":
         """`image_id`, `patient`, `pixel_format` and a nullable column a class, a row an image, in order."""
         import pandas as pd
 
-        rows = self._rows
+        rows = self._stored
         labels = {
             name: pd.Series(column, dtype="UInt8").where(column != UNKNOWN)
             for name, column in zip(self.classes, rows.labels.T, strict=True)
@@ -64,7 +73,7 @@ class SplitDataset(Dataset[tuple[Tensor, Tensor]]):
 
     def __len__(self) -> int:
         """Return the number of images, and read them: a `DataLoader` asks for it before it starts its processes."""
-        return len(self._rows.labels)
+        return len(self._resident.labels)
 
     def __getitem__(self, row: int) -> tuple[Tensor, Tensor]:
         """Return image and labels of one row."""
@@ -76,16 +85,20 @@ class SplitDataset(Dataset[tuple[Tensor, Tensor]]):
         wanted = np.asarray(rows, np.intp)
         if len(wanted) and not (-len(self) <= wanted.min() and wanted.max() < len(self)):
             raise IndexError(f"{self._split} has {len(self):,} images")
-        (images,) = self._rows.images.batches([wanted])
-        return list(zip(torch.from_numpy(images), torch.from_numpy(self._rows.labels[wanted]), strict=True))
+        return _examples(self._resident, wanted)
 
     def __getstate__(self) -> dict[str, Any]:
         """Pickle where the images are, not the images."""
-        return {name: value for name, value in vars(self).items() if name != "_rows"}
+        return {name: value for name, value in vars(self).items() if name not in ("_stored", "_resident")}
 
     def __repr__(self) -> str:
         """Return split and size as the card has them."""
         return f"SplitDataset({self._split!r}: {self._card.splits[self._split].rows:,} images)"
+
+
+def _examples(rows: ImageSet, wanted: NDArray[np.intp]) -> list[tuple[Tensor, Tensor]]:
+    (images,) = rows.images.batches([wanted])
+    return list(zip(torch.from_numpy(images), torch.from_numpy(rows.labels[wanted]), strict=True))
 
 
 class TrainingSet:
@@ -149,7 +162,7 @@ class TrainingSet:
     def show(self, count: int = 16, split: str = "train") -> "Picture":
         """Return a contact sheet of the first images of a split, which is in random order, with their classes."""
         dataset = self.split(split)
-        batch = dataset.__getitems__(list(range(min(count, len(dataset)))))
+        batch = _examples(dataset._stored, np.arange(min(count, self.card.splits[split].rows)))
         captions = [", ".join(np.asarray(self.classes)[labels.numpy() == 1]) or "-" for _, labels in batch]
         return contact_sheet([image.numpy() for image, _ in batch], captions)
 
