@@ -1,14 +1,15 @@
 """Shards as an object: index, images, contact sheet; and a writer of shards from rows of one's own."""
 
+import operator
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from functools import cached_property
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 from hemo.corpus.source_file import SourceFile
 from hemo.errors import ConfigError, OutputError
@@ -28,8 +29,8 @@ if TYPE_CHECKING:
 
 SHOWN_IN_NOTEBOOKS = 8
 
-OF_THE_IMAGE = ("image_id", IMAGE, "height_px", "width_px", "pixel_digest")
-"""Columns that `ShardWriter.write` makes of its first arguments."""
+OF_THE_IMAGE = ("height_px", "width_px", "pixel_digest")
+"""Columns that `ShardWriter.write` makes of the image."""
 
 
 class Shards:
@@ -182,8 +183,8 @@ class ShardWriter:
         path: str,
         *,
         channels: Sequence[str],
-        side_px: int | tuple[int, int],
-        dtype: str = "uint8",
+        side_px: int | Sequence[int],
+        dtype: DTypeLike = "uint8",
         unit_rows: int = 1024,
     ) -> None:
         """Describe the images; nothing is written yet.
@@ -198,17 +199,21 @@ class ShardWriter:
         Raises:
             ConfigError: If there are no channels, one is named twice, a side is not positive, or the dtype is another.
         """
-        sides_px = side_px if isinstance(side_px, tuple) else (side_px, side_px)
-        if not channels or len(set(channels)) < len(channels):
-            raise ConfigError(f"channels: {list(channels)} must name at least one channel, and none twice")
-        if min(sides_px) < 1 or unit_rows < 1:
-            raise ConfigError(f"side_px {side_px} and unit_rows {unit_rows} must be positive")
-        if dtype not in ("uint8", "int16"):
-            raise ConfigError(f"dtype: {dtype!r} must be uint8 or int16")
+        self._channels = () if isinstance(channels, str) else tuple(map(str, channels))
+        if not self._channels or len(set(self._channels)) < len(self._channels):
+            raise ConfigError(f"channels: {channels!r} must be a list of names, at least one, and none twice")
+        sides_px = _sides_px(side_px)
+        if unit_rows < 1:
+            raise ConfigError(f"unit_rows: {unit_rows} must be positive")
+        self._dtype = _pixel_dtype(dtype)
         self.path = absolute(str(path))
-        self._shape = (len(channels), *sides_px)
-        self._channels, self._dtype, self._unit_rows = tuple(channels), np.dtype(dtype), unit_rows
-        self._settings = {"corpus": OWN_ROWS, "channels": list(channels), "dtype": dtype, "sides_px": list(sides_px)}
+        self._shape, self._unit_rows = (len(self._channels), *sides_px), unit_rows
+        self._settings = {
+            "corpus": OWN_ROWS,
+            "channels": list(self._channels),
+            "dtype": str(self._dtype),
+            "sides_px": list(sides_px),
+        }
         self._is_open = False
 
     def __enter__(self) -> Self:
@@ -274,7 +279,7 @@ class ShardWriter:
             "source_path": image_id,
             "pixel_format": f"{'u' if self._dtype.kind == 'u' else 'i'}{8 * self._dtype.itemsize}",
         }
-        for name, value in columns.items():
+        for name, value in {"image_id": image_id, **columns}.items():
             _require_column(image_id, name, value)
         return {**dict.fromkeys(ROW_SCHEMA.names), **derived, **columns}
 
@@ -334,11 +339,30 @@ class ShardWriter:
             remove(join(self.path, name))
 
 
+def _sides_px(side_px: int | Sequence[int]) -> tuple[int, int]:
+    """Return height and width."""
+    try:
+        sides_px: Any = (side_px, side_px) if np.ndim(side_px) == 0 else side_px
+        height_px, width_px = (operator.index(side) for side in sides_px)
+    except (TypeError, ValueError):
+        height_px = width_px = 0
+    if min(height_px, width_px) < 1:
+        raise ConfigError(f"side_px: {side_px!r} must be a positive integer, or two: height and width")
+    return height_px, width_px
+
+
+def _pixel_dtype(dtype: DTypeLike) -> np.dtype[Any]:
+    with suppress(TypeError):
+        if str(np.dtype(dtype)) in ("uint8", "int16"):
+            return np.dtype(dtype)
+    raise ConfigError(f"dtype: {dtype!r} must be uint8 or int16")
+
+
 def _require_column(image_id: str, name: str, value: object) -> None:
     """Refuse a column that is not the caller's to give, or a value of another type."""
     if name in OF_THE_IMAGE or name not in ROW_SCHEMA.names:
         why = "follows from the image" if name in OF_THE_IMAGE else "is no column of a shard"
-        given = ", ".join(each for each in ROW_SCHEMA.names if each not in OF_THE_IMAGE)
+        given = ", ".join(each for each in ROW_SCHEMA.names if each not in ("image_id", IMAGE, *OF_THE_IMAGE))
         raise ConfigError(f"{image_id}: {name!r} {why}; you may give {given}")
     field = ROW_SCHEMA.field(name)
     try:

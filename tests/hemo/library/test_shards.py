@@ -4,6 +4,7 @@ import pickle
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -220,13 +221,46 @@ def test_a_row_that_does_not_fit(tmp_path: Path, image: np.ndarray, columns: dic
     [
         ({"channels": (), "side_px": 2}, "channels"),
         ({"channels": ("a", "a"), "side_px": 2}, "none twice"),
-        ({"channels": ("a",), "side_px": 0}, "must be positive"),
+        ({"channels": "grey", "side_px": 2}, "channels: 'grey' must be a list of names"),
+        ({"channels": ("a",), "side_px": 0}, "side_px: 0 must be a positive integer, or two: height and width"),
+        ({"channels": ("a",), "side_px": (2, 3, 4)}, r"side_px: \(2, 3, 4\) must be a positive integer, or two"),
+        ({"channels": ("a",), "side_px": 2.5}, "side_px: 2.5 must be a positive integer, or two"),
+        ({"channels": ("a",), "side_px": 2, "unit_rows": 0}, "unit_rows: 0 must be positive"),
+        ({"channels": ("a",), "side_px": 2, "dtype": "grey"}, "'grey' must be uint8 or int16"),
         ({"channels": ("a",), "side_px": 2, "dtype": "float32"}, "must be uint8 or int16"),
     ],
 )
 def test_a_writer_that_cannot_be(tmp_path: Path, arguments: dict, says: str) -> None:
     with pytest.raises(ConfigError, match=says):
         ShardWriter(str(tmp_path), **arguments)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.dtype("uint8"), "u1"])
+@pytest.mark.parametrize("side_px", [[2, 3], (np.int64(2), np.int64(3)), np.array([2, 3])])
+def test_dtype_and_sides_as_numpy_has_them(tmp_path: Path, own: str, dtype: Any, side_px: Any) -> None:
+    """The card, and with it the digest, is that of plain arguments."""
+    with ShardWriter(
+        str(tmp_path / "other"), channels=["grey"], side_px=side_px, dtype=dtype, unit_rows=np.int64(2)
+    ) as writer:
+        for row in Shards(own):
+            columns = {name: row[name] for name in ("patient", "source_class")}
+            writer.write(row["image"], image_id=np.str_(row["image_id"]), **columns)
+    made, card = Shards(str(tmp_path / "other")), Shards(own).card
+    assert (made.card.digest, made.card.image_shape, made.card.dtype) == (card.digest, (1, 2, 3), "uint8")
+
+
+def test_one_side_of_numpy(tmp_path: Path) -> None:
+    with ShardWriter(str(tmp_path / "own"), channels=("hu",), side_px=np.int64(2), dtype=np.int16) as writer:
+        writer.write(np.zeros((2, 2), np.int16), image_id="a")
+    assert Shards(str(tmp_path / "own")).card.image_shape == (1, 2, 2)
+
+
+def test_an_id_that_is_no_text_is_refused_with_its_row(tmp_path: Path) -> None:
+    with (
+        pytest.raises(ConfigError, match="5: image_id 5 must be string"),
+        ShardWriter(str(tmp_path / "own"), channels=("grey",), side_px=2) as writer,
+    ):
+        writer.write(np.zeros((2, 2), np.uint8), image_id=5)
 
 
 def test_no_image_at_all(tmp_path: Path) -> None:
