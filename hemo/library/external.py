@@ -51,8 +51,8 @@ def record_predictions(
         target: Class of a binary task; `any`: that class, or the only one of the set.
 
     Raises:
-        ConfigError: If an image is missing, unknown or there twice, a column is missing, a value is NaN, infinite or no
-            probability, the name is empty, or other predictions of test are recorded already.
+        ConfigError: If it is no frame, an image is missing, unknown or there twice, a column is missing, a value is
+            NaN, infinite or no probability, the name is empty, or other predictions of test are recorded already.
         SourceError: If the training set is missing or damaged.
     """
     from hemo.training.data.dataset import task_classes, with_target
@@ -75,6 +75,10 @@ def record_predictions(
 
 
 def _require_columns(predictions: "pd.DataFrame") -> None:
+    import pandas as pd
+
+    if not isinstance(predictions, pd.DataFrame):
+        raise ConfigError(f"predictions: must be a pandas.DataFrame, not {type(predictions).__name__}")
     for column in ("split", "image_id"):
         if column not in predictions:
             raise ConfigError(f"predictions: have no column {column!r}, but {', '.join(map(str, predictions))}")

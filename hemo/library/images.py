@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from hemo.config.convert import Corpus, ImagesConfig
 from hemo.config.types import ClusterConfig
 from hemo.config.validation import validated
-from hemo.errors import SourceError
+from hemo.errors import ConfigError, SourceError
 from hemo.imaging.image import Reject
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ def read_image(file: str | Path | bytes, *, corpus: Corpus | None = None, frame:
 
     Raises:
         SourceError: If there is no such file or frame, or it gives no image: with the reason of `rejects.parquet`.
-        ConfigError: On an unknown setting or window.
+        ConfigError: On an unknown corpus, setting or window.
     """
     from hemo.config.convert import MEDIA
     from hemo.imaging.dicom.read import quiet_pydicom
@@ -64,6 +64,8 @@ def read_image(file: str | Path | bytes, *, corpus: Corpus | None = None, frame:
 
     name, data = ("bytes", file) if isinstance(file, bytes) else (str(file), _bytes_of(str(file)))
     corpus = corpus or ("image_folder" if data.startswith(PICTURE_SIGNATURES) else "dicom")
+    if corpus not in MEDIA:
+        raise ConfigError(f"read_image: corpus: must be {', '.join(MEDIA)} or None, not {corpus!r}")
     config = validated(
         ImagesConfig, {"source": name, "corpus": corpus, "public_ids": True, **settings}, origin="read_image"
     )

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from hemo.errors import ConfigError, SourceError
 from hemo.library.notebook import card_html
@@ -114,11 +114,12 @@ class Trial:
 
         return ProbabilityModel(self._deployed(device))
 
-    def predict(self, images: NDArray[np.uint8], device: str = "cpu") -> "pd.DataFrame":
+    def predict(self, images: ArrayLike, device: str = "cpu") -> "pd.DataFrame":
         """Return calibrated `probability_NAME` and `predicted_NAME` of each class, a row an image.
 
         Args:
-            images: (images, channels, height_px, width_px), uint8, made as the training set's images.
+            images: (images, channels, height_px, width_px), uint8, made as the training set's images: an array, a
+                tensor on the CPU, or a list of these.
             device: Of torch.
 
         Raises:
@@ -130,8 +131,7 @@ class Trial:
         from hemo.inference.predict import predicted_classes
 
         model = self._deployed(device)
-        _require_images(images, model.card)
-        _, probabilities = model.predict(images)
+        _, probabilities = model.predict(_required_images(images, model.card))
         predicted = predicted_classes(probabilities, model.card)
         columns: dict[str, Any] = {}
         for number, name in enumerate(model.card.classes):
@@ -139,11 +139,12 @@ class Trial:
             columns[f"predicted_{name}"] = predicted[:, number]
         return pd.DataFrame(columns)
 
-    def explain(self, image: NDArray[np.uint8], target: str = "") -> "Picture":
+    def explain(self, image: ArrayLike, target: str = "") -> "Picture":
         """Return an image beside its Grad-CAM heat map of a class; alone where nothing raises its probability.
 
         Args:
-            image: (channels, height_px, width_px), uint8, made as the training set's images.
+            image: (channels, height_px, width_px), uint8, made as the training set's images: an array, or a tensor on
+                the CPU.
             target: Class; empty: the first one.
 
         Raises:
@@ -162,11 +163,11 @@ class Trial:
         if target not in deployed.card.classes:
             raise ConfigError(f"target: {target!r} is no class of the trial; it has {', '.join(deployed.card.classes)}")
         number = deployed.card.classes.index(target)
-        _require_images(image[None], deployed.card)
-        _, probabilities = deployed.predict(image[None])
-        (heat,) = heat_maps(deployed.model, deployed.card, image[None], number)
+        images = _required_images([image], deployed.card)
+        _, probabilities = deployed.predict(images)
+        (heat,) = heat_maps(deployed.model, deployed.card, images, number)
         title = f"{target}: probability {probabilities[0, number]:.3f}"
-        return Image.open(io.BytesIO(case_png(image, heat, title)))
+        return Image.open(io.BytesIO(case_png(images[0], heat, title)))
 
     def _deployed(self, device: str) -> "DeployedModel":
         if self.record.external:
@@ -188,14 +189,26 @@ class Trial:
         return card_html(f"Trial: {self.name} ({status})", settings) + self.metrics.to_html()
 
 
-def _require_images(images: NDArray[Any], card: "CheckpointCard") -> None:
-    """Refuse images of another shape or dtype than a checkpoint takes."""
-    wanted = card.image_shape
-    if images.shape[1:] != wanted or images.dtype != np.uint8:
-        raise ConfigError(
-            f"images: {images.dtype} of shape {images.shape}, must be uint8 of shape (images, "
-            f"{', '.join(map(str, wanted))})"
-        )
+def _required_images(given: Any, card: "CheckpointCard") -> NDArray[np.uint8]:
+    """Return images as an array; refuse another shape or dtype than the checkpoint takes."""
+    wanted = ", ".join(map(str, card.image_shape))
+    try:
+        images = np.asarray(given)
+    except ValueError as error:  # a list of unlike images
+        raise ConfigError(f"images: must be uint8 of shape (images, {wanted}) ({error})") from error
+    if images.shape[1:] != card.image_shape or images.dtype != np.uint8:
+        raise ConfigError(f"images: {images.dtype} of shape {images.shape}, must be uint8 of shape (images, {wanted})")
+    return images
+
+
+def _what_it_predicts(record: TrialRecord) -> str:
+    """Return task, classes, and whether of images or studies, which trials that are compared have in common."""
+    from hemo.reporting.comparison import rows_are_studies
+
+    classes = (record.config.target,) if record.config.task == "binary" else record.classes
+    return (
+        f"{record.config.task} of {', '.join(classes)} in {'studies' if rows_are_studies(record.config) else 'images'}"
+    )
 
 
 class Trials(Sequence[Trial]):
@@ -278,10 +291,11 @@ class Trials(Sequence[Trial]):
             ConfigError: If no complete trial has that metric.
         """
         frame = self.to_pandas()
-        complete = frame[frame["status"] == "complete"]
-        if metric not in complete or complete[metric].isna().all():
-            metrics = [name for name in map(str, frame) if name.startswith(("train_", "val_", "test_"))]
-            raise ConfigError(f"metric: no complete trial has {metric!r}; {self.path} has {', '.join(metrics)}")
+        complete = frame[frame["status"] == "complete"].dropna(axis="columns", how="all")
+        metrics = [name for name in map(str, complete) if name.startswith(("train_", "val_", "test_"))]
+        if metric not in metrics:
+            known = f"has {', '.join(metrics)}" if len(complete) else "has no complete trial"
+            raise ConfigError(f"metric: no complete trial has {metric!r}; {self.path} {known}")
         values = complete[metric]
         lowest = metric.partition("_")[2] in LOWER_IS_BETTER
         trial: Trial = self[str(values.idxmin() if lowest else values.idxmax())]
@@ -335,6 +349,9 @@ class Trials(Sequence[Trial]):
         records = [self[which].record for which in (first, second)]
         if records[0].training_set != records[1].training_set:
             raise ConfigError(f"{first} and {second} are of different training sets, and have no test images in common")
+        predicted = [_what_it_predicts(record) for record in records]
+        if predicted[0] != predicted[1]:
+            raise ConfigError(f"{first} and {second} cannot be compared: {predicted[0]}, and {predicted[1]}")
         rows = [read_row(record, self.path, bootstrap_samples, 0) for record in records]
         tested = compare_on_test([Cell(row.record.digest, (row,)) for row in rows], 0)
         if tested is None:

@@ -57,6 +57,9 @@ def test_why_a_file_gives_no_image(tmp_path: Path) -> None:
         read_image(b"no DICOM")
     with pytest.raises(SourceError, match=r"nothing\.dcm: cannot be read .*; give a file"):
         read_image(tmp_path / "nothing.dcm")
+    for corpus in ("manifest", "x"):
+        with pytest.raises(ConfigError, match=f"corpus: must be rsna, dicom, image_folder or None, not '{corpus}'"):
+            read_image(head_file(), corpus=corpus)
     with pytest.raises(ConfigError, match="'brian' is not a known window"):
         read_image(head_file(), windows=("brian",))
     with pytest.raises(ConfigError, match=r"no such key \(did you mean side_px\?\)"):
