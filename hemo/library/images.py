@@ -1,13 +1,12 @@
 """Decode images without writing anything: one file, or a whole corpus as a Ray Dataset."""
 
-from collections.abc import Callable
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from numpy.typing import NDArray
 
-from hemo.config.convert import Corpus, ImagesConfig
+from hemo.config.convert import Corpus, ImagesConfig, ReadConfig
 from hemo.config.types import ClusterConfig
 from hemo.config.validation import validated
 from hemo.errors import ConfigError, SourceError
@@ -15,6 +14,8 @@ from hemo.imaging.image import Reject
 
 if TYPE_CHECKING:
     import ray.data
+
+    from hemo.cluster.read_images import Tables
 
 PICTURE_SIGNATURES = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"BM", b"GIF8", b"II*\x00", b"MM\x00*", b"RIFF")
 
@@ -93,7 +94,8 @@ def _bytes_of(location: str) -> bytes:
 def read_images(source: str | Path, *, corpus: Corpus, **settings: Any) -> "ray.data.Dataset":
     """Return the images of a raw corpus as a Ray Dataset, decoded while it is read.
 
-    Connects to Ray where the process is not connected yet, and stays connected.
+    Connects to Ray where the process is not connected yet, and stays connected. What gives no image is not among the
+    rows: each task with some prints how many and why on standard error, and `read_rejects` lists them.
 
     Args:
         source: Folder, zip or bucket, as of `convert`.
@@ -105,11 +107,11 @@ def read_images(source: str | Path, *, corpus: Corpus, **settings: Any) -> "ray.
 
     Raises:
         SourceError: If the source is missing or empty, or two files would share an `image_id`.
-        ConfigError: On an unknown setting.
+        ConfigError: On an unknown or wrong setting.
     """
-    from hemo.cluster.read_images import read_images as read
+    from hemo.cluster.read_images import image_tables
 
-    return _dataset(read, source, corpus, settings)
+    return _dataset("read_images", image_tables, {"source": str(source), "corpus": corpus, **settings})
 
 
 def read_rejects(source: str | Path, *, corpus: Corpus, **settings: Any) -> "ray.data.Dataset":
@@ -117,17 +119,15 @@ def read_rejects(source: str | Path, *, corpus: Corpus, **settings: Any) -> "ray
 
     Args and errors are those of `read_images`.
     """
-    from hemo.cluster.read_images import read_rejects as read
+    from hemo.cluster.read_images import reject_tables
 
-    return _dataset(read, source, corpus, settings)
+    return _dataset("read_rejects", reject_tables, {"source": str(source), "corpus": corpus, **settings})
 
 
-def _dataset(
-    read: "Callable[..., ray.data.Dataset]", source: str | Path, corpus: Corpus, settings: dict[str, Any]
-) -> "ray.data.Dataset":
+def _dataset(name: str, tables: "Tables", settings: dict[str, Any]) -> "ray.data.Dataset":
+    from hemo.cluster.read_images import decoded_corpus
     from hemo.cluster.session import connect
 
-    unit_files = settings.pop("unit_files", 256)
-    config = validated(ImagesConfig, {"source": str(source), "corpus": corpus, **settings}, origin="read_images")
+    config = validated(ReadConfig, settings, origin=name)
     connect(ClusterConfig())
-    return read(config, unit_files=unit_files)
+    return decoded_corpus(config, tables)
