@@ -1,5 +1,6 @@
 """Bring the predictions of a model of one's own into a folder of records, to be compared with hemo's trials."""
 
+from os import PathLike
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -28,8 +29,8 @@ as half of the smallest other distance from 0 or 1, where that is less: they sta
 def record_predictions(
     predictions: "pd.DataFrame",
     *,
-    training_set: str,
-    out: str,
+    training_set: str | PathLike[str],
+    out: str | PathLike[str],
     name: str,
     task: Literal["binary", "multi_label", "multi_class"] = "binary",
     target: str = "any",
@@ -62,7 +63,7 @@ def record_predictions(
         raise ConfigError("name: is empty; give the model a name, which tables show")
     fields = {"name": name, "task": task, "target": target}
     config = validated(TrialConfig, fields, origin="hemo.record_predictions")
-    folder = absolute(str(training_set))
+    folder = absolute(training_set)
     card = read_card(folder)
     classes = task_classes(with_target(config, card), card)
     _require_columns(predictions)
@@ -71,7 +72,7 @@ def record_predictions(
         for split in ("val", "test")
         if (predictions["split"] == split).any() or split == "val"
     }
-    return Trial(out, record_external(folder, absolute(str(out)), config, predicted))
+    return Trial(out, record_external(folder, absolute(out), config, predicted))
 
 
 def _require_columns(predictions: "pd.DataFrame") -> None:

@@ -111,7 +111,7 @@ def read_images(source: str | Path, *, corpus: Corpus, **settings: Any) -> "ray.
     """
     from hemo.cluster.read_images import image_tables
 
-    return _dataset("read_images", image_tables, {"source": str(source), "corpus": corpus, **settings})
+    return _dataset("read_images", image_tables, {"source": source, "corpus": corpus, **settings})
 
 
 def read_rejects(source: str | Path, *, corpus: Corpus, **settings: Any) -> "ray.data.Dataset":
@@ -121,7 +121,7 @@ def read_rejects(source: str | Path, *, corpus: Corpus, **settings: Any) -> "ray
     """
     from hemo.cluster.read_images import reject_tables
 
-    return _dataset("read_rejects", reject_tables, {"source": str(source), "corpus": corpus, **settings})
+    return _dataset("read_rejects", reject_tables, {"source": source, "corpus": corpus, **settings})
 
 
 def _dataset(name: str, tables: "Tables", settings: dict[str, Any]) -> "ray.data.Dataset":

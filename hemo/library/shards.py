@@ -4,6 +4,7 @@ import operator
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, suppress
 from functools import cached_property
+from os import PathLike
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
@@ -44,13 +45,13 @@ class Shards:
     path: str
     card: ConversionCard
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str | PathLike[str]) -> None:
         """Open a folder of shards.
 
         Raises:
             SourceError: If it is no finished conversion, or of another version.
         """
-        self.path = absolute(str(path))
+        self.path = absolute(path)
         self.card = read_card(self.path)
 
     def __len__(self) -> int:
@@ -144,6 +145,10 @@ class Shards:
         captions = [each if isinstance(each, str) else str(names.iloc[each]) for each in chosen]
         return contact_sheet([self.image(each) for each in chosen], captions)
 
+    def __fspath__(self) -> str:
+        """Return the folder: a job takes this object where it takes its path."""
+        return self.path
+
     def __repr__(self) -> str:
         """Return the folder and what it holds."""
         channels, height_px, width_px = self.shape
@@ -180,7 +185,7 @@ class ShardWriter:
 
     def __init__(
         self,
-        path: str,
+        path: str | PathLike[str],
         *,
         channels: Sequence[str],
         side_px: int | Sequence[int],
@@ -206,7 +211,7 @@ class ShardWriter:
         if unit_rows < 1:
             raise ConfigError(f"unit_rows: {unit_rows} must be positive")
         self._dtype = _pixel_dtype(dtype)
-        self.path = absolute(str(path))
+        self.path = absolute(path)
         self._shape, self._unit_rows = (len(self._channels), *sides_px), unit_rows
         self._settings = {
             "corpus": OWN_ROWS,

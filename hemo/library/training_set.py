@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from functools import cached_property
+from os import PathLike
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -112,13 +113,13 @@ class TrainingSet:
         test: Split that is held back.
     """
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str | PathLike[str]) -> None:
         """Open a training set.
 
         Raises:
             SourceError: If the folder is no finished training set, or of another version.
         """
-        self.path = absolute(str(path))
+        self.path = absolute(path)
         self.card = read_card(self.path)
         self.train, self.val, self.test = (SplitDataset(self.path, split, self.card) for split in SPLITS)
 
@@ -165,6 +166,10 @@ class TrainingSet:
         batch = _examples(dataset._stored, np.arange(min(count, self.card.splits[split].rows)))
         captions = [", ".join(np.asarray(self.classes)[labels.numpy() == 1]) or "-" for _, labels in batch]
         return contact_sheet([image.numpy() for image, _ in batch], captions)
+
+    def __fspath__(self) -> str:
+        """Return the folder: a job takes this object where it takes its path."""
+        return self.path
 
     def __repr__(self) -> str:
         """Return folder, classes and sizes."""

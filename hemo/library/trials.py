@@ -1,6 +1,7 @@
 """Trials as objects: their records in pandas, their models in torch."""
 
 from collections.abc import Iterator, Sequence
+from os import PathLike
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -31,7 +32,7 @@ class Trial:
         path: Folder of the record, a path or URI.
     """
 
-    def __init__(self, records: str, record: TrialRecord | str) -> None:
+    def __init__(self, records: str | PathLike[str], record: TrialRecord | str) -> None:
         """Open a trial.
 
         Args:
@@ -41,7 +42,7 @@ class Trial:
         Raises:
             SourceError: If there is no such record, or it is damaged.
         """
-        self._records = absolute(str(records))
+        self._records = absolute(records)
         self.record = read_record(self._records, record) if isinstance(record, str) else record
         self.path = join(self._records, self.record.digest)
 
@@ -178,6 +179,10 @@ class Trial:
 
         return DeployedModel(*load_checkpoint(find_checkpoint(self.path)), device=device)
 
+    def __fspath__(self) -> str:
+        """Return the folder: a job takes this object where it takes its path."""
+        return self.path
+
     def __repr__(self) -> str:
         """Return name and status."""
         return f"Trial({self.name!r}, {self.record.status})"
@@ -218,7 +223,7 @@ class Trials(Sequence[Trial]):
         path: The folder, a path or URI.
     """
 
-    def __init__(self, path: str, records: Sequence[TrialRecord] = ()) -> None:
+    def __init__(self, path: str | PathLike[str], records: Sequence[TrialRecord] = ()) -> None:
         """Read the records of a folder.
 
         Args:
@@ -228,7 +233,7 @@ class Trials(Sequence[Trial]):
         Raises:
             SourceError: If there is none.
         """
-        self.path = absolute(str(path))
+        self.path = absolute(path)
         self._trials = [Trial(self.path, record) for record in records or read_records(self.path)]
 
     def __len__(self) -> int:
@@ -371,6 +376,10 @@ class Trials(Sequence[Trial]):
         from hemo.reporting.status_table import summary
 
         return summary([trial.record for trial in self._trials])
+
+    def __fspath__(self) -> str:
+        """Return the folder: a job takes this object where it takes its path."""
+        return self.path
 
     def __repr__(self) -> str:
         """Return folder and number of trials."""
