@@ -1,6 +1,7 @@
 """One function a job: arguments, errors, documentation, and what they return."""
 
 import inspect
+import pickle
 from pathlib import Path
 
 import pandas as pd
@@ -23,6 +24,12 @@ def test_a_function_takes_the_flags_of_its_job(name: str) -> None:
     assert list(inspect.signature(function).parameters) == list(CONFIGS[name].model_fields)
     documented = function.__doc__.split("Args:")[1]
     assert all(f"    {field}: " in documented for field in CONFIGS[name].model_fields)
+
+
+@pytest.mark.parametrize("name", JOBS)
+def test_a_job_is_pickled_as_its_name(name: str) -> None:
+    function = getattr(hemo, name)
+    assert pickle.loads(pickle.dumps(function)) is function
 
 
 def test_a_wrong_argument_is_named_before_anything_runs() -> None:
