@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from hemo.errors import SourceError
 from hemo.library.notebook import card_html, png_html
-from hemo.shards.reader import existing_parquet
+from hemo.shards.reader import frame_of
 from hemo.storage import absolute, exists, join, read_bytes, read_json
 from hemo.trials.status import SweepStatus, TrialStatus
 
@@ -19,12 +19,6 @@ if TYPE_CHECKING:
     from hemo.cluster.doctor import Finding, NodeFacts
 
 REMEDY = "remove the folder and run the job again"
-
-
-def _frame(path: str, name: str) -> "pd.DataFrame":
-    with existing_parquet(join(path, name), REMEDY) as file:
-        frame: pd.DataFrame = file.read().to_pandas()
-    return frame
 
 
 def _require(path: str | PathLike[str], name: str, job: str) -> str:
@@ -54,17 +48,17 @@ class Predictions:
     @property
     def images(self) -> "pd.DataFrame":
         """Ids, and `probability_NAME` and `predicted_NAME` of each class, a row an image."""
-        return _frame(self.path, "predictions.parquet")
+        return frame_of(join(self.path, "predictions.parquet"), REMEDY)
 
     @property
     def studies(self) -> "pd.DataFrame":
         """`max_NAME` and `noisy_or_NAME` of each class over the images of a study, a row a study."""
-        return _frame(self.path, "studies.parquet")
+        return frame_of(join(self.path, "studies.parquet"), REMEDY)
 
     @property
     def rejects(self) -> "pd.DataFrame":
         """Files that gave no image: `source_path`, `frame`, `reason`, `detail`, `scanner`."""
-        return _frame(self.path, "rejects.parquet")
+        return frame_of(join(self.path, "rejects.parquet"), REMEDY)
 
     def __repr__(self) -> str:
         """Return folder and counts."""

@@ -19,7 +19,7 @@ from hemo.library.notebook import card_html, contact_sheet, picture_html
 from hemo.output_lock import output_lock
 from hemo.shards.card import DERIVED, ConversionCard, read_card, read_finished_card, write_card, write_derived
 from hemo.shards.manifest import Manifest, Unit, shard_path, unit_digest, write_manifest
-from hemo.shards.reader import CONVERT_AGAIN, batches_by_group, existing_parquet, images_of, read_column
+from hemo.shards.reader import CONVERT_AGAIN, batches_by_group, existing_parquet, frame_of, images_of, read_column
 from hemo.shards.schema import IMAGE, OWN_ROWS, ROW_SCHEMA, ShardFooter, read_footers
 from hemo.shards.writer import ShardBuilder
 from hemo.storage import absolute, join, list_files, remove, write_bytes
@@ -71,17 +71,12 @@ class Shards:
     @cached_property
     def index(self) -> "pd.DataFrame":
         """All columns but the pixels, a row an image, in the order of `image(0)`, `image(1)`, ..."""
-        return self._read_parquet("index.parquet")
+        return frame_of(join(self.path, "index.parquet"), CONVERT_AGAIN)
 
     @cached_property
     def rejects(self) -> "pd.DataFrame":
         """Inputs that gave no image: `source_path`, `frame`, `reason`, `detail`, `scanner`."""
-        return self._read_parquet("rejects.parquet")
-
-    def _read_parquet(self, name: str) -> "pd.DataFrame":
-        with existing_parquet(join(self.path, name), CONVERT_AGAIN) as file:
-            frame: pd.DataFrame = file.read().to_pandas()
-        return frame
+        return frame_of(join(self.path, "rejects.parquet"), CONVERT_AGAIN)
 
     def image(self, which: int | str) -> NDArray[Any]:
         """Return one image: array (channels, height_px, width_px), uint8, or int16 HU where `pixels` was `hu16`.
