@@ -75,11 +75,11 @@ def convert(scratch: Path, address: str) -> dict[str, Any]:
 
 def held(scratch: Path, address: str) -> dict[str, Any]:
     """Read images, and stop after the first."""
-    from hemo.cluster.read_images import read_images
-    from hemo.config.convert import ImagesConfig
+    from hemo.cluster.read_images import decoded_corpus, image_tables
+    from hemo.config.convert import ReadConfig
 
-    config = ImagesConfig(source=str(scratch / "corpus"), corpus="rsna", side_px=HELD_SIDE_PX)
-    rows = read_images(config, unit_files=UNIT_FILES).iter_rows()
+    config = ReadConfig(source=str(scratch / "corpus"), corpus="rsna", side_px=HELD_SIDE_PX, unit_files=UNIT_FILES)
+    rows = decoded_corpus(config, image_tables).iter_rows()
     next(iter(rows))
     first = node_counts()
     time.sleep(HELD_S)

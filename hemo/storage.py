@@ -33,13 +33,14 @@ ENVIRONMENT = "env:"
 """Begins a secret's location that names an environment variable of the process, not a file."""
 
 
-def absolute(location: str) -> str:
+def absolute(location: str | os.PathLike[str]) -> str:
     """Return a URI unchanged and a path made absolute, `~` expanded, so that it is the same in every process.
 
     Of a chain (`zip://labels.csv::data/rsna.zip`) the last link is such a location.
     """
-    chain, separator, last = location.rpartition("::")
-    return f"{chain}{separator}{_absolute(last)}" if "://" in chain else _absolute(location)
+    text = os.fspath(location)
+    chain, separator, last = text.rpartition("::")
+    return f"{chain}{separator}{_absolute(last)}" if "://" in chain else _absolute(text)
 
 
 def _absolute(location: str) -> str:

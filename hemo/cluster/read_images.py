@@ -13,7 +13,7 @@ import ray
 from ray.data.extensions import ArrowTensorArray
 
 from hemo.cluster.ray_data import data_context, set_up_decoding
-from hemo.config.convert import ImagesConfig
+from hemo.config.convert import ReadConfig
 from hemo.console import print_line
 from hemo.corpus.sources import list_corpus, media_of
 from hemo.imaging.dicom.read import quiet_pydicom
@@ -30,36 +30,19 @@ Tables = Callable[[Unit, Iterable[Row]], Iterator[pa.Table]]
 """Makes blocks of the rows of a unit."""
 
 
-def read_images(config: ImagesConfig, *, unit_files: int = 256) -> ray.data.Dataset:
-    """Return the images of a raw corpus, decoded as `convert` does it, while the dataset is read.
+def decoded_corpus(config: ReadConfig, tables: Tables) -> ray.data.Dataset:
+    """Return the images of a raw corpus, or what gives none, decoded as `convert` does it, while the dataset is read.
 
-    Call it within `hemo.cluster.session.connected`, or after `ray.init`. Rejects are not among the rows: each task
-    with some prints how many and why on standard error, and `read_rejects` lists them.
+    Call it within `hemo.cluster.session.connected`, or after `ray.init`.
 
     Args:
-        config: Which corpus, and how its images are made.
-        unit_files: Files read by one task.
-
-    Returns:
-        The columns of `hemo.shards.schema.ROW_SCHEMA`; `image` is a tensor column: (channels, side_px, side_px) a
-        row, uint8, or int16 HU for `pixels: hu16`.
+        config: Which corpus, how its images are made, and how many files a task reads.
+        tables: `image_tables` or `reject_tables`.
 
     Raises:
         SourceError: If the source is missing or empty, or two files would share an `image_id`.
         ConfigError: On an unknown window or a bad pseudonym key.
     """
-    return _dataset(config, unit_files, _images)
-
-
-def read_rejects(config: ImagesConfig, *, unit_files: int = 256) -> ray.data.Dataset:
-    """Return what `read_images` leaves out: the columns of `rejects.parquet`. Decodes all the files again.
-
-    Args and errors are those of `read_images`.
-    """
-    return _dataset(config, unit_files, _rejects)
-
-
-def _dataset(config: ImagesConfig, unit_files: int, tables: Tables) -> ray.data.Dataset:
     pseudonyms = read_pseudonyms(config.pseudonym_key)
     task = UnitTask(
         config.source,
@@ -68,7 +51,7 @@ def _dataset(config: ImagesConfig, unit_files: int, tables: Tables) -> ray.data.
         READ_THREADS,
     )
     listing = list_corpus(config.source, config.corpus)
-    units = update_manifest(Manifest((), ()), listing.files, unit_files=unit_files).units
+    units = update_manifest(Manifest((), ()), listing.files, unit_files=config.unit_files).units
     with data_context("read_images"):  # the dataset keeps it
         rows = ray.data.from_items([{"unit": pickle.dumps(unit)} for unit in units], override_num_blocks=len(units))
         return rows.map_batches(partial(_decoded, task=task, tables=tables), batch_size=1, batch_format="pyarrow")
@@ -82,7 +65,11 @@ def _decoded(batch: pa.Table, *, task: UnitTask, tables: Tables) -> Iterator[pa.
         yield from tables(unit, unit_rows(task, unit))
 
 
-def _images(unit: Unit, rows: Iterable[Row]) -> Iterator[pa.Table]:
+def image_tables(unit: Unit, rows: Iterable[Row]) -> Iterator[pa.Table]:
+    """Yield the images of a unit, with the columns of `ROW_SCHEMA`; print how many inputs gave none, and why.
+
+    `image` is a tensor column: (channels, side_px, side_px) a row, uint8, or int16 HU for `pixels: hu16`.
+    """
     reasons: Counter[str] = Counter()
     images = _without_rejects(rows, reasons)
     while block := list(islice(images, ROWS_PER_GROUP)):
@@ -110,6 +97,7 @@ def _table(rows: Sequence[dict[str, Any]]) -> pa.Table:
     return pa.table({name: columns[name] for name in ROW_SCHEMA.names})
 
 
-def _rejects(_: Unit, rows: Iterable[Row]) -> Iterator[pa.Table]:
+def reject_tables(_: Unit, rows: Iterable[Row]) -> Iterator[pa.Table]:
+    """Yield what gave no image: the columns of `REJECT_SCHEMA`."""
     rejects = [row.model_dump() for row in rows if isinstance(row, ShardReject)]
     yield pa.Table.from_pylist(rejects, schema=REJECT_SCHEMA)

@@ -28,6 +28,9 @@ HEALTH_CHECK = "/grpc.health.v1.Health/Check"
 SERVING = b"\x08\x01"
 """The reply of a server that works: field 1, status, is 1."""
 
+ENDING = (signal.SIGINT, signal.SIGTERM)
+"""Ctrl-C, and how schedulers end jobs."""
+
 CHATTER = (
     "ray._private.authentication.authentication_token_setup",  # announces that the token, our default, is on
 )
@@ -37,6 +40,8 @@ CHATTER = (
 def connected(config: ClusterConfig) -> Iterator[None]:
     """Connect to the cluster, or start a local one, for the length of a job; inside another connection do nothing.
 
+    Meanwhile SIGINT and SIGTERM raise KeyboardInterrupt; afterwards their handlers are what they were.
+
     Raises:
         HemoError: If the cluster cannot be reached.
         ConfigError: If a local cluster cannot keep its session files in `temp_dir`, or Ray's token is missing, wrong,
@@ -45,17 +50,18 @@ def connected(config: ClusterConfig) -> Iterator[None]:
     if ray.is_initialized():
         yield
         return
-    _raise_on_signals()
-    try:
-        connect(config)
-    except SystemExit as error:  # Ray's own reaction to SIGTERM while it starts
-        raise KeyboardInterrupt from error
-    _raise_on_signals()  # again: Ray has set its own for SIGTERM
-    try:
-        with nullcontext() if is_local(config) else reported_nodes():
-            yield
-    finally:
-        ray.shutdown()
+    with _signal_handlers_kept():
+        _raise_on_signals()
+        try:
+            connect(config)
+        except SystemExit as error:  # Ray's own reaction to SIGTERM while it starts
+            raise KeyboardInterrupt from error
+        _raise_on_signals()  # again: Ray has set its own for SIGTERM
+        try:
+            with nullcontext() if is_local(config) else reported_nodes():
+                yield
+        finally:
+            ray.shutdown()
 
 
 def connect(config: ClusterConfig) -> None:
@@ -80,14 +86,29 @@ def connect(config: ClusterConfig) -> None:
 
 
 def _raise_on_signals() -> None:
-    """Make SIGINT (Ctrl-C) and SIGTERM (how schedulers end jobs) raise KeyboardInterrupt, in Ray's processes too.
+    """Make SIGINT and SIGTERM raise KeyboardInterrupt, in Ray's processes too.
 
     A shell ignores SIGINT for what it runs in the background; Ray's workers would inherit that, and Ray calls the
     handler it finds, which is then no function.
     """
     if threading.current_thread() is threading.main_thread():
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in ENDING:
             signal.signal(number, signal.default_int_handler)
+
+
+@contextmanager
+def _signal_handlers_kept() -> Iterator[None]:
+    """Set the handlers of the ending signals as they were before."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.getsignal(number) for number in ENDING}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            if handler is not None:  # None: set by C code, and not by Python to be set again
+                signal.signal(number, handler)
 
 
 def is_local(config: ClusterConfig) -> bool:

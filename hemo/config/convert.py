@@ -105,6 +105,12 @@ class ImagesConfig(Config):
         return self
 
 
+class ReadConfig(ImagesConfig):
+    """Arguments of `hemo.read_images` and `hemo.read_rejects`."""
+
+    unit_files: PositiveInt = Field(256, description="files read by one task")
+
+
 class ConvertConfig(ImagesConfig):
     """Configuration of the `convert` job."""
 

@@ -1,8 +1,18 @@
 """Base of all configs and cards, the types of their fields, and reading a card."""
 
+import os
 from typing import Annotated, ClassVar, Literal, TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, NonNegativeFloat, PositiveInt, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    NonNegativeFloat,
+    PositiveInt,
+    ValidationError,
+)
 
 from hemo.errors import SourceError
 from hemo.storage import ENVIRONMENT, absolute, exists, join, read_json
@@ -26,14 +36,19 @@ class Config(BaseModel):
     """Fields in no group, or below an empty heading, stand below the heading of the section they lie in."""
 
 
+def _as_text(given: object) -> object:
+    return os.fspath(given) if isinstance(given, os.PathLike) else given
+
+
 def _absolute_location(location: str) -> str:
     if not location.strip():
         raise ValueError("is empty; give a folder, a file or a URI")
     return absolute(location)
 
 
-Location = Annotated[str, AfterValidator(_absolute_location)]
-"""A folder or file: a path, made absolute when the config is loaded, or a URI such as `s3://bucket/folder`.
+Location = Annotated[str, BeforeValidator(_as_text), AfterValidator(_absolute_location)]
+"""A folder or file: a path, made absolute when the config is loaded, or a URI such as `s3://bucket/folder`. In Python
+also a `Path`, or an object of `hemo` that has a folder.
 
 In a union with words, write the words first, `Literal["none"] | Location`: every text is a location.
 """
@@ -47,7 +62,7 @@ def _secret_location(location: str) -> str:
     return location
 
 
-SecretLocation = Annotated[str, AfterValidator(_secret_location)]
+SecretLocation = Annotated[str, BeforeValidator(_as_text), AfterValidator(_secret_location)]
 """Where a secret is: a file, as a `Location`, or `env:NAME` for an environment variable. Never the secret itself."""
 
 

@@ -1,6 +1,7 @@
 """Embeddings as an object: ids, vectors, and the nearest images of one."""
 
 from functools import cached_property
+from os import PathLike
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -28,13 +29,13 @@ class Embeddings:
     path: str
     card: EmbeddingsCard
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str | PathLike[str]) -> None:
         """Open a folder of embeddings.
 
         Raises:
             SourceError: If it holds no finished embeddings, or of another version.
         """
-        self.path = absolute(str(path))
+        self.path = absolute(path)
         self.card = read_card(self.path)
 
     def __len__(self) -> int:
@@ -51,8 +52,10 @@ class Embeddings:
 
     @property
     def vectors(self) -> NDArray[np.float32]:
-        """A vector an image, float32, shape (images, dimension), in the order of `ids`."""
-        return self._stored[1][:, : self.card.dimension]
+        """A vector an image, float32, shape (images, dimension), in the order of `ids`. Read-only."""
+        vectors = self._stored[1][:, : self.card.dimension]
+        vectors.flags.writeable = False
+        return vectors
 
     @cached_property
     def ids(self) -> "pd.DataFrame":
@@ -94,6 +97,10 @@ class Embeddings:
             raise SourceError(f"{self.path} has no image {image_id!r}; `ids` lists its images")
         others, cosines = nearest_rows(self._units, int(rows[0]), count)
         return self.ids.iloc[others].assign(cosine=cosines).reset_index(drop=True)
+
+    def __fspath__(self) -> str:
+        """Return the folder: a job takes this object where it takes its path."""
+        return self.path
 
     def __repr__(self) -> str:
         """Return folder, counts and encoder."""

@@ -1,6 +1,7 @@
 """An evaluation on other images as an object: its record, metrics, subgroups and predictions in pandas."""
 
 from functools import cached_property
+from os import PathLike
 from typing import TYPE_CHECKING
 
 from hemo.library.notebook import card_html
@@ -22,13 +23,13 @@ class Evaluation:
         record: The content of `evaluation.json`: checkpoint, images, recalibration, versions.
     """
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str | PathLike[str]) -> None:
         """Open the folder of an evaluation, `RECORDS/evaluations/DIGEST`.
 
         Raises:
             SourceError: If it is none, or damaged.
         """
-        self.path = absolute(str(path))
+        self.path = absolute(path)
         self.record = read_evaluation(self.path)
         self._records = self.path.removesuffix(f"/{EVALUATIONS}/{self.record.digest}")
 

@@ -1,5 +1,6 @@
 """Bring the predictions of a model of one's own into a folder of records, to be compared with hemo's trials."""
 
+from os import PathLike
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -28,8 +29,8 @@ as half of the smallest other distance from 0 or 1, where that is less: they sta
 def record_predictions(
     predictions: "pd.DataFrame",
     *,
-    training_set: str,
-    out: str,
+    training_set: str | PathLike[str],
+    out: str | PathLike[str],
     name: str,
     task: Literal["binary", "multi_label", "multi_class"] = "binary",
     target: str = "any",
@@ -51,8 +52,8 @@ def record_predictions(
         target: Class of a binary task; `any`: that class, or the only one of the set.
 
     Raises:
-        ConfigError: If an image is missing, unknown or there twice, a column is missing, a value is NaN, infinite or no
-            probability, the name is empty, or other predictions of test are recorded already.
+        ConfigError: If it is no frame, an image is missing, unknown or there twice, a column is missing, a value is
+            NaN, infinite or no probability, the name is empty, or other predictions of test are recorded already.
         SourceError: If the training set is missing or damaged.
     """
     from hemo.training.data.dataset import task_classes, with_target
@@ -62,7 +63,7 @@ def record_predictions(
         raise ConfigError("name: is empty; give the model a name, which tables show")
     fields = {"name": name, "task": task, "target": target}
     config = validated(TrialConfig, fields, origin="hemo.record_predictions")
-    folder = absolute(str(training_set))
+    folder = absolute(training_set)
     card = read_card(folder)
     classes = task_classes(with_target(config, card), card)
     _require_columns(predictions)
@@ -71,10 +72,14 @@ def record_predictions(
         for split in ("val", "test")
         if (predictions["split"] == split).any() or split == "val"
     }
-    return Trial(out, record_external(folder, absolute(str(out)), config, predicted))
+    return Trial(out, record_external(folder, absolute(out), config, predicted))
 
 
 def _require_columns(predictions: "pd.DataFrame") -> None:
+    import pandas as pd
+
+    if not isinstance(predictions, pd.DataFrame):
+        raise ConfigError(f"predictions: must be a pandas.DataFrame, not {type(predictions).__name__}")
     for column in ("split", "image_id"):
         if column not in predictions:
             raise ConfigError(f"predictions: have no column {column!r}, but {', '.join(map(str, predictions))}")

@@ -1,20 +1,21 @@
 """Decode images without writing anything: one file, or a whole corpus as a Ray Dataset."""
 
-from collections.abc import Callable
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from numpy.typing import NDArray
 
-from hemo.config.convert import Corpus, ImagesConfig
+from hemo.config.convert import Corpus, ImagesConfig, ReadConfig
 from hemo.config.types import ClusterConfig
 from hemo.config.validation import validated
-from hemo.errors import SourceError
+from hemo.errors import ConfigError, SourceError
 from hemo.imaging.image import Reject
 
 if TYPE_CHECKING:
     import ray.data
+
+    from hemo.cluster.read_images import Tables
 
 PICTURE_SIGNATURES = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"BM", b"GIF8", b"II*\x00", b"MM\x00*", b"RIFF")
 
@@ -54,7 +55,7 @@ def read_image(file: str | Path | bytes, *, corpus: Corpus | None = None, frame:
 
     Raises:
         SourceError: If there is no such file or frame, or it gives no image: with the reason of `rejects.parquet`.
-        ConfigError: On an unknown setting or window.
+        ConfigError: On an unknown corpus, setting or window.
     """
     from hemo.config.convert import MEDIA
     from hemo.imaging.dicom.read import quiet_pydicom
@@ -64,6 +65,8 @@ def read_image(file: str | Path | bytes, *, corpus: Corpus | None = None, frame:
 
     name, data = ("bytes", file) if isinstance(file, bytes) else (str(file), _bytes_of(str(file)))
     corpus = corpus or ("image_folder" if data.startswith(PICTURE_SIGNATURES) else "dicom")
+    if corpus not in MEDIA:
+        raise ConfigError(f"read_image: corpus: must be {', '.join(MEDIA)} or None, not {corpus!r}")
     config = validated(
         ImagesConfig, {"source": name, "corpus": corpus, "public_ids": True, **settings}, origin="read_image"
     )
@@ -91,7 +94,8 @@ def _bytes_of(location: str) -> bytes:
 def read_images(source: str | Path, *, corpus: Corpus, **settings: Any) -> "ray.data.Dataset":
     """Return the images of a raw corpus as a Ray Dataset, decoded while it is read.
 
-    Connects to Ray where the process is not connected yet, and stays connected.
+    Connects to Ray where the process is not connected yet, and stays connected. What gives no image is not among the
+    rows: each task with some prints how many and why on standard error, and `read_rejects` lists them.
 
     Args:
         source: Folder, zip or bucket, as of `convert`.
@@ -103,11 +107,11 @@ def read_images(source: str | Path, *, corpus: Corpus, **settings: Any) -> "ray.
 
     Raises:
         SourceError: If the source is missing or empty, or two files would share an `image_id`.
-        ConfigError: On an unknown setting.
+        ConfigError: On an unknown or wrong setting.
     """
-    from hemo.cluster.read_images import read_images as read
+    from hemo.cluster.read_images import image_tables
 
-    return _dataset(read, source, corpus, settings)
+    return _dataset("read_images", image_tables, {"source": source, "corpus": corpus, **settings})
 
 
 def read_rejects(source: str | Path, *, corpus: Corpus, **settings: Any) -> "ray.data.Dataset":
@@ -115,17 +119,15 @@ def read_rejects(source: str | Path, *, corpus: Corpus, **settings: Any) -> "ray
 
     Args and errors are those of `read_images`.
     """
-    from hemo.cluster.read_images import read_rejects as read
+    from hemo.cluster.read_images import reject_tables
 
-    return _dataset(read, source, corpus, settings)
+    return _dataset("read_rejects", reject_tables, {"source": source, "corpus": corpus, **settings})
 
 
-def _dataset(
-    read: "Callable[..., ray.data.Dataset]", source: str | Path, corpus: Corpus, settings: dict[str, Any]
-) -> "ray.data.Dataset":
+def _dataset(name: str, tables: "Tables", settings: dict[str, Any]) -> "ray.data.Dataset":
+    from hemo.cluster.read_images import decoded_corpus
     from hemo.cluster.session import connect
 
-    unit_files = settings.pop("unit_files", 256)
-    config = validated(ImagesConfig, {"source": str(source), "corpus": corpus, **settings}, origin="read_images")
+    config = validated(ReadConfig, settings, origin=name)
     connect(ClusterConfig())
-    return read(config, unit_files=unit_files)
+    return decoded_corpus(config, tables)

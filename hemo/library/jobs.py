@@ -75,6 +75,10 @@ class Job(Generic[P, C, R]):
             )
         return self.run(validated(self.config_type, kwargs, origin=f"hemo.{self.__name__}"))
 
+    def __reduce__(self) -> str:
+        """Pickle the name, as of a function."""
+        return self.__name__
+
     def from_config(self, file: str | Path, **changes: Any) -> R:
         """Run with the values of a YAML file, as `--config FILE` does; `changes` replace them, section by section.
 

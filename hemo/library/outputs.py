@@ -3,12 +3,13 @@
 from collections.abc import Sequence
 from dataclasses import asdict, fields
 from html import escape
+from os import PathLike
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from hemo.errors import SourceError
 from hemo.library.notebook import card_html, png_html
-from hemo.shards.reader import existing_parquet
+from hemo.shards.reader import frame_of
 from hemo.storage import absolute, exists, join, read_bytes, read_json
 from hemo.trials.status import SweepStatus, TrialStatus
 
@@ -20,14 +21,8 @@ if TYPE_CHECKING:
 REMEDY = "remove the folder and run the job again"
 
 
-def _frame(path: str, name: str) -> "pd.DataFrame":
-    with existing_parquet(join(path, name), REMEDY) as file:
-        frame: pd.DataFrame = file.read().to_pandas()
-    return frame
-
-
-def _require(path: str, name: str, job: str) -> str:
-    location = absolute(str(path))
+def _require(path: str | PathLike[str], name: str, job: str) -> str:
+    location = absolute(path)
     if not exists(join(location, name)):
         raise SourceError(f"{location} is no output of `hemo {job}` (it has no {name}); give its `out`")
     return location
@@ -41,7 +36,7 @@ class Predictions:
         card: Its `card.json`: checkpoint, classes, thresholds, counts.
     """
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str | PathLike[str]) -> None:
         """Open the folder.
 
         Raises:
@@ -53,17 +48,17 @@ class Predictions:
     @property
     def images(self) -> "pd.DataFrame":
         """Ids, and `probability_NAME` and `predicted_NAME` of each class, a row an image."""
-        return _frame(self.path, "predictions.parquet")
+        return frame_of(join(self.path, "predictions.parquet"), REMEDY)
 
     @property
     def studies(self) -> "pd.DataFrame":
         """`max_NAME` and `noisy_or_NAME` of each class over the images of a study, a row a study."""
-        return _frame(self.path, "studies.parquet")
+        return frame_of(join(self.path, "studies.parquet"), REMEDY)
 
     @property
     def rejects(self) -> "pd.DataFrame":
         """Files that gave no image: `source_path`, `frame`, `reason`, `detail`, `scanner`."""
-        return _frame(self.path, "rejects.parquet")
+        return frame_of(join(self.path, "rejects.parquet"), REMEDY)
 
     def __repr__(self) -> str:
         """Return folder and counts."""
@@ -83,7 +78,7 @@ class Explanations:
         cases: The entries of `cases.json`, as dicts; `file` is the picture of a case.
     """
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str | PathLike[str]) -> None:
         """Open the folder.
 
         Raises:
@@ -91,6 +86,10 @@ class Explanations:
         """
         self.path = _require(path, "cases.json", "explain")
         self.cases: list[dict[str, Any]] = read_json(join(self.path, "cases.json"))["cases"]
+
+    def __fspath__(self) -> str:
+        """Return the folder: a job takes this object where it takes its path."""
+        return self.path
 
     def __repr__(self) -> str:
         """Return folder and number of cases."""
@@ -111,7 +110,7 @@ class Export:
         model: The ONNX file: stored pixels in, logits and probabilities out.
     """
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str | PathLike[str]) -> None:
         """Open the folder.
 
         Raises:
@@ -176,7 +175,7 @@ class Report:
         path: The folder, a path or URI.
     """
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str | PathLike[str]) -> None:
         """Open the folder.
 
         Raises:
@@ -184,7 +183,7 @@ class Report:
         """
         from hemo.reporting.build import DATA_PAGE, PAGE
 
-        of_data_only = exists(join(absolute(str(path)), DATA_PAGE)) and not exists(join(absolute(str(path)), PAGE))
+        of_data_only = exists(join(absolute(path), DATA_PAGE)) and not exists(join(absolute(path), PAGE))
         self.path = _require(path, DATA_PAGE if of_data_only else PAGE, "report")
         self.page = join(self.path, DATA_PAGE if of_data_only else PAGE)
 
@@ -225,7 +224,7 @@ class Documents:
         model_card_file: Where the model card is.
     """
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str | PathLike[str]) -> None:
         """Open the folder.
 
         Raises:
@@ -265,7 +264,7 @@ class Leaks:
         card: Its `card.json`: a row for each split, with metrics, their intervals and what the leak is worth.
     """
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str | PathLike[str]) -> None:
         """Open the folder.
 
         Raises:
@@ -292,6 +291,10 @@ class Leaks:
         from hemo.reporting.leak_table import VALUES
 
         return pd.read_csv(io.BytesIO(read_bytes(join(self.path, VALUES))))
+
+    def __fspath__(self) -> str:
+        """Return the folder: a job takes this object where it takes its path."""
+        return self.path
 
     def __repr__(self) -> str:
         """Return the folder and the first conclusion."""

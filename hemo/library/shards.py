@@ -1,14 +1,16 @@
 """Shards as an object: index, images, contact sheet; and a writer of shards from rows of one's own."""
 
+import operator
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from functools import cached_property
+from os import PathLike
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 from hemo.corpus.source_file import SourceFile
 from hemo.errors import ConfigError, OutputError
@@ -17,7 +19,7 @@ from hemo.library.notebook import card_html, contact_sheet, picture_html
 from hemo.output_lock import output_lock
 from hemo.shards.card import DERIVED, ConversionCard, read_card, read_finished_card, write_card, write_derived
 from hemo.shards.manifest import Manifest, Unit, shard_path, unit_digest, write_manifest
-from hemo.shards.reader import CONVERT_AGAIN, batches_by_group, existing_parquet, images_of, read_column
+from hemo.shards.reader import CONVERT_AGAIN, batches_by_group, existing_parquet, frame_of, images_of, read_column
 from hemo.shards.schema import IMAGE, OWN_ROWS, ROW_SCHEMA, ShardFooter, read_footers
 from hemo.shards.writer import ShardBuilder
 from hemo.storage import absolute, join, list_files, remove, write_bytes
@@ -27,6 +29,9 @@ if TYPE_CHECKING:
     from PIL.Image import Image as Picture
 
 SHOWN_IN_NOTEBOOKS = 8
+
+OF_THE_IMAGE = ("height_px", "width_px", "pixel_digest")
+"""Columns that `ShardWriter.write` makes of the image."""
 
 
 class Shards:
@@ -40,13 +45,13 @@ class Shards:
     path: str
     card: ConversionCard
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str | PathLike[str]) -> None:
         """Open a folder of shards.
 
         Raises:
             SourceError: If it is no finished conversion, or of another version.
         """
-        self.path = absolute(str(path))
+        self.path = absolute(path)
         self.card = read_card(self.path)
 
     def __len__(self) -> int:
@@ -66,17 +71,12 @@ class Shards:
     @cached_property
     def index(self) -> "pd.DataFrame":
         """All columns but the pixels, a row an image, in the order of `image(0)`, `image(1)`, ..."""
-        return self._read_parquet("index.parquet")
+        return frame_of(join(self.path, "index.parquet"), CONVERT_AGAIN)
 
     @cached_property
     def rejects(self) -> "pd.DataFrame":
         """Inputs that gave no image: `source_path`, `frame`, `reason`, `detail`, `scanner`."""
-        return self._read_parquet("rejects.parquet")
-
-    def _read_parquet(self, name: str) -> "pd.DataFrame":
-        with existing_parquet(join(self.path, name), CONVERT_AGAIN) as file:
-            frame: pd.DataFrame = file.read().to_pandas()
-        return frame
+        return frame_of(join(self.path, "rejects.parquet"), CONVERT_AGAIN)
 
     def image(self, which: int | str) -> NDArray[Any]:
         """Return one image: array (channels, height_px, width_px), uint8, or int16 HU where `pixels` was `hu16`.
@@ -140,6 +140,10 @@ class Shards:
         captions = [each if isinstance(each, str) else str(names.iloc[each]) for each in chosen]
         return contact_sheet([self.image(each) for each in chosen], captions)
 
+    def __fspath__(self) -> str:
+        """Return the folder: a job takes this object where it takes its path."""
+        return self.path
+
     def __repr__(self) -> str:
         """Return the folder and what it holds."""
         channels, height_px, width_px = self.shape
@@ -176,11 +180,11 @@ class ShardWriter:
 
     def __init__(
         self,
-        path: str,
+        path: str | PathLike[str],
         *,
         channels: Sequence[str],
-        side_px: int | tuple[int, int],
-        dtype: str = "uint8",
+        side_px: int | Sequence[int],
+        dtype: DTypeLike = "uint8",
         unit_rows: int = 1024,
     ) -> None:
         """Describe the images; nothing is written yet.
@@ -195,19 +199,22 @@ class ShardWriter:
         Raises:
             ConfigError: If there are no channels, one is named twice, a side is not positive, or the dtype is another.
         """
-        sides_px = side_px if isinstance(side_px, tuple) else (side_px, side_px)
-        if not channels or len(set(channels)) < len(channels):
-            raise ConfigError(f"channels: {list(channels)} must name at least one channel, and none twice")
-        if min(sides_px) < 1 or unit_rows < 1:
-            raise ConfigError(f"side_px {side_px} and unit_rows {unit_rows} must be positive")
-        if dtype not in ("uint8", "int16"):
-            raise ConfigError(f"dtype: {dtype!r} must be uint8 or int16")
-        self.path = absolute(str(path))
-        self._shape = (len(channels), *sides_px)
-        self._channels, self._dtype, self._unit_rows = tuple(channels), np.dtype(dtype), unit_rows
-        self._settings = {"corpus": OWN_ROWS, "channels": list(channels), "dtype": dtype, "sides_px": list(sides_px)}
-        self._builder, self._rows = ShardBuilder(), list[SourceFile]()
-        self._units, self._footers = list[Unit](), list[ShardFooter]()
+        self._channels = () if isinstance(channels, str) else tuple(map(str, channels))
+        if not self._channels or len(set(self._channels)) < len(self._channels):
+            raise ConfigError(f"channels: {channels!r} must be a list of names, at least one, and none twice")
+        sides_px = _sides_px(side_px)
+        if unit_rows < 1:
+            raise ConfigError(f"unit_rows: {unit_rows} must be positive")
+        self._dtype = _pixel_dtype(dtype)
+        self.path = absolute(path)
+        self._shape, self._unit_rows = (len(self._channels), *sides_px), unit_rows
+        self._settings = {
+            "corpus": OWN_ROWS,
+            "channels": list(self._channels),
+            "dtype": str(self._dtype),
+            "sides_px": list(sides_px),
+        }
+        self._is_open = False
 
     def __enter__(self) -> Self:
         """Lock the folder; remove what a killed writer left there.
@@ -223,10 +230,13 @@ class ShardWriter:
             read_footers(self.path, self._settings)  # refuses files that are no shards of this writer
             self._remove_all()
             self._lock = entered.pop_all()
+        self._builder, self._rows = ShardBuilder(), list[SourceFile]()
+        self._units, self._footers = list[Unit](), list[ShardFooter]()
+        self._is_open = True
         return self
 
     def write(self, image: NDArray[Any], *, image_id: str, **columns: Any) -> None:
-        """Add one image.
+        """Add one image, within the block of the writer.
 
         Args:
             image: Of the writer's shape and dtype, (channels, height_px, width_px); without the first axis where there
@@ -236,8 +246,11 @@ class ShardWriter:
                 `spacing_mm`, `flags`, `source_path`, ...; those left out are null, or follow from the image.
 
         Raises:
-            ConfigError: If the image has another shape or dtype, or a column is unknown or of another type.
+            ConfigError: If the image has another shape or dtype, a column is unknown, follows from the image or has
+                another type, or the writer is not open.
         """
+        if not self._is_open:
+            raise ConfigError(f"{image_id}: {self.path} is not open; write within its `with` block")
         pixels = np.asarray(image)
         if pixels.ndim == 2 and self._shape[0] == 1:
             pixels = pixels[None]
@@ -266,18 +279,9 @@ class ShardWriter:
             "source_path": image_id,
             "pixel_format": f"{'u' if self._dtype.kind == 'u' else 'i'}{8 * self._dtype.itemsize}",
         }
-        unknown = [name for name in columns if name not in ROW_SCHEMA.names]
-        if unknown:
-            raise ConfigError(f"{image_id}: {unknown[0]!r} is no column of a shard; they are {_column_names()}")
-        row = {**dict.fromkeys(ROW_SCHEMA.names), **derived, **columns}
-        for name, value in columns.items():
-            try:
-                pa.scalar(value, ROW_SCHEMA.field(name).type)
-            except (pa.ArrowException, TypeError, ValueError, OverflowError) as error:
-                raise ConfigError(
-                    f"{image_id}: {name} {value!r} must be {ROW_SCHEMA.field(name).type} ({error})"
-                ) from error
-        return row
+        for name, value in {"image_id": image_id, **columns}.items():
+            _require_column(image_id, name, value)
+        return {**dict.fromkeys(ROW_SCHEMA.names), **derived, **columns}
 
     def _finish_unit(self) -> None:
         unit = Unit(len(self._units), tuple(self._rows))
@@ -307,6 +311,7 @@ class ShardWriter:
             ConfigError: If no image was written.
             SourceError: If two images have the same `image_id`.
         """
+        self._is_open = False
         with self._lock:
             try:
                 if kind is None:
@@ -334,5 +339,37 @@ class ShardWriter:
             remove(join(self.path, name))
 
 
-def _column_names() -> str:
-    return ", ".join(name for name in ROW_SCHEMA.names if name not in ("image_id", IMAGE, "pixel_digest"))
+def _sides_px(side_px: int | Sequence[int]) -> tuple[int, int]:
+    """Return height and width."""
+    try:
+        sides_px: Any = (side_px, side_px) if np.ndim(side_px) == 0 else side_px
+        height_px, width_px = (operator.index(side) for side in sides_px)
+    except (TypeError, ValueError):
+        height_px = width_px = 0
+    if min(height_px, width_px) < 1:
+        raise ConfigError(f"side_px: {side_px!r} must be a positive integer, or two: height and width")
+    return height_px, width_px
+
+
+def _pixel_dtype(dtype: DTypeLike) -> np.dtype[Any]:
+    with suppress(TypeError):
+        if str(np.dtype(dtype)) in ("uint8", "int16"):
+            return np.dtype(dtype)
+    raise ConfigError(f"dtype: {dtype!r} must be uint8 or int16")
+
+
+def _require_column(image_id: str, name: str, value: object) -> None:
+    """Refuse a column that is not the caller's to give, or a value of another type."""
+    if name in OF_THE_IMAGE or name not in ROW_SCHEMA.names:
+        why = "follows from the image" if name in OF_THE_IMAGE else "is no column of a shard"
+        given = ", ".join(each for each in ROW_SCHEMA.names if each not in ("image_id", IMAGE, *OF_THE_IMAGE))
+        raise ConfigError(f"{image_id}: {name!r} {why}; you may give {given}")
+    field = ROW_SCHEMA.field(name)
+    try:
+        if isinstance(value, str) and pa.types.is_list(field.type):  # Arrow would take it as a list of letters
+            raise TypeError("a list, not a text")
+        if value is None and not field.nullable:
+            raise TypeError("it cannot be null")
+        pa.scalar(value, field.type)
+    except (pa.ArrowException, TypeError, ValueError, OverflowError) as error:
+        raise ConfigError(f"{image_id}: {name} {value!r} must be {field.type} ({error})") from error

@@ -1,6 +1,8 @@
 """A training set as an object: card and counts, and its splits as torch datasets."""
 
+from dataclasses import replace
 from functools import cached_property
+from os import PathLike
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -27,8 +29,8 @@ class SplitDataset(Dataset[tuple[Tensor, Tensor]]):
     """One split as a map-style torch dataset of (image, labels), for `DataLoader`, Lightning or a Trainer.
 
     An image is uint8, (channels, height_px, width_px); labels are uint8, (classes,), 0 or 1, or 255 where nobody
-    annotated that class. All images are read into memory when the split is first used, uncompressed: processes that a
-    `DataLoader` forks share them; one that gets the dataset pickled reads them for itself.
+    annotated that class. All images are read into memory, uncompressed, when the first of them or their number is
+    needed: processes that a `DataLoader` forks share them; one that gets the dataset pickled reads them for itself.
 
     Attributes:
         classes: Names of the labels, in order.
@@ -40,20 +42,28 @@ class SplitDataset(Dataset[tuple[Tensor, Tensor]]):
         self.classes = card.classes
 
     @cached_property
-    def _rows(self) -> ImageSet:
-        return read_split(self._training_set, self._split, self._card)
+    def _stored(self) -> ImageSet:
+        """The rows; images are read from the files, a batch at a time."""
+        return read_split(self._training_set, self._split, self._card, streaming=True)
+
+    @cached_property
+    def _resident(self) -> ImageSet:
+        """The same rows, with all images in memory."""
+        return replace(self._stored, images=read_split(self._training_set, self._split, self._card).images)
 
     @property
     def labels(self) -> NDArray[np.uint8]:
-        """Labels of all images, (images, classes): 0, 1, or 255 where nobody annotated the class."""
-        return self._rows.labels
+        """Labels of all images, (images, classes): 0, 1, or 255 where nobody annotated the class. Read-only."""
+        labels = self._stored.labels.view()
+        labels.flags.writeable = False
+        return labels
 
     @property
     def frame(self) -> "pd.DataFrame":
         """`image_id`, `patient`, `pixel_format` and a nullable column a class, a row an image, in order."""
         import pandas as pd
 
-        rows = self._rows
+        rows = self._stored
         labels = {
             name: pd.Series(column, dtype="UInt8").where(column != UNKNOWN)
             for name, column in zip(self.classes, rows.labels.T, strict=True)
@@ -64,7 +74,7 @@ class SplitDataset(Dataset[tuple[Tensor, Tensor]]):
 
     def __len__(self) -> int:
         """Return the number of images, and read them: a `DataLoader` asks for it before it starts its processes."""
-        return len(self._rows.labels)
+        return len(self._resident.labels)
 
     def __getitem__(self, row: int) -> tuple[Tensor, Tensor]:
         """Return image and labels of one row."""
@@ -76,16 +86,20 @@ class SplitDataset(Dataset[tuple[Tensor, Tensor]]):
         wanted = np.asarray(rows, np.intp)
         if len(wanted) and not (-len(self) <= wanted.min() and wanted.max() < len(self)):
             raise IndexError(f"{self._split} has {len(self):,} images")
-        (images,) = self._rows.images.batches([wanted])
-        return list(zip(torch.from_numpy(images), torch.from_numpy(self._rows.labels[wanted]), strict=True))
+        return _examples(self._resident, wanted)
 
     def __getstate__(self) -> dict[str, Any]:
         """Pickle where the images are, not the images."""
-        return {name: value for name, value in vars(self).items() if name != "_rows"}
+        return {name: value for name, value in vars(self).items() if name not in ("_stored", "_resident")}
 
     def __repr__(self) -> str:
         """Return split and size as the card has them."""
         return f"SplitDataset({self._split!r}: {self._card.splits[self._split].rows:,} images)"
+
+
+def _examples(rows: ImageSet, wanted: NDArray[np.intp]) -> list[tuple[Tensor, Tensor]]:
+    (images,) = rows.images.batches([wanted])
+    return list(zip(torch.from_numpy(images), torch.from_numpy(rows.labels[wanted]), strict=True))
 
 
 class TrainingSet:
@@ -99,13 +113,13 @@ class TrainingSet:
         test: Split that is held back.
     """
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str | PathLike[str]) -> None:
         """Open a training set.
 
         Raises:
             SourceError: If the folder is no finished training set, or of another version.
         """
-        self.path = absolute(str(path))
+        self.path = absolute(path)
         self.card = read_card(self.path)
         self.train, self.val, self.test = (SplitDataset(self.path, split, self.card) for split in SPLITS)
 
@@ -149,9 +163,13 @@ class TrainingSet:
     def show(self, count: int = 16, split: str = "train") -> "Picture":
         """Return a contact sheet of the first images of a split, which is in random order, with their classes."""
         dataset = self.split(split)
-        batch = dataset.__getitems__(list(range(min(count, len(dataset)))))
+        batch = _examples(dataset._stored, np.arange(min(count, self.card.splits[split].rows)))
         captions = [", ".join(np.asarray(self.classes)[labels.numpy() == 1]) or "-" for _, labels in batch]
         return contact_sheet([image.numpy() for image, _ in batch], captions)
+
+    def __fspath__(self) -> str:
+        """Return the folder: a job takes this object where it takes its path."""
+        return self.path
 
     def __repr__(self) -> str:
         """Return folder, classes and sizes."""

@@ -1,10 +1,11 @@
 """Trials as objects: their records in pandas, their models in torch."""
 
 from collections.abc import Iterator, Sequence
+from os import PathLike
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from hemo.errors import ConfigError, SourceError
 from hemo.library.notebook import card_html
@@ -31,7 +32,7 @@ class Trial:
         path: Folder of the record, a path or URI.
     """
 
-    def __init__(self, records: str, record: TrialRecord | str) -> None:
+    def __init__(self, records: str | PathLike[str], record: TrialRecord | str) -> None:
         """Open a trial.
 
         Args:
@@ -41,7 +42,7 @@ class Trial:
         Raises:
             SourceError: If there is no such record, or it is damaged.
         """
-        self._records = absolute(str(records))
+        self._records = absolute(records)
         self.record = read_record(self._records, record) if isinstance(record, str) else record
         self.path = join(self._records, self.record.digest)
 
@@ -114,11 +115,12 @@ class Trial:
 
         return ProbabilityModel(self._deployed(device))
 
-    def predict(self, images: NDArray[np.uint8], device: str = "cpu") -> "pd.DataFrame":
+    def predict(self, images: ArrayLike, device: str = "cpu") -> "pd.DataFrame":
         """Return calibrated `probability_NAME` and `predicted_NAME` of each class, a row an image.
 
         Args:
-            images: (images, channels, height_px, width_px), uint8, made as the training set's images.
+            images: (images, channels, height_px, width_px), uint8, made as the training set's images: an array, a
+                tensor on the CPU, or a list of these.
             device: Of torch.
 
         Raises:
@@ -130,8 +132,7 @@ class Trial:
         from hemo.inference.predict import predicted_classes
 
         model = self._deployed(device)
-        _require_images(images, model.card)
-        _, probabilities = model.predict(images)
+        _, probabilities = model.predict(_required_images(images, model.card))
         predicted = predicted_classes(probabilities, model.card)
         columns: dict[str, Any] = {}
         for number, name in enumerate(model.card.classes):
@@ -139,11 +140,12 @@ class Trial:
             columns[f"predicted_{name}"] = predicted[:, number]
         return pd.DataFrame(columns)
 
-    def explain(self, image: NDArray[np.uint8], target: str = "") -> "Picture":
+    def explain(self, image: ArrayLike, target: str = "") -> "Picture":
         """Return an image beside its Grad-CAM heat map of a class; alone where nothing raises its probability.
 
         Args:
-            image: (channels, height_px, width_px), uint8, made as the training set's images.
+            image: (channels, height_px, width_px), uint8, made as the training set's images: an array, or a tensor on
+                the CPU.
             target: Class; empty: the first one.
 
         Raises:
@@ -162,11 +164,11 @@ class Trial:
         if target not in deployed.card.classes:
             raise ConfigError(f"target: {target!r} is no class of the trial; it has {', '.join(deployed.card.classes)}")
         number = deployed.card.classes.index(target)
-        _require_images(image[None], deployed.card)
-        _, probabilities = deployed.predict(image[None])
-        (heat,) = heat_maps(deployed.model, deployed.card, image[None], number)
+        images = _required_images([image], deployed.card)
+        _, probabilities = deployed.predict(images)
+        (heat,) = heat_maps(deployed.model, deployed.card, images, number)
         title = f"{target}: probability {probabilities[0, number]:.3f}"
-        return Image.open(io.BytesIO(case_png(image, heat, title)))
+        return Image.open(io.BytesIO(case_png(images[0], heat, title)))
 
     def _deployed(self, device: str) -> "DeployedModel":
         if self.record.external:
@@ -176,6 +178,10 @@ class Trial:
         from hemo.models.weight_files import find_checkpoint
 
         return DeployedModel(*load_checkpoint(find_checkpoint(self.path)), device=device)
+
+    def __fspath__(self) -> str:
+        """Return the folder: a job takes this object where it takes its path."""
+        return self.path
 
     def __repr__(self) -> str:
         """Return name and status."""
@@ -188,14 +194,26 @@ class Trial:
         return card_html(f"Trial: {self.name} ({status})", settings) + self.metrics.to_html()
 
 
-def _require_images(images: NDArray[Any], card: "CheckpointCard") -> None:
-    """Refuse images of another shape or dtype than a checkpoint takes."""
-    wanted = card.image_shape
-    if images.shape[1:] != wanted or images.dtype != np.uint8:
-        raise ConfigError(
-            f"images: {images.dtype} of shape {images.shape}, must be uint8 of shape (images, "
-            f"{', '.join(map(str, wanted))})"
-        )
+def _required_images(given: Any, card: "CheckpointCard") -> NDArray[np.uint8]:
+    """Return images as an array; refuse another shape or dtype than the checkpoint takes."""
+    wanted = ", ".join(map(str, card.image_shape))
+    try:
+        images = np.asarray(given)
+    except ValueError as error:  # a list of unlike images
+        raise ConfigError(f"images: must be uint8 of shape (images, {wanted}) ({error})") from error
+    if images.shape[1:] != card.image_shape or images.dtype != np.uint8:
+        raise ConfigError(f"images: {images.dtype} of shape {images.shape}, must be uint8 of shape (images, {wanted})")
+    return images
+
+
+def _what_it_predicts(record: TrialRecord) -> str:
+    """Return task, classes, and whether of images or studies, which trials that are compared have in common."""
+    from hemo.reporting.comparison import rows_are_studies
+
+    classes = (record.config.target,) if record.config.task == "binary" else record.classes
+    return (
+        f"{record.config.task} of {', '.join(classes)} in {'studies' if rows_are_studies(record.config) else 'images'}"
+    )
 
 
 class Trials(Sequence[Trial]):
@@ -205,7 +223,7 @@ class Trials(Sequence[Trial]):
         path: The folder, a path or URI.
     """
 
-    def __init__(self, path: str, records: Sequence[TrialRecord] = ()) -> None:
+    def __init__(self, path: str | PathLike[str], records: Sequence[TrialRecord] = ()) -> None:
         """Read the records of a folder.
 
         Args:
@@ -215,7 +233,7 @@ class Trials(Sequence[Trial]):
         Raises:
             SourceError: If there is none.
         """
-        self.path = absolute(str(path))
+        self.path = absolute(path)
         self._trials = [Trial(self.path, record) for record in records or read_records(self.path)]
 
     def __len__(self) -> int:
@@ -278,10 +296,11 @@ class Trials(Sequence[Trial]):
             ConfigError: If no complete trial has that metric.
         """
         frame = self.to_pandas()
-        complete = frame[frame["status"] == "complete"]
-        if metric not in complete or complete[metric].isna().all():
-            metrics = [name for name in map(str, frame) if name.startswith(("train_", "val_", "test_"))]
-            raise ConfigError(f"metric: no complete trial has {metric!r}; {self.path} has {', '.join(metrics)}")
+        complete = frame[frame["status"] == "complete"].dropna(axis="columns", how="all")
+        metrics = [name for name in map(str, complete) if name.startswith(("train_", "val_", "test_"))]
+        if metric not in metrics:
+            known = f"has {', '.join(metrics)}" if len(complete) else "has no complete trial"
+            raise ConfigError(f"metric: no complete trial has {metric!r}; {self.path} {known}")
         values = complete[metric]
         lowest = metric.partition("_")[2] in LOWER_IS_BETTER
         trial: Trial = self[str(values.idxmin() if lowest else values.idxmax())]
@@ -335,6 +354,9 @@ class Trials(Sequence[Trial]):
         records = [self[which].record for which in (first, second)]
         if records[0].training_set != records[1].training_set:
             raise ConfigError(f"{first} and {second} are of different training sets, and have no test images in common")
+        predicted = [_what_it_predicts(record) for record in records]
+        if predicted[0] != predicted[1]:
+            raise ConfigError(f"{first} and {second} cannot be compared: {predicted[0]}, and {predicted[1]}")
         rows = [read_row(record, self.path, bootstrap_samples, 0) for record in records]
         tested = compare_on_test([Cell(row.record.digest, (row,)) for row in rows], 0)
         if tested is None:
@@ -354,6 +376,10 @@ class Trials(Sequence[Trial]):
         from hemo.reporting.status_table import summary
 
         return summary([trial.record for trial in self._trials])
+
+    def __fspath__(self) -> str:
+        """Return the folder: a job takes this object where it takes its path."""
+        return self.path
 
     def __repr__(self) -> str:
         """Return folder and number of trials."""

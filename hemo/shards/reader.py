@@ -3,7 +3,7 @@
 import io
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -14,6 +14,9 @@ from hemo.errors import SourceError
 from hemo.parquet import open_parquet
 from hemo.shards.schema import ROWS_PER_GROUP
 from hemo.storage import filesystem, read_range
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 CONVERT_AGAIN = "remove it and run `hemo convert` again: it makes that one again"
 CURATE_AGAIN = "remove the training set and run `hemo curate` again"
@@ -75,6 +78,13 @@ def existing_parquet(location: str, remedy: str) -> Iterator[pq.ParquetFile]:
             yield file
     except FileNotFoundError as error:
         raise SourceError(f"{location} does not exist; {FOUND_BY_ITSELF.get(remedy, remedy)}") from error
+
+
+def frame_of(location: str, remedy: str) -> "pd.DataFrame":
+    """Return a Parquet file without images as a frame; errors are those of `existing_parquet`."""
+    with existing_parquet(location, remedy) as file:
+        frame: pd.DataFrame = file.read().to_pandas()
+    return frame
 
 
 @contextmanager

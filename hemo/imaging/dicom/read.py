@@ -1,8 +1,8 @@
 """Decode a DICOM file: one image or reject for each frame."""
 
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, ExitStack
+from threading import RLock
 from typing import Any
 
 import pydicom
@@ -18,20 +18,39 @@ from hemo.imaging.slice_image import render_picture, render_slice
 from hemo.pseudonym import Pseudonymiser
 
 
-@contextmanager
-def quiet_pydicom() -> Iterator[None]:
+class _Silence:
+    """Warnings and pydicom's checks, off in the whole process from the first that enters to the last that leaves."""
+
+    def __init__(self) -> None:
+        self._lock = RLock()  # of one thread again: a generator that is within may be collected while another enters
+        self._within, self._restore = 0, ExitStack()
+
+    def __enter__(self) -> None:
+        with self._lock:
+            if not self._within:
+                settings = pydicom.config.settings
+                self._restore.callback(setattr, settings, "reading_validation_mode", settings.reading_validation_mode)
+                settings.reading_validation_mode = pydicom.config.IGNORE
+                self._restore.enter_context(warnings.catch_warnings())
+                warnings.simplefilter("ignore")
+            self._within += 1
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self._within -= 1
+            if not self._within:
+                self._restore.close()
+
+
+_SILENCE = _Silence()
+
+
+def quiet_pydicom() -> AbstractContextManager[None]:
     """Silence pydicom's warnings and checks of values: the RSNA corpus has an invalid UID in every file.
 
-    Not thread-safe: wrap a whole unit, on one thread.
+    Threads may overlap: what was set before the first of them is set again after the last.
     """
-    mode = pydicom.config.settings.reading_validation_mode
-    pydicom.config.settings.reading_validation_mode = pydicom.config.IGNORE
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        pydicom.config.settings.reading_validation_mode = mode
+    return _SILENCE
 
 
 def images_of_dicom(data: bytes, settings: ImageSettings, pseudonyms: Pseudonymiser) -> list[Image | Reject]:

@@ -10,7 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -76,6 +76,22 @@ def test_inside_another_connection_nothing_is_started_or_ended(ray_cluster: None
     with connected(ClusterConfig(address="127.0.0.1:7")):
         assert ray.get_runtime_context().get_node_id() == node
     assert ray.is_initialized()
+
+
+@pytest.mark.parametrize("error", [None, RuntimeError("stop")])
+def test_signal_handlers_are_as_before(monkeypatch: pytest.MonkeyPatch, error: Exception | None) -> None:
+    """Ray sets one for SIGTERM while it starts."""
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(ray, "shutdown", lambda: None)
+    monkeypatch.setattr(session, "connect", lambda _: signal.signal(signal.SIGTERM, lambda *_: None))
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    before = [signal.getsignal(number) for number in numbers]
+    with suppress(RuntimeError), session.connected(ClusterConfig(address="local")):
+        within = [signal.getsignal(number) for number in numbers]
+        if error:
+            raise error
+    assert within == [signal.default_int_handler] * 2
+    assert [signal.getsignal(number) for number in numbers] == before
 
 
 def test_a_local_cluster_is_quiet_beside_another_and_gone_after_ctrl_c(

@@ -25,6 +25,12 @@ def test_paths_become_absolute_and_uris_stay() -> None:
     assert Place(out="s3://bucket/folder/").out == "s3://bucket/folder"
 
 
+def test_a_path_is_taken_as_its_text() -> None:
+    assert Place(out=Path("x")) == Place(out="x")
+    assert Place(out="a", labels=Path("/labels.csv")).labels == "/labels.csv"
+    assert Kept(key=Path("/hospital.key")).key == "/hospital.key"
+
+
 def test_a_word_of_its_own_is_no_path() -> None:
     assert Place(out="a", labels="source_class").labels == "source_class"
     assert Place(out="a", labels="/labels.csv").labels == "/labels.csv"

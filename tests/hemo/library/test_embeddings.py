@@ -48,6 +48,13 @@ def test_vectors_are_in_the_order_of_the_ids(tmp_path: Path, dtype: type) -> Non
     assert "feedface" not in embeddings._repr_html_()
 
 
+def test_vectors_cannot_be_edited(tmp_path: Path) -> None:
+    embeddings = hemo.Embeddings(write_embeddings(tmp_path))
+    with pytest.raises(ValueError, match="read-only"):
+        embeddings.vectors[0] = 0
+    np.testing.assert_array_equal(embeddings.vectors, VECTORS)
+
+
 def test_probabilities_are_beside_the_vectors(tmp_path: Path) -> None:
     with_head, vectors = tmp_path / "head", np.array([[1, 2], [3, 4]], np.float32)
     probabilities = np.array([[0.25], [0.75]], np.float32)

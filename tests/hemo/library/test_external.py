@@ -223,6 +223,8 @@ def test_what_are_no_predictions_of_the_set_is_refused(
 
 def test_arguments_are_checked(training_set: str, tmp_path: Path) -> None:
     frame = predicted(training_set, logit_any=lambda number: float(number % 2))
+    with pytest.raises(ConfigError, match=r"predictions: must be a pandas\.DataFrame, not dict"):
+        hemo.record_predictions({"split": []}, training_set=training_set, out=str(tmp_path), name="mine")
     with pytest.raises(ConfigError, match="name: is empty; give the model a name"):
         recorded(training_set, tmp_path, frame, name=" ")
     with pytest.raises(ConfigError, match="'subdural' is no class of the training set; it has any"):

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from hemo.errors import ConfigError, SourceError
-from hemo.library.images import read_image, read_images
+from hemo.library.images import read_image, read_images, read_rejects
 from tests.dicom_files import dicom_bytes, head_file
 
 
@@ -57,10 +57,20 @@ def test_why_a_file_gives_no_image(tmp_path: Path) -> None:
         read_image(b"no DICOM")
     with pytest.raises(SourceError, match=r"nothing\.dcm: cannot be read .*; give a file"):
         read_image(tmp_path / "nothing.dcm")
+    for corpus in ("manifest", "x"):
+        with pytest.raises(ConfigError, match=f"corpus: must be rsna, dicom, image_folder or None, not '{corpus}'"):
+            read_image(head_file(), corpus=corpus)
     with pytest.raises(ConfigError, match="'brian' is not a known window"):
         read_image(head_file(), windows=("brian",))
     with pytest.raises(ConfigError, match=r"no such key \(did you mean side_px\?\)"):
         read_image(head_file(), sidepx=8)
+
+
+def test_settings_of_a_corpus_are_checked_before_ray_starts() -> None:
+    with pytest.raises(ConfigError, match="read_rejects: unit_files: must be greater than 0, not 0"):
+        read_rejects("/data", corpus="rsna", unit_files=0)
+    with pytest.raises(ConfigError, match=r"read_images: unit_file: no such key .did you mean unit_files"):
+        read_images("/data", corpus="rsna", unit_file=2)
 
 
 def test_a_corpus_as_a_dataset(ray_cluster: None, tmp_path: Path) -> None:

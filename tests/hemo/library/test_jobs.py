@@ -1,14 +1,16 @@
 """One function a job: arguments, errors, documentation, and what they return."""
 
 import inspect
+import pickle
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 import hemo
 from hemo.errors import ConfigError, SourceError
 from hemo.library.jobs import Job
-from hemo.library.outputs import Documents, Explanations, Export, Predictions, Report
+from hemo.library.outputs import Documents, Explanations, Export, Leaks, Predictions, Report
 from tests.test_conf import CONFIGS
 
 JOBS = sorted(CONFIGS)
@@ -24,6 +26,12 @@ def test_a_function_takes_the_flags_of_its_job(name: str) -> None:
     assert all(f"    {field}: " in documented for field in CONFIGS[name].model_fields)
 
 
+@pytest.mark.parametrize("name", JOBS)
+def test_a_job_is_pickled_as_its_name(name: str) -> None:
+    function = getattr(hemo, name)
+    assert pickle.loads(pickle.dumps(function)) is function
+
+
 def test_a_wrong_argument_is_named_before_anything_runs() -> None:
     with pytest.raises(ConfigError) as raised:
         hemo.convert(source="/x", corpus="rsna", sidepx=3)
@@ -37,6 +45,28 @@ def test_an_argument_without_keyword_is_refused() -> None:
     with pytest.raises(ConfigError) as raised:
         hemo.connect("ray://head:10001")
     assert str(raised.value) == "hemo.connect takes keyword arguments only, such as address=...; got 'ray://head:10001'"
+
+
+def test_paths_and_objects_stand_for_their_folders(make_record, make_training_set, tmp_path: Path) -> None:
+    record = make_record({"name": "only"})
+    trials = hemo.Trials(tmp_path / "records")
+    assert hemo.status(records=trials).to_pandas()["digest"].tolist() == [record.digest]
+    assert hemo.status(records=tmp_path / "records").to_pandas()["digest"].tolist() == [record.digest]
+    with pytest.raises(SourceError, match=f"{tmp_path}/records is no finished training set"):
+        hemo.train(training_set=trials, out=tmp_path / "out")
+    training_set = hemo.TrainingSet(make_training_set())
+    assert hemo.TrainingSet(training_set).card == training_set.card
+    with pytest.raises(ConfigError, match="predictions: have no column 'split'"):
+        hemo.record_predictions(pd.DataFrame({"a": []}), training_set=training_set, out=trials, name="mine")
+
+
+@pytest.mark.parametrize(
+    "kind", [hemo.Shards, hemo.TrainingSet, hemo.Embeddings, hemo.Trial, hemo.Trials, Explanations, Leaks]
+)
+def test_an_object_that_a_job_reads_stands_for_its_folder(kind: type, tmp_path: Path) -> None:
+    made = object.__new__(kind)
+    made.path = str(tmp_path / "folder")
+    assert Path(made) == tmp_path / "folder"
 
 
 def test_a_file_with_changes(tmp_path: Path) -> None:

@@ -2,7 +2,9 @@
 
 import pickle
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -115,6 +117,36 @@ def test_nothing_is_left_of_an_interrupted_writer(tmp_path: Path) -> None:
     assert not (tmp_path / "own").exists()
 
 
+def test_a_finished_folder_gets_no_more_images(tmp_path: Path) -> None:
+    folder = tmp_path / "own"
+    with ShardWriter(str(folder), channels=("grey",), side_px=2, unit_rows=2) as writer:
+        writer.write(np.zeros((2, 2), np.uint8), image_id="a")
+    with pytest.raises(ConfigError, match=r"b: .*own is not open; write within its `with` block"):
+        writer.write(np.zeros((2, 2), np.uint8), image_id="b")
+    assert [row["image_id"] for row in Shards(str(folder))] == ["a"]
+
+
+def test_a_writer_without_a_block_writes_nothing(tmp_path: Path) -> None:
+    writer = ShardWriter(str(tmp_path / "own"), channels=("grey",), side_px=2, unit_rows=1)
+    with pytest.raises(ConfigError, match=r"a: .*own is not open; write within its `with` block"):
+        writer.write(np.zeros((2, 2), np.uint8), image_id="a")
+    assert not (tmp_path / "own").exists()
+
+
+def test_a_writer_begins_anew_after_an_exception(tmp_path: Path) -> None:
+    """Of the first attempt a whole unit was written, and an image waited for the second."""
+    writer = ShardWriter(str(tmp_path / "own"), channels=("grey",), side_px=2, unit_rows=2)
+    with suppress(RuntimeError), writer:
+        for number in range(3):
+            writer.write(np.zeros((2, 2), np.uint8), image_id=f"first-{number}")
+        raise RuntimeError("stop")
+    with writer:
+        writer.write(np.zeros((2, 2), np.uint8), image_id="second")
+    shards = Shards(str(tmp_path / "own"))
+    assert [row["image_id"] for row in shards] == shards.index["image_id"].tolist() == ["second"]
+    assert (shards.card.files, shards.card.rows) == (1, 1)
+
+
 def test_what_a_killed_writer_left_is_begun_anew(own: str) -> None:
     Path(own, "card.json").unlink()
     with ShardWriter(own, channels=("grey",), side_px=(2, 3)) as writer:
@@ -165,7 +197,14 @@ def test_an_id_twice_is_named_and_nothing_is_left(tmp_path: Path) -> None:
             r"a: the image is uint8 of shape \(1, 2, 3\), and must be uint8 of shape \(1, 2, 2\)",
         ),
         (np.zeros((2, 2)), {}, "a: the image is float64"),
-        (np.zeros((2, 2), np.uint8), {"pacient": "p"}, "a: 'pacient' is no column of a shard; they are height_px"),
+        (np.zeros((2, 2), np.uint8), {"pacient": "p"}, "a: 'pacient' is no column of a shard; you may give frame"),
+        (np.zeros((2, 2), np.uint8), {"height_px": 7}, "a: 'height_px' follows from the image; you may give frame"),
+        (
+            np.zeros((2, 2), np.uint8),
+            {"flags": "blank"},
+            r"flags 'blank' must be list<.*string> \(a list, not a text",
+        ),
+        (np.zeros((2, 2), np.uint8), {"source_path": None}, "a: source_path None must be string .it cannot be null"),
         (np.zeros((2, 2), np.uint8), {"position_mm": "far"}, "a: position_mm 'far' must be float"),
     ],
 )
@@ -182,13 +221,46 @@ def test_a_row_that_does_not_fit(tmp_path: Path, image: np.ndarray, columns: dic
     [
         ({"channels": (), "side_px": 2}, "channels"),
         ({"channels": ("a", "a"), "side_px": 2}, "none twice"),
-        ({"channels": ("a",), "side_px": 0}, "must be positive"),
+        ({"channels": "grey", "side_px": 2}, "channels: 'grey' must be a list of names"),
+        ({"channels": ("a",), "side_px": 0}, "side_px: 0 must be a positive integer, or two: height and width"),
+        ({"channels": ("a",), "side_px": (2, 3, 4)}, r"side_px: \(2, 3, 4\) must be a positive integer, or two"),
+        ({"channels": ("a",), "side_px": 2.5}, "side_px: 2.5 must be a positive integer, or two"),
+        ({"channels": ("a",), "side_px": 2, "unit_rows": 0}, "unit_rows: 0 must be positive"),
+        ({"channels": ("a",), "side_px": 2, "dtype": "grey"}, "'grey' must be uint8 or int16"),
         ({"channels": ("a",), "side_px": 2, "dtype": "float32"}, "must be uint8 or int16"),
     ],
 )
 def test_a_writer_that_cannot_be(tmp_path: Path, arguments: dict, says: str) -> None:
     with pytest.raises(ConfigError, match=says):
         ShardWriter(str(tmp_path), **arguments)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.dtype("uint8"), "u1"])
+@pytest.mark.parametrize("side_px", [[2, 3], (np.int64(2), np.int64(3)), np.array([2, 3])])
+def test_dtype_and_sides_as_numpy_has_them(tmp_path: Path, own: str, dtype: Any, side_px: Any) -> None:
+    """The card, and with it the digest, is that of plain arguments."""
+    with ShardWriter(
+        str(tmp_path / "other"), channels=["grey"], side_px=side_px, dtype=dtype, unit_rows=np.int64(2)
+    ) as writer:
+        for row in Shards(own):
+            columns = {name: row[name] for name in ("patient", "source_class")}
+            writer.write(row["image"], image_id=np.str_(row["image_id"]), **columns)
+    made, card = Shards(str(tmp_path / "other")), Shards(own).card
+    assert (made.card.digest, made.card.image_shape, made.card.dtype) == (card.digest, (1, 2, 3), "uint8")
+
+
+def test_one_side_of_numpy(tmp_path: Path) -> None:
+    with ShardWriter(str(tmp_path / "own"), channels=("hu",), side_px=np.int64(2), dtype=np.int16) as writer:
+        writer.write(np.zeros((2, 2), np.int16), image_id="a")
+    assert Shards(str(tmp_path / "own")).card.image_shape == (1, 2, 2)
+
+
+def test_an_id_that_is_no_text_is_refused_with_its_row(tmp_path: Path) -> None:
+    with (
+        pytest.raises(ConfigError, match="5: image_id 5 must be string"),
+        ShardWriter(str(tmp_path / "own"), channels=("grey",), side_px=2) as writer,
+    ):
+        writer.write(np.zeros((2, 2), np.uint8), image_id=5)
 
 
 def test_no_image_at_all(tmp_path: Path) -> None:

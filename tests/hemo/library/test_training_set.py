@@ -10,6 +10,7 @@ from torch.utils.data import DataLoader
 
 from hemo.errors import ConfigError, SourceError
 from hemo.library.training_set import TrainingSet
+from hemo.training.data.streaming import StreamedImages
 
 
 def label(number: int, name: str) -> int | None:
@@ -70,6 +71,32 @@ def test_counts_and_pictures(make_training_set) -> None:
     assert "by_patient" in opened._repr_html_()
     with pytest.raises(ConfigError, match="'vla' must be one of train, val, test"):
         opened.split("vla")
+
+
+def test_what_needs_few_images_does_not_read_all(make_training_set, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened = TrainingSet(make_training_set())
+    read = []
+    monkeypatch.setattr(StreamedImages, "read_all", lambda images: read.append(images.shape))
+    assert "by_patient" in opened._repr_html_()
+    assert opened.show(3, "val").size[0] == 3 * 132
+    assert len(opened.train.frame) == len(opened.train.labels) == 48
+    assert read == []
+
+
+def test_a_data_loader_finds_all_images_read_before_it_forks(
+    make_training_set, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dataset = TrainingSet(make_training_set()).val
+    DataLoader(dataset, batch_size=5, shuffle=True, num_workers=2)
+    monkeypatch.setattr("hemo.library.training_set.read_split", None)
+    assert [len(labels) for _, labels in DataLoader(dataset, batch_size=5, num_workers=2)] == [5, 5, 5, 1]
+
+
+def test_labels_cannot_be_edited(make_training_set) -> None:
+    dataset = TrainingSet(make_training_set()).train
+    with pytest.raises(ValueError, match="read-only"):
+        dataset.labels[0] = 1 - dataset.labels[0]
+    assert [dataset[row][1].tolist() for row in range(3)] == dataset.labels[:3].tolist() == [[0], [1], [0]]
 
 
 def test_a_folder_without_a_set_is_one_line(tmp_path: Path) -> None:

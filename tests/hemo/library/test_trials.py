@@ -9,6 +9,7 @@ import torch
 from hemo.errors import ConfigError, SourceError
 from hemo.library.trials import Trial, Trials
 from hemo.trials.record import TrialRecord, read_predictions, write_record
+from tests.records import TRAINING_SET
 from tests.trial_runs import run_to_record
 
 
@@ -37,8 +38,17 @@ def test_a_folder_of_trials(make_record, tmp_path: Path) -> None:
         trials["ugly"]
     with pytest.raises(ConfigError, match=r"no complete trial has 'val_luck'; .*val_auroc"):
         trials.best("val_luck")
+    for column in ("seconds", "best_epoch", "name"):
+        with pytest.raises(ConfigError, match=rf"no complete trial has '{column}'; .*val_auroc"):
+            trials.best(column)
     with pytest.raises(SourceError, match=r"the trial failed \(no memory\)"):
         _ = trials["broken"].predictions
+
+
+def test_the_best_of_failed_trials(make_record, tmp_path: Path) -> None:
+    make_record({"name": "broken"}, status="failed", reason="no memory")
+    with pytest.raises(ConfigError, match=r"no complete trial has 'val_loss'; .*records has no complete trial$"):
+        Trials(str(tmp_path / "records")).best()
 
 
 def test_two_trials_are_compared_as_the_report_compares_them(make_record, tmp_path: Path) -> None:
@@ -58,9 +68,23 @@ def test_two_trials_are_compared_as_the_report_compares_them(make_record, tmp_pa
     assert compared["reason"].str.contains("8 patients").all()
     table = trials.table(bootstrap_samples=20)
     assert table["trial"].str.contains("good").tolist() == [True, False]
-    make_record({"name": "other", "seed": 2}, training_set="ffffffffffffffff")
-    with pytest.raises(ConfigError, match="are of different training sets"):
-        Trials(str(tmp_path / "records")).compare("good", "other")
+
+
+@pytest.mark.parametrize(
+    ("changes", "set_digest", "says"),
+    [
+        ({}, "ffffffffffffffff", "first and other are of different training sets"),
+        ({"task": "multi_label"}, TRAINING_SET, "binary of any in images, and multi_label of any in images"),
+        ({"target": "epidural"}, TRAINING_SET, "binary of any in images, and binary of epidural in images"),
+    ],
+)
+def test_trials_that_cannot_be_compared(
+    make_record, tmp_path: Path, changes: dict[str, str], set_digest: str, says: str
+) -> None:
+    make_record({"name": "first"})
+    make_record({"name": "other", "seed": 2, **changes}, training_set=set_digest)
+    with pytest.raises(ConfigError, match=says):
+        Trials(str(tmp_path / "records")).compare("first", "other")
 
 
 def test_a_folder_without_records_is_one_line(tmp_path: Path) -> None:
@@ -89,6 +113,8 @@ def test_predictions_are_those_of_the_model(trained: Trial, make_training_set, t
     with torch.inference_mode():
         np.testing.assert_allclose(model(images)[:, 0].numpy(), stored["probability_any"], atol=1e-5)
     predicted = trained.predict(images.numpy())
+    assert trained.predict(images).equals(predicted)
+    assert trained.predict(list(images)).equals(predicted)
     np.testing.assert_allclose(predicted["probability_any"], stored["probability_any"], atol=1e-5)
     assert predicted["predicted_any"].tolist() == stored["predicted_any"].tolist()
     assert predicted["probability_any"].nunique() > 0
@@ -97,6 +123,7 @@ def test_predictions_are_those_of_the_model(trained: Trial, make_training_set, t
 def test_a_picture_of_what_the_model_looked_at(trained: Trial) -> None:
     picture = trained.explain(np.zeros((1, 16, 16), np.uint8))
     assert min(picture.size) > 100
+    assert trained.explain(torch.zeros((1, 16, 16), dtype=torch.uint8)).tobytes() == picture.tobytes()
     with pytest.raises(ConfigError, match="'nay' is no class of the trial; it has any"):
         trained.explain(np.zeros((1, 16, 16), np.uint8), target="nay")
 
@@ -104,6 +131,8 @@ def test_a_picture_of_what_the_model_looked_at(trained: Trial) -> None:
 def test_images_that_the_model_does_not_take(trained: Trial) -> None:
     with pytest.raises(ConfigError, match=r"float64 of shape \(2, 2\), must be uint8 of shape \(images, 1, 16, 16\)"):
         trained.predict(np.zeros((2, 2)))
+    with pytest.raises(ConfigError, match=r"must be uint8 of shape \(images, 1, 16, 16\) \(.*inhomogeneous"):
+        trained.predict([np.zeros((1, 16, 16), np.uint8), np.zeros((1, 8, 8), np.uint8)])
     with pytest.raises(ConfigError, match=r"uint8 of shape \(1, 3, 16, 16\), must be uint8 of shape"):
         trained.explain(np.zeros((3, 16, 16), np.uint8))
 

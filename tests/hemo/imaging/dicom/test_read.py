@@ -1,7 +1,9 @@
 import re
+import warnings
 import zlib
 
 import numpy as np
+import pydicom
 import pytest
 import xxhash
 from pydicom.dataset import Dataset
@@ -52,6 +54,19 @@ def test_metadata_is_read_from_the_header():
     assert (image.source_rows, image.source_cols, image.spacing_mm) == (32, 32, 0.5)
     assert (image.pixel_format, image.brain_fraction, image.flags) == ("i16", 0.25, ())
     assert image.pixel_digest == xxhash.xxh3_128_digest(head_hu())
+
+
+def test_threads_that_overlap_leave_warnings_and_checks_as_they_were():
+    """The second enters before the first leaves, and leaves after it."""
+    before = list(warnings.filters), pydicom.config.settings.reading_validation_mode
+    first, second = quiet_pydicom(), quiet_pydicom()
+    first.__enter__()
+    second.__enter__()
+    first.__exit__(None, None, None)
+    assert warnings.filters[0] == ("ignore", None, Warning, None, 0)
+    assert pydicom.config.settings.reading_validation_mode == pydicom.config.IGNORE
+    second.__exit__(None, None, None)
+    assert (list(warnings.filters), pydicom.config.settings.reading_validation_mode) == before
 
 
 SCANNER = {"Manufacturer": "GE MEDICAL SYSTEMS", "ManufacturerModelName": "LightSpeed VCT"}
