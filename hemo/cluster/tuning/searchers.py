@@ -31,7 +31,7 @@ from hemo.console import print_line
 from hemo.digest import digest_of
 from hemo.errors import ConfigError, LockedError, require_extra, without_passwords
 from hemo.output_lock import Seen, output_lock
-from hemo.storage import ENVIRONMENT, is_local, join
+from hemo.storage import ENVIRONMENT, is_local
 from hemo.sweeps.space import point_trial
 from hemo.training.option_checks import check_settings
 from hemo.trials.key import TrialKey, TrialKeys
@@ -178,8 +178,10 @@ def _storage(config: TuneConfig, search: SearchConfig) -> BaseStorage:
                 f"search.storage: a journal needs a mounted disk and cannot lie in {config.out}; give a local `out`, "
                 "or an RDB URL such as postgresql://user@host/studies"
             )
-        Path(config.out).mkdir(parents=True, exist_ok=True)
-        return JournalStorage(JournalFileBackend(join(config.out, JOURNAL)))
+        journal = Path(config.out, JOURNAL)
+        journal.parent.mkdir(parents=True, exist_ok=True)
+        _cut_unfinished_line(journal)
+        return JournalStorage(JournalFileBackend(str(journal)))
     url = _database_url(search.storage)
     if url.startswith("postgresql://"):
         require_extra("postgres", "psycopg")
@@ -194,6 +196,16 @@ def _storage(config: TuneConfig, search: SearchConfig) -> BaseStorage:
             "sqlite:////shared/study.db"
         )
         raise ConfigError(without_passwords(message)) from None
+
+
+def _cut_unfinished_line(journal: Path) -> None:
+    """Cut what a full disk or a kill left of the last line: Optuna would append to it and then never read it again.
+
+    The output lock is held: no other process writes a line now.
+    """
+    content = journal.read_bytes() if journal.exists() else b""
+    if content and not content.endswith(b"\n"):
+        os.truncate(journal, content.rfind(b"\n") + 1)
 
 
 def _database_url(storage: str) -> str:

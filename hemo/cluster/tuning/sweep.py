@@ -1,12 +1,13 @@
 """The `tune` job: a grid or a search by Ray Tune, one record per trial; a search reads test for its choice alone."""
 
 import os
-from collections.abc import Mapping, Sequence
-from contextlib import closing, nullcontext
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager, nullcontext
 
 import ray
 from optuna.study import Study
 from ray import tune
+from ray.tune import TuneError
 from ray.tune.logger import JsonLoggerCallback
 from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, MedianStoppingRule, TrialScheduler
 
@@ -227,7 +228,7 @@ def _run_trials(config: TuneConfig, card: TrainingSetCard, searcher: TrialSearch
     shared = put_training_set(config.training_set, feed_of(config.trial, config.feed))
     console = SweepConsole(plan, config.search.metric if config.search else "val_loss", left=left, records=config.out)
     remove(join(config.out, RAY_FOLDER, TUNE_FOLDER))
-    tune.Tuner(
+    tuner = tune.Tuner(
         tune.with_resources(
             tune.with_parameters(TrialRun, job=_without_storage(config), shared=shared, gpus=gpus),
             trial_resources(config, gpus),
@@ -248,7 +249,9 @@ def _run_trials(config: TuneConfig, card: TrainingSetCard, searcher: TrialSearch
             checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
             failure_config=tune.FailureConfig(max_failures=LOST_WORKERS),
         ),
-    ).fit()
+    )
+    with errors_as_raised():
+        tuner.fit()
     remove(join(config.out, RAY_FOLDER))
     record_lost_trials(console.lost, config, card, gpus)
     if searcher.begun < left and config.hours != "unlimited":
@@ -256,6 +259,15 @@ def _run_trials(config: TuneConfig, card: TrainingSetCard, searcher: TrialSearch
             f"hours: {config.hours:g} h are over, {left - searcher.begun} of {left} trials were not begun; run the "
             "same command again to go on"
         )
+
+
+@contextmanager
+def errors_as_raised() -> Iterator[None]:
+    """Raise an error of the searcher or the console itself: Tune puts the text of its traceback in its place."""
+    try:
+        yield
+    except TuneError as error:
+        raise (error.__context__ or error) from None
 
 
 def _without_storage(config: TuneConfig) -> TuneConfig:
