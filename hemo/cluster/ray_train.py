@@ -21,7 +21,7 @@ from hemo.console import print_line
 from hemo.curation.card import TrainingSetCard, read_card
 from hemo.errors import TrialError, UserError
 from hemo.output_lock import output_lock
-from hemo.storage import join, remove
+from hemo.storage import WrittenFiles, join, remove
 from hemo.training.data.dataset import task_classes, with_target
 from hemo.training.data.studies import encoder_notes
 from hemo.training.distributed import Worker
@@ -88,7 +88,7 @@ def train_in_workers(config: TrainConfig, key: TrialKey, shared: SharedTrainingS
         shared: The training set.
 
     Raises:
-        UserError: If the trial cannot work with these rows.
+        UserError: If the trial cannot work with these rows, or the workers' record is on a disk of another machine.
         TrialError: If the trial failed; it is recorded too.
     """
     gpus = gpus_per_worker(config.workers)
@@ -100,6 +100,9 @@ def train_in_workers(config: TrainConfig, key: TrialKey, shared: SharedTrainingS
             worker = _worker(config.workers, rank=0, count=count, device=device)
             write_record(key.records, failed_record(key, shared.card, worker, failure_reason(error)), None)
     remove(join(key.folder, RAY_FOLDER))
+    written = WrittenFiles()
+    written.add(join(key.folder, "record.json"))
+    written.wait()
     record = read_record(key.records, key.digest)
     if record.status == "failed":
         raise TrialError(f"the trial failed: {record.reason} (record {key.folder})")

@@ -14,6 +14,7 @@ from hemo.cluster.worker_group import is_node_loss
 from hemo.config.tune import Objective
 from hemo.console import print_line
 from hemo.reporting.status_table import heading, trial_table
+from hemo.storage import WrittenFiles, join
 from hemo.sweeps.objectives import cost
 from hemo.trials.key import TrialKey
 from hemo.trials.progress import PlannedTrial, SweepPlan, write_plan
@@ -46,6 +47,7 @@ class SweepConsole(tune.Callback):
         self._seen: dict[str, TrialStatus] = {}  # by digest; of trials that ended
         self._begun: dict[str, str] = {}  # Tune's id -> digest
         self._shown_at = time.monotonic()
+        self._written = WrittenFiles()
 
     def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         """Add a trial that a search drew to its plan; a point that was drawn again is one trial less."""
@@ -65,7 +67,12 @@ class SweepConsole(tune.Callback):
         write_plan(self._records, self._plan)
 
     def on_step_end(self, iteration: int, trials: list[Trial], **info: Any) -> None:
-        """Print the table again when it is time."""
+        """Print the table again when it is time.
+
+        Raises:
+            OutputError: If the record of a trial that ended is on a disk of another machine.
+        """
+        self._written.check()
         if time.monotonic() - self._shown_at >= TABLE_EVERY_S:
             self._shown_at = time.monotonic()
             self.show()
@@ -74,6 +81,8 @@ class SweepConsole(tune.Callback):
         """Print how a trial ended; one without a status was stopped by the scheduler."""
         result = trial.last_result
         status, name = result.get("status", "pruned"), trial.config["trial"]["name"]
+        if "status" in result:
+            self._written.add(join(self._records, trial.config["digest"], "record.json"))
         if status == "complete" and self._metric in result:
             self._compare(result[self._metric], name)
         values = [f"{name} {result[name]:.4f}" for name in SHOWN if name in result]
@@ -92,6 +101,10 @@ class SweepConsole(tune.Callback):
             trial.run_metadata.num_failures -= 1
             reason = "its node was lost"
         print_line(f"{trial.config['trial']['name']} goes on after its last whole epoch: {reason}")
+
+    def wait_for_records(self) -> None:
+        """Return when the records of all trials that ended are seen; raises what `on_step_end` raises."""
+        self._written.wait()
 
     def show(self) -> None:
         """Print how far the sweep is, and a table of the running trials, from their files."""

@@ -73,8 +73,9 @@ def tune_models(config: TuneConfig) -> list[TrialRecord]:
         config: Training set, where records go, and a grid or a search.
 
     Raises:
-        UserError: If a cell or the space cannot work, or another sweep writes in `out`, before any trial runs.
-        HemoError: If all trials failed.
+        UserError: If a cell or the space cannot work, or another sweep writes in `out`, before any trial runs; after
+            the first one if `out` is on a disk that the nodes do not share.
+        HemoError: If all trials failed, or none ended.
     """
     check_tracking(config.tracking, config.out)
     card = read_card(config.training_set)
@@ -85,6 +86,8 @@ def tune_models(config: TuneConfig) -> list[TrialRecord]:
         records = _run_grid(config, config.grid, card, keys)
     elif config.search is not None:
         records = _run_search(config, config.search, card, keys)
+    if not records:
+        raise HemoError(f"no trial has a record in {config.out} yet; run the same command again to go on")
     if all(record.status == "failed" for record in records):
         first = records[0].reason
         raise HemoError(f"all {len(records)} trials failed; the first: {first} (records in {config.out})")
@@ -140,8 +143,6 @@ def _distinct(study: Study, config: TuneConfig, keys: TrialKeys) -> list[TrialKe
 def _select(config: TuneConfig, search: SearchConfig, study: Study, keys: TrialKeys) -> list[TrialRecord]:
     """Return the records of a search, that of the selected trial with its test metrics."""
     records = [record for key in _distinct(study, config, keys) if (record := key.record())]
-    if not records:
-        raise HemoError(f"no trial of the search has a record in {config.out}; run it again")
     if all(record.status != "complete" for record in records):
         return records
     selected = selected_record(records, search)
@@ -254,6 +255,7 @@ def _run_trials(config: TuneConfig, card: TrainingSetCard, searcher: TrialSearch
         tuner.fit()
     remove(join(config.out, RAY_FOLDER))
     record_lost_trials(console.lost, config, card, gpus)
+    console.wait_for_records()
     if searcher.begun < left and config.hours != "unlimited":
         print_line(
             f"hours: {config.hours:g} h are over, {left - searcher.begun} of {left} trials were not begun; run the "

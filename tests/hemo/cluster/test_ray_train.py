@@ -101,6 +101,18 @@ def test_a_failed_trial_ends_the_job_and_names_its_record(
         train_model(config)
 
 
+def test_a_record_on_the_disk_of_another_node_is_named(
+    make_training_set: Maker, tiny_trial: TrialConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = TrainConfig(training_set=make_training_set(), out=str(tmp_path), trial=tiny_trial, workers=NO_GPU)
+    monkeypatch.setattr(fit, "_run_workers", lambda *_: None)
+    monkeypatch.setattr(fit, "put_training_set", lambda *_: None)
+    monkeypatch.setattr(fit, "connected", lambda _: nullcontext())
+    monkeypatch.setattr("hemo.storage.SEEN_WITHIN_S", -1.0)
+    with pytest.raises(OutputError, match=r"a worker wrote .*/record.json, which this process does not see"):
+        train_model(config)
+
+
 def test_lost_workers_leave_a_failed_record(
     make_training_set: Maker, tiny_trial: TrialConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

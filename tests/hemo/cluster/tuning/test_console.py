@@ -9,6 +9,7 @@ from hemo.cluster.tuning import console as lines
 from hemo.cluster.tuning.console import SweepConsole
 from hemo.cluster.tuning.searchers import tune_point
 from hemo.config.trial import TrialConfig
+from hemo.errors import OutputError
 from hemo.trials.key import TrialKey, TrialKeys
 from hemo.trials.progress import PlannedTrial, SweepPlan, TrialProgress, read_plans, write_progress
 from tests.records import trial_digest
@@ -46,6 +47,23 @@ def test_a_line_for_each_trial_that_ends(capsys, tmp_path):
         "4/4 trials: d: failed: the worker died; best val_accuracy 0.7500: a",
     ]
     assert [(key.config.name, reason) for key, reason in said.lost] == [("d", "the worker died")]
+
+
+def test_the_record_of_a_trial_that_ended_must_be_seen(tmp_path, monkeypatch):
+    """One of another node's disk ends the sweep; one that the scheduler stopped is written later, or lost."""
+    monkeypatch.setattr("hemo.storage.SEEN_WITHIN_S", -1.0)
+    said = board(tmp_path)
+    said.on_trial_complete(1, [], EndedTrial("a", epoch=1, val_loss=0.5))
+    said.on_step_end(1, [])
+    said.wait_for_records()
+    said.on_trial_complete(1, [], EndedTrial("b", status="failed", epoch=1))
+    message = rf"^out: a worker wrote {tmp_path}/d/record.json, which this process does not see: "
+    for see in (lambda: said.on_step_end(1, []), said.wait_for_records):
+        with pytest.raises(OutputError, match=message):
+            see()
+    (tmp_path / "d").mkdir()
+    (tmp_path / "d" / "record.json").touch()
+    said.wait_for_records()
 
 
 PROCESS_DIED = "The actor died unexpectedly before finishing this task.\nThe worker died, exit code 1\n"

@@ -6,6 +6,7 @@ import shutil
 import threading
 import time
 import traceback
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -232,6 +233,15 @@ def test_hours_end_a_grid_that_the_next_run_finishes(make_training_set, tmp_path
     records = tune_models(config.model_copy(update={"hours": "unlimited"}))
     assert records[0] == first
     assert [record.config.seed for record in records] == [0, 1]
+
+
+def test_a_grid_of_which_no_trial_ended_says_so(make_training_set, tmp_path, monkeypatch):
+    """The hours were over while another run trained its only cell."""
+    monkeypatch.setattr(sweep_module, "connected", lambda _: nullcontext())
+    monkeypatch.setattr(sweep_module, "_run_trials", lambda *_: None)
+    config = sweep(make_training_set(), tmp_path / "records", grid={"axes": {"seed": [0]}})
+    with pytest.raises(HemoError, match=r"^no trial has a record in .*records yet; run the same command"):
+        tune_models(config)
 
 
 def test_several_objectives_end_with_a_front_and_one_chosen(make_training_set, tmp_path, capfd):
