@@ -258,6 +258,11 @@ class TrialSearcher(Searcher):
         self._seen: Seen = {}
         self.begun = 0
 
+    @property
+    def waiting(self) -> frozenset[str]:
+        """Digests of the trials that wait for their turn; a search has none yet that it has not drawn."""
+        return frozenset(key.digest for key in self._waiting)
+
     def suggest(self, trial_id: str) -> Any:
         """Return the next trial for Tune; None while all that are left wait; `FINISHED` if none is, or time is over."""
         if self._limit.is_over():

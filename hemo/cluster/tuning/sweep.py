@@ -227,7 +227,8 @@ def _run_trials(config: TuneConfig, card: TrainingSetCard, searcher: TrialSearch
     os.environ.update(TUNE_SETTINGS)
     gpus = gpus_per_trial_worker(config)
     shared = put_training_set(config.training_set, feed_of(config.trial, config.feed))
-    console = SweepConsole(plan, config.search.metric if config.search else "val_loss", left=left, records=config.out)
+    metric = config.search.metric if config.search else "val_loss"
+    console = SweepConsole(plan, metric, left=left, waiting=searcher.waiting, records=config.out)
     remove(join(config.out, RAY_FOLDER, TUNE_FOLDER))
     tuner = tune.Tuner(
         tune.with_resources(

@@ -420,6 +420,7 @@ def test_tune_stores_no_url_of_a_database(tmp_path):
 
 def test_each_cell_once_in_order(tmp_path):
     searcher = CellSearcher(cells(tmp_path), TimeLimit(60))
+    assert searcher.waiting == {cell.digest for cell in cells(tmp_path)}
     assert searcher.suggest("1") == tune_point(cells(tmp_path)[0])
     searcher.on_trial_complete("1")
     searcher.save(str(tmp_path / "note"))
