@@ -171,23 +171,34 @@ def _sampler(seed: int) -> optuna.samplers.BaseSampler:
     return optuna.samplers.TPESampler(seed=seed, multivariate=True, constant_liar=True)
 
 
-def _storage(config: TuneConfig, search: SearchConfig) -> BaseStorage:
-    if search.storage == "journal":
+def check_storage(config: TuneConfig) -> None:
+    """Refuse where a search keeps its study, as far as that is known without opening it.
+
+    Raises:
+        ConfigError: If a journal would lie in a bucket, or the variable or driver of a database is missing.
+    """
+    if config.search is None:
+        return
+    if config.search.storage == "journal":
         if not is_local(config.out):
             raise ConfigError(
                 f"search.storage: a journal needs a mounted disk and cannot lie in {config.out}; give a local `out`, "
                 "or an RDB URL such as postgresql://user@host/studies"
             )
+    elif _database_url(config.search.storage).startswith("postgresql://"):
+        require_extra("postgres", "psycopg")
+
+
+def _storage(config: TuneConfig, search: SearchConfig) -> BaseStorage:
+    check_storage(config)
+    if search.storage == "journal":
         journal = Path(config.out, JOURNAL)
         journal.parent.mkdir(parents=True, exist_ok=True)
         _cut_unfinished_line(journal)
         return JournalStorage(JournalFileBackend(str(journal)))
-    url = _database_url(search.storage)
-    if url.startswith("postgresql://"):
-        require_extra("postgres", "psycopg")
     try:
         # a connection is idle for an epoch, long enough for a gateway or a failover to cut it
-        return RDBStorage(url, engine_kwargs={"pool_pre_ping": True})
+        return RDBStorage(_database_url(search.storage), engine_kwargs={"pool_pre_ping": True})
     except Exception as error:  # SQLAlchemy's and the drivers' own, of many kinds
         # Python's own error may quote a piece of the password; so may the chain of errors
         reason = "it is no database URL" if isinstance(error, ValueError) else " ".join(str(error).split())
