@@ -139,13 +139,16 @@ def _nodes(probes: tuple[tuple[str, str], ...]) -> Iterator[NodeFacts]:
     alive = [node for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
     examiners, facts, gpu_faults = {}, {}, {}
     for node in alive:
-        where = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
-        actor: Any = ray.remote(num_cpus=0, scheduling_strategy=where)(Examiner)
+        on_node: dict[str, Any] = {
+            "num_cpus": 0,
+            "scheduling_strategy": NodeAffinitySchedulingStrategy(node["NodeID"], soft=False),
+        }
+        actor: Any = ray.remote(**on_node)(Examiner)
         examiners[node["NodeID"]] = actor.remote()
         facts[node["NodeID"]] = examiners[node["NodeID"]].facts.remote(probes)
         if "GPU" in node["Resources"]:  # apart from the facts: jobs may have all GPUs
-            options: dict[str, Any] = {"num_cpus": 0, "num_gpus": GPU_PART, "scheduling_strategy": where}
-            gpu_faults[node["NodeID"]] = ray.remote(max_retries=0, **options)(_gpu_fault).remote()
+            task: Any = ray.remote(**on_node, num_gpus=GPU_PART, max_retries=0)(_gpu_fault)
+            gpu_faults[node["NodeID"]] = task.remote()
     gpus_until = time.monotonic() + ANSWER_S
     for node in alive:
         examiner, resources = examiners[node["NodeID"]], node["Resources"]
@@ -171,7 +174,7 @@ def _nodes(probes: tuple[tuple[str, str], ...]) -> Iterator[NodeFacts]:
         )
 
 
-def _gpu_facts(fault: ray.ObjectRef, until: float) -> dict[str, Any]:
+def _gpu_facts(fault: "ray.ObjectRef[str]", until: float) -> dict[str, Any]:
     """Return fields of `NodeFacts`, of a task that runs as soon as a part of a GPU is free, by `time.monotonic`."""
     try:
         return {"gpu_fault": ray.get(fault, timeout=max(0.0, until - time.monotonic()))}
