@@ -8,6 +8,7 @@ import json
 import os
 import re
 import secrets
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
 
 S3_CONNECTIONS = 64
 """Requests of one process in flight at most; botocore's own limit is 10, too few for files of half a megabyte."""
+
+SEEN_WITHIN_S = 90.0
+"""After so long at most a network disk shows what another machine wrote; an NFS mount keeps listings for up to 60 s."""
 
 _TEMPORARY = re.compile(r"\..+\.[0-9a-f]{16}\.tmp")
 
@@ -283,3 +287,38 @@ def unwritable(location: str, error: OSError) -> OutputError:
     missing = isinstance(error, FileNotFoundError)  # raised for a folder that cannot be created
     reason = "the folder may not be created" if missing else error.strerror or str(error)
     return OutputError(f"out: cannot write in {location} ({reason}); give a folder you may write to")
+
+
+class WrittenFiles:
+    """Files that workers wrote to an output folder and this process does not see yet: its disk may be another one."""
+
+    def __init__(self) -> None:
+        """Start with none."""
+        self._until: dict[str, float] = {}  # location -> by when it must be seen, by `time.monotonic`
+
+    def add(self, location: str) -> None:
+        """Add a file that was just written; on a bucket all processes see it."""
+        if is_local(location):
+            self._until[location] = time.monotonic() + SEEN_WITHIN_S
+
+    def check(self) -> None:
+        """Forget the files that are seen by now.
+
+        Raises:
+            OutputError: If one is not seen `SEEN_WITHIN_S` after it was added.
+        """
+        for location, until in tuple(self._until.items()):
+            if exists(location):
+                del self._until[location]
+            elif time.monotonic() > until:
+                raise OutputError(
+                    f"out: a worker wrote {location}, which this process does not see: it is on another disk, that of "
+                    "its node; give a folder that all nodes share, such as s3://bucket/folder"
+                )
+
+    def wait(self) -> None:
+        """Return when all files are seen; raises what `check` raises."""
+        self.check()
+        while self._until:
+            time.sleep(0.1)
+            self.check()

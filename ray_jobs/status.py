@@ -16,11 +16,12 @@ from ray_jobs.entry_point import entry_point
 def main(config: StatusConfig) -> None:
     """Print a table of the trials, then the folder."""
     import hemo
-    from hemo.trials.record import check_records
+    from hemo.trials.status import require_readable
 
-    print_result(hemo.status.run(config))
+    status = hemo.status.run(config)
+    print_result(status)
     print_result(config.records)
-    check_records(config.records)
+    require_readable(status.sweeps)
 
 
 if __name__ == "__main__":

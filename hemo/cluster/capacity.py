@@ -1,6 +1,7 @@
 """CPUs and GPUs of the cluster now, for settings that are `auto`. Ray does not report what it could grow to."""
 
 import math
+from collections.abc import Iterable
 
 import ray
 
@@ -60,15 +61,21 @@ def trials_at_once(config: TuneConfig, gpus: float, count: int) -> int:
     """
     if config.concurrent != "auto":
         return min(config.concurrent, count)
-    present, needed = _present(), trial_needs(config.workers, gpus)
-    held = min(int(present.get(kind, 0.0) / amount) for kind, amount in needed.items())
+    held = workers_held(config.workers, gpus) // config.workers.count
     if not held:
+        needed = trial_needs(config.workers, gpus)
         raise ConfigError(
             f"concurrent: `auto` counts what the cluster holds, and it does not hold one trial now (a trial takes "
-            f"{in_words(needed)}; the cluster has {in_words({kind: present.get(kind, 0.0) for kind in needed})}); "
+            f"{in_words(needed)}, each worker on one node; the cluster has {present_in_words(needed)}); "
             "where it grows by itself, give --workers.gpus 1 --concurrent N; else give smaller workers"
         )
     return min(count, held)
+
+
+def workers_held(workers: WorkersConfig, gpus: float) -> int:
+    """Return how many workers the nodes hold now, each of which has all its CPUs and GPUs on one node."""
+    needed = trial_needs(workers.model_copy(update={"count": 1}), gpus)
+    return sum(min(int(node.get(kind, 0.0) / amount) for kind, amount in needed.items()) for node in _nodes())
 
 
 def trial_needs(workers: WorkersConfig, gpus: float) -> dict[str, float]:
@@ -81,6 +88,13 @@ def in_words(resources: dict[str, float]) -> str:
     return ", ".join(f"{amount:g} {kind}" for kind, amount in resources.items())
 
 
+def present_in_words(kinds: Iterable[str]) -> str:
+    """Return what the cluster has now of some resources: `16 CPU, 4 GPU on 4 nodes`."""
+    nodes = sum(bool(node.get("CPU")) for node in _nodes())
+    present = _present()
+    return in_words({kind: present.get(kind, 0.0) for kind in kinds}) + (f" on {nodes} nodes" if nodes > 1 else "")
+
+
 def plan_in_words(config: TuneConfig, count: int) -> str:
     """Return in words how many of `count` trials run side by side, on what each, and what the cluster has for that now.
 
@@ -89,9 +103,13 @@ def plan_in_words(config: TuneConfig, count: int) -> str:
     """
     gpus = gpus_per_trial_worker(config)
     concurrent, needed = trials_at_once(config, gpus, count), trial_needs(config.workers, gpus)
-    available = require_capacity(config.cluster, needed)
-    short = any(available[kind] < concurrent * amount for kind, amount in needed.items())
-    waiting = f"; the cluster has {in_words(available)} now: what does not fit waits until it grows" if short else ""
+    require_capacity(config.cluster, needed)
+    held = workers_held(config.workers, gpus) // config.workers.count
+    waiting = (
+        f"; the cluster has {present_in_words(needed)} now, where {held} fit: the others wait until it grows"
+        if held < concurrent
+        else ""
+    )
     return f"{concurrent} at once, each on {in_words(needed)}{waiting}"
 
 
@@ -125,5 +143,11 @@ def require_capacity(
 
 
 def _present() -> dict[str, float]:
-    resources: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
-    return resources
+    """Return what all nodes have together."""
+    nodes = _nodes()
+    return {kind: sum(node.get(kind, 0.0) for node in nodes) for kind in {kind for node in nodes for kind in node}}
+
+
+def _nodes() -> list[dict[str, float]]:
+    """Return what each node has."""
+    return [node["Resources"] for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]

@@ -8,6 +8,7 @@ import secrets
 import shutil
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -33,6 +34,10 @@ WARNED_DISK_BYTES, FATAL_DISK_BYTES = 20e9, 2e9
 """Free space where Ray keeps its session and spills objects; with less than 5 % of a disk Ray stops."""
 WARNED_STORE_BYTES = 500e6
 """An object store that a few blocks of images fill, after which Ray spills to disk."""
+PROBE = "written-by-the-driver"
+"""File in the folder of an examination."""
+GPU_PART = 0.1
+"""Of a GPU, for a look at it beside trials that share it."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +51,7 @@ class NodeFacts:
     clock_error_s: float = 0.0  # half the time that the question and the answer took
     gpus: float = 0.0  # as Ray counts them
     gpu_fault: str = ""  # why torch cannot compute on them
+    gpus_busy: bool = False  # jobs have all of them, so that torch could not be tried
     store_bytes: float = 0.0
     shm_bytes: float | None = None  # size of /dev/shm; None where there is none
     disk_free_bytes: float = 0.0
@@ -74,7 +80,7 @@ def examine_cluster(config: DoctorConfig) -> tuple[tuple[NodeFacts, ...], tuple[
         The facts of each node, and the findings.
     """
     started = list(_nodes_start(config))
-    probes = {location: _probe(location) for location in config.storage}
+    probes = {location: probe(location) for location in config.storage}
     unwritable = [_storage_finding("the driver", location, why) for location, (_, why) in probes.items() if why]
     usable = tuple((location, name) for location, (name, why) in probes.items() if not why)
     nodes = tuple(_nodes(usable))
@@ -110,14 +116,20 @@ def _nodes_start(config: DoctorConfig) -> Iterator[Finding]:
 def _nothing() -> None: ...
 
 
-def _probe(location: str) -> tuple[str, str]:
-    """Write a file that all nodes must see; return its name, and why that failed."""
-    name = f".hemo-doctor.{secrets.token_hex(8)}.tmp"
+def probe(location: str) -> tuple[str, str]:
+    """Write a file that all nodes must see, in a folder of its own.
+
+    Returns:
+        Name of the folder in `location`, and why the file could not be written; empty if it was.
+    """
+    name = f".hemo-doctor-{secrets.token_hex(8)}"
     if is_local(location) and not exists(location):  # a job would make it, but also where the disk is not mounted
         return name, "no such folder; make it, or give the one above"
     try:
-        write_bytes(join(location, name), name.encode())
+        write_bytes(join(location, name, PROBE), name.encode())
     except OSError as error:
+        with suppress(OSError):
+            remove(join(location, name))
         return name, _one_line(error)
     return name, ""
 
@@ -125,17 +137,19 @@ def _probe(location: str) -> tuple[str, str]:
 def _nodes(probes: tuple[tuple[str, str], ...]) -> Iterator[NodeFacts]:
     """Yield the facts of each node that is alive."""
     alive = [node for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
-    examiners, facts = {}, {}
+    examiners, facts, gpu_faults = {}, {}, {}
     for node in alive:
-        where = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
-        options: dict[str, Any] = {
+        on_node: dict[str, Any] = {
             "num_cpus": 0,
-            "num_gpus": int("GPU" in node["Resources"]),
-            "scheduling_strategy": where,
+            "scheduling_strategy": NodeAffinitySchedulingStrategy(node["NodeID"], soft=False),
         }
-        actor: Any = ray.remote(**options)(Examiner)
+        actor: Any = ray.remote(**on_node)(Examiner)
         examiners[node["NodeID"]] = actor.remote()
         facts[node["NodeID"]] = examiners[node["NodeID"]].facts.remote(probes)
+        if "GPU" in node["Resources"]:  # apart from the facts: jobs may have all GPUs
+            task: Any = ray.remote(**on_node, num_gpus=GPU_PART, max_retries=0)(_gpu_fault)
+            gpu_faults[node["NodeID"]] = task.remote()
+    gpus_until = time.monotonic() + ANSWER_S
     for node in alive:
         examiner, resources = examiners[node["NodeID"]], node["Resources"]
         name = f"{node['NodeManagerHostname']} ({node['NodeID'][-6:]})"
@@ -145,18 +159,41 @@ def _nodes(probes: tuple[tuple[str, str], ...]) -> Iterator[NodeFacts]:
             clock = ray.get(examiner.clock.remote(), timeout=ANSWER_S)
             error_s = (time.time() - asked) / 2
         except ray.exceptions.RayError as error:
-            yield NodeFacts(name, fault=_one_line(error)[:300])
+            yield NodeFacts(name, fault=fault_of(error))
             continue
         finally:
             ray.kill(examiner)
         yield NodeFacts(
             name,
             **answer,
+            **(_gpu_facts(gpu_faults[node["NodeID"]], gpus_until) if node["NodeID"] in gpu_faults else {}),
             clock_ahead_s=clock - asked - error_s,
             clock_error_s=error_s,
             gpus=resources.get("GPU", 0.0),
             store_bytes=resources.get("object_store_memory", 0.0),
         )
+
+
+def _gpu_facts(fault: "ray.ObjectRef[str]", until: float) -> dict[str, Any]:
+    """Return fields of `NodeFacts`, of a task that runs as soon as a part of a GPU is free, by `time.monotonic`."""
+    try:
+        return {"gpu_fault": ray.get(fault, timeout=max(0.0, until - time.monotonic()))}
+    except ray.exceptions.GetTimeoutError:
+        ray.cancel(fault, force=True)
+        return {"gpus_busy": True}
+    except ray.exceptions.RayError as error:
+        return {"gpu_fault": fault_of(error)}
+
+
+def fault_of(error: ray.exceptions.RayError) -> str:
+    """Return in one line why a node does not answer: the last line of what was raised there, not of Ray's traceback."""
+    if isinstance(error, ray.exceptions.GetTimeoutError):
+        return f"no answer within {ANSWER_S:.0f} s"
+    if cause := getattr(error, "cause", None):
+        return f"{type(cause).__name__}: {cause}".strip().splitlines()[-1]
+    if getattr(error, "actor_init_failed", False):
+        return str(error).strip().splitlines()[-1]
+    return _one_line(error)[:300]
 
 
 class Examiner:
@@ -166,13 +203,12 @@ class Examiner:
         """Return fields of `NodeFacts`.
 
         Args:
-            probes: Location and name of a file that the driver wrote there.
+            probes: Location and name of a folder in which the driver wrote a file, see `probe`.
         """
         shm = Path("/dev/shm")  # noqa: S108  (where Ray's object store lies)
-        faults = tuple((location, _storage_fault(location, name)) for location, name in probes)
+        faults = tuple((location, storage_fault(location, name)) for location, name in probes)
         return {
             "versions": tuple(_versions().items()),
-            "gpu_fault": _gpu_fault() if ray.get_gpu_ids() else "",
             "shm_bytes": shutil.disk_usage(shm).total if shm.is_dir() else None,
             "disk_free_bytes": shutil.disk_usage(_session_folder()).free,
             "open_ports": tuple(sorted({DASHBOARD_PORT, CLIENT_PORT} & listening_everywhere(_sockets()))),
@@ -208,14 +244,20 @@ def _gpu_fault() -> str:
     return "a product of matrices is wrong" if wrong else ""
 
 
-def _storage_fault(location: str, name: str) -> str:
-    """Return what a node cannot do in a location: see what the driver wrote, list, write and remove."""
+def storage_fault(location: str, name: str) -> str:
+    """Return what a node cannot do in a location: see what the driver wrote, list, write and remove.
+
+    Args:
+        location: Path or URI.
+        name: Of the driver's folder there, see `probe`. What else is in the location is not listed.
+    """
+    folder = join(location, name)
     try:
-        if read_bytes(join(location, name)).decode() != name:
+        if read_bytes(join(folder, PROBE)).decode() != name:
             return "another file is there than the driver wrote"
-        if name not in list_files(location):
+        if PROBE not in list_files(folder):
             return "the listing lacks a file that the driver wrote a moment ago"
-        of_node = join(location, f".hemo-doctor.{secrets.token_hex(8)}.tmp")
+        of_node = join(folder, secrets.token_hex(8))
         write_bytes(of_node, b"")
         remove(of_node)
     except FileNotFoundError:
@@ -272,7 +314,7 @@ def findings(driver: dict[str, str], nodes: Sequence[NodeFacts], storage: Sequen
     }
     for check, found in checks.items():
         yield from found
-        if not found:
+        if answering and not found:
             yield Finding("ok", check, _all_well(check, driver, answering, storage))
 
 
@@ -319,6 +361,9 @@ def _gpu_findings(node: NodeFacts) -> Iterator[Finding]:
     if node.gpu_fault:
         cure = "install the driver and the CUDA build of torch there, or start the node with --num-gpus=0"
         yield Finding("fatal", "GPUs", f"{node.name}: Ray counts {node.gpus:g}, but {node.gpu_fault}", cure)
+    if node.gpus_busy:
+        what = f"{node.name}: all {node.gpus:g} are in use, so none was examined"
+        yield Finding("warning", "GPUs", what, "run `hemo doctor` again when they are free")
 
 
 def _memory_findings(node: NodeFacts) -> Iterator[Finding]:

@@ -8,6 +8,8 @@ from hemo.cluster.convert.job import convert_corpus
 from hemo.cluster.curate import curate_corpus
 from hemo.cluster.phantom import make_phantom
 from hemo.cluster.session import connected
+from hemo.cluster.tracking.trial_tracker import check_tracking
+from hemo.cluster.tuning.searchers import check_storage
 from hemo.cluster.tuning.sweep import tune_models
 from hemo.config.pipeline import PipelineConfig
 from hemo.config.trial import TrialConfig
@@ -61,7 +63,8 @@ def check_inputs(config: PipelineConfig) -> None:
         OutputError: If `out` cannot be written.
         SourceError: If there is no source or no label file.
         ConfigError: On an unknown window or backbone, Hounsfield units, a bad pseudonym key, a cell or space that is
-            no trial, images too small for a backbone, weights that cannot be read, or options that suit no trial.
+            no trial, images too small for a backbone, weights that cannot be read, options that suit no trial, or a
+            tracker or a study that cannot lie where it is configured.
     """
     if config.phantom is None:
         _require_source(config)
@@ -74,6 +77,8 @@ def check_inputs(config: PipelineConfig) -> None:
         raise ConfigError("convert.pixels: hu16 stores Hounsfield units, which training does not take; use windows")
     channels = len(settings.channels) * (1 + 2 * config.curate.neighbours)
     check_models(_trials(config.tune), channels, (settings.side_px, settings.side_px))
+    check_tracking(config.tune.tracking, config.tune.out)
+    check_storage(config.tune)
     require_writable(config.out)  # last: it makes the folder
 
 

@@ -9,7 +9,14 @@ from ray.train.torch import get_device
 from ray.train.v2.api.config import ScalingConfig
 from ray.train.v2.api.exceptions import TrainingFailedError
 
-from hemo.cluster.capacity import gpus_per_worker, in_words, require_capacity, trial_needs
+from hemo.cluster.capacity import (
+    gpus_per_worker,
+    in_words,
+    present_in_words,
+    require_capacity,
+    trial_needs,
+    workers_held,
+)
 from hemo.cluster.feed import SharedTrainingSet, feed_of, get_training_set, put_training_set
 from hemo.cluster.ray_data import LOST_WORKERS
 from hemo.cluster.session import connected
@@ -21,7 +28,7 @@ from hemo.console import print_line
 from hemo.curation.card import TrainingSetCard, read_card
 from hemo.errors import TrialError, UserError
 from hemo.output_lock import output_lock
-from hemo.storage import join, remove
+from hemo.storage import WrittenFiles, join, remove
 from hemo.training.data.dataset import task_classes, with_target
 from hemo.training.data.studies import encoder_notes
 from hemo.training.distributed import Worker
@@ -88,7 +95,7 @@ def train_in_workers(config: TrainConfig, key: TrialKey, shared: SharedTrainingS
         shared: The training set.
 
     Raises:
-        UserError: If the trial cannot work with these rows.
+        UserError: If the trial cannot work with these rows, or the workers' record is on a disk of another machine.
         TrialError: If the trial failed; it is recorded too.
     """
     gpus = gpus_per_worker(config.workers)
@@ -100,6 +107,9 @@ def train_in_workers(config: TrainConfig, key: TrialKey, shared: SharedTrainingS
             worker = _worker(config.workers, rank=0, count=count, device=device)
             write_record(key.records, failed_record(key, shared.card, worker, failure_reason(error)), None)
     remove(join(key.folder, RAY_FOLDER))
+    written = WrittenFiles()
+    written.add(join(key.folder, "record.json"))
+    written.wait()
     record = read_record(key.records, key.digest)
     if record.status == "failed":
         raise TrialError(f"the trial failed: {record.reason} (record {key.folder})")
@@ -200,10 +210,11 @@ def _report_missing_resources(config: TrainConfig, gpus: float) -> None:
     """Print what the cluster lacks now; see `require_capacity` for one that cannot grow."""
     fewest = config.workers.fewest
     needed = trial_needs(config.workers.model_copy(update={"count": fewest}), gpus)
-    available = require_capacity(config.cluster, needed)
-    if any(available[kind] < amount for kind, amount in needed.items()):
+    require_capacity(config.cluster, needed)
+    held = workers_held(config.workers, gpus)
+    if held < fewest:
         field = "count" if config.workers.min_count == "all" else "min_count"
         print_line(
-            f"waiting for {in_words(needed)} (workers.{field} {fewest}); the cluster has "
-            f"{in_words(available)} now: unless it grows by itself, give fewer or smaller workers"
+            f"waiting for {in_words(needed)} (workers.{field} {fewest}); the cluster has {present_in_words(needed)} "
+            f"now, where {held} of {fewest} workers fit: unless it grows by itself, give fewer or smaller workers"
         )

@@ -1,7 +1,8 @@
 """Status of the trials in a folder of records, from its files alone, while sweeps run or after."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
@@ -13,6 +14,9 @@ from hemo.trials.record import TrialRecord, has_record, read_record, title_of
 
 SILENT_AFTER_S = 600.0
 """A trial that wrote no progress for this long may be lost; slower ones, for five of their epochs."""
+
+READERS = 16
+"""Trials whose files are read at the same time."""
 
 ENDED = ("complete", "pruned", "failed")
 
@@ -80,22 +84,50 @@ def read_status(folder: str, now: datetime, known: Mapping[str, TrialStatus] | N
     planned = {trial.digest for plan in plans for trial in plan.trials}
     others = [digest for digest in list_folders(folder) if digest not in planned]
     known = known or {}
-    outside = tuple(status for digest in others if (status := known.get(digest) or trial_status(folder, digest, now)))
+    statuses = {**known, **_read_all(folder, {*planned, *others} - known.keys(), now)}
+    outside = tuple(status for digest in others if (status := statuses[digest]))
     if not plans and not outside:
         raise SourceError(f"{folder} holds no trials; `hemo train` and `hemo tune` write them")
-    sweeps = [
-        SweepStatus(plan, tuple(known.get(each.digest) or planned_status(folder, each, now) for each in plan.trials))
-        for plan in plans
-    ]
+    sweeps = [SweepStatus(plan, planned_statuses(folder, plan.trials, now, statuses)) for plan in plans]
     return sweeps + ([SweepStatus(None, outside)] if outside else [])
 
 
-def planned_status(folder: str, trial: PlannedTrial, now: datetime) -> TrialStatus:
-    """Return the status of a planned trial; it is waiting if it has no files."""
-    status = trial_status(folder, trial.digest, now) or TrialStatus(
-        trial.name, "waiting", trial.epochs, digest=trial.digest
-    )
+def planned_statuses(
+    folder: str, trials: Sequence[PlannedTrial], now: datetime, known: Mapping[str, TrialStatus | None]
+) -> tuple[TrialStatus, ...]:
+    """Return the statuses of planned trials; one without files is waiting.
+
+    Args:
+        folder: The folder of records, a path or URI.
+        trials: In the order of what is returned.
+        now: With a time zone.
+        known: Digest -> status of trials that are not read, None for those known to have no files.
+    """
+    statuses = {**known, **_read_all(folder, {each.digest for each in trials} - known.keys(), now)}
+    return tuple(_planned(each, statuses[each.digest]) for each in trials)
+
+
+def require_readable(sweeps: Sequence[SweepStatus]) -> None:
+    """Refuse a folder with trials whose files cannot be read.
+
+    Raises:
+        SourceError: With a line for each.
+    """
+    trials = [trial for sweep in sweeps for trial in sweep.trials]
+    if reasons := dict.fromkeys(trial.reason for trial in trials if trial.status == "unreadable"):
+        raise SourceError("\n".join(reasons))
+
+
+def _planned(trial: PlannedTrial, status: TrialStatus | None) -> TrialStatus:
+    if status is None:
+        return TrialStatus(trial.name, "waiting", trial.epochs, digest=trial.digest)
     return replace(status, name=trial.name) if status.status == "unreadable" else status
+
+
+def _read_all(folder: str, digests: Collection[str], now: datetime) -> dict[str, TrialStatus | None]:
+    """Return the status of each trial, several read at the same time: of a bucket each file takes its time."""
+    with ThreadPoolExecutor(READERS) as pool:
+        return dict(zip(digests, pool.map(lambda digest: trial_status(folder, digest, now), digests), strict=True))
 
 
 def trial_status(folder: str, digest: str, now: datetime) -> TrialStatus | None:

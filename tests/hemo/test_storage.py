@@ -3,6 +3,7 @@
 import os
 import re
 import stat
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -259,3 +260,25 @@ def test_many_may_ask_at_once_whether_they_may_write(tmp_path):
 )
 def test_a_size_has_a_unit_that_fits(size_bytes: int, text: str) -> None:
     assert storage.size_text(size_bytes) == text
+
+
+def test_files_of_workers_that_this_process_does_not_see_in_time_are_an_error(tmp_path, monkeypatch):
+    """Of three on a disk and one on a bucket, which all see, the third is on another machine's disk."""
+    clock = [100.0]
+    monkeypatch.setattr(time, "monotonic", lambda: clock[0])
+    files = storage.WrittenFiles()
+    for name in "abc":
+        files.add(str(tmp_path / name))
+    files.add("memory://set/d")
+    (tmp_path / "a").touch()
+    clock[0] += storage.SEEN_WITHIN_S
+    files.check()
+    (tmp_path / "b").touch()
+    clock[0] += 1
+    message = rf"^out: a worker wrote {tmp_path}/c, which this process does not see: .* its node; give a folder"
+    with pytest.raises(OutputError, match=message):
+        files.check()
+    with pytest.raises(OutputError, match=message):
+        files.wait()
+    (tmp_path / "c").touch()
+    files.wait()

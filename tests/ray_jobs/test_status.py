@@ -2,6 +2,8 @@
 
 import pytest
 
+from hemo.trials import record
+from hemo.trials import status as trials_status
 from hemo.trials.progress import TrialProgress, write_progress
 from ray_jobs import status
 
@@ -37,3 +39,12 @@ def test_an_unreadable_record_is_shown_and_ends_with_code_2(make_record, tmp_pat
     assert "1 complete, 1 unreadable" in shown.out
     assert shown.out.splitlines()[-1] == str(tmp_path / "records")
     assert shown.err.startswith(f"hemo: {cut} is no JSON: ")
+
+
+def test_each_record_is_read_once(make_record, tmp_path, monkeypatch):
+    read, read_record = [], record.read_record
+    for module in (record, trials_status):
+        monkeypatch.setattr(module, "read_record", lambda *args: read.append(args[1]) or read_record(*args))
+    digests = {make_record({"name": name, "seed": seed}).digest for seed, name in enumerate("ab")}
+    status.main(["--records", str(tmp_path / "records")])
+    assert (len(read), set(read)) == (2, digests)

@@ -17,7 +17,7 @@ from hemo.shards.card import DERIVED, FileTable, read_finished_card, write_card,
 from hemo.shards.convert_unit import UnitTask
 from hemo.shards.manifest import Unit, read_manifest, shard_path, update_manifest, valid_shards, write_manifest
 from hemo.shards.schema import ShardFooter, read_footers
-from hemo.storage import join, remove
+from hemo.storage import WrittenFiles, join, remove
 
 MOST_FAILURES = 20
 """Failed units after which the run stops without finishing the others: the whole storage is at fault."""
@@ -36,8 +36,8 @@ def convert_corpus(config: ConvertConfig) -> str:
     Raises:
         SourceError: If the source is missing or empty, or two files would share an `image_id`.
         ConfigError: On an unknown window or a bad pseudonym key.
-        OutputError: If `out` cannot be written, is being written by another run, or holds a conversion with other
-            settings or of other files.
+        OutputError: If `out` cannot be written, is being written by another run, is on a disk that the nodes do not
+            share, or holds a conversion with other settings or of other files.
         RejectLimitError: As soon as more than `max_reject_fraction` of all inputs are rejected.
         HemoError: If files could not be read, or the storage or the workers failed more often than they are retried.
             Finished units are kept whatever is raised.
@@ -125,6 +125,7 @@ def _convert_units(
     """Convert units, with progress on standard error, and return their footers.
 
     Raises:
+        OutputError: If `out` is on a disk that a worker does not share.
         RejectLimitError: As soon as so much was rejected that the rest, one image per file, cannot make up for it.
         HemoError: If files could not be read; the other units are done first.
     """
@@ -133,6 +134,7 @@ def _convert_units(
     rejects = Counter(reject.reason for footer in done for reject in footer.rejects)
     inputs = sum(footer.rows + len(footer.rejects) for footer in done)
     todo = sum(len(unit.paths) for unit in units)
+    shards = WrittenFiles()
     with progress_bar("convert", total=todo, unit="file") as progress:
         for outcome in convert_units(task, units, out):
             if isinstance(outcome, UnitFailure):
@@ -141,6 +143,8 @@ def _convert_units(
                     break
                 continue
             made[outcome.unit] = outcome
+            shards.add(join(out, shard_path(outcome.unit)))
+            shards.check()
             progress.update(outcome.files)
             todo -= outcome.files
             inputs += outcome.rows + len(outcome.rejects)
@@ -148,6 +152,7 @@ def _convert_units(
             if todo:  # else index and rejects are written first
                 listed = "a run with a higher one lists them"
                 _require_few_rejects(rejects, inputs + todo, max_reject_fraction, listed)
+    shards.wait()
     if failures:
         reasons = "; ".join(sorted({failure.reason for failure in failures})[:REPORTED_FAILURES])
         counted = f"{len(failures)} units have" if len(failures) > 1 else "a unit has"

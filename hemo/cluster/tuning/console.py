@@ -2,6 +2,7 @@
 
 import math
 import time
+from collections.abc import Collection
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -14,10 +15,11 @@ from hemo.cluster.worker_group import is_node_loss
 from hemo.config.tune import Objective
 from hemo.console import print_line
 from hemo.reporting.status_table import heading, trial_table
+from hemo.storage import WrittenFiles, join
 from hemo.sweeps.objectives import cost
 from hemo.trials.key import TrialKey
 from hemo.trials.progress import PlannedTrial, SweepPlan, write_plan
-from hemo.trials.status import SweepStatus, TrialStatus, planned_status
+from hemo.trials.status import SweepStatus, TrialStatus, planned_statuses
 
 TABLE_EVERY_S = 30.0
 
@@ -30,13 +32,16 @@ SHOWN: tuple[Objective, ...] = ("val_loss", "val_accuracy", "val_auroc", "latenc
 class SweepConsole(tune.Callback):
     """Prints lines on standard error, keeps the sweep's plan up to date, and collects trials whose process was lost."""
 
-    def __init__(self, plan: SweepPlan, metric: Objective, *, left: int, records: str) -> None:
+    def __init__(
+        self, plan: SweepPlan, metric: Objective, *, left: int, waiting: Collection[str], records: str
+    ) -> None:
         """Start with none of the trials that are left.
 
         Args:
             plan: Of the sweep.
             metric: By which the best trial so far is shown.
             left: Trials to run.
+            waiting: Digests of the trials of the plan that wait for their turn: until then their files are not read.
             records: Folder of records.
         """
         self.lost: list[tuple[TrialKey, str]] = []
@@ -45,7 +50,9 @@ class SweepConsole(tune.Callback):
         self._ended, self._best, self._least_cost = 0, "", math.inf
         self._seen: dict[str, TrialStatus] = {}  # by digest; of trials that ended
         self._begun: dict[str, str] = {}  # Tune's id -> digest
+        self._waiting = set(waiting)
         self._shown_at = time.monotonic()
+        self._written = WrittenFiles()
 
     def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         """Add a trial that a search drew to its plan; a point that was drawn again is one trial less."""
@@ -53,6 +60,7 @@ class SweepConsole(tune.Callback):
             return  # tried again
         key = key_of(trial.config, self._records)
         digest, config = key.digest, key.config
+        self._waiting.discard(digest)
         if digest not in {planned.digest for planned in self._plan.trials}:
             drawn = PlannedTrial(digest=digest, name=config.name, epochs=config.training.epochs)
             self._replan(trials=(*self._plan.trials, drawn))
@@ -65,15 +73,25 @@ class SweepConsole(tune.Callback):
         write_plan(self._records, self._plan)
 
     def on_step_end(self, iteration: int, trials: list[Trial], **info: Any) -> None:
-        """Print the table again when it is time."""
+        """Print the table again when it is time.
+
+        Raises:
+            OutputError: If the record of a trial that ended is on a disk of another machine.
+        """
         if time.monotonic() - self._shown_at >= TABLE_EVERY_S:
+            try:
+                self.show()
+            except OSError as error:
+                print_line(f"the table of trials cannot be shown now: {error.strerror or error}; the sweep goes on")
             self._shown_at = time.monotonic()
-            self.show()
+        self._written.check()
 
     def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         """Print how a trial ended; one without a status was stopped by the scheduler."""
         result = trial.last_result
         status, name = result.get("status", "pruned"), trial.config["trial"]["name"]
+        if "status" in result:
+            self._written.add(join(self._records, trial.config["digest"], "record.json"))
         if status == "complete" and self._metric in result:
             self._compare(result[self._metric], name)
         values = [f"{name} {result[name]:.4f}" for name in SHOWN if name in result]
@@ -93,14 +111,17 @@ class SweepConsole(tune.Callback):
             reason = "its node was lost"
         print_line(f"{trial.config['trial']['name']} goes on after its last whole epoch: {reason}")
 
+    def wait_for_records(self) -> None:
+        """Return when the records of all trials that ended are seen; raises what `on_step_end` raises."""
+        self._written.wait()
+
     def show(self) -> None:
         """Print how far the sweep is, and a table of the running trials, from their files."""
-        now = datetime.now(UTC)
-        trials = tuple(
-            self._seen.get(trial.digest) or planned_status(self._records, trial, now) for trial in self._plan.trials
+        trials = planned_statuses(
+            self._records, self._plan.trials, datetime.now(UTC), {**dict.fromkeys(self._waiting), **self._seen}
         )
-        planned = zip(self._plan.trials, trials, strict=True)
-        self._seen |= {trial.digest: status for trial, status in planned if status.status in ("complete", "pruned")}
+        ended = [trial for trial in trials if trial.status in ("complete", "pruned")]
+        self._seen |= {trial.digest: trial for trial in ended}
         running = [status for status in trials if status.status in ("running", "silent")]
         print_line("\n".join([heading(SweepStatus(self._plan, trials)), *([trial_table(running)] if running else [])]))
 

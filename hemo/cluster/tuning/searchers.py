@@ -31,7 +31,7 @@ from hemo.console import print_line
 from hemo.digest import digest_of
 from hemo.errors import ConfigError, LockedError, require_extra, without_passwords
 from hemo.output_lock import Seen, output_lock
-from hemo.storage import ENVIRONMENT, is_local, join
+from hemo.storage import ENVIRONMENT, is_local
 from hemo.sweeps.space import point_trial
 from hemo.training.option_checks import check_settings
 from hemo.trials.key import TrialKey, TrialKeys
@@ -171,21 +171,34 @@ def _sampler(seed: int) -> optuna.samplers.BaseSampler:
     return optuna.samplers.TPESampler(seed=seed, multivariate=True, constant_liar=True)
 
 
-def _storage(config: TuneConfig, search: SearchConfig) -> BaseStorage:
-    if search.storage == "journal":
+def check_storage(config: TuneConfig) -> None:
+    """Refuse where a search keeps its study, as far as that is known without opening it.
+
+    Raises:
+        ConfigError: If a journal would lie in a bucket, or the variable or driver of a database is missing.
+    """
+    if config.search is None:
+        return
+    if config.search.storage == "journal":
         if not is_local(config.out):
             raise ConfigError(
                 f"search.storage: a journal needs a mounted disk and cannot lie in {config.out}; give a local `out`, "
                 "or an RDB URL such as postgresql://user@host/studies"
             )
-        Path(config.out).mkdir(parents=True, exist_ok=True)
-        return JournalStorage(JournalFileBackend(join(config.out, JOURNAL)))
-    url = _database_url(search.storage)
-    if url.startswith("postgresql://"):
+    elif _database_url(config.search.storage).startswith("postgresql://"):
         require_extra("postgres", "psycopg")
+
+
+def _storage(config: TuneConfig, search: SearchConfig) -> BaseStorage:
+    check_storage(config)
+    if search.storage == "journal":
+        journal = Path(config.out, JOURNAL)
+        journal.parent.mkdir(parents=True, exist_ok=True)
+        _cut_unfinished_line(journal)
+        return JournalStorage(JournalFileBackend(str(journal)))
     try:
         # a connection is idle for an epoch, long enough for a gateway or a failover to cut it
-        return RDBStorage(url, engine_kwargs={"pool_pre_ping": True})
+        return RDBStorage(_database_url(search.storage), engine_kwargs={"pool_pre_ping": True})
     except Exception as error:  # SQLAlchemy's and the drivers' own, of many kinds
         # Python's own error may quote a piece of the password; so may the chain of errors
         reason = "it is no database URL" if isinstance(error, ValueError) else " ".join(str(error).split())
@@ -194,6 +207,16 @@ def _storage(config: TuneConfig, search: SearchConfig) -> BaseStorage:
             "sqlite:////shared/study.db"
         )
         raise ConfigError(without_passwords(message)) from None
+
+
+def _cut_unfinished_line(journal: Path) -> None:
+    """Cut what a full disk or a kill left of the last line: Optuna would append to it and then never read it again.
+
+    The output lock is held: no other process writes a line now.
+    """
+    content = journal.read_bytes() if journal.exists() else b""
+    if content and not content.endswith(b"\n"):
+        os.truncate(journal, content.rfind(b"\n") + 1)
 
 
 def _database_url(storage: str) -> str:
@@ -245,6 +268,11 @@ class TrialSearcher(Searcher):
         self._printed: set[str] = set()  # digests of trials that other processes run
         self._seen: Seen = {}
         self.begun = 0
+
+    @property
+    def waiting(self) -> frozenset[str]:
+        """Digests of the trials that wait for their turn; a search has none yet that it has not drawn."""
+        return frozenset(key.digest for key in self._waiting)
 
     def suggest(self, trial_id: str) -> Any:
         """Return the next trial for Tune; None while all that are left wait; `FINISHED` if none is, or time is over."""

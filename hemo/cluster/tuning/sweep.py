@@ -1,12 +1,13 @@
 """The `tune` job: a grid or a search by Ray Tune, one record per trial; a search reads test for its choice alone."""
 
 import os
-from collections.abc import Mapping, Sequence
-from contextlib import closing, nullcontext
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager, nullcontext
 
 import ray
 from optuna.study import Study
 from ray import tune
+from ray.tune import TuneError
 from ray.tune.logger import JsonLoggerCallback
 from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, MedianStoppingRule, TrialScheduler
 
@@ -72,8 +73,9 @@ def tune_models(config: TuneConfig) -> list[TrialRecord]:
         config: Training set, where records go, and a grid or a search.
 
     Raises:
-        UserError: If a cell or the space cannot work, or another sweep writes in `out`, before any trial runs.
-        HemoError: If all trials failed.
+        UserError: If a cell or the space cannot work, or another sweep writes in `out`, before any trial runs; after
+            the first one if `out` is on a disk that the nodes do not share.
+        HemoError: If all trials failed, or none ended.
     """
     check_tracking(config.tracking, config.out)
     card = read_card(config.training_set)
@@ -84,6 +86,8 @@ def tune_models(config: TuneConfig) -> list[TrialRecord]:
         records = _run_grid(config, config.grid, card, keys)
     elif config.search is not None:
         records = _run_search(config, config.search, card, keys)
+    if not records:
+        raise HemoError(f"no trial has a record in {config.out} yet; run the same command again to go on")
     if all(record.status == "failed" for record in records):
         first = records[0].reason
         raise HemoError(f"all {len(records)} trials failed; the first: {first} (records in {config.out})")
@@ -139,8 +143,6 @@ def _distinct(study: Study, config: TuneConfig, keys: TrialKeys) -> list[TrialKe
 def _select(config: TuneConfig, search: SearchConfig, study: Study, keys: TrialKeys) -> list[TrialRecord]:
     """Return the records of a search, that of the selected trial with its test metrics."""
     records = [record for key in _distinct(study, config, keys) if (record := key.record())]
-    if not records:
-        raise HemoError(f"no trial of the search has a record in {config.out}; run it again")
     if all(record.status != "complete" for record in records):
         return records
     selected = selected_record(records, search)
@@ -225,9 +227,10 @@ def _run_trials(config: TuneConfig, card: TrainingSetCard, searcher: TrialSearch
     os.environ.update(TUNE_SETTINGS)
     gpus = gpus_per_trial_worker(config)
     shared = put_training_set(config.training_set, feed_of(config.trial, config.feed))
-    console = SweepConsole(plan, config.search.metric if config.search else "val_loss", left=left, records=config.out)
+    metric = config.search.metric if config.search else "val_loss"
+    console = SweepConsole(plan, metric, left=left, waiting=searcher.waiting, records=config.out)
     remove(join(config.out, RAY_FOLDER, TUNE_FOLDER))
-    tune.Tuner(
+    tuner = tune.Tuner(
         tune.with_resources(
             tune.with_parameters(TrialRun, job=_without_storage(config), shared=shared, gpus=gpus),
             trial_resources(config, gpus),
@@ -248,14 +251,26 @@ def _run_trials(config: TuneConfig, card: TrainingSetCard, searcher: TrialSearch
             checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
             failure_config=tune.FailureConfig(max_failures=LOST_WORKERS),
         ),
-    ).fit()
+    )
+    with errors_as_raised():
+        tuner.fit()
     remove(join(config.out, RAY_FOLDER))
     record_lost_trials(console.lost, config, card, gpus)
+    console.wait_for_records()
     if searcher.begun < left and config.hours != "unlimited":
         print_line(
             f"hours: {config.hours:g} h are over, {left - searcher.begun} of {left} trials were not begun; run the "
             "same command again to go on"
         )
+
+
+@contextmanager
+def errors_as_raised() -> Iterator[None]:
+    """Raise an error of the searcher or the console itself: Tune puts the text of its traceback in its place."""
+    try:
+        yield
+    except TuneError as error:
+        raise (error.__context__ or error) from None
 
 
 def _without_storage(config: TuneConfig) -> TuneConfig:

@@ -4,8 +4,20 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from ray.exceptions import ActorDiedError, GetTimeoutError, RayTaskError
 
-from hemo.cluster.doctor import Finding, NodeFacts, findings, listening_everywhere, token_finding
+from hemo.cluster import doctor as doctor_module
+from hemo.cluster.doctor import (
+    Finding,
+    NodeFacts,
+    fault_of,
+    findings,
+    listening_everywhere,
+    probe,
+    storage_fault,
+    token_finding,
+)
+from hemo.storage import is_temporary, list_files, remove, write_bytes
 from ray_jobs import doctor
 
 DRIVER = {"ray": "2.60.0", "torch": "2.14.1"}
@@ -48,6 +60,13 @@ def test_every_check_says_that_it_is_passed():
         ({"storage_faults": (("s3://b/c", "403"),)}, "storage", "fatal", "cannot use s3://b/c: 403", "a role"),
         ({"gpus": 4.0, "gpu_fault": "no driver"}, "GPUs", "fatal", "Ray counts 4, but no driver", "--num-gpus=0"),
         ({"shm_bytes": 64e6}, "memory", "warning", "/dev/shm has 64.0 MB, the object store 2.0 GB", "--shm-size"),
+        (
+            {"gpus": 4.0, "gpus_busy": True},
+            "GPUs",
+            "warning",
+            "all 4 are in use, so none was examined",
+            "when they are",
+        ),
         ({"store_bytes": 100e6}, "memory", "warning", "the object store has 100.0 MB", "--object-store-memory"),
         ({"disk_free_bytes": 19e9}, "disk", "warning", "19.0 GB free", "--temp-dir"),
         ({"disk_free_bytes": 1e9}, "disk", "fatal", "1.0 GB free", "larger disk"),
@@ -77,6 +96,49 @@ def test_a_node_that_runs_nothing_is_one_finding_and_no_other():
         "autoscaler starts another"
     ]
     assert of(NodeFacts("node-3", fault="The actor died"), "versions")[0].severity == "ok"
+
+
+def test_where_no_node_answers_nothing_is_said_to_be_well():
+    found = findings(DRIVER, [NodeFacts("node-3", fault="The actor died")], ["/data"])
+    assert [(each.severity, each.check) for each in found] == [("fatal", "nodes")]
+
+
+MISSING = "Failed to import on the worker.\n\nTraceback:\n  File ...\nModuleNotFoundError: No module named 'hemo'\n"
+
+
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [
+        (RayTaskError("facts", "a traceback" * 99, OSError(28, "No space left")), "OSError: [Errno 28] No space left"),
+        (
+            RayTaskError("facts", "a traceback" * 99, RuntimeError(MISSING)),
+            "ModuleNotFoundError: No module named 'hemo'",
+        ),
+        (
+            ActorDiedError(RayTaskError("init", f"{'Traceback ' * 99}\nKeyError: 'x'", KeyError("x"))),
+            "KeyError: 'x'",
+        ),
+        (ActorDiedError(), "The actor died unexpectedly before finishing this task."),
+        (GetTimeoutError("Get timed out"), "no answer within 120 s"),
+    ],
+)
+def test_the_cause_of_a_nodes_fault_is_shown(error, line):
+    """Of a traceback that is the last line."""
+    assert fault_of(error) == line
+
+
+def test_a_location_is_examined_in_a_folder_of_its_own(monkeypatch):
+    """A corpus of a million files beside it is not listed, and nothing of the examination is left."""
+    write_bytes("memory://doctor/ID_1.dcm", b"")
+    listed = []
+    monkeypatch.setattr(doctor_module, "list_files", lambda place: listed.append(place) or list_files(place))
+    folder, why = probe("memory://doctor")
+    assert (why, storage_fault("memory://doctor", folder)) == ("", "")
+    assert listed == [f"memory://doctor/{folder}"]
+    assert not is_temporary(folder)  # a job would take it for a file that a killed one left
+    remove(f"memory://doctor/{folder}")
+    assert list_files("memory://doctor") == ["ID_1.dcm"]
+    assert storage_fault("memory://doctor", folder) == "what the driver wrote there is not seen: it is another disk"
 
 
 @pytest.mark.parametrize(

@@ -29,7 +29,7 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> Calls:
     return made
 
 
-def config(out: Path, **changes: Any) -> PipelineConfig:
+def config(out: Path | str, **changes: Any) -> PipelineConfig:
     plain = {
         "out": str(out),
         "phantom": {"slices": 40},
@@ -122,6 +122,28 @@ def test_what_cannot_work_is_refused_before_the_first_stage(
 ) -> None:
     with pytest.raises(error, match=complaint):
         run_pipeline(config(tmp_path, curate={"labels": "/labels.csv"}, **changes))
+    assert calls == []
+
+
+@pytest.mark.parametrize(
+    ("tune", "complaint"),
+    [
+        ({"tracking": {"backend": "tensorboard"}}, r"^tracking\.backend: tensorboard writes to mounted disks only"),
+        (
+            {"grid": None, "search": {"space": {"seed": {"choices": [1, 2]}}}},
+            r"^search\.storage: a journal needs a mounted disk and cannot lie in memory://out/records",
+        ),
+        (
+            {"grid": None, "search": {"space": {"seed": {"choices": [1, 2]}}, "storage": "env:NO_SUCH_STUDY"}},
+            r"^search\.storage: env:NO_SUCH_STUDY: no such variable",
+        ),
+    ],
+)
+def test_what_tune_cannot_write_to_a_bucket_is_refused_before_the_first_stage(
+    calls: Calls, tune: dict[str, Any], complaint: str
+) -> None:
+    with pytest.raises(ConfigError, match=complaint):
+        run_pipeline(config("memory://out", tune=tune))
     assert calls == []
 
 

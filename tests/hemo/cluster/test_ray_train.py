@@ -8,6 +8,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import ray
 from ray.train.v2.api.exceptions import WorkerGroupError
 
 from hemo.cluster import ray_train as fit
@@ -98,6 +99,18 @@ def test_a_failed_trial_ends_the_job_and_names_its_record(
     monkeypatch.setattr(fit, "put_training_set", lambda *_: None)
     monkeypatch.setattr(fit, "connected", lambda _: nullcontext())
     with pytest.raises(TrialError, match=r"the trial failed: loss is .* in epoch 1, step .* \(record .*\)"):
+        train_model(config)
+
+
+def test_a_record_on_the_disk_of_another_node_is_named(
+    make_training_set: Maker, tiny_trial: TrialConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = TrainConfig(training_set=make_training_set(), out=str(tmp_path), trial=tiny_trial, workers=NO_GPU)
+    monkeypatch.setattr(fit, "_run_workers", lambda *_: None)
+    monkeypatch.setattr(fit, "put_training_set", lambda *_: None)
+    monkeypatch.setattr(fit, "connected", lambda _: nullcontext())
+    monkeypatch.setattr("hemo.storage.SEEN_WITHIN_S", -1.0)
+    with pytest.raises(OutputError, match=r"a worker wrote .*/record.json, which this process does not see"):
         train_model(config)
 
 
@@ -226,14 +239,22 @@ def test_no_number_of_workers_that_may_run_leaves_one_image(make_training_set: M
 def test_the_fewest_workers_that_may_run_are_waited_for_and_no_more(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """There is one CPU, of four workers that take one each."""
-    monkeypatch.setattr(fit, "require_capacity", lambda cluster, needed: dict.fromkeys(needed, 1.0))
+    """There is one CPU of four workers that take one each; then 4 CPUs on two nodes, neither of which holds three."""
+    monkeypatch.setenv("RAY_ADDRESS", "10.0.0.1:6379")
+    nodes = [{"Alive": True, "Resources": {"CPU": 1.0}}]
+    monkeypatch.setattr(ray, "nodes", lambda: nodes)
     for fewest in ("all", 2, 1):
         workers = {"count": 4, "min_count": fewest, "gpus": 0}
         fit._report_missing_resources(TrainConfig(training_set="set", out="out", workers=workers), 0.0)
-    assert [line.split(";")[0] for line in capsys.readouterr().err.splitlines()] == [
-        "waiting for 4 CPU (workers.count 4)",
-        "waiting for 2 CPU (workers.min_count 2)",
+    nodes[:] = [{"Alive": True, "Resources": {"CPU": 2.0}}] * 2
+    for cpus in (2, 3):
+        workers = {"cpus": cpus, "gpus": 0}
+        fit._report_missing_resources(TrainConfig(training_set="set", out="out", workers=workers), 0.0)
+    grow = "fit: unless it grows by itself, give fewer or smaller workers"
+    assert capsys.readouterr().err.splitlines() == [
+        f"waiting for 4 CPU (workers.count 4); the cluster has 1 CPU now, where 1 of 4 workers {grow}",
+        f"waiting for 2 CPU (workers.min_count 2); the cluster has 1 CPU now, where 1 of 2 workers {grow}",
+        f"waiting for 3 CPU (workers.count 1); the cluster has 4 CPU on 2 nodes now, where 0 of 1 workers {grow}",
     ]
 
 

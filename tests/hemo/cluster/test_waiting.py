@@ -86,7 +86,7 @@ JOBS = {
     "convert": ("--source {corpus} --corpus rsna", "convert: 4 files"),
     "predict": ("--source {corpus} --corpus rsna --checkpoint {checkpoint} --gpus 0", "no node has CPUs yet"),
     "train": ("--training_set {set} --workers.gpus 9", "waiting for 1 CPU, 9 GPU"),
-    "tune": ("--training_set {set} --workers.gpus 9 --concurrent 1 --grid.axes {{seed:[0]}}", "waits until it grows"),
+    "tune": ("--training_set {set} --workers.gpus 9 --concurrent 1 --grid.axes {{seed:[0]}}", "wait until it grows"),
 }
 """Job -> flags, and what it prints before it waits: for a CPU, or as a placement group for GPUs that never come."""
 

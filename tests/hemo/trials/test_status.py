@@ -3,6 +3,8 @@
 import json
 import subprocess
 import sys
+import threading
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -10,7 +12,14 @@ import pytest
 from hemo.errors import SourceError
 from hemo.reporting.status_table import SILENT, heading, sparkline, status_text
 from hemo.trials.progress import PlannedTrial, SweepPlan, TrialProgress, write_plan, write_progress, write_selection
-from hemo.trials.status import SweepStatus, TrialStatus, read_status
+from hemo.trials.status import (
+    SweepStatus,
+    TrialStatus,
+    planned_statuses,
+    read_status,
+    require_readable,
+    trial_status,
+)
 
 NOW = datetime(2026, 11, 20, 12, 0, tzinfo=UTC)
 
@@ -70,6 +79,26 @@ def test_each_cell_of_a_grid_and_what_it_is_doing(make_record, tmp_path):
         f"lowest validation loss of complete trials: {lowest:.4f}, done",
         "bad failed: loss is nan",
     ]
+
+
+def test_trials_are_read_at_the_same_time(make_record, tmp_path, monkeypatch):
+    """Each of two waits until the other is read too; a third is known to have no files."""
+    folder, made = str(tmp_path / "records"), make_record({"name": "done"})
+    write_plan(folder, plan(made.digest))
+    write_progress(folder, "r", progress("runs"))
+    both = threading.Barrier(2)
+
+    def wait_and_read(folder, digest, now):
+        if digest in (made.digest, "r"):
+            both.wait(timeout=20)
+        return trial_status(folder, digest, now)
+
+    monkeypatch.setattr("hemo.trials.status.trial_status", wait_and_read)
+    grid, others = read_status(folder, NOW)
+    assert (grid.counts, others.counts) == ({"complete": 1}, {"running": 1})
+    planned = plan("r", made.digest, "w").trials
+    statuses = planned_statuses(folder, planned, NOW, {"w": None})
+    assert [status.status for status in statuses] == ["running", "complete", "waiting"]
 
 
 @pytest.mark.parametrize(
@@ -159,6 +188,9 @@ def test_a_truncated_record_is_a_row_and_does_not_hide_the_others(make_record, t
     assert lines[0] == "grid of 2 trials, 2 concurrent: 1 complete, 1 unreadable"
     assert lines[-1].startswith(f"cell {cut.digest} unreadable: {file} is no JSON: ")
     assert lines[-1].endswith("; move it away, and the same command runs the trial again")
+    with pytest.raises(SourceError, match=f"^{file} is no JSON: .*; move it away, and the same command runs the trial"):
+        require_readable([sweep, sweep])
+    require_readable([replace(sweep, trials=sweep.trials[:1])])
 
 
 def test_an_object_store_is_read_alike(make_record):

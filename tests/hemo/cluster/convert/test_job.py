@@ -3,18 +3,21 @@ import shutil
 import subprocess
 import sys
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
 
 from hemo.cluster.convert.job import convert_corpus
+from hemo.cluster.convert.tasks import Outcome, convert_batch
 from hemo.config.convert import ConvertConfig
 from hemo.corpus.sources import list_corpus
 from hemo.errors import ConfigError, HemoError, OutputError, RejectLimitError, SourceError
 from hemo.output_lock import LOCK_FILE, output_lock
 from hemo.shards.card import FileTable, read_card
+from hemo.shards.convert_unit import UnitTask
+from hemo.shards.manifest import Unit
 from tests.dicom_files import head_file, write_slices
 from tests.photographs import write_photographs
 from tests.zips import zip_folder
@@ -297,6 +300,30 @@ def test_a_disk_that_is_full_for_the_index_is_reported(config, monkeypatch):
         convert_corpus(config())
     monkeypatch.undo()
     assert read_card(convert_corpus(config())).rows == 10
+
+
+def test_an_output_that_workers_have_on_another_disk_is_refused_at_the_first_shard(config, tmp_path, monkeypatch):
+    """Here a worker writes below the folder `node`; the message names the shard where it should be."""
+
+    def on_other_disk(task: UnitTask, units: Sequence[Unit], out: str) -> Iterator[Outcome]:
+        yield from convert_batch(units[:1], task=task, out=str(tmp_path / "node"))
+        pytest.fail("went on")
+
+    monkeypatch.setattr("hemo.cluster.convert.job.convert_units", on_other_disk)
+    monkeypatch.setattr("hemo.storage.SEEN_WITHIN_S", -1.0)
+    with pytest.raises(OutputError, match=r"out: a worker wrote .*/out/shards/unit-000000.parquet, which this process"):
+        convert_corpus(config())
+    assert (tmp_path / "node/shards/unit-000000.parquet").exists()
+
+
+def test_shards_of_the_last_units_must_be_seen_too(config, tmp_path, monkeypatch):
+    monkeypatch.setattr(
+        "hemo.cluster.convert.job.convert_units",
+        lambda task, units, out: convert_batch(units, task=task, out=str(tmp_path / "node")),
+    )
+    monkeypatch.setattr("hemo.storage.SEEN_WITHIN_S", 0.5)
+    with pytest.raises(OutputError, match=r"out: a worker wrote .*/out/shards/unit-00000\d.parquet, which this"):
+        convert_corpus(config())
 
 
 def test_four_workers_write_the_bytes_of_two(config, corpus, make_ray_folder):

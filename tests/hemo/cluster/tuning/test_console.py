@@ -1,5 +1,6 @@
 """Console output of a running sweep."""
 
+import time
 from datetime import UTC, datetime
 from types import SimpleNamespace
 
@@ -9,8 +10,10 @@ from hemo.cluster.tuning import console as lines
 from hemo.cluster.tuning.console import SweepConsole
 from hemo.cluster.tuning.searchers import tune_point
 from hemo.config.trial import TrialConfig
+from hemo.errors import OutputError, StorageError
 from hemo.trials.key import TrialKey, TrialKeys
 from hemo.trials.progress import PlannedTrial, SweepPlan, TrialProgress, read_plans, write_progress
+from hemo.trials.status import trial_status
 from tests.records import trial_digest
 
 
@@ -23,12 +26,12 @@ class EndedTrial:
         self.run_metadata = SimpleNamespace(num_failures=2)
 
 
-def board(out, *trials, metric="val_accuracy", count=4):
+def board(out, *trials, metric="val_accuracy", count=4, waiting=()):
     planned = tuple(PlannedTrial(digest=trial_digest(trial, "set"), name=trial.name, epochs=30) for trial in trials)
     plan = SweepPlan(
         name="s", kind="search", trials=planned, count=count, concurrent=2, began="2026-11-20T10:00:00+00:00"
     )
-    return SweepConsole(plan, metric, left=4, records=str(out))
+    return SweepConsole(plan, metric, left=4, waiting=waiting, records=str(out))
 
 
 def test_a_line_for_each_trial_that_ends(capsys, tmp_path):
@@ -46,6 +49,23 @@ def test_a_line_for_each_trial_that_ends(capsys, tmp_path):
         "4/4 trials: d: failed: the worker died; best val_accuracy 0.7500: a",
     ]
     assert [(key.config.name, reason) for key, reason in said.lost] == [("d", "the worker died")]
+
+
+def test_the_record_of_a_trial_that_ended_must_be_seen(tmp_path, monkeypatch):
+    """One of another node's disk ends the sweep; one that the scheduler stopped is written later, or lost."""
+    monkeypatch.setattr("hemo.storage.SEEN_WITHIN_S", -1.0)
+    said = board(tmp_path)
+    said.on_trial_complete(1, [], EndedTrial("a", epoch=1, val_loss=0.5))
+    said.on_step_end(1, [])
+    said.wait_for_records()
+    said.on_trial_complete(1, [], EndedTrial("b", status="failed", epoch=1))
+    message = rf"^out: a worker wrote {tmp_path}/d/record.json, which this process does not see: "
+    for see in (lambda: said.on_step_end(1, []), said.wait_for_records):
+        with pytest.raises(OutputError, match=message):
+            see()
+    (tmp_path / "d").mkdir()
+    (tmp_path / "d" / "record.json").touch()
+    said.wait_for_records()
 
 
 PROCESS_DIED = "The actor died unexpectedly before finishing this task.\nThe worker died, exit code 1\n"
@@ -125,6 +145,48 @@ def test_the_table_shows_what_runs_and_only_when_it_is_time(capsys, tmp_path, mo
         "|-------|---------|----------|----------|--------|----------|---------|",
         "| runs  | running | 10 of 30 | 0.5000   | 0.2500 | 0:00:20  | 0:00:40 |",
     ]
+
+
+def test_of_cells_that_wait_nothing_is_read(capsys, make_record, tmp_path, monkeypatch):
+    """Of four one ended in an earlier run, after 95 + 400 x 0.9^3 = 386.6 s, and one has begun.
+
+    Three, two at a time, take 579.9 s.
+    """
+    done = make_record({"name": "done"}, training_set="set")
+    cells = [TrialConfig(name=name, seed=seed) for seed, name in enumerate(("runs", "b", "c"), start=10)]
+    said = board(tmp_path / "records", done.config, *cells, waiting={trial_digest(cell, "set") for cell in cells})
+    begin(said, cells[0], "1")
+    read = []
+
+    def read_status(folder, digest, now):
+        read.append(digest)
+        return trial_status(folder, digest, now)
+
+    monkeypatch.setattr("hemo.trials.status.trial_status", read_status)
+    monkeypatch.setattr(lines, "TABLE_EVERY_S", 0.0)
+    said.on_step_end(1, [])
+    said.on_step_end(2, [])
+    runs = trial_digest(cells[0], "set")
+    assert sorted(read) == sorted([done.digest, runs, runs])
+    heading = "search of 4 trials, 2 concurrent: 1 complete, 3 waiting; about 0:09:40 left"
+    assert capsys.readouterr().err.splitlines() == [heading] * 2
+
+
+def test_storage_that_cannot_be_read_for_the_table_does_not_end_the_sweep(capsys, tmp_path, monkeypatch):
+    """The next attempt is made after the usual time, counted from the end of this one."""
+    clock = [100.0]
+    monkeypatch.setattr(time, "monotonic", lambda: clock[0])
+    said = board(tmp_path, TrialConfig(name="a"))
+
+    def fail(*args):
+        clock[0] += 2 * lines.TABLE_EVERY_S
+        raise StorageError("no such host")
+
+    monkeypatch.setattr(lines, "planned_statuses", fail)
+    clock[0] += lines.TABLE_EVERY_S
+    said.on_step_end(1, [])
+    said.on_step_end(2, [])
+    assert capsys.readouterr().err == "the table of trials cannot be shown now: no such host; the sweep goes on\n"
 
 
 @pytest.mark.parametrize(("metric", "best"), [("val_loss", "b"), ("latency_ms", "b"), ("val_auroc", "a")])

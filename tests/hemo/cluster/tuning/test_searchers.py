@@ -254,6 +254,25 @@ def test_a_killed_search_goes_on(tmp_path):
     assert [searcher.suggest(name)["trial"]["model"]["dense_width"] for name in "fg"] == points[1:]
 
 
+def test_a_journal_that_a_full_disk_cut_in_the_middle_of_a_line_goes_on(tmp_path):
+    """The end of the second trial is lost: it counts as interrupted, its point is queued again, three are left."""
+    config = job(tmp_path)
+    _, searcher = begin(config)
+    points = [searcher.suggest(name)["trial"]["model"]["dense_width"] for name in "ab"]
+    for name in "ab":
+        searcher.on_trial_complete(name, {"epoch": 1, "val_loss": 0.5, "status": "complete"})
+    journal = tmp_path / JOURNAL
+    content = journal.read_bytes()
+    journal.write_bytes(content[:-20])
+    study, searcher = begin(config)
+    assert states(study) == [TrialState.COMPLETE, TrialState.RUNNING]
+    whole = b"".join(content.splitlines(keepends=True)[:-1])
+    assert journal.read_bytes().startswith(whole + b'{"op_code":0,')
+    assert queue_points(study, config, recorded) == 3
+    assert searcher.suggest("c")["trial"]["model"]["dense_width"] == points[1]
+    assert states(begin(config)[0]) == [TrialState.COMPLETE, TrialState.FAIL, TrialState.RUNNING]
+
+
 ONE_CYCLE = {
     "training.schedule": {"choices": ["cosine", "one_cycle"]},
     "training.warmup_epochs": {"low": 0, "high": 3},
@@ -401,6 +420,7 @@ def test_tune_stores_no_url_of_a_database(tmp_path):
 
 def test_each_cell_once_in_order(tmp_path):
     searcher = CellSearcher(cells(tmp_path), TimeLimit(60))
+    assert searcher.waiting == {cell.digest for cell in cells(tmp_path)}
     assert searcher.suggest("1") == tune_point(cells(tmp_path)[0])
     searcher.on_trial_complete("1")
     searcher.save(str(tmp_path / "note"))

@@ -1,12 +1,16 @@
 """Grids and searches on a tiny training set."""
 
+import errno
 import json
 import shutil
 import threading
 import time
+import traceback
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
+from ray.tune import TuneError
 from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, MedianStoppingRule
 
 from hemo.cluster.feed import put_training_set
@@ -14,6 +18,7 @@ from hemo.cluster.ray_train import RAY_FOLDER
 from hemo.cluster.tuning import sweep as sweep_module
 from hemo.cluster.tuning import sweep as tuning
 from hemo.cluster.tuning.sweep import (
+    errors_as_raised,
     most_epochs,
     record_lost_trials,
     trial_resources,
@@ -23,7 +28,7 @@ from hemo.cluster.tuning.sweep import (
 from hemo.config.trial import TrialConfig
 from hemo.config.tune import TuneConfig
 from hemo.curation.card import read_card
-from hemo.errors import ConfigError, HemoError, OutputError
+from hemo.errors import ConfigError, HemoError, OutputError, is_disk_full
 from hemo.output_lock import output_lock
 from hemo.sweeps.grid import grid_trials
 from hemo.trials.key import TrialKeys
@@ -115,6 +120,20 @@ def test_a_finished_grid_is_returned_without_ray_and_a_wrong_one_refused(make_tr
     wrong = sweep(config.training_set, tmp_path, grid={"cells": [{"name": "two", "target": "sdh"}]})
     with pytest.raises(ConfigError, match="'sdh' is no class"):
         tune_models(wrong)
+
+
+def test_a_disk_that_is_full_when_the_study_is_written_is_reported_as_such():
+    """Tune puts the text of a traceback in the place of its searcher's error."""
+
+    def fit():
+        try:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        except OSError:
+            raise TuneError(traceback.format_exc())  # noqa: B904  (as `TuneController` does)
+
+    with pytest.raises(OSError, match="No space left on device") as raised, errors_as_raised():
+        fit()
+    assert is_disk_full(raised.value)
 
 
 def test_a_second_sweep_in_the_same_folder_is_refused_while_one_writes(make_training_set, tmp_path, monkeypatch):
@@ -214,6 +233,15 @@ def test_hours_end_a_grid_that_the_next_run_finishes(make_training_set, tmp_path
     records = tune_models(config.model_copy(update={"hours": "unlimited"}))
     assert records[0] == first
     assert [record.config.seed for record in records] == [0, 1]
+
+
+def test_a_grid_of_which_no_trial_ended_says_so(make_training_set, tmp_path, monkeypatch):
+    """The hours were over while another run trained its only cell."""
+    monkeypatch.setattr(sweep_module, "connected", lambda _: nullcontext())
+    monkeypatch.setattr(sweep_module, "_run_trials", lambda *_: None)
+    config = sweep(make_training_set(), tmp_path / "records", grid={"axes": {"seed": [0]}})
+    with pytest.raises(HemoError, match=r"^no trial has a record in .*records yet; run the same command"):
+        tune_models(config)
 
 
 def test_several_objectives_end_with_a_front_and_one_chosen(make_training_set, tmp_path, capfd):
