@@ -21,7 +21,10 @@ from hemo.shards.reader import CONVERT_AGAIN, checked_parquet
 from hemo.shards.schema import INDEX_SCHEMA, SHARD_INDEX_SCHEMA
 from hemo.storage import exists, join
 
-PATIENT_PREFIX = r"^((train|val|test) )?(patient )?"
+OFFICIAL_PREFIX = r"^(train|val|test) patient "
+"""Of a patient's name: the official split within which the id is known, see `join_labels`."""
+
+PATIENT_PREFIX = r"^((train|val|test) patient )?(patient )?"
 """Of a patient's name: what is no part of the id as the shards have it."""
 
 FRAME = r"#\d+$"

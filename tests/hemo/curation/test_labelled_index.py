@@ -229,10 +229,12 @@ def test_an_image_that_may_be_of_two_patients_makes_them_one_named_by_the_first(
 
 def test_official_splits_share_no_patient_study_or_series():
     index = index_of([{"patient": name, "study": "S"} for name in ("A", "A", None)])
-    rows = join_labels(index, labels(["ID_000"], [1]), within=pa.array(["train", "test", "test"]))
+    rows = join_labels(
+        index, labels(["ID_000"], [1]), within=pa.array(["train patient", "test patient", "test patient"])
+    )
     assert rows.patient.tolist() == [0, 1, 1]
     assert rows.shared_studies == 0
-    assert rows.patient_names.to_pylist() == ["train patient A", "test patient A"]
+    assert rows.patient_names.to_pylist() == ["train patient patient A", "test patient patient A"]
     assert rows.patient_ids.to_pylist() == ["A", "A", "A"]
 
 

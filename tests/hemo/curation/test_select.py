@@ -12,7 +12,7 @@ from hemo.config.curate import CurateConfig
 from hemo.corpus.labels import LabelTable
 from hemo.curation import select as select_module
 from hemo.curation import split
-from hemo.curation.hash_order import smallest
+from hemo.curation.hash_order import hash_texts, smallest
 from hemo.curation.labelled_index import Rows
 from hemo.curation.select import Selection, select, training_set_digest, undersample, unflagged
 from hemo.curation.split import TEST, TRAIN, VAL
@@ -130,6 +130,19 @@ def test_official_compares_patients_within_a_split_only():
     assert found.audit["linked_patients"] == 2
     assert found.audit["equal_pixels_in_two_splits"] == 1
     assert "within each official split only" in found.audit["note"]
+
+
+def test_an_official_split_keeps_the_ids_of_patients_and_of_studies_without_patient():
+    """The table of equal pixels tells P0 of train from P0 of test."""
+    images: list[dict[str, Any]] = [{"source_split": "train", "patient": f"P{n}"} for n in range(38)]
+    images += [{"source_split": "train", "patient": None, "study": "S1"}]
+    images += [{"source_split": "test", "patient": "P0", "pixel_digest": b"x" * 16}]
+    images[0]["pixel_digest"] = b"x" * 16
+    found = select(config(split="official"), index_of(images), labels_of(40, set(range(0, 40, 3))))
+    assert found.rows.patient_ids.to_pylist() == [*(f"P{n}" for n in range(38)), "study S1", "P0"]
+    assert found.evidence["linked_patient"].to_pylist() == ["train patient P0", "test patient P0"]
+    draws = hash_texts(pa.array(["train patient patient P0"]), "split", 0)
+    assert hash_texts(found.rows.patient_names.slice(0, 1), "split", 0).tolist() == draws.tolist()
 
 
 def test_a_training_set_of_one_class_is_refused():
