@@ -38,6 +38,24 @@ def test_a_loss_is_searched_by_what_does_not_depend_on_it():
     assert set(search_space(TrialConfig(), search(values, metric="val_auroc"))) == {"training.loss"}
 
 
+@pytest.mark.parametrize(
+    "space",
+    [
+        {"training.balance": {"choices": ["none", "undersample"]}},
+        {"training.balance_ratio": {"low": 1, "high": 4}},
+    ],
+)
+def test_class_weights_are_searched_by_what_does_not_depend_on_them(space):
+    """A balanced epoch has class weights of 1, by which validation loss is another measure."""
+    weighted = TrialConfig.model_validate({"training": {"loss": "class_weighted"}})
+    (key,) = space
+    for measured in ({}, {"objectives": ["val_auroc", "val_loss"], "metric": "val_auroc", "scheduler": "none"}):
+        with pytest.raises(ConfigError, match=rf"{key} changes the class weights of val_loss.*search on val_auroc or"):
+            search_space(weighted, search(space, **measured))
+    assert set(search_space(weighted, search(space, metric="val_auroc"))) == {key}
+    assert set(search_space(TrialConfig(), search(space))) == {key}
+
+
 def test_a_point_becomes_a_named_trial():
     """Values are set and named in the order of the config, whatever order they came in."""
     trial = point_trial(TrialConfig(), {"training.learning_rate": 3.21234e-4, "model.backbone": "VGG16"})
