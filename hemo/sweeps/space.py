@@ -171,8 +171,8 @@ def _refuse_incomparable(key: str, base: TrialConfig, search: SearchConfig) -> N
         )
     if key in BALANCING and base.training.loss == "class_weighted" and "val_loss" in search.optimised:
         raise ConfigError(
-            f"search.space: {key} changes the class weights of val_loss, as training.loss is class_weighted, and values "
-            "of different weights cannot be compared; search on val_auroc or val_accuracy"
+            f"search.space: {key} changes the class weights of val_loss, as training.loss is class_weighted, and "
+            "values of different weights cannot be compared; search on val_auroc or val_accuracy"
         )
 
 
