@@ -1,5 +1,6 @@
 """Join the index of a conversion with its labels, as arrays."""
 
+import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
@@ -225,7 +226,9 @@ def _names_of(keys: pa.StringArray, positions: NDArray[np.int64]) -> dict[int, s
 
 
 def _without_ending(path: str) -> str:
-    return image_stem(path.replace("\\", "/").removeprefix("./").removeprefix("/"), "manifest")
+    """Return a name that can be compared: its letters composed (NFC), as macOS takes umlauts in file names apart."""
+    stem = image_stem(path.replace("\\", "/").removeprefix("./").removeprefix("/"), "manifest")
+    return stem if stem.isascii() else unicodedata.normalize("NFC", stem)
 
 
 def _fitting_keys(names: Mapping[int, str], paths: Iterable[str]) -> dict[str, list[int]]:
