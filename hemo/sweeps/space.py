@@ -39,7 +39,7 @@ def search_space(base: TrialConfig, search: SearchConfig) -> dict[str, BaseDistr
         for value in values.choices if isinstance(values, Choices) else (values.low, values.high):
             changed(base, {key: value}, origin="search.space")
     for number, point in enumerate(search.first):
-        _check_first(point, search.space, f"search.first[{number}]")
+        _check_first(point, base, search.space, f"search.first[{number}]")
     return space
 
 
@@ -176,7 +176,10 @@ def _refuse_incomparable(key: str, base: TrialConfig, search: SearchConfig) -> N
         )
 
 
-def _check_first(point: Mapping[str, Any], space: Mapping[str, Choices | Range], origin: str) -> None:
+def _check_first(
+    point: Mapping[str, Any], base: TrialConfig, space: Mapping[str, Choices | Range], origin: str
+) -> None:
+    """Refuse a field that is not searched, or whose value is outside the space or no value of the field."""
     for key, value in point.items():
         if key not in space:
             raise ConfigError(f"{origin}: {key} is not searched; the space has {', '.join(space)}")
@@ -193,3 +196,4 @@ def _check_first(point: Mapping[str, Any], space: Mapping[str, Choices | Range],
                 else f"between {values.low} and {values.high}"
             )
             raise ConfigError(f"{origin}: {key} must be {wanted}, not {value!r}")
+        changed(base, {key: value}, origin=origin)

@@ -95,6 +95,11 @@ def test_a_point_becomes_a_named_trial():
             ({"model.dropout": 0.7},),
             r"search\.first\[0\]: model\.dropout must be between 0 and 0\.5, not 0\.7",
         ),
+        (
+            {"model.dense_width": {"low": 8, "high": 64}, "seed": {"choices": [1, 2]}},
+            ({"seed": 1}, {"model.dense_width": 8.5}),
+            r"search\.first\[1\]: model\.dense_width: must be a whole number, not 8\.5",
+        ),
         ({"seed": {"choices": [1, 2]}}, ({"seed": 3},), r"search\.first\[0\]: seed must be one of 1, 2, not 3"),
         ({"seed": {"choices": [1, 2]}}, ({"sed": 1},), r"search\.first\[0\]: sed is not searched; the space has seed"),
     ],
