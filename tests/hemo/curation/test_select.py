@@ -150,6 +150,26 @@ def test_a_training_set_of_one_class_is_refused():
         select(config(), index_of([{} for _ in range(50)]), labels_of(50, set()))
 
 
+@pytest.mark.parametrize(
+    ("value", "mode", "place"), [(1, "none", "labels"), (1, "undersample", "balance"), (0, "none", "labels")]
+)
+def test_a_stratified_split_of_two_patients_with_a_label_says_that_it_takes_three(value, mode, place):
+    """Six of eighty images, of three patients, two of whom are linked by equal pixels: one goes to test, one to val."""
+    images = [{"patient": f"P{n // 2}"} | ({"pixel_digest": b"x" * 16} if n in (0, 4) else {}) for n in range(80)]
+    table = labels_of(80, set(range(6)) if value else set(range(6, 80)))
+    settings = config(split="by_patient_stratified", balance={"mode": mode})
+    with pytest.raises(LabelError, match=f"^{place}: patients with images of any = {value}: 2; three are") as caught:
+        select(settings, index_of(images), table)
+    assert not re.search("seed|by_patient_stratified", str(caught.value))
+
+
+def test_a_stratified_split_left_with_one_class_by_its_subset_is_not_advised_to_be_one():
+    images = [{"patient": f"P{n // 2}"} for n in range(80)]
+    settings = config(split="by_patient_stratified", subset={"train": 1})
+    with pytest.raises(LabelError, match=r"the 1 images of train are all alike.*larger subset or another seed$"):
+        select(settings, index_of(images), labels_of(80, set(range(10))))
+
+
 def test_a_class_that_never_varies_beside_one_that_does_is_noted():
     table = labels_of(60, set(range(0, 60, 2)))
     values = np.hstack([table.values, np.zeros_like(table.values)])
