@@ -30,7 +30,7 @@ from hemo.curation.leak_audit import equal_pixels
 from hemo.curation.near_duplicates import NearDuplicates, find_near_duplicates, near_duplicate_findings, vectors_of
 from hemo.curation.plan import CopyPlan, ImageLayout, layout_of, plan_copies
 from hemo.curation.print_counts import count_tables, finding_lines, format_table
-from hemo.curation.public_files import CROISSANT, SPLIT_MANIFEST, croissant, split_manifest
+from hemo.curation.public_files import CROISSANT, SPLIT_MANIFEST, croissant, images_of, split_manifest
 from hemo.curation.select import Selection, select, training_set_digest
 from hemo.curation.split import target_column
 from hemo.digest import differences, digest_of
@@ -69,8 +69,8 @@ def curate_corpus(config: CurateConfig) -> str:
         `near_duplicates.parquet`, `split_manifest.csv`, `croissant.json` and `card.json`.
 
     Raises:
-        UserError: If shards or labels are missing or wrong, `out` belongs to something else, a split is empty, or
-            train shows one class only.
+        UserError: If shards or labels are missing or wrong, `out` belongs to something else or holds a training set
+            of other images, a split is empty, or train shows one class only.
         SplitError: If a linked patient would stand in two splits.
     """
     inputs = read_inputs(config)
@@ -84,6 +84,7 @@ def curate_corpus(config: CurateConfig) -> str:
     with output_lock(config.out) as require_held:
         outdated = _left_over(config.out)
         draft = draft_training_set(config, inputs)
+        _require_images_in_common(config.out, draft.manifest)
         require_held()
         for name in outdated:
             remove(join(config.out, name))
@@ -300,6 +301,20 @@ def _complete_card(config: CurateConfig, inputs: str) -> TrainingSetCard | None:
     if differing := differences(card.config, _deciding(config)):
         raise OutputError(f"out: {config.out} holds a training set made otherwise ({differing}); give another folder")
     return card if card.inputs_digest == inputs else None
+
+
+def _require_images_in_common(out: str, manifest: bytes) -> None:
+    """Refuse to replace a training set of another corpus; `manifest` is the content of `SPLIT_MANIFEST` to be.
+
+    Raises:
+        OutputError: If `out` holds a training set that has no image in common with it.
+    """
+    location = join(out, SPLIT_MANIFEST)
+    if not exists(location) or not images_of(read_bytes(location)).isdisjoint(images_of(manifest)):
+        return
+    shards = read_card(out).config.get("shards") if exists(join(out, "card.json")) else None
+    source = f" (shards {shards})" if shards else ""
+    raise OutputError(f"out: {out} holds a training set of other images{source}; give another folder")
 
 
 def _left_over(out: str) -> list[str]:

@@ -130,7 +130,7 @@ class GridConfig(Config):
     cells: tuple[dict[str, Any], ...] = Field(
         (), description="list of changes of `trial`, nested or dotted: [{name: a, model.backbone: ResNet50}]"
     )
-    axes: dict[str, tuple[Any, ...]] = Field(
+    axes: dict[str, Annotated[tuple[Any, ...], Field(min_length=1)]] = Field(
         {}, description="dotted field of `trial` and its values: {model.backbone: [ResNet50, VGG16]}; all combinations"
     )
     repeats: PositiveInt = Field(

@@ -2,6 +2,7 @@
 
 import gzip
 import io
+import re
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -41,6 +42,9 @@ NOT_A_TABLE = (pa.ArrowException, gzip.BadGzipFile, zlib.error, EOFError, Unicod
 
 _GZIP = b"\x1f\x8b"
 """Begins a compressed file, RFC 1952."""
+
+_WHOLE_ABOVE_1 = re.compile(r"([2-9]|[1-9][0-9]+)(\.0)?")
+"""A number of a class beside 0 and 1."""
 
 _MEANING = {"0": 0, "1": 1, "0.0": 0, "1.0": 1, "": NULL_LABEL} | {
     word: value for pair in WORDS for value, word in enumerate(pair)
@@ -244,13 +248,14 @@ def _require_once(known: Sequence[str], names: Sequence[str], location: str) -> 
 
 
 def _class_names(column: "pa.ChunkedArray[Any]", location: str) -> tuple[str, ...]:
-    """Return the names of classes in a column, sorted; none if it holds labels, or both words of a pair and another.
+    """Return the names of classes in a column, sorted; none if it holds labels, perhaps one of them with a mistake.
 
-    `no`, `yes` and `ye` are labels with a mistake; `negative`, `typical` and `atypical` are classes.
+    `no`, `yes` and `ye` are such labels, and 0, 1 and `?`; `negative`, `typical` and `atypical` are classes, and 0, 1
+    and 2.
     """
     names = sorted({str(name).strip() for name in _strings(column).unique().to_pylist() if name is not None} - {""})
     words = {name.lower() for name in names}
-    if words <= _MEANING.keys() or any(words.issuperset(pair) for pair in WORDS):
+    if words <= _MEANING.keys() or any(words.issuperset(pair) for pair in WORDS) or _are_mistaken_labels(words):
         return ()
     if len(names) > MOST_CLASSES:
         raise LabelError(
@@ -258,6 +263,16 @@ def _class_names(column: "pa.ChunkedArray[Any]", location: str) -> tuple[str, ..
             f"names; at most {MOST_CLASSES:,} can be classes; name another column"
         )
     return tuple(sorted(names, key=_in_order))
+
+
+def _are_mistaken_labels(words: set[str]) -> bool:
+    """Return whether both 0 and 1 occur and no whole number above, or `y` and `n` and another word."""
+    if words > {"y", "n"}:
+        return True
+    numbers = {word.replace(",", ".") for word in words}
+    others = numbers - {"0", "1", "0.0", "1.0"}
+    both = numbers & {"0", "0.0"} and numbers & {"1", "1.0"}
+    return bool(both) and not (others and all(_WHOLE_ABOVE_1.fullmatch(word) for word in others))
 
 
 def _from_class_names(table: pa.Table, key: str, column: str, names: tuple[str, ...], location: str) -> LabelTable:

@@ -70,11 +70,13 @@ def usable(
         exclusive: Whether an image has one class only.
 
     Raises:
-        LabelError: If no image is left, or one of exclusive classes has none or several.
-        ConfigError: If a flag is none that `convert` sets.
+        LabelError: If no image has all labels, or one of exclusive classes has none or several.
+        ConfigError: If a flag is none that `convert` sets, or all images with labels have one.
     """
     labelled, clean = (labels != NULL_LABEL).all(axis=1), unflagged(index, tuple(drop_flags))
     kept = labelled & clean
+    if labelled.any() and not kept.any():
+        raise ConfigError(f"drop_flags: {', '.join(drop_flags)} leaves none of the labelled images; drop fewer")
     if not kept.any():
         raise LabelError(f"labels: none of {len(labels):,} images has labels of all classes of the checkpoint")
     if exclusive and (wrong := kept & (labels.sum(axis=1) != 1)).any():

@@ -1,5 +1,6 @@
 """Join the index of a conversion with its labels, as arrays."""
 
+import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
@@ -21,7 +22,10 @@ from hemo.shards.reader import CONVERT_AGAIN, checked_parquet
 from hemo.shards.schema import INDEX_SCHEMA, SHARD_INDEX_SCHEMA
 from hemo.storage import exists, join
 
-PATIENT_PREFIX = r"^((train|val|test) )?(patient )?"
+OFFICIAL_PREFIX = r"^(train|val|test) patient "
+"""Of a patient's name: the official split within which the id is known, see `join_labels`."""
+
+PATIENT_PREFIX = r"^((train|val|test) patient )?(patient )?"
 """Of a patient's name: what is no part of the id as the shards have it."""
 
 NOT_IN_THE_STACK = ("localizer", "secondary_capture")
@@ -225,7 +229,9 @@ def _names_of(keys: pa.StringArray, positions: NDArray[np.int64]) -> dict[int, s
 
 
 def _without_ending(path: str) -> str:
-    return image_stem(path.replace("\\", "/").removeprefix("./").removeprefix("/"), "manifest")
+    """Return a name that can be compared: its letters composed (NFC), as macOS takes umlauts in file names apart."""
+    stem = image_stem(path.replace("\\", "/").removeprefix("./").removeprefix("/"), "manifest")
+    return stem if stem.isascii() else unicodedata.normalize("NFC", stem)
 
 
 def _fitting_keys(names: Mapping[int, str], paths: Iterable[str]) -> dict[str, list[int]]:

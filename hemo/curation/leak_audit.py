@@ -12,7 +12,7 @@ from scipy.sparse.csgraph import connected_components
 
 from hemo.config.curate import SPLITS
 from hemo.corpus.labels import NULL_LABEL
-from hemo.curation.labelled_index import Rows, has_flag, text_column
+from hemo.curation.labelled_index import OFFICIAL_PREFIX, Rows, has_flag, text_column
 from hemo.errors import SplitError
 
 UNLINKABLE = ("blank", "secondary_capture")
@@ -142,8 +142,9 @@ def equal_pixel_table(
 
     Returns:
         Columns `equal_pixels` (number of the group of equal pixels), `image_id`, `source_path`, `patient`,
-        `linked_patient` (name of the group of patients), `links_patients` (whether several patients have these
-        pixels), `conflict` (whether a class is both 0 and 1 among them), `split` (null: not used) and `label_NAME`.
+        `linked_patient` (name of the group of patients; `train patient P` of an official split), `links_patients`
+        (whether several patients have these pixels), `conflict` (whether a class is both 0 and 1 among them), `split`
+        (null: not used) and `label_NAME`.
     """
     copies = np.bincount(pixels[pixels >= 0], minlength=1)
     members = np.flatnonzero((pixels >= 0) & (copies[pixels] > 1))
@@ -152,7 +153,7 @@ def equal_pixel_table(
     columns = {
         "equal_pixels": pa.array(number, pa.int32()),
         **{name: text_column(rows.index, name).take(members) for name in ("image_id", "source_path", "patient")},
-        "linked_patient": groups[1].take(groups[0][members]),
+        "linked_patient": pc.replace_substring_regex(groups[1].take(groups[0][members]), OFFICIAL_PREFIX, r"\1 "),
         "links_patients": _several(number, rows.patient[members]),
         "conflict": _is_member(members, conflicting_labels(rows, pixels)),
         "split": _split_names(len(pixels), placed).take(members),

@@ -72,6 +72,11 @@ def split_manifest(image_ids: pa.StringArray, pixel_digests: "pa.Array[Any]", sp
     return ("image,pixels,split\n" + "".join(lines)).encode()
 
 
+def images_of(manifest: bytes) -> set[bytes]:
+    """Return the hashes of the image ids in a `split_manifest`."""
+    return {line.partition(b",")[0] for line in manifest.splitlines()[1:]}
+
+
 def _hash(content: bytes | None) -> str:
     return hashlib.sha256(content).hexdigest()[:HASH_DIGITS] if content else ""
 

@@ -109,9 +109,10 @@ def select(config: CurateConfig, index: pa.Table, table: LabelTable) -> Selectio
     _require_patients(config, rows, remaining.kept)
     splits = assign_splits(config, rows, remaining.kept, groups)
     before = rows.count(remaining.kept[splits == TRAIN]) if config.balance.mode != "none" else None
-    splits = _balance(config, remaining, splits)
+    labels_of_split, group_of_split = rows.labels[remaining.kept], groups[0][remaining.kept]
+    splits = _balance(config, remaining, splits, group_of_split)
     splits, reductions = _limit(config, remaining, splits)
-    _require_two_classes(rows, remaining.kept[splits == TRAIN])
+    _require_two_classes(config, rows, remaining.kept[splits == TRAIN], (labels_of_split, group_of_split))
     evidence = equal_pixel_table(rows, pixels, groups, (remaining.kept, splits))
     audited = {
         **audit(rows, patient_group, pixels),
@@ -146,7 +147,10 @@ def _apart(pixels: NDArray[np.int64], official: NDArray[np.int8] | None) -> NDAr
     return np.unique(apart, return_inverse=True)[1].astype(np.int64) - int((apart < 0).any())
 
 
-def _balance(config: CurateConfig, remaining: _Remaining, splits: NDArray[np.int8]) -> NDArray[np.int8]:
+def _balance(
+    config: CurateConfig, remaining: _Remaining, splits: NDArray[np.int8], group: NDArray[np.int64]
+) -> NDArray[np.int8]:
+    """Leave negatives of train out; `group` is the linked patient of each kept row."""
     if config.balance.mode == "none":
         return splits
     target = target_column(remaining.rows.classes, config.balance.target)
@@ -155,7 +159,8 @@ def _balance(config: CurateConfig, remaining: _Remaining, splits: NDArray[np.int
     image_ids = text_column(remaining.rows.index, "image_id").take(remaining.kept[train])
     labels = remaining.rows.labels[remaining.kept[train], target]
     if not (labels == 1).any():
-        raise LabelError(f"balance: train has no positive of {name!r}; take another target or seed")
+        too_few = _too_few_to_stratify(config, {name: remaining.rows.labels[remaining.kept, target]}, group)
+        raise LabelError(f"balance: {too_few or f'train has no positive of {name!r}; take another target or seed'}")
     stay = np.ones(len(splits), bool)
     stay[train] = undersample(labels, image_ids, config.balance.negatives_per_positive, config.seed)
     ratio = f"{config.balance.negatives_per_positive:g} : 1"
@@ -181,14 +186,54 @@ def _limit(
     return splits[stay], tuple(sentences)
 
 
-def _require_two_classes(rows: Rows, train: NDArray[np.int64]) -> None:
-    """Refuse a train split in which no class has both values: nothing could be learned from it."""
+def _require_two_classes(
+    config: CurateConfig,
+    rows: Rows,
+    train: NDArray[np.int64],
+    kept: tuple[NDArray[np.uint8], NDArray[np.int64]],
+) -> None:
+    """Refuse a train split in which no class has both values: nothing could be learned from it.
+
+    Args:
+        config: `split` is used.
+        rows: All images.
+        train: Numbers of the rows of train.
+        kept: Labels, shape (kept, classes), and linked patient, shape (kept,), of the rows that were split.
+    """
     labels = rows.labels[train]
-    if not ((labels == 0).any(axis=0) & (labels == 1).any(axis=0)).any():
-        raise LabelError(
-            f"labels: the {len(train):,} images of train are all alike ({', '.join(rows.classes)}: each always 0 or "
-            "always 1); take more images, a larger subset, another seed, or by_patient_stratified"
-        )
+    if ((labels == 0).any(axis=0) & (labels == 1).any(axis=0)).any():
+        return
+    if too_few := _too_few_to_stratify(config, dict(zip(rows.classes, kept[0].T, strict=True)), kept[1]):
+        raise LabelError(f"labels: {too_few}")
+    stratified = config.split == "by_patient_stratified"
+    cure = "or another seed" if stratified else "another seed, or by_patient_stratified"
+    raise LabelError(
+        f"labels: the {len(train):,} images of train are all alike ({', '.join(rows.classes)}: each always 0 or "
+        f"always 1); take more images, a larger subset{' ' if stratified else ', '}{cure}"
+    )
+
+
+def _too_few_to_stratify(
+    config: CurateConfig, labels: Mapping[str, NDArray[np.uint8]], group: NDArray[np.int64]
+) -> str:
+    """Return which label a stratified split cannot put into each split for want of patients; empty if it can.
+
+    Args:
+        config: `split` is used.
+        labels: Class -> labels, shape (rows,).
+        group: Linked patient of each row, shape (rows,).
+    """
+    if config.split != "by_patient_stratified":
+        return ""
+    for name, values in labels.items():
+        for value in (1, 0):
+            patients = len(np.unique(group[values == value]))
+            if patients < len(SPLITS):
+                return (
+                    f"patients with images of {name} = {value}: {patients}; three are needed, one for each split "
+                    "(linked ones count as one); take more images"
+                )
+    return ""
 
 
 def _findings(rows: Rows, chosen: NDArray[np.int64], splits: NDArray[np.int8]) -> tuple[SplitFinding, ...]:

@@ -132,6 +132,8 @@ def _folds(config: CurateConfig, rows: Rows, kept: NDArray[np.int64], groups: Gr
     """
     labelled = np.flatnonzero(rows.labelled)
     labels, group = rows.labels[labelled], groups[0][labelled]
+    if config.folds > (patients := len(np.unique(group))):
+        raise ConfigError(f"folds {config.folds}: there are {patients} patients; give fewer folds")
     stratum = strata(labels_to_stratify(rows.classes, labels, config.balance.target), group, config.folds)
     folds = stratified_folds(stratum, group, config.folds, config.seed)
     splits = np.full(len(rows.labelled), TRAIN, np.int8)
@@ -186,6 +188,11 @@ def whole_folds(labels: NDArray[np.uint8], group: NDArray[np.int64], fraction: f
         ConfigError: If there are too few groups, or rows of every stratum.
     """
     taken, folds = fold_counts(fraction)
+    if folds > (groups := len(np.unique(group))):
+        raise ConfigError(
+            f"split: a fraction of {fraction:.3g} needs {folds} groups of patients, there are {groups}; give rounder "
+            "fractions, such as 0.2, or by_patient"
+        )
     stratum = strata(labels, group, folds)
     rows_of = np.bincount(stratum)
     members = stratified_folds(stratum, group, folds, seed)
@@ -224,21 +231,23 @@ def stratified_folds(
     """Return the rows of each fold of scikit-learn's `StratifiedGroupKFold`: whole groups, strata in proportion.
 
     Args:
-        stratum: Shape (rows,).
-        group: Shape (rows,).
+        stratum: Shape (rows,), from 0.
+        group: Shape (rows,), at least `folds` different ones.
         folds: How many.
         seed: Of the shuffle of the groups.
 
     Raises:
-        ConfigError: If there are too few groups, or rows of every stratum.
+        ConfigError: If every stratum has fewer rows than there are folds.
     """
+    if (commonest := int(np.bincount(stratum).max())) < folds:
+        raise ConfigError(
+            f"split: {folds} stratified folds need {folds} images with the same labels, the most that have are "
+            f"{commonest}; give fewer folds, rounder fractions, such as 0.2, or by_patient"
+        )
     splitter = StratifiedGroupKFold(n_splits=folds, shuffle=True, random_state=seed)
-    try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message="The least populated class", category=UserWarning)
-            return [fold.astype(np.int64) for _, fold in splitter.split(np.empty(len(stratum)), stratum, group)]
-    except ValueError as error:
-        raise ConfigError(f"split: cannot make {folds} stratified folds of these rows: {error}") from error
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="The least populated class", category=UserWarning)
+        return [fold.astype(np.int64) for _, fold in splitter.split(np.empty(len(stratum)), stratum, group)]
 
 
 def fold_counts(fraction: float) -> tuple[int, int]:

@@ -10,6 +10,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from hemo.config.trial import TrainingConfig
 from hemo.config.tune import settings_name, varying
 from hemo.digest import digest_of
 from hemo.errors import SourceError
@@ -42,10 +43,18 @@ ORDERS: dict[Order, str] = {"val_loss": "lowest validation loss", "val_auroc": "
 def order_of(records: Sequence[TrialRecord]) -> Order:
     """Return what orders trials: their loss, or where they have several losses AUROC.
 
-    The loss of an external model is `default`, as its config says: by that it is measured.
+    The loss of an external model is `default`, as its config says: by that it is measured. Class weights are those of
+    an epoch's images, so balanced in another way a class-weighted loss is another one.
     """
-    losses = {record.config.training.loss for record in records if record.status == "complete"}
+    losses = {_measured_loss(record.config.training) for record in records if record.status == "complete"}
     return "val_auroc" if len(losses) > 1 else "val_loss"
+
+
+def _measured_loss(training: TrainingConfig) -> tuple[str | float, ...]:
+    """Return the settings that the measure of a validation loss depends on."""
+    if training.loss != "class_weighted" or training.balance == "none":
+        return (training.loss,)
+    return training.loss, training.balance, training.balance_ratio
 
 
 def place_of(record: TrialRecord, order: Order) -> float:

@@ -292,8 +292,8 @@ def _sorted_by(comparison: Comparison) -> Iterator[str]:
         yield "Rows are sorted by validation loss, lowest first."
     else:
         yield (
-            "Rows are sorted by validation AUROC, highest first: trials have several losses, whose values cannot be "
-            "compared."
+            "Rows are sorted by validation AUROC, highest first: trials have several losses, or class weights, whose "
+            "values cannot be compared."
         )
 
 

@@ -14,6 +14,9 @@ from hemo.errors import ConfigError
 PAIRED = ("model.backbone", "model.side_px")
 """Fields that depend on each other: a backbone has a smallest side."""
 
+BALANCING = ("training.balance", "training.balance_ratio")
+"""Fields by which the labels of an epoch differ, and so the weights of a class-weighted loss."""
+
 
 def search_space(base: TrialConfig, search: SearchConfig) -> dict[str, BaseDistribution]:
     """Return Optuna's distribution of every searched field, by its dotted key.
@@ -30,13 +33,13 @@ def search_space(base: TrialConfig, search: SearchConfig) -> dict[str, BaseDistr
     """
     space = {key: _distribution(key, values) for key, values in search.space.items()}
     for key in space:
-        _refuse_incomparable(key, search)
+        _refuse_incomparable(key, base, search)
     _refuse_strength_without_ranges(base, list(space))
     for key, values in search.space.items():
         for value in values.choices if isinstance(values, Choices) else (values.low, values.high):
             changed(base, {key: value}, origin="search.space")
     for number, point in enumerate(search.first):
-        _check_first(point, search.space, f"search.first[{number}]")
+        _check_first(point, base, search.space, f"search.first[{number}]")
     return space
 
 
@@ -154,7 +157,7 @@ def _refuse_strength_without_ranges(base: TrialConfig, keys: Sequence[str]) -> N
         )
 
 
-def _refuse_incomparable(key: str, search: SearchConfig) -> None:
+def _refuse_incomparable(key: str, base: TrialConfig, search: SearchConfig) -> None:
     """Refuse a field that changes what the metric measures: values of the metric would not be comparable."""
     if key in ("task", "target", "model.series.labels"):
         raise ConfigError(
@@ -166,9 +169,17 @@ def _refuse_incomparable(key: str, search: SearchConfig) -> None:
             "search.space: training.loss is what val_loss measures, and values of different losses cannot be compared; "
             "search on val_auroc or val_accuracy"
         )
+    if key in BALANCING and base.training.loss == "class_weighted" and "val_loss" in search.optimised:
+        raise ConfigError(
+            f"search.space: {key} changes the class weights of val_loss, as training.loss is class_weighted, and "
+            "values of different weights cannot be compared; search on val_auroc or val_accuracy"
+        )
 
 
-def _check_first(point: Mapping[str, Any], space: Mapping[str, Choices | Range], origin: str) -> None:
+def _check_first(
+    point: Mapping[str, Any], base: TrialConfig, space: Mapping[str, Choices | Range], origin: str
+) -> None:
+    """Refuse a field that is not searched, or whose value is outside the space or no value of the field."""
     for key, value in point.items():
         if key not in space:
             raise ConfigError(f"{origin}: {key} is not searched; the space has {', '.join(space)}")
@@ -185,3 +196,4 @@ def _check_first(point: Mapping[str, Any], space: Mapping[str, Choices | Range],
                 else f"between {values.low} and {values.high}"
             )
             raise ConfigError(f"{origin}: {key} must be {wanted}, not {value!r}")
+        changed(base, {key: value}, origin=origin)

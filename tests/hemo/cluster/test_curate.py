@@ -302,6 +302,24 @@ def test_another_config_in_out_is_refused_with_what_differs(corpus):
 
 
 @pytest.mark.usefixtures("no_ray")
+def test_a_set_of_other_images_is_not_replaced(tmp_path, corpus):
+    """Without its card as well; more images of the same corpus go on."""
+    rows = [{"image_id": f"X_{n}", "patient": f"P{n // 2}"} for n in range(40)]
+    others = corpus | {"shards": write_conversion(tmp_path / "other", rows), "labels": str(tmp_path / "other.csv")}
+    Path(others["labels"]).write_text("\n".join(["Image,any", *(f"X_{n},{int(n % 3 == 0)}" for n in range(40))]))
+    curate_corpus(CurateConfig(**corpus))
+    before = files_below(corpus["out"])
+    refused = f"out: {corpus['out']} holds a training set of other images"
+    with pytest.raises(OutputError, match=rf"^{refused} \(shards {corpus['shards']}\); give another folder$"):
+        curate_corpus(CurateConfig(**others))
+    assert files_below(corpus["out"]) == before
+    Path(corpus["out"], "card.json").unlink()
+    with pytest.raises(OutputError, match=f"^{refused}; give another folder$"):
+        curate_corpus(CurateConfig(**others))
+    assert files_below(corpus["out"]) == {name: digest for name, digest in before.items() if name != "card.json"}
+
+
+@pytest.mark.usefixtures("no_ray")
 def test_files_of_others_are_never_touched(corpus):
     with pytest.raises(OutputError, match="holds the card of something else"):
         curate_corpus(CurateConfig(**corpus | {"out": corpus["shards"]}))

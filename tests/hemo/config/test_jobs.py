@@ -89,6 +89,12 @@ def test_an_empty_grid_is_refused() -> None:
         GridConfig()
 
 
+def test_an_axis_without_values_is_refused() -> None:
+    grid = {"axes": {"model.backbone": ["VGG16"], "training.learning_rate": []}}
+    with pytest.raises(ConfigError, match=r"^--grid\.axes\.training\.learning_rate: must have an entry$"):
+        validated(TuneConfig, {**SWEEP, "grid": grid})
+
+
 def test_a_search_space_holds_choices_and_ranges() -> None:
     space = {"a": {"choices": ["x", 2]}, "b": {"low": 1e-5, "high": 1e-3, "log": True}}
     search = TuneConfig.model_validate({**SWEEP, "search": {"space": space}}).search

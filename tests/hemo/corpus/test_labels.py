@@ -261,6 +261,29 @@ def test_a_misspelt_word_is_no_class():
         parse_labels(b"image,sick\na,yes\nb,no\nc,ye\n", "x.csv", columns=["sick"])
 
 
+@pytest.mark.parametrize(
+    ("cells", "message"),
+    [
+        (("1", "0", "?"), r"line 4: sick is '\?' for 'c'"),
+        (("1", "0", "n/a"), "line 4: sick is 'n/a' for 'c'"),
+        (("1", "0", "1.5"), "line 4: sick is '1.5' for 'c'"),
+        (("1.0", "0.0", "-1.0"), "line 4: sick is '-1.0' for 'c'"),
+        (("0,0", "1,0", "0,0"), "line 2: sick is '0,0' for 'a'"),
+        (("Y", "n", "?"), "line 2: sick is 'Y' for 'a'"),
+    ],
+)
+def test_labels_with_a_cell_that_is_none_are_no_class_names(cells, message):
+    rows = "".join(f"{name};{cell}\n" for name, cell in zip("abc", cells, strict=True))
+    with pytest.raises(LabelError, match=rf"labels: x\.csv {message}; a label is 0, 1, yes"):
+        parse_labels(f"image;sick\n{rows}".encode(), "x.csv", columns=["sick"])
+
+
+@pytest.mark.parametrize("cells", [("0", "1", "2"), ("0.0", "1.0", "2.0"), ("0,0", "1,0", "2,0"), ("n", "y")])
+def test_numbers_from_0_and_letters_are_class_names(cells):
+    rows = "".join(f"{name};{cell}\n" for name, cell in zip("abc", cells, strict=False))
+    assert parse_labels(f"image;grade\n{rows}".encode(), "x.csv", columns=["grade"]).classes == cells
+
+
 def test_two_classes_for_one_image_are_refused():
     with pytest.raises(LabelError, match="conflicting rows for a; keep one"):
         parse_labels(b"image,finding\na,cat\na,dog\n", "x.csv", columns=["finding"])

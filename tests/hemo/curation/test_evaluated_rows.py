@@ -38,6 +38,8 @@ def test_images_without_labels_and_with_flags_are_left_out_and_counted():
     )
     with pytest.raises(LabelError, match="none of 4 images has labels of all classes"):
         usable(index, np.full((4, 1), 255, np.uint8), (), exclusive=False)
+    with pytest.raises(ConfigError, match=r"^drop_flags: blank leaves none of the labelled images; drop fewer$"):
+        usable(index, np.array([[1], [255], [255], [0]], np.uint8), ("blank",), exclusive=False)
     with pytest.raises(LabelError, match="exclude each other, and image ID_002 has none or several"):
         usable(index, labels, ("blank",), exclusive=True)
 

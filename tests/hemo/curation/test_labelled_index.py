@@ -35,6 +35,18 @@ NAMES = [{"image_id": "GE/01", "source_path": "GE/01.dcm"}, {"image_id": "P/I30"
 """Of a file without ending the id is the path."""
 
 
+def test_an_umlaut_of_one_character_or_two_is_the_same_name():
+    """macOS decomposes names of files. Where files differ by that alone, each meets the exact key."""
+    one, two = "b\u00e4r/01", "ba\u0308r/01"
+    decomposed = {"image_id": two, "source_path": f"{two}.png"}
+    assert join_labels(index_of([decomposed]), labels([one], [1])).labels[:, 0].tolist() == [1]
+    assert join_labels(index_of([decomposed]), labels([f"{one}.png"], [1])).labels[:, 0].tolist() == [1]
+    composed = {"image_id": one, "source_path": f"{one}.png"}
+    assert join_labels(index_of([composed]), labels([f"x/{two}.png"], [1])).labels[:, 0].tolist() == [1]
+    both = join_labels(index_of([decomposed, composed]), labels([one, two], [1, 0]))
+    assert both.labels[:, 0].tolist() == [0, 1]
+
+
 def test_each_label_meets_its_image_by_id_or_path():
     rows = join_labels(index_of(NAMES), labels(["GE/01.dcm", "P/I30"], [1, 0]))
     assert rows.labels[:, 0].tolist() == [1, 0]
@@ -229,10 +241,12 @@ def test_an_image_that_may_be_of_two_patients_makes_them_one_named_by_the_first(
 
 def test_official_splits_share_no_patient_study_or_series():
     index = index_of([{"patient": name, "study": "S"} for name in ("A", "A", None)])
-    rows = join_labels(index, labels(["ID_000"], [1]), within=pa.array(["train", "test", "test"]))
+    rows = join_labels(
+        index, labels(["ID_000"], [1]), within=pa.array(["train patient", "test patient", "test patient"])
+    )
     assert rows.patient.tolist() == [0, 1, 1]
     assert rows.shared_studies == 0
-    assert rows.patient_names.to_pylist() == ["train patient A", "test patient A"]
+    assert rows.patient_names.to_pylist() == ["train patient patient A", "test patient patient A"]
     assert rows.patient_ids.to_pylist() == ["A", "A", "A"]
 
 

@@ -12,7 +12,7 @@ from hemo.config.curate import CurateConfig
 from hemo.corpus.labels import LabelTable
 from hemo.curation import select as select_module
 from hemo.curation import split
-from hemo.curation.hash_order import smallest
+from hemo.curation.hash_order import hash_texts, smallest
 from hemo.curation.labelled_index import Rows
 from hemo.curation.select import Selection, select, training_set_digest, undersample, unflagged
 from hemo.curation.split import TEST, TRAIN, VAL
@@ -132,9 +132,42 @@ def test_official_compares_patients_within_a_split_only():
     assert "within each official split only" in found.audit["note"]
 
 
+def test_an_official_split_keeps_the_ids_of_patients_and_of_studies_without_patient():
+    """The table of equal pixels tells P0 of train from P0 of test."""
+    images: list[dict[str, Any]] = [{"source_split": "train", "patient": f"P{n}"} for n in range(38)]
+    images += [{"source_split": "train", "patient": None, "study": "S1"}]
+    images += [{"source_split": "test", "patient": "P0", "pixel_digest": b"x" * 16}]
+    images[0]["pixel_digest"] = b"x" * 16
+    found = select(config(split="official"), index_of(images), labels_of(40, set(range(0, 40, 3))))
+    assert found.rows.patient_ids.to_pylist() == [*(f"P{n}" for n in range(38)), "study S1", "P0"]
+    assert found.evidence["linked_patient"].to_pylist() == ["train patient P0", "test patient P0"]
+    draws = hash_texts(pa.array(["train patient patient P0"]), "split", 0)
+    assert hash_texts(found.rows.patient_names.slice(0, 1), "split", 0).tolist() == draws.tolist()
+
+
 def test_a_training_set_of_one_class_is_refused():
     with pytest.raises(LabelError, match=r"images of train are all alike \(any: each always 0 or always 1\)"):
         select(config(), index_of([{} for _ in range(50)]), labels_of(50, set()))
+
+
+@pytest.mark.parametrize(
+    ("value", "mode", "place"), [(1, "none", "labels"), (1, "undersample", "balance"), (0, "none", "labels")]
+)
+def test_a_stratified_split_of_two_patients_with_a_label_says_that_it_takes_three(value, mode, place):
+    """Six of eighty images, of three patients, two of whom are linked by equal pixels: one goes to test, one to val."""
+    images = [{"patient": f"P{n // 2}"} | ({"pixel_digest": b"x" * 16} if n in (0, 4) else {}) for n in range(80)]
+    table = labels_of(80, set(range(6)) if value else set(range(6, 80)))
+    settings = config(split="by_patient_stratified", balance={"mode": mode})
+    with pytest.raises(LabelError, match=f"^{place}: patients with images of any = {value}: 2; three are") as caught:
+        select(settings, index_of(images), table)
+    assert not re.search("seed|by_patient_stratified", str(caught.value))
+
+
+def test_a_stratified_split_left_with_one_class_by_its_subset_is_not_advised_to_be_one():
+    images = [{"patient": f"P{n // 2}"} for n in range(80)]
+    settings = config(split="by_patient_stratified", subset={"train": 1})
+    with pytest.raises(LabelError, match=r"the 1 images of train are all alike.*larger subset or another seed$"):
+        select(settings, index_of(images), labels_of(80, set(range(10))))
 
 
 def test_a_class_that_never_varies_beside_one_that_does_is_noted():

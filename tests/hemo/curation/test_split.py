@@ -141,9 +141,25 @@ def test_stratified_needs_its_target_among_the_classes():
         split_rows(config("by_patient_stratified", balance={"target": "stroke"}), rows)
 
 
-def test_stratified_names_what_it_lacks():
-    with pytest.raises(ConfigError, match="cannot make 7 stratified folds of these rows"):
-        split_rows(config("by_patient_stratified"), joined([{} for _ in range(3)]))
+@pytest.mark.parametrize(
+    ("patients", "val", "test", "message"),
+    [
+        (3, 0.15, 0.15, "a fraction of 0.15 needs 7 groups of patients, there are 3"),
+        (60, 0.49, 0.5, "a fraction of 0.98 needs 34 groups of patients, there are 30"),
+    ],
+)
+def test_fractions_of_more_folds_than_patients_are_refused(patients, val, test, message):
+    """0.49 of all is 0.98 of the 30 patients that test leaves, which is 33 of 34 folds."""
+    rows = joined([{"patient": f"P{number // 2}"} for number in range(2 * patients)])
+    settings = config("by_patient_stratified", val_fraction=val, test_fraction=test)
+    with pytest.raises(ConfigError, match=rf"^split: {message}; give rounder fractions, such as 0\.2, or by_patient$"):
+        split_rows(settings, rows)
+
+
+def test_fewer_images_alike_than_folds_are_refused():
+    """Seven folds of four patients with and four without: scikit-learn wants seven of one kind."""
+    with pytest.raises(ConfigError, match=r"^split: 7 stratified folds need 7 images with the same labels, .* are 4; "):
+        split_rows(config("by_patient_stratified"), joined([{} for _ in range(8)], {0, 1, 2, 3}))
 
 
 def test_an_empty_split_names_the_cure():
@@ -200,5 +216,5 @@ def test_what_is_cleaned_away_moves_no_patient_to_another_fold():
 
 
 def test_more_folds_than_groups_are_refused():
-    with pytest.raises(ConfigError, match="cannot make 5 stratified folds of these rows"):
+    with pytest.raises(ConfigError, match=r"^folds 5: there are 4 patients; give fewer folds$"):
         split_rows(config("folds"), joined([{"patient": f"P{n % 4}"} for n in range(20)]))

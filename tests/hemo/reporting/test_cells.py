@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from hemo.errors import SourceError
-from hemo.reporting.cells import Cell, cells_of, compare_on_test
+from hemo.reporting.cells import Cell, cells_of, compare_on_test, order_of
 from hemo.reporting.trial_row import Row, read_row
 from hemo.stats.auroc import auroc
 from hemo.stats.planning import Design
@@ -32,6 +32,26 @@ def test_the_lowest_mean_loss_comes_first_and_only_complete_trials_count(make_re
     ]
     rows.append(Row(make_record({"name": "c", "seed": 9}, status="failed")))
     assert [(cell.name, cell.values("val", "loss")) for cell in cells_of(rows)] == [("b", [0.2]), ("a", [0.1, 0.5])]
+
+
+@pytest.mark.parametrize(
+    ("settings", "order"),
+    [
+        (({"training.balance": "undersample"}, {}), "val_auroc"),
+        (
+            (
+                {"training.balance": "oversample", "training.balance_ratio": 2},
+                {"training.balance": "oversample", "training.balance_ratio": 3},
+            ),
+            "val_auroc",
+        ),
+        (({"training.balance_ratio": 2}, {"training.balance_ratio": 3}), "val_loss"),
+    ],
+)
+def test_losses_of_other_class_weights_are_not_compared(make_record, settings, order):
+    """Class weights are of the images of an epoch; a ratio without balance changes none."""
+    pairs = [[make_record({"training.loss": loss, **each}) for each in settings] for loss in ("class_weighted", "rsna")]
+    assert [order_of(pair) for pair in pairs] == [order, "val_loss"]
 
 
 @pytest.fixture

@@ -66,7 +66,9 @@ def test_the_loss_of_an_external_model_is_not_compared_with_another_loss(make_re
     )
     (found,) = comparisons(tmp_path)
     assert (found.order, found.best.record.config.name) == ("val_auroc", "external")
-    assert "trials have several losses, whose values cannot be compared." in grid_table(found).notes[0]
+    assert (
+        "trials have several losses, or class weights, whose values cannot be compared." in grid_table(found).notes[0]
+    )
 
 
 def test_trials_of_one_loss_are_ordered_by_it(make_record, tmp_path):

@@ -38,6 +38,24 @@ def test_a_loss_is_searched_by_what_does_not_depend_on_it():
     assert set(search_space(TrialConfig(), search(values, metric="val_auroc"))) == {"training.loss"}
 
 
+@pytest.mark.parametrize(
+    "space",
+    [
+        {"training.balance": {"choices": ["none", "undersample"]}},
+        {"training.balance_ratio": {"low": 1, "high": 4}},
+    ],
+)
+def test_class_weights_are_searched_by_what_does_not_depend_on_them(space):
+    """A balanced epoch has class weights of 1, by which validation loss is another measure."""
+    weighted = TrialConfig.model_validate({"training": {"loss": "class_weighted"}})
+    (key,) = space
+    for measured in ({}, {"objectives": ["val_auroc", "val_loss"], "metric": "val_auroc", "scheduler": "none"}):
+        with pytest.raises(ConfigError, match=rf"{key} changes the class weights of val_loss.*search on val_auroc or"):
+            search_space(weighted, search(space, **measured))
+    assert set(search_space(weighted, search(space, metric="val_auroc"))) == {key}
+    assert set(search_space(TrialConfig(), search(space))) == {key}
+
+
 def test_a_point_becomes_a_named_trial():
     """Values are set and named in the order of the config, whatever order they came in."""
     trial = point_trial(TrialConfig(), {"training.learning_rate": 3.21234e-4, "model.backbone": "VGG16"})
@@ -76,6 +94,11 @@ def test_a_point_becomes_a_named_trial():
             {"model.dropout": {"low": 0, "high": 0.5}},
             ({"model.dropout": 0.7},),
             r"search\.first\[0\]: model\.dropout must be between 0 and 0\.5, not 0\.7",
+        ),
+        (
+            {"model.dense_width": {"low": 8, "high": 64}, "seed": {"choices": [1, 2]}},
+            ({"seed": 1}, {"model.dense_width": 8.5}),
+            r"search\.first\[1\]: model\.dense_width: must be a whole number, not 8\.5",
         ),
         ({"seed": {"choices": [1, 2]}}, ({"seed": 3},), r"search\.first\[0\]: seed must be one of 1, 2, not 3"),
         ({"seed": {"choices": [1, 2]}}, ({"sed": 1},), r"search\.first\[0\]: sed is not searched; the space has seed"),
