@@ -45,7 +45,7 @@ HELD_SIDE_PX = 512
 """0.8 MB an image: 384 of them are thrice the object store of a node."""
 
 GONE_S = 60.0
-JOB_S = 300.0
+JOB_S = 600.0
 """After which a job is given up."""
 
 Timeline = list[tuple[float, dict[str, int]]]

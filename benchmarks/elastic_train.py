@@ -34,7 +34,7 @@ TRIAL = {
     "training": {"batch_size": 24, "optimizer": "sgd", "learning_rate": 0.02},
 }
 TOLERANCE = 1e-3
-TIMEOUT_S = 300.0
+TIMEOUT_S = 700.0
 POLL_S = 0.1
 
 DRIVER = """

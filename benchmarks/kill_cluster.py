@@ -38,7 +38,7 @@ HEAD_ROUND = 4
 """Of as many rounds of the jobs, in the last the head is killed."""
 
 STARTS_AT_MOST = 3
-TIMEOUT_S = 240.0
+TIMEOUT_S = 360.0
 POLL_S = 0.05
 SIDE_PX = 32
 EPOCHS = 8

@@ -31,7 +31,7 @@ from hemo.synthetic.slice_file import make_slice_file
 KINDS = ("worker", "driver", "node", "ctrl-c")
 STARTS_AT_MOST = 5
 DELAY_S = 0.1
-TIMEOUT_S = 180.0
+TIMEOUT_S = 360.0
 POLL_S = 0.005
 UNIT_FILES = 8
 DISTINCT_SLICES = 24

@@ -35,7 +35,7 @@ def test_a_notebook_runs(
     assert all(not cell.get("outputs") for cell in notebook.cells), "commit notebooks without outputs"
     assert CONNECT in notebook.cells[1].source
     notebook.cells[1].source = notebook.cells[1].source.replace(CONNECT, connect_in(make_ray_folder()))
-    NotebookClient(notebook, timeout=240, resources={"metadata": {"path": str(shared_folder)}}).execute()
+    NotebookClient(notebook, timeout=500, resources={"metadata": {"path": str(shared_folder)}}).execute()
     shown = [output for cell in notebook.cells if cell.cell_type == "code" for output in cell.outputs]
     kinds = {kind for output in shown for kind in output.get("data", {})}
     assert "text/html" in kinds or "image/png" in kinds

@@ -143,7 +143,7 @@ def test_a_map_task_raised_it_and_the_user_reads_one_line(tmp_path: Path, make_r
         "--cluster.temp_dir": str(make_ray_folder()),
     }
     command = [sys.executable, "-m", "ray_jobs.curate", *itertools.chain.from_iterable(flags.items())]
-    job = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    job = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
     assert (job.returncode, job.stdout) == (2, "")
     assert job.stderr == f"hemo: {gone} is in the index but does not exist; run `hemo convert` again\n"
 
@@ -285,7 +285,7 @@ def test_help_and_a_wrong_flag_load_no_heavy_package(job: str) -> None:
         "        codes = [*globals().get('codes', []), ended.code]\n"
         f"print(codes, [name for name in '{HEAVY}'.split() if name in sys.modules])"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=180, check=False)
     assert done.stdout.splitlines()[-1:] == ["[0, 2] []"], done.stderr
     assert done.stderr.startswith(f"hemo: --no_such_flag is no flag of `hemo {job}`")
 

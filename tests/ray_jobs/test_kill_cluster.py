@@ -21,7 +21,7 @@ def test_a_node_killed_in_two_jobs_leaves_no_trace():
     """
     command = [sys.executable, "benchmarks/kill_cluster.py", "--runs", "2", "--seed", "1"]
     command += ["--jobs", "curate", "predict"]
-    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=400, check=False)
+    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=780, check=False)
     assert ended.returncode == 0, ended.stdout + ended.stderr
     jobs = re.findall(r"^\| \d \| (\w+) \| node, [\d.]+ s \| as undisturbed.*? \|", ended.stdout, re.MULTILINE)
     assert jobs == ["curate", "predict"]

@@ -23,7 +23,7 @@ from hemo.storage import filesystem, join, list_files, list_folders, read_json
 from tests.s3 import s3_environment  # noqa: F401 (a fixture)
 
 ROOT = Path(__file__).parents[2]
-TIMEOUT_S = 120.0
+TIMEOUT_S = 300.0
 EPOCHS, ROWS = 6, 600
 """Of a trial that is killed in the middle: half a second an epoch."""
 
@@ -75,7 +75,7 @@ ENDED = ("SUCCEEDED", "FAILED", "STOPPED")
 
 def ray_command(*words: str, environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
     command = [Path(sys.executable).with_name("ray"), *words]
-    return subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=200)
+    return subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=500)
 
 
 def free_port() -> int:

@@ -22,10 +22,10 @@ def test_an_address_then_the_page_until_a_signal(number, make_record, tmp_path):
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stdout
         url = process.stdout.readline().strip()
-        with urllib.request.urlopen(f"{url}now.json", timeout=60) as answer:
+        with urllib.request.urlopen(f"{url}now.json", timeout=180) as answer:
             assert json.load(answer)["trouble"] == ""
         process.send_signal(number)
-        out, error = process.communicate(timeout=60)
+        out, error = process.communicate(timeout=180)
     assert url.startswith("http://127.0.0.1:")
     assert (process.returncode, out, error) == (0, f"ended; nothing was written to {records}\n", "")
     assert list_changes(records) == before

@@ -20,7 +20,7 @@ def test_nodes_come_for_what_a_job_needs_and_leave() -> None:
     script ends with code 1 otherwise, and where a node stays.
     """
     command = [sys.executable, "benchmarks/autoscale_jobs.py", "--units", "48"]
-    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=690, check=False)
+    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=1380, check=False)
     assert ended.returncode == 0, ended.stdout + ended.stderr
     convert, held, train = re.split("## (?:held|train)", ended.stdout)
     assert re.search(r"^\| [\d.]+ \| 0 \| 0 \|$", convert, re.MULTILINE)

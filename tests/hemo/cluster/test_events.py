@@ -99,7 +99,7 @@ def test_what_ray_says_of_a_dead_worker_is_one_line_on_standard_error(
 ) -> None:
     """Ray itself would print it on standard output, in yellow: see `report_in_short`."""
     command = [sys.executable, "-c", KILLED, str(make_ray_folder()), str(tmp_path / "mark")]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
     assert done.stdout == "result\n", done.stderr
     (line,) = [line for line in done.stderr.splitlines() if line.startswith("cluster: ")]
     assert line.startswith("cluster: a worker died on ")

@@ -64,7 +64,7 @@ def cluster(variables: dict[str, str], make_ray_folder: Callable[[], Path]) -> I
         yield EmptyCluster(process)
         assert process.stdin
         process.stdin.close()
-        process.wait(timeout=60)
+        process.wait(timeout=180)
 
 
 @pytest.fixture
@@ -109,7 +109,7 @@ def test_the_first_ctrl_c_ends_a_job_that_waits(
         time.sleep(0.1)
     time.sleep(3)  # into the wait
     running.send_signal(signal.SIGINT)
-    assert running.wait(timeout=60) == 1
+    assert running.wait(timeout=180) == 1
     last = errors.read_text().splitlines()[-1]
     assert last == "hemo: interrupted; run the same command again: finished work is kept"
     assert "Traceback" not in errors.read_text()
@@ -163,6 +163,6 @@ def test_models_are_added_as_the_cluster_grows(
             assert job.poll() is None
             time.sleep(0.1)
         cluster.grow_to(3)
-        shown, _ = job.communicate(timeout=200)
+        shown, _ = job.communicate(timeout=500)
     assert shown == "20\n"
     assert len(list(models.iterdir())) in (2, 3)

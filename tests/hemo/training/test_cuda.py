@@ -227,7 +227,7 @@ def test_two_workers_on_one_gpu_give_the_curve_of_one(splits_of: Callable[..., S
     processes = [
         subprocess.Popen([*command, str(rank), "cuda"], stdout=subprocess.PIPE, text=True) for rank in range(2)
     ]
-    found = [json.loads(process.communicate(timeout=100)[0].splitlines()[-1]) for process in processes]
+    found = [json.loads(process.communicate(timeout=300)[0].splitlines()[-1]) for process in processes]
     assert found[0] == found[1] == pytest.approx(alone, abs=2e-3)
 
 

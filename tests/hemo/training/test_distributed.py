@@ -49,7 +49,7 @@ def test_two_processes_say_and_compute_the_same(tmp_path: Path) -> None:
         subprocess.Popen([*command, str(rank), str(tmp_path / "store")], stdout=subprocess.PIPE, text=True)
         for rank in range(2)
     ]
-    said = [json.loads(process.communicate(timeout=120)[0].splitlines()[-1]) for process in processes]
+    said = [json.loads(process.communicate(timeout=300)[0].splitlines()[-1]) for process in processes]
     assert said[0] == said[1]
     assert said[0] == {
         "summed": [2.0, 10.0],

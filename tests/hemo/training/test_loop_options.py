@@ -190,6 +190,6 @@ def test_two_workers_follow_the_options_as_one_does(splits: Splits, tmp_path: Pa
     alone = run_to_end(fit(config, splits, worker=Worker(), state_path=str(tmp_path / "state.pt")))
     command = [sys.executable, str(Path(__file__).with_name("fit_of_two.py")), str(tmp_path), config.model_dump_json()]
     processes = [subprocess.Popen([*command, str(rank)], stdout=subprocess.PIPE, text=True) for rank in range(2)]
-    said = [json.loads(process.communicate(timeout=100)[0].splitlines()[-1]) for process in processes]
+    said = [json.loads(process.communicate(timeout=300)[0].splitlines()[-1]) for process in processes]
     assert said[0] == said[1] == pytest.approx(_val_losses(alone), abs=1e-4)
     assert abs(said[0][2] - said[0][0]) > 1e-3

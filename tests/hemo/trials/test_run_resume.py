@@ -97,7 +97,7 @@ def test_a_trial_killed_in_mid_epoch_or_while_it_saves_goes_on_from_the_epoch_be
 ) -> None:
     folder, out = make_training_set(), str(tmp_path / "killed")
     command = [sys.executable, "-c", KILLED, tiny_trial.model_dump_json(), folder, out, where]
-    assert subprocess.run(command, check=False, timeout=120).returncode == -signal.SIGKILL
+    assert subprocess.run(command, check=False, timeout=300).returncode == -signal.SIGKILL
     digest = trial_digest(tiny_trial, "feedfacefeedface")
     left = _files(out, digest)
     assert left >= RUNNING

@@ -203,7 +203,7 @@ def test_two_workers_learn_as_one_does(make_series_set: Maker, tmp_path: Path) -
     alone = run_to_record(config, made.training_set, tmp_path / "records")
     command = [sys.executable, str(FIT_OF_TWO), str(tmp_path), config.model_dump_json()]
     processes = [subprocess.Popen([*command, str(rank)], stdout=subprocess.PIPE, text=True) for rank in range(2)]
-    printed = [json.loads(process.communicate(timeout=100)[0].splitlines()[-1]) for process in processes]
+    printed = [json.loads(process.communicate(timeout=300)[0].splitlines()[-1]) for process in processes]
     assert printed[0] == printed[1] == pytest.approx([epoch.val["loss"] for epoch in alone.epochs], abs=1e-4)
     assert abs(printed[0][2] - printed[0][0]) > 1e-3
 

@@ -36,7 +36,7 @@ def test_a_killed_driver_loses_no_cell_and_repeats_none(make_training_set, tmp_p
     os.kill(killed.pid, signal.SIGKILL)
     killed.communicate()
     written = {file: file.stat().st_mtime_ns for file in out.glob("*/record.json")}
-    said, told = begin(conf).communicate(timeout=200)
+    said, told = begin(conf).communicate(timeout=500)
     assert f"3 trials, {len(written)} of them finished already" in told
     records = read_records(str(out))
     assert sorted(record.config.seed for record in records) == [0, 1, 2]
