@@ -81,7 +81,7 @@ def curate_corpus(config: CurateConfig) -> str:
                 _write_cards(config.out, card.model_copy(update={"dataset": config.dataset}))
         print_line(f"curate: {config.out} is complete")
         return config.out
-    with output_lock(config.out) as require_held:
+    with output_lock(config.out, SPLITS) as require_held:
         outdated = _left_over(config.out)
         draft = draft_training_set(config, inputs)
         _require_images_in_common(config.out, draft.manifest)

@@ -320,6 +320,20 @@ def test_a_set_of_other_images_is_not_replaced(tmp_path, corpus):
 
 
 @pytest.mark.usefixtures("no_ray")
+def test_what_a_killed_worker_left_of_a_part_is_removed(corpus, monkeypatch):
+    copy = curate._copy
+
+    def copy_with_a_kill(*arguments):
+        parts = copy(*arguments)
+        Path(corpus["out"], "val", ".part-000000.parquet.0123456789abcdef.tmp").write_bytes(b"PAR1")
+        return parts
+
+    monkeypatch.setattr(curate, "_copy", copy_with_a_kill)
+    curate_corpus(CurateConfig(**corpus))
+    assert [name for name in files_below(corpus["out"]) if name.endswith(".tmp")] == []
+
+
+@pytest.mark.usefixtures("no_ray")
 def test_files_of_others_are_never_touched(corpus):
     with pytest.raises(OutputError, match="holds the card of something else"):
         curate_corpus(CurateConfig(**corpus | {"out": corpus["shards"]}))
