@@ -27,11 +27,11 @@ LEADING = 6
 """Slices of a study that are shown: those of the largest support, for or against."""
 
 WIDTH_INCHES = 9.0
-Study = tuple[str, str | None]
-"""Name, and patient or None: patients may have studies of the same name."""
-
 FOR, AGAINST = "#b2182b", "#2166ac"
 """Colours of support, which the colour-blind see as different; signs differ as well."""
+
+Study = tuple[str, str | None]
+"""Name, and patient or None: patients may have studies of the same name."""
 
 
 def explain_studies(config: ExplainConfig) -> list[dict[str, Any]]:
@@ -69,13 +69,11 @@ def explain_studies(config: ExplainConfig) -> list[dict[str, Any]]:
         slices, studies, _ = predict_studies(model, card, rows.select(ID_COLUMNS), vectors, config.batch_size)
         places = pc.index_in(slices["image_id"], value_set=rows["image_id"].combine_chunks())
         slices = slices.append_column("label", rows["label"].take(places))
-        own = [
-            (_slices_of(slices, study), study, probability)
-            for study, probability in _chosen(slices, studies, target, config)
-        ]
-        cases = [_case(of_study, study, probability, target) for of_study, study, probability in own]
+        chosen, study_of = _chosen(slices, studies, target, config), _studies(slices)
+        own = [slices.filter(pa.array([each == study for each in study_of])) for study, _ in chosen]
+        cases = [_case(of_study, *each, target) for of_study, each in zip(own, chosen, strict=True)]
         images = _images(stored, card, {each["image_id"] for case in cases for each in case["slices"]})
-        for number, (case, (of_study, *_)) in enumerate(zip(cases, own, strict=True), start=1):
+        for number, (case, of_study) in enumerate(zip(cases, own, strict=True), start=1):
             case["file"] = f"case-{number:03d}.png"
             write_bytes(join(config.out, case["file"]), study_png(of_study, case, images))
         write_json(join(config.out, CASES), {"inputs": inputs, "cases": cases})
@@ -109,10 +107,6 @@ def _studies(slices: pa.Table) -> list[Study]:
     """Return the study of each slice."""
     names = pc.coalesce(slices["study"], slices["series"])
     return list(zip(names.to_pylist(), slices["patient"].to_pylist(), strict=True))
-
-
-def _slices_of(slices: pa.Table, study: Study) -> pa.Table:
-    return slices.filter(pa.array([each == study for each in _studies(slices)]))
 
 
 def _chosen(slices: pa.Table, studies: pa.Table, target: str, config: ExplainConfig) -> list[tuple[Study, float]]:
