@@ -20,6 +20,7 @@ from hemo.config.load import load_config
 from hemo.config.types import Config
 from hemo.console import hours
 from hemo.errors import DISK_FULL, HemoError, UserError, is_disk_full, without_passwords
+from hemo.interrupts import interruptible
 from hemo.job_log import JobLog
 
 C = TypeVar("C", bound=Config)
@@ -59,9 +60,13 @@ def entry_point(config_type: type[C]) -> Callable[[Callable[[C], None]], Main]:
 
 @contextmanager
 def errors_as_exit_codes() -> Iterator[None]:
-    """Turn an error raised on purpose into one line on standard error and an exit code; others keep their traceback."""
+    """Turn an error raised on purpose, Ctrl-C and SIGTERM into one line on standard error and an exit code.
+
+    Other errors keep their traceback.
+    """
     try:
-        yield
+        with interruptible():
+            yield
     except (KeyboardInterrupt, Exception) as error:
         message, code = _ending(error)
         if not message:

@@ -8,7 +8,6 @@ Example:
     hemo watch --records runs/chest_xray/records
 """
 
-import signal
 from contextlib import suppress
 
 from hemo.config.report import WatchConfig
@@ -21,8 +20,6 @@ def main(config: WatchConfig) -> None:
     """Print the address, and serve until the first signal; the second one leaves what is being read."""
     import hemo
 
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.default_int_handler)
     with suppress(KeyboardInterrupt), hemo.watch.run(config) as watch:
         print_result(watch.url)
         watch.wait()

@@ -2,9 +2,7 @@
 
 import logging
 import os
-import signal
 import socket
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
@@ -18,6 +16,7 @@ from hemo.cluster.events import report_in_short, reported_nodes
 from hemo.cluster.ray_data import LOST_WORKERS
 from hemo.config.types import ClusterConfig
 from hemo.errors import ConfigError, HemoError
+from hemo.interrupts import interruptible, raise_on_signals
 
 CONNECT_TIMEOUT_S = 3.0
 """Of a connection to a head node, and of its reply; Ray itself tries for minutes."""
@@ -28,9 +27,6 @@ HEALTH_CHECK = "/grpc.health.v1.Health/Check"
 SERVING = b"\x08\x01"
 """The reply of a server that works: field 1, status, is 1."""
 
-ENDING = (signal.SIGINT, signal.SIGTERM)
-"""Ctrl-C, and how schedulers end jobs."""
-
 CHATTER = (
     "ray._private.authentication.authentication_token_setup",  # announces that the token, our default, is on
 )
@@ -40,7 +36,7 @@ CHATTER = (
 def connected(config: ClusterConfig) -> Iterator[None]:
     """Connect to the cluster, or start a local one, for the length of a job; inside another connection do nothing.
 
-    Meanwhile SIGINT and SIGTERM raise KeyboardInterrupt; afterwards their handlers are what they were.
+    Meanwhile SIGINT and SIGTERM raise KeyboardInterrupt, see `interruptible`.
 
     Raises:
         HemoError: If the cluster cannot be reached.
@@ -50,13 +46,12 @@ def connected(config: ClusterConfig) -> Iterator[None]:
     if ray.is_initialized():
         yield
         return
-    with _signal_handlers_kept():
-        _raise_on_signals()
+    with interruptible():
         try:
             connect(config)
         except SystemExit as error:  # Ray's own reaction to SIGTERM while it starts
             raise KeyboardInterrupt from error
-        _raise_on_signals()  # again: Ray has set its own for SIGTERM
+        raise_on_signals()  # again: Ray has set its own for SIGTERM
         try:
             with nullcontext() if is_local(config) else reported_nodes():
                 yield
@@ -83,32 +78,6 @@ def connect(config: ClusterConfig) -> None:
         raise ConfigError(f"Ray's token: {' '.join(str(error).split())}") from error
     # an error raised on purpose in a map task reaches the driver as itself
     ray.data.DataContext.get_current().raise_original_map_exception = True
-
-
-def _raise_on_signals() -> None:
-    """Make SIGINT and SIGTERM raise KeyboardInterrupt, in Ray's processes too.
-
-    A shell ignores SIGINT for what it runs in the background; Ray's workers would inherit that, and Ray calls the
-    handler it finds, which is then no function.
-    """
-    if threading.current_thread() is threading.main_thread():
-        for number in ENDING:
-            signal.signal(number, signal.default_int_handler)
-
-
-@contextmanager
-def _signal_handlers_kept() -> Iterator[None]:
-    """Set the handlers of the ending signals as they were before."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = {number: signal.getsignal(number) for number in ENDING}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            if handler is not None:  # None: set by C code, and not by Python to be set again
-                signal.signal(number, handler)
 
 
 def is_local(config: ClusterConfig) -> bool:

@@ -5,6 +5,7 @@ import json
 import os
 import re
 import shlex
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -86,6 +87,16 @@ def test_ctrl_c_is_code_1_and_says_what_to_do(capsys: pytest.CaptureFixture[str]
     code, shown = ending(job, capsys)
     assert code == 1
     assert shown == "hemo: interrupted; run the same command again: finished work is kept\n"
+
+
+def test_a_scheduler_ends_a_job_without_ray_as_ctrl_c_does(capsys: pytest.CaptureFixture[str]) -> None:
+    before = signal.getsignal(signal.SIGTERM)
+
+    def job() -> None:
+        signal.raise_signal(signal.SIGTERM)
+
+    assert ending(job, capsys) == (1, "hemo: interrupted; run the same command again: finished work is kept\n")
+    assert signal.getsignal(signal.SIGTERM) == before
 
 
 def test_the_error_behind_another_is_found_by_its_cause(capsys: pytest.CaptureFixture[str]) -> None:

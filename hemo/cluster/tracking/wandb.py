@@ -1,5 +1,6 @@
 """Log a trial to Weights & Biases: curves, system metrics, and the model with the training set it was trained on."""
 
+import functools
 import json
 import os
 import re
@@ -156,7 +157,7 @@ def private_settings() -> wandb.Settings:
 
 
 def check_wandb() -> None:
-    """Refuse a malformed key, and print if runs will be offline. Nothing is sent.
+    """Refuse a malformed key, and print once if runs will be offline. Nothing is sent.
 
     Raises:
         ConfigError: Without the key.
@@ -171,7 +172,13 @@ def check_wandb() -> None:
             "one that wandb.ai/authorize shows, or WANDB_MODE=offline"
         ) from error
     if mode == "offline":
-        print_line("tracking: W&B, offline; `wandb sync` sends the runs later")
+        _print_offline()
+
+
+@functools.cache
+def _print_offline() -> None:
+    """Print what becomes of offline runs, once a process: `pipeline` and `leaks` check before their jobs do."""
+    print_line("tracking: W&B, offline; `wandb sync` sends the runs later")
 
 
 def remove_import_folders() -> None:

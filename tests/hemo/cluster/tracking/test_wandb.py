@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from wandb.sdk.data_types._private import MEDIA_TMP
 
 from hemo.cluster.tracking.trial_tracker import check_tracking, track_test, tracked
-from hemo.cluster.tracking.wandb import best_of, model_name, unplaced_weights, wandb_mode
+from hemo.cluster.tracking.wandb import _print_offline, best_of, model_name, unplaced_weights, wandb_mode
 from hemo.config.trial import TrialConfig
 from hemo.config.tune import TrackingConfig
 from hemo.errors import ConfigError
@@ -200,7 +200,9 @@ def test_a_key_that_is_none_is_refused_before_work_starts_and_not_shown(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("WANDB_API_KEY", "sesame")
-    check_tracking(TrackingConfig(backend="wandb"), str(tmp_path))
+    _print_offline.cache_clear()
+    for _ in range(2):  # as `pipeline` does, then the sweep within it
+        check_tracking(TrackingConfig(backend="wandb"), str(tmp_path))
     assert capsys.readouterr().err == "tracking: W&B, offline; `wandb sync` sends the runs later\n"
     monkeypatch.delenv("WANDB_MODE")
     with pytest.raises(
