@@ -286,24 +286,48 @@ class Trials(Sequence[Trial]):
         }
         return pd.DataFrame.from_dict(rows, orient="index").rename_axis("digest")
 
-    def best(self, metric: str = "val_loss") -> Trial:
-        """Return the complete trial with the best value of a metric: highest, or lowest for losses and errors.
+    def best(self, metric: str = "") -> Trial:
+        """Return the best complete trial: the first one of the report, or that with the best value of a metric.
 
         Args:
-            metric: `SPLIT_METRIC`, such as `val_auroc`. Choosing by test makes its value optimistic.
+            metric: `SPLIT_METRIC`, such as `val_auroc`; the highest is best, or the lowest of losses and errors. Choosing
+                by test makes its value optimistic. Empty: what the report orders trials by, the validation loss, or
+                validation AUROC where trials have several losses; a search's is the one that it selected.
 
         Raises:
-            ConfigError: If no complete trial has that metric.
+            ConfigError: If no trial is complete, trials are of several training sets or tasks, no complete trial has
+                that metric, or it is a loss and the trials have several.
         """
+        from hemo.reporting.comparison import grouped
+        from hemo.reporting.trial_row import Row
+        from hemo.reporting.trial_table import subject
+
+        groups = [group for group in grouped([Row(trial.record) for trial in self._trials], self.path) if group.best]
+        if len(groups) != 1:
+            listed = ", ".join(f"{title_of(group.best.record)!r} ({subject(group)})" for group in groups if group.best)
+            problem = (
+                f"has trials that cannot be compared; the best ones are {listed}" if groups else "has none complete"
+            )
+            raise ConfigError(f"best: {self.path} {problem}")
+        (group,) = groups
+        if metric:
+            return self._best_by(metric, one_loss=group.order == "val_loss")
+        assert group.best is not None
+        return Trial(self.path, group.best.record)
+
+    def _best_by(self, metric: str, *, one_loss: bool) -> Trial:
         frame = self.to_pandas()
         complete = frame[frame["status"] == "complete"].dropna(axis="columns", how="all")
         metrics = [name for name in map(str, complete) if name.startswith(("train_", "val_", "test_"))]
         if metric not in metrics:
-            known = f"has {', '.join(metrics)}" if len(complete) else "has no complete trial"
-            raise ConfigError(f"metric: no complete trial has {metric!r}; {self.path} {known}")
+            raise ConfigError(f"metric: no complete trial has {metric!r}; {self.path} has {', '.join(metrics)}")
+        name = metric.partition("_")[2]
+        if name == "loss" and not one_loss:
+            raise ConfigError(
+                f"metric: the trials of {self.path} minimise several losses, so {metric} is not comparable"
+            )
         values = complete[metric]
-        lowest = metric.partition("_")[2] in LOWER_IS_BETTER
-        trial: Trial = self[str(values.idxmin() if lowest else values.idxmax())]
+        trial: Trial = self[str(values.idxmin() if name in LOWER_IS_BETTER else values.idxmax())]
         return trial
 
     def table(self, *, bootstrap_samples: int = 1000) -> "pd.DataFrame":

@@ -160,20 +160,24 @@ def compare_trials(
         SourceError: If predictions are missing, or trials of one training set were tested on different images.
     """
     known = known or Known()
-    groups: dict[tuple[str, ...], list[Row]] = defaultdict(list)
-    for record in records:
-        row = known.rows.get(record.digest) or read_row(record, folder, samples, seed)
-        groups[_group_key(record)].append(row)
-    plans = tuple(read_plans(folder))
-    comparisons = [Comparison(tuple(_ordered(groups[key])), plans=plans) for key in sorted(groups)]
+    rows = [known.rows.get(record.digest) or read_row(record, folder, samples, seed) for record in records]
     chosen = decisions or DecisionSettings()
     return [
         replace(
             _with_test_results(each, folder, samples, seed, chosen),
             choices=tuple(_choices(each, folder, samples, seed, known.resampled)),
         )
-        for each in comparisons
+        for each in grouped(rows, folder)
     ]
+
+
+def grouped(rows: Sequence[Row], folder: str) -> list[Comparison]:
+    """Group trials that may be compared, the best of each group first; nothing is computed from predictions."""
+    groups: dict[tuple[str, ...], list[Row]] = defaultdict(list)
+    for row in rows:
+        groups[_group_key(row.record)].append(row)
+    plans = tuple(read_plans(folder))
+    return [Comparison(tuple(_ordered(groups[key])), plans=plans) for key in sorted(groups)]
 
 
 def _with_test_results(

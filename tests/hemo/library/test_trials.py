@@ -26,7 +26,7 @@ def test_a_folder_of_trials(make_record, tmp_path: Path) -> None:
     make_record({"name": "broken", "seed": 3}, status="failed", reason="no memory")
     trials = Trials(str(tmp_path / "records"))
     assert len(trials) == 3
-    assert trials.best("val_auroc").name == trials.best("val_loss").name == "good"
+    assert trials.best().name == trials.best("val_auroc").name == trials.best("val_loss").name == "good"
     frame = trials.to_pandas().set_index("name")
     assert frame.loc["good", "seed"] == 1
     assert frame.loc["good", "val_loss"] < frame.loc["bad", "val_loss"]
@@ -47,8 +47,27 @@ def test_a_folder_of_trials(make_record, tmp_path: Path) -> None:
 
 def test_the_best_of_failed_trials(make_record, tmp_path: Path) -> None:
     make_record({"name": "broken"}, status="failed", reason="no memory")
-    with pytest.raises(ConfigError, match=r"no complete trial has 'val_loss'; .*records has no complete trial$"):
+    with pytest.raises(ConfigError, match=r"^best: /.*records has none complete$"):
         Trials(str(tmp_path / "records")).best()
+
+
+def test_losses_of_several_kinds_do_not_choose_the_best(make_record, tmp_path: Path) -> None:
+    """A focal loss is smaller than cross-entropy whatever the model has learned."""
+    make_record({"name": "good"}, quality=0.9)
+    make_record({"name": "poor", "training.loss": "focal"}, quality=0.2)
+    trials = Trials(str(tmp_path / "records"))
+    assert trials.best().name == trials.best("val_auroc").name == "good"
+    with pytest.raises(ConfigError, match=r"records minimise several losses, so val_loss is not comparable$"):
+        trials.best("val_loss")
+
+
+def test_trials_of_several_training_sets_have_no_best_one(make_record, tmp_path: Path) -> None:
+    make_record({"name": "a"})
+    make_record({"name": "b"}, training_set="0" * 16)
+    expected = r"best: .* has trials that cannot be compared; the best ones are '.' \(.*\), '.' \(.*\)$"
+    for metric in ("", "val_auroc"):
+        with pytest.raises(ConfigError, match=expected):
+            Trials(str(tmp_path / "records")).best(metric)
 
 
 def test_two_trials_are_compared_as_the_report_compares_them(make_record, tmp_path: Path) -> None:
