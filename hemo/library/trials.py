@@ -290,9 +290,9 @@ class Trials(Sequence[Trial]):
         """Return the best complete trial: the first one of the report, or that with the best value of a metric.
 
         Args:
-            metric: `SPLIT_METRIC`, such as `val_auroc`; the highest is best, or the lowest of losses and errors. Choosing
-                by test makes its value optimistic. Empty: what the report orders trials by, the validation loss, or
-                validation AUROC where trials have several losses; a search's is the one that it selected.
+            metric: `SPLIT_METRIC`, such as `val_auroc`; the highest is best, or the lowest of losses and errors.
+                Choosing by test makes its value optimistic. Empty: what orders the report, the validation loss, or
+                validation AUROC where trials have several losses; of a search the trial that it selected.
 
         Raises:
             ConfigError: If no trial is complete, trials are of several training sets or tasks, no complete trial has

@@ -64,7 +64,7 @@ def test_losses_of_several_kinds_do_not_choose_the_best(make_record, tmp_path: P
 def test_trials_of_several_training_sets_have_no_best_one(make_record, tmp_path: Path) -> None:
     make_record({"name": "a"})
     make_record({"name": "b"}, training_set="0" * 16)
-    expected = r"best: .* has trials that cannot be compared; the best ones are '.' \(.*\), '.' \(.*\)$"
+    expected = r"best: .* has trials that cannot be compared; the best are '.' \(.*\), '.' \(.*\)$"
     for metric in ("", "val_auroc"):
         with pytest.raises(ConfigError, match=expected):
             Trials(str(tmp_path / "records")).best(metric)
