@@ -71,14 +71,15 @@ class CurateConfig(Config):
 
     shards: Location = Field(description="output folder of `convert`")
     labels: Literal["source_class", "manifest"] | Location = Field(
-        description="table of labels: RSNA's long CSV, or a CSV or Parquet with a column of image ids or paths and a "
+        description="table of labels: RSNA's long CSV, or a CSV or Parquet with a key, see `label_key`, and a "
         "column a class; `manifest`: the table that `corpus: manifest` was converted from; `source_class`: the class "
         "folders of an image folder"
     )
     label_key: str = Field(
         "",
-        description="column of `labels` with image ids or paths, with or without folder and ending; by default "
-        "image_id, source_path or path, or a CSV's first column",
+        description="column of `labels` with image ids or paths, with or without folder and ending; a column named "
+        "`study`, `series` or `patient` has those ids, and each row is one of all their images; by default image_id, "
+        "source_path or path, or a CSV's first column",
     )
     label_columns: tuple[str, ...] = Field(
         (),

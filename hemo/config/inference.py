@@ -102,7 +102,9 @@ class EvaluateConfig(DeploymentConfig):
     labels: Literal["", "source_class"] | Location = Field(
         "", description="with `source`: table of labels, or `source_class`, as in `curate`"
     )
-    label_key: str = Field("", description="column of `labels` with image ids or paths, as in `curate`")
+    label_key: str = Field(
+        "", description="column of `labels` with image ids or paths, or ids of studies, as in `curate`"
+    )
     label_columns: tuple[str, ...] = Field((), description="columns of `labels` that are classes, as in `curate`")
     class_names: dict[str, str] = Field(
         {},

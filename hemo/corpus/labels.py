@@ -28,6 +28,9 @@ NULL_LABEL = 255
 KEY_COLUMNS = ("image_id", "source_path", "path")
 """Columns that key a table unless one is named, best first. A CSV without any of them is keyed by its first column."""
 
+PATIENT_KEYS = ("patient", "study", "series")
+"""Names of a key's column that holds these ids, not those of images: a row then is one of all their images."""
+
 DESCRIPTIVE = frozenset({*KEY_COLUMNS, *ManifestRow._fields})
 """Columns that are no classes unless they are named: keys, and what a table of files says of patients and splits."""
 
@@ -53,14 +56,15 @@ _MEANING = {"0": 0, "1": 1, "0.0": 0, "1.0": 1, "": NULL_LABEL} | {
 
 @dataclass(frozen=True)
 class LabelTable:
-    """Labels of images, one row an image.
+    """Labels of images, one row an image, or one for all images of a patient, study or series.
 
     Attributes:
         classes: Class names, in the order of the columns of `values`.
-        keys: image_id or source_path of each row, unique, shape (rows,).
+        keys: What each row is about, unique, shape (rows,): image_id or source_path, or an id of `keyed_by`.
         values: Shape (rows, classes), uint8: 0, 1 or `NULL_LABEL`.
         repeated: Rows of the file that repeat another row.
         unused_columns: Columns of the file that are neither key nor class.
+        keyed_by: `image`, or one of `PATIENT_KEYS`.
     """
 
     classes: tuple[str, ...]
@@ -68,6 +72,7 @@ class LabelTable:
     values: NDArray[np.uint8]
     repeated: int
     unused_columns: tuple[str, ...] = ()
+    keyed_by: str = "image"
 
 
 def parse_labels(data: bytes, location: str, *, key: str = "", columns: Sequence[str] = ()) -> LabelTable:
@@ -81,7 +86,7 @@ def parse_labels(data: bytes, location: str, *, key: str = "", columns: Sequence
     Args:
         data: The whole file.
         location: Its name; `.gz` and `.parquet` endings decide the form, and errors name it.
-        key: Column with image ids or paths; by default see `KEY_COLUMNS`.
+        key: Column with image ids or paths, or one of `PATIENT_KEYS`; by default see `KEY_COLUMNS`.
         columns: Columns that are classes; by default all but the key and `DESCRIPTIVE`.
 
     Raises:
@@ -195,13 +200,14 @@ def _parsed(data: bytes, location: str, key: str, columns: tuple[str, ...]) -> L
     table = _read(data, location)
     if not (key or columns) and [name.lower() for name in table.column_names] == ["id", "label"]:
         return _from_long(table, location)
+    keyed_by = key if key in PATIENT_KEYS else "image"
     key = key or _default_key(table, location)
     classes = columns or tuple(name for name in table.column_names if name not in {key, *DESCRIPTIVE})
     _check_columns(table.column_names, key, classes, location)
     unused = tuple(name for name in table.column_names if name not in {key, *classes})
     text = _class_names(table[columns[0]], location) if len(columns) == 1 else ()
     read = _from_class_names(table, key, columns[0], text, location) if text else None
-    return replace(read or _from_wide(table, key, classes, location), unused_columns=unused)
+    return replace(read or _from_wide(table, key, classes, location), unused_columns=unused, keyed_by=keyed_by)
 
 
 def _read(data: bytes, location: str) -> pa.Table:

@@ -10,15 +10,12 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from hemo.config.validation import meant
-from hemo.corpus.labels import NULL_LABEL, parse_columns
+from hemo.corpus.labels import NULL_LABEL, PATIENT_KEYS, parse_columns
 from hemo.curation.hash_order import hash_texts
 from hemo.curation.labelled_index import match_keys, pseudonyms_of, text_column
 from hemo.curation.select import unflagged
 from hemo.errors import ConfigError, LabelError
 from hemo.pseudonym import Pseudonymiser
-
-PATIENT_KEYS = ("patient", "study", "series")
-"""Names of a key's column that holds these ids, not those of images."""
 
 SOURCE_SIZE = "source_size"
 """Subgroup by rows and columns of the source image."""

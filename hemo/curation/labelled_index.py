@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from hemo.corpus.labels import NULL_LABEL, LabelTable
+from hemo.corpus.labels import NULL_LABEL, PATIENT_KEYS, LabelTable
 from hemo.corpus.source_file import image_stem
 from hemo.curation.card import LEVELS, Count, label_counts
 from hemo.errors import LabelError, SourceError, first_names
@@ -119,8 +119,8 @@ def read_index(shards: str) -> pa.Table:
 def join_labels(index: pa.Table, table: LabelTable, *, within: pa.StringArray | None = None) -> Rows:
     """Look up the labels of the images, each by its image_id, else by its path, else by its name.
 
-    A name fits with or without ending, and with or without folders: `a.png`, `x/a` and `/data/x/a.jpg` are image `x/a`,
-    `y/a` is not.
+    Of a table keyed by patient, study or series by that id. A name fits with or without ending, and with or without
+    folders: `a.png`, `x/a` and `/data/x/a.jpg` are image `x/a`, `y/a` is not.
 
     Args:
         index: As `read_index` returns it.
@@ -131,18 +131,34 @@ def join_labels(index: pa.Table, table: LabelTable, *, within: pa.StringArray | 
         LabelError: If no image has a label, a name fits several, leading zeros are missing, or an image has two keys
             with different labels.
     """
-    positions = match_keys(index, table.keys)
+    of_images = table.keyed_by == "image"
+    positions = match_keys(index, table.keys) if of_images else _by_column(index, table.keyed_by, table.keys)
     if positions.null_count == len(positions):
-        raise LabelError(
-            f"labels: none matches an image: image ids are like {_examples(text_column(index, 'image_id'))}, label "
-            f"keys like {_examples(table.keys)}; give a table keyed by image id or path, or name its key by --label_key"
-        )
-    _refuse_contradictions(index, table, positions)
+        raise LabelError(_no_match(index, table))
+    if of_images:
+        _refuse_contradictions(index, table, positions)
     labelled = positions.is_valid().to_numpy(zero_copy_only=False)
     labels = table.values[positions.fill_null(0).to_numpy()]
     labels[~labelled] = NULL_LABEL
     matched_keys = pc.count_distinct(positions).as_py()
     return Rows(index, table.classes, labels, labelled, *number_patients(index, within), matched_keys)
+
+
+def _by_column(index: pa.Table, name: str, keys: pa.StringArray) -> Any:
+    """Return for each image the position of its id in `keys`, null where it has none."""
+    return pc.index_in(text_column(index, name), value_set=keys)
+
+
+def _no_match(index: pa.Table, table: LabelTable) -> str:
+    """Return how ids and keys differ, and the cure: a table whose keys are those of patients, say, needs that name."""
+    column = "image_id" if table.keyed_by == "image" else table.keyed_by
+    ids = text_column(index, column).drop_null()
+    has = f"are like {_examples(ids)}" if len(ids) else "are blank"
+    others = [name for name in PATIENT_KEYS if _by_column(index, name, table.keys).is_valid().true_count]
+    cure = "give a table keyed by image id or path, or name its key by --label_key"
+    if others:
+        cure = f"they are ids of the {others[0]}: name their column {others[0]!r}, and give --label_key {others[0]}"
+    return f"labels: none matches an image: {table.keyed_by} ids {has}, label keys like {_examples(table.keys)}; {cure}"
 
 
 def match_keys(index: pa.Table, keys: pa.StringArray) -> Any:
@@ -311,13 +327,15 @@ def pseudonymise_keys(table: LabelTable, index: pa.Table, pseudonyms: Pseudonymi
     """Return a label table of true names as one of pseudonyms, as `convert` makes them.
 
     Args:
-        table: Labels keyed by image id, `NAME#FRAME` for frames, or by path.
+        table: Labels keyed by image id, `NAME#FRAME` for frames, by path, or by one of `PATIENT_KEYS`.
         index: As `read_index` returns it.
         pseudonyms: With the key of the conversion.
 
     Raises:
-        LabelError: If no key's pseudonym is in the index.
+        LabelError: If no pseudonym of an image's key is in the index.
     """
+    if table.keyed_by != "image":
+        return replace(table, keys=pseudonyms_of(table.keys, table.keyed_by, pseudonyms))
     of_images, of_paths = (pseudonyms_of(table.keys, kind, pseudonyms) for kind in ("image", "path"))
     by_path = pc.is_in(of_paths, value_set=text_column(index, "source_path"))
     if pc.or_(by_path, pc.is_in(of_images, value_set=text_column(index, "image_id"))).true_count:
@@ -329,11 +347,11 @@ def pseudonymise_keys(table: LabelTable, index: pa.Table, pseudonyms: Pseudonymi
 
 
 def pseudonyms_of(names: pa.StringArray, kind: str, pseudonyms: Pseudonymiser) -> pa.StringArray:
-    """Return the pseudonyms of image ids or paths as `convert` makes them: the number of a frame stays readable.
+    """Return the pseudonyms of names as `convert` makes them: the number of an image's frame stays readable.
 
     Args:
         names: Shape (names,), null-free; `NAME#FRAME` for frames.
-        kind: What they are, `image` or `path`.
+        kind: What they are: `image`, `path` or one of `PATIENT_KEYS`.
         pseudonyms: With the key of the conversion.
     """
     return pa.array([_pseudonym(pseudonyms, kind, str(name)) for name in names.to_pylist()], pa.string())

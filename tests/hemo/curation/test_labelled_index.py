@@ -1,17 +1,18 @@
 """Index and labels side by side."""
 
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from hemo.corpus.labels import NULL_LABEL, LabelTable
+from hemo.corpus.labels import NULL_LABEL, LabelTable, parse_labels
 from hemo.curation.hash_order import hash_texts
 from hemo.curation.labelled_index import has_flag, join_labels, match_keys, pseudonymise_keys, read_index
 from hemo.errors import LabelError, SourceError
-from hemo.pseudonym import pseudonymiser
+from hemo.pseudonym import Pseudonymiser, pseudonymiser
 from hemo.shards.card import read_finished_card
 from tests.made_shards import index_of, write_conversion
 
@@ -29,6 +30,36 @@ def test_labels_meet_images_by_id_in_any_order():
 def test_labels_meet_images_by_path_if_no_id_fits():
     rows = join_labels(index_of([{}, {}]), labels(["train/ID_001.dcm"], [1]))
     assert rows.labels[:, 0].tolist() == [NULL_LABEL, 1]
+
+
+STUDIES = [{"study": "S1", "patient": "A"}, {"study": "S1", "patient": "A"}, {"study": "S2"}, {"study": None}]
+
+
+@pytest.mark.parametrize("key", [b"", b"a secret of enough bytes"])
+def test_a_row_of_a_study_is_one_of_all_its_images(key):
+    """Rows without an image and images without a row are left out, and a key that is the name of an image is none."""
+    pseudonyms = Pseudonymiser(key)
+    index = index_of([row | {"study": row["study"] and pseudonyms("study", row["study"])} for row in STUDIES])
+    table = replace(labels(["S1", "S9", "S2", "ID_003"], [1, 1, 0, 1]), keyed_by="study")
+    rows = join_labels(index, table if pseudonyms.keeps_ids else pseudonymise_keys(table, index, pseudonyms))
+    assert rows.labels[:, 0].tolist() == [1, 1, 0, NULL_LABEL]
+    assert rows.labelled.tolist() == [True, True, True, False]
+    assert rows.matched_keys == 2
+
+
+def test_the_column_of_a_key_says_what_a_row_is_about():
+    file = b"study,patient,finding\n1.2.3,A,1\n1.2.4,A,0\n"
+    read = parse_labels(file, "labels.csv", key="study")
+    assert (read.keyed_by, read.keys.to_pylist(), read.classes) == ("study", ["1.2.3", "1.2.4"], ("finding",))
+    assert parse_labels(file, "labels.csv").keyed_by == "image"  # the first column, which nobody has named
+
+
+def test_keys_of_studies_that_are_taken_for_images_are_named():
+    expected = r"image ids are like 'ID_000', .*, label keys like 'S1'; they are ids of the study: name their column "
+    with pytest.raises(LabelError, match=expected + "'study', and give --label_key study$"):
+        join_labels(index_of(STUDIES), labels(["S1"], [1]))
+    with pytest.raises(LabelError, match=r"none matches an image: study ids are like 'S1', 'S1', 'S2', label keys"):
+        join_labels(index_of(STUDIES), replace(labels(["S9"], [1]), keyed_by="study"))
 
 
 NAMES = [{"image_id": "GE/01", "source_path": "GE/01.dcm"}, {"image_id": "P/I30", "source_path": "P/I30"}]
