@@ -4,9 +4,9 @@ Reads `source`: a folder, a zip or a bucket. Writes shards, index, rejects and a
 finished units are skipped.
 
 Example, one of the files in conf/convert:
-    hemo convert --config conf/convert/rsna.yaml --source /data/rsna --out /data/converted/rsna
+    hemo convert --config conf/convert/rsna.yaml --source /data/rsna/stage_2_train --out /data/converted/rsna
     ray job submit --working-dir . -- python -m ray_jobs.convert --config conf/convert/rsna.yaml \
-        --source s3://bucket/rsna --out s3://bucket/converted/rsna
+        --source s3://bucket/rsna/stage_2_train --out s3://bucket/converted/rsna
 """
 
 from hemo.config.convert import ConvertConfig

@@ -6,7 +6,7 @@ Reads the output of `convert` or `curate`, and a checkpoint, or a backbone with 
 Example, one of the files in conf/embed:
     hemo embed --config conf/embed/chest_xray.yaml --source runs/chest_xray/converted --out runs/chest_xray/embeddings
     ray job submit --working-dir . -- python -m ray_jobs.embed --source s3://bucket/set --gpus 1 \
-        --checkpoint s3://bucket/records/RECORD/checkpoint --out s3://bucket/embeddings --dtype float16
+        --checkpoint s3://bucket/records/RECORD --out s3://bucket/embeddings --dtype float16
 """
 
 from hemo.config.inference import EmbedConfig

@@ -8,7 +8,7 @@ Example, one of the files in conf/evaluate:
     hemo evaluate --config conf/evaluate/phantom.yaml --checkpoint runs/phantom/records/RECORD
     ray job submit --working-dir . -- python -m ray_jobs.evaluate --source s3://bucket/other --corpus dicom \
         --labels s3://bucket/other.csv --pseudonym_key env:KEY --checkpoint s3://bucket/records/RECORD \
-        --out s3://bucket/records
+        --out s3://bucket/records --gpus 1
 """
 
 from hemo.config.inference import EvaluateConfig

@@ -5,8 +5,8 @@ sequence model a study, probability and support of its slices by position, and t
 Prints a line for each case. Needs no Ray; uses a GPU if there is one.
 
 Example, one of the files in conf/explain:
-    hemo explain --config conf/explain/rsna.yaml --checkpoint runs/rsna/RECORD/checkpoint
-    hemo explain --checkpoint runs/rsna/RECORD/checkpoint --images runs/training_set --out runs/explained
+    hemo explain --config conf/explain/rsna.yaml --checkpoint runs/rsna/RECORD
+    hemo explain --checkpoint runs/rsna/RECORD --images runs/training_set --out runs/explained
 """
 
 from hemo.config.inference import ExplainConfig

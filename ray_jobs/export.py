@@ -4,8 +4,8 @@ Reads a checkpoint, and images for the comparison. Writes `model.onnx` (stored p
 of images) and `export.json` to `out`. Needs neither Ray nor a GPU.
 
 Example, one of the files in conf/export:
-    hemo export --config conf/export/rsna.yaml --checkpoint runs/rsna/RECORD/checkpoint
-    hemo export --checkpoint runs/rsna/RECORD/checkpoint --images runs/converted --out runs/onnx
+    hemo export --config conf/export/rsna.yaml --checkpoint runs/rsna/RECORD
+    hemo export --checkpoint runs/rsna/RECORD --images runs/converted --out runs/onnx
 """
 
 from typing import TYPE_CHECKING

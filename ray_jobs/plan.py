@@ -5,10 +5,10 @@ it also times steps of these trials on made-up examples, on a GPU where the clus
 error and writes `plan.json` to `out`, nothing else but the job's log.
 
 Example, one of the files in conf/plan or conf/convert:
-    hemo plan --config conf/plan/rsna.yaml --source /data/rsna --price_per_node_hour 0.68
+    hemo plan --config conf/plan/rsna.yaml --source /data/rsna/stage_2_train --price_per_node_hour 0.68
     hemo plan --config conf/convert/rsna.yaml --train conf/train/rsna.yaml --nodes '[1, 8]'
-    ray job submit --working-dir . -- python -m ray_jobs.plan --config conf/plan/rsna.yaml --source s3://bucket/rsna \
-        --out s3://bucket/plan
+    ray job submit --working-dir . -- python -m ray_jobs.plan --config conf/plan/rsna.yaml \
+        --source s3://bucket/rsna/stage_2_train --out s3://bucket/plan
 """
 
 from hemo.config.convert import PlanConfig

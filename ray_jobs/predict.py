@@ -4,9 +4,9 @@ Reads the output of `convert`, or a raw corpus, and a checkpoint. Writes `predic
 `studies.parquet`, `rejects.parquet` and, for RSNA's six classes, `submission.csv` to `out`.
 
 Example, one of the files in conf/predict:
-    hemo predict --config conf/predict/rsna.yaml --source /data/rsna --checkpoint runs/rsna/RECORD/checkpoint
-    ray job submit --working-dir . -- python -m ray_jobs.predict --source s3://bucket/rsna --corpus rsna \
-        --checkpoint s3://bucket/records/RECORD/checkpoint --out s3://bucket/predictions --gpus 1
+    hemo predict --config conf/predict/rsna.yaml --source /data/rsna/stage_2_test --checkpoint runs/rsna/RECORD
+    ray job submit --working-dir . -- python -m ray_jobs.predict --source s3://bucket/rsna/stage_2_test --corpus rsna \
+        --checkpoint s3://bucket/records/RECORD --out s3://bucket/predictions --gpus 1
 """
 
 from hemo.config.inference import PredictConfig

@@ -1,4 +1,4 @@
-"""Show the page of a study while it runs: trials that end join it, running ones show their progress.
+"""Show the page of the trials while they run: trials that end join it, running ones show their progress.
 
 Reads the folder that `train` or `tune` writes, while it runs or after, on a mounted disk or a bucket, and serves a page
 on this machine alone, http://127.0.0.1:8410/. Writes nothing there. Needs neither Ray nor a GPU. The first line is the

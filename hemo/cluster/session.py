@@ -154,6 +154,10 @@ def _start_local(config: ClusterConfig) -> None:
         raise ConfigError(
             f"cluster.temp_dir: {config.temp_dir}: {error}; give a short path you may write to"
         ) from error
+    except Exception as error:
+        if type(error) is not Exception:  # so Ray says that a process of its own did not start in time
+            raise
+        raise HemoError(f"Ray did not start: {error} Run the same command again, with less beside it") from error
     token = Path(os.environ.get("RAY_AUTH_TOKEN_PATH", "~/.ray/auth_token")).expanduser()
     if token.exists():
         token.chmod(0o600)  # Ray writes it readable by everyone

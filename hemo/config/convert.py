@@ -68,7 +68,7 @@ class ImagesConfig(Config):
     patient_pattern: str = Field(
         r"(person\d+)_|(IM-\d+)-",
         description="image_folder: regular expression searched in the file name; its first matching group is the "
-        "patient. Where it matches most names not, `curate` splits by image only",
+        "patient. If it does not match most names, only `curate --split by_image` is possible",
     )
     public_ids: bool | Literal["by_corpus"] = Field(
         "by_corpus",

@@ -123,7 +123,7 @@ class StatusConfig(Config):
 class DoctorConfig(Config):
     """Configuration of the `doctor` job."""
 
-    GROUPS: ClassVar[Groups] = {"checks": ("storage", "cpus", "gpus", "wait_s")}
+    GROUPS: ClassVar[Groups] = {"checks": ("storage", "cpus", "gpus", "wait_s"), "resources": ("cluster",)}
 
     storage: tuple[Location, ...] = Field(
         (), description="folders that jobs will read and write, such as `[s3://bucket/corpus, s3://bucket/out]`"

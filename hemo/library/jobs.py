@@ -270,7 +270,7 @@ def status(config: StatusConfig) -> "Status":
 
 @job(WatchConfig)
 def watch(config: WatchConfig) -> "Watch":
-    """Serve the page of a study that follows its records, in threads of this process, until `close` is called."""
+    """Serve the page of trials that follows their records, in threads of this process, until `close` is called."""
     from hemo.reporting.server import Watch
 
     return Watch(config)

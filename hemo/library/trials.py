@@ -305,9 +305,7 @@ class Trials(Sequence[Trial]):
         groups = [group for group in grouped([Row(trial.record) for trial in self._trials], self.path) if group.best]
         if len(groups) != 1:
             listed = ", ".join(f"{title_of(group.best.record)!r} ({subject(group)})" for group in groups if group.best)
-            problem = (
-                f"has trials that cannot be compared; the best ones are {listed}" if groups else "has none complete"
-            )
+            problem = f"has trials that cannot be compared; the best are {listed}" if groups else "has none complete"
             raise ConfigError(f"best: {self.path} {problem}")
         (group,) = groups
         if metric:
@@ -323,9 +321,7 @@ class Trials(Sequence[Trial]):
             raise ConfigError(f"metric: no complete trial has {metric!r}; {self.path} has {', '.join(metrics)}")
         name = metric.partition("_")[2]
         if name == "loss" and not one_loss:
-            raise ConfigError(
-                f"metric: the trials of {self.path} minimise several losses, so {metric} is not comparable"
-            )
+            raise ConfigError(f"metric: trials of {self.path} minimise several losses, so {metric} is not comparable")
         values = complete[metric]
         trial: Trial = self[str(values.idxmin() if name in LOWER_IS_BETTER else values.idxmax())]
         return trial

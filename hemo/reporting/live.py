@@ -1,4 +1,4 @@
-"""The page of a study that follows its records: what changed is read again, and nothing is written there."""
+"""The page of the trials that follows their records: what changed is read again, and nothing is written there."""
 
 import json
 import shutil

@@ -249,9 +249,7 @@ def calibrate(
     """
     cpus_of_nodes = [cpus for node in ray.nodes() if node["Alive"] and (cpus := int(node["Resources"].get("CPU", 0)))]  # type: ignore[no-untyped-call]
     if not cpus_of_nodes:
-        raise ConfigError(
-            "cluster: it has no CPU yet, so nothing can be measured; start a node of the kind to plan for"
-        )
+        raise ConfigError(plan_training.NO_CPU)
     sample = take_sample(files, cpus=sum(cpus_of_nodes), files_per_cpu=files_per_cpu)
     remove(scratch)
     try:

@@ -20,12 +20,18 @@ from hemo.config.trial import TrialConfig
 from hemo.config.tune import TrainConfig, title
 from hemo.config.types import Gpus
 from hemo.config.validation import validated
+from hemo.console import print_line
 from hemo.errors import ConfigError
 from hemo.imaging.settings import ImageSettings
 
 if TYPE_CHECKING:
     from hemo.training.distributed import Worker
     from hemo.trials.speed import TrainingSpeed
+
+NO_CPU = (
+    "cluster: it has no CPU yet, so nothing can be measured; start a node of the kind to plan for, such as by "
+    "`python -m ray_jobs.doctor --cpus 16`, for training with `--gpus 1`, and plan before it is idle for too long"
+)
 
 ASSUMED = (
     "training, embedding and the sequence model scale linearly with the nodes, each with the device that was timed, "
@@ -135,9 +141,7 @@ def device_of(gpus: Gpus, nodes: Sequence[dict[str, Any]]) -> Device:
     """
     resources = [node["Resources"] for node in nodes if node["Alive"] and node["Resources"].get("CPU", 0) >= 1]
     if not resources:
-        raise ConfigError(
-            "cluster: it has no CPU yet, so nothing can be measured; start a node of the kind to plan for"
-        )
+        raise ConfigError(NO_CPU)
     most = max(int(each.get("GPU", 0)) for each in resources)
     if most and gpus != 0:
         return Device(workers_a_node=most, cpus=1, gpus=1)
@@ -167,6 +171,11 @@ def measure(config: PlanConfig, trials: PlannedTraining, settings: ImageSettings
     shape = (len(settings.channels), settings.side_px, settings.side_px)
     nodes = ray.nodes()  # type: ignore[no-untyped-call]
     device = device_of(trials.images.workers.gpus, nodes)
+    if not device.gpus and trials.images.workers.gpus not in (0, "auto"):
+        print_line(
+            f"plan: {config.train} trains on GPUs, and the cluster has none now: training is timed on CPUs; "
+            "`python -m ray_jobs.doctor --gpus 1` starts a node with one"
+        )
     options = {"shape": shape, "enough_s": config.timed_s}
     timed = _on(device, slice_speed).remote(trials.images.trial, worker=_worker(device), **options)
     images, embedded_per_s = ray.get(timed)

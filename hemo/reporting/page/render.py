@@ -46,7 +46,7 @@ class Live:
 
 
 def study_html(title: str, content: Content, live: Live | None = None) -> str:
-    """Return the page of a study; without `live` it loads nothing from a server.
+    """Return the page of the trials; without `live` it loads nothing from a server.
 
     Args:
         title: Its heading.

@@ -1,4 +1,4 @@
-// The page of a study: one state (comparison, trial, pins, class, threshold, prevalence); everything follows it.
+// The page of the trials: one state (comparison, trial, pins, class, threshold, prevalence); everything follows it.
 "use strict";
 const state = { comparison: DATA.comparisons[0], trial: null, pins: [], column: 0, step: 0, prevalence: null, brushed: null };
 const COLOURS = ["--c1", "--c2", "--c3"];

@@ -1,4 +1,4 @@
-"""What the page of a study shows, as a dict that JSON can hold: trials, settings, curves, evidence, texts."""
+"""What the page of the trials shows, as a dict that JSON can hold: trials, settings, curves, evidence, texts."""
 
 import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence

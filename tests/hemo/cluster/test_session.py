@@ -78,6 +78,18 @@ def test_inside_another_connection_nothing_is_started_or_ended(ray_cluster: None
     assert ray.is_initialized()
 
 
+def test_ray_that_does_not_start_in_time_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ray raises `Exception` itself, as on a machine that is too busy; a subclass of it is a defect."""
+    raised: list[Exception] = [Exception("The current node timed out during startup."), KeyError("a defect")]
+    monkeypatch.setattr(ray, "init", lambda **_: (_ for _ in ()).throw(raised.pop(0)))
+    with pytest.raises(
+        HemoError, match=r"^Ray did not start: The current node timed .* startup\. Run the same command"
+    ):
+        _start_local(ClusterConfig(address="local"))
+    with pytest.raises(KeyError, match="a defect"):
+        _start_local(ClusterConfig(address="local"))
+
+
 @pytest.mark.parametrize("error", [None, RuntimeError("stop")])
 def test_signal_handlers_are_as_before(monkeypatch: pytest.MonkeyPatch, error: Exception | None) -> None:
     """Ray sets one for SIGTERM while it starts."""

@@ -1,4 +1,4 @@
-"""The page of a study in headless Chromium: it opens without network, and follows its reader."""
+"""The page of the trials in headless Chromium: it opens without network, and follows its reader."""
 
 import re
 from pathlib import Path

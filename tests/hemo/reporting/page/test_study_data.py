@@ -1,4 +1,4 @@
-"""What the page of a study shows, without its HTML."""
+"""What the page of the trials shows, without its HTML."""
 
 import json
 
