@@ -150,15 +150,22 @@ def _by_column(index: pa.Table, name: str, keys: pa.StringArray) -> Any:
 
 
 def _no_match(index: pa.Table, table: LabelTable) -> str:
-    """Return how ids and keys differ, and the cure: a table whose keys are those of patients, say, needs that name."""
-    column = "image_id" if table.keyed_by == "image" else table.keyed_by
-    ids = text_column(index, column).drop_null()
+    """Return how ids and keys differ, and the cure."""
+    ids = text_column(index, "image_id" if table.keyed_by == "image" else table.keyed_by).drop_null()
     has = f"are like {_examples(ids)}" if len(ids) else "are blank"
-    others = [name for name in PATIENT_KEYS if _by_column(index, name, table.keys).is_valid().true_count]
-    cure = "give a table keyed by image id or path, or name its key by --label_key"
-    if others:
-        cure = f"they are ids of the {others[0]}: name their column {others[0]!r}, and give --label_key {others[0]}"
-    return f"labels: none matches an image: {table.keyed_by} ids {has}, label keys like {_examples(table.keys)}; {cure}"
+    cure = _right_key(index, table.keys, Pseudonymiser())
+    return (
+        f"labels: none matches an image: {table.keyed_by} ids {has}, label keys like {_examples(table.keys)}; "
+        f"{cure or 'give a table keyed by image id or path, or name its key by --label_key'}"
+    )
+
+
+def _right_key(index: pa.Table, keys: pa.StringArray, pseudonyms: Pseudonymiser) -> str:
+    """Return the cure where keys are ids of patients, studies or series, and were not taken for these; else nothing."""
+    for name in PATIENT_KEYS:
+        if _by_column(index, name, pseudonyms_of(keys, name, pseudonyms)).is_valid().true_count:
+            return f"they are ids of the {name}: name their column {name!r}, and give --label_key {name}"
+    return ""
 
 
 def match_keys(index: pa.Table, keys: pa.StringArray) -> Any:
@@ -340,9 +347,10 @@ def pseudonymise_keys(table: LabelTable, index: pa.Table, pseudonyms: Pseudonymi
     by_path = pc.is_in(of_paths, value_set=text_column(index, "source_path"))
     if pc.or_(by_path, pc.is_in(of_images, value_set=text_column(index, "image_id"))).true_count:
         return replace(table, keys=pc.if_else(by_path, of_paths, of_images))
+    cure = _right_key(index, table.keys, pseudonyms)
     raise LabelError(
         f"labels: none of the {len(table.keys)} keys matches an image under its pseudonym; "
-        "a key is a path relative to the source of `convert`, with or without its ending"
+        f"{cure or 'a key is a path relative to the source of `convert`, with or without its ending'}"
     )
 
 
