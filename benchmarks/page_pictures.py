@@ -3,7 +3,7 @@
     make demo
     python benchmarks/page_pictures.py runs/demo/report docs/images
 
-The page of the study opens with its best trial selected; nothing is clicked.
+The page of the trials opens with its best trial selected; nothing is clicked.
 """
 
 import io
@@ -14,10 +14,10 @@ from pathlib import Path
 from PIL import Image
 from playwright.sync_api import sync_playwright
 
-PICTURES = {"page-trials.png": ("index.html", "#evidence"), "page-data.png": ("data.html", "#flow")}
-"""Picture -> page, and the part that is at the top."""
+PICTURES = {"page-trials.png": ("index.html", "#evidence", 1240), "page-data.png": ("data.html", "#flow", 960)}
+"""Picture -> page, the part that is at the top, and the picture's height in pixels."""
+WIDTH_PX = 1280
 COLOURS = 256
-SIZE = {"width": 1280, "height": 880}
 
 
 def main() -> None:
@@ -26,8 +26,8 @@ def main() -> None:
     chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
     with sync_playwright() as running:
         browser = running.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
-        for name, (page, part) in PICTURES.items():
-            tab = browser.new_page(viewport=SIZE)
+        for name, (page, part, height_px) in PICTURES.items():
+            tab = browser.new_page(viewport={"width": WIDTH_PX, "height": height_px})
             tab.goto((report / page).resolve().as_uri())
             tab.wait_for_selector("html[data-ready]")
             tab.evaluate("(part) => document.querySelector(part).scrollIntoView({ behavior: 'instant' })", part)

@@ -26,6 +26,13 @@ MOST_REJECTS = 5000
 MOST_PAIRS = 12
 """Groups of equal pixels, and pairs of nearly the same image, that are shown."""
 NEAR_DUPLICATES = "near-duplicates"
+LEFT_OUT = {
+    "labelled": "Without a row in the label table",
+    "clean": "Left out for a flag",
+    "balance": "Left out to balance train",
+    "subset": "Left out by the subset",
+}
+"""Step of `curate` -> title of the images that it removes."""
 BINS = 30
 
 
@@ -61,7 +68,7 @@ def flow(data: DataSet) -> list[dict[str, Any]]:
     for number, step in enumerate(card.steps):
         boxes.append(_box(STEP_NAMES.get(step.name, step.name).capitalize(), f"{step.left.rows:,}", _people(step.left)))
         if number + 1 < len(card.steps) and (after := card.steps[number + 1]).removed:
-            boxes[-1]["out"] = _out(f"Left out by {after.name}", after.removed, after.reasons, after.detail)
+            boxes[-1]["out"] = _out(LEFT_OUT[after.name], after.removed, after.reasons, after.detail)
     return boxes
 
 

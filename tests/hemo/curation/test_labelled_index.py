@@ -60,9 +60,7 @@ def test_keys_of_studies_that_are_taken_for_images_are_named():
         join_labels(index_of(STUDIES), labels(["S1"], [1]))
     secret = pseudonymiser(b"a secret of enough bytes")
     hidden = index_of([{"study": secret("study", "S1")}])
-    with pytest.raises(
-        LabelError, match=r"none of the 1 keys .*; they are ids of the study: .* --label_key study$"
-    ):
+    with pytest.raises(LabelError, match=r"none of the 1 keys .*; they are ids of the study: .* --label_key study$"):
         pseudonymise_keys(labels(["S1"], [1]), hidden, secret)
     with pytest.raises(LabelError, match=r"none matches an image: study ids are like 'S1', 'S1', 'S2', label keys"):
         join_labels(index_of(STUDIES), replace(labels(["S9"], [1]), keyed_by="study"))

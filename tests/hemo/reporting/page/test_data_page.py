@@ -2,6 +2,7 @@
 
 import base64
 import io
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 from PIL import Image
 
 from hemo.config.report import ReportConfig
+from hemo.curation.card import Step
 from hemo.errors import ConfigError, SourceError
 from hemo.reporting.build import write_report
 from hemo.reporting.leak_table import Estimate, LeakRow, LeaksCard, MetricLeak
@@ -129,6 +131,20 @@ def test_the_flow_of_a_training_set(make_training_set, tmp_path):
     ]
 
 
+def test_each_step_of_the_flow_says_what_it_left_out(make_training_set):
+    data = read_data_set(make_training_set())
+    first = Step(name="converted", removed=0, left=data.card.splits["train"])
+    removed = {"labelled": 1, "clean": 2, "balance": 3, "subset": 4}
+    steps = [first.model_copy(update={"name": name, "removed": count}) for name, count in removed.items()]
+    boxes = flow(replace(data, card=data.card.model_copy(update={"steps": (first, *steps)})))[1:]
+    assert [(box["out"]["title"], box["out"]["count"]) for box in boxes if box["out"]] == [
+        ("Without a row in the label table", "1"),
+        ("Left out for a flag", "2"),
+        ("Left out to balance train", "3"),
+        ("Left out by the subset", "4"),
+    ]
+
+
 def test_labels_have_sheets_with_and_without(make_training_set):
     sheets, _ = contact_sheets(read_data_set(make_training_set()))
     counts = {(sheet["kind"], sheet["name"]): sheet["count"] for sheet in sheets}
@@ -217,7 +233,7 @@ def test_shards_of_the_phantom_are_said_to_be_synthetic(tmp_path):
     rows = [{"scanner": "hemo synthetic phantom"}, {"scanner": "hemo synthetic phantom"}, {"scanner": "GE"}, {}]
     folder = write_conversion(tmp_path / "converted", rows)
     write_report(ReportConfig(data=folder, out=str(tmp_path / "report")))
-    assert "2 images are synthetic, made by `hemo phantom`" in (tmp_path / "report" / "data.html").read_text()
+    assert "2 images are synthetic, made by <code>hemo phantom</code>" in (tmp_path / "report" / "data.html").read_text()
 
 
 def test_what_is_no_data_is_refused(tmp_path):
