@@ -30,7 +30,7 @@ def test_from_nothing_to_a_page_and_again_without_work(
     assert first.out.splitlines()[-1] == str(page)
     assert sum(line.startswith("|") and "resnet10t" in line for line in first.out.splitlines()) >= 2
     assert "Small line" in page.read_text()
-    assert "images are synthetic, made by `hemo phantom`" in page.read_text()
+    assert "images are synthetic, made by <code>hemo phantom</code>" in page.read_text()
     assert "[5/5] report: done in" in first.err
 
     kept = {file: file.stat().st_mtime_ns for file in tmp_path.rglob("*") if is_result(file)}

@@ -233,7 +233,8 @@ def test_shards_of_the_phantom_are_said_to_be_synthetic(tmp_path):
     rows = [{"scanner": "hemo synthetic phantom"}, {"scanner": "hemo synthetic phantom"}, {"scanner": "GE"}, {}]
     folder = write_conversion(tmp_path / "converted", rows)
     write_report(ReportConfig(data=folder, out=str(tmp_path / "report")))
-    assert "2 images are synthetic, made by <code>hemo phantom</code>" in (tmp_path / "report" / "data.html").read_text()
+    page = (tmp_path / "report" / "data.html").read_text()
+    assert "2 images are synthetic, made by <code>hemo phantom</code>" in page
 
 
 def test_what_is_no_data_is_refused(tmp_path):

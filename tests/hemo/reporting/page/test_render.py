@@ -89,7 +89,7 @@ def test_findings_are_among_the_cautions_of_the_summary(make_record, page):
     text = "val has too few patients to choose an epoch, a threshold or a model by"
     assert (
         html.index("<h1>")
-        < html.index("10 images are synthetic, made by `hemo phantom`: the metrics show that the steps work")
+        < html.index("10 images are synthetic, made by <code>hemo phantom</code>: the metrics show that the steps work")
         < html.index(text)
         < html.index("5 of 10 images have no patient id")
         < html.index('id="compare"')
