@@ -28,9 +28,6 @@ OFFICIAL_PREFIX = r"^(train|val|test) patient "
 PATIENT_PREFIX = r"^((train|val|test) patient )?(patient )?"
 """Of a patient's name: what is no part of the id as the shards have it."""
 
-NOT_IN_THE_STACK = ("localizer", "secondary_capture")
-"""Flags of images that belong to a series but are no slice of its stack."""
-
 FRAME = r"#\d+$"
 """End of the image id of a frame of a file with several."""
 

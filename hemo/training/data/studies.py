@@ -13,11 +13,11 @@ from torch import Tensor
 
 from hemo.config.trial import SeriesConfig, TrialConfig
 from hemo.curation.card import TrainingSetCard, read_card
-from hemo.curation.labelled_index import NOT_IN_THE_STACK
 from hemo.errors import ConfigError, SourceError, first_names
 from hemo.models.series import PACKED_COLUMNS, POSITION_MM, SERIES, SLICE_SLOT, STUDY, STUDY_SLOT
 from hemo.shards.embeddings import read_card as read_embeddings_card
 from hemo.shards.embeddings import read_sequence_inputs
+from hemo.shards.schema import NOT_IN_THE_STACK
 from hemo.training.data.dataset import UNKNOWN, Examples, ImageSet, TrialData, known_labels, stored_rows, strings
 from hemo.training.data.loader import Batch, DataWaitTime, device_batches
 from hemo.training.data.sampling import Step, epoch_blocks, rows_of_blocks
