@@ -2,12 +2,9 @@
 
 from collections.abc import Sequence
 
-import numpy as np
 from pydantic import Field
 
 from hemo.config.types import Config
-from hemo.stats.calibration import Calibration, LabelledLogits, calibrated_logits, to_probabilities
-from hemo.stats.reliability import ProbabilityMetrics, ReliabilityBin, probability_metrics, reliability_bins
 
 BY_CLASS = (
     "accuracy",
@@ -44,41 +41,6 @@ def column_weights(classes: Sequence[str]) -> list[float]:
 def applied_thresholds(chosen: Sequence[float | None]) -> tuple[float, ...]:
     """Return the thresholds that are applied: those that validation chose, `DEFAULT_THRESHOLD` where it could not."""
     return tuple(DEFAULT_THRESHOLD if threshold is None else threshold for threshold in chosen)
-
-
-class BeforeAfter(Config):
-    """Metrics of the probabilities of one class against all others, and their bins of equal count."""
-
-    before: ProbabilityMetrics = Field(description="of the logits as they were trained")
-    after: ProbabilityMetrics = Field(description="of the calibrated ones; the same where nothing was calibrated")
-    bins_before: tuple[ReliabilityBin, ...] = Field(description="with the 95 % interval of the observed frequency")
-    bins_after: tuple[ReliabilityBin, ...] = Field((), description="empty where nothing was calibrated")
-
-
-def before_and_after(split: LabelledLogits, classes: Sequence[str], calibration: Calibration) -> dict[str, BeforeAfter]:
-    """Return class -> metrics of its probabilities before and after calibration.
-
-    Args:
-        split: Logits as trained, labels and patients.
-        classes: Name of each column.
-        calibration: Of the logits.
-    """
-    before, after = (
-        to_probabilities(calibrated_logits(split.logits, each, exclusive=split.exclusive), exclusive=split.exclusive)
-        for each in (Calibration(), calibration)
-    )
-    patients = np.unique(split.patients, return_inverse=True)[1]
-    found = {}
-    for column, name in enumerate(classes):
-        labels = split.labels[:, column]
-        bins = [reliability_bins(each[:, column], labels, patients) for each in (before, after)]
-        found[name] = BeforeAfter(
-            before=probability_metrics(before[:, column], labels),
-            after=probability_metrics(after[:, column], labels),
-            bins_before=tuple(bins[0]),
-            bins_after=() if calibration.method == "none" else tuple(bins[1]),
-        )
-    return found
 
 
 class EpochMetrics(Config):

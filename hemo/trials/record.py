@@ -22,8 +22,9 @@ from hemo.curation.card import SplitFinding, TrainingSetCard, read_card, without
 from hemo.errors import SourceError
 from hemo.parquet import read_parquet
 from hemo.stats.calibration import Calibration
+from hemo.stats.reliability import ProbabilityMetrics, ReliabilityBin
 from hemo.storage import exists, join, list_folders, read_bytes, read_json, write_bytes, write_json
-from hemo.training.results import BeforeAfter, ConfusionMatrix, EpochMetrics, StudyMetrics, SubgroupMetrics
+from hemo.training.results import ConfusionMatrix, EpochMetrics, StudyMetrics, SubgroupMetrics
 
 RECORD_SCHEMA_VERSION = 6
 """6: calibration, thresholds of several operating points, metrics of probabilities before and after calibration."""
@@ -53,6 +54,15 @@ PREDICTION_SCHEMA = pa.schema(
         pa.field("logits", pa.list_(pa.float32()), nullable=False),  # one a class of the task; binary: one
     ]
 )
+
+
+class BeforeAfter(Config):
+    """Metrics of the probabilities of one class against all others, and their bins of equal count."""
+
+    before: ProbabilityMetrics = Field(description="of the logits as they were trained")
+    after: ProbabilityMetrics = Field(description="of the calibrated ones; the same where nothing was calibrated")
+    bins_before: tuple[ReliabilityBin, ...] = Field(description="with the 95 % interval of the observed frequency")
+    bins_after: tuple[ReliabilityBin, ...] = Field((), description="empty where nothing was calibrated")
 
 
 class TrialRecord(Config):
