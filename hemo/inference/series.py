@@ -20,9 +20,10 @@ from hemo.models.checkpoint import CheckpointCard, EmbeddedBy, to_probabilities
 from hemo.models.series import STUDY, SeriesClassifier, logit_of_any
 from hemo.shards.embeddings import EmbeddingsCard
 from hemo.shards.schema import NOT_IN_THE_STACK, REJECT_SCHEMA
-from hemo.training.data.dataset import UNKNOWN, ImageSet
+from hemo.training.data.examples import UNKNOWN, ImageSet
+from hemo.training.data.read_studies import lacking_places
 from hemo.training.data.sampling import every_block
-from hemo.training.data.studies import lacking_places, studies_in_order, with_places
+from hemo.training.data.studies import studies_in_order, with_places
 
 ENCODER_INPUTS = ("backbone", "weights", "side_px", "pooling", "probabilities")
 """Of the inputs of embeddings those that say what made vectors and probabilities."""

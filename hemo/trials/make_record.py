@@ -13,8 +13,9 @@ from hemo.errors import first_names
 from hemo.models.classifier import parameter_count
 from hemo.stats.calibration import Calibration, LabelledLogits, calibrated_logits, to_probabilities
 from hemo.stats.reliability import probability_metrics, reliability_bins
-from hemo.training.data.dataset import Examples, Splits, task_classes
-from hemo.training.data.studies import encoder_notes
+from hemo.training.data.dataset import task_classes
+from hemo.training.data.examples import Examples, Splits
+from hemo.training.data.read_studies import encoder_notes
 from hemo.training.distributed import Worker, hardware
 from hemo.training.evaluate import Readout, study_metrics
 from hemo.training.reporting import FitResult

@@ -25,9 +25,10 @@ from hemo.models.classifier import Normalisation
 from hemo.models.series import SeriesClassifier
 from hemo.shards.embeddings import read_card as read_embeddings_card
 from hemo.storage import is_temporary, join, list_files, remove
-from hemo.training.data.dataset import Splits, TrialData, read_training_set, select_splits
+from hemo.training.data.dataset import TrialData, read_training_set, select_splits
+from hemo.training.data.examples import Splits
 from hemo.training.data.features import FOLDER as FEATURES
-from hemo.training.data.studies import read_studies
+from hemo.training.data.read_studies import read_studies
 from hemo.training.distributed import Worker, raise_together, use_processors
 from hemo.training.evaluate import Readout, predict_logits, split_metrics, study_metrics
 from hemo.training.loop import fit

@@ -20,7 +20,7 @@ from hemo.models.checkpoint import load_checkpoint, load_series_checkpoint
 from hemo.models.series import SeriesClassifier
 from hemo.shards.embeddings import read_embeddings, read_sequence_inputs
 from hemo.training.data.dataset import read_training_set, select_splits
-from hemo.training.data.studies import read_studies
+from hemo.training.data.read_studies import read_studies
 from hemo.training.distributed import Worker
 from hemo.trials.checks import check_studies, check_trials
 from hemo.trials.record import STUDY_PREDICTIONS, TrialRecord, read_predictions
