@@ -13,7 +13,6 @@ from hemo.cluster.tracking.trial_tracker import (
     TrackedTrial,
     check_tracking,
     flat_metrics,
-    flat_settings,
     summary_of,
     tensorboard_folder,
     tracked,
@@ -180,7 +179,7 @@ def test_a_path_of_embeddings_becomes_a_digest(tmp_path: Path, make_series_set: 
         assert str(tmp_path) not in str(sent)
 
 
-def test_figures_and_settings_become_flat() -> None:
+def test_figures_become_flat() -> None:
     assert flat_metrics(metrics(2)).items() >= {
         ("epoch", 2.0),
         ("learning_rate", 1e-3),
@@ -190,7 +189,6 @@ def test_figures_and_settings_become_flat() -> None:
         ("val_loss", 0.25),
         ("val_auroc", 0.75),
     }
-    assert flat_settings({"a": 1, "b": {"c": 2, "d": {"e": 3}}}) == {"a": 1, "b.c": 2, "b.d.e": 3}
 
 
 def test_a_summary_has_every_split_and_no_reason() -> None:
