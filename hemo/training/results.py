@@ -61,6 +61,13 @@ class EpochMetrics(Config):
     workers: int = Field(0, description="data-parallel workers that ran; 0: not recorded, by an earlier hemo")
     runtime_seconds: float = Field(0.0, description="of this epoch and those before, whatever interrupted them")
 
+    def flat(self) -> dict[str, float]:
+        """Return all numbers by name, those of a split with its name before theirs: `seconds`, `val_auroc`, ..."""
+        flat: dict[str, float] = self.model_dump(exclude={"train", "val"})
+        for split, metrics in (("train", self.train), ("val", self.val)):
+            flat |= {f"{split}_{name}": value for name, value in metrics.items()}
+        return flat
+
 
 class SubgroupMetrics(Config):
     """Metrics of the images of one pixel format: where format and label correlate, a model may use the format."""

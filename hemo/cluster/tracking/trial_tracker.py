@@ -178,11 +178,7 @@ class TolerantTracker:
 def flat_metrics(metrics: EpochMetrics) -> dict[str, float]:
     """Return one epoch's numbers by name: `train_loss`, `val_auroc`, `learning_rate`, `epoch_seconds` and so on."""
     renamed = {"seconds": "epoch_seconds", "timestamp": "_timestamp", "runtime_seconds": "_runtime"}
-    values = metrics.model_dump(exclude={"train", "val"})
-    flat = {renamed.get(name, name): float(value) for name, value in values.items()}
-    for split, by_name in (("train", metrics.train), ("val", metrics.val)):
-        flat |= {f"{split}_{name}": value for name, value in by_name.items()}
-    return flat
+    return {renamed.get(name, name): float(value) for name, value in metrics.flat().items()}
 
 
 def summary_of(record: TrialRecord) -> dict[str, float | str]:
