@@ -10,7 +10,7 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from hemo.config.trial import ModelConfig
-from hemo.config.types import Config
+from hemo.config.types import Config, first_fault
 from hemo.errors import ConfigError, SourceError
 from hemo.models.classifier import ImageClassifier, Normalisation, build_model, calibrated_logits
 from hemo.models.series import SeriesClassifier, build_series_model
@@ -179,8 +179,7 @@ def read_checkpoint_card(location: str) -> CheckpointCard:
     try:
         return CheckpointCard.model_validate(content)
     except ValidationError as error:
-        field = ".".join(map(str, error.errors()[0]["loc"]))
-        raise SourceError(f"{card_file} is damaged: {field}: {error.errors()[0]['msg']}; train again") from error
+        raise SourceError(f"{card_file} is damaged: {first_fault(error)}; train again") from error
 
 
 def write_state(location: str, state: dict[str, Any]) -> None:

@@ -17,7 +17,7 @@ from pydantic import Field, ValidationError
 import hemo
 from hemo.config.trial import TrialConfig
 from hemo.config.tune import flattened, title
-from hemo.config.types import Config
+from hemo.config.types import Config, first_fault
 from hemo.curation.card import SplitFinding, TrainingSetCard, read_card, without_examples
 from hemo.errors import SourceError
 from hemo.parquet import read_parquet
@@ -245,9 +245,7 @@ def read_record(folder: str, digest: str) -> TrialRecord:
     try:
         record = TrialRecord.model_validate(content)
     except ValidationError as error:
-        fault = error.errors()[0]
-        what = f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}"
-        raise SourceError(f"{path} is damaged ({what}); {CURE}") from error
+        raise SourceError(f"{path} is damaged ({first_fault(error)}); {CURE}") from error
     if record.digest != digest:  # which names the folder that it is written to again
         raise SourceError(f"{path} says that it is of trial {record.digest!r}; {CURE}")
     return record
