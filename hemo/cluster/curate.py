@@ -34,7 +34,7 @@ from hemo.curation.public_files import CROISSANT, SPLIT_MANIFEST, croissant, ima
 from hemo.curation.select import Selection, select, training_set_digest
 from hemo.curation.split import target_column
 from hemo.digest import differences, digest_of
-from hemo.errors import HemoError, OutputError, SourceError
+from hemo.errors import HemoError, OutputError, SourceError, reason_of
 from hemo.output_lock import output_lock
 from hemo.pseudonym import Pseudonymiser, matching_pseudonyms
 from hemo.shards.card import ConversionCard
@@ -216,10 +216,9 @@ def _file_table(shards: str, conversion: ConversionCard) -> tuple[str, bytes]:
     try:
         content = read_bytes(table.location)
     except OSError as error:
-        reason = error.strerror or type(error).__name__
         raise SourceError(
-            f"labels: {table.location}, from which {shards} was converted: {reason}; give the table where it is now, "
-            "--labels FILE"
+            f"labels: {table.location}, from which {shards} was converted: {reason_of(error)}; give the table where "
+            "it is now, --labels FILE"
         ) from error
     if hashlib.sha256(content).hexdigest() != table.sha256:
         raise SourceError(

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from hemo.config.validation import meant
 from hemo.corpus.source_file import ManifestRow
-from hemo.errors import LabelError, SourceError, first_names
+from hemo.errors import LabelError, SourceError, first_names, reason_of
 from hemo.parquet import read_parquet
 from hemo.storage import read_bytes
 
@@ -145,9 +145,8 @@ def read_table_file(location: str, flag: str) -> bytes:
     try:
         return read_bytes(location)
     except OSError as error:
-        reason = error.strerror or type(error).__name__
         other = ", or source_class" if flag == "labels" else ""
-        raise SourceError(f"{flag}: {location}: {reason}; give a CSV or Parquet file{other}") from error
+        raise SourceError(f"{flag}: {location}: {reason_of(error)}; give a CSV or Parquet file{other}") from error
 
 
 def labels_of_classes(image_ids: pa.StringArray, source_class: pa.StringArray) -> LabelTable:
