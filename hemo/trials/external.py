@@ -88,7 +88,7 @@ def record_external(
         classes=splits.classes,
         training_set=card.digest,
         split=card.split,
-        image=f"{len(card.channels)} x {card.height_px} x {card.width_px}",
+        image=card.image_size,
         grouped_by=card.grouped_by,
         synthetic_images=card.synthetic_images,
         **_evaluated(config, splits, logits),

@@ -46,7 +46,7 @@ def _record_with(key: TrialKey, card: TrainingSetCard, worker: Worker, **fields:
         "config": key.config,
         "classes": task_classes(key.config, card),
         "training_set": card.digest,
-        "image": f"{len(card.channels)} x {card.height_px} x {card.width_px}",
+        "image": card.image_size,
         "split": card.split,
         "grouped_by": card.grouped_by,
         "synthetic_images": card.synthetic_images,

@@ -71,7 +71,7 @@ class TrackedTrial:
             "digest": self.key.digest,
             "training_set": card.digest,
             "split": card.split,
-            "image": f"{len(card.channels)} x {card.height_px} x {card.width_px}",
+            "image": card.image_size,
             **{f"rows.{split}": count.rows for split, count in card.splits.items()},
             "workers": self.worker.count,
             "hardware": hardware(self.worker),
