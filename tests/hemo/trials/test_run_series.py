@@ -84,7 +84,7 @@ def test_a_killed_trial_goes_on_as_if_undisturbed(make_series_set: Maker, tmp_pa
     config = made.trial(backbone)
     whole = run_to_record(config, made.training_set, tmp_path / "whole")
     key = trial_key(config, made.training_set, tmp_path / "cut")
-    epochs = run_trial(key, made.training_set, worker=Worker())
+    epochs = run_trial(key, made.training_set, worker=Worker(), data=read_training_set(made.training_set))
     next(epochs)
     epochs.close()
     resumed = run_to_record(config, made.training_set, tmp_path / "cut")

@@ -24,6 +24,7 @@ from hemo.curation.card import read_card
 from hemo.digest import digest_of
 from hemo.errors import ConfigError
 from hemo.shards.embeddings import read_card as read_embeddings_card
+from hemo.training.data.dataset import read_training_set
 from hemo.training.distributed import Worker
 from hemo.training.reporting import Epochs, run_to_end
 from hemo.training.results import EpochMetrics
@@ -51,7 +52,8 @@ def tracked_trial(tracking: TrackingConfig, out: Path, training_set: str, trial:
 
 
 def run(trial: TrackedTrial, training_set: str) -> TrialRecord:
-    return run_to_end(tracked(trial, run_trial(trial.key, training_set, worker=trial.worker)))
+    data = read_training_set(training_set)
+    return run_to_end(tracked(trial, run_trial(trial.key, training_set, worker=trial.worker, data=data)))
 
 
 def scalars(folder: Path) -> dict[str, list[tuple[int, float]]]:
@@ -85,7 +87,7 @@ def test_without_a_tracker_epochs_stops_and_the_result_pass(
 def test_a_stop_reaches_a_tracked_trial(tmp_path: Path, make_training_set: Maker, tiny_trial: TrialConfig) -> None:
     folder = make_training_set()
     trial = tracked_trial(TrackingConfig(backend="tensorboard"), tmp_path, folder, tiny_trial, [])
-    epochs = tracked(trial, run_trial(trial.key, folder, worker=trial.worker))
+    epochs = tracked(trial, run_trial(trial.key, folder, worker=trial.worker, data=read_training_set(folder)))
     next(epochs)
     with pytest.raises(StopIteration) as end:
         epochs.send(True)
