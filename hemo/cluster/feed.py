@@ -41,7 +41,7 @@ class SharedTrainingSet:
     test: "ray.ObjectRef[ImageSet]"
 
 
-def put_training_set(training_set: str, feed: Feed = "auto") -> SharedTrainingSet:
+def put_training_set(training_set: str, feed: Feed) -> SharedTrainingSet:
     """Put a training set into the object store, each split read by one task on whichever node has a free CPU.
 
     Args:

@@ -152,9 +152,9 @@ class Speed:
     batch_size: int
 
 
-def measure_speed(predict: TimedCall, images: NDArray[np.uint8], timing: Timing) -> Speed:
+def measure_speed(predict: TimedCall, images: NDArray[np.uint8]) -> Speed:
     """Time a model on one image, and on all images at once."""
-    latency, batch = (median_seconds(predict, timed, timing) for timed in (images[:1], images))
+    latency, batch = (median_seconds(predict, timed, THOROUGH) for timed in (images[:1], images))
     return Speed(latency_ms=1000 * latency, images_per_second=len(images) / batch, batch_size=len(images))
 
 
