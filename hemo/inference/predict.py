@@ -1,4 +1,4 @@
-"""A checkpoint's predictions: stored pixels to probabilities of images and studies, and how fast."""
+"""A checkpoint's predictions: stored pixels to probabilities of images, and how fast."""
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
