@@ -13,7 +13,7 @@ import torch
 
 from hemo.config.trial import ModelConfig
 from hemo.inference.export import largest_differences, onnx_session, to_onnx
-from hemo.inference.predict import THOROUGH, DeployedModel, measure_speed
+from hemo.inference.predict import DeployedModel, measure_speed
 from hemo.models.backbones import SOURCES_BACKBONES
 from hemo.models.checkpoint import CheckpointCard
 from hemo.models.classifier import build_model, parameter_count, plain_normalisation
@@ -47,7 +47,7 @@ def cells(backbone: str, images: np.ndarray, threads: int) -> list[str]:
     content = to_onnx(model, card).SerializeToString()
     exported = onnx_session(content, threads)
     original = DeployedModel(model, card, batch_size=len(images)).predict
-    ours, theirs = (measure_speed(session, images, THOROUGH) for session in (exported, original))
+    ours, theirs = (measure_speed(session, images) for session in (exported, original))
     return [
         f"{parameter_count(model):,}",
         f"{len(content) / 1e6:.1f}",

@@ -50,7 +50,8 @@ from hemo.config.curate import CurateConfig
 from hemo.config.types import ClusterConfig
 from hemo.curation.card import read_card
 from hemo.shards.reader import images_of
-from hemo.training.data.dataset import Examples, ImageSet, read_split, read_training_set
+from hemo.training.data.dataset import read_split, read_training_set
+from hemo.training.data.examples import Examples, ImageSet
 from hemo.training.data.loader import device_batches
 from hemo.training.data.sampling import epoch_rows
 

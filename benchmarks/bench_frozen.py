@@ -21,14 +21,8 @@ import torch
 
 from hemo.config.trial import ModelConfig, TrainingConfig, TrialConfig
 from hemo.training import loop
-from hemo.training.data.dataset import (
-    ImageSet,
-    ResidentImages,
-    Splits,
-    TrialData,
-    read_training_set,
-    select_splits,
-)
+from hemo.training.data.dataset import ResidentImages, TrialData, read_training_set, select_splits
+from hemo.training.data.examples import ImageSet, Splits
 from hemo.training.distributed import Worker
 from hemo.training.loop import fit
 from hemo.training.reporting import FitResult, run_to_end

@@ -30,7 +30,8 @@ from hemo.config.trial import AugmentConfig, ModelConfig, TrainingConfig, TrialC
 from hemo.models.backbones import SOURCES_BACKBONES
 from hemo.models.classifier import mixed_precision
 from hemo.models.pretrained import normalisation_of, starting_model
-from hemo.training.data.dataset import Examples, read_training_set, select_splits
+from hemo.training.data.dataset import read_training_set, select_splits
+from hemo.training.data.examples import Examples
 from hemo.training.data.loader import DataWaitTime, TrainingBatches
 from hemo.training.data.sampling import epoch_rows
 from hemo.training.loss import ImageLoss, build_loss

@@ -121,6 +121,7 @@ def undisturbed(scratch: Path, training_set: str, epochs: int) -> Any:
     """Return the record of the same trial, trained by one worker in this process."""
     from hemo.config.trial import TrialConfig
     from hemo.curation.card import read_card
+    from hemo.training.data.dataset import read_training_set
     from hemo.training.distributed import Worker
     from hemo.training.reporting import run_to_end
     from hemo.trials.key import TrialKeys
@@ -130,7 +131,7 @@ def undisturbed(scratch: Path, training_set: str, epochs: int) -> Any:
         {**TRIAL, "training": {**TRIAL["training"], "epochs": epochs, "patience": epochs}}  # type: ignore[dict-item]
     )
     key = TrialKeys(str(scratch / "alone"), read_card(training_set).digest).key(trial)
-    return run_to_end(run_trial(key, training_set, worker=Worker()))
+    return run_to_end(run_trial(key, training_set, worker=Worker(), data=read_training_set(training_set)))
 
 
 def main() -> None:

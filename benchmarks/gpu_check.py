@@ -40,7 +40,8 @@ from hemo.inference.predict import DeployedModel
 from hemo.models.backbones import SOURCES_BACKBONES
 from hemo.models.checkpoint import CheckpointCard, load_checkpoint, write_checkpoint
 from hemo.models.classifier import build_model, mixed_precision, normalise, to_unit_range
-from hemo.training.data.dataset import Splits, read_training_set, select_splits
+from hemo.training.data.dataset import read_training_set, select_splits
+from hemo.training.data.examples import Splits
 from hemo.training.distributed import Worker
 from hemo.training.loop import fit, largest_batch_size
 from hemo.training.reporting import run_to_end

@@ -24,7 +24,7 @@ from hemo.inference.studies import study_probabilities
 from hemo.stats.auroc import Auroc, auroc, mean_over_seeds
 from hemo.stats.crossed import Measured, measured_auroc, seed_variance
 from hemo.stats.intervals import combined_degrees, difference_interval
-from hemo.training.data.dataset import stored_rows
+from hemo.training.data.dataset import read_training_set, stored_rows
 from hemo.training.distributed import Worker
 from hemo.training.reporting import run_to_end
 from hemo.trials.checks import check_trials
@@ -62,7 +62,9 @@ def run(config: TrialConfig, training_set: str, records: str) -> tuple[TrialKey,
     card = read_card(training_set)
     check_trials({"": config}, card)
     key = TrialKeys(records, card.digest).key(config)
-    return key, run_to_end(run_trial(key, training_set, worker=Worker(threads=torch.get_num_threads())))
+    worker = Worker(threads=torch.get_num_threads())
+    data = read_training_set(training_set, streaming=config.model.is_sequence)
+    return key, run_to_end(run_trial(key, training_set, worker=worker, data=data))
 
 
 def embed(training_set: str, checkpoint: str, folder: str, reads: str) -> str:

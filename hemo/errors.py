@@ -87,6 +87,11 @@ def is_disk_full(error: BaseException) -> TypeGuard[OSError]:
     return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
 
 
+def reason_of(error: OSError) -> str:
+    """Return why a file cannot be used, without its name: the system's words, or the kind of error if it has none."""
+    return error.strerror or type(error).__name__
+
+
 def without_passwords(text: str) -> str:
     """Return a text in which the passwords of database URLs are `***`."""
     return _PASSWORD_OF_USER.sub(r"\1\2:***@", _PASSWORD_IN_QUERY.sub(r"\1***", text))

@@ -86,6 +86,30 @@ def read_pseudonyms(key: str) -> Pseudonymiser:
         ) from error
 
 
+def matching_pseudonyms(key: str, images: str, made_with: str, *, joins: bool) -> Pseudonymiser:
+    """Return what turns the keys of tables into those of images.
+
+    Args:
+        key: As for `read_pseudonyms`.
+        images: Where the images are, for errors.
+        made_with: Fingerprint of the key of their ids; empty: identifiers are kept.
+        joins: Whether a table is to be joined with them.
+
+    Raises:
+        ConfigError: If `key` is not that of the images, or a table is to be joined and none is given.
+    """
+    pseudonyms = read_pseudonyms(key)
+    if joins and made_with and not key:
+        raise ConfigError(
+            f"pseudonym_key: {images} holds pseudonyms, which no table names; "
+            "give --pseudonym_key FILE, the key `convert` was given"
+        )
+    if key and pseudonyms.fingerprint != made_with:
+        cure = "give the key `convert` was given" if made_with else "it keeps ids as they are, so give no key"
+        raise ConfigError(f"pseudonym_key: {key} is not the key of {images}; {cure}")
+    return pseudonyms
+
+
 def pseudonymiser(key: bytes) -> Pseudonymiser:
     """Return a pseudonymiser of a secret as it was read, surrounding white space ignored.
 

@@ -5,6 +5,7 @@ from typing import Any
 
 from hemo.config.trial import TrialConfig
 from hemo.curation.card import read_card
+from hemo.training.data.dataset import read_training_set
 from hemo.training.distributed import Worker
 from hemo.training.reporting import run_to_end
 from hemo.trials.checks import check_trials
@@ -19,7 +20,8 @@ def trial_key(config: TrialConfig, training_set: str, out: str | Path) -> TrialK
 
 
 def run_to_record(config: TrialConfig, training_set: str, out: str | Path, **options: Any) -> TrialRecord:
-    """Check a trial and run it to its record; `options` are those of `run_trial`."""
+    """Check a trial and run it to its record; `options` are those of `run_trial`, by default the set in memory."""
     key = trial_key(config, training_set, out)
     check_trials({"": config}, read_card(training_set))
-    return run_to_end(run_trial(key, training_set, **{"worker": Worker(), **options}))
+    data = options.pop("data", None) or read_training_set(training_set)
+    return run_to_end(run_trial(key, training_set, data=data, **{"worker": Worker(), **options}))

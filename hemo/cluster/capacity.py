@@ -5,7 +5,7 @@ from collections.abc import Iterable
 
 import ray
 
-from hemo.cluster.session import is_local
+from hemo.cluster.session import starts_local_ray
 from hemo.config.tune import TuneConfig, WorkersConfig
 from hemo.config.types import ClusterConfig, Gpus
 from hemo.errors import ConfigError
@@ -135,7 +135,7 @@ def require_capacity(
     """
     present = _present()
     available = {kind: present.get(kind, 0.0) for kind in needed}
-    if is_local(cluster) and any(available[kind] < amount for kind, amount in needed.items()):
+    if starts_local_ray(cluster) and any(available[kind] < amount for kind, amount in needed.items()):
         raise ConfigError(
             f"{what} takes {in_words(needed)}, this machine has {in_words(available)} and cannot grow; {cure}"
         )

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from hemo.cluster.ray_data import data_context, limit_growth
 from hemo.config.curate import SPLITS, CurateConfig
 from hemo.console import print_line, print_tables, progress_bar
-from hemo.corpus.labels import LabelTable, labels_of_classes, parse_labels
+from hemo.corpus.labels import LabelTable, parse_labels, read_table_file
 from hemo.curation.card import (
     CARD_SCHEMA_VERSION,
     ConversionCounts,
@@ -25,7 +25,7 @@ from hemo.curation.card import (
     synthetic_images,
 )
 from hemo.curation.copy import CopyTask, write_buckets, write_part
-from hemo.curation.labelled_index import pseudonymise_keys, read_index, text_column
+from hemo.curation.labelled_index import labels_for, read_index, text_column
 from hemo.curation.leak_audit import equal_pixels
 from hemo.curation.near_duplicates import NearDuplicates, find_near_duplicates, near_duplicate_findings, vectors_of
 from hemo.curation.plan import CopyPlan, ImageLayout, layout_of, plan_copies
@@ -34,9 +34,9 @@ from hemo.curation.public_files import CROISSANT, SPLIT_MANIFEST, croissant, ima
 from hemo.curation.select import Selection, select, training_set_digest
 from hemo.curation.split import target_column
 from hemo.digest import differences, digest_of
-from hemo.errors import ConfigError, HemoError, OutputError, SourceError
+from hemo.errors import HemoError, OutputError, SourceError, reason_of
 from hemo.output_lock import output_lock
-from hemo.pseudonym import Pseudonymiser, read_pseudonyms
+from hemo.pseudonym import Pseudonymiser, matching_pseudonyms
 from hemo.shards.card import ConversionCard
 from hemo.shards.card import read_card as read_conversion_card
 from hemo.shards.embeddings import read_card as read_embeddings_card
@@ -142,7 +142,8 @@ def read_inputs(config: CurateConfig) -> Inputs:
     if len(index) != conversion.rows:
         counts = f"{len(index)} rows, card.json counts {conversion.rows}"
         raise SourceError(f"{config.shards}: index.parquet has {counts}; run `hemo convert` again")
-    pseudonyms = _require_key(config, conversion)
+    made_with, joins = conversion.image.get("key_fingerprint", ""), config.labels not in ("source_class", "manifest")
+    pseudonyms = matching_pseudonyms(config.pseudonym_key, config.shards, made_with, joins=joins)
     location, label_file = _label_file(config, conversion)
     digest = _inputs_digest(config, conversion, label_file, pseudonyms)
     vectors = vectors_of(config.embeddings, config.shards, conversion.digest, index) if config.embeddings else None
@@ -156,7 +157,8 @@ def draft_training_set(config: CurateConfig, inputs: Inputs) -> Draft:
         UserError: If labels do not fit, a split is empty, or train shows one class only.
         SplitError: If a linked patient would stand in two splits.
     """
-    selection = select(config, inputs.index, _label_table(config, inputs))
+    labels = labels_for(inputs.index, _label_table(config, inputs), inputs.pseudonyms)
+    selection = select(config, inputs.index, labels)
     layout = layout_of(inputs.conversion, config.neighbours)
     plan = plan_copies(selection, layout, part_rows=config.part_rows, seed=config.seed)
     manifest = _manifest(selection)
@@ -196,11 +198,7 @@ def _label_file(config: CurateConfig, conversion: ConversionCard) -> tuple[str, 
         return "", b""
     if config.labels == "manifest":
         return _file_table(config.shards, conversion)
-    try:
-        return config.labels, read_bytes(config.labels)
-    except OSError as error:
-        reason = error.strerror or type(error).__name__
-        raise SourceError(f"labels: {config.labels}: {reason}; give a CSV or Parquet file, or source_class") from error
+    return config.labels, read_table_file(config.labels, "labels")
 
 
 def _file_table(shards: str, conversion: ConversionCard) -> tuple[str, bytes]:
@@ -218,10 +216,9 @@ def _file_table(shards: str, conversion: ConversionCard) -> tuple[str, bytes]:
     try:
         content = read_bytes(table.location)
     except OSError as error:
-        reason = error.strerror or type(error).__name__
         raise SourceError(
-            f"labels: {table.location}, from which {shards} was converted: {reason}; give the table where it is now, "
-            "--labels FILE"
+            f"labels: {table.location}, from which {shards} was converted: {reason_of(error)}; give the table where "
+            "it is now, --labels FILE"
         ) from error
     if hashlib.sha256(content).hexdigest() != table.sha256:
         raise SourceError(
@@ -231,33 +228,14 @@ def _file_table(shards: str, conversion: ConversionCard) -> tuple[str, bytes]:
     return table.location, content
 
 
-def _require_key(config: CurateConfig, conversion: ConversionCard) -> Pseudonymiser:
-    """Return what turns the keys of a label table into those of the shards.
-
-    Raises:
-        ConfigError: If they were made with another pseudonym key than the configured one.
-    """
-    pseudonyms = read_pseudonyms(config.pseudonym_key)
-    made_with = conversion.image.get("key_fingerprint", "")
-    if not config.pseudonym_key and made_with and config.labels not in ("source_class", "manifest"):
-        raise ConfigError(
-            f"labels: {config.shards} holds pseudonyms, which no label table names; "
-            "give --pseudonym_key FILE, the key `convert` was given"
-        )
-    if config.pseudonym_key and pseudonyms.fingerprint != made_with:
-        cure = "give the key `convert` was given" if made_with else "it keeps ids as they are, so give no key"
-        raise ConfigError(f"pseudonym_key: {config.pseudonym_key} is not the key of {config.shards}; {cure}")
-    return pseudonyms
-
-
-def _label_table(config: CurateConfig, inputs: Inputs) -> LabelTable:
-    index = inputs.index
+def _label_table(config: CurateConfig, inputs: Inputs) -> LabelTable | None:
+    """Return the table of labels, None for `source_class`."""
     if config.labels == "source_class":
-        return labels_of_classes(text_column(index, "image_id"), text_column(index, "source_class"))
+        return None
     table = parse_labels(inputs.label_file, inputs.label_location, key=config.label_key, columns=config.label_columns)
     if table.unused_columns:
         print_line(f"curate: columns of the labels that are not used: {', '.join(table.unused_columns)}")
-    return table if inputs.pseudonyms.keeps_ids else pseudonymise_keys(table, index, inputs.pseudonyms)
+    return table
 
 
 def _inputs_digest(

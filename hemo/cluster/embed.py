@@ -49,7 +49,7 @@ DEVICE = "device"
 
 
 @dataclass(frozen=True)
-class StoredImages:
+class ImagesToEmbed:
     """Images to embed."""
 
     source: Source
@@ -79,7 +79,7 @@ def embed_images(config: EmbedConfig) -> str:
     """
     if config.checkpoint:
         config = config.model_copy(update={"checkpoint": find_checkpoint(config.checkpoint)})
-    images = _stored_images(config)
+    images = _images_to_embed(config)
     encoder = load_encoder(config, len(images.card.channels), images.sides_px, "cpu")  # refuses bad weights
     inputs = {**images.source.inputs, **_encoder_inputs(config)}
     with output_lock(config.out, (PARTS,)) as require_held:
@@ -97,7 +97,7 @@ def embed_images(config: EmbedConfig) -> str:
     return config.out
 
 
-def _stored_images(config: EmbedConfig) -> StoredImages:
+def _images_to_embed(config: EmbedConfig) -> ImagesToEmbed:
     """Find the images, and refuse those that the encoder was not trained on.
 
     Raises:
@@ -112,12 +112,12 @@ def _stored_images(config: EmbedConfig) -> StoredImages:
     if "splits" in content:
         source = part_source(config.source, SPLITS, checkpoint, ID_COLUMNS, "source")
         columns = COPIED_SCHEMA.append(pa.field("split", pa.string()))
-        images = StoredImages(source, columns, read_training_set_card(config.source))
+        images = ImagesToEmbed(source, columns, read_training_set_card(config.source))
     else:
         if checkpoint:
             require_single_slices(*checkpoint)
         source = shard_source(config.source, checkpoint)
-        images = StoredImages(source, COPIED_SCHEMA, read_conversion_card(config.source))
+        images = ImagesToEmbed(source, COPIED_SCHEMA, read_conversion_card(config.source))
     if images.card.dtype != "uint8":
         raise ConfigError(
             f"source: {config.source} has {images.card.dtype} Hounsfield units, encoders take windows of 8 bits; run "
@@ -201,7 +201,7 @@ def _begun(out: str) -> dict[str, Any]:
     return content if isinstance(content, dict) else {INPUTS: content}
 
 
-def _write_parts(config: EmbedConfig, images: StoredImages) -> None:
+def _write_parts(config: EmbedConfig, images: ImagesToEmbed) -> None:
     """Write the parts that are not there yet."""
     there = set(list_files(join(config.out, PARTS)))
     lacking = [unit for unit in images.source.units if part_name(unit.number).partition("/")[2] not in there]
@@ -244,7 +244,7 @@ def _lists(rows: NDArray[np.floating]) -> pa.FixedSizeListArray:
     return pa.FixedSizeListArray.from_arrays(values, rows.shape[1])
 
 
-def _card(config: EmbedConfig, images: StoredImages, encoder: Encoder, inputs: dict[str, Any]) -> EmbeddingsCard:
+def _card(config: EmbedConfig, images: ImagesToEmbed, encoder: Encoder, inputs: dict[str, Any]) -> EmbeddingsCard:
     """Return the card of the whole output."""
     model, sides_px, numbers = _model(config), images.sides_px, [unit.number for unit in images.source.units]
     return EmbeddingsCard(

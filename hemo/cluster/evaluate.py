@@ -22,7 +22,7 @@ from hemo.cluster.predict_images import (
 from hemo.config.curate import SPLITS
 from hemo.config.inference import EvaluateConfig
 from hemo.console import print_line
-from hemo.corpus.labels import NULL_LABEL, LabelTable, labels_of_classes, parse_labels
+from hemo.corpus.labels import NULL_LABEL, LabelTable, parse_labels, read_table_file
 from hemo.curation.card import read_card as read_training_set_card
 from hemo.curation.evaluated_rows import (
     IMAGE_GROUPS,
@@ -34,18 +34,18 @@ from hemo.curation.evaluated_rows import (
     table_groups,
     usable,
 )
-from hemo.curation.labelled_index import join_labels, pseudonymise_keys, text_column
+from hemo.curation.labelled_index import join_labels, labels_for, text_column
 from hemo.digest import digest_of
 from hemo.errors import ConfigError, SourceError
 from hemo.inference.predict import checkpoint_digest
 from hemo.models.checkpoint import CheckpointCard, at_operating_point, load_checkpoint, read_checkpoint_card
 from hemo.models.weight_files import find_checkpoint
 from hemo.output_lock import output_lock
-from hemo.pseudonym import Pseudonymiser, read_pseudonyms
+from hemo.pseudonym import Pseudonymiser, matching_pseudonyms, read_pseudonyms
 from hemo.shards.card import read_card
 from hemo.shards.schema import INDEX_SCHEMA
 from hemo.stats.calibration import LabelledLogits
-from hemo.storage import exists, join, read_bytes
+from hemo.storage import exists, join
 from hemo.trials.evaluation import (
     EVALUATED,
     EVALUATION_SCHEMA_VERSION,
@@ -71,6 +71,7 @@ class LabelledImages:
     columns: pa.Schema  # of the images, that are wanted beside the predictions
     name: str
     label_file: bytes  # empty where the images have their labels
+    table: LabelTable | None  # what it holds
     group_file: bytes  # empty without a table of subgroups
     pseudonyms: Pseudonymiser
     training_set: str = ""  # its digest
@@ -95,7 +96,8 @@ def evaluate_checkpoint(config: EvaluateConfig) -> str:
     load_checkpoint(config.checkpoint)  # damaged weights are refused here, not by Ray once a worker has met them
     images = _labelled_images(config, card)
     _require_tables(config, card, images)
-    digest = _digest(config, images)
+    checkpoint = checkpoint_digest(config.checkpoint)
+    digest = _digest(config, images, checkpoint)
     folder = evaluation_folder(config.out, digest)
     with output_lock(folder) as require_held:
         if exists(join(folder, "evaluation.json")):
@@ -108,7 +110,7 @@ def evaluate_checkpoint(config: EvaluateConfig) -> str:
         recalibration = _recalibration(config, card, table)
         record = EvaluationRecord(
             digest=digest,
-            checkpoint=_checkpoint(config.checkpoint, card),
+            checkpoint=_checkpoint(config.checkpoint, card, checkpoint),
             data=_data(config, images, (table, rejects, left_out)),
             recalibration=recalibration,
             subgroups=tuple(name.removeprefix(SUBGROUP) for name in table.column_names if name.startswith(SUBGROUP)),
@@ -131,12 +133,15 @@ def _labelled_images(config: EvaluateConfig, card: CheckpointCard) -> LabelledIm
     Raises:
         UserError: If something is missing, or they are not images as the checkpoint takes them.
     """
-    group_file = _file(config.subgroup_table, "subgroup_table") if config.subgroup_table else b""
+    group_file = read_table_file(config.subgroup_table, "subgroup_table") if config.subgroup_table else b""
     if not config.training_set:
-        label_file = b"" if config.labels == "source_class" else _file(config.labels, "labels")
+        label_file, table = b"", None
+        if config.labels != "source_class":
+            label_file = read_table_file(config.labels, "labels")
+            table = parse_labels(label_file, config.labels, key=config.label_key, columns=config.label_columns)
         source, made_with = _unlabelled_source(config, card)
         pseudonyms = _pseudonyms(config, made_with)
-        return LabelledImages(source, INDEX_SCHEMA_OF_IMAGES, config.name, label_file, group_file, pseudonyms)
+        return LabelledImages(source, INDEX_SCHEMA_OF_IMAGES, config.name, label_file, table, group_file, pseudonyms)
     own = read_training_set_card(config.training_set)
     labels = [pa.field(f"label_{name}", pa.uint8()) for name in own.classes]
     columns = pa.schema([*INDEX_SCHEMA_OF_IMAGES, *labels])
@@ -144,7 +149,7 @@ def _labelled_images(config: EvaluateConfig, card: CheckpointCard) -> LabelledIm
     source = part_source(config.training_set, splits, (config.checkpoint, card), columns.names)
     pseudonyms = _pseudonyms(config, own.image.get("key_fingerprint", ""))
     name = config.name or own.dataset.name or f"training set {own.digest}"
-    return LabelledImages(source, columns, name, b"", group_file, pseudonyms, own.digest)
+    return LabelledImages(source, columns, name, b"", None, group_file, pseudonyms, own.digest)
 
 
 INDEX_SCHEMA_OF_IMAGES = pa.schema([pa.field(field.name, field.type) for field in INDEX_SCHEMA])
@@ -162,17 +167,9 @@ def _unlabelled_source(config: EvaluateConfig, card: CheckpointCard) -> tuple[So
 
 
 def _pseudonyms(config: EvaluateConfig, made_with: str) -> Pseudonymiser:
-    """Return what turns the keys of tables into those of the images.
-
-    Raises:
-        ConfigError: If the images have pseudonyms and tables are to be joined without their key.
-    """
-    pseudonyms = read_pseudonyms(config.pseudonym_key)
+    """Return what turns the keys of tables into those of the images."""
     joins = config.labels not in ("", "source_class") or bool(config.subgroup_table)
-    if joins and pseudonyms.fingerprint != made_with:
-        cure = "give the key `convert` was given" if made_with else "ids are kept as they are, so give no key"
-        raise ConfigError(f"pseudonym_key: tables cannot be joined with the ids of these images; {cure}")
-    return pseudonyms
+    return matching_pseudonyms(config.pseudonym_key, config.source or config.training_set, made_with, joins=joins)
 
 
 def _require_tables(config: EvaluateConfig, card: CheckpointCard, images: LabelledImages) -> None:
@@ -183,9 +180,8 @@ def _require_tables(config: EvaluateConfig, card: CheckpointCard, images: Labell
     """
     if own := [name.removeprefix("label_") for name in images.columns.names if name.startswith("label_")]:
         columns_of_classes(own, card.classes, config.class_names)
-    elif images.label_file:
-        table = parse_labels(images.label_file, config.labels, key=config.label_key, columns=config.label_columns)
-        columns_of_classes(table.classes, card.classes, config.class_names)
+    elif images.table:
+        columns_of_classes(images.table.classes, card.classes, config.class_names)
     others = [name for name in config.subgroups if name not in IMAGE_GROUPS]
     if others and not config.subgroup_table:
         raise ConfigError(
@@ -196,14 +192,6 @@ def _require_tables(config: EvaluateConfig, card: CheckpointCard, images: Labell
         read_groups(images.group_file, config.subgroup_table, config.subgroup_key, others)
 
 
-def _file(location: str, flag: str) -> bytes:
-    try:
-        return read_bytes(location)
-    except OSError as error:
-        reason = error.strerror or type(error).__name__
-        raise SourceError(f"{flag}: {location}: {reason}; give a CSV or Parquet file") from error
-
-
 DECIDING = (
     *("operating_point", "labels", "label_key", "label_columns", "class_names", "drop_flags", "name", "subgroups"),
     *("recalibration_fraction", "recalibration", "seed", "subgroup_key", "bootstrap_samples", "prevalence"),
@@ -211,13 +199,13 @@ DECIDING = (
 """Fields that change the result; of `labels` only whether it is `source_class`."""
 
 
-def _digest(config: EvaluateConfig, images: LabelledImages) -> str:
+def _digest(config: EvaluateConfig, images: LabelledImages, checkpoint: str) -> str:
     """Return the digest of an evaluation; under a key a pseudonym itself: tables have true names."""
     settings = config.model_dump(mode="json", include=set(DECIDING))
     settings["labels"] = "source_class" if config.labels == "source_class" else ""
     content = {
         "schema": EVALUATION_SCHEMA_VERSION,
-        "checkpoint": checkpoint_digest(config.checkpoint),
+        "checkpoint": checkpoint,
         "images": images.source.inputs,
         "settings": settings,
         "files": [hashlib.sha256(file).hexdigest() for file in (images.label_file, images.group_file)],
@@ -260,17 +248,10 @@ def _labels(
         columns = columns_of_classes(known, card.classes, config.class_names)
         values = [predicted[f"label_{known[column]}"].fill_null(NULL_LABEL).to_numpy() for column in columns]
         return np.column_stack(values).astype(np.uint8), text_column(predicted, "patient")
-    table = _label_table(config, images, predicted)
+    table = labels_for(predicted, images.table, images.pseudonyms)
     columns = columns_of_classes(table.classes, card.classes, config.class_names)
     joined = join_labels(predicted, table)
     return joined.labels[:, columns], joined.patient_ids
-
-
-def _label_table(config: EvaluateConfig, images: LabelledImages, index: pa.Table) -> LabelTable:
-    if config.labels == "source_class":
-        return labels_of_classes(text_column(index, "image_id"), text_column(index, "source_class"))
-    table = parse_labels(images.label_file, config.labels, key=config.label_key, columns=config.label_columns)
-    return table if images.pseudonyms.keeps_ids else pseudonymise_keys(table, index, images.pseudonyms)
 
 
 def _groups(config: EvaluateConfig, images: LabelledImages, index: pa.Table) -> dict[str, list[str]]:
@@ -308,10 +289,10 @@ def _recalibration(config: EvaluateConfig, card: CheckpointCard, table: pa.Table
     )
 
 
-def _checkpoint(location: str, card: CheckpointCard) -> EvaluatedCheckpoint:
+def _checkpoint(location: str, card: CheckpointCard, digest: str) -> EvaluatedCheckpoint:
     record, name = _trial_of(location)
     return EvaluatedCheckpoint(
-        digest=checkpoint_digest(location),
+        digest=digest,
         record=record,
         name=name or card.model.backbone,
         task=card.task,

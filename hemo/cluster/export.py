@@ -17,7 +17,7 @@ from hemo.inference.export import (
     onnx_session,
     to_onnx,
 )
-from hemo.inference.predict import THOROUGH, DeployedModel, Session, first_images, measure_speed
+from hemo.inference.predict import DeployedModel, Session, first_images, measure_speed
 from hemo.models.checkpoint import CheckpointCard, load_checkpoint
 from hemo.models.classifier import ImageClassifier, parameter_count
 from hemo.models.weight_files import find_checkpoint
@@ -116,7 +116,7 @@ def _exported(
 
 
 def _speed(session: Session, images: NDArray[np.uint8]) -> SpeedCard:
-    speed = measure_speed(session, images, THOROUGH)
+    speed = measure_speed(session, images)
     return SpeedCard(latency_ms=speed.latency_ms, images_per_second=speed.images_per_second)
 
 

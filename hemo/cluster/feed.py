@@ -13,7 +13,8 @@ from hemo.console import print_line
 from hemo.curation.card import TrainingSetCard, read_card
 from hemo.errors import HemoError, UserError
 from hemo.storage import size_text
-from hemo.training.data.dataset import ImageSet, TrialData, read_split
+from hemo.training.data.dataset import TrialData, read_split
+from hemo.training.data.examples import ImageSet
 
 FRACTION_OF_STORE = 0.8
 """Of an object store, what `auto` fills with images at most: Ray moves what is over to disk, and keeps more in it."""
@@ -40,7 +41,7 @@ class SharedTrainingSet:
     test: "ray.ObjectRef[ImageSet]"
 
 
-def put_training_set(training_set: str, feed: Feed = "auto") -> SharedTrainingSet:
+def put_training_set(training_set: str, feed: Feed) -> SharedTrainingSet:
     """Put a training set into the object store, each split read by one task on whichever node has a free CPU.
 
     Args:

@@ -30,7 +30,7 @@ from hemo.errors import TrialError, UserError
 from hemo.output_lock import output_lock
 from hemo.storage import WrittenFiles, join, remove
 from hemo.training.data.dataset import task_classes, with_target
-from hemo.training.data.studies import encoder_notes
+from hemo.training.data.read_studies import encoder_notes
 from hemo.training.distributed import Worker
 from hemo.training.reporting import epoch_line, observed, run_to_end
 from hemo.trials.checks import check_batch_size, check_trials

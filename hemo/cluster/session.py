@@ -53,7 +53,7 @@ def connected(config: ClusterConfig) -> Iterator[None]:
             raise KeyboardInterrupt from error
         raise_on_signals()  # again: Ray has set its own for SIGTERM
         try:
-            with nullcontext() if is_local(config) else reported_nodes():
+            with nullcontext() if starts_local_ray(config) else reported_nodes():
                 yield
         finally:
             ray.shutdown()
@@ -80,7 +80,7 @@ def connect(config: ClusterConfig) -> None:
     ray.data.DataContext.get_current().raise_original_map_exception = True
 
 
-def is_local(config: ClusterConfig) -> bool:
+def starts_local_ray(config: ClusterConfig) -> bool:
     """Return whether a job starts a local Ray, which has the CPUs and GPUs of this machine and never more."""
     return _address(config) == "local"
 

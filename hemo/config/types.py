@@ -118,6 +118,12 @@ def load_card(folder: str, kind: type[CardT], *, stage: str, job: str) -> CardT:
     try:
         return kind.model_validate(content)
     except ValidationError as error:
-        fault = error.errors()[0]
-        what = f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}"
-        raise SourceError(f"{location} is damaged ({what}); run `hemo {job}` again into another folder") from error
+        raise SourceError(
+            f"{location} is damaged ({first_fault(error)}); run `hemo {job}` again into another folder"
+        ) from error
+
+
+def first_fault(error: ValidationError) -> str:
+    """Return dotted key and message of the first error in a stored file: `rows.3: Input should be a valid integer`."""
+    fault = error.errors()[0]
+    return f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}"

@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 
 from hemo.config.validation import meant
 from hemo.corpus.source_file import ManifestRow
-from hemo.errors import LabelError, SourceError, first_names
+from hemo.errors import LabelError, SourceError, first_names, reason_of
 from hemo.parquet import read_parquet
+from hemo.storage import read_bytes
 
 RSNA_CLASSES = ("any", "epidural", "intraparenchymal", "intraventricular", "subarachnoid", "subdural")
 """Classes of the RSNA 2019 challenge in the order of its column weights [2, 1, 1, 1, 1, 1]: `any` first."""
@@ -134,6 +135,23 @@ def parse_columns(
             ids_of = ids.filter(pa.array(clashing)).unique().to_pylist()
             raise LabelError(f"labels: {location} has several {name} for {first_names([str(each) for each in ids_of])}")
     return key, _strings(encoded.dictionary), kept
+
+
+def read_table_file(location: str, flag: str) -> bytes:
+    """Return the content of a table of labels or subgroups.
+
+    Args:
+        location: Path or URI.
+        flag: That names it, for the error.
+
+    Raises:
+        SourceError: If it cannot be read.
+    """
+    try:
+        return read_bytes(location)
+    except OSError as error:
+        other = ", or source_class" if flag == "labels" else ""
+        raise SourceError(f"{flag}: {location}: {reason_of(error)}; give a CSV or Parquet file{other}") from error
 
 
 def labels_of_classes(image_ids: pa.StringArray, source_class: pa.StringArray) -> LabelTable:

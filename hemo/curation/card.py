@@ -179,6 +179,11 @@ class TrainingSetCard(Config):
         return len(self.channels), self.height_px, self.width_px
 
     @property
+    def image_size(self) -> str:
+        """The same as a text: `3 x 256 x 256`."""
+        return " x ".join(map(str, self.image_shape))
+
+    @property
     def ids_are_public(self) -> bool:
         """Whether ids and paths are those of the corpus; else they are pseudonyms under a key."""
         return not self.image.get("key_fingerprint")

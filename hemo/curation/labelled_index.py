@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from hemo.corpus.labels import NULL_LABEL, PATIENT_KEYS, LabelTable
+from hemo.corpus.labels import NULL_LABEL, PATIENT_KEYS, LabelTable, labels_of_classes
 from hemo.corpus.source_file import image_stem
 from hemo.curation.card import LEVELS, Count, label_counts
 from hemo.errors import LabelError, SourceError, first_names
@@ -27,9 +27,6 @@ OFFICIAL_PREFIX = r"^(train|val|test) patient "
 
 PATIENT_PREFIX = r"^((train|val|test) patient )?(patient )?"
 """Of a patient's name: what is no part of the id as the shards have it."""
-
-NOT_IN_THE_STACK = ("localizer", "secondary_capture")
-"""Flags of images that belong to a series but are no slice of its stack."""
 
 FRAME = r"#\d+$"
 """End of the image id of a frame of a file with several."""
@@ -328,6 +325,23 @@ def _stem(name: str) -> str:
 
 def _examples(names: pa.StringArray) -> str:
     return ", ".join(repr(name) for name in names[:3].to_pylist())
+
+
+def labels_for(index: pa.Table, table: LabelTable | None, pseudonyms: Pseudonymiser) -> LabelTable:
+    """Return the labels that images are joined with: their classes, or those of a table under the images' key.
+
+    Args:
+        index: Columns of `INDEX_SCHEMA`, each one chunk.
+        table: Labels, keyed by true names; None: the images' `source_class` is their label.
+        pseudonyms: With the key of the images.
+
+    Raises:
+        SourceError: If no image has a class.
+        LabelError: If no key's pseudonym is in the index.
+    """
+    if table is None:
+        return labels_of_classes(text_column(index, "image_id"), text_column(index, "source_class"))
+    return table if pseudonyms.keeps_ids else pseudonymise_keys(table, index, pseudonyms)
 
 
 def pseudonymise_keys(table: LabelTable, index: pa.Table, pseudonyms: Pseudonymiser) -> LabelTable:

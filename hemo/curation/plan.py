@@ -11,10 +11,11 @@ from numpy.typing import NDArray
 
 from hemo.config.curate import SPLITS
 from hemo.curation.hash_order import hash_texts
-from hemo.curation.labelled_index import NOT_IN_THE_STACK, has_flag, text_column
+from hemo.curation.labelled_index import has_flag, text_column
 from hemo.curation.select import Selection
 from hemo.errors import ConfigError
 from hemo.shards.card import ConversionCard
+from hemo.shards.schema import NOT_IN_THE_STACK
 from hemo.shards.writer import rows_per_group
 
 PART_BYTES = 1 << 29

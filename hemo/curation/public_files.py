@@ -161,8 +161,7 @@ def _fields(card: TrainingSetCard) -> Iterator[dict[str, Any]]:
         "source": {**folder, "transform": {"regex": f"^({'|'.join(SPLITS)})(?:/.*)?$"}},
         "references": {"field": {"@id": f"{SPLIT_NAMES}/name"}},
     }
-    shape = f"{len(card.channels)} x {card.height_px} x {card.width_px}"
-    pixels = f"pixels as bytes, {card.dtype}, {shape} (channels {', '.join(card.channels)}), C-contiguous"
+    pixels = f"pixels as bytes, {card.dtype}, {card.image_size} (channels {', '.join(card.channels)}), C-contiguous"
     labels = {f"label_{name}": f"1 if the image shows {name}, else 0; empty if unknown" for name in card.classes}
     described = {**DESCRIPTIONS, IMAGE: pixels, **labels}
     for column in [*ROW_SCHEMA, *(pa.field(name, pa.uint8()) for name in labels)]:

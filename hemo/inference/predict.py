@@ -1,4 +1,4 @@
-"""A checkpoint's predictions: stored pixels to probabilities of images and studies, and how fast."""
+"""A checkpoint's predictions: stored pixels to probabilities of images, and how fast."""
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -18,6 +18,7 @@ from hemo.digest import differences, digest_of
 from hemo.errors import ConfigError, SourceError
 from hemo.models.checkpoint import CheckpointCard, to_probabilities
 from hemo.models.classifier import ImageClassifier, mixed_precision, normalise, to_unit_range
+from hemo.models.weight_files import CARD, WEIGHTS
 from hemo.shards.reader import batches_by_group, checked_parquet, images_of
 from hemo.shards.schema import IMAGE, ROWS_PER_GROUP
 from hemo.storage import exists, join, list_files, read_bytes, read_json
@@ -119,7 +120,7 @@ def predicted_classes(probabilities: NDArray[np.float32], card: CheckpointCard) 
 
 def checkpoint_digest(checkpoint: str) -> str:
     """Return 16 hexadecimal digits that cover all of a checkpoint: card and weights."""
-    return digest_of([read_bytes(join(checkpoint, name)).hex() for name in ("checkpoint.json", "weights.safetensors")])
+    return digest_of([read_bytes(join(checkpoint, name)).hex() for name in (CARD, WEIGHTS)])
 
 
 @dataclass(frozen=True)
@@ -151,9 +152,9 @@ class Speed:
     batch_size: int
 
 
-def measure_speed(predict: TimedCall, images: NDArray[np.uint8], timing: Timing) -> Speed:
+def measure_speed(predict: TimedCall, images: NDArray[np.uint8]) -> Speed:
     """Time a model on one image, and on all images at once."""
-    latency, batch = (median_seconds(predict, timed, timing) for timed in (images[:1], images))
+    latency, batch = (median_seconds(predict, timed, THOROUGH) for timed in (images[:1], images))
     return Speed(latency_ms=1000 * latency, images_per_second=len(images) / batch, batch_size=len(images))
 
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from hemo.curation.labelled_index import NOT_IN_THE_STACK, has_flag
+from hemo.curation.labelled_index import has_flag
 from hemo.digest import differences
 from hemo.errors import ConfigError, SourceError
 from hemo.inference.predict import predicted_classes
@@ -19,10 +19,11 @@ from hemo.inference.studies import BY_STUDY, STUDY_KEYS, study_probabilities
 from hemo.models.checkpoint import CheckpointCard, EmbeddedBy, to_probabilities
 from hemo.models.series import STUDY, SeriesClassifier, logit_of_any
 from hemo.shards.embeddings import EmbeddingsCard
-from hemo.shards.schema import REJECT_SCHEMA
-from hemo.training.data.dataset import UNKNOWN, ImageSet
+from hemo.shards.schema import NOT_IN_THE_STACK, REJECT_SCHEMA
+from hemo.training.data.examples import UNKNOWN, ImageSet
+from hemo.training.data.read_studies import lacking_places
 from hemo.training.data.sampling import every_block
-from hemo.training.data.studies import lacking_places, studies_in_order, with_places
+from hemo.training.data.studies import studies_in_order, with_places
 
 ENCODER_INPUTS = ("backbone", "weights", "side_px", "pooling", "probabilities")
 """Of the inputs of embeddings those that say what made vectors and probabilities."""

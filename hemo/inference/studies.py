@@ -6,7 +6,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from hemo.curation.labelled_index import NOT_IN_THE_STACK, has_flag
+from hemo.curation.labelled_index import has_flag
+from hemo.shards.schema import NOT_IN_THE_STACK
 
 STUDY_KEYS = ("study", "patient")
 """Columns that name a study: a table of files may number studies within each patient (decision 12)."""

@@ -16,7 +16,8 @@ from hemo.curation.card import TrainingSetCard, read_card
 from hemo.errors import ConfigError
 from hemo.library.notebook import card_html, contact_sheet, picture_html
 from hemo.storage import absolute
-from hemo.training.data.dataset import UNKNOWN, ImageSet, read_split
+from hemo.training.data.dataset import read_split
+from hemo.training.data.examples import UNKNOWN, ImageSet
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -63,14 +63,7 @@ class Trial:
         """A row an epoch: `train_loss`, `val_loss`, `val_auroc`, ..., `learning_rate`, `seconds`."""
         import pandas as pd
 
-        rows = [
-            {
-                **epoch.model_dump(exclude={"train", "val"}),
-                **{f"train_{name}": value for name, value in epoch.train.items()},
-                **{f"val_{name}": value for name, value in epoch.val.items()},
-            }
-            for epoch in self.record.epochs
-        ]
+        rows = [epoch.flat() for epoch in self.record.epochs]
         return pd.DataFrame(rows).set_index("epoch") if rows else pd.DataFrame()
 
     @property

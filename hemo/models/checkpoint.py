@@ -10,10 +10,11 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from hemo.config.trial import ModelConfig
-from hemo.config.types import Config
+from hemo.config.types import Config, first_fault
 from hemo.errors import ConfigError, SourceError
 from hemo.models.classifier import ImageClassifier, Normalisation, build_model, calibrated_logits
 from hemo.models.series import SeriesClassifier, build_series_model
+from hemo.models.weight_files import CARD, WEIGHTS
 from hemo.stats.calibration import Calibration
 from hemo.stats.choices import BALANCED_ACCURACY
 from hemo.storage import exists, join, read_bytes, read_json, write_bytes, write_json
@@ -102,8 +103,8 @@ def to_probabilities(logits: Tensor, card: CheckpointCard) -> Tensor:
 def write_checkpoint(location: str, module: nn.Module, card: CheckpointCard) -> None:
     """Write weights and card; the card comes last and makes the checkpoint valid."""
     weights = {name: value.detach().cpu().contiguous() for name, value in module.state_dict().items()}
-    write_bytes(join(location, "weights.safetensors"), safetensors.torch.save(weights))
-    write_json(join(location, "checkpoint.json"), card.model_dump(mode="json"))
+    write_bytes(join(location, WEIGHTS), safetensors.torch.save(weights))
+    write_json(join(location, CARD), card.model_dump(mode="json"))
 
 
 def load_checkpoint(location: str) -> tuple[ImageClassifier, CheckpointCard]:
@@ -156,11 +157,11 @@ def load_series_checkpoint(location: str) -> tuple[SeriesClassifier, CheckpointC
 def _with_weights(model: M, location: str) -> M:
     """Return a model with the weights of a checkpoint, in evaluation mode."""
     try:
-        model.load_state_dict(safetensors.torch.load(read_bytes(join(location, "weights.safetensors"))))
+        model.load_state_dict(safetensors.torch.load(read_bytes(join(location, WEIGHTS))))
     except FileNotFoundError as error:
-        raise SourceError(f"{location} has no weights.safetensors; train again") from error
+        raise SourceError(f"{location} has no {WEIGHTS}; train again") from error
     except (SafetensorError, RuntimeError) as error:
-        raise SourceError(f"{location}: weights.safetensors does not fit checkpoint.json; train again") from error
+        raise SourceError(f"{location}: {WEIGHTS} does not fit {CARD}; train again") from error
     return model.eval()
 
 
@@ -170,17 +171,16 @@ def read_checkpoint_card(location: str) -> CheckpointCard:
     Raises:
         SourceError: If there is none, it is of another version, or damaged.
     """
-    card_file = join(location, "checkpoint.json")
+    card_file = join(location, CARD)
     if not exists(card_file):
-        raise SourceError(f"{location} is no checkpoint (it has no checkpoint.json); give a record's checkpoint folder")
+        raise SourceError(f"{location} is no checkpoint (it has no {CARD}); give a record's checkpoint folder")
     content = read_json(card_file)
     if not isinstance(content, dict) or content.get("schema_version") != CHECKPOINT_SCHEMA_VERSION:
         raise SourceError(f"{card_file} is no checkpoint of version {CHECKPOINT_SCHEMA_VERSION}; train again")
     try:
         return CheckpointCard.model_validate(content)
     except ValidationError as error:
-        field = ".".join(map(str, error.errors()[0]["loc"]))
-        raise SourceError(f"{card_file} is damaged: {field}: {error.errors()[0]['msg']}; train again") from error
+        raise SourceError(f"{card_file} is damaged: {first_fault(error)}; train again") from error
 
 
 def write_state(location: str, state: dict[str, Any]) -> None:

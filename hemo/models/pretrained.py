@@ -19,7 +19,7 @@ from hemo.errors import ConfigError, first_names
 from hemo.models.backbones import NONE, REFUSALS, own_backbone, pretrained_settings
 from hemo.models.checkpoint import read_checkpoint_card
 from hemo.models.classifier import ImageClassifier, Normalisation, build_model, plain_normalisation
-from hemo.models.weight_files import find_weights
+from hemo.models.weight_files import find_weights, unreadable_weights
 from hemo.storage import read_bytes
 
 logger = logging.getLogger(__name__)
@@ -210,8 +210,7 @@ def read_weights(location: str) -> dict[str, Tensor]:
     try:
         content = read_bytes(file)
     except OSError as error:
-        reason = error.strerror or type(error).__name__
-        raise ConfigError(f"model.weights: {location}: {reason}; give `none`, `imagenet`, or such a file") from error
+        raise unreadable_weights(location, error) from error
     try:
         if file.endswith(".safetensors"):
             return safetensors.torch.load(content)

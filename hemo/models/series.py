@@ -180,7 +180,7 @@ class SeriesClassifier(nn.Module):
                 each slot from 0 to the last once.
         """
         slices, studies, _ = self.logits(packed)
-        slots = torch.cat([packed[:, SLICE_SLOT], _of_studies(packed, STUDY_SLOT)])
+        slots = torch.cat([packed[:, SLICE_SLOT], _study_slots(packed)])
         filled = slots >= 0
         return torch.cat([slices, studies])[filled][slots[filled].argsort()]
 
@@ -205,11 +205,11 @@ class SeriesClassifier(nn.Module):
             return slices, self.scale * mean + self.shift, weights
 
 
-def _of_studies(packed: Tensor, column: int) -> Tensor:
-    """Return a value that all slices of a study share, once a study."""
+def _study_slots(packed: Tensor) -> Tensor:
+    """Return the slot of each study, which all its slices have, shape (studies,)."""
     study = packed[:, STUDY].long()
     first = torch.cat([study.new_ones(1, dtype=torch.bool), study[1:] != study[:-1]])
-    return packed[first, column]
+    return packed[first, STUDY_SLOT]
 
 
 def _softmax_by_study(scores: Tensor, study: Tensor, count: int) -> Tensor:

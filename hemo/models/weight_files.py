@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from hemo.errors import ConfigError, SourceError
+from hemo.errors import ConfigError, SourceError, reason_of
 from hemo.storage import exists, filesystem, join, read_json
 
 CARD = "checkpoint.json"
@@ -67,3 +67,8 @@ def find_checkpoint(location: str) -> str:
             f"record or its {FOLDER} folder"
         )
     raise SourceError(f"{location} is no checkpoint (it has no {CARD}); give a record or its {FOLDER} folder")
+
+
+def unreadable_weights(location: str, error: OSError) -> ConfigError:
+    """Return the error about starting weights that cannot be read."""
+    return ConfigError(f"model.weights: {location}: {reason_of(error)}; give `none`, `imagenet`, or such a file")

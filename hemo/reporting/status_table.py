@@ -1,4 +1,4 @@
-"""Sweeps as text for a terminal: their status, and a summary of trials that ended."""
+"""Sweeps and trials as text for a terminal: their status, a summary of trials that ended, metrics of one."""
 
 from collections.abc import Iterator, Mapping, Sequence
 
@@ -6,13 +6,17 @@ import numpy as np
 
 from hemo.console import hours
 from hemo.reporting.table_format import MISSING, Table, loss_and_accuracy, markdown_table, number
-from hemo.trials.record import TrialRecord, title_of
+from hemo.training.results import DEFAULT_THRESHOLD, StudyMetrics
+from hemo.trials.record import TrialRecord, changes_of_workers, title_of
 from hemo.trials.status import ENDED, SweepStatus, TrialStatus
 
 HEAD = ("trial", "status", "epoch", "val loss", "best", "training", "left")
 CURVES_HEAD = (*HEAD, "val loss by epoch")
 BARS = "▁▂▃▄▅▆▇█"
 MOST_BARS = 12
+SHOWN_METRICS = ("loss", "accuracy", "auroc", "recall", "specificity", "precision", "f1")
+"""Columns below which `train` shows the metrics of a trial."""
+
 SILENT = "silent: no progress written for a long time; killed (the same command resumes it), or storage is slow"
 
 
@@ -91,3 +95,43 @@ def summary(records: Sequence[TrialRecord]) -> str:
         for record in records
     )
     return markdown_table(Table("", head, rows))
+
+
+def metrics_text(record: TrialRecord) -> str:
+    """Return metrics as a table, a split a row: before the first epoch, then the best epoch's; `-` where undefined.
+
+    Below it stands which splits have too few patients for their metrics, and what was chosen by them, to mean anything.
+    """
+    thresholds = ", ".join(
+        f"{name} undefined: all images of val are alike in it, {DEFAULT_THRESHOLD} is applied"
+        if value is None
+        else f"{name} {value:.3f}"
+        for name, value in zip(record.classes, record.thresholds, strict=False)
+    )
+    lines = [f"best epoch {record.best_epoch} of {len(record.epochs)}" + (thresholds and f"; thresholds: {thresholds}")]
+    if record.latency_ms is not None:
+        lines.append(
+            f"{record.parameters:,} parameters, {record.megabytes:.1f} MB; {record.latency_ms:.1f} ms for one image, "
+            f"{record.inference_images_per_second:.0f} images/s in batches of {record.inference_batch_size}"
+        )
+    if len(changes := changes_of_workers(record)) > 1:
+        lines.append("workers: " + ", ".join(f"{workers} from epoch {epoch}" for epoch, workers in changes))
+    lines.append(f"{'split':>15}" + "".join(f"{name:>13}" for name in SHOWN_METRICS))
+    before = {f"at start: {split}": metrics for split, metrics in record.baseline.items()}
+    for split, metrics in {**before, **record.metrics}.items():
+        values = [f"{metrics[name]:.4f}" if name in metrics else "-" for name in SHOWN_METRICS]
+        lines.append(f"{split:>15}" + "".join(f"{value:>13}" for value in values))
+    for split, ways in record.study_metrics.items():
+        for way, found in ways.items():
+            lines.append(f"{split} by study, {way:>8}: " + study_text(found))
+    for finding in record.findings:
+        chosen = "accuracy, threshold and best epoch of val mean nothing: " if finding.split == "val" else ""
+        lines.append(chosen + finding.text)
+    return "\n".join(lines)
+
+
+def study_text(found: StudyMetrics) -> str:
+    """Return the metrics of studies as text, such as `12 studies, log_loss 0.2812, auroc 0.9714 (0.8100-0.9962)`."""
+    ends = "" if found.auroc_interval is None else " ({:.4f}-{:.4f})".format(*found.auroc_interval)
+    values = [f"{name} {value:.4f}{ends if name == 'auroc' else ''}" for name, value in found.metrics.items()]
+    return ", ".join([f"{found.studies} studies", *values])

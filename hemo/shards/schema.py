@@ -26,6 +26,9 @@ ID_COLUMNS = ("image_id", "patient", "study", "series", "position_mm", "source_p
 OWN_ROWS = "own"
 """`corpus` in the settings of shards that a `hemo.ShardWriter` wrote."""
 
+NOT_IN_THE_STACK = ("localizer", "secondary_capture")
+"""Flags of images that belong to a series but are no slice of its stack."""
+
 _ROW_FIELDS: "list[pa.Field[Any]]" = [
     # RSNA: the stem; else the relative path without its ending; `#frame` added for multi-frame files
     pa.field("image_id", pa.string(), nullable=False),

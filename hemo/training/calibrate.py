@@ -9,7 +9,7 @@ from hemo.config.trial import TrialConfig
 from hemo.stats.calibration import Calibration, LabelledLogits, SampledClass, TrainPrior, fit_calibration
 from hemo.stats.choices import STANDARD_POINTS, OperatingPoint
 from hemo.stats.operating_points import choose_threshold
-from hemo.training.data.dataset import Splits
+from hemo.training.data.examples import Splits
 from hemo.training.evaluate import Readout
 from hemo.training.loss import ImageLoss
 

@@ -15,7 +15,7 @@ from hemo.models.series import noisy_or
 from hemo.stats import CALIBRATION_BINS
 from hemo.stats.auroc import auroc
 from hemo.stats.calibration import Calibration
-from hemo.training.data.dataset import Examples
+from hemo.training.data.examples import Examples
 from hemo.training.data.loader import device_batches
 from hemo.training.data.sampling import every_block, every_row
 from hemo.training.distributed import Worker, all_reduce_sum, broadcast_buffers

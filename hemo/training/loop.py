@@ -22,7 +22,7 @@ from hemo.models.encoder import Encoder
 from hemo.models.pretrained import normalisation_of, starting_model
 from hemo.models.series import SeriesClassifier, build_series_model
 from hemo.training.calibrate import calibrate, choose_operating_points
-from hemo.training.data.dataset import Examples, Splits
+from hemo.training.data.examples import Examples, Splits
 from hemo.training.data.features import trains_on_features, with_features
 from hemo.training.data.loader import DataWaitTime, TrainingBatches
 from hemo.training.data.sampling import Step, derive_seed

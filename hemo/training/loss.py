@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from hemo.config.trial import TrialConfig
-from hemo.training.data.dataset import Examples
+from hemo.training.data.examples import Examples
 from hemo.training.results import column_weights
 
 FOCAL_GAMMA = 2.0

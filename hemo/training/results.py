@@ -2,12 +2,9 @@
 
 from collections.abc import Sequence
 
-import numpy as np
 from pydantic import Field
 
 from hemo.config.types import Config
-from hemo.stats.calibration import Calibration, LabelledLogits, calibrated_logits, to_probabilities
-from hemo.stats.reliability import ProbabilityMetrics, ReliabilityBin, probability_metrics, reliability_bins
 
 BY_CLASS = (
     "accuracy",
@@ -46,41 +43,6 @@ def applied_thresholds(chosen: Sequence[float | None]) -> tuple[float, ...]:
     return tuple(DEFAULT_THRESHOLD if threshold is None else threshold for threshold in chosen)
 
 
-class BeforeAfter(Config):
-    """Metrics of the probabilities of one class against all others, and their bins of equal count."""
-
-    before: ProbabilityMetrics = Field(description="of the logits as they were trained")
-    after: ProbabilityMetrics = Field(description="of the calibrated ones; the same where nothing was calibrated")
-    bins_before: tuple[ReliabilityBin, ...] = Field(description="with the 95 % interval of the observed frequency")
-    bins_after: tuple[ReliabilityBin, ...] = Field((), description="empty where nothing was calibrated")
-
-
-def before_and_after(split: LabelledLogits, classes: Sequence[str], calibration: Calibration) -> dict[str, BeforeAfter]:
-    """Return class -> metrics of its probabilities before and after calibration.
-
-    Args:
-        split: Logits as trained, labels and patients.
-        classes: Name of each column.
-        calibration: Of the logits.
-    """
-    before, after = (
-        to_probabilities(calibrated_logits(split.logits, each, exclusive=split.exclusive), exclusive=split.exclusive)
-        for each in (Calibration(), calibration)
-    )
-    patients = np.unique(split.patients, return_inverse=True)[1]
-    found = {}
-    for column, name in enumerate(classes):
-        labels = split.labels[:, column]
-        bins = [reliability_bins(each[:, column], labels, patients) for each in (before, after)]
-        found[name] = BeforeAfter(
-            before=probability_metrics(before[:, column], labels),
-            after=probability_metrics(after[:, column], labels),
-            bins_before=tuple(bins[0]),
-            bins_after=() if calibration.method == "none" else tuple(bins[1]),
-        )
-    return found
-
-
 class EpochMetrics(Config):
     """One epoch.
 
@@ -98,6 +60,13 @@ class EpochMetrics(Config):
     timestamp: float = Field(0.0, description="when it ended, seconds since 1970 (UTC)")
     workers: int = Field(0, description="data-parallel workers that ran; 0: not recorded, by an earlier hemo")
     runtime_seconds: float = Field(0.0, description="of this epoch and those before, whatever interrupted them")
+
+    def flat(self) -> dict[str, float]:
+        """Return all numbers by name, those of a split with its name before theirs: `seconds`, `val_auroc`, ..."""
+        flat: dict[str, float] = self.model_dump(exclude={"train", "val"})
+        for split, metrics in (("train", self.train), ("val", self.val)):
+            flat |= {f"{split}_{name}": value for name, value in metrics.items()}
+        return flat
 
 
 class SubgroupMetrics(Config):

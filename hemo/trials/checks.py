@@ -6,8 +6,8 @@ from hemo.config.trial import TrainingConfig, TrialConfig
 from hemo.curation.card import TrainingSetCard
 from hemo.errors import ConfigError, SourceError
 from hemo.training.data.dataset import task_classes
+from hemo.training.data.read_studies import require_embeddings
 from hemo.training.data.sampling import smallest_step
-from hemo.training.data.studies import require_embeddings
 from hemo.training.distributed import Worker
 from hemo.training.option_checks import check_models, where_in_notes
 from hemo.training.results import (

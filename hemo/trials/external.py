@@ -16,7 +16,8 @@ from hemo.digest import digest_of
 from hemo.errors import ConfigError, first_names
 from hemo.stats.calibration import Calibration
 from hemo.training.calibrate import choose_operating_points
-from hemo.training.data.dataset import Splits, TrialData, read_split, select_splits, with_target
+from hemo.training.data.dataset import TrialData, read_split, select_splits, with_target
+from hemo.training.data.examples import Splits
 from hemo.training.evaluate import Readout, split_metrics
 from hemo.training.loss import build_loss
 from hemo.training.results import applied_thresholds
@@ -87,7 +88,7 @@ def record_external(
         classes=splits.classes,
         training_set=card.digest,
         split=card.split,
-        image=f"{len(card.channels)} x {card.height_px} x {card.width_px}",
+        image=card.image_size,
         grouped_by=card.grouped_by,
         synthetic_images=card.synthetic_images,
         **_evaluated(config, splits, logits),

@@ -6,8 +6,7 @@ from typing import Literal
 
 from hemo.config.trial import TrialConfig
 from hemo.digest import digest_of
-from hemo.errors import ConfigError
-from hemo.models.weight_files import find_weights
+from hemo.models.weight_files import find_weights, unreadable_weights
 from hemo.shards.embeddings import read_card as read_embeddings_card
 from hemo.storage import filesystem, join
 from hemo.trials.progress import TrialProgress, read_progress
@@ -120,8 +119,7 @@ def weights_fingerprint(location: str) -> str:
     try:
         return "+".join(_sha256(file) for file in find_weights(location).deciding)
     except OSError as error:
-        reason = error.strerror or type(error).__name__
-        raise ConfigError(f"model.weights: {location}: {reason}; give `none`, `imagenet`, or such a file") from error
+        raise unreadable_weights(location, error) from error
 
 
 def embeddings_fingerprint(location: str) -> str:

@@ -1,6 +1,6 @@
 """The record of a trial that ended: what was known before it ran, its metrics, counts and notes."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,21 +11,22 @@ from hemo.config.trial import TrialConfig
 from hemo.curation.card import SplitFinding, TrainingSetCard, label_counts, split_finding
 from hemo.errors import first_names
 from hemo.models.classifier import parameter_count
-from hemo.stats.calibration import Calibration, LabelledLogits
-from hemo.training.data.dataset import Examples, Splits, task_classes
-from hemo.training.data.studies import encoder_notes
+from hemo.stats.calibration import Calibration, LabelledLogits, calibrated_logits, to_probabilities
+from hemo.stats.reliability import probability_metrics, reliability_bins
+from hemo.training.data.dataset import task_classes
+from hemo.training.data.examples import Examples, Splits
+from hemo.training.data.read_studies import encoder_notes
 from hemo.training.distributed import Worker, hardware
 from hemo.training.evaluate import Readout, study_metrics
 from hemo.training.reporting import FitResult
 from hemo.training.results import (
-    BeforeAfter,
     SplitMetrics,
     StudyMetrics,
-    before_and_after,
 )
 from hemo.trials.key import TrialKey
 from hemo.trials.record import (
     PREDICTION_SCHEMA,
+    BeforeAfter,
     TrialRecord,
     commit,
     now,
@@ -45,7 +46,7 @@ def _record_with(key: TrialKey, card: TrainingSetCard, worker: Worker, **fields:
         "config": key.config,
         "classes": task_classes(key.config, card),
         "training_set": card.digest,
-        "image": f"{len(card.channels)} x {card.height_px} x {card.width_px}",
+        "image": card.image_size,
         "split": card.split,
         "grouped_by": card.grouped_by,
         "synthetic_images": card.synthetic_images,
@@ -145,6 +146,32 @@ def probability_fields(
         patients = examples.source.patient[examples.rows]
         split = LabelledLogits(values, examples.labels, patients, exclusive=config.task == "multi_class")
         found[name] = before_and_after(split, splits.classes, calibration)
+    return found
+
+
+def before_and_after(split: LabelledLogits, classes: Sequence[str], calibration: Calibration) -> dict[str, BeforeAfter]:
+    """Return class -> metrics of its probabilities before and after calibration.
+
+    Args:
+        split: Logits as trained, labels and patients.
+        classes: Name of each column.
+        calibration: Of the logits.
+    """
+    before, after = (
+        to_probabilities(calibrated_logits(split.logits, each, exclusive=split.exclusive), exclusive=split.exclusive)
+        for each in (Calibration(), calibration)
+    )
+    patients = np.unique(split.patients, return_inverse=True)[1]
+    found = {}
+    for column, name in enumerate(classes):
+        labels = split.labels[:, column]
+        bins = [reliability_bins(each[:, column], labels, patients) for each in (before, after)]
+        found[name] = BeforeAfter(
+            before=probability_metrics(before[:, column], labels),
+            after=probability_metrics(after[:, column], labels),
+            bins_before=tuple(bins[0]),
+            bins_after=() if calibration.method == "none" else tuple(bins[1]),
+        )
     return found
 
 

@@ -17,13 +17,14 @@ from pydantic import Field, ValidationError
 import hemo
 from hemo.config.trial import TrialConfig
 from hemo.config.tune import flattened, title
-from hemo.config.types import Config
+from hemo.config.types import Config, first_fault
 from hemo.curation.card import SplitFinding, TrainingSetCard, read_card, without_examples
 from hemo.errors import SourceError
 from hemo.parquet import read_parquet
 from hemo.stats.calibration import Calibration
+from hemo.stats.reliability import ProbabilityMetrics, ReliabilityBin
 from hemo.storage import exists, join, list_folders, read_bytes, read_json, write_bytes, write_json
-from hemo.training.results import BeforeAfter, ConfusionMatrix, EpochMetrics, StudyMetrics, SubgroupMetrics
+from hemo.training.results import ConfusionMatrix, EpochMetrics, StudyMetrics, SubgroupMetrics
 
 RECORD_SCHEMA_VERSION = 6
 """6: calibration, thresholds of several operating points, metrics of probabilities before and after calibration."""
@@ -53,6 +54,15 @@ PREDICTION_SCHEMA = pa.schema(
         pa.field("logits", pa.list_(pa.float32()), nullable=False),  # one a class of the task; binary: one
     ]
 )
+
+
+class BeforeAfter(Config):
+    """Metrics of the probabilities of one class against all others, and their bins of equal count."""
+
+    before: ProbabilityMetrics = Field(description="of the logits as they were trained")
+    after: ProbabilityMetrics = Field(description="of the calibrated ones; the same where nothing was calibrated")
+    bins_before: tuple[ReliabilityBin, ...] = Field(description="with the 95 % interval of the observed frequency")
+    bins_after: tuple[ReliabilityBin, ...] = Field((), description="empty where nothing was calibrated")
 
 
 class TrialRecord(Config):
@@ -235,9 +245,7 @@ def read_record(folder: str, digest: str) -> TrialRecord:
     try:
         record = TrialRecord.model_validate(content)
     except ValidationError as error:
-        fault = error.errors()[0]
-        what = f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}"
-        raise SourceError(f"{path} is damaged ({what}); {CURE}") from error
+        raise SourceError(f"{path} is damaged ({first_fault(error)}); {CURE}") from error
     if record.digest != digest:  # which names the folder that it is written to again
         raise SourceError(f"{path} says that it is of trial {record.digest!r}; {CURE}")
     return record

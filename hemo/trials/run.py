@@ -11,7 +11,7 @@ from torch import nn
 from hemo.config.curate import SPLITS
 from hemo.config.trial import ModelConfig, TrialConfig
 from hemo.config.tune import title
-from hemo.curation.card import TrainingSetCard, read_card
+from hemo.curation.card import TrainingSetCard
 from hemo.errors import DISK_FULL, SourceError, TrialError, UserError, is_disk_full
 from hemo.inference.predict import DeployedModel, megabytes, quick_speed
 from hemo.models.checkpoint import (
@@ -25,9 +25,10 @@ from hemo.models.classifier import Normalisation
 from hemo.models.series import SeriesClassifier
 from hemo.shards.embeddings import read_card as read_embeddings_card
 from hemo.storage import is_temporary, join, list_files, remove
-from hemo.training.data.dataset import Splits, TrialData, read_training_set, select_splits
+from hemo.training.data.dataset import TrialData, read_training_set, select_splits
+from hemo.training.data.examples import Splits
 from hemo.training.data.features import FOLDER as FEATURES
-from hemo.training.data.studies import read_studies
+from hemo.training.data.read_studies import read_studies
 from hemo.training.distributed import Worker, raise_together, use_processors
 from hemo.training.evaluate import Readout, predict_logits, split_metrics, study_metrics
 from hemo.training.loop import fit
@@ -62,9 +63,7 @@ from hemo.trials.record import (
 )
 
 
-def run_trial(
-    key: TrialKey, training_set: str, *, worker: Worker, data: TrialData | None = None
-) -> Epochs[TrialRecord]:
+def run_trial(key: TrialKey, training_set: str, *, worker: Worker, data: TrialData) -> Epochs[TrialRecord]:
     """Run one trial to its record, epoch by epoch; a finished one returns the record it has.
 
     Drive it as `hemo.training.loop.fit`: `run_to_end(run_trial(...))`, or epoch by epoch; stopped by `send(True)` it
@@ -77,12 +76,12 @@ def run_trial(
         key: Of the trial; `check_trials` has accepted its config.
         training_set: Output folder of `curate`.
         worker: This process.
-        data: The training set, where it is shared or streamed; else it is read into memory.
+        data: The training set.
 
     Raises:
         UserError: If the trial cannot work with these rows, or the set cannot be read; on every worker.
     """
-    card = data.card if data else read_card(training_set)
+    card = data.card
     if worker.is_rank_zero:
         write_training_set_card(key.records, card)
     if record := key.finished_record():
@@ -243,12 +242,11 @@ def evaluate_on_test(key: TrialKey, record: TrialRecord, data: TrialData, worker
         worker: This process.
 
     Raises:
-        SourceError: If the set's test split is held back, or the checkpoint is gone.
+        SourceError: If the checkpoint is gone.
         TrialError: If a batch does not fit into memory.
     """
     splits = select_splits(data, record.config)
-    if splits.test is None:
-        raise SourceError(f"record {record.digest} cannot be tested: the test split is held back")
+    assert splits.test is not None
     module, normalisation = _trained_model(key.checkpoint, record.config.model)
     device, batch_size = torch.device(worker.device), record.config.training.images_at_once(worker.count)
     with report_out_of_memory(batch_size, TrialError):

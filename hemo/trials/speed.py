@@ -13,7 +13,7 @@ from hemo.errors import ConfigError
 from hemo.inference.predict import quick_speed
 from hemo.models.encoder import Encoder, dimension
 from hemo.models.pretrained import normalisation_of, starting_model
-from hemo.training.data.dataset import Splits
+from hemo.training.data.examples import Splits
 from hemo.training.data.made_up import classes_of, noise_images, noise_studies
 from hemo.training.distributed import Worker, hardware, use_processors
 from hemo.training.loop import timed_epoch

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from hemo.errors import ConfigError
-from hemo.pseudonym import Pseudonymiser, pseudonymiser, read_pseudonyms
+from hemo.pseudonym import Pseudonymiser, matching_pseudonyms, pseudonymiser, read_pseudonyms
 
 KEY = b"sixteen bytes at least"
 
@@ -52,6 +52,18 @@ def test_a_key_in_the_environment_is_that_of_a_file(tmp_path, monkeypatch):
 def test_a_key_that_others_may_read_or_change_is_refused(tmp_path, mode):
     with pytest.raises(ConfigError, match=r"key: other users may read or change it \(-rw.*\); `chmod 600 /.*key`"):
         read_pseudonyms(key_file(tmp_path, mode))
+
+
+def test_a_key_that_is_not_that_of_the_images_is_refused(tmp_path):
+    key, made_with = key_file(tmp_path, 0o600), pseudonymiser(KEY).fingerprint
+    assert matching_pseudonyms(key, "/shards", made_with, joins=True) == pseudonymiser(KEY)
+    assert matching_pseudonyms("", "/shards", made_with, joins=False).keeps_ids
+    assert matching_pseudonyms("", "/shards", "", joins=True).keeps_ids
+    with pytest.raises(ConfigError, match=r"^pseudonym_key: /shards holds pseudonyms, .*; give --pseudonym_key FILE"):
+        matching_pseudonyms("", "/shards", made_with, joins=True)
+    for other, cure in (("0123456789abcdef", "give the key `convert` was given"), ("", "so give no key")):
+        with pytest.raises(ConfigError, match=rf"hospital.key is not the key of /shards; .*{cure}$"):
+            matching_pseudonyms(key, "/shards", other, joins=False)
 
 
 def key_file(folder: Path, mode: int) -> str:

@@ -23,7 +23,7 @@ def test_a_trained_model_runs_without_torch(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("hemo.cluster.export.THOROUGH", QUICK)
+    monkeypatch.setattr("hemo.inference.predict.THOROUGH", QUICK)
     folder = make_training_set()
     record = run_to_record(tiny_trial, folder, tmp_path)
     checkpoint = f"{tmp_path}/{record.digest}/checkpoint"

@@ -16,7 +16,7 @@ class Workload:
 
 
 @dataclass(frozen=True)
-class Calibration:
+class MeasuredSpeeds:
     """Measured on a sample of the files, all nodes together."""
 
     nodes: int
@@ -54,41 +54,41 @@ class Estimate:
     busy: float  # 0 to 1: fraction of `hours` that would suffice if all CPUs had work all the time
 
 
-def node_bounds(workload: Workload, calibration: Calibration, cpus_per_node: int) -> dict[str, float]:
+def node_bounds(workload: Workload, speeds: MeasuredSpeeds, cpus_per_node: int) -> dict[str, float]:
     """Return the files per second of one node if only reading, only decoding, or only writing took time.
 
     Decoding (with windows, resize and encoding) grows with the CPUs; a node's storage and network stay as measured.
     """
     read_a_file = workload.size_bytes / workload.files
     return {
-        "read": calibration.read_bytes_per_s / calibration.nodes / read_a_file,
-        "decode": cpus_per_node / calibration.cpu_s_per_file,
-        "write": calibration.write_bytes_per_s / calibration.nodes / calibration.written_bytes_per_file,
+        "read": speeds.read_bytes_per_s / speeds.nodes / read_a_file,
+        "decode": cpus_per_node / speeds.cpu_s_per_file,
+        "write": speeds.write_bytes_per_s / speeds.nodes / speeds.written_bytes_per_file,
     }
 
 
-def efficiency(workload: Workload, calibration: Calibration) -> float:
+def efficiency(workload: Workload, speeds: MeasuredSpeeds) -> float:
     """Return the measured rate of the whole path over its narrowest bound; 1: the phases do not slow each other."""
-    bounds = node_bounds(workload, calibration, calibration.cpus // calibration.nodes)
-    return calibration.files_per_s / (calibration.nodes * min(bounds.values()))
+    bounds = node_bounds(workload, speeds, speeds.cpus // speeds.nodes)
+    return speeds.files_per_s / (speeds.nodes * min(bounds.values()))
 
 
-def estimate(workload: Workload, calibration: Calibration, cluster: Cluster) -> Estimate:
+def estimate_conversion(workload: Workload, speeds: MeasuredSpeeds, cluster: Cluster) -> Estimate:
     """Estimate a workload on a cluster.
 
     Full rounds, in which each CPU has a unit, run at the cluster's rate. In the last one, when fewer units than CPUs
     are left, a unit takes at least what one CPU needs for it. Listing, start and index are done once.
     """
-    bounds = node_bounds(workload, calibration, cluster.cpus_per_node)
+    bounds = node_bounds(workload, speeds, cluster.cpus_per_node)
     bound = min(bounds, key=lambda name: bounds[name])
-    rate = cluster.nodes * bounds[bound] * efficiency(workload, calibration)
+    rate = cluster.nodes * bounds[bound] * efficiency(workload, speeds)
     storage = cluster.storage_bytes_per_s * workload.files / workload.size_bytes
     if storage < rate:
         rate, bound = storage, "shared storage"
     cpus, unit_files = cluster.nodes * cluster.cpus_per_node, workload.files / workload.units
     rounds, rest = divmod(workload.units, cpus)
-    last_s = max(unit_files * calibration.cpu_s_per_file, rest * unit_files / rate) if rest else 0.0
-    once_s = calibration.list_s + calibration.start_s + workload.files * calibration.index_s_per_file
+    last_s = max(unit_files * speeds.cpu_s_per_file, rest * unit_files / rate) if rest else 0.0
+    once_s = speeds.list_s + speeds.start_s + workload.files * speeds.index_s_per_file
     seconds = once_s + rounds * cpus * unit_files / rate + last_s
     node_hours = cluster.nodes * seconds / SECONDS_AN_HOUR
     price = cluster.price_per_node_hour

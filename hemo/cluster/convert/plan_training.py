@@ -13,7 +13,7 @@ import ray
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
-from hemo.cluster.convert.estimate import SECONDS_AN_HOUR, Calibration, Cluster, Estimate, duration_text
+from hemo.cluster.convert.estimate import SECONDS_AN_HOUR, Cluster, Estimate, MeasuredSpeeds, duration_text
 from hemo.config.convert import PlanConfig
 from hemo.config.load import read_yaml
 from hemo.config.trial import TrialConfig
@@ -244,7 +244,7 @@ def passes(config: PlanConfig, trial: TrialConfig, images: int) -> tuple[int, in
     return epochs * train, (train + val) + epochs * val + images + of_studies
 
 
-def step_estimate(step: Step, here: Calibration, cluster: Cluster) -> StepEstimate:
+def step_estimate(step: Step, here: MeasuredSpeeds, cluster: Cluster) -> StepEstimate:
     """Estimate a step on a cluster: each kind of work at the rate of its narrowest bound, one after the other."""
     limits = {}
     if step.example_bytes:
@@ -267,7 +267,9 @@ def step_estimate(step: Step, here: Calibration, cluster: Cluster) -> StepEstima
     )
 
 
-def all_steps(conversion: Estimate, steps: Sequence[Step], here: Calibration, cluster: Cluster) -> list[StepEstimate]:
+def all_steps(
+    conversion: Estimate, steps: Sequence[Step], here: MeasuredSpeeds, cluster: Cluster
+) -> list[StepEstimate]:
     """Return the conversion and what follows it on a cluster, in order."""
     first = StepEstimate(
         conversion.nodes, "convert", conversion.hours, conversion.node_hours, conversion.cost, conversion.bound

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 from hemo.cluster.tracking.tensorboard import TensorBoardTracker
 from hemo.cluster.tracking.wandb import WandbTracker, check_wandb, remove_import_folders
-from hemo.config.tune import TrackingConfig
+from hemo.config.tune import TrackingConfig, flattened
 from hemo.console import print_line
 from hemo.curation.card import TrainingSetCard
 from hemo.errors import ConfigError, require_extra
@@ -61,7 +61,7 @@ class TrackedTrial:
     def settings(self) -> dict[str, Any]:
         """The trial's settings by dotted names: no path, no data."""
         config = self.key.config
-        trial = flat_settings(config.model_dump(mode="json"))
+        trial = dict(flattened(config.model_dump(mode="json")))
         trial["model.weights"] = self.key.weights
         if config.model.is_sequence:
             trial["model.series.embeddings"] = embeddings_fingerprint(config.model.series.embeddings)
@@ -71,7 +71,7 @@ class TrackedTrial:
             "digest": self.key.digest,
             "training_set": card.digest,
             "split": card.split,
-            "image": f"{len(card.channels)} x {card.height_px} x {card.width_px}",
+            "image": card.image_size,
             **{f"rows.{split}": count.rows for split, count in card.splits.items()},
             "workers": self.worker.count,
             "hardware": hardware(self.worker),
@@ -178,11 +178,7 @@ class TolerantTracker:
 def flat_metrics(metrics: EpochMetrics) -> dict[str, float]:
     """Return one epoch's numbers by name: `train_loss`, `val_auroc`, `learning_rate`, `epoch_seconds` and so on."""
     renamed = {"seconds": "epoch_seconds", "timestamp": "_timestamp", "runtime_seconds": "_runtime"}
-    values = metrics.model_dump(exclude={"train", "val"})
-    flat = {renamed.get(name, name): float(value) for name, value in values.items()}
-    for split, by_name in (("train", metrics.train), ("val", metrics.val)):
-        flat |= {f"{split}_{name}": value for name, value in by_name.items()}
-    return flat
+    return {renamed.get(name, name): float(value) for name, value in metrics.flat().items()}
 
 
 def summary_of(record: TrialRecord) -> dict[str, float | str]:
@@ -202,11 +198,3 @@ def summary_of(record: TrialRecord) -> dict[str, float | str]:
         }
     thresholds = zip(record.classes, record.thresholds, strict=False)  # multi_class has none
     return summary | {f"{FINAL}threshold_{name}": value for name, value in thresholds if value is not None}
-
-
-def flat_settings(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Return nested settings with dotted names."""
-    flat: dict[str, Any] = {}
-    for name, value in settings.items():
-        flat |= flat_settings(value, f"{prefix}{name}.") if isinstance(value, dict) else {f"{prefix}{name}": value}
-    return flat

@@ -21,6 +21,7 @@ from hemo.digest import digest_of
 from hemo.errors import ConfigError
 from hemo.inference.export import to_onnx
 from hemo.models.checkpoint import CheckpointCard, load_checkpoint, read_checkpoint_card
+from hemo.models.weight_files import CARD, WEIGHTS
 from hemo.trials.key import checkpoint_folder, weights_fingerprint
 from hemo.trials.record import TrialRecord, read_records
 
@@ -240,8 +241,8 @@ def model_artifact(out: str, record: TrialRecord, folder: Path, *, onnx: bool) -
     metadata = {**fields, "training_set": record.training_set, "backbone": record.config.model.backbone}
     artifact = wandb.Artifact(model_name(record), type="model", metadata=metadata)
     card = _unplaced(read_checkpoint_card(checkpoint))
-    _add(artifact, Path(checkpoint, "weights.safetensors"))
-    _add(artifact, _written(folder / "checkpoint.json", card.model_dump(mode="json")))
+    _add(artifact, Path(checkpoint, WEIGHTS))
+    _add(artifact, _written(folder / CARD, card.model_dump(mode="json")))
     if onnx:
         model, _ = load_checkpoint(checkpoint)
         (folder / "model.onnx").write_bytes(to_onnx(model, card).SerializeToString())

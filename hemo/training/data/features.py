@@ -23,7 +23,7 @@ from hemo.digest import digest_of
 from hemo.models.backbones import feature_shape, seen_sides
 from hemo.models.encoder import Encoder
 from hemo.storage import exists, filesystem, is_local, join, read_bytes, write_bytes
-from hemo.training.data.dataset import Examples, Images, Splits
+from hemo.training.data.examples import Examples, Images, Splits
 from hemo.training.data.sampling import every_row
 
 FOLDER = "features"

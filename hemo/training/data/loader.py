@@ -15,7 +15,7 @@ from torch import Tensor
 from hemo.config.trial import AugmentConfig
 from hemo.models.classifier import Normalisation, model_input, normalise, to_unit_range
 from hemo.training.data.augment import AugmentParameters, Mixing, augment, draw_mixup, draw_parameters, mix
-from hemo.training.data.dataset import Examples
+from hemo.training.data.examples import Examples
 from hemo.training.data.sampling import Step, derive_seed, epoch_rows
 from hemo.training.distributed import Worker
 

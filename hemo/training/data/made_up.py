@@ -6,7 +6,8 @@ from numpy.typing import NDArray
 
 from hemo.config.trial import TrialConfig
 from hemo.corpus.labels import RSNA_CLASSES
-from hemo.training.data.dataset import Examples, ImageSet, ResidentImages, Splits
+from hemo.training.data.dataset import ResidentImages
+from hemo.training.data.examples import Examples, ImageSet, Splits
 from hemo.training.data.studies import studies_in_order
 
 SPACING_MM = 5.0

@@ -24,7 +24,7 @@ READ_THREADS = 4
 """Blocks read and decoded at once: both happen outside Python's lock, and hide the latency of a storage."""
 
 OPEN_BLOCKS = 32
-"""Blocks in memory at most, unless one batch needs more: those in use, `order.LANES` in training, and those ahead."""
+"""Blocks in memory at most, unless one batch needs more: those in use (training: `sampling.LANES`), and those ahead."""
 
 IDLE_BATCHES = 32
 """A block that is not needed for so many batches is dropped and read again."""

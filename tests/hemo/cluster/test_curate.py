@@ -267,7 +267,7 @@ def test_under_a_key_the_digest_of_the_inputs_does_not_verify_a_guessed_label_fi
 
 @pytest.mark.usefixtures("no_ray")
 def test_the_pseudonym_key_is_required_and_must_be_that_of_the_shards(tmp_path, corpus, pseudonymous):
-    with pytest.raises(ConfigError, match="holds pseudonyms, which no label table names; give --pseudonym_key FILE"):
+    with pytest.raises(ConfigError, match="holds pseudonyms, which no table names; give --pseudonym_key FILE"):
         curate_corpus(CurateConfig(**pseudonymous | {"pseudonym_key": ""}))
     (tmp_path / "other").touch(mode=0o600)
     (tmp_path / "other").write_text("another secret of tests")

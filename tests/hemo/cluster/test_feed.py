@@ -20,7 +20,7 @@ from hemo.training.data.streaming import StreamedImages
 @pytest.mark.usefixtures("ray_cluster")
 def test_what_comes_out_is_what_was_read_without_a_copy(make_training_set: Callable[..., str]) -> None:
     folder = make_training_set(channels=("brain", "bone"))
-    shared = put_training_set(folder)
+    shared = put_training_set(folder, "auto")
     found, again, read = get_training_set(shared), get_training_set(shared), read_training_set(folder)
     np.testing.assert_array_equal(found.train.images.pixels, read.train.images.pixels)
     np.testing.assert_array_equal(found.test.patient, read.test.patient)
@@ -35,7 +35,7 @@ def test_a_split_whose_node_is_gone_is_read_again_without_a_cpu(
 ) -> None:
     """Ray's own task that would make it again waits for a CPU, as trials hold all of them."""
     folder = make_training_set()
-    shared, read = put_training_set(folder), read_training_set(folder)
+    shared, read = put_training_set(folder, "auto"), read_training_set(folder)
 
     @ray.remote(num_cpus=2)
     def trials(started: Path) -> None:
@@ -87,7 +87,7 @@ def test_auto_keeps_what_fits_and_reports_it(
 ) -> None:
     """20,480 bytes of images are four fifths of 25,600."""
     monkeypatch.setattr(ray, "nodes", lambda: [{"Alive": True, "Resources": {"object_store_memory": store_bytes}}])
-    train = get_training_set(put_training_set(make_training_set())).train
+    train = get_training_set(put_training_set(make_training_set(), "auto")).train
     assert type(train.images).__name__ == f"{kind}Images"
     printed = capsys.readouterr().err
     assert f"feed: {reported} (" in printed

@@ -148,7 +148,7 @@ def test_several_workers_run_a_failing_trial_once(
         workers=TrainWorkersConfig(count=2, cpus=0.5),
         tracking=TrackingConfig(backend="tensorboard"),
     )
-    shared = put_training_set(folder)
+    shared = put_training_set(folder, "auto")
     with pytest.raises(TrialError, match=r"the trial failed: loss is .* in epoch 1, step"):
         train_in_workers(config, trial_key(config.trial, folder, config.out), shared)
     assert len(list((tmp_path / "out").glob("tensorboard/*/*.0"))) == 1  # the second has the row of the table

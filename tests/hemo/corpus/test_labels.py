@@ -8,7 +8,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from hemo.corpus.labels import NULL_LABEL, RSNA_CLASSES, LabelTable, labels_of_classes, parse_columns, parse_labels
+from hemo.corpus.labels import (
+    NULL_LABEL,
+    RSNA_CLASSES,
+    LabelTable,
+    labels_of_classes,
+    parse_columns,
+    parse_labels,
+    read_table_file,
+)
 from hemo.errors import LabelError, SourceError
 
 LONG = "ID,Label\n" + "".join(
@@ -319,3 +327,11 @@ def test_line_breaks_in_cells_of_a_large_table_begin_no_row():
     assert len(data) > 2_000_000
     table = parse_labels(data, "x.csv", columns=["sick"])
     assert as_dict(table) == {f"a{at:05}": [at % 2] for at in range(10_000)}
+
+
+def test_a_table_that_cannot_be_read_is_named_with_its_flag(tmp_path):
+    missing = str(tmp_path / "nowhere.csv")
+    with pytest.raises(SourceError, match=r"^subgroup_table: .*nowhere.csv: No such .*; give a CSV or Parquet file$"):
+        read_table_file(missing, "subgroup_table")
+    with pytest.raises(SourceError, match=r"^labels: .*; give a CSV or Parquet file, or source_class$"):
+        read_table_file(missing, "labels")

@@ -10,7 +10,14 @@ import pytest
 
 from hemo.corpus.labels import NULL_LABEL, LabelTable, parse_labels
 from hemo.curation.hash_order import hash_texts
-from hemo.curation.labelled_index import has_flag, join_labels, match_keys, pseudonymise_keys, read_index
+from hemo.curation.labelled_index import (
+    has_flag,
+    join_labels,
+    labels_for,
+    match_keys,
+    pseudonymise_keys,
+    read_index,
+)
 from hemo.errors import LabelError, SourceError
 from hemo.pseudonym import Pseudonymiser, pseudonymiser
 from hemo.shards.card import read_finished_card
@@ -93,8 +100,17 @@ def test_under_pseudonyms_too_each_label_meets_its_image_by_id_or_path():
         [{"image_id": name("image", row["image_id"]), "source_path": name("path", row["source_path"])} for row in NAMES]
     )
     for keys in (["GE/01.dcm", "P/I30"], ["GE/01", "P/I30"]):
-        table = pseudonymise_keys(labels(keys, [1, 0]), index, name)
+        table = labels_for(index, labels(keys, [1, 0]), name)
         assert join_labels(index, table).labels[:, 0].tolist() == [1, 0]
+
+
+def test_without_a_table_the_class_of_an_image_is_its_label():
+    index = index_of([{"source_class": "NORMAL"}, {"source_class": "BLOOD"}])
+    found = labels_for(index, None, Pseudonymiser())
+    assert (found.classes, found.keys.to_pylist()) == (("BLOOD", "NORMAL"), ["ID_000", "ID_001"])
+    assert found.values.tolist() == [[0, 1], [1, 0]]
+    table = labels(["ID_000"], [1])
+    assert labels_for(index, table, Pseudonymiser()) is table
 
 
 def test_a_path_that_fits_every_frame_of_a_file_is_one_matched_key():

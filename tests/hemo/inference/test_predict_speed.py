@@ -24,7 +24,7 @@ class Clock:
 def test_speed_is_that_of_one_image_and_of_all_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """One image takes 1 + 1/2 s, four take 3: three calls of each, after two to warm up."""
     clock = Clock(monkeypatch, call_seconds=1.0, image_seconds=0.5)
-    assert measure_speed(clock.predict, np.zeros((4, 1, 2, 2), np.uint8), THOROUGH) == Speed(1500.0, 4 / 3, 4)
+    assert measure_speed(clock.predict, np.zeros((4, 1, 2, 2), np.uint8)) == Speed(1500.0, 4 / 3, 4)
     assert clock.batches == [1] * 5 + [4] * 5
 
 

@@ -11,7 +11,8 @@ from torch import nn
 
 from hemo.errors import ConfigError
 from hemo.models.classifier import Normalisation
-from hemo.training.data.dataset import Examples, ImageSet, ResidentImages
+from hemo.training.data.dataset import ResidentImages
+from hemo.training.data.examples import Examples, ImageSet
 from hemo.training.distributed import Worker, all_reduce_sum, broadcast_flag, raise_together, wrap_distributed
 from hemo.training.evaluate import predict_logits
 

@@ -10,7 +10,7 @@ from hemo.config.trial import TrainingConfig, TrialConfig
 from hemo.stats.calibration import Calibration, SampledClass, TrainPrior
 from hemo.stats.choices import STANDARD_POINTS
 from hemo.training.calibrate import calibrate, choose_operating_points, train_prior
-from hemo.training.data.dataset import Examples, ImageSet, Splits
+from hemo.training.data.examples import Examples, ImageSet, Splits
 from hemo.training.evaluate import Readout
 from hemo.training.loss import build_loss
 

@@ -18,7 +18,8 @@ from hemo.inference.predict import DeployedModel
 from hemo.models.checkpoint import CheckpointCard, load_checkpoint, write_checkpoint
 from hemo.models.classifier import Normalisation, build_model, normalise, to_unit_range
 from hemo.training.data.augment import augment, draw_parameters
-from hemo.training.data.dataset import Splits, read_training_set, select_splits
+from hemo.training.data.dataset import read_training_set, select_splits
+from hemo.training.data.examples import Splits
 from hemo.training.data.loader import device_batches
 from hemo.training.distributed import Worker
 from hemo.training.loop import fit, largest_batch_size

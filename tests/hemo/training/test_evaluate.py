@@ -12,7 +12,8 @@ from hemo.config.trial import TrainingConfig, TrialConfig
 from hemo.corpus.labels import RSNA_CLASSES
 from hemo.models.classifier import plain_normalisation
 from hemo.stats.calibration import Calibration
-from hemo.training.data.dataset import Examples, ImageSet, read_training_set, select_splits
+from hemo.training.data.dataset import read_training_set, select_splits
+from hemo.training.data.examples import Examples, ImageSet
 from hemo.training.distributed import Worker
 from hemo.training.evaluate import (
     Readout,

@@ -16,7 +16,8 @@ from hemo.models.classifier import ImageClassifier
 from hemo.stats.choices import OperatingPoint
 from hemo.stats.operating_points import choose_threshold
 from hemo.training import loop
-from hemo.training.data.dataset import Examples, Splits, read_training_set, select_splits
+from hemo.training.data.dataset import read_training_set, select_splits
+from hemo.training.data.examples import Examples, Splits
 from hemo.training.data.sampling import Step
 from hemo.training.distributed import Worker
 from hemo.training.loop import fit

@@ -12,7 +12,8 @@ import torch
 
 from hemo.config.trial import AugmentConfig, ModelConfig, TrainingConfig, TrialConfig
 from hemo.models.classifier import ImageClassifier
-from hemo.training.data.dataset import Splits, read_training_set, select_splits
+from hemo.training.data.dataset import read_training_set, select_splits
+from hemo.training.data.examples import Splits
 from hemo.training.distributed import Worker
 from hemo.training.loop import fit
 from hemo.training.reporting import Epochs, FitResult, run_to_end

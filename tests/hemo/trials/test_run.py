@@ -42,7 +42,7 @@ TRIAL = TrialConfig(name="mine", training=TrainingConfig(epochs=7))
 
 
 def _epochs(config: TrialConfig, folder: str, out: Path) -> Epochs[TrialRecord]:
-    return run_trial(trial_key(config, folder, out), folder, worker=Worker())
+    return run_trial(trial_key(config, folder, out), folder, worker=Worker(), data=read_training_set(folder))
 
 
 def _stopped(epochs: Epochs[TrialRecord]) -> TrialRecord:

@@ -12,6 +12,7 @@ import pytest
 from hemo.config.trial import TrialConfig
 from hemo.models.checkpoint import load_checkpoint, read_state
 from hemo.storage import list_files
+from hemo.training.data.dataset import read_training_set
 from hemo.training.distributed import Worker
 from hemo.trials.record import TrialRecord, read_predictions
 from hemo.trials.run import run_trial
@@ -31,6 +32,7 @@ from hemo import storage
 from hemo.trials.run import run_trial
 from hemo.config.trial import TrialConfig
 from hemo.training import loop
+from hemo.training.data.dataset import read_training_set
 from hemo.training.reporting import run_to_end
 from hemo.training.distributed import Worker
 from hemo.trials.key import TrialKeys
@@ -54,7 +56,8 @@ else:
     calls = iter((write_state, half_written))
     loop.write_state = lambda *given: next(calls)(*given)
 trial = TrialConfig.model_validate_json(config)
-run_to_end(run_trial(TrialKeys(out, "feedfacefeedface").key(trial), folder, worker=Worker()))
+key, data = TrialKeys(out, "feedfacefeedface").key(trial), read_training_set(folder)
+run_to_end(run_trial(key, folder, worker=Worker(), data=data))
 """
 
 
@@ -78,7 +81,8 @@ def test_a_trial_on_a_bucket_goes_on_after_an_interruption(
 ) -> None:
     folder, out = make_training_set(), "s3://trial-records/records"
     fsspec.filesystem("s3").mkdir("trial-records")
-    killed = run_trial(trial_key(tiny_trial, folder, out), folder, worker=Worker())
+    key, data = trial_key(tiny_trial, folder, out), read_training_set(folder)
+    killed = run_trial(key, folder, worker=Worker(), data=data)
     for _ in range(2):
         next(killed)
     killed.close()

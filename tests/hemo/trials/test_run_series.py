@@ -20,7 +20,7 @@ from hemo.models.checkpoint import load_checkpoint, load_series_checkpoint
 from hemo.models.series import SeriesClassifier
 from hemo.shards.embeddings import read_embeddings, read_sequence_inputs
 from hemo.training.data.dataset import read_training_set, select_splits
-from hemo.training.data.studies import read_studies
+from hemo.training.data.read_studies import read_studies
 from hemo.training.distributed import Worker
 from hemo.trials.checks import check_studies, check_trials
 from hemo.trials.record import STUDY_PREDICTIONS, TrialRecord, read_predictions
@@ -84,7 +84,7 @@ def test_a_killed_trial_goes_on_as_if_undisturbed(make_series_set: Maker, tmp_pa
     config = made.trial(backbone)
     whole = run_to_record(config, made.training_set, tmp_path / "whole")
     key = trial_key(config, made.training_set, tmp_path / "cut")
-    epochs = run_trial(key, made.training_set, worker=Worker())
+    epochs = run_trial(key, made.training_set, worker=Worker(), data=read_training_set(made.training_set))
     next(epochs)
     epochs.close()
     resumed = run_to_record(config, made.training_set, tmp_path / "cut")

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from hemo.cluster.convert.estimate import Cluster, estimate
+from hemo.cluster.convert.estimate import Cluster, estimate_conversion
 from hemo.cluster.convert.plan_training import (
     Device,
     PlannedTraining,
@@ -106,7 +106,7 @@ def _train(trial: TrialConfig) -> TrainConfig:
 def test_the_table_adds_the_steps_up():
     """Conversion 15.1 s; training 1 h 225 s, 64 min; the sequence model 1 h; at 36 an hour 2 h 4 min are 74.40."""
     paths = [
-        all_steps(estimate(WORK, MEASURED, cluster), (TRAIN, SERIES), MEASURED, cluster)
+        all_steps(estimate_conversion(WORK, MEASURED, cluster), (TRAIN, SERIES), MEASURED, cluster)
         for cluster in (Cluster(1, 2, 36.0), Cluster(4, 2, 36.0, 1e6))
     ]
     console = Console(width=80, file=io.StringIO())

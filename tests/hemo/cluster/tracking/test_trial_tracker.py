@@ -13,7 +13,6 @@ from hemo.cluster.tracking.trial_tracker import (
     TrackedTrial,
     check_tracking,
     flat_metrics,
-    flat_settings,
     summary_of,
     tensorboard_folder,
     tracked,
@@ -25,6 +24,7 @@ from hemo.curation.card import read_card
 from hemo.digest import digest_of
 from hemo.errors import ConfigError
 from hemo.shards.embeddings import read_card as read_embeddings_card
+from hemo.training.data.dataset import read_training_set
 from hemo.training.distributed import Worker
 from hemo.training.reporting import Epochs, run_to_end
 from hemo.training.results import EpochMetrics
@@ -52,7 +52,8 @@ def tracked_trial(tracking: TrackingConfig, out: Path, training_set: str, trial:
 
 
 def run(trial: TrackedTrial, training_set: str) -> TrialRecord:
-    return run_to_end(tracked(trial, run_trial(trial.key, training_set, worker=trial.worker)))
+    data = read_training_set(training_set)
+    return run_to_end(tracked(trial, run_trial(trial.key, training_set, worker=trial.worker, data=data)))
 
 
 def scalars(folder: Path) -> dict[str, list[tuple[int, float]]]:
@@ -86,7 +87,7 @@ def test_without_a_tracker_epochs_stops_and_the_result_pass(
 def test_a_stop_reaches_a_tracked_trial(tmp_path: Path, make_training_set: Maker, tiny_trial: TrialConfig) -> None:
     folder = make_training_set()
     trial = tracked_trial(TrackingConfig(backend="tensorboard"), tmp_path, folder, tiny_trial, [])
-    epochs = tracked(trial, run_trial(trial.key, folder, worker=trial.worker))
+    epochs = tracked(trial, run_trial(trial.key, folder, worker=trial.worker, data=read_training_set(folder)))
     next(epochs)
     with pytest.raises(StopIteration) as end:
         epochs.send(True)
@@ -180,7 +181,7 @@ def test_a_path_of_embeddings_becomes_a_digest(tmp_path: Path, make_series_set: 
         assert str(tmp_path) not in str(sent)
 
 
-def test_figures_and_settings_become_flat() -> None:
+def test_figures_become_flat() -> None:
     assert flat_metrics(metrics(2)).items() >= {
         ("epoch", 2.0),
         ("learning_rate", 1e-3),
@@ -190,7 +191,6 @@ def test_figures_and_settings_become_flat() -> None:
         ("val_loss", 0.25),
         ("val_auroc", 0.75),
     }
-    assert flat_settings({"a": 1, "b": {"c": 2, "d": {"e": 3}}}) == {"a": 1, "b.c": 2, "b.d.e": 3}
 
 
 def test_a_summary_has_every_split_and_no_reason() -> None:

@@ -17,6 +17,7 @@ from hemo.cluster.tracking.wandb import _print_offline, best_of, model_name, unp
 from hemo.config.trial import TrialConfig
 from hemo.config.tune import TrackingConfig
 from hemo.errors import ConfigError
+from hemo.training.data.dataset import read_training_set
 from hemo.training.results import EpochMetrics
 from hemo.trials.record import TrialRecord, write_record
 from hemo.trials.run import run_trial
@@ -133,7 +134,8 @@ def test_the_same_trial_goes_on_in_the_same_run_and_a_killed_one_is_told_as_fail
 ) -> None:
     out, training_set = tmp_path / "out", make_training_set()
     trial = tracked_trial(WANDB, out, training_set, tiny_trial, [])
-    killed = tracked(trial, run_trial(trial.key, training_set, worker=trial.worker))
+    data = read_training_set(training_set)
+    killed = tracked(trial, run_trial(trial.key, training_set, worker=trial.worker, data=data))
     for _ in range(2):
         next(killed)
     with pytest.raises(KeyboardInterrupt):

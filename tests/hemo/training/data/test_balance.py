@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from hemo.config.trial import TrainingConfig, TrialConfig
 from hemo.curation.select import undersample
 from hemo.training.data.balance import balanced_rows, repeats_by_patient
-from hemo.training.data.dataset import Splits, read_training_set, select_splits
+from hemo.training.data.dataset import read_training_set, select_splits
+from hemo.training.data.examples import Splits
 
 IDS = np.array([f"ID_{number:03d}" for number in range(100)])
 RARE = np.repeat([1, 0], [12, 88])

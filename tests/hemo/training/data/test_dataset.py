@@ -14,7 +14,6 @@ from hemo.curation.card import BaseSet, read_card
 from hemo.curation.resplit import write_resplit
 from hemo.errors import ConfigError, LabelError, SourceError
 from hemo.training.data.dataset import (
-    UNKNOWN,
     read_split,
     read_training_set,
     select_examples,
@@ -22,6 +21,7 @@ from hemo.training.data.dataset import (
     task_classes,
     with_target,
 )
+from hemo.training.data.examples import UNKNOWN
 
 
 def test_images_equal_the_bytes_that_plain_pyarrow_reads(make_training_set: Callable[..., str]) -> None:

@@ -13,7 +13,8 @@ from hemo.models.classifier import ImageClassifier, build_model, plain_normalisa
 from hemo.models.encoder import Encoder
 from hemo.training import loop
 from hemo.training.data import features
-from hemo.training.data.dataset import Splits, read_training_set, select_splits
+from hemo.training.data.dataset import read_training_set, select_splits
+from hemo.training.data.examples import Splits
 from hemo.training.data.features import encoder_digest, kept_features, trains_on_features
 from hemo.training.distributed import Worker
 from hemo.training.loop import fit

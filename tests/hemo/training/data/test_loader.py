@@ -10,7 +10,8 @@ import torch
 from hemo.config.trial import AugmentConfig, TrialConfig
 from hemo.models.classifier import Normalisation, normalise, plain_normalisation, to_unit_range
 from hemo.training.data.augment import draw_mixup
-from hemo.training.data.dataset import Examples, ImageSet, ResidentImages, read_training_set, select_splits
+from hemo.training.data.dataset import ResidentImages, read_training_set, select_splits
+from hemo.training.data.examples import Examples, ImageSet
 from hemo.training.data.loader import DataWaitTime, TrainingBatches, _pinned, device_batches
 from hemo.training.data.sampling import Step, derive_seed, epoch_rows
 

@@ -15,7 +15,8 @@ from hemo.curation.card import read_card
 from hemo.errors import SourceError
 from hemo.models.classifier import Normalisation
 from hemo.training.data import streaming as streamed
-from hemo.training.data.dataset import ImageSet, read_split, read_training_set, select_splits
+from hemo.training.data.dataset import read_split, read_training_set, select_splits
+from hemo.training.data.examples import ImageSet
 from hemo.training.data.loader import DataWaitTime, TrainingBatches
 from hemo.training.data.sampling import epoch_rows
 from hemo.training.data.streaming import plan_visits

@@ -1,21 +1,19 @@
-"""Slices of a training set in the order of their series, with embeddings and labels of studies."""
+"""Slices in the order of their series, with embeddings and labels of studies, and batches of whole studies."""
 
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 import torch
 
 from hemo.config.trial import SeriesConfig, TrialConfig
-from hemo.curation.card import read_card
-from hemo.errors import ConfigError, SourceError
-from hemo.training.data.dataset import UNKNOWN, ImageSet, select_splits, with_studies
-from hemo.training.data.studies import StudyBatches, read_studies, require_embeddings, studies_in_order
+from hemo.training.data.dataset import select_splits
+from hemo.training.data.examples import UNKNOWN, ImageSet, with_studies
+from hemo.training.data.read_studies import read_studies
+from hemo.training.data.studies import StudyBatches, studies_in_order
 from hemo.training.distributed import Worker
-from tests.series_sets import SLICES, SeriesSet, write_embeddings
+from tests.series_sets import SLICES, SeriesSet
 
 Maker = Callable[..., SeriesSet]
 
@@ -73,22 +71,6 @@ def test_a_batch_has_all_slices_of_its_studies_and_slots_in_the_order_wanted() -
     assert both[:, :6].tolist() == [[0, 0, -5, -1, 1, 3], [0, 0, 5, -1, 1, 1], [0, 1, 1, 0, 1, 2], [1, 2, 0, 2, -1, 4]]
 
 
-def test_a_set_is_joined_with_its_embeddings_by_image(make_series_set: Maker) -> None:
-    made = make_series_set()
-    data = read_studies(made.training_set, SeriesConfig(embeddings=made.embeddings))
-    assert len(data.train.labels) == 24 * (SLICES + 1)
-    images = data.train.images
-    assert images.position_mm[:SLICES].tolist() == [-40, -35, -30, -25, -20, -15]
-    bright = (images.vectors[:, 0] > 0).reshape(24, SLICES)
-    assert bright.sum() == 48
-    assert bright[0].tolist() == [True, True, False, False, False, False]  # blood, in order of position
-    labels = data.train.labels[~images.is_study, 0].reshape(24, SLICES)
-    blood = labels.any(axis=1)
-    assert blood.sum() == 12
-    np.testing.assert_array_equal(labels[blood], bright[blood])
-    np.testing.assert_array_equal(data.train.labels[images.is_study, 0], blood)
-
-
 def test_slices_are_the_examples_and_studies_stand_beside_them(make_series_set: Maker) -> None:
     made = make_series_set(label=lambda number, _: None if number == 0 else int(number % 12 == 3))
     data = read_studies(made.training_set, SeriesConfig(embeddings=made.embeddings))
@@ -128,46 +110,6 @@ def test_studies_weigh_as_much_as_slices_times_their_weight(make_series_set: Mak
     assert float(weights.mean()) == pytest.approx(1)
     assert float(weights[of_study].sum() / weights[~of_study].sum()) == pytest.approx(0.5)
     assert StudyBatches(splits.train, torch.zeros(len(splits.train), 1), 0, 0.5).weights() is None
-
-
-def test_images_without_a_vector_are_named(make_series_set: Maker, tmp_path: Path) -> None:
-    made = make_series_set()
-    write_embeddings(tmp_path / "few", ["train-000"], np.zeros((1, 2), np.float32))
-    with pytest.raises(
-        SourceError, match=r"no vector of 143 of 144 images of train \(train-001.*embed the training set"
-    ):
-        read_studies(made.training_set, SeriesConfig(embeddings=str(tmp_path / "few")))
-    write_embeddings(tmp_path / "two", ["train-000", "train-000"], np.zeros((2, 2), np.float32))
-    with pytest.raises(SourceError, match="several vectors of one image_id"):
-        read_studies(made.training_set, SeriesConfig(embeddings=str(tmp_path / "two")))
-
-
-@pytest.mark.parametrize(
-    ("columns", "what"), [(("study", "series"), "study and series"), (("position_mm",), "position_mm")]
-)
-def test_slices_that_no_one_can_order_are_refused(make_series_set: Maker, columns: tuple[str, ...], what: str) -> None:
-    made = make_series_set()
-    part = Path(made.training_set, "val", "part-00001.parquet")
-    table = pq.read_table(part)
-    for name in columns:
-        nothing = pa.nulls(len(table), table.schema.field(name).type)
-        table = table.set_column(table.schema.get_field_index(name), name, nothing)
-    pq.write_table(table, part, row_group_size=8, write_page_checksum=True)
-    cure = r"by `hemo curate` with --drop_flags '\[localizer, secondary_capture\]'$"
-    with pytest.raises(SourceError, match=f"val: 36 of 72 images have no {what}.*DICOM series.*{cure}"):
-        read_studies(made.training_set, SeriesConfig(embeddings=made.embeddings))
-
-
-def test_embeddings_and_sets_that_do_not_suit(make_series_set: Maker, tmp_path: Path) -> None:
-    made = make_series_set()
-    card = read_card(made.training_set)
-    assert require_embeddings(SeriesConfig(embeddings=made.embeddings), card) == 4
-    write_embeddings(tmp_path / "maps", ["a", "b"], np.zeros((2, 2), np.float32), pooling="flatten")
-    with pytest.raises(ConfigError, match=r"whole feature maps.*--pooling gap"):
-        require_embeddings(SeriesConfig(embeddings=str(tmp_path / "maps")), card)
-    sampled = card.model_copy(update={"balanced_by": "any"})
-    with pytest.raises(ConfigError, match=r"balanced by any.*curate without balance"):
-        require_embeddings(SeriesConfig(embeddings=made.embeddings), sampled)
 
 
 def test_options_of_images_are_refused() -> None:
