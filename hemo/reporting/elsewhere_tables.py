@@ -187,7 +187,7 @@ def _study_table(each: Elsewhere) -> Table:
         "specificity (95 %)",
     )
     notes = (
-        "A study is positive if one of its images is. Sensitivity and specificity at the threshold of images, which is "
+        "A study is positive if one of its slices is; localizers and screen captures are none. Sensitivity and specificity at the threshold of images, which is "
         "not meant for noisy-or: that rises with the number of slices.",
     )
     return Table(f"Studies of {title(each)}, as is", head, rows, notes=notes)
