@@ -187,7 +187,10 @@ def _leak(sides: Sequence[Interval], by_seed: Sequence[Sequence[float]]) -> Metr
 
 def leak_table(rows: Sequence[LeakRow]) -> Table:
     """Return a row for each way to split."""
-    head = ("split rule", "leak", "train images (patients)", "test images (patients)", "tested patients in train")
+    head = (
+        *("split rule", "leak", "train images (patients)", "test images (patients)"),
+        "tested patients in train or val",
+    )
     metrics = [
         column
         for name in ("AUROC", "accuracy")
@@ -339,8 +342,8 @@ def _csv_row(row: LeakRow) -> dict[str, Any]:
         "seeds": " ".join(map(str, row.seeds)),
         **{f"{part}_images": row.images.get(part) for part in ("train", "val", "test", "holdout")},
         **{f"{part}_patients": row.patients.get(part) for part in ("train", "val", "test", "holdout")},
-        "test_patients_in_train": row.patients_of_train,
-        "test_images_equal_in_train": row.equal_images,
+        "test_patients_in_train_or_val": row.patients_of_train,
+        "test_images_equal_in_train_or_val": row.equal_images,
     }
     for name, each in (("auroc", row.auroc), ("accuracy", row.accuracy)):
         for side in ("own", "unseen", "leak"):

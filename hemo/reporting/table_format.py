@@ -54,6 +54,12 @@ def number(value: float | None, digits: int = 4, *, signed: bool = False) -> str
     return MISSING if value is None else f"{value:{'+' if signed else ''}z.{digits}f}"
 
 
+def probability_text(value: float) -> str:
+    """Return a probability or threshold with three digits that are not 0, and of one near 1 that are not 9."""
+    rest = float(f"{min(value, 1 - value):.3g}")  # 1 - 0.9 is a little less than 0.1
+    return number(value, min(9, max(3, 2 - math.floor(math.log10(rest)))) if rest > 0 else 3)
+
+
 def decimals(half_width: float) -> int:
     """Return the decimals that show two significant digits of an interval's half-width, from 2 to 4."""
     return 4 if half_width <= 0 else min(4, max(2, 1 - math.floor(math.log10(half_width))))
