@@ -66,7 +66,7 @@ class GroupMetrics:
 
 
 @dataclass(frozen=True)
-class StudyMetrics:
+class ClassOfStudies:
     """Metrics of one class at the level of studies, as is: a study has the class if one of its slices has it."""
 
     name: str  # of the class
@@ -86,7 +86,7 @@ class Elsewhere:
     parts: tuple[Part, ...]  # as is; with a recalibration also the others, as is and recalibrated
     classes: tuple[ClassMetrics, ...]  # as is; empty with one class
     groups: tuple[GroupMetrics, ...]
-    studies: tuple[StudyMetrics, ...]  # none of exclusive classes, and where no study has several images
+    studies: tuple[ClassOfStudies, ...]  # none of exclusive classes, and where no study has several images
 
     @property
     def key(self) -> str:
@@ -179,7 +179,7 @@ def _group(subgroup: str, group: str, part: Scores, classes: Sequence[str]) -> G
     )
 
 
-def _studies(rows: pa.Table, record: EvaluationRecord) -> Iterator[StudyMetrics]:
+def _studies(rows: pa.Table, record: EvaluationRecord) -> Iterator[ClassOfStudies]:
     """Yield metrics of studies for each class and aggregate; none where no study has several slices."""
     classes = record.checkpoint.classes
     logits = calibrated_logits(matrix(rows, "logits"), record.checkpoint.calibration, exclusive=False)
@@ -209,11 +209,11 @@ def _study(
     aggregate: str,
     found: tuple[NDArray[np.float64], NDArray[np.uint8], NDArray[np.int64]],
     threshold: float | None,
-) -> StudyMetrics:
+) -> ClassOfStudies:
     """Evaluate log odds of studies, which rank those whose probability rounds to 0 or 1 too."""
     log_odds, present, patients = found
     area = auroc(log_odds[:, None], present[:, None], patients)
     rates: list[Interval | None] = [None, None]
     if threshold is not None:
         rates = [rate_interval((expit(log_odds) > threshold) == label, present, patients, label) for label in (1, 0)]
-    return StudyMetrics(name, aggregate, len(present), int(present.sum()), area.interval() if area else None, *rates)
+    return ClassOfStudies(name, aggregate, len(present), int(present.sum()), area.interval() if area else None, *rates)

@@ -58,7 +58,7 @@ class ProbabilityMetrics:
 
 
 @dataclass(frozen=True, eq=False)
-class Reliability:
+class EqualWidthBins:
     """Predicted probability and observed frequency in the bins that are not empty; arrays of shape (bins,)."""
 
     predicted: NDArray[np.float64]  # mean probability, 0 to 1
@@ -71,7 +71,7 @@ class Reliability:
         return float((self.counts * np.abs(self.predicted - self.observed)).sum() / self.counts.sum())
 
 
-def reliability(probabilities: NDArray[np.floating], outcomes: NDArray[np.integer], bins: int) -> Reliability:
+def reliability(probabilities: NDArray[np.floating], outcomes: NDArray[np.integer], bins: int) -> EqualWidthBins:
     """Return the reliability of probabilities in bins of equal width, each closed below.
 
     Args:
@@ -87,7 +87,7 @@ def reliability(probabilities: NDArray[np.floating], outcomes: NDArray[np.intege
     filled = counts > 0
     predicted = np.bincount(index, weights=probabilities, minlength=bins)[filled] / counts[filled]
     observed = np.bincount(index, weights=outcomes, minlength=bins)[filled] / counts[filled]
-    return Reliability(predicted, observed, counts[filled])
+    return EqualWidthBins(predicted, observed, counts[filled])
 
 
 def bin_numbers(probabilities: NDArray[np.floating]) -> NDArray[np.int64]:

@@ -106,7 +106,7 @@ def _trial(row: Row) -> dict[str, Any]:
 
 def columns(comparison: Comparison) -> list[tuple[str, str, bool, Callable[[Row], Cell]]]:
     """Return title, kind (`setting` or `result`), whether trials differ in it, and the cells of each column."""
-    trained = [row.record.config for row in comparison.rows if not row.record.external]
+    trained = comparison.trained
     differing = set(varying(trained)) if trained else set()
     keys = [key for key, _ in flattened(trained[0].deciding()) if key not in IN_TITLE] if trained else []
     values = {row.record.digest: row.record.settings for row in comparison.rows}
