@@ -182,8 +182,8 @@ def _group(subgroup: str, group: str, part: Scores, classes: Sequence[str]) -> G
 def _studies(rows: pa.Table, record: EvaluationRecord) -> Iterator[ClassOfStudies]:
     """Yield metrics of studies for each class and aggregate; none where no study has several slices."""
     classes = record.checkpoint.classes
-    logits = calibrated_logits(matrix(rows, "logits"), record.checkpoint.calibration, exclusive=False)
-    labels = matrix(rows, "labels")
+    as_trained, labels = matrix(rows, "logits").astype(np.float32), matrix(rows, "labels").astype(np.uint8)
+    logits = calibrated_logits(as_trained, record.checkpoint.calibration, exclusive=False)
     table = rows.select([*STUDY_KEYS, "flags"])
     for column, name in enumerate(classes):
         table = table.append_column(f"logit_{name}", pa.array(logits[:, column]))
