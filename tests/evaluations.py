@@ -42,6 +42,7 @@ def write_made_evaluation(
         "patient": [f"p{row // 2:02d}" for row in range(len(logits))],
         "study": [f"s{row // 2:02d}" for row in range(len(logits))],
         "pixel_format": ["u12"] * len(logits),
+        "flags": [[]] * len(logits),
         "part": [EVALUATED] * len(logits),
         "labels": labels,
         "logits": logits,

@@ -228,6 +228,7 @@ def _rows(
         "patient": patients,
         "study": rows["study"],
         "pixel_format": rows["pixel_format"],
+        "flags": rows["flags"],
         "part": pa.array(part.tolist()),
         "labels": pa.array(list(labels[wanted]), pa.list_(pa.uint8())),
         "logits": pa.array(list(logits), pa.list_(pa.float32())),

@@ -41,8 +41,8 @@ class LeaksConfig(Config):
     )
     shuffled_labels: bool = Field(
         True,
-        description="also train `by_image` and `by_patient` on labels shuffled between patients, which shows what a "
-        "model can remember; two more trainings a seed",
+        description="also train the leakiest split and `by_patient` on labels shuffled between patients, which shows "
+        "what a model can remember; two more trainings a seed",
     )
     concurrent: PositiveInt | Literal["auto"] = Field(
         "auto",

@@ -22,8 +22,6 @@ PARTS = {"train": TRAIN, "val": VAL, "test": TEST, "holdout": HOLDOUT}
 """Splits of an arm: `holdout` has the patients that no arm uses."""
 
 CLEAN: Rule = "by_patient"
-ENDS: tuple[Rule, ...] = ("by_image", CLEAN)
-"""Rules that are also measured with shuffled labels: all that a model can remember, and nothing."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,7 +70,9 @@ def require_splittable(card: TrainingSetCard) -> None:
 
 
 def make_arms(config: LeaksConfig, pool: Pool, skipped: Sequence[Rule]) -> list[Arm]:
-    """Split the pool by each rule, leakiest first, then the same splits with shuffled labels.
+    """Split the pool by each rule, leakiest first, then the leakiest and the clean one with shuffled labels.
+
+    With those a model can remember all there is to remember of a patient, or nothing.
 
     Args:
         config: Fractions, seed, and whether labels are shuffled too.
@@ -92,7 +92,7 @@ def make_arms(config: LeaksConfig, pool: Pool, skipped: Sequence[Rule]) -> list[
     arms = [Arm(rule, False, splits[rule], pool.labels) for rule in rules]
     if config.shuffled_labels:
         labels = shuffle_labels(pool, config.split_seed)
-        arms += [Arm(rule, True, splits[rule], labels) for rule in ENDS if rule in rules]
+        arms += [Arm(rule, True, splits[rule], labels) for rule in (rules[0], CLEAN)]
     return arms
 
 

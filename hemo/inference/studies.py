@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 from hemo.curation.labelled_index import has_flag
 from hemo.shards.schema import NOT_IN_THE_STACK
@@ -32,8 +33,9 @@ def study_probabilities(predictions: pa.Table, classes: Sequence[str]) -> pa.Tab
         classes: Names of the classes.
 
     Returns:
-        A row a study, in the order of `BY_STUDY`: `study`, `patient`, `images`, and `max_NAME` and `noisy_or_NAME` a
-        class, float32. Different patients have different studies, even of one name. Images without a study are in none.
+        A row a study, in the order of `BY_STUDY`: `study`, `patient`, `images`, and a class `max_NAME`, of the type of
+        the predictions, and `noisy_or_NAME`, float64: of many slices it is near 1, where float32 makes studies equal.
+        Different patients have different studies, even of one name. Images without a study are in none.
 
     Source:
         Noisy-or: Pearl 1988, Probabilistic Reasoning in Intelligent Systems, section 4.3.2.
@@ -51,5 +53,16 @@ def study_probabilities(predictions: pa.Table, classes: Sequence[str]) -> pa.Tab
     for name in classes:
         columns[f"max_{name}"] = studies[f"probability_{name}_max"]
         noisy_or = -np.expm1(studies[f"log_absent_{name}_sum"].to_numpy())
-        columns[f"noisy_or_{name}"] = pa.array(noisy_or.astype(np.float32))
+        columns[f"noisy_or_{name}"] = pa.array(noisy_or)
     return pa.table(columns)
+
+
+def log_odds_of_any(log_absent: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the log odds of noisy-or, 1 - exp(log_absent): they rank studies whose probabilities round to 1.
+
+    Args:
+        log_absent: Logarithm of the probability that no slice is positive, the sum of log(1 - p), at most 0, shape
+            (studies,); 0 counts as the number below it, so that the result is finite.
+    """
+    absent = np.minimum(log_absent, -np.finfo(np.float64).tiny)
+    return np.asarray(np.log(-np.expm1(absent)) - absent)

@@ -1,7 +1,5 @@
 """Records to a report: `grid.md`, `grid.csv`, `grid.tex`, `pairs.csv`, `published.csv` and `index.html`."""
 
-import csv
-import io
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -19,7 +17,7 @@ from hemo.reporting.metric_tables import metric_tables
 from hemo.reporting.page.data_set import DataSet, read_data_set
 from hemo.reporting.page.render import data_html, study_html
 from hemo.reporting.published.table import PublishedComparison
-from hemo.reporting.table_format import Table, inline, latex_table, markdown_table
+from hemo.reporting.table_format import Table, csv_table, inline, latex_table, markdown_table
 from hemo.reporting.trial_row import SPLITS, Row, interval_ends
 from hemo.reporting.trial_table import findings, grid_table, heading, subject
 from hemo.storage import join, write_bytes
@@ -123,7 +121,7 @@ def latex(comparisons: Sequence[Comparison], published: Sequence[PublishedCompar
 
 def csv_text(comparisons: Sequence[Comparison]) -> str:
     """Return every trial of every comparison as one CSV row, metrics in full precision, empty where not defined."""
-    return _csv([_csv_row(row, comparison) for comparison in comparisons for row in comparison.rows])
+    return csv_table([_csv_row(row, comparison) for comparison in comparisons for row in comparison.rows])
 
 
 def pairs_csv(comparisons: Sequence[Comparison]) -> str:
@@ -134,20 +132,12 @@ def pairs_csv(comparisons: Sequence[Comparison]) -> str:
         if comparison.tested
         for row in pair_rows(comparison.tested)
     ]
-    return _csv(rows) if rows else ""
+    return csv_table(rows) if rows else ""
 
 
 def evaluations_csv(elsewhere: Sequence[Elsewhere]) -> str:
     """Return every part of every evaluation as one CSV row, metrics in full precision, empty where not defined."""
-    return _csv([row for each in elsewhere for row in elsewhere_tables.csv_rows(each)])
-
-
-def _csv(rows: Sequence[dict[str, Any]]) -> str:
-    text = io.StringIO()
-    writer = csv.DictWriter(text, fieldnames=list(rows[0]) if rows else [], lineterminator="\n")
-    writer.writeheader()
-    writer.writerows({key: _no_formula(value) for key, value in row.items()} for row in rows)
-    return text.getvalue()
+    return csv_table([row for each in elsewhere for row in elsewhere_tables.csv_rows(each)])
 
 
 def _csv_row(row: Row, comparison: Comparison) -> dict[str, Any]:
@@ -180,22 +170,15 @@ def _csv_row(row: Row, comparison: Comparison) -> dict[str, Any]:
     }
 
 
-def _no_formula(value: Any) -> Any:
-    """Return a value that no spreadsheet evaluates: text that begins like a formula gets an apostrophe in front.
-
-    Source:
-        OWASP, CSV Injection.
-    """
-    return f"'{value}" if isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r")) else value
+PUBLISHED_COLUMNS = ("table", "row", "training_set", "seeds", "metric", "published", "ours", "difference")
 
 
 def published_csv(published: Sequence[PublishedComparison]) -> str:
     """Return every published metric beside ours as one CSV row, in full precision, empty where there is none."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(("table", "row", "training_set", "seeds", "metric", "published", "ours", "difference"))
+    rows = []
     for each in published:
         for pair in each.pairs:
             values = (pair.metric, pair.published, pair.ours, pair.difference)
-            writer.writerow((each.table.caption, pair.row, pair.training_set, pair.seeds, *values))
-    return text.getvalue()
+            cells = (each.table.caption, pair.row, pair.training_set, pair.seeds, *values)
+            rows.append(dict(zip(PUBLISHED_COLUMNS, cells, strict=True)))
+    return csv_table(rows, PUBLISHED_COLUMNS)

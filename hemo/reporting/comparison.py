@@ -21,11 +21,12 @@ from hemo.reporting.trial_row import (
     metrics_by_class,
     metrics_by_group,
     read_row,
+    read_scores,
 )
 from hemo.sweeps.results import SearchedTrials, group_by_search, metric_of
-from hemo.trials.predictions import Scores, split_scores
+from hemo.trials.predictions import Scores
 from hemo.trials.progress import SweepPlan, read_plans
-from hemo.trials.record import TrialRecord, read_predictions, title_of
+from hemo.trials.record import TrialRecord, title_of
 
 STATUS_ORDER = ("complete", "pruned", "failed")
 MAX_PLOTTED = 6
@@ -74,6 +75,11 @@ class Comparison:
     def ran(self) -> tuple[TrialRecord, ...]:
         """Records of the trials with metrics: complete or pruned."""
         return tuple(row.record for row in self.rows if row.record.status != "failed")
+
+    @property
+    def trained(self) -> list[TrialConfig]:
+        """Settings of the trials that hemo trained."""
+        return [row.record.config for row in self.rows if not row.record.external]
 
     @cached_property
     def searches(self) -> tuple[SearchedTrials, ...]:
@@ -230,12 +236,8 @@ def _plotted(comparison: Comparison, folder: str, decisions: DecisionSettings) -
 
 def _evaluated(record: TrialRecord, folder: str, decisions: DecisionSettings) -> PlottedTrial | None:
     """Return a trial with its probabilities evaluated; None if its test split was not predicted."""
-    predictions = read_predictions(folder, record.digest)
-    val, test = split_scores(predictions, "val", record), split_scores(predictions, "test", record)
-    trained = split_scores(predictions, "test", record, calibrated=False)
-    if test is None or trained is None:
-        return None
-    return PlottedTrial(record, test, class_probabilities(record, val, test, trained, decisions))
+    scores = read_scores(record, folder)
+    return PlottedTrial(record, scores[1], class_probabilities(record, *scores, decisions)) if scores else None
 
 
 def rows_are_studies(config: TrialConfig) -> bool:

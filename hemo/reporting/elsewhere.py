@@ -7,8 +7,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
+from scipy.special import expit, log_expit
 
-from hemo.inference.studies import BY_STUDY, STUDY_KEYS, study_probabilities
+from hemo.inference.studies import BY_STUDY, STUDY_KEYS, log_odds_of_any, slices_of_stacks
 from hemo.reporting.probabilities import (
     Reliability,
     reliability_of,
@@ -22,19 +23,19 @@ from hemo.reporting.trial_row import (
     prevalence_of,
 )
 from hemo.stats.auroc import auroc
-from hemo.stats.calibration import Calibration
+from hemo.stats.calibration import Calibration, calibrated_logits
 from hemo.stats.intervals import Interval, balanced_accuracy_interval, rate_interval
 from hemo.stats.operating_points import ThresholdRates, threshold_rates
 from hemo.stats.reliability import mean_difference
 from hemo.training.results import column_weights
 from hemo.trials.evaluation import EVALUATED, SUBGROUP, EvaluationRecord, read_evaluated_images
-from hemo.trials.predictions import Scores, scores_of
+from hemo.trials.predictions import Scores, matrix, scores_of
 
 AS_IS, AS_IS_OTHERS, RECALIBRATED = "as is", "as is, the others", "recalibrated, the others"
 """All images; those of patients who were not recalibrated on; and the same, recalibrated."""
 
 AGGREGATES = {"max": "highest probability of its slices", "noisy_or": "noisy-or of its slices"}
-"""Prefix of the columns of `study_probabilities` -> how a study gets its probability."""
+"""How a study gets its probability, as in `hemo.inference.studies` -> in words."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,8 +66,8 @@ class GroupMetrics:
 
 
 @dataclass(frozen=True)
-class StudyMetrics:
-    """Metrics of one class at the level of studies, as is: a study has the class if one of its images has it."""
+class ClassOfStudies:
+    """Metrics of one class at the level of studies, as is: a study has the class if one of its slices has it."""
 
     name: str  # of the class
     aggregate: str  # of `AGGREGATES`
@@ -85,7 +86,7 @@ class Elsewhere:
     parts: tuple[Part, ...]  # as is; with a recalibration also the others, as is and recalibrated
     classes: tuple[ClassMetrics, ...]  # as is; empty with one class
     groups: tuple[GroupMetrics, ...]
-    studies: tuple[StudyMetrics, ...]  # none of exclusive classes, and where no study has several images
+    studies: tuple[ClassOfStudies, ...]  # none of exclusive classes, and where no study has several images
 
     @property
     def key(self) -> str:
@@ -113,7 +114,7 @@ def read_elsewhere(records: str, record: EvaluationRecord) -> Elsewhere:
         tuple(parts),
         metrics_by_class(scores, checkpoint.classes),
         tuple(_groups(rows, scores, record.subgroups, checkpoint.classes)),
-        () if scores.exclusive else tuple(_studies(rows, scores, record)),
+        () if scores.exclusive else tuple(_studies(rows, record)),
     )
 
 
@@ -178,25 +179,29 @@ def _group(subgroup: str, group: str, part: Scores, classes: Sequence[str]) -> G
     )
 
 
-def _studies(rows: pa.Table, scores: Scores, record: EvaluationRecord) -> Iterator[StudyMetrics]:
-    """Yield metrics of studies for each class and aggregate; none where no study has several images."""
+def _studies(rows: pa.Table, record: EvaluationRecord) -> Iterator[ClassOfStudies]:
+    """Yield metrics of studies for each class and aggregate; none where no study has several slices."""
     classes = record.checkpoint.classes
-    table = pa.table({"image_id": rows["image_id"], "study": rows["study"], "patient": rows["patient"]})
+    as_trained, labels = matrix(rows, "logits").astype(np.float32), matrix(rows, "labels").astype(np.uint8)
+    logits = calibrated_logits(as_trained, record.checkpoint.calibration, exclusive=False)
+    table = rows.select([*STUDY_KEYS, "flags"])
     for column, name in enumerate(classes):
-        table = table.append_column(f"probability_{name}", pa.array(scores.probabilities[:, column]))
-        table = table.append_column(f"label_{name}", pa.array(scores.labels[:, column]))
-    studies = study_probabilities(table, classes)
-    if not len(studies) or pc.max(studies["images"]).as_py() == 1:
+        table = table.append_column(f"logit_{name}", pa.array(logits[:, column]))
+        table = table.append_column(f"log_absent_{name}", pa.array(log_expit(-logits[:, column])))
+        table = table.append_column(f"label_{name}", pa.array(labels[:, column]))
+    slices = slices_of_stacks(table)
+    kinds = (("logit", "max"), ("log_absent", "sum"), ("label", "max"))
+    aggregations = [(f"{kind}_{name}", function) for name in classes for kind, function in kinds]
+    known = slices.filter(pc.is_valid(slices["study"]))
+    studies = known.group_by(STUDY_KEYS).aggregate([*aggregations, ([], "count_all")]).sort_by(BY_STUDY)
+    if not len(studies) or pc.max(studies["count_all"]).as_py() == 1:
         return
-    known = table.filter(pc.is_valid(table["study"]))
-    labels = known.group_by(STUDY_KEYS).aggregate([(f"label_{name}", "max") for name in classes]).sort_by(BY_STUDY)
     patients = np.unique(studies["patient"].to_numpy(), return_inverse=True)[1].astype(np.int64)
     for column, name in enumerate(classes):
-        present = labels[f"label_{name}_max"].to_numpy()
-        for aggregate in AGGREGATES:
-            probabilities = studies[f"{aggregate}_{name}"].to_numpy().astype(np.float64)
-            threshold = record.checkpoint.thresholds[column] if aggregate == "max" else None
-            yield _study(name, aggregate, (probabilities, present, patients), threshold)
+        present = studies[f"label_{name}_max"].to_numpy()
+        highest, absent = (studies[f"{each}_{name}_{how}"].to_numpy() for each, how in kinds[:2])
+        yield _study(name, "max", (highest, present, patients), record.checkpoint.thresholds[column])
+        yield _study(name, "noisy_or", (log_odds_of_any(absent), present, patients), None)
 
 
 def _study(
@@ -204,10 +209,11 @@ def _study(
     aggregate: str,
     found: tuple[NDArray[np.float64], NDArray[np.uint8], NDArray[np.int64]],
     threshold: float | None,
-) -> StudyMetrics:
-    probabilities, present, patients = found
-    area = auroc(probabilities[:, None], present[:, None], patients)
+) -> ClassOfStudies:
+    """Evaluate log odds of studies, which rank those whose probability rounds to 0 or 1 too."""
+    log_odds, present, patients = found
+    area = auroc(log_odds[:, None], present[:, None], patients)
     rates: list[Interval | None] = [None, None]
     if threshold is not None:
-        rates = [rate_interval((probabilities > threshold) == label, present, patients, label) for label in (1, 0)]
-    return StudyMetrics(name, aggregate, len(present), int(present.sum()), area.interval() if area else None, *rates)
+        rates = [rate_interval((expit(log_odds) > threshold) == label, present, patients, label) for label in (1, 0)]
+    return ClassOfStudies(name, aggregate, len(present), int(present.sum()), area.interval() if area else None, *rates)

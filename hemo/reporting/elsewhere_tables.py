@@ -9,8 +9,10 @@ from hemo.reporting.probabilities import (
     MOST_PROBABLE,
     ClassProbabilities,
     calibration_cells,
+    describe_prior,
+    reason_of,
 )
-from hemo.reporting.table_format import Table, metric, number
+from hemo.reporting.table_format import Table, metric, probability_text
 from hemo.reporting.trial_row import estimate, interval_ends
 from hemo.stats.intervals import Interval
 from hemo.trials.evaluation import EvaluationRecord
@@ -46,7 +48,7 @@ def _heading(record: EvaluationRecord) -> Iterator[tuple[str, str]]:
 
 
 def _thresholds(classes: Sequence[str], thresholds: Sequence[float]) -> str:
-    return ", ".join(f"{name} {number(value, 3)}" for name, value in zip(classes, thresholds, strict=True))
+    return ", ".join(f"{name} {probability_text(value)}" for name, value in zip(classes, thresholds, strict=True))
 
 
 def _recalibration(record: EvaluationRecord) -> str:
@@ -59,8 +61,8 @@ def _recalibration(record: EvaluationRecord) -> str:
     else:
         pairs = zip(classes, calibration.slopes, calibration.intercepts, strict=True)
         lines = ", ".join(f"{name} slope {slope:.2f}, intercept {intercept:+.2f}" for name, slope, intercept in pairs)
-        reason = f" ({calibration.reason})" if calibration.reason else ""
-        done = f"{calibration.method}, {lines}{reason}"
+        prior = f", {describe_prior(calibration.sampled)}" if calibration.sampled else ""
+        done = f"{calibration.method}, {lines}{prior}{reason_of(calibration)}"
     anew = f"; thresholds anew: {_thresholds(classes, found.thresholds)}" if found.thresholds else ""
     return f"{basis}: {done}{anew}"
 
@@ -187,8 +189,9 @@ def _study_table(each: Elsewhere) -> Table:
         "specificity (95 %)",
     )
     notes = (
-        "A study is positive if one of its images is. Sensitivity and specificity at the threshold of images, which is "
-        "not meant for noisy-or: that rises with the number of slices.",
+        "A study is positive if one of its slices is; localizers and screen captures are none. Sensitivity and "
+        "specificity at the threshold of images, which is not meant for noisy-or: that rises with the number of "
+        "slices.",
     )
     return Table(f"Studies of {title(each)}, as is", head, rows, notes=notes)
 

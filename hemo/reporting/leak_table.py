@@ -1,7 +1,5 @@
 """What each leak is worth: metrics on a split's own test minus those of the same models on patients nobody met."""
 
-import csv
-import io
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,7 +9,8 @@ from pydantic import Field, ValidationError
 
 from hemo.config.types import Config
 from hemo.errors import ConfigError, SourceError
-from hemo.reporting.table_format import MISSING, Table, decimals, inline, markdown_table, number
+from hemo.reporting.table_format import MISSING, Table, csv_table, inline, markdown_table, number
+from hemo.reporting.trial_row import estimate
 from hemo.stats.auroc import auroc, mean_over_seeds
 from hemo.stats.intervals import Interval, proportion_interval, unpaired_difference
 from hemo.storage import join, read_json
@@ -66,11 +65,8 @@ class Estimate(Config):
 
     def text(self) -> str:
         """Return `0.872 (0.81-0.93)`."""
-        if self.low is None or self.high is None:
-            return number(self.value, 2)
-        digits = decimals((self.high - self.low) / 2)
-        value, low, high = (number(each, digits) for each in (self.value, self.low, self.high))
-        return f"{value} ({low}-{high})"
+        ends = None if self.low is None or self.high is None else (self.low, self.high)
+        return estimate(Interval(self.value, ends, self.reason))
 
     def points(self) -> str:
         """Return a difference in points: `+4.1 (+2.0 to +6.3)`."""
@@ -187,7 +183,10 @@ def _leak(sides: Sequence[Interval], by_seed: Sequence[Sequence[float]]) -> Metr
 
 def leak_table(rows: Sequence[LeakRow]) -> Table:
     """Return a row for each way to split."""
-    head = ("split rule", "leak", "train images (patients)", "test images (patients)", "tested patients in train")
+    head = (
+        *("split rule", "leak", "train images (patients)", "test images (patients)"),
+        "tested patients in train or val",
+    )
     metrics = [
         column
         for name in ("AUROC", "accuracy")
@@ -323,12 +322,7 @@ def markdown(title: str, facts: Sequence[tuple[str, str]], rows: Sequence[LeakRo
 
 def csv_text(rows: Sequence[LeakRow]) -> str:
     """Return a row for each way to split, in full precision; empty where there is nothing."""
-    lines = [_csv_row(row) for row in rows]
-    text = io.StringIO()
-    writer = csv.DictWriter(text, fieldnames=list(lines[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(lines)
-    return text.getvalue()
+    return csv_table([_csv_row(row) for row in rows])
 
 
 def _csv_row(row: LeakRow) -> dict[str, Any]:
@@ -339,13 +333,13 @@ def _csv_row(row: LeakRow) -> dict[str, Any]:
         "seeds": " ".join(map(str, row.seeds)),
         **{f"{part}_images": row.images.get(part) for part in ("train", "val", "test", "holdout")},
         **{f"{part}_patients": row.patients.get(part) for part in ("train", "val", "test", "holdout")},
-        "test_patients_in_train": row.patients_of_train,
-        "test_images_equal_in_train": row.equal_images,
+        "test_patients_in_train_or_val": row.patients_of_train,
+        "test_images_equal_in_train_or_val": row.equal_images,
     }
     for name, each in (("auroc", row.auroc), ("accuracy", row.accuracy)):
         for side in ("own", "unseen", "leak"):
-            estimate = getattr(each, side) if each else None
-            values[f"{name}_{side}"] = estimate.value if estimate else None
-            values[f"{name}_{side}_low"] = estimate.low if estimate else None
-            values[f"{name}_{side}_high"] = estimate.high if estimate else None
+            found = getattr(each, side) if each else None
+            values[f"{name}_{side}"] = found.value if found else None
+            values[f"{name}_{side}_low"] = found.low if found else None
+            values[f"{name}_{side}_high"] = found.high if found else None
     return values

@@ -3,9 +3,9 @@
 from hemo.reporting.cell_tables import cells_table, differences_table
 from hemo.reporting.comparison import Comparison
 from hemo.reporting.probabilities import probability_tables
-from hemo.reporting.table_format import Table, metric, number
+from hemo.reporting.table_format import Table, metric, probability_text
 from hemo.reporting.trial_row import SPLITS, ClassMetrics, estimate
-from hemo.training.results import METRICS
+from hemo.training.results import METRICS, applied_thresholds
 from hemo.trials.record import metrics_of, title_of
 
 HEADS = {
@@ -66,7 +66,7 @@ def confusion_table(comparison: Comparison) -> Table | None:
         (true_negatives, false_positives), (false_negatives, true_positives) = row.record.confusion["test"][0]
         counts = (true_positives, false_negatives, false_positives, true_negatives)
         rates = (estimate(row.test.recall), estimate(row.test.specificity))
-        threshold = number(row.record.thresholds[0], 3)
+        threshold = probability_text(applied_thresholds(row.record.thresholds)[0])
         rows.append((title_of(row.record), *(f"{count:,}" for count in counts), *rates, threshold))
     head = ("trial", "TP", "FN", "FP", "TN", "recall (95 %)", "specificity (95 %)", "threshold")
     notes = ("Images at the threshold selected on validation.",)

@@ -1,6 +1,5 @@
 """Probabilities of trials on test: how far they are from what occurred, and what their thresholds are worth."""
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -8,8 +7,9 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from hemo.reporting.table_format import MISSING, Table, metric, number
+from hemo.reporting.table_format import MISSING, Table, metric, number, probability_text
 from hemo.reporting.trial_row import estimate
+from hemo.stats.calibration import Calibration, SampledClass
 from hemo.stats.choices import BALANCED_ACCURACY, OperatingPoint
 from hemo.stats.intervals import Interval
 from hemo.stats.operating_points import NetBenefit, ThresholdRates, choose_threshold, decision_curve, threshold_rates
@@ -94,6 +94,7 @@ class ClassProbabilities:
     prevalence: float  # at which the next two are
     points: tuple[PointRates, ...]  # none of exclusive classes, and without both labels
     curve: tuple[NetBenefit, ...]  # at `CURVE_THRESHOLDS`, likewise
+    reason: str = ""  # why a part of the trial's calibration was left out, as `reason_of` has it
 
 
 def class_probabilities(
@@ -117,7 +118,8 @@ def class_probabilities(
         ]
         name, prevalence = title_of(record), before.metrics.prevalence
         done = describe_calibration(record, 0)
-        return [ClassProbabilities(name, MOST_PROBABLE, done, before, next(iter(after), None), prevalence, (), ())]
+        calibrated, reason = next(iter(after), None), reason_of(record.calibration)
+        return [ClassProbabilities(name, MOST_PROBABLE, done, before, calibrated, prevalence, (), (), reason)]
     found = []
     for column, name in enumerate(record.classes):
         before, *after = [
@@ -139,6 +141,7 @@ def class_probabilities(
                 prevalence=prevalence,
                 points=tuple(points),
                 curve=tuple(curve),
+                reason=reason_of(record.calibration),
             )
         )
     return found
@@ -206,11 +209,20 @@ def describe_calibration(record: TrialRecord, column: int) -> str:
         return f"Platt: slope {slope:.2f}, intercept {intercept:+.2f}"
     parts = [f"temperature {1 / slope:.2f}"] if calibration.images else []
     if calibration.sampled:
-        before, after = calibration.sampled.train_prevalence, calibration.sampled.population_prevalence
-        parts.append(f"prior {before:.1%} to {after:.1%}")
+        parts.append(describe_prior(calibration.sampled))
     if any(calibration.intercepts):
         parts.append(f"log odds {intercept:+.2f} for weights or sampling")
     return ", ".join(parts)
+
+
+def describe_prior(sampled: SampledClass) -> str:
+    """Return `prior 50.0% to 14.0%`."""
+    return f"prior {sampled.train_prevalence:.1%} to {sampled.population_prevalence:.1%}"
+
+
+def reason_of(calibration: Calibration) -> str:
+    """Return why a part of a calibration was left out, ` (REASON)`; empty where nothing was or there is none at all."""
+    return f" ({calibration.reason})" if calibration.reason and calibration.method != "none" else ""
 
 
 def probability_tables(found: Sequence[ClassProbabilities]) -> list[Table]:
@@ -238,12 +250,18 @@ def calibration_table(found: Sequence[ClassProbabilities]) -> Table:
         "probabilities",
         *CALIBRATION_HEADS,
     )
-    methods = dict.fromkeys(f"{' '.join(_names(each, found))}: {each.calibration}" for each in found)
-    notes = (
-        *CALIBRATION_NOTES,
-        f"Calibration, fitted on validation: {'; '.join(methods)}.",
-    )
+    notes = (*CALIBRATION_NOTES, f"Calibration, fitted on validation: {_methods(found)}.")
     return Table("Probabilities on test", head, tuple(rows), notes=notes)
+
+
+def _methods(found: Sequence[ClassProbabilities]) -> str:
+    """Return how each was calibrated, and behind the classes of a trial what was left out of its calibration."""
+    texts = []
+    for trial in dict.fromkeys(each.trial for each in found):
+        own = [each for each in found if each.trial == trial]
+        methods = dict.fromkeys(f"{' '.join(_names(each, found))}: {each.calibration}" for each in own)
+        texts.append("; ".join(methods) + own[0].reason)
+    return "; ".join(texts)
 
 
 def calibration_cells(part: Reliability) -> tuple[str, ...]:
@@ -263,7 +281,7 @@ def calibration_cells(part: Reliability) -> tuple[str, ...]:
 def reliability_table(each: ClassProbabilities) -> Table:
     """Return the bins of a class's probabilities, as trained and calibrated."""
     rows = tuple(
-        (state, f"{part_bin.images:,}", _probability(part_bin.predicted), estimate(part_bin.observed))
+        (state, f"{part_bin.images:,}", probability_text(part_bin.predicted), estimate(part_bin.observed))
         for state, part in (("as trained", each.trained), ("calibrated", each.calibrated))
         for part_bin in (part.bins if part else ())
     )
@@ -275,7 +293,7 @@ def reliability_table(each: ClassProbabilities) -> Table:
 def operating_point_table(found: Sequence[ClassProbabilities]) -> Table:
     """Return sensitivity, specificity and predictive values of each operating point."""
     rows = tuple(
-        (*_names(each, found), point.rule, _probability(point.threshold), *_rate_cells(point.rates))
+        (*_names(each, found), point.rule, probability_text(point.threshold), *_rate_cells(point.rates))
         for each in found
         for point in each.points
     )
@@ -289,12 +307,6 @@ def operating_point_table(found: Sequence[ClassProbabilities]) -> Table:
 
 def _rate_cells(rates: ThresholdRates) -> tuple[str, ...]:
     return tuple(estimate(each) for each in (rates.sensitivity, rates.specificity, rates.ppv, rates.npv))
-
-
-def _probability(threshold: float) -> str:
-    """Return a threshold with three digits that are not 0, and of one near 1 that are not 9."""
-    rest = float(f"{min(threshold, 1 - threshold):.3g}")  # 1 - 0.9 is a little less than 0.1
-    return number(threshold, min(9, max(3, 2 - math.floor(math.log10(rest)))) if rest > 0 else 3)
 
 
 def net_benefit_table(found: Sequence[ClassProbabilities]) -> Table:

@@ -1,9 +1,12 @@
-"""Tables of text cells, numbers formatted for them, and their Markdown and LaTeX."""
+"""Tables of text cells, numbers formatted for them, and their Markdown, LaTeX and CSV."""
 
+import csv
+import io
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from hemo.trials.record import TrialRecord, metrics_of
 
@@ -52,6 +55,12 @@ def number(value: float | None, digits: int = 4, *, signed: bool = False) -> str
         signed: Whether it is a difference, with `+` from zero up.
     """
     return MISSING if value is None else f"{value:{'+' if signed else ''}z.{digits}f}"
+
+
+def probability_text(value: float) -> str:
+    """Return a probability or threshold with three digits that are not 0, and of one near 1 that are not 9."""
+    rest = float(f"{min(value, 1 - value):.3g}")  # 1 - 0.9 is a little less than 0.1
+    return number(value, min(9, max(3, 2 - math.floor(math.log10(rest)))) if rest > 0 else 3)
 
 
 def decimals(half_width: float) -> int:
@@ -117,3 +126,26 @@ def latex_table(table: Table) -> str:
 
 def _latex_row(cells: Sequence[str]) -> str:
     return " & ".join(map(latex_text, cells)) + r" \\"
+
+
+def csv_table(rows: Sequence[Mapping[str, Any]], head: Sequence[str] = ()) -> str:
+    """Return rows as CSV below a head; None is an empty cell.
+
+    Args:
+        rows: Column -> value, the same columns each.
+        head: Of the columns, where there may be no row.
+    """
+    text = io.StringIO()
+    writer = csv.DictWriter(text, fieldnames=head or (list(rows[0]) if rows else []), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows({key: _no_formula(value) for key, value in row.items()} for row in rows)
+    return text.getvalue()
+
+
+def _no_formula(value: Any) -> Any:
+    """Return a value that no spreadsheet evaluates: text that begins like a formula gets an apostrophe in front.
+
+    Source:
+        OWASP, CSV Injection.
+    """
+    return f"'{value}" if isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r")) else value

@@ -123,6 +123,17 @@ def read_test(record: TrialRecord, folder: str) -> Scores | None:
     return split_scores(read_predictions(folder, record.digest), "test", record)
 
 
+def read_scores(record: TrialRecord, folder: str) -> tuple[Scores | None, Scores, Scores] | None:
+    """Return a trial's calibrated predictions on validation and test, and those on test as trained.
+
+    None where test was not predicted; that of validation is None where that was not.
+    """
+    predictions = read_predictions(folder, record.digest)
+    val, test = split_scores(predictions, "val", record), split_scores(predictions, "test", record)
+    trained = split_scores(predictions, "test", record, calibrated=False)
+    return (val, test, trained) if test and trained else None
+
+
 def evaluate_scores(test: Scores, weights: list[float], samples: int, seed: int) -> ResultOnTest:
     """Evaluate predictions, with intervals and resamples.
 
@@ -185,6 +196,12 @@ def image_of(record: TrialRecord) -> str:
     channels, _, _ = record.image.partition(" x ")
     received = f"{channels} x {side_px} x {side_px}"
     return received if received == record.image else f"{received} (resized from {record.image})"
+
+
+def counts_text(record: TrialRecord, split: str) -> str:
+    """Return `131 images of 10 patients` of a split; without patients where they were not counted."""
+    patients = f" of {record.patients[split]:,} patients" if split in record.patients else ""
+    return f"{record.rows[split]:,} images{patients}"
 
 
 def split_name(record: TrialRecord) -> str:

@@ -14,7 +14,7 @@ from hemo.reporting.cells import ORDERS, Cell
 from hemo.reporting.comparison import Comparison, rows_are_studies
 from hemo.reporting.selection import describe_choice
 from hemo.reporting.table_format import MISSING, Table, decimals, loss_and_accuracy, metric, number
-from hemo.reporting.trial_row import SPLITS, Row, estimate, image_of, join_with_counts, split_name
+from hemo.reporting.trial_row import SPLITS, Row, counts_text, estimate, image_of, join_with_counts, split_name
 from hemo.stats.choices import BALANCED_ACCURACY
 from hemo.stats.intervals import Interval
 from hemo.sweeps.results import SearchedTrials, search_lines
@@ -156,10 +156,7 @@ def _split_counts(comparison: Comparison, split: str) -> str:
     record = next((each for each in comparison.ran if split in each.rows), None)
     if record is None:
         return ""
-    text = f"{record.rows[split]:,} images"
-    if split in record.patients:
-        text += f" of {record.patients[split]:,} patients"
-    positives = record.positives.get(split, ())
+    text, positives = counts_text(record, split), record.positives.get(split, ())
     if len(positives) < 2:
         return ", ".join([text, *(f"{count:,} positive" for count in positives)])
     if len(positives) > MAX_CLASSES:
@@ -211,7 +208,7 @@ def _above_chance(area: Interval) -> str:
 
 def common_settings(comparison: Comparison) -> str:
     """Return the settings that all trials share, as one line; what is off by default is listed only where it is on."""
-    trained = [row.record.config for row in comparison.rows if not row.record.external]
+    trained = comparison.trained
     return settings_line(trained[0], (*IN_TITLE, *_varying(comparison))) if trained else "none known"
 
 
@@ -230,8 +227,7 @@ def _is_off(key: str, value: Any) -> bool:
 
 
 def _varying(comparison: Comparison) -> list[str]:
-    trained = [row.record.config for row in comparison.rows if not row.record.external]
-    return [key for key in varying(trained) if key not in IN_TITLE] if trained else []
+    return [key for key in varying(comparison.trained) if key not in IN_TITLE] if comparison.trained else []
 
 
 def setting_name(key: str) -> str:

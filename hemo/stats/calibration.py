@@ -39,7 +39,7 @@ class SampledClass:
 
     column: int  # of the logits
     train_prevalence: float  # fraction of positive labels in train, as sampled
-    population_prevalence: float  # before sampling, of all splits together
+    population_prevalence: float  # before sampling, of train and validation together
     implied: bool  # whether an image of any other class is of this class too, as with RSNA's `any`
 
     @property

@@ -58,7 +58,7 @@ class ProbabilityMetrics:
 
 
 @dataclass(frozen=True, eq=False)
-class Reliability:
+class EqualWidthBins:
     """Predicted probability and observed frequency in the bins that are not empty; arrays of shape (bins,)."""
 
     predicted: NDArray[np.float64]  # mean probability, 0 to 1
@@ -71,7 +71,7 @@ class Reliability:
         return float((self.counts * np.abs(self.predicted - self.observed)).sum() / self.counts.sum())
 
 
-def reliability(probabilities: NDArray[np.floating], outcomes: NDArray[np.integer], bins: int) -> Reliability:
+def reliability(probabilities: NDArray[np.floating], outcomes: NDArray[np.integer], bins: int) -> EqualWidthBins:
     """Return the reliability of probabilities in bins of equal width, each closed below.
 
     Args:
@@ -87,7 +87,7 @@ def reliability(probabilities: NDArray[np.floating], outcomes: NDArray[np.intege
     filled = counts > 0
     predicted = np.bincount(index, weights=probabilities, minlength=bins)[filled] / counts[filled]
     observed = np.bincount(index, weights=outcomes, minlength=bins)[filled] / counts[filled]
-    return Reliability(predicted, observed, counts[filled])
+    return EqualWidthBins(predicted, observed, counts[filled])
 
 
 def bin_numbers(probabilities: NDArray[np.floating]) -> NDArray[np.int64]:
@@ -190,6 +190,7 @@ def calibration_slope(
     """Return the slope of a logistic regression of the outcome on the log odds; 1 is right, below 1: too extreme.
 
     None where it has no limit, as one probability separates the outcomes, or where one outcome is missing.
+    Probabilities nearer than `ALMOST` to 0 or 1 count as that near.
 
     Args:
         probabilities: 0 to 1, shape (images,).
@@ -203,10 +204,10 @@ def calibration_slope(
     positive = outcomes == 1
     if positive.all() or not positive.any():
         return None
-    among, others = probabilities[positive], probabilities[~positive]
-    if among.min() >= others.max() or among.max() <= others.min():
-        return None  # separated: the slope is infinite
     odds = logit(np.clip(probabilities.astype(np.float64), ALMOST, 1 - ALMOST))
+    among, others = odds[positive], odds[~positive]
+    if among.min() >= others.max() or among.max() <= others.min():
+        return None  # separated: the slope is infinite; or all equal: it is any number
     slope, intercept = logistic_line(odds, outcomes.astype(np.float64))
     numbers = np.unique(patients, return_inverse=True)[1]
     counts = [len(np.unique(numbers[positive == side])) for side in (True, False)]

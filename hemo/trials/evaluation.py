@@ -22,7 +22,7 @@ from hemo.stats.choices import OperatingPoint
 from hemo.stats.operating_points import choose_threshold
 from hemo.storage import exists, join, list_folders, read_bytes, read_json, write_bytes, write_json
 
-EVALUATION_SCHEMA_VERSION = 1
+EVALUATION_SCHEMA_VERSION = 2
 
 EVALUATIONS = "evaluations"
 """Folder below the records with a folder for each evaluation, named by its digest."""
@@ -39,6 +39,7 @@ IMAGE_SCHEMA = pa.schema(
         pa.field("patient", pa.string(), nullable=False),  # what the bootstrap draws, see PREDICTION_SCHEMA
         pa.field("study", pa.string()),
         pa.field("pixel_format", pa.string(), nullable=False),
+        pa.field("flags", pa.list_(pa.string()), nullable=False),  # see hemo.imaging.image.FLAGS: what is no slice
         pa.field("part", pa.string(), nullable=False),  # EVALUATED or RECALIBRATED_ON
         pa.field("labels", pa.list_(pa.uint8()), nullable=False),  # one a class of the checkpoint
         pa.field("logits", pa.list_(pa.float32()), nullable=False),  # as trained, one a class

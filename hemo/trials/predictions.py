@@ -20,7 +20,7 @@ class Scores:
 
     patients: NDArray[np.int64]  # (rows,), number of the patient, from 0 and none left out
     labels: NDArray[np.uint8]  # (rows, classes), 0 or 1
-    scores: NDArray[np.float32]  # (rows, classes), higher is more likely positive
+    scores: NDArray[np.float32]  # (rows, classes), log odds: higher is more likely positive
     probabilities: NDArray[np.float64]  # (rows, classes), 0 to 1, calibrated unless `split_scores` was called otherwise
     predicted: NDArray[np.bool_]  # (rows, classes), at the applied thresholds; of exclusive classes the most probable
     log_losses: NDArray[np.float64]  # (rows, classes), natural logarithm; of exclusive classes (rows, 1)
@@ -91,8 +91,9 @@ def scores_of(rows: pa.Table, *, exclusive: bool, calibration: Calibration, thre
     logits, labels = matrix(rows, "logits").astype(np.float32), matrix(rows, "labels").astype(np.uint8)
     final = calibrated_logits(logits, calibration, exclusive=exclusive)
     probabilities = to_probabilities(final, exclusive=exclusive)
-    # logits as trained, where calibration keeps the order of images: rounding must not make two of them equal
-    scores = probabilities if exclusive else final if calibration.couples_classes else logits
+    # not probabilities, and logits as trained where calibration keeps the order of images: rounding must not make two
+    # of them equal
+    scores = _log_odds(final) if exclusive else final if calibration.couples_classes else logits
     patients = rows["patient"].combine_chunks().dictionary_encode()
     return Scores(
         patients=np.asarray(patients.indices, np.int64),
@@ -125,6 +126,12 @@ def matrix(rows: pa.Table, name: str) -> NDArray[np.generic]:
 def _largest(logits: NDArray[np.float64]) -> NDArray[np.bool_]:
     """Return true at the largest logit of each row, the first of equal ones."""
     return np.asarray(logits.argmax(axis=1)[:, None] == np.arange(logits.shape[1]))
+
+
+def _log_odds(logits: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the log odds of each of exclusive classes against all others together, shape (rows, classes)."""
+    others = [np.logaddexp.reduce(np.delete(logits, column, axis=1), axis=1) for column in range(logits.shape[1])]
+    return np.asarray(logits - np.stack(others, axis=1))
 
 
 def _log_losses(logits: NDArray[np.float64], present: NDArray[np.bool_], exclusive: bool) -> NDArray[np.float64]:

@@ -7,7 +7,7 @@ from hemo.config.curate import SPLITS
 from hemo.curation.card import Count, Step, TrainingSetCard, grouping_text
 from hemo.reporting.documents.study import Study
 from hemo.reporting.table_format import Table
-from hemo.reporting.trial_row import image_of, join_with_counts
+from hemo.reporting.trial_row import counts_text, image_of, join_with_counts
 from hemo.stats import MIN_PATIENTS, MIN_PATIENTS_EACH
 from hemo.trials.record import TrialRecord
 
@@ -240,11 +240,13 @@ def sizes(study: Study) -> str:
 
 
 def _size(record: TrialRecord, split: str) -> str:
-    text = f"{record.rows[split]:,} images"
-    if split in record.patients:
-        text += f" of {record.patients[split]:,} patients"
     positives = record.positives.get(split, ())
-    return ", ".join([text, *(f"{name} {count:,}" for name, count in zip(record.classes, positives, strict=False))])
+    return ", ".join(
+        [
+            counts_text(record, split),
+            *(f"{name} {count:,}" for name, count in zip(record.classes, positives, strict=False)),
+        ]
+    )
 
 
 def split_table(record: TrialRecord) -> Table:

@@ -12,9 +12,9 @@ from hemo.reporting.cell_tables import describe_difference
 from hemo.reporting.documents.data_facts import Fact
 from hemo.reporting.documents.study import Study
 from hemo.reporting.metric_tables import HEADS
-from hemo.reporting.probabilities import describe_calibration
+from hemo.reporting.probabilities import describe_calibration, reason_of
 from hemo.reporting.selection import describe_choice
-from hemo.reporting.table_format import Table, metric, number
+from hemo.reporting.table_format import Table, metric, probability_text
 from hemo.reporting.trial_row import estimate, image_of, metrics_by_class, metrics_by_group
 from hemo.reporting.trial_table import settings_line
 from hemo.training.results import METRICS
@@ -73,7 +73,8 @@ def thresholds(study: Study) -> str:
     if record.config.task == "multi_class":
         return "none: the most probable class is predicted"
     pairs = zip(record.classes, record.thresholds, strict=False)
-    listed = ", ".join(f"{name} {'0.5 (not chosen)' if value is None else number(value, 3)}" for name, value in pairs)
+    texts = ((name, "0.5 (not chosen)" if value is None else probability_text(value)) for name, value in pairs)
+    listed = ", ".join(f"{name} {text}" for name, text in texts)
     rule = record.config.training.operating_point
     return f"{listed}; chosen on validation by the rule {rule}, before test was read" if listed else ""
 
@@ -141,10 +142,14 @@ def metrics(study: Study) -> str:
 
 def uncertainty(study: Study) -> str:
     """Return how intervals and tests are made."""
+    tested = study.comparison.tested
+    from_seeds = ""
+    if tested and tested.cells[0].seeds_error is not None:
+        from_seeds = ", to whose variance that over seeds is added (Obuchowski and Rockette 1995)"
     return (
         "95 % intervals with patients as the unit: AUROC by the clustered variance on the logit scale, accuracy, "
         "recall and specificity by Wilson's interval at the effective sample size; models compared by DeLong's test "
-        "with patients as clusters, Holm-adjusted"
+        f"with patients as clusters{from_seeds}, Holm-adjusted"
     )
 
 
@@ -221,7 +226,7 @@ def calibration(study: Study) -> str:
     done = [f"{name}: {describe_calibration(record, column)}" for column, name in enumerate(record.classes)]
     error, images = metrics_of(record, "test").get("calibration_error"), record.rows.get("test", 0)
     errors = f"; expected calibration error on test {metric(error, images)}" if error is not None else ""
-    return f"calibration, fitted on validation: {'; '.join(done)}{errors}"
+    return f"calibration, fitted on validation: {'; '.join(done)}{reason_of(record.calibration)}{errors}"
 
 
 def updating(study: Study) -> str:

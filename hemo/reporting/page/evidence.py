@@ -23,7 +23,7 @@ from hemo.reporting.probabilities import (
     operating_points,
     reliability_of,
 )
-from hemo.reporting.trial_row import Row, estimate, metrics_by_class, metrics_by_group, prevalence_of
+from hemo.reporting.trial_row import Row, estimate, metrics_by_class, metrics_by_group, prevalence_of, read_scores
 from hemo.stats.auroc import auroc
 from hemo.stats.intervals import Interval, patient_correlation, rate_interval
 from hemo.stats.operating_points import decision_curve, ratio_interval
@@ -71,11 +71,8 @@ def read_evidence(
         if known and row.record.digest in known:
             found[row.record.digest] = known[row.record.digest]
             continue
-        predictions = read_predictions(folder, row.record.digest)
-        val, test = split_scores(predictions, "val", row.record), split_scores(predictions, "test", row.record)
-        trained = split_scores(predictions, "test", row.record, calibrated=False)
-        if test and trained:
-            found[row.record.digest] = trial_evidence(row.record, val, test, trained, decisions)
+        if scores := read_scores(row.record, folder):
+            found[row.record.digest] = trial_evidence(row.record, *scores, decisions)
     return found
 
 

@@ -12,6 +12,7 @@ from hemo.reporting.comparison import Comparison
 from hemo.reporting.elsewhere import Elsewhere
 from hemo.reporting.page.evidence import reliability_data, significant, triple
 from hemo.reporting.page.pairs import pair_half_widths
+from hemo.reporting.probabilities import reason_of
 from hemo.reporting.table_format import MISSING, metric, number
 from hemo.reporting.trial_row import SPLITS, Row, estimate
 from hemo.reporting.trial_table import IN_TITLE, setting_name, setting_text, subject
@@ -105,7 +106,7 @@ def _trial(row: Row) -> dict[str, Any]:
 
 def columns(comparison: Comparison) -> list[tuple[str, str, bool, Callable[[Row], Cell]]]:
     """Return title, kind (`setting` or `result`), whether trials differ in it, and the cells of each column."""
-    trained = [row.record.config for row in comparison.rows if not row.record.external]
+    trained = comparison.trained
     differing = set(varying(trained)) if trained else set()
     keys = [key for key, _ in flattened(trained[0].deciding()) if key not in IN_TITLE] if trained else []
     values = {row.record.digest: row.record.settings for row in comparison.rows}
@@ -259,7 +260,7 @@ def facts(record: TrialRecord) -> list[tuple[str, str]]:
         "input": record.image,
         "seed": "" if record.external else str(record.config.seed),
         "selected by": f"{record.selected_by} among {record.selected_among} trials" if record.selected_by else "",
-        "calibration": record.calibration.method,
+        "calibration": f"{record.calibration.method}{reason_of(record.calibration)}",
         "made smaller": "; ".join(record.reductions),
         "hardware": record.hardware and f"{record.hardware}; workers {record.workers}",
         "versions": versions,

@@ -100,7 +100,7 @@ def test_a_training_set_raw_files_and_shards_give_the_same(place, tmp_path):
     assert len({round(float(value), 5) for value in matrix(first, "logits")[:, 0]}) > 10
     for other in others:
         np.testing.assert_allclose(matrix(other, "logits"), matrix(first, "logits"), rtol=1e-4, atol=1e-6)
-        for name in ("image_id", "patient", "study", "pixel_format", "part", "subgroup_scanner"):
+        for name in ("image_id", "patient", "study", "pixel_format", "flags", "part", "subgroup_scanner"):
             assert other[name].to_pylist() == first[name].to_pylist()
     assert first["subgroup_scanner"].to_pylist() == ["A"] * 20 + ["B"] * 28
     assert [read_evaluation(folder).data.source for folder in folders] == ["training_set", "rsna", "shards"]

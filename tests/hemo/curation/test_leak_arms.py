@@ -47,6 +47,13 @@ def test_arms_are_the_rules_that_leak_then_the_ends_with_shuffled_labels() -> No
     assert [arm.name for arm in make_arms(plain, corpus(), ("by_image", "by_study"))] == ["by_patient_id", "by_patient"]
 
 
+def test_the_leakiest_rule_that_is_left_is_shuffled_too() -> None:
+    """Of studies of one image each, the split by image is that by study."""
+    arms = make_arms(CONFIG, corpus(), ("by_image",))
+    assert [arm.name for arm in arms if arm.shuffled] == ["by_study_shuffled", "by_patient_shuffled"]
+    assert (arms[0].rule, arms[0].split.tolist()) == ("by_study", arms[3].split.tolist())
+
+
 def test_shuffled_arms_have_the_same_images_and_other_labels() -> None:
     arms = {arm.name: arm for arm in make_arms(CONFIG, corpus(), ())}
     for rule in ("by_image", "by_patient"):

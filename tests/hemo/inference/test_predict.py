@@ -18,7 +18,7 @@ from hemo.inference.predict import (
     predicted_classes,
     stored_batches,
 )
-from hemo.inference.studies import slices_of_stacks, study_probabilities
+from hemo.inference.studies import log_odds_of_any, slices_of_stacks, study_probabilities
 from hemo.models.checkpoint import CheckpointCard, load_checkpoint, to_probabilities, write_checkpoint
 from hemo.models.classifier import build_model
 from hemo.stats.choices import OperatingPoint
@@ -193,6 +193,19 @@ def test_a_localizer_and_a_capture_are_no_slices_of_a_study() -> None:
 def test_many_unlikely_slices_are_not_rounded_away() -> None:
     found = study_probabilities(_predictions([("a", 1e-7, 0.0)] * 40), ("any", "subdural"))
     assert found["noisy_or_any"][0].as_py() == pytest.approx(4e-6, rel=1e-5)
+
+
+def test_noisy_or_of_many_likely_slices_is_not_rounded_to_one() -> None:
+    """Of 40 slices at 0.4, 1 - 0.6^40 = 1 - 1.34e-9; at 0.5, 1 - 9.09e-13: float32 makes both 1."""
+    rows = [("a", 0.4, 0.0)] * 40 + [("b", 0.5, 0.0)] * 40
+    found = study_probabilities(_predictions(rows), ("any", "subdural"))["noisy_or_any"].to_pylist()
+    assert [1 - value for value in found] == [pytest.approx(1.3367e-9, rel=1e-4), pytest.approx(9.095e-13, rel=1e-3)]
+
+
+def test_log_odds_of_any_slice_rank_where_the_probability_is_one() -> None:
+    """40 slices at 0.4 and 0.8: -40 log 0.6 = 20.433, -40 log 0.2 = 64.378; a certain absence is finite."""
+    absent = np.array([40 * np.log(0.6), 40 * np.log(0.2), np.log(0.5), 0.0])
+    np.testing.assert_allclose(log_odds_of_any(absent), [20.4330, 64.3775, 0.0, -708.3964], rtol=1e-5, atol=1e-12)
 
 
 @pytest.mark.parametrize("count", [3, 10, 99])

@@ -10,7 +10,7 @@ from hemo.config.report import ReportConfig
 from hemo.reporting import elsewhere_tables
 from hemo.reporting.build import evaluations_csv, write_report
 from hemo.reporting.elsewhere import AS_IS, AS_IS_OTHERS, RECALIBRATED, read_elsewhere
-from hemo.stats.calibration import Calibration
+from hemo.stats.calibration import Calibration, SampledClass
 from hemo.trials.evaluation import EVALUATED, RECALIBRATED_ON, Recalibration
 from tests.evaluations import LOGITS, write_made_evaluation
 
@@ -73,6 +73,21 @@ def test_the_others_are_evaluated_as_is_and_recalibrated(read):
     )
 
 
+def test_thresholds_of_rare_classes_have_digits(read):
+    found = read(checkpoint={"thresholds": (0.00042,)})
+    assert dict(elsewhere_tables.heading(found))["Thresholds"] == "any 0.000420 (balanced_accuracy)"
+
+
+def test_a_prior_that_recalibration_keeps_is_stated(read):
+    kept = Calibration("prior_and_temperature", "", (0.5,), (0.0,), SampledClass(0, 0.5, 0.14, True), 10, 5)
+    anew = Recalibration(fraction=0.25, seed=0, images=10, patients=5, calibration=kept, thresholds=(0.00042,))
+    found = read(columns={"part": [RECALIBRATED_ON] * 10 + [EVALUATED] * 30}, recalibration=anew)
+    assert dict(elsewhere_tables.heading(found))["Recalibration"] == (
+        "on 10 images of 5 patients (25%, seed 0): prior_and_temperature, any slope 0.50, intercept +0.00, "
+        "prior 50.0% to 14.0%; thresholds anew: any 0.000420"
+    )
+
+
 def test_subgroups_are_apart_and_the_largest_comes_first(read):
     """The wrong patients are women: 16 of 20 of their images are right, all of the men's."""
     found = read(subgroups={"sex": ["m"] * 16 + ["f"] * 24})
@@ -107,6 +122,39 @@ def test_studies_numbered_within_each_patient_are_apart(read):
     highest, _ = read(columns=columns, logits=logits, labels=[[1], [0]] * 20 + negative["labels"]).studies
     assert (highest.studies, highest.positives) == (40, 20)
     assert (highest.recall.value, highest.specificity.value) == (0.9, 0.9)
+
+
+def test_studies_of_many_slices_are_ranked_by_noisy_or(read):
+    """20 studies of 40 slices, at probability 0.5 with the class and 0.4 without: noisy-or of all rounds to 1."""
+    logits = [[0.0]] * 400 + [[-0.4054651]] * 400
+    rows = range(800)
+    columns = {
+        "image_id": [f"i{row:03d}" for row in rows],
+        "patient": [f"p{row // 40:02d}" for row in rows],
+        "study": [f"s{row // 40:02d}" for row in rows],
+    }
+    highest, noisy_or = read(columns=columns, logits=logits, labels=[[1]] * 400 + [[0]] * 400).studies
+    assert (noisy_or.studies, noisy_or.positives, noisy_or.auroc.value) == (20, 10, 1.0)
+    assert highest.auroc.value == 1.0
+
+
+def test_localizers_and_captures_decide_no_study(read):
+    """The scout of each study without the class has probability 1: it neither ranks nor counts, as in `predict`."""
+    logits, labels = [[2.0], [1.0], [30.0]] * 10 + [[-2.0], [-1.0], [30.0]] * 10, [[1], [0], [0]] * 10 + [[0]] * 30
+    columns = {
+        "image_id": [f"i{row:02d}" for row in range(60)],
+        "patient": [f"p{row // 3:02d}" for row in range(60)],
+        "study": [f"s{row // 3:02d}" for row in range(60)],
+        "flags": [[], ["padded"], ["localizer"]] * 10 + [[], [], ["derived", "secondary_capture"]] * 10,
+    }
+    found = read(columns=columns, logits=logits, labels=labels)
+    assert [(each.aggregate, each.studies, each.positives, each.auroc.value) for each in found.studies] == [
+        ("max", 20, 10, 1.0),
+        ("noisy_or", 20, 10, 1.0),
+    ]
+    assert (found.studies[0].recall.value, found.studies[0].specificity.value) == (1.0, 1.0)
+    alone = {**columns, "flags": [[], ["localizer"], ["localizer"]] * 20}
+    assert read(columns=alone, logits=logits, labels=labels).studies == ()
 
 
 def test_several_classes_have_a_table_and_exclusive_ones_no_threshold(read):

@@ -181,11 +181,12 @@ def test_page_and_csv_have_the_same_rows() -> None:
     assert page.startswith("# Title\n\n- Split by image")
     assert "- Trial: a \\| b" in page
     assert page.count("\n| by ") == 5
+    assert "| tested patients in train or val |" in page
     lines = list(csv.DictReader(io.StringIO(csv_text(ROWS))))
     assert [line["split"] for line in lines] == ["by_study", "by_image", "by_patient", "by_image", "by_patient"]
     assert [line["labels"] for line in lines] == ["true"] * 3 + ["shuffled"] * 2
     assert (lines[0]["not_measured"], lines[0]["auroc_own"]) == ("no image has a study", "")
-    assert (lines[1]["auroc_leak"], lines[1]["auroc_leak_low"], lines[1]["test_patients_in_train"]) == (
+    assert (lines[1]["auroc_leak"], lines[1]["auroc_leak_low"], lines[1]["test_patients_in_train_or_val"]) == (
         "0.1",
         "0.054",
         "28",

@@ -17,6 +17,15 @@ def test_each_class_of_several_has_a_row(of_classes, tmp_path):
     assert [row[:3] for row in table.rows] == [("epidural", "14", "14"), ("subdural", "13", "13"), ("any", "13", "11")]
 
 
+def test_thresholds_of_the_confusion_matrix_have_digits_and_are_those_applied(make_record, tmp_path):
+    """Of a rare class, and of one that validation lacks a label of: 0.5 is applied."""
+    confusion = {"test": (((6, 1), (2, 1)),)}
+    make_record({"name": "one"}, quality=2.0, confusion=confusion, thresholds=(0.00042,))
+    make_record({"name": "two", "model.dense_width": 8}, quality=0.1, confusion=confusion, thresholds=(None,))
+    table = next(table for table in metric_tables(read(tmp_path)) if table.caption == "Confusion matrix on test")
+    assert {row[0]: row[-1] for row in table.rows} == {"one": "0.000420", "two": "0.500"}
+
+
 def test_tables_below_the_grid(make_record, tmp_path):
     """Formats a: six images, three positive; b: four, none, so that a model may predict from the format."""
     confusion = {"test": (((6, 1), (2, 1)),)}

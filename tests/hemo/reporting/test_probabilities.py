@@ -1,5 +1,7 @@
 """Tables of probabilities on test: before and after calibration, operating points, net benefit."""
 
+from dataclasses import replace
+
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -80,6 +82,18 @@ def test_without_calibration_there_is_one_row_and_the_reason(compare):
     table = calibration_table([found])
     assert [row[1] for row in table.rows] == ["as trained"]
     assert "one: none: not configured" in table.notes[-1]
+
+
+def test_why_a_class_was_not_calibrated_is_stated_once(compare):
+    reason = "no Platt scaling of rare (6 patients, at least 10 are needed)"
+    found = compare(Calibration("platt", reason, (0.5,), (-1.25,), None, 40, 40)).probabilities
+    expected = "Calibration, fitted on validation: one: Platt: slope 0.50, intercept -1.25"
+    assert calibration_table(found).notes[-1] == f"{expected} ({reason})."
+    rare = replace(found[0], name="rare", calibration="Platt: slope 1.00, intercept +0.00")
+    several = f"any: Platt: slope 0.50, intercept -1.25; rare: Platt: slope 1.00, intercept +0.00 ({reason})."
+    assert calibration_table([*found, rare]).notes[-1] == f"Calibration, fitted on validation: {several}"
+    (without,) = compare(Calibration(reason="not configured")).probabilities
+    assert calibration_table([without]).notes[-1].endswith(": one: none: not configured.")
 
 
 def test_operating_points_at_the_prevalence_of_test_and_another(compare):

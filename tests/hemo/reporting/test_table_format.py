@@ -1,9 +1,10 @@
-"""Tables of texts in Markdown and LaTeX."""
+"""Tables of texts in Markdown, LaTeX and CSV."""
 
 import pytest
 
 from hemo.reporting.table_format import (
     Table,
+    csv_table,
     decimals,
     inline,
     latex_table,
@@ -11,6 +12,7 @@ from hemo.reporting.table_format import (
     markdown_table,
     metric,
     number,
+    probability_text,
 )
 
 TABLE = Table("A & B", ("name", "acc"), (("a|b", "0.5"), ("c", "-")), notes=("50 % of it",))
@@ -96,3 +98,14 @@ def test_the_highlighted_row_says_what_it_stands_for():
     table = Table("t", ("trial",), (("a",), ("b",)), ("complete", "best"), highlight="lowest val loss")
     assert table.labelled_rows == (("a",), ("b [lowest val loss]",))
     assert "b [lowest val loss]" in markdown_table(table)
+
+
+def test_no_cell_of_a_csv_file_is_a_formula():
+    rows = [{"name": "=1+1", "value": -0.5}, {"name": "-x", "value": None}]
+    assert csv_table(rows) == "name,value\n'=1+1,-0.5\n'-x,\n"
+    assert csv_table([], ("name", "value")) == "name,value\n"
+
+
+def test_a_probability_has_three_digits_that_are_not_0_or_9():
+    texts = [probability_text(value) for value in (0.00042, 0.5, 0.99998, 0.0, 1.0)]
+    assert texts == ["0.000420", "0.500", "0.9999800", "0.000", "1.000"]

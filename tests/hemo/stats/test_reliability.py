@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from scipy.special import expit
 from sklearn.metrics import average_precision_score
 from torchmetrics.functional import classification as tm
 
@@ -130,3 +131,13 @@ def test_slope_of_separated_outcomes_is_not_defined() -> None:
     reversed_labels = np.repeat([1, 0], 20)
     assert calibration_slope(np.linspace(0.01, 0.99, 40), reversed_labels, np.arange(40)) is None
     assert calibration_slope(np.array([0.1, 0.2, 0.6]), np.array([1, 1, 1]), np.arange(3)) is None
+
+
+def test_slope_of_probabilities_that_the_logarithm_clips_is_not_defined() -> None:
+    """Below 1e-15 all log odds are that of 1e-15: the outcomes do not separate the probabilities, but have no slope."""
+    generator = np.random.default_rng(394)
+    logits, outcomes = generator.uniform(-41, -40, 128), generator.integers(0, 2, 128)
+    assert calibration_slope(expit(logits), outcomes, np.arange(128)) is None
+    assert calibration_slope(1 - expit(logits), outcomes, np.arange(128)) is None
+    one_higher = np.append(expit(logits), 0.5)
+    assert calibration_slope(one_higher, np.append(outcomes, 1), np.arange(129)) is None

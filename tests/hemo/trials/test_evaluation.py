@@ -46,7 +46,7 @@ def test_damage_is_named(tmp_path):
         read_evaluated_images(str(tmp_path), record)
     content = json.loads((folder / "evaluation.json").read_text())
     (folder / "evaluation.json").write_text(json.dumps({**content, "schema_version": 99}))
-    with pytest.raises(SourceError, match="is no evaluation of schema version 1"):
+    with pytest.raises(SourceError, match="is no evaluation of schema version 2"):
         read_evaluation(str(folder))
     (folder / "evaluation.json").write_text(json.dumps({**content, "digest": 3}))
     errors: list[SourceError] = []

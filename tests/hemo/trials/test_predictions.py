@@ -2,6 +2,8 @@
 
 import numpy as np
 import pyarrow as pa
+import pytest
+from sklearn.metrics import roc_auc_score
 
 from hemo.trials.predictions import split_scores
 from hemo.trials.record import PREDICTION_SCHEMA
@@ -57,15 +59,41 @@ def test_each_class_has_its_own_threshold(make_record):
     assert scores.hits.tolist() == [[False, False], [True, True]]
 
 
-def test_multi_class_takes_the_largest_logit_and_ranks_probabilities(make_record):
+def test_multi_class_takes_the_largest_logit_and_ranks_log_odds(make_record):
     """Logits (1, 3) and (11, 11): row 1 is less sure of class 1, for all the size of its logits."""
     record = make_record({"task": "multi_class"})
     scores = split_scores(table([[0, 1], [0, 1]], [[1.0, 3.0], [11.0, 11.0]]), "test", record)
     assert scores is not None
     assert scores.hits.tolist() == [[True], [False]]
     np.testing.assert_allclose(scores.image_log_loss([2.0, 1.0]), [np.log1p(np.exp(-2)), np.log(2)], rtol=1e-6)
-    np.testing.assert_allclose(scores.scores[:, 1], [1 / (1 + np.exp(-2)), 0.5], rtol=1e-6)
+    np.testing.assert_allclose(scores.scores[:, 1], [2.0, 0.0], atol=1e-6)
     assert scores.majority_accuracy == 1.0
+
+
+def test_certain_images_of_exclusive_classes_keep_their_order(make_record):
+    """Probabilities 1 - e^-20, 1 - e^-19 and 1 - e^-21 are 1 in float32; of three classes e^-20 counts twice."""
+    record = make_record({"task": "multi_class"})
+    logits = [[20.0, 0.0], [19.0, 0.0], [21.0, 0.0]]
+    scores = split_scores(table([[1, 0], [0, 1], [1, 0]], logits), "test", record)
+    assert scores is not None
+    np.testing.assert_allclose(scores.scores, [[20, -20], [19, -19], [21, -21]], rtol=1e-6)
+    assert roc_auc_score(scores.labels[:, 0], scores.scores[:, 0]) == 1.0
+    three = split_scores(table([[1, 0, 0]], [[20.0, 0.0, 0.0]]), "test", record)
+    assert three is not None
+    np.testing.assert_allclose(three.scores[0], [20 - np.log(2), -20, -20], rtol=1e-6)
+
+
+def test_auroc_of_large_exclusive_logits_is_that_of_their_log_odds(make_record):
+    generator = np.random.default_rng(0)
+    labels = np.eye(3, dtype=int)[generator.integers(0, 3, 300)]
+    logits = (20 * (generator.normal(size=(300, 3)) + 1.5 * labels)).astype(np.float32).astype(float)
+    scores = split_scores(table(labels.tolist(), logits.tolist()), "test", make_record({"task": "multi_class"}))
+    assert scores is not None
+    order = np.argsort([f"test{row}" for row in range(300)])
+    for column in range(3):
+        odds = logits[:, column] - np.logaddexp.reduce(np.delete(logits, column, axis=1), axis=1)
+        expected = roc_auc_score(labels[:, column], odds)
+        assert roc_auc_score(labels[order, column], scores.scores[:, column]) == pytest.approx(expected, abs=1e-12)
 
 
 def test_a_split_that_was_not_predicted_is_none(make_record):

@@ -5,7 +5,9 @@ import re
 import pytest
 
 from hemo.config.document import Statements
+from hemo.reporting.documents.model_facts import calibration, thresholds, uncertainty
 from hemo.reporting.documents.study_sheet import FACTS, GUIDELINES, entries, guideline, study_sheet
+from hemo.stats.calibration import Calibration
 from tests.evaluations import write_made_evaluation
 
 TRIPOD = (
@@ -142,3 +144,25 @@ def test_seeds_are_listed_where_there_are_several(make_record, read):
         make_record({"seed": seed}, quality=0.2 + seed / 10, many=True)
     study = read(trial=make_record({"seed": 0}, quality=0.2, many=True).digest)
     assert entry(study, "stard_ai_2025", "21").startswith("3 seeds: test AUROC 0.")
+
+
+def test_the_test_of_models_names_seeds_where_their_variance_is_added(make_record, read):
+    make_record({"name": "one"}, quality=1.0, many=True)
+    make_record({"name": "two", "model.dense_width": 8}, quality=0.5, many=True)
+    assert "seed" not in uncertainty(read())
+    make_record({"name": "one", "seed": 1}, quality=1.2, many=True)
+    assert uncertainty(read()).endswith(
+        "models compared by DeLong's test with patients as clusters, to whose variance that over seeds is added "
+        "(Obuchowski and Rockette 1995), Holm-adjusted"
+    )
+
+
+def test_thresholds_of_rare_classes_have_digits(make_record, read):
+    make_record({"name": "one"}, many=True, thresholds=(0.00042,))
+    assert thresholds(read()).startswith("any 0.000420; chosen on validation")
+
+
+def test_a_reason_of_calibration_is_stated(make_record, read):
+    reason = "validation contradicts the prior correction: log loss 0.312 with it, 0.300 without"
+    make_record({"name": "one"}, many=True, calibration=Calibration("platt", reason, (0.5,), (1.0,), None, 40, 40))
+    assert f"any: Platt: slope 0.50, intercept +1.00 ({reason})" in calibration(read())
