@@ -180,7 +180,7 @@ def _require_tables(config: EvaluateConfig, card: CheckpointCard, images: Labell
     """
     if own := [name.removeprefix("label_") for name in images.columns.names if name.startswith("label_")]:
         columns_of_classes(own, card.classes, config.class_names)
-    elif images.table:
+    elif images.table is not None:
         columns_of_classes(images.table.classes, card.classes, config.class_names)
     others = [name for name in config.subgroups if name not in IMAGE_GROUPS]
     if others and not config.subgroup_table:
