@@ -14,7 +14,7 @@ from pydantic import (
     model_validator,
 )
 
-from hemo.config.trial import TrialConfig
+from hemo.config.trial import HEAD_FIELDS, TrialConfig
 from hemo.config.types import ClusterConfig, Config, Gpus, Groups, Location
 from hemo.config.validation import merge, validated
 from hemo.errors import without_passwords
@@ -322,7 +322,7 @@ def flattened(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str
 
 
 def changed(base: TrialConfig, changes: Mapping[str, Any], *, origin: str) -> TrialConfig:
-    """Return `base` with `changes` made.
+    """Return `base` with `changes` made; a head by its name takes the place of the base's.
 
     Args:
         base: The trial to change.
@@ -332,7 +332,11 @@ def changed(base: TrialConfig, changes: Mapping[str, Any], *, origin: str) -> Tr
     Raises:
         ConfigError: One line for each fault, with `origin`, key, value and what is allowed.
     """
-    return validated(TrialConfig, merge(base.model_dump(), nested(changes)), origin=origin)
+    below, above = base.model_dump(), nested(changes)
+    model = above.get("model")
+    if isinstance(model, Mapping) and model.get("head"):
+        below["model"] = {name: value for name, value in below["model"].items() if name not in HEAD_FIELDS}
+    return validated(TrialConfig, merge(below, above), origin=origin)
 
 
 def varying(trials: Sequence[TrialConfig]) -> list[str]:
