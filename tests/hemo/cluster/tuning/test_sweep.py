@@ -11,7 +11,6 @@ from pathlib import Path
 
 import pytest
 from ray.tune import TuneError
-from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, MedianStoppingRule
 
 from hemo.cluster.feed import put_training_set
 from hemo.cluster.ray_train import RAY_FOLDER
@@ -19,10 +18,8 @@ from hemo.cluster.tuning import sweep as sweep_module
 from hemo.cluster.tuning import sweep as tuning
 from hemo.cluster.tuning.sweep import (
     errors_as_raised,
-    most_epochs,
     record_lost_trials,
     trial_resources,
-    trial_scheduler,
     tune_models,
 )
 from hemo.config.trial import TrialConfig
@@ -324,26 +321,6 @@ def test_a_trial_of_several_workers_only_waits_for_them():
     assert trial_resources(job(workers={"cpus": 3}), 0.5) == {"CPU": 3, "GPU": 0.5}
     assert trial_resources(job(workers={"cpus": 3}), 0.0) == {"CPU": 3}
     assert trial_resources(job(workers={"cpus": 3, "count": 4}), 1.0)["CPU"] == 0
-
-
-@pytest.mark.parametrize(
-    ("search", "kind"),
-    [
-        (None, FIFOScheduler),
-        ({"scheduler": "none"}, FIFOScheduler),
-        ({"scheduler": "asha"}, ASHAScheduler),
-        ({"scheduler": "asha", "grace_epochs": 50}, ASHAScheduler),  # longer than any trial: nobody is stopped
-        ({"scheduler": "median"}, MedianStoppingRule),
-    ],
-)
-def test_schedulers(search, kind):
-    assert type(trial_scheduler(job(search))) is kind
-
-
-def test_most_epochs_of_a_search():
-    assert most_epochs(job({"scheduler": "asha"})) == 30
-    assert most_epochs(job({"space": {"training.epochs": {"low": 3, "high": 7}}})) == 7
-    assert most_epochs(job({"space": {"training.epochs": {"choices": [9, 5]}}})) == 9
 
 
 def test_one_loss_that_cannot_be_recorded_does_not_hide_the_others(monkeypatch, tmp_path):
