@@ -17,7 +17,7 @@ from hemo.cluster.ray_data import LOST_WORKERS
 from hemo.cluster.ray_train import RAY_FOLDER, check_workers, print_findings
 from hemo.cluster.session import connected
 from hemo.cluster.tracking.trial_tracker import TrackedTrial, check_tracking, track_test
-from hemo.cluster.tuning.console import SweepConsole
+from hemo.cluster.tuning.console import SweepConsole, shown_metric
 from hemo.cluster.tuning.schedulers import trial_scheduler
 from hemo.cluster.tuning.searchers import (
     CellSearcher,
@@ -233,8 +233,7 @@ def _run_trials(
     os.environ.update(TUNE_SETTINGS)
     gpus = gpus_per_trial_worker(config)
     shared = put_training_set(config.training_set, feed_of(config.trial, config.feed))
-    metric = config.search.metric if config.search else "val_loss"
-    console = SweepConsole(plan, metric, left=left, waiting=searcher.waiting, records=config.out)
+    console = SweepConsole(plan, shown_metric(config), left=left, waiting=searcher.waiting, records=config.out)
     remove(join(config.out, RAY_FOLDER, TUNE_FOLDER))
     tuner = tune.Tuner(
         tune.with_resources(
