@@ -17,7 +17,7 @@ from pydantic import (
 from hemo.config.trial import HEAD_FIELDS, TrialConfig
 from hemo.config.types import ClusterConfig, Config, Gpus, Groups, Location
 from hemo.config.validation import merge, validated
-from hemo.errors import without_passwords
+from hemo.errors import ConfigError, without_passwords
 
 Feed = Literal["auto", "resident", "streaming"]
 """Where a training set's images are during training; batches, order and results do not depend on it."""
@@ -300,6 +300,27 @@ class TuneConfig(Config):
         if (self.grid is None) == (self.search is None):
             raise ValueError("give either `grid` or `search`")
         return self
+
+    def check_flags(self, flags: Mapping[str, Any], section: str = "") -> None:
+        """Refuse a value of `trial` that every trial gets from an axis of the grid or the space of the search.
+
+        Args:
+            flags: The values that came from the command line, nested.
+            section: Begins the names of the flags: `tune.` in a pipeline.
+
+        Raises:
+            ConfigError: With the flag and the way out.
+        """
+        axes, part = (self.search.space, "search.space") if self.search else (self.grid.axes, "grid.axes")
+        for key, value in flattened(flags.get("trial", {})):
+            of_head = key.removeprefix("model.") in HEAD_FIELDS and key not in axes
+            axis = "model.head" if of_head else key
+            if axis not in axes:
+                continue
+            values = f"{{choices: [{value}]}}" if self.search else f"[{value}]"
+            replaceable = axis == key and not isinstance(axes[axis], Range)
+            way = f"give --{section}{part} '{{{key}: {values}}}'" if replaceable else "leave it out"
+            raise ConfigError(f"--{section}trial.{key}: {part} sets {axis} in every trial, {value} is in none; {way}")
 
 
 def nested(changes: Mapping[str, Any]) -> dict[str, Any]:
