@@ -311,7 +311,8 @@ class TuneConfig(Config):
         Raises:
             ConfigError: With the flag and the way out.
         """
-        axes, part = (self.search.space, "search.space") if self.search else (self.grid.axes, "grid.axes")
+        axes: Mapping[str, Any] = self.search.space if self.search else self.grid.axes if self.grid else {}
+        part = "search.space" if self.search else "grid.axes"
         for key, value in flattened(flags.get("trial", {})):
             of_head = key.removeprefix("model.") in HEAD_FIELDS and key not in axes
             axis = "model.head" if of_head else key

@@ -32,9 +32,10 @@ SHOWN: tuple[Objective, ...] = ("val_loss", "val_accuracy", "val_auroc", "latenc
 
 
 def shown_metric(config: TuneConfig) -> Objective:
-    """Return the metric by which the best trial so far is shown: of a grid of several losses, AUROC as in its report."""
+    """Return the metric by which the best trial is shown; of a grid of several losses AUROC, as in the report."""
     if config.search:
         return config.search.metric
+    assert config.grid is not None  # TuneConfig has one of the two
     return order_by_losses([trial.training for trial in grid_trials(config.trial, config.grid)])
 
 

@@ -1,7 +1,7 @@
 """Schedulers of a search, which stop poor trials early; they know the epochs of earlier runs of the same search.
 
-Ray's own take the first epoch that a resumed trial reports as the number of an early rung, or as its mean so far: others
-at that rung would be compared with a trial that is much further.
+Ray's own put the first epoch that a resumed trial reports into an early rung, or into its mean so far: others there
+would be compared with a trial that is much further.
 """
 
 from collections.abc import Sequence

@@ -288,5 +288,7 @@ def test_a_flag_of_a_stage_is_refused_as_that_of_its_job(tmp_path: Path) -> None
     file.write_text(yaml.safe_dump(stages))
     config = ["--config", str(file)]
     load_config(PipelineConfig, config, job="pipeline")
-    with pytest.raises(ConfigError, match=r"^--tune\.trial\.model\.backbone: .*--tune\.grid\.axes '{model\.backbone: \[a\]}'$"):
+    with pytest.raises(
+        ConfigError, match=r"^--tune\.trial\.model\.backbone: .*--tune\.grid\.axes '{model\.backbone: \[a\]}'$"
+    ):
         load_config(PipelineConfig, [*config, "--tune.trial.model.backbone", "a"], job="pipeline")

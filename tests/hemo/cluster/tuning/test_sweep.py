@@ -16,6 +16,7 @@ from hemo.cluster.feed import put_training_set
 from hemo.cluster.ray_train import RAY_FOLDER
 from hemo.cluster.tuning import sweep as sweep_module
 from hemo.cluster.tuning import sweep as tuning
+from hemo.cluster.tuning.searchers import open_study
 from hemo.cluster.tuning.sweep import (
     errors_as_raised,
     record_lost_trials,
@@ -28,10 +29,14 @@ from hemo.curation.card import read_card
 from hemo.errors import ConfigError, HemoError, OutputError, is_disk_full
 from hemo.output_lock import output_lock
 from hemo.sweeps.grid import grid_trials
+from hemo.sweeps.space import point_trial
+from hemo.training.data.dataset import with_target
+from hemo.training.distributed import Worker
 from hemo.trials.key import TrialKeys
 from hemo.trials.progress import read_plans
 from hemo.trials.record import read_predictions
-from tests.trial_runs import run_to_record
+from hemo.trials.run import run_trial
+from tests.trial_runs import run_to_record, trial_key
 
 pytestmark = pytest.mark.usefixtures("ray_cluster")
 
@@ -93,6 +98,24 @@ def test_a_search_prunes_reads_test_once_and_goes_on_from_its_study(make_trainin
     more = tune_models(config.model_copy(update={"search": config.search.model_copy(update={"trials": 4})}))
     assert [record.digest for record in more[:3]] == [record.digest for record in records]
     assert len(more) == 4
+
+
+def test_a_search_goes_on_with_all_epochs_of_an_interrupted_trial(make_training_set, tmp_path):
+    """It was killed after two of four; the last epoch ends the trial and is not reported by itself."""
+    search = {"space": SPACE, "first": [{"model.dense_width": 8}], "trials": 1, "grace_epochs": 1}
+    trial = {**TINY, "training": {**TINY["training"], "epochs": 4}}
+    config = sweep(make_training_set(), tmp_path / "records", trial=trial, search=search, concurrent=1)
+    card = read_card(config.training_set)
+    config = config.model_copy(update={"trial": with_target(config.trial, card)})
+    key = trial_key(point_trial(config.trial, config.search.first[0]), config.training_set, config.out)
+    interrupted = run_trial(key, config.training_set, worker=Worker())
+    losses = [next(interrupted).val["loss"] for _ in range(2)]
+    interrupted.close()
+    (record,) = tune_models(config)
+    (known,) = open_study(config, config.search, card.digest).trials
+    after = {metrics.epoch: metrics.val["loss"] for metrics in record.epochs}
+    assert [after[1], after[2]] == losses
+    assert known.intermediate_values == {epoch: after[epoch] for epoch in (1, 2, 3)}
 
 
 def test_a_search_draws_around_points_that_make_no_trial_and_goes_on(make_training_set, tmp_path):
