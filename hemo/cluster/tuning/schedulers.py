@@ -50,10 +50,11 @@ class ASHAOfAllRuns(ASHAScheduler):
         """
         super().__init__(**options)
         for digest, results in ended.items():
-            trial = SimpleNamespace(trial_id=digest)
-            self.on_trial_add(None, trial)
+            trial: Any = SimpleNamespace(trial_id=digest)
+            no_controller: Any = None
+            self.on_trial_add(no_controller, trial)
             for result in results:
-                super().on_trial_result(None, trial, result)
+                super().on_trial_result(no_controller, trial, result)
 
     def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
         """Return whether a trial goes on; on its earlier epochs that was decided when they were trained."""

@@ -27,6 +27,8 @@ from hemo.trials.run import run_trial, saved_epochs
 class TrialRun(tune.Trainable):
     """Runs one trial; with several workers it starts a Ray Train group and only waits for it."""
 
+    _reported: int  # last epoch that this process reported
+
     def setup(  # type: ignore[override]  # the rest comes from `tune.with_parameters`
         self, config: dict[str, Any], job: TuneConfig, shared: SharedTrainingSet, gpus: float
     ) -> None:
@@ -72,8 +74,9 @@ class TrialRun(tune.Trainable):
                 self._epochs.send(True)
 
     def _begin(self, config: dict[str, Any]) -> None:
-        self._key, self._reported = key_of(config, self._job.out), 0  # epochs that this process reported
-        self._epochs = self._run_in_workers() if self._job.workers.count > 1 else self._run()
+        self._key = key_of(config, self._job.out)
+        self._reported = 0
+        self._epochs: Epochs[TrialRecord] = self._run_in_workers() if self._job.workers.count > 1 else self._run()
 
     def _run(self) -> Epochs[TrialRecord]:
         """Run the trial in this process, tracked; a search holds the test split back."""
