@@ -31,7 +31,8 @@ def load_config(config_type: type[C], argv: Sequence[str] | None = None, *, job:
         doc: What `--help` prints: summary, what is read and written; from a line `Example` on, after the flags.
 
     Raises:
-        ConfigError: One line for each error: file or flag, dotted key, value, what is allowed.
+        ConfigError: One line for each error: file or flag, dotted key, value, what is allowed; also for a flag that
+            would change nothing.
     """
     parser = _parser(config_type, job, doc)
     known, unknown = parser.parse_known_args(list(sys.argv[1:] if argv is None else argv))
@@ -41,7 +42,9 @@ def load_config(config_type: type[C], argv: Sequence[str] | None = None, *, job:
     file = given.pop("config", "")
     flags = _nested(given)
     merged = merge(read_yaml(file), flags) if file else flags
-    return validated(config_type, merged, origin=file, flags=flags)
+    config = validated(config_type, merged, origin=file, flags=flags)
+    config.check_flags(flags)
+    return config
 
 
 class _YamlLoader(yaml.SafeLoader):

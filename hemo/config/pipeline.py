@@ -1,5 +1,6 @@
 """Config of `pipeline`: all stages in one file, each reading what the one before wrote."""
 
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from pydantic import Field, model_validator
@@ -35,6 +36,10 @@ class PipelineConfig(Config):
     cluster: ClusterConfig = Field(
         ClusterConfig(), description="the cluster of all stages; those in their sections are ignored"
     )
+
+    def check_flags(self, flags: Mapping[str, Any]) -> None:
+        """Refuse what `tune` refuses of its own flags."""
+        self.tune.check_flags(flags.get("tune", {}), "tune.")
 
     @model_validator(mode="before")
     @classmethod

@@ -24,6 +24,8 @@ HEADS: dict[str, dict[str, Any]] = {
 }
 """Names of heads in the published tables -> their fields. F is flatten, D(n) a dense layer, the last D the logits."""
 
+HEAD_FIELDS = ("pooling", "hidden_layers", "dense_width")
+"""Fields of `ModelConfig` that are the head."""
 
 SEQUENCE_NETWORK = re.compile(r"(BiGRU|Transformer)\((\d{1,4}(?:,\d{1,4}){0,7})\)")
 """Backbones over the slices of a series, with the units of each layer."""

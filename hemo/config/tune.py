@@ -14,10 +14,10 @@ from pydantic import (
     model_validator,
 )
 
-from hemo.config.trial import TrialConfig
+from hemo.config.trial import HEAD_FIELDS, TrialConfig
 from hemo.config.types import ClusterConfig, Config, Gpus, Groups, Location
 from hemo.config.validation import merge, validated
-from hemo.errors import without_passwords
+from hemo.errors import ConfigError, without_passwords
 
 Feed = Literal["auto", "resident", "streaming"]
 """Where a training set's images are during training; batches, order and results do not depend on it."""
@@ -301,6 +301,28 @@ class TuneConfig(Config):
             raise ValueError("give either `grid` or `search`")
         return self
 
+    def check_flags(self, flags: Mapping[str, Any], section: str = "") -> None:
+        """Refuse a value of `trial` that every trial gets from an axis of the grid or the space of the search.
+
+        Args:
+            flags: The values that came from the command line, nested.
+            section: Begins the names of the flags: `tune.` in a pipeline.
+
+        Raises:
+            ConfigError: With the flag and the way out.
+        """
+        axes: Mapping[str, Any] = self.search.space if self.search else self.grid.axes if self.grid else {}
+        part = "search.space" if self.search else "grid.axes"
+        for key, value in flattened(flags.get("trial", {})):
+            of_head = key.removeprefix("model.") in HEAD_FIELDS and key not in axes
+            axis = "model.head" if of_head else key
+            if axis not in axes:
+                continue
+            values = f"{{choices: [{value}]}}" if self.search else f"[{value}]"
+            replaceable = axis == key and not isinstance(axes[axis], Range)
+            way = f"give --{section}{part} '{{{key}: {values}}}'" if replaceable else "leave it out"
+            raise ConfigError(f"--{section}trial.{key}: {part} sets {axis} in every trial, {value} is in none; {way}")
+
 
 def nested(changes: Mapping[str, Any]) -> dict[str, Any]:
     """Return `changes` with each dotted key (`model.backbone`) turned into nested dicts."""
@@ -322,7 +344,7 @@ def flattened(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str
 
 
 def changed(base: TrialConfig, changes: Mapping[str, Any], *, origin: str) -> TrialConfig:
-    """Return `base` with `changes` made.
+    """Return `base` with `changes` made; a head by its name takes the place of the base's.
 
     Args:
         base: The trial to change.
@@ -332,7 +354,11 @@ def changed(base: TrialConfig, changes: Mapping[str, Any], *, origin: str) -> Tr
     Raises:
         ConfigError: One line for each fault, with `origin`, key, value and what is allowed.
     """
-    return validated(TrialConfig, merge(base.model_dump(), nested(changes)), origin=origin)
+    below, above = base.model_dump(), nested(changes)
+    model = above.get("model")
+    if isinstance(model, Mapping) and model.get("head"):
+        below["model"] = {name: value for name, value in below["model"].items() if name not in HEAD_FIELDS}
+    return validated(TrialConfig, merge(below, above), origin=origin)
 
 
 def varying(trials: Sequence[TrialConfig]) -> list[str]:

@@ -1,7 +1,8 @@
 """Base of all configs and cards, the types of their fields, and reading a card."""
 
 import os
-from typing import Annotated, ClassVar, Literal, TypeVar
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
 from pydantic import (
     AfterValidator,
@@ -34,6 +35,13 @@ class Config(BaseModel):
 
     GROUPS: ClassVar[Groups] = {}
     """Fields in no group, or below an empty heading, stand below the heading of the section they lie in."""
+
+    def check_flags(self, flags: Mapping[str, Any]) -> None:
+        """Refuse values of the command line, nested as this config is, that the rest of this config overrides.
+
+        Raises:
+            ConfigError: One line, with the flag.
+        """
 
 
 def _as_text(given: object) -> object:

@@ -41,13 +41,17 @@ ORDERS: dict[Order, str] = {"val_loss": "lowest validation loss", "val_auroc": "
 
 
 def order_of(records: Sequence[TrialRecord]) -> Order:
-    """Return what orders trials: their loss, or where they have several losses AUROC.
+    """Return what orders the complete ones of some trials, see `order_by_losses`."""
+    return order_by_losses([record.config.training for record in records if record.status == "complete"])
+
+
+def order_by_losses(trainings: Sequence[TrainingConfig]) -> Order:
+    """Return what orders trials that are trained so: their loss, or where they have several losses AUROC.
 
     The loss of an external model is `default`, as its config says: by that it is measured. Class weights are those of
     an epoch's images, so balanced in another way a class-weighted loss is another one.
     """
-    losses = {_measured_loss(record.config.training) for record in records if record.status == "complete"}
-    return "val_auroc" if len(losses) > 1 else "val_loss"
+    return "val_auroc" if len({_measured_loss(training) for training in trainings}) > 1 else "val_loss"
 
 
 def _measured_loss(training: TrainingConfig) -> tuple[str | float, ...]:

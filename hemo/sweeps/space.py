@@ -7,7 +7,7 @@ from typing import Any, get_args
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from pydantic import BaseModel
 
-from hemo.config.trial import RANGES, ModelConfig, TrialConfig
+from hemo.config.trial import HEAD_FIELDS, RANGES, ModelConfig, TrialConfig
 from hemo.config.tune import Choices, Range, SearchConfig, changed, flattened, settings_name
 from hemo.errors import ConfigError
 
@@ -54,7 +54,10 @@ def point_trial(base: TrialConfig, point: Mapping[str, Any]) -> TrialConfig:
         ConfigError: If values that are valid on their own break a rule between fields.
     """
     trial = changed(base, point, origin="search.space")
-    return trial.model_copy(update={"name": settings_name(trial, sorted(point, key=list(_leaves()).index))})
+    keys = set(point)
+    if "model.head" in keys:  # the trial has its fields
+        keys = keys - {"model.head"} | {f"model.{name}" for name in HEAD_FIELDS}
+    return trial.model_copy(update={"name": settings_name(trial, sorted(keys, key=list(_leaves()).index))})
 
 
 def searched_trials(base: TrialConfig, search: SearchConfig) -> list[tuple[str, TrialConfig]]:

@@ -19,6 +19,7 @@ from hemo.models.checkpoint import (
     EmbeddedBy,
     load_checkpoint,
     load_series_checkpoint,
+    read_state,
     write_checkpoint,
 )
 from hemo.models.classifier import Normalisation
@@ -125,6 +126,16 @@ def trial_data(config: TrialConfig, training_set: str, data: TrialData | None) -
         return data or read_training_set(training_set)
     held_back = data is not None and data.test is None
     return read_studies(training_set, config.model.series, ("train", "val") if held_back else SPLITS)
+
+
+def saved_epochs(key: TrialKey) -> tuple[EpochMetrics, ...]:
+    """Return the metrics of the epochs from which a trial resumes, from its first on; none where no state is saved.
+
+    Raises:
+        SourceError: If the state is damaged.
+    """
+    state = read_state(key.state_path)
+    return tuple(EpochMetrics(**metrics) for metrics in state["progress"]["epochs"]) if state else ()
 
 
 def _is_failure(error: Exception, worker: Worker) -> bool:

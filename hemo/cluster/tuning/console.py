@@ -12,10 +12,12 @@ from ray.tune.experiment import Trial
 
 from hemo.cluster.tuning.searchers import key_of
 from hemo.cluster.worker_group import is_node_loss
-from hemo.config.tune import Objective
+from hemo.config.tune import Objective, TuneConfig
 from hemo.console import print_line
+from hemo.reporting.cells import order_by_losses
 from hemo.reporting.status_table import heading, trial_table
 from hemo.storage import WrittenFiles, join
+from hemo.sweeps.grid import grid_trials
 from hemo.sweeps.objectives import cost
 from hemo.trials.key import TrialKey
 from hemo.trials.progress import PlannedTrial, SweepPlan, write_plan
@@ -27,6 +29,14 @@ FAILURE = "Failure # "
 """Begins each error in Tune's file."""
 
 SHOWN: tuple[Objective, ...] = ("val_loss", "val_accuracy", "val_auroc", "latency_ms")
+
+
+def shown_metric(config: TuneConfig) -> Objective:
+    """Return the metric by which the best trial is shown; of a grid of several losses AUROC, as in the report."""
+    if config.search:
+        return config.search.metric
+    assert config.grid is not None  # TuneConfig has one of the two
+    return order_by_losses([trial.training for trial in grid_trials(config.trial, config.grid)])
 
 
 class SweepConsole(tune.Callback):

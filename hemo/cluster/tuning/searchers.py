@@ -14,25 +14,30 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
 import optuna
+import torch
 from optuna.distributions import BaseDistribution
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 from ray.tune.search import Searcher
+from torch import nn
 
 from hemo.config.trial import TrialConfig
 from hemo.config.tune import MINIMISED, Objective, SearchConfig, TuneConfig
 from hemo.console import print_line
 from hemo.digest import digest_of
 from hemo.errors import ConfigError, LockedError, require_extra, without_passwords
+from hemo.models.backbones import build_backbone, own_backbone, pretrained_settings
 from hemo.output_lock import Seen, output_lock
 from hemo.storage import ENVIRONMENT, is_local
 from hemo.sweeps.space import point_trial
+from hemo.training.optim import require_stages
 from hemo.training.option_checks import check_settings
 from hemo.trials.key import TrialKey, TrialKeys
 from hemo.trials.record import has_record
@@ -49,8 +54,15 @@ MOST_WAITING = 16
 MOST_INVALID = 100
 """Points drawn one after another that make no valid trial: after so many a search ends."""
 
+RGB = 3
+"""Channels of the images that most backbones were made for."""
+
 LOST = "hemo:lost"
 """Study attribute: numbers of trials that ended in the study but have no record, and were queued again."""
+
+
+EARLIER = "earlier"
+"""In the first result of a resumed trial: the results of the epochs before."""
 
 
 class TimeLimit:
@@ -105,14 +117,27 @@ def mode_of(objective: Objective) -> Literal["min", "max"]:
 
 
 def drawn_trial(base: TrialConfig, point: Mapping[str, Any]) -> TrialConfig:
-    """Return the trial at one point of the space, checked as the cell of a grid is but for its model.
+    """Return the trial at one point of the space, checked as the cell of a grid is but for its images and weights.
 
     Raises:
         ConfigError: If values that are valid on their own break a rule between fields.
     """
     trial = point_trial(base, point)
     check_settings(trial)
+    if trial.training.layer_decay < 1:
+        require_stages(_module_of(trial.model.backbone), trial.model.backbone)
     return trial
+
+
+@cache
+def _module_of(backbone: str) -> nn.Module:
+    """Return a backbone without memory for its weights, at the image size it was made for: any has the same stages."""
+    own = own_backbone(backbone, RGB)
+    if own is not None:
+        return own
+    _, height_px, width_px = pretrained_settings(backbone).input_size
+    with torch.device("meta"):
+        return build_backbone(backbone, RGB, (height_px, width_px))
 
 
 def _makes_trial(base: TrialConfig, point: Mapping[str, Any]) -> bool:
@@ -357,6 +382,7 @@ class StudySearcher(TrialSearcher):
         self._optimised, self._left = config.search.optimised, left
         self._invalid = False  # whether a point that makes no valid trial was printed
         self._drawn: dict[str, optuna.Trial] = {}  # by Tune's id
+        self._reported: dict[str, int] = defaultdict(int)  # Tune's id -> last epoch that the study has
         self._asked: dict[str, list[optuna.Trial]] = defaultdict(list)  # digest -> trials of the study that wait
         self.exhausted: ConfigError | None = None  # why no more points are drawn, where the space has too few
 
@@ -397,13 +423,19 @@ class StudySearcher(TrialSearcher):
         return None
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
-        """Report an epoch's value to the study where it is defined: AUROC of one class only is not.
+        """Report an epoch's value to the study, of a resumed trial also those before it, once each.
+
+        It is left out where it is not defined: AUROC of one class only is not.
 
         Of several objectives Optuna takes no intermediate values.
         """
         first, *others = self._optimised
-        if not others and "status" not in result and first in result:
-            self._drawn[trial_id].report(result[first], step=result["epoch"])
+        if others or "status" in result:
+            return
+        for epoch in (*result.get(EARLIER, ()), result):
+            if first in epoch and epoch["epoch"] > self._reported[trial_id]:
+                self._drawn[trial_id].report(epoch[first], step=epoch["epoch"])
+                self._reported[trial_id] = epoch["epoch"]
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         """Report to the study how a trial ended; one without a status was stopped by the scheduler.

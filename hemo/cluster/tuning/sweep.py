@@ -9,7 +9,7 @@ from optuna.study import Study
 from ray import tune
 from ray.tune import TuneError
 from ray.tune.logger import JsonLoggerCallback
-from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, MedianStoppingRule, TrialScheduler
+from ray.tune.schedulers import TrialScheduler
 
 from hemo.cluster.capacity import gpus_per_trial_worker, plan_in_words, trials_at_once
 from hemo.cluster.feed import feed_of, put_training_set
@@ -17,20 +17,20 @@ from hemo.cluster.ray_data import LOST_WORKERS
 from hemo.cluster.ray_train import RAY_FOLDER, check_workers, print_findings
 from hemo.cluster.session import connected
 from hemo.cluster.tracking.trial_tracker import TrackedTrial, check_tracking, track_test
-from hemo.cluster.tuning.console import SweepConsole
+from hemo.cluster.tuning.console import SweepConsole, shown_metric
+from hemo.cluster.tuning.schedulers import trial_scheduler
 from hemo.cluster.tuning.searchers import (
     CellSearcher,
     StudySearcher,
     TimeLimit,
     TrialSearcher,
     ended_trials,
-    mode_of,
     open_study,
     queue_points,
 )
 from hemo.cluster.tuning.trainable import TrialRun, training_config, trial_worker
 from hemo.config.trial import TrialConfig
-from hemo.config.tune import GridConfig, Range, SearchConfig, TuneConfig
+from hemo.config.tune import GridConfig, SearchConfig, TuneConfig
 from hemo.console import print_line
 from hemo.curation.card import TrainingSetCard, read_card
 from hemo.digest import digest_of
@@ -51,9 +51,6 @@ from hemo.trials.run import evaluate_on_test, trial_data
 
 TUNE_FOLDER = "tune"
 """Below `OUT/ray`: Tune's own files of a sweep, which nothing reads afterwards."""
-
-NEVER = float("inf")
-"""Epochs after which the median rule pauses a trial to let others catch up: paused trials would have to be saved."""
 
 TUNE_SETTINGS = {
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # records are ours; Tune itself needs the JSON one to look back
@@ -108,7 +105,7 @@ def _run_grid(config: TuneConfig, grid: GridConfig, card: TrainingSetCard, keys:
         _print_plan(config, len(cells), len(missing))
         if missing:
             plan = _plan(config, _grid_name(config, card.digest), cells, len(missing))
-            _run_trials(config, card, searcher, plan, len(missing))
+            _run_trials(config, card, searcher, plan, trial_scheduler(config), len(missing))
         return _with_test([record for cell in cells if (record := cell.record())], config, keys)
 
 
@@ -127,8 +124,10 @@ def _run_search(config: TuneConfig, search: SearchConfig, card: TrainingSetCard,
         with closing(searcher), connected(config.cluster) if left else nullcontext():
             _print_plan(config, search.trials, left)
             if left:
-                plan = _plan(config, study.study_name, _distinct(study, config, keys), left)
-                _run_trials(config, card, searcher, plan, left)
+                known = _distinct(study, config, keys)
+                plan = _plan(config, study.study_name, known, left)
+                scheduler = trial_scheduler(config, [record for key in known if (record := key.record())])
+                _run_trials(config, card, searcher, plan, scheduler, left)
             if searcher.exhausted:
                 raise searcher.exhausted
             return _select(config, search, study, keys)
@@ -221,14 +220,20 @@ def _plan(config: TuneConfig, name: str, known: Sequence[TrialKey], left: int) -
     )
 
 
-def _run_trials(config: TuneConfig, card: TrainingSetCard, searcher: TrialSearcher, plan: SweepPlan, left: int) -> None:
+def _run_trials(
+    config: TuneConfig,
+    card: TrainingSetCard,
+    searcher: TrialSearcher,
+    plan: SweepPlan,
+    scheduler: TrialScheduler,
+    left: int,
+) -> None:
     """Run trials by Tune until each has a record, or the time is over."""
     write_plan(config.out, plan)
     os.environ.update(TUNE_SETTINGS)
     gpus = gpus_per_trial_worker(config)
     shared = put_training_set(config.training_set, feed_of(config.trial, config.feed))
-    metric = config.search.metric if config.search else "val_loss"
-    console = SweepConsole(plan, metric, left=left, waiting=searcher.waiting, records=config.out)
+    console = SweepConsole(plan, shown_metric(config), left=left, waiting=searcher.waiting, records=config.out)
     remove(join(config.out, RAY_FOLDER, TUNE_FOLDER))
     tuner = tune.Tuner(
         tune.with_resources(
@@ -237,7 +242,7 @@ def _run_trials(config: TuneConfig, card: TrainingSetCard, searcher: TrialSearch
         ),
         tune_config=tune.TuneConfig(
             search_alg=searcher,
-            scheduler=trial_scheduler(config),
+            scheduler=scheduler,
             num_samples=left,
             max_concurrent_trials=plan.concurrent,
             reuse_actors=True,
@@ -284,33 +289,6 @@ def trial_resources(config: TuneConfig, gpus: float) -> dict[str, float]:
     if config.workers.count > 1:
         return {"CPU": 0, "memory": 1}  # a byte: Ray refuses to reserve nothing
     return {"CPU": config.workers.cpus, **({"GPU": gpus} if gpus else {})}
-
-
-def trial_scheduler(config: TuneConfig) -> TrialScheduler:
-    """Return what stops poor trials early: nothing in a grid."""
-    search = config.search
-    if search is None or search.scheduler == "none":
-        return FIFOScheduler()  # type: ignore[no-untyped-call]
-    mode = mode_of(search.metric)
-    grace = search.grace_epochs
-    if search.scheduler == "median":
-        return MedianStoppingRule(
-            time_attr="epoch",
-            metric=search.metric,
-            mode=mode,
-            grace_period=grace,
-            min_time_slice=NEVER,  # type: ignore[arg-type]  # a number is compared with it
-        )
-    longest = max(most_epochs(config), grace)
-    return ASHAScheduler(time_attr="epoch", metric=search.metric, mode=mode, max_t=longest, grace_period=grace)
-
-
-def most_epochs(config: TuneConfig) -> int:
-    """Return the most epochs a trial may have."""
-    values = config.search.space.get("training.epochs") if config.search else None
-    if values is None:
-        return config.trial.training.epochs
-    return int(values.high if isinstance(values, Range) else max(values.choices))
 
 
 def record_lost_trials(

@@ -11,7 +11,7 @@ from ray import tune
 from hemo.cluster.feed import SharedTrainingSet, get_training_set
 from hemo.cluster.ray_train import train_in_workers
 from hemo.cluster.tracking.trial_tracker import TrackedTrial, tracked
-from hemo.cluster.tuning.searchers import key_of
+from hemo.cluster.tuning.searchers import EARLIER, key_of
 from hemo.config.trial import TrialConfig
 from hemo.config.tune import TrainConfig, TuneConfig
 from hemo.errors import HemoError, UserError
@@ -21,11 +21,13 @@ from hemo.training.reporting import Epochs
 from hemo.training.results import EpochMetrics
 from hemo.trials.make_record import failed_record
 from hemo.trials.record import TrialRecord, write_record
-from hemo.trials.run import run_trial
+from hemo.trials.run import run_trial, saved_epochs
 
 
 class TrialRun(tune.Trainable):
     """Runs one trial; with several workers it starts a Ray Train group and only waits for it."""
+
+    _reported: int  # last epoch that this process reported
 
     def setup(  # type: ignore[override]  # the rest comes from `tune.with_parameters`
         self, config: dict[str, Any], job: TuneConfig, shared: SharedTrainingSet, gpus: float
@@ -44,7 +46,8 @@ class TrialRun(tune.Trainable):
     def step(self) -> dict[str, Any]:
         """Train the next epoch and return its metrics, or, with `done`, how the trial ended.
 
-        The last epoch is not reported by itself: a scheduler could stop the trial before it is evaluated.
+        The last epoch is not reported by itself: a scheduler could stop the trial before it is evaluated. With the
+        first epoch of a resumed trial, those before it are reported, as `earlier`.
         """
         try:
             metrics = next(self._epochs)
@@ -52,7 +55,11 @@ class TrialRun(tune.Trainable):
                 metrics = next(self._epochs)
         except StopIteration as end:
             return record_result(end.value)
-        return epoch_result(metrics)
+        done, self._reported = self._reported, metrics.epoch
+        if metrics.epoch == done + 1:
+            return epoch_result(metrics)
+        earlier = saved_epochs(self._key)[done : metrics.epoch - 1]
+        return {**epoch_result(metrics), EARLIER: [epoch_result(each) for each in earlier]}
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """Prepare another trial in this process: its libraries are loaded already."""
@@ -68,7 +75,8 @@ class TrialRun(tune.Trainable):
 
     def _begin(self, config: dict[str, Any]) -> None:
         self._key = key_of(config, self._job.out)
-        self._epochs = self._run_in_workers() if self._job.workers.count > 1 else self._run()
+        self._reported = 0
+        self._epochs: Epochs[TrialRecord] = self._run_in_workers() if self._job.workers.count > 1 else self._run()
 
     def _run(self) -> Epochs[TrialRecord]:
         """Run the trial in this process, tracked; a search holds the test split back."""

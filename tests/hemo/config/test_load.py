@@ -1,13 +1,16 @@
 """Flags over YAML over defaults, `--help`, and one line for each error."""
 
 import re
+import shlex
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import pytest
+import yaml
 from pydantic import Field
 
 from hemo.config.load import load_config, read_yaml
+from hemo.config.pipeline import PipelineConfig
 from hemo.config.tune import TuneConfig
 from hemo.config.types import Config, Groups, Location
 from hemo.errors import ConfigError
@@ -226,3 +229,66 @@ def test_a_section_may_be_given_whole_and_its_fields_change_it(file: Path) -> No
 def test_a_wrong_section_is_one_line(value: str, line: str) -> None:
     with pytest.raises(ConfigError, match=line):
         load("--out", "a", "--model", value)
+
+
+GRID = {"axes": {"model.backbone": ["VGG16"], "model.head": ["F-D(8)"]}, "cells": [{"training.epochs": 3}]}
+SPACE = {"model.backbone": {"choices": ["VGG16"]}, "model.dropout": {"low": 0, "high": 0.5}}
+
+
+@pytest.mark.parametrize(
+    ("kind", "flag", "value", "line"),
+    [
+        (
+            {"grid": GRID},
+            "model.backbone",
+            "resnet10t",
+            "--trial.model.backbone: grid.axes sets model.backbone in every trial, resnet10t is in none; "
+            "give --grid.axes '{model.backbone: [resnet10t]}'",
+        ),
+        (
+            {"grid": GRID},
+            "model.dense_width",
+            "32",
+            "--trial.model.dense_width: grid.axes sets model.head in every trial, 32 is in none; leave it out",
+        ),
+        (
+            {"search": {"space": SPACE}},
+            "model.backbone",
+            "resnet10t",
+            "--trial.model.backbone: search.space sets model.backbone in every trial, resnet10t is in none; "
+            "give --search.space '{model.backbone: {choices: [resnet10t]}}'",
+        ),
+        (
+            {"search": {"space": SPACE}},
+            "model.dropout",
+            "0.3",
+            "--trial.model.dropout: search.space sets model.dropout in every trial, 0.3 is in none; leave it out",
+        ),
+    ],
+)
+def test_a_flag_that_every_trial_overrides_is_refused(
+    tmp_path: Path, kind: dict[str, Any], flag: str, value: str, line: str
+) -> None:
+    """In the file it is what others would start from. The way out that is named works."""
+    sweep = {"training_set": "/s", "out": "/o", "trial": {"model": {flag.rpartition(".")[2]: yaml.safe_load(value)}}}
+    file = tmp_path / "sweep.yaml"
+    file.write_text(yaml.safe_dump({**sweep, **kind}))
+    config = ["--config", str(file)]
+    assert load_config(TuneConfig, [*config, "--trial.training.epochs", "5"], job="tune").trial.training.epochs == 5
+    with pytest.raises(ConfigError, match=rf"^{re.escape(line)}$"):
+        load_config(TuneConfig, [*config, f"--trial.{flag}", value], job="tune")
+    if "give --" in line:
+        loaded = load_config(TuneConfig, [*config, *shlex.split(line.partition("give ")[2])], job="tune")
+        assert value in str(loaded.grid.axes if loaded.grid else loaded.search and loaded.search.space)
+
+
+def test_a_flag_of_a_stage_is_refused_as_that_of_its_job(tmp_path: Path) -> None:
+    stages = {"out": "/o", "phantom": {}, "curate": {}, "report": {}, "tune": {"grid": GRID}}
+    file = tmp_path / "pipeline.yaml"
+    file.write_text(yaml.safe_dump(stages))
+    config = ["--config", str(file)]
+    load_config(PipelineConfig, config, job="pipeline")
+    with pytest.raises(
+        ConfigError, match=r"^--tune\.trial\.model\.backbone: .*--tune\.grid\.axes '{model\.backbone: \[a\]}'$"
+    ):
+        load_config(PipelineConfig, [*config, "--tune.trial.model.backbone", "a"], job="pipeline")

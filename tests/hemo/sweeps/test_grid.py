@@ -34,6 +34,20 @@ def test_own_names_are_kept_and_told_apart_where_shared():
     assert [trial.name for trial in named] == ["mine, seed 0", "mine, seed 1"]
 
 
+def test_a_head_takes_the_place_of_that_of_the_trial():
+    base = TrialConfig.model_validate({"model": {"head": "F-D(8)"}})
+    cells = ({"model": {"head": "F-D(16)-D"}}, {"model.head": "GAP-dropout-sigmoid"}, {"model.dense_width": 32})
+    models = [trial.model for trial in grid_trials(base, GridConfig(cells=cells))]
+    assert [(model.pooling, model.hidden_layers, model.dense_width) for model in models] == [
+        ("flatten", 1, 16),
+        ("gap", 0, 16),
+        ("flatten", 1, 32),
+    ]
+    contradiction = GridConfig(cells=({"model": {"head": "F-D(8)", "dense_width": 32}},))
+    with pytest.raises(ConfigError, match=r"head F-D\(8\) has dense_width 8, not 32; leave out one of the two"):
+        grid_trials(base, contradiction)
+
+
 @pytest.mark.parametrize(
     ("grid", "message"),
     [

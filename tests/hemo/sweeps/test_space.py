@@ -66,6 +66,18 @@ def test_a_point_becomes_a_named_trial():
     )
 
 
+def test_points_with_a_head_are_named_by_its_layers():
+    heads = ("F-D(8)", "F-D(16)-D", "GAP-dropout-sigmoid")
+    points = [{"training.learning_rate": 1e-3, "model.head": head} for head in heads]
+    assert [point_trial(TrialConfig(), point).name for point in points] == [
+        "flatten, hidden 1, dense 8, lr 0.001",
+        "flatten, hidden 1, dense 16, lr 0.001",
+        "gap, hidden 0, dense 16, lr 0.001",
+    ]
+    both = {"model.head": "GAP-dropout-sigmoid", "model.dense_width": 32}
+    assert point_trial(TrialConfig(), both).name == "gap, hidden 0, dense 32"
+
+
 @pytest.mark.parametrize(
     ("space", "first", "message"),
     [

@@ -7,9 +7,10 @@ from types import SimpleNamespace
 import pytest
 
 from hemo.cluster.tuning import console as lines
-from hemo.cluster.tuning.console import SweepConsole
+from hemo.cluster.tuning.console import SweepConsole, shown_metric
 from hemo.cluster.tuning.searchers import tune_point
 from hemo.config.trial import TrialConfig
+from hemo.config.tune import TuneConfig
 from hemo.errors import OutputError, StorageError
 from hemo.trials.key import TrialKey, TrialKeys
 from hemo.trials.progress import PlannedTrial, SweepPlan, TrialProgress, read_plans, write_progress
@@ -195,3 +196,15 @@ def test_the_best_is_the_least_of_what_is_minimised(capsys, tmp_path, metric, be
     for name, figure in (("a", 0.5), ("b", 0.25)):
         said.on_trial_complete(1, [], EndedTrial(name, status="complete", epoch=3, **{metric: figure}))
     assert capsys.readouterr().err.splitlines()[-1].endswith(f": {best}")
+
+
+@pytest.mark.parametrize(
+    ("kind", "metric"),
+    [
+        ({"grid": {"axes": {"training.learning_rate": [1e-3, 1e-4]}}}, "val_loss"),
+        ({"grid": {"axes": {"training.loss": ["default", "focal"]}}}, "val_auroc"),
+        ({"search": {"space": {"seed": {"choices": [0, 1]}}, "metric": "val_accuracy"}}, "val_accuracy"),
+    ],
+)
+def test_the_best_of_a_grid_of_several_losses_is_shown_by_auroc(kind, metric):
+    assert shown_metric(TuneConfig(training_set="/set", out="/out", **kind)) == metric

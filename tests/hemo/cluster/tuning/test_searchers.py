@@ -78,6 +78,16 @@ def test_each_way_to_end_is_told_as_it_was(tmp_path):
     assert len(ended_trials(study, config.trial)) == 4
 
 
+def test_the_study_has_the_epochs_before_a_trial_was_resumed_once_each(tmp_path):
+    """Its process was lost after the third epoch: the fourth comes with all that are saved."""
+    study, searcher = begin(job(tmp_path))
+    searcher.suggest("a")
+    losses = [{"epoch": epoch, "val_loss": 1 / epoch} for epoch in (1, 2, 3, 4)]
+    for epochs in (losses[:3], losses):
+        searcher.on_trial_result("a", {**epochs[-1], "earlier": epochs[:-1]})
+    assert study.trials[0].intermediate_values == {1: 1.0, 2: 0.5, 3: 1 / 3, 4: 0.25}
+
+
 def test_a_trial_without_the_metric_counts_as_failed(tmp_path):
     study, searcher = begin(job(tmp_path, metric="val_auroc"))
     searcher.suggest("a")
@@ -314,6 +324,26 @@ def test_drawn_points_are_checked_as_cells_are(tmp_path):
     study, searcher = begin(config)
     assert {searcher.suggest(name)["trial"]["training"]["loss"] for name in "abcdef"} == {"default"}
     assert TrialState.FAIL in states(study)
+
+
+def test_layer_decay_of_a_backbone_without_stages_is_drawn_again(tmp_path, capsys):
+    space = {
+        "model.backbone": {"choices": ["resnet10t", "CNN(8,8)"]},
+        "training.layer_decay": {"choices": [1.0, 0.8]},
+    }
+    config = job(tmp_path, space=space)
+    study, searcher = begin(config)
+    study.enqueue_trial({"model.backbone": "CNN(8,8)", "training.layer_decay": 0.8})
+    wanted = [("CNN(8,8)", 1.0), ("resnet10t", 0.8)]
+    for backbone, layer_decay in wanted:
+        study.enqueue_trial({"model.backbone": backbone, "training.layer_decay": layer_decay})
+    drawn = [searcher.suggest(name)["trial"] for name in "ab"]
+    assert [(trial["model"]["backbone"], trial["training"]["layer_decay"]) for trial in drawn] == wanted
+    assert states(study) == [TrialState.FAIL, TrialState.RUNNING, TrialState.RUNNING]
+    assert "layer_decay: timm does not know the stages of CNN(8,8); leave it at 1" in capsys.readouterr().err
+    assert len(ended_trials(study, config.trial)) == 0
+    assert queue_points(study, config, recorded) == 4
+    assert states(study)[3:] == [TrialState.WAITING] * 2
 
 
 def test_a_space_without_trials_ends_with_the_rule_that_they_break(tmp_path):

@@ -11,18 +11,16 @@ from pathlib import Path
 
 import pytest
 from ray.tune import TuneError
-from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, MedianStoppingRule
 
 from hemo.cluster.feed import put_training_set
 from hemo.cluster.ray_train import RAY_FOLDER
 from hemo.cluster.tuning import sweep as sweep_module
 from hemo.cluster.tuning import sweep as tuning
+from hemo.cluster.tuning.searchers import open_study
 from hemo.cluster.tuning.sweep import (
     errors_as_raised,
-    most_epochs,
     record_lost_trials,
     trial_resources,
-    trial_scheduler,
     tune_models,
 )
 from hemo.config.trial import TrialConfig
@@ -31,10 +29,14 @@ from hemo.curation.card import read_card
 from hemo.errors import ConfigError, HemoError, OutputError, is_disk_full
 from hemo.output_lock import output_lock
 from hemo.sweeps.grid import grid_trials
+from hemo.sweeps.space import point_trial
+from hemo.training.data.dataset import with_target
+from hemo.training.distributed import Worker
 from hemo.trials.key import TrialKeys
 from hemo.trials.progress import read_plans
 from hemo.trials.record import read_predictions
-from tests.trial_runs import run_to_record
+from hemo.trials.run import run_trial
+from tests.trial_runs import run_to_record, trial_key
 
 pytestmark = pytest.mark.usefixtures("ray_cluster")
 
@@ -96,6 +98,24 @@ def test_a_search_prunes_reads_test_once_and_goes_on_from_its_study(make_trainin
     more = tune_models(config.model_copy(update={"search": config.search.model_copy(update={"trials": 4})}))
     assert [record.digest for record in more[:3]] == [record.digest for record in records]
     assert len(more) == 4
+
+
+def test_a_search_goes_on_with_all_epochs_of_an_interrupted_trial(make_training_set, tmp_path):
+    """It was killed after two of four; the last epoch ends the trial and is not reported by itself."""
+    search = {"space": SPACE, "first": [{"model.dense_width": 8}], "trials": 1, "grace_epochs": 1}
+    trial = {**TINY, "training": {**TINY["training"], "epochs": 4}}
+    config = sweep(make_training_set(), tmp_path / "records", trial=trial, search=search, concurrent=1)
+    card = read_card(config.training_set)
+    config = config.model_copy(update={"trial": with_target(config.trial, card)})
+    key = trial_key(point_trial(config.trial, config.search.first[0]), config.training_set, config.out)
+    interrupted = run_trial(key, config.training_set, worker=Worker())
+    losses = [next(interrupted).val["loss"] for _ in range(2)]
+    interrupted.close()
+    (record,) = tune_models(config)
+    (known,) = open_study(config, config.search, card.digest).trials
+    after = {metrics.epoch: metrics.val["loss"] for metrics in record.epochs}
+    assert [after[1], after[2]] == losses
+    assert known.intermediate_values == {epoch: after[epoch] for epoch in (1, 2, 3)}
 
 
 def test_a_search_draws_around_points_that_make_no_trial_and_goes_on(make_training_set, tmp_path):
@@ -324,26 +344,6 @@ def test_a_trial_of_several_workers_only_waits_for_them():
     assert trial_resources(job(workers={"cpus": 3}), 0.5) == {"CPU": 3, "GPU": 0.5}
     assert trial_resources(job(workers={"cpus": 3}), 0.0) == {"CPU": 3}
     assert trial_resources(job(workers={"cpus": 3, "count": 4}), 1.0)["CPU"] == 0
-
-
-@pytest.mark.parametrize(
-    ("search", "kind"),
-    [
-        (None, FIFOScheduler),
-        ({"scheduler": "none"}, FIFOScheduler),
-        ({"scheduler": "asha"}, ASHAScheduler),
-        ({"scheduler": "asha", "grace_epochs": 50}, ASHAScheduler),  # longer than any trial: nobody is stopped
-        ({"scheduler": "median"}, MedianStoppingRule),
-    ],
-)
-def test_schedulers(search, kind):
-    assert type(trial_scheduler(job(search))) is kind
-
-
-def test_most_epochs_of_a_search():
-    assert most_epochs(job({"scheduler": "asha"})) == 30
-    assert most_epochs(job({"space": {"training.epochs": {"low": 3, "high": 7}}})) == 7
-    assert most_epochs(job({"space": {"training.epochs": {"choices": [9, 5]}}})) == 9
 
 
 def test_one_loss_that_cannot_be_recorded_does_not_hide_the_others(monkeypatch, tmp_path):

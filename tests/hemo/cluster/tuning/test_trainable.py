@@ -10,6 +10,7 @@ from hemo.cluster.tuning.trainable import TrialRun, epoch_result, record_result,
 from hemo.config.trial import TrainingConfig, TrialConfig
 from hemo.config.tune import TuneConfig
 from hemo.errors import ConfigError, TrialError
+from hemo.models.checkpoint import write_state
 from hemo.training.data.dataset import TrialData
 from hemo.training.reporting import run_to_end
 from hemo.training.results import EpochMetrics
@@ -40,7 +41,7 @@ def trial_run(out, *, epochs=30, **kind):
     run = TrialRun.__new__(TrialRun)
     run._job = TuneConfig(training_set="/set", out=str(out), **kind)
     run._shared, run._gpus = SimpleNamespace(card=SimpleNamespace(digest="set")), 0.0
-    run._key = TrialKeys(str(out), "set").key(TrialConfig(training=TrainingConfig(epochs=epochs)))
+    run._key, run._reported = TrialKeys(str(out), "set").key(TrialConfig(training=TrainingConfig(epochs=epochs))), 0
     return run
 
 
@@ -78,6 +79,17 @@ def test_a_trial_that_ends_before_its_last_epoch_is_done_at_the_next_step(tmp_pa
     run._key = trial_run(tmp_path, epochs=9, grid={"axes": {"seed": [1]}})._key  # its patience ends it after one
     assert run.step()["epoch"] == 1
     assert run.step()["status"] == "complete"
+
+
+def test_a_resumed_trial_reports_the_epochs_before_once(tmp_path):
+    """Killed after its second epoch it goes on at the third; the fourth follows without them."""
+    run = trial_run(tmp_path, search={"space": {"seed": {"choices": [0, 1]}}})
+    run._epochs = iter([metrics(3), metrics(4)])
+    saved = [metrics(epoch).model_dump() for epoch in (1, 2, 3)]
+    write_state(run._key.state_path, {"progress": {"epochs": saved}})
+    earlier = [{"epoch": 1, "val_loss": 1.0, "val_auroc": 0.75}, {"epoch": 2, "val_loss": 0.5, "val_auroc": 0.75}]
+    assert run.step() == {"epoch": 3, "val_loss": 1 / 3, "val_auroc": 0.75, "earlier": earlier}
+    assert run.step() == {"epoch": 4, "val_loss": 0.25, "val_auroc": 0.75}
 
 
 def test_a_trial_that_the_scheduler_stops_writes_its_record(tmp_path):
