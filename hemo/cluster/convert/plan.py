@@ -124,13 +124,13 @@ def plan_conversion(config: PlanConfig) -> str:
     list_s = time.perf_counter() - started
     with output_lock(config.out):
         scratch = join(config.out, SCRATCH)
-        speeds = plan_training.measure(config, trials, settings) if trials else None
+        of_training = plan_training.measure(config, trials, settings) if trials else None
         speeds, rejects = calibrate(task, files, config.files_per_cpu, scratch, list_s)
         workload = Workload(len(files), sum(file.size_bytes for file in files), len(units))
         steps: tuple[Step, ...] = ()
-        if trials and speeds:
+        if trials and of_training:
             image_bytes = speeds.written_bytes_per_file
-            steps = plan_training.steps_of(config, trials, speeds, images=len(files), image_bytes=image_bytes)
+            steps = plan_training.steps_of(config, trials, of_training, images=len(files), image_bytes=image_bytes)
         plan = Plan(workload, speeds, rejects, clusters_of(config, speeds), steps)
         for line in summary(plan):
             print_line(f"plan: {line}")
