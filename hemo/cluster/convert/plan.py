@@ -74,7 +74,7 @@ class Plan:
     """What was measured, and what follows."""
 
     workload: Workload
-    speeds: MeasuredSpeeds
+    measured: MeasuredSpeeds
     rejects: Counter[str]  # of the sample, by reason
     clusters: tuple[Cluster, ...]
     steps: tuple[Step, ...] = ()  # after the conversion
@@ -88,17 +88,17 @@ class Plan:
     def paths(self) -> list[list[StepEstimate]]:
         """Conversion and further steps on each cluster; none without further steps."""
         pairs = zip(self.estimates, self.clusters, strict=True)
-        return [all_steps(first, self.steps, self.speeds, cluster) for first, cluster in pairs if self.steps]
+        return [all_steps(first, self.steps, self.measured, cluster) for first, cluster in pairs if self.steps]
 
     @property
     def estimates(self) -> list[Estimate]:
         """What the workload takes on each cluster."""
-        return [estimate_conversion(self.workload, self.speeds, cluster) for cluster in self.clusters]
+        return [estimate_conversion(self.workload, self.measured, cluster) for cluster in self.clusters]
 
     @property
     def write_bytes(self) -> float:
         """Bytes of all shards together."""
-        return self.workload.files * self.speeds.written_bytes_per_file
+        return self.workload.files * self.measured.written_bytes_per_file
 
 
 def plan_conversion(config: PlanConfig) -> str:
@@ -125,13 +125,13 @@ def plan_conversion(config: PlanConfig) -> str:
     with output_lock(config.out):
         scratch = join(config.out, SCRATCH)
         speeds = plan_training.measure(config, trials, settings) if trials else None
-        speeds, rejects = calibrate(task, files, config.files_per_cpu, scratch, list_s)
+        measured, rejects = calibrate(task, files, config.files_per_cpu, scratch, list_s)
         workload = Workload(len(files), sum(file.size_bytes for file in files), len(units))
         steps: tuple[Step, ...] = ()
         if trials and speeds:
-            image_bytes = speeds.written_bytes_per_file
+            image_bytes = measured.written_bytes_per_file
             steps = plan_training.steps_of(config, trials, speeds, images=len(files), image_bytes=image_bytes)
-        plan = Plan(workload, speeds, rejects, clusters_of(config, speeds), steps)
+        plan = Plan(workload, measured, rejects, clusters_of(config, measured), steps)
         for line in summary(plan):
             print_line(f"plan: {line}")
         print_tables(estimate_table(plan), *([plan_training.path_table(plan.paths)] if steps else []))
@@ -139,9 +139,9 @@ def plan_conversion(config: PlanConfig) -> str:
     return join(config.out, "plan.json")
 
 
-def clusters_of(config: PlanConfig, speeds: MeasuredSpeeds) -> tuple[Cluster, ...]:
+def clusters_of(config: PlanConfig, measured: MeasuredSpeeds) -> tuple[Cluster, ...]:
     """Return the configured clusters; nodes are as those measured unless configured otherwise."""
-    as_here = speeds.cpus // speeds.nodes
+    as_here = measured.cpus // measured.nodes
     limit, price = config.storage_mb_per_s, config.price_per_node_hour
     return tuple(
         Cluster(
@@ -156,7 +156,7 @@ def clusters_of(config: PlanConfig, speeds: MeasuredSpeeds) -> tuple[Cluster, ..
 
 def summary(plan: Plan) -> list[str]:
     """Return the plan but for the table, a line each: the work, the rates measured, rejects, and what is assumed."""
-    work, here = plan.workload, plan.speeds
+    work, here = plan.workload, plan.measured
     rates = node_bounds(work, here, here.cpus // here.nodes)
     rejects = ", ".join(f"{reason} {count}" for reason, count in plan.rejects.most_common())
     return [
@@ -196,7 +196,7 @@ def as_json(plan: Plan) -> dict[str, Any]:
     """Return the plan as `plan.json` has it; no name of the corpus is in it."""
     return {
         "workload": {**asdict(plan.workload), "write_bytes": round(plan.write_bytes)},
-        "calibration": {**asdict(plan.speeds), "efficiency": efficiency(plan.workload, plan.speeds)},
+        "calibration": {**asdict(plan.measured), "efficiency": efficiency(plan.workload, plan.measured)},
         "rejects": dict(plan.rejects),
         "estimates": [
             {"cpus_per_node": cluster.cpus_per_node, **asdict(row)}
@@ -272,7 +272,7 @@ def calibrate(
     if not any(work.size_bytes for work in read):
         raise SourceError("source: the files read for a sample have no bytes at all; is it the right folder?")
     count = sum(work.files for work in converted)
-    speeds = MeasuredSpeeds(
+    measured = MeasuredSpeeds(
         nodes=len(cpus_of_nodes),
         cpus=sum(cpus_of_nodes),
         read_bytes_per_s=sum(work.size_bytes / work.wall_s for work in read),
@@ -284,7 +284,7 @@ def calibrate(
         start_s=start_s,
         index_s_per_file=index_s_per_file,
     )
-    return speeds, Counter(reject.reason for footer in footers for reject in footer.rejects)
+    return measured, Counter(reject.reason for footer in footers for reject in footer.rejects)
 
 
 def take_sample(files: Files, *, cpus: int, files_per_cpu: int) -> Sample:
