@@ -34,12 +34,7 @@ from hemo.config.tune import changed
 from hemo.reporting.comparison import compare_trials
 from hemo.stats import SIGNIFICANCE
 from hemo.stats.auroc import auroc
-from hemo.stats.bootstrap import (
-    corrected_choice,
-    patient_draws,
-    resampled_means,
-    resampled_ranking,
-)
+from hemo.stats.bootstrap import corrected_choice, patient_draws, resampled_means, resampled_ranking
 from hemo.stats.crossed import (
     Differences,
     Measured,
@@ -48,12 +43,7 @@ from hemo.stats.crossed import (
     measured_by_resampling,
     pair_degrees,
 )
-from hemo.stats.intervals import (
-    Interval,
-    balanced_accuracy_interval,
-    proportion_interval,
-    rate_interval,
-)
+from hemo.stats.intervals import Interval, balanced_accuracy_interval, proportion_interval, rate_interval
 from hemo.trials.record import PREDICTION_SCHEMA, TrialRecord, write_record
 
 SHARED = 0.7

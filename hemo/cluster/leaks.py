@@ -21,15 +21,7 @@ from hemo.config.leaks import LeaksConfig
 from hemo.config.tune import GridConfig, TuneConfig, flattened, title
 from hemo.console import print_line
 from hemo.curation.card import TrainingSetCard, read_card
-from hemo.curation.leak_arms import (
-    PARTS,
-    Arm,
-    arm_card,
-    arm_rows,
-    make_arms,
-    require_patients,
-    require_splittable,
-)
+from hemo.curation.leak_arms import PARTS, Arm, arm_card, arm_rows, make_arms, require_patients, require_splittable
 from hemo.curation.leak_splits import POOL_COLUMNS, Pool, nothing_to_leak, read_pool
 from hemo.curation.resplit import write_resplit
 from hemo.digest import differences, digest_of

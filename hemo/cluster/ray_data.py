@@ -9,13 +9,7 @@ import ray
 from ray.data import DataContext, ExecutionResources
 from ray.data._internal.execution.streaming_executor import StreamingExecutor
 from ray.data.exceptions import SystemException
-from ray.exceptions import (
-    ActorDiedError,
-    ObjectStoreFullError,
-    OutOfDiskError,
-    OutOfMemoryError,
-    WorkerCrashedError,
-)
+from ray.exceptions import ActorDiedError, ObjectStoreFullError, OutOfDiskError, OutOfMemoryError, WorkerCrashedError
 
 from hemo.errors import DISK_FULL, HemoError, is_disk_full
 from hemo.freed_memory import keep_buffers_of_images

@@ -8,11 +8,7 @@ from functools import cached_property
 from hemo.config.trial import TrialConfig
 from hemo.digest import digest_of
 from hemo.reporting.cells import ORDERS, Cell, CellComparison, Order, cells_of, compare_on_test, order_of, place_of
-from hemo.reporting.probabilities import (
-    ClassProbabilities,
-    DecisionSettings,
-    class_probabilities,
-)
+from hemo.reporting.probabilities import ClassProbabilities, DecisionSettings, class_probabilities
 from hemo.reporting.selection import Choice, Resampled, choice_among
 from hemo.reporting.trial_row import (
     ClassMetrics,

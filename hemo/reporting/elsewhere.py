@@ -10,10 +10,7 @@ from numpy.typing import NDArray
 from scipy.special import expit, log_expit
 
 from hemo.inference.studies import BY_STUDY, STUDY_KEYS, log_odds_of_any, slices_of_stacks
-from hemo.reporting.probabilities import (
-    Reliability,
-    reliability_of,
-)
+from hemo.reporting.probabilities import Reliability, reliability_of
 from hemo.reporting.trial_row import (
     ClassMetrics,
     Prevalence,

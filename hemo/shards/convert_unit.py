@@ -10,14 +10,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from hemo.corpus.source_file import (
-    SPLIT_FOLDERS,
-    ManifestRow,
-    SourceFile,
-    class_and_split,
-    image_stem,
-    patient_in_name,
-)
+from hemo.corpus.source_file import SPLIT_FOLDERS, ManifestRow, SourceFile, class_and_split, image_stem, patient_in_name
 from hemo.corpus.sources import read_files
 from hemo.errors import HemoError, SliceError, SourceChangedError
 from hemo.imaging.dicom.read import images_of_dicom, quiet_pydicom

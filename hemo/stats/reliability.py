@@ -16,13 +16,7 @@ from scipy.special import expit, logit
 
 from hemo.stats import CALIBRATION_BINS
 from hemo.stats.calibration import logistic_line
-from hemo.stats.intervals import (
-    Interval,
-    difference_interval,
-    proportion_interval,
-    squares_degrees,
-    too_few,
-)
+from hemo.stats.intervals import Interval, difference_interval, proportion_interval, squares_degrees, too_few
 
 MOST_BINS = 10
 LEAST_IMAGES_A_BIN = 20

@@ -28,12 +28,7 @@ from hemo.training.data.loader import DataWaitTime, TrainingBatches
 from hemo.training.data.sampling import Step, derive_seed
 from hemo.training.data.studies import EmbeddedStudies, StudyBatches
 from hemo.training.distributed import Worker, all_reduce_sum, broadcast_flag, raise_together, wrap_distributed
-from hemo.training.evaluate import (
-    Readout,
-    compute_metrics,
-    predict_logits,
-    split_metrics,
-)
+from hemo.training.evaluate import Readout, compute_metrics, predict_logits, split_metrics
 from hemo.training.loss import ImageLoss, build_loss, smoothed, targets_of
 from hemo.training.optim import (
     build_optimizer,

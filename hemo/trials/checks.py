@@ -10,9 +10,7 @@ from hemo.training.data.read_studies import require_embeddings
 from hemo.training.data.sampling import smallest_step
 from hemo.training.distributed import Worker
 from hemo.training.option_checks import check_models, where_in_notes
-from hemo.training.results import (
-    ANY_CLASS,
-)
+from hemo.training.results import ANY_CLASS
 
 
 def check_trials(trials: Mapping[str, TrialConfig], card: TrainingSetCard) -> None:

@@ -11,13 +11,7 @@ from pydantic import Field, ValidationError
 from hemo.config.types import Config
 from hemo.errors import SourceError
 from hemo.parquet import read_parquet
-from hemo.stats.calibration import (
-    Calibration,
-    LabelledLogits,
-    calibrated_logits,
-    refit_calibration,
-    to_probabilities,
-)
+from hemo.stats.calibration import Calibration, LabelledLogits, calibrated_logits, refit_calibration, to_probabilities
 from hemo.stats.choices import OperatingPoint
 from hemo.stats.operating_points import choose_threshold
 from hemo.storage import exists, join, list_folders, read_bytes, read_json, write_bytes, write_json

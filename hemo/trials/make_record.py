@@ -19,19 +19,9 @@ from hemo.training.data.read_studies import encoder_notes
 from hemo.training.distributed import Worker, hardware
 from hemo.training.evaluate import Readout, study_metrics
 from hemo.training.reporting import FitResult
-from hemo.training.results import (
-    SplitMetrics,
-    StudyMetrics,
-)
+from hemo.training.results import SplitMetrics, StudyMetrics
 from hemo.trials.key import TrialKey
-from hemo.trials.record import (
-    PREDICTION_SCHEMA,
-    BeforeAfter,
-    TrialRecord,
-    commit,
-    now,
-    versions,
-)
+from hemo.trials.record import PREDICTION_SCHEMA, BeforeAfter, TrialRecord, commit, now, versions
 
 
 def failed_record(key: TrialKey, card: TrainingSetCard, worker: Worker, reason: str) -> TrialRecord:

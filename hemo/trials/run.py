@@ -35,10 +35,7 @@ from hemo.training.evaluate import Readout, predict_logits, split_metrics, study
 from hemo.training.loop import fit
 from hemo.training.loss import build_loss, targets_of
 from hemo.training.reporting import Epochs, FitResult, observed, report_out_of_memory
-from hemo.training.results import (
-    EpochMetrics,
-    applied_thresholds,
-)
+from hemo.training.results import EpochMetrics, applied_thresholds
 from hemo.trials.checks import check_batch_size, check_studies
 from hemo.trials.key import TrialKey
 from hemo.trials.make_record import (

@@ -13,11 +13,7 @@ from ray.train.v2.api.exceptions import WorkerGroupError
 
 from hemo.cluster import ray_train as fit
 from hemo.cluster.feed import put_training_set
-from hemo.cluster.ray_train import (
-    check_workers,
-    train_in_workers,
-    train_model,
-)
+from hemo.cluster.ray_train import check_workers, train_in_workers, train_model
 from hemo.config.trial import TrialConfig
 from hemo.config.tune import TrackingConfig, TrainConfig, TrainWorkersConfig
 from hemo.curation.card import read_card

@@ -4,14 +4,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from hemo.curation.evaluated_rows import (
-    columns_of_classes,
-    grouped,
-    image_group,
-    recalibrated_on,
-    table_groups,
-    usable,
-)
+from hemo.curation.evaluated_rows import columns_of_classes, grouped, image_group, recalibrated_on, table_groups, usable
 from hemo.errors import ConfigError, LabelError
 from hemo.pseudonym import Pseudonymiser, pseudonymiser
 from tests.made_shards import index_of

@@ -10,14 +10,7 @@ import pytest
 
 from hemo.corpus.labels import NULL_LABEL, LabelTable, parse_labels
 from hemo.curation.hash_order import hash_texts
-from hemo.curation.labelled_index import (
-    has_flag,
-    join_labels,
-    labels_for,
-    match_keys,
-    pseudonymise_keys,
-    read_index,
-)
+from hemo.curation.labelled_index import has_flag, join_labels, labels_for, match_keys, pseudonymise_keys, read_index
 from hemo.errors import LabelError, SourceError
 from hemo.pseudonym import Pseudonymiser, pseudonymiser
 from hemo.shards.card import read_finished_card

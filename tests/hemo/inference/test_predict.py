@@ -12,12 +12,7 @@ import torch
 
 from hemo.config.trial import ModelConfig
 from hemo.errors import ConfigError, SourceError
-from hemo.inference.predict import (
-    DeployedModel,
-    first_images,
-    predicted_classes,
-    stored_batches,
-)
+from hemo.inference.predict import DeployedModel, first_images, predicted_classes, stored_batches
 from hemo.inference.studies import log_odds_of_any, slices_of_stacks, study_probabilities
 from hemo.models.checkpoint import CheckpointCard, load_checkpoint, to_probabilities, write_checkpoint
 from hemo.models.classifier import build_model

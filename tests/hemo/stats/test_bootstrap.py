@@ -4,13 +4,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import average_precision_score, roc_auc_score
 
-from hemo.stats.bootstrap import (
-    corrected_choice,
-    crossed_resamples,
-    patient_draws,
-    resampled_means,
-    resampled_ranking,
-)
+from hemo.stats.bootstrap import corrected_choice, crossed_resamples, patient_draws, resampled_means, resampled_ranking
 
 
 def test_resamples_draw_whole_patients():

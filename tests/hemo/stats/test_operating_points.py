@@ -5,12 +5,7 @@ import pytest
 
 from hemo.stats.choices import STANDARD_POINTS, OperatingPoint
 from hemo.stats.intervals import Interval, patient_correlation
-from hemo.stats.operating_points import (
-    choose_threshold,
-    decision_curve,
-    ratio_interval,
-    threshold_rates,
-)
+from hemo.stats.operating_points import choose_threshold, decision_curve, ratio_interval, threshold_rates
 
 BALANCED = OperatingPoint.parse("balanced_accuracy")
 

@@ -15,13 +15,7 @@ from hemo.stats.calibration import Calibration
 from hemo.training.data.dataset import read_training_set, select_splits
 from hemo.training.data.examples import Examples, ImageSet
 from hemo.training.distributed import Worker
-from hemo.training.evaluate import (
-    Readout,
-    compute_metrics,
-    confusion,
-    predict_logits,
-    split_metrics,
-)
+from hemo.training.evaluate import Readout, compute_metrics, confusion, predict_logits, split_metrics
 from hemo.training.loss import build_loss
 from hemo.training.results import METRICS
 

@@ -7,13 +7,7 @@ import numpy as np
 import pytest
 
 from hemo.errors import SourceError
-from hemo.stats.calibration import (
-    Calibration,
-    LabelledLogits,
-    SampledClass,
-    calibrated_logits,
-    to_probabilities,
-)
+from hemo.stats.calibration import Calibration, LabelledLogits, SampledClass, calibrated_logits, to_probabilities
 from hemo.trials.evaluation import (
     evaluation_folder,
     read_evaluated_images,

@@ -12,14 +12,7 @@ import pytest
 from hemo.errors import SourceError
 from hemo.reporting.status_table import SILENT, heading, sparkline, status_text
 from hemo.trials.progress import PlannedTrial, SweepPlan, TrialProgress, write_plan, write_progress, write_selection
-from hemo.trials.status import (
-    SweepStatus,
-    TrialStatus,
-    planned_statuses,
-    read_status,
-    require_readable,
-    trial_status,
-)
+from hemo.trials.status import SweepStatus, TrialStatus, planned_statuses, read_status, require_readable, trial_status
 
 NOW = datetime(2026, 11, 20, 12, 0, tzinfo=UTC)
 

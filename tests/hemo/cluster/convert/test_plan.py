@@ -11,14 +11,7 @@ import pytest
 from rich.console import Console
 
 from hemo.cluster.convert.estimate import Cluster, duration_text
-from hemo.cluster.convert.plan import (
-    Plan,
-    as_json,
-    clusters_of,
-    estimate_table,
-    plan_conversion,
-    summary,
-)
+from hemo.cluster.convert.plan import Plan, as_json, clusters_of, estimate_table, plan_conversion, summary
 from hemo.config.convert import PlanConfig
 from hemo.errors import HemoError, SourceError
 from tests.dicom_files import dicom_bytes, head_file, head_hu

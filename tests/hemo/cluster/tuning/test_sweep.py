@@ -17,12 +17,7 @@ from hemo.cluster.ray_train import RAY_FOLDER
 from hemo.cluster.tuning import sweep as sweep_module
 from hemo.cluster.tuning import sweep as tuning
 from hemo.cluster.tuning.searchers import open_study
-from hemo.cluster.tuning.sweep import (
-    errors_as_raised,
-    record_lost_trials,
-    trial_resources,
-    tune_models,
-)
+from hemo.cluster.tuning.sweep import errors_as_raised, record_lost_trials, trial_resources, tune_models
 from hemo.config.trial import TrialConfig
 from hemo.config.tune import TuneConfig
 from hemo.curation.card import read_card

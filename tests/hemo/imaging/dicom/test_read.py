@@ -7,12 +7,7 @@ import pydicom
 import pytest
 import xxhash
 from pydicom.dataset import Dataset
-from pydicom.uid import (
-    DeflatedExplicitVRLittleEndian,
-    ExplicitVRBigEndian,
-    ImplicitVRLittleEndian,
-    JPEGLosslessSV1,
-)
+from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian, ImplicitVRLittleEndian, JPEGLosslessSV1
 
 from hemo.imaging.dicom import elements
 from hemo.imaging.dicom.read import images_of_dicom, quiet_pydicom
