@@ -25,7 +25,7 @@ from hemo.errors import ConfigError, HemoError, OutputError, is_disk_full
 from hemo.output_lock import output_lock
 from hemo.sweeps.grid import grid_trials
 from hemo.sweeps.space import point_trial
-from hemo.training.data.dataset import with_target
+from hemo.training.data.dataset import read_training_set, with_target
 from hemo.training.distributed import Worker
 from hemo.trials.key import TrialKeys
 from hemo.trials.progress import read_plans
@@ -103,7 +103,8 @@ def test_a_search_goes_on_with_all_epochs_of_an_interrupted_trial(make_training_
     card = read_card(config.training_set)
     config = config.model_copy(update={"trial": with_target(config.trial, card)})
     key = trial_key(point_trial(config.trial, config.search.first[0]), config.training_set, config.out)
-    interrupted = run_trial(key, config.training_set, worker=Worker())
+    data = read_training_set(config.training_set)
+    interrupted = run_trial(key, config.training_set, worker=Worker(), data=data)
     losses = [next(interrupted).val["loss"] for _ in range(2)]
     interrupted.close()
     (record,) = tune_models(config)
