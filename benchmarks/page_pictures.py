@@ -14,7 +14,7 @@ from pathlib import Path
 from PIL import Image
 from playwright.sync_api import sync_playwright
 
-PICTURES = {"page-trials.png": ("index.html", "#evidence", 1240), "page-data.png": ("data.html", "#flow", 960)}
+PICTURES = {"page-trials.png": ("index.html", "#evidence", 1160), "page-data.png": ("data.html", "#flow", 930)}
 """Picture -> page, the part that is at the top, and the picture's height in pixels."""
 WIDTH_PX = 1280
 COLOURS = 256
