@@ -19,13 +19,13 @@ $(STAMP): pyproject.toml constraints.txt
 	$(VENV)/bin/python -m pip install --progress-bar off -c constraints.txt -e '.[dev]'
 	@touch $@
 
-test: setup ## all tests but the slow ones: 9 to 17 minutes on 2 cores (WORKERS=4 where there are more)
+test: setup ## all tests but the slow ones: 9 to 19 minutes on 2 cores (WORKERS=4 where there are more)
 	$(PYTEST) -m 'not slow'
 
-test-fast: setup ## tests without Ray, for everyday work: about a minute on 2 cores
+test-fast: setup ## tests without Ray, for everyday work: up to 7 minutes on 2 cores
 	$(PYTEST) -m 'not slow and not ray'
 
-test-slow: setup ## tests that start a cluster, W&B or several processes that load torch: 18 to 25 minutes on 2 cores
+test-slow: setup ## tests that start a cluster, W&B or several processes that load torch: 18 to 28 minutes on 2 cores
 	$(PYTEST) -m slow
 
 test-all: setup ## all tests in one run, as CI does; the slowest are listed
