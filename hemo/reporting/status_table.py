@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 
 from hemo.console import hours
-from hemo.reporting.table_format import MISSING, Table, loss_and_accuracy, markdown_table, number
+from hemo.reporting.table_format import MISSING, Table, loss_and_accuracy, markdown_table, number, probability_text
 from hemo.training.results import DEFAULT_THRESHOLD, StudyMetrics
 from hemo.trials.record import TrialRecord, changes_of_workers, title_of
 from hemo.trials.status import ENDED, SweepStatus, TrialStatus
@@ -105,7 +105,7 @@ def metrics_text(record: TrialRecord) -> str:
     thresholds = ", ".join(
         f"{name} undefined: all images of val are alike in it, {DEFAULT_THRESHOLD} is applied"
         if value is None
-        else f"{name} {value:.3f}"
+        else f"{name} {probability_text(value)}"
         for name, value in zip(record.classes, record.thresholds, strict=False)
     )
     lines = [f"best epoch {record.best_epoch} of {len(record.epochs)}" + (thresholds and f"; thresholds: {thresholds}")]

@@ -240,13 +240,8 @@ def sizes(study: Study) -> str:
 
 
 def _size(record: TrialRecord, split: str) -> str:
-    positives = record.positives.get(split, ())
-    return ", ".join(
-        [
-            counts_text(record, split),
-            *(f"{name} {count:,}" for name, count in zip(record.classes, positives, strict=False)),
-        ]
-    )
+    positives = zip(record.classes, record.positives.get(split, ()), strict=False)
+    return ", ".join([counts_text(record, split), *(f"{name} {count:,}" for name, count in positives)])
 
 
 def split_table(record: TrialRecord) -> Table:

@@ -5,10 +5,12 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from rich.console import Console
 
+from hemo.cluster.convert import plan_training
 from hemo.cluster.convert.estimate import Cluster, estimate_conversion
 from hemo.cluster.convert.plan_training import (
     Device,
@@ -19,6 +21,7 @@ from hemo.cluster.convert.plan_training import (
     all_steps,
     as_json,
     device_of,
+    measure,
     passes,
     path_table,
     read_trials,
@@ -134,6 +137,19 @@ def test_a_node_trains_on_all_its_gpus_or_all_its_cpus():
     assert device_of(1, [cpus]) == Device(1, 8, 0), "a plan is made on what is here"
     with pytest.raises(ConfigError, match="has no CPU yet"):
         device_of("auto", [{"Alive": False, "Resources": {"CPU": 8.0}}])
+
+
+@pytest.mark.parametrize(("gpus", "said"), [(1, True), ("auto", False), (0, False)])
+def test_who_wants_gpus_is_told_that_training_is_timed_on_cpus(gpus, said, monkeypatch, capsys):
+    monkeypatch.setattr(plan_training.ray, "nodes", lambda: [{"Alive": True, "Resources": {"CPU": 8.0}}])
+    monkeypatch.setattr(plan_training.ray, "get", lambda _: (_ for _ in ()).throw(InterruptedError("here it is timed")))
+    monkeypatch.setattr(plan_training, "_on", lambda device, work: SimpleNamespace(remote=lambda *_, **options: None))
+    plan = config(train="train.yaml", side_px=16)
+    images = TrainConfig.model_validate({"training_set": "set", "out": "records", "workers": {"gpus": gpus}})
+    with pytest.raises(InterruptedError):
+        measure(plan, PlannedTraining(images, None), settings_of(plan))
+    line = "/train.yaml trains on GPUs, and the cluster has none now: training is timed on CPUs; "
+    assert (line in capsys.readouterr().err) == said
 
 
 @pytest.mark.parametrize(
