@@ -17,13 +17,13 @@ from hemo.console import print_line
 from hemo.corpus.labels import RSNA_CLASSES
 from hemo.errors import ConfigError, OutputError, SourceError
 from hemo.inference.predict import checkpoint_digest
-from hemo.inference.series import predict_studies, require_same_encoder
+from hemo.inference.sequence import predict_studies, require_same_encoder
 from hemo.inference.studies import slices_of_stacks, study_probabilities
 from hemo.models.checkpoint import (
     CheckpointCard,
     at_operating_point,
     load_checkpoint,
-    load_series_checkpoint,
+    load_sequence_checkpoint,
     read_checkpoint_card,
 )
 from hemo.models.weight_files import find_checkpoint
@@ -87,7 +87,7 @@ def _predict_embedded(config: PredictConfig, card: CheckpointCard) -> str:
             f"source: {card.model.backbone} reads embeddings; give an output folder of `embed`, without corpus and "
             "test_time_augmentation"
         )
-    model, _, embedded_by = load_series_checkpoint(config.checkpoint)
+    model, _, embedded_by = load_sequence_checkpoint(config.checkpoint)
     embeddings = read_embeddings_card(config.source)
     require_same_encoder(f"source: {config.source}", embeddings, embedded_by)
     inputs = {

@@ -15,8 +15,8 @@ from hemo.errors import ConfigError, SourceError, first_names
 from hemo.imaging.image import displayed
 from hemo.inference.explain import CASES, DOTS_PER_INCH, class_index, log_loss, require_own
 from hemo.inference.predict import StoredImages, checkpoint_digest, find_images, stored_batches, stored_columns
-from hemo.inference.series import predict_studies, require_same_encoder
-from hemo.models.checkpoint import CheckpointCard, load_series_checkpoint
+from hemo.inference.sequence import predict_studies, require_same_encoder
+from hemo.models.checkpoint import CheckpointCard, load_sequence_checkpoint
 from hemo.models.weight_files import find_checkpoint
 from hemo.output_lock import output_lock
 from hemo.shards.embeddings import read_card, read_sequence_inputs
@@ -42,7 +42,7 @@ def explain_studies(config: ExplainConfig) -> list[dict[str, Any]]:
     Returns:
         The cases as `cases.json` lists them: `file`, `image_id` (the study's name), `patient`, `class`, `label`,
         `probability` (the model's own of the study), `loss`, and `slices`: `image_id`, `series`, `position_mm`,
-        `label`, `probability` and `support` (see `hemo.inference.series.support`) of those shown, from the lowest
+        `label`, `probability` and `support` (see `hemo.inference.sequence.support`) of those shown, from the lowest
         position.
 
     Raises:
@@ -51,7 +51,7 @@ def explain_studies(config: ExplainConfig) -> list[dict[str, Any]]:
         OutputError: If `out` cannot be written, holds other explanations, or another run is writing there.
     """
     checkpoint = find_checkpoint(config.checkpoint)
-    model, card, embedded_by = load_series_checkpoint(checkpoint)
+    model, card, embedded_by = load_sequence_checkpoint(checkpoint)
     target = card.classes[class_index(card, config.target)]
     stored = find_images(config.images, card, config.from_split)
     embeddings = config.embeddings or card.model.series.embeddings

@@ -13,7 +13,7 @@ from hemo.config.trial import ModelConfig
 from hemo.config.types import Config, first_fault
 from hemo.errors import ConfigError, SourceError
 from hemo.models.classifier import ImageClassifier, Normalisation, build_model, calibrated_logits
-from hemo.models.series import SeriesClassifier, build_series_model
+from hemo.models.sequence import SequenceClassifier, build_sequence_model
 from hemo.models.weight_files import CARD, WEIGHTS
 from hemo.stats.calibration import Calibration
 from hemo.stats.choices import BALANCED_ACCURACY
@@ -131,7 +131,7 @@ def load_checkpoint(location: str) -> tuple[ImageClassifier, CheckpointCard]:
     return _with_weights(model, location), card
 
 
-def load_series_checkpoint(location: str) -> tuple[SeriesClassifier, CheckpointCard, EmbeddedBy]:
+def load_sequence_checkpoint(location: str) -> tuple[SequenceClassifier, CheckpointCard, EmbeddedBy]:
     """Rebuild the sequence model of a checkpoint, on the CPU, in evaluation mode.
 
     Returns:
@@ -145,7 +145,7 @@ def load_series_checkpoint(location: str) -> tuple[SeriesClassifier, CheckpointC
     if card.embedded_by is None:
         raise ConfigError(f"{location} is of {card.model.backbone}, a model of images, not of series")
     with torch.random.fork_rng(devices=[]):
-        model = build_series_model(
+        model = build_sequence_model(
             card.model,
             dimension=card.embedded_by.dimension,
             probabilities=len(card.embedded_by.classes),

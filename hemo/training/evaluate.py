@@ -11,7 +11,7 @@ from torch.nn import functional
 from torchmetrics.functional import classification as tm
 
 from hemo.models.classifier import Normalisation, calibrated_logits, mixed_precision, model_input
-from hemo.models.series import noisy_or
+from hemo.models.sequence import noisy_or
 from hemo.stats import CALIBRATION_BINS
 from hemo.stats.auroc import auroc
 from hemo.stats.calibration import Calibration

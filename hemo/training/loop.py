@@ -20,7 +20,7 @@ from hemo.models.checkpoint import read_state, write_state
 from hemo.models.classifier import ImageClassifier, Normalisation, mixed_precision
 from hemo.models.encoder import Encoder
 from hemo.models.pretrained import normalisation_of, starting_model
-from hemo.models.series import SeriesClassifier, build_series_model
+from hemo.models.sequence import SequenceClassifier, build_sequence_model
 from hemo.training.calibrate import calibrate, choose_operating_points
 from hemo.training.data.examples import Examples, Splits
 from hemo.training.data.features import trains_on_features, with_features
@@ -54,9 +54,9 @@ class Fit:
     config: TrialConfig
     splits: Splits
     worker: Worker
-    whole: ImageClassifier | SeriesClassifier  # from images, or packed studies, to logits
+    whole: ImageClassifier | SequenceClassifier  # from images, or packed studies, to logits
     normalisation: Normalisation | None  # of the images; None: of studies
-    module: ImageClassifier | SeriesClassifier  # what is trained: `whole`, or a model of its head that takes features
+    module: ImageClassifier | SequenceClassifier  # what is trained: `whole`, or a model of its head that takes features
     forward: nn.Module  # `module`, wrapped for several workers and compiled if configured
     optimizer: torch.optim.Optimizer
     loss: ImageLoss
@@ -190,12 +190,12 @@ def _prepare(config: TrialConfig, splits: Splits, worker: Worker, features: str 
 
 def _untrained(
     config: TrialConfig, splits: Splits, worker: Worker
-) -> tuple[ImageClassifier | SeriesClassifier, Normalisation | None]:
+) -> tuple[ImageClassifier | SequenceClassifier, Normalisation | None]:
     """Return the model a trial starts from, on the device, and its normalisation of images; None: it takes studies."""
     images, classes = splits.train.source.images, splits.train.labels.shape[1]
     if isinstance(images, EmbeddedStudies):
         sizes = {"dimension": images.dimension, "probabilities": images.probabilities}
-        return build_series_model(config.model, **sizes, classes=classes).to(worker.device), None
+        return build_sequence_model(config.model, **sizes, classes=classes).to(worker.device), None
     _, channels, height_px, width_px = images.shape
     with raise_together(worker):
         model = starting_model(config.model, channels=channels, sides_px=(height_px, width_px), classes=classes)

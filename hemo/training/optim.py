@@ -12,7 +12,7 @@ from torch import nn
 from hemo.config.trial import TrainingConfig
 from hemo.errors import ConfigError
 from hemo.models.classifier import ImageClassifier
-from hemo.models.series import SeriesClassifier
+from hemo.models.sequence import SequenceClassifier
 
 SGD_MOMENTUM = 0.9
 
@@ -36,12 +36,12 @@ AVERAGE_WARMUP_POWER = 0.75
 """How fast the running average of the weights lengthens at first: timm's advice for far below a million steps."""
 
 
-def set_trainable_parts(model: ImageClassifier | SeriesClassifier, *, frozen: bool) -> None:
+def set_trainable_parts(model: ImageClassifier | SequenceClassifier, *, frozen: bool) -> None:
     """Train all weights, or the head alone: no gradients are computed for a frozen backbone."""
     model.backbone.requires_grad_(not frozen)
 
 
-def set_training_mode(model: ImageClassifier | SeriesClassifier, *, frozen: bool) -> None:
+def set_training_mode(model: ImageClassifier | SequenceClassifier, *, frozen: bool) -> None:
     """Put a model into training mode; a frozen backbone keeps its running statistics and has no dropout."""
     model.train()
     if frozen:

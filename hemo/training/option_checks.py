@@ -10,7 +10,7 @@ from hemo.config.trial import TrialConfig
 from hemo.errors import ConfigError, HemoError
 from hemo.models.backbones import NONE, build_backbone, feature_shape, seen_sides
 from hemo.models.pretrained import check_weights
-from hemo.models.series import build_series_model
+from hemo.models.sequence import build_sequence_model
 from hemo.training.optim import require_stages
 
 
@@ -31,7 +31,7 @@ def check_models(trials: Mapping[str, TrialConfig], channels: int, sides_px: tup
         model = trial.model
         with where_in_notes(where):
             if model.is_sequence:
-                build_series_model(model, dimension=1, classes=1)
+                build_sequence_model(model, dimension=1, classes=1)
                 check_settings(trial)
                 continue
             if (model.backbone, model.side_px, model.weights) not in checked:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from hemo.errors import HemoError
 from hemo.models.classifier import ImageClassifier, Normalisation
-from hemo.models.series import SeriesClassifier
+from hemo.models.sequence import SequenceClassifier
 from hemo.stats.calibration import Calibration
 from hemo.training.results import EpochMetrics, SplitMetrics
 
@@ -32,7 +32,7 @@ OUT_OF_MEMORY_WORDS = ("can't allocate memory", "ALLOC_FAILED")
 class FitResult:
     """What `fit` returns. A fit that was stopped is not evaluated: its `evaluated` and `logits` are empty."""
 
-    model: ImageClassifier | SeriesClassifier  # with the best epoch's weights
+    model: ImageClassifier | SequenceClassifier  # with the best epoch's weights
     normalisation: Normalisation | None  # of images; None: the model takes studies
     baseline: dict[str, dict[str, float]]  # split -> metric, before the first epoch
     epochs: tuple[EpochMetrics, ...]

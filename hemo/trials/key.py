@@ -80,7 +80,7 @@ class TrialKeys:
         """
         embeddings = config.model.series.embeddings
         if embeddings:
-            return TrialKey(config, self._records, self._series_digest(config, embeddings))
+            return TrialKey(config, self._records, self._sequence_digest(config, embeddings))
         weights = config.model.weights
         if weights not in ("none", "imagenet"):
             if weights not in self._fingerprints:
@@ -88,7 +88,7 @@ class TrialKeys:
             weights = self._fingerprints[weights]
         return TrialKey(config, self._records, _digest(config, self._training_set, weights), weights)
 
-    def _series_digest(self, config: TrialConfig, embeddings: str) -> str:
+    def _sequence_digest(self, config: TrialConfig, embeddings: str) -> str:
         """Return the digest of a sequence model's trial.
 
         Raises:

@@ -18,12 +18,12 @@ from hemo.models.checkpoint import (
     CheckpointCard,
     EmbeddedBy,
     load_checkpoint,
-    load_series_checkpoint,
+    load_sequence_checkpoint,
     read_state,
     write_checkpoint,
 )
 from hemo.models.classifier import Normalisation
-from hemo.models.series import SeriesClassifier
+from hemo.models.sequence import SequenceClassifier
 from hemo.shards.embeddings import read_card as read_embeddings_card
 from hemo.storage import is_temporary, join, list_files, remove
 from hemo.training.data.dataset import TrialData, read_training_set, select_splits
@@ -199,7 +199,7 @@ def _write(
 
 def _inference_cost(result: FitResult, card: CheckpointCard, worker: Worker, config: TrialConfig) -> dict[str, Any]:
     """Return the fields of a record with the size, latency and throughput of its model; of sequence models its size."""
-    if isinstance(result.model, SeriesClassifier):
+    if isinstance(result.model, SequenceClassifier):
         return {"megabytes": megabytes(result.model)}
     batch_size = config.training.images_at_once(worker.count * worker.parts)
     deployed = DeployedModel(result.model, card, device=worker.device, batch_size=batch_size)
@@ -284,7 +284,7 @@ def evaluate_on_test(key: TrialKey, record: TrialRecord, data: TrialData, worker
 def _trained_model(checkpoint: str, model: ModelConfig) -> tuple[nn.Module, Normalisation | None]:
     """Return a trial's trained model, and its normalisation of images; None: it takes studies."""
     if model.is_sequence:
-        return load_series_checkpoint(checkpoint)[0], None
+        return load_sequence_checkpoint(checkpoint)[0], None
     module, card = load_checkpoint(checkpoint)
     return module, card.normalisation
 

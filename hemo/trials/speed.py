@@ -65,7 +65,7 @@ def slice_speed(
     return speed, _embedded_per_s(config, shape, worker)
 
 
-def series_speed(
+def sequence_speed(
     config: TrialConfig,
     slices: TrialConfig,
     *,

@@ -166,7 +166,7 @@ def measure(config: PlanConfig, trials: PlannedTraining, settings: ImageSettings
         ConfigError: If the cluster has no CPU yet, or a step does not fit into memory.
         TrialError: If a loss becomes NaN or infinite.
     """
-    from hemo.trials.speed import series_speed, slice_speed
+    from hemo.trials.speed import sequence_speed, slice_speed
 
     shape = (len(settings.channels), settings.side_px, settings.side_px)
     nodes = ray.nodes()  # type: ignore[no-untyped-call]
@@ -183,7 +183,7 @@ def measure(config: PlanConfig, trials: PlannedTraining, settings: ImageSettings
         return Speeds(images, embedded_per_s, device.workers_a_node, None, 0)
     other = device_of(trials.series.workers.gpus, nodes)
     options |= {"slices_per_study": config.slices_per_study, "worker": _worker(other)}
-    series = ray.get(_on(other, series_speed).remote(trials.series.trial, trials.images.trial, **options))
+    series = ray.get(_on(other, sequence_speed).remote(trials.series.trial, trials.images.trial, **options))
     return Speeds(images, embedded_per_s, device.workers_a_node, series, other.workers_a_node)
 
 

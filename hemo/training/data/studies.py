@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from hemo.models.series import PACKED_COLUMNS, POSITION_MM, SERIES, SLICE_SLOT, STUDY, STUDY_SLOT
+from hemo.models.sequence import PACKED_COLUMNS, POSITION_MM, SERIES, SLICE_SLOT, STUDY, STUDY_SLOT
 from hemo.training.data.examples import UNKNOWN, Examples, ImageSet, strings
 from hemo.training.data.loader import Batch, DataWaitTime, device_batches
 from hemo.training.data.sampling import Step, epoch_blocks, rows_of_blocks
@@ -57,7 +57,7 @@ class EmbeddedStudies:
             wanted: Rows of each batch, ascending, shape (rows,): slices and studies whose logits are wanted.
 
         Yields:
-            (slices, PACKED_COLUMNS + dimension + probabilities), see `hemo.models.series`; slots are in the order of
+            (slices, PACKED_COLUMNS + dimension + probabilities), see `hemo.models.sequence`; slots are in the order of
             `wanted`.
         """
         for rows in wanted:

@@ -14,7 +14,7 @@ from PIL import Image
 import hemo
 from hemo.errors import ConfigError, OutputError, SourceError
 from hemo.inference.explain_studies import LEADING, _case, label_of_study, study_png
-from tests.hemo.inference.test_series import _trained, _with_ids
+from tests.hemo.inference.test_sequence import _trained, _with_ids
 from tests.series_sets import SLICES, SeriesSet
 from tests.trial_runs import run_to_record
 

@@ -4,7 +4,7 @@ from hemo.config.trial import ModelConfig, SeriesConfig, TrainingConfig, TrialCo
 from hemo.errors import ConfigError
 from hemo.training.distributed import Worker
 from hemo.training.results import EpochMetrics
-from hemo.trials.speed import series_speed, slice_speed
+from hemo.trials.speed import sequence_speed, slice_speed
 
 SLICES = TrialConfig(
     task="multi_label", model=ModelConfig(backbone="CNN(4)", weights="imagenet"), training=TrainingConfig(loss="rsna")
@@ -46,7 +46,7 @@ def test_epochs_grow_until_one_takes_long_enough(timed):
 def test_a_fast_model_is_timed_over_sixteen_steps_at_most(timed):
     """16 steps of 3 studies of 5 slices on average: 4, 16, then 64 studies."""
     options = {"shape": SHAPE, "slices_per_study": 5, "worker": Worker()}
-    speed = series_speed(SEQUENCE, SLICES, **options, enough_s=1e6)
+    speed = sequence_speed(SEQUENCE, SLICES, **options, enough_s=1e6)
     assert [batch_size for _, batch_size in timed] == [3, 3, 3]
     assert speed.examples == 64
     assert timed[0][0] == 20
@@ -60,7 +60,7 @@ def test_real_steps_have_a_rate(labels):
     model = SEQUENCE.model.model_copy(update={"series": SeriesConfig(embeddings="none", labels=labels)})
     trial = SEQUENCE.model_copy(update={"model": model})
     options = {"shape": SHAPE, "slices_per_study": 5, "worker": Worker()}
-    speed = series_speed(trial, SLICES, **options, enough_s=1e-9)
+    speed = sequence_speed(trial, SLICES, **options, enough_s=1e-9)
     assert speed.epoch_s == pytest.approx(20 / speed.trained_per_s + 20 / speed.evaluated_per_s)
 
 

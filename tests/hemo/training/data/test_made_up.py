@@ -3,7 +3,7 @@ import pytest
 
 from hemo.config.trial import ModelConfig, SeriesConfig, TrialConfig
 from hemo.corpus.labels import RSNA_CLASSES
-from hemo.models.series import PACKED_COLUMNS
+from hemo.models.sequence import PACKED_COLUMNS
 from hemo.training.data.made_up import noise_images, noise_studies
 
 SEQUENCE = ModelConfig(backbone="BiGRU(4)", series=SeriesConfig(embeddings="none"))

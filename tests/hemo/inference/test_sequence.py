@@ -13,12 +13,12 @@ import torch
 from hemo.cluster.predict import predict_corpus
 from hemo.config.inference import PredictConfig
 from hemo.errors import ConfigError, SourceError
-from hemo.inference.series import predict_studies, support
-from hemo.models.series import STUDY
+from hemo.inference.sequence import predict_studies, support
+from hemo.models.sequence import STUDY
 from hemo.shards.schema import ID_COLUMNS
 from hemo.trials.record import STUDY_PREDICTIONS, read_predictions
 from tests.hemo.inference.test_predict import CARD, card
-from tests.hemo.models.test_series import TWO_STUDIES, _model
+from tests.hemo.models.test_sequence import TWO_STUDIES, _model
 from tests.series_sets import SLICES, SeriesSet
 from tests.trial_runs import run_to_record
 

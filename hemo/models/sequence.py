@@ -158,7 +158,7 @@ def _position_encoding(distance_mm: Tensor, width: int) -> Tensor:
     return torch.cat([angle.sin(), angle.cos()], dim=1)[:, :width]
 
 
-class SeriesClassifier(nn.Module):
+class SequenceClassifier(nn.Module):
     """From packed studies to logits of the slices and studies that have a slot."""
 
     def __init__(self, backbone: SliceSequence, config: ModelConfig, classes: int) -> None:
@@ -225,9 +225,9 @@ def _softmax_by_study(scores: Tensor, study: Tensor, count: int) -> Tensor:
     return exponential / scores.new_zeros(count, scores.shape[1]).index_add(0, study, exponential)[study]
 
 
-def build_series_model(
+def build_sequence_model(
     config: ModelConfig, *, dimension: int, classes: int, probabilities: int = 0
-) -> SeriesClassifier:
+) -> SequenceClassifier:
     """Make a sequence model with random weights, drawn from torch's global generator.
 
     Args:
@@ -246,4 +246,4 @@ def build_series_model(
     if 0 in widths or (network == "Transformer" and (len(set(widths)) > 1 or widths[0] % 2)):
         wanted = "layers of one even width" if network == "Transformer" else "layers of at least one unit"
         raise ConfigError(f"model.backbone: {config.backbone} must have {wanted}, such as {network}(128,128)")
-    return SeriesClassifier(SliceSequence(network, widths, dimension, probabilities, config.dropout), config, classes)
+    return SequenceClassifier(SliceSequence(network, widths, dimension, probabilities, config.dropout), config, classes)

@@ -8,15 +8,15 @@ from torch import Tensor
 
 from hemo.config.trial import ModelConfig
 from hemo.errors import ConfigError
-from hemo.models.series import PACKED_COLUMNS, SeriesClassifier, build_series_model, logit_of_any, noisy_or
+from hemo.models.sequence import PACKED_COLUMNS, SequenceClassifier, build_sequence_model, logit_of_any, noisy_or
 
 DIMENSION = 3
 
 
-def _model(backbone: str = "BiGRU(4)", **series: object) -> SeriesClassifier:
+def _model(backbone: str = "BiGRU(4)", **series: object) -> SequenceClassifier:
     config = ModelConfig.model_validate({"backbone": backbone, "series": {"embeddings": "/e", **series}})
     torch.manual_seed(0)
-    return build_series_model(config, dimension=DIMENSION, classes=2).eval()
+    return build_sequence_model(config, dimension=DIMENSION, classes=2).eval()
 
 
 def _packed(*slices: tuple[int, int, float, int, int], seed: int = 0) -> Tensor:
@@ -154,7 +154,7 @@ def test_networks_that_cannot_be(backbone: str, message: str) -> None:
 def test_probabilities_and_their_differences_reach_the_projection_as_they_are() -> None:
     """Embeddings are normalised, probabilities 0.25 and 0.75 are not: differences are 0.5, at the ends 0."""
     config = ModelConfig.model_validate({"backbone": "BiGRU(1)", "dropout": 0, "series": {"embeddings": "/e"}})
-    network = build_series_model(config, dimension=2, classes=1, probabilities=1).backbone
+    network = build_sequence_model(config, dimension=2, classes=1, probabilities=1).backbone
     seen: list[Tensor] = []
     network.project.register_forward_hook(lambda _, inputs, __: seen.append(inputs[0]))
     vectors = torch.tensor([[1.0, 3.0, 0.25], [3.0, 1.0, 0.75]])

@@ -17,7 +17,7 @@ from hemo.errors import ConfigError, SourceError
 from hemo.inference.predict import predicted_classes
 from hemo.inference.studies import BY_STUDY, STUDY_KEYS, study_probabilities
 from hemo.models.checkpoint import CheckpointCard, EmbeddedBy, to_probabilities
-from hemo.models.series import STUDY, SeriesClassifier, logit_of_any
+from hemo.models.sequence import STUDY, SequenceClassifier, logit_of_any
 from hemo.shards.embeddings import EmbeddingsCard
 from hemo.shards.schema import NOT_IN_THE_STACK, REJECT_SCHEMA
 from hemo.training.data.examples import UNKNOWN, ImageSet
@@ -51,7 +51,7 @@ def require_same_encoder(where: str, card: EmbeddingsCard, embedded_by: Embedded
 
 
 def predict_studies(
-    model: SeriesClassifier, card: CheckpointCard, ids: pa.Table, vectors: NDArray[np.float32], batch_size: int
+    model: SequenceClassifier, card: CheckpointCard, ids: pa.Table, vectors: NDArray[np.float32], batch_size: int
 ) -> tuple[pa.Table, pa.Table, pa.Table]:
     """Return the predictions of a sequence model.
 
@@ -120,7 +120,7 @@ def _with_pooled(own: pa.Table, slices: pa.Table, classes: Sequence[str]) -> pa.
 
 
 def _logits(
-    model: SeriesClassifier, studies: ImageSet, batch_size: int, classes: int
+    model: SequenceClassifier, studies: ImageSet, batch_size: int, classes: int
 ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
     """Return logits of slices and of studies, and the support of each slice; in their order."""
     found = [[np.empty((0, classes), np.float32)] for _ in range(3)]
@@ -141,7 +141,7 @@ def _batches(studies: ImageSet, batch_size: int) -> Iterator[Tensor]:
     return (torch.from_numpy(packed) for packed in studies.images.batches(wanted))
 
 
-def support(model: SeriesClassifier, slices: Tensor, studies: Tensor, weights: Tensor, study: Tensor) -> Tensor:
+def support(model: SequenceClassifier, slices: Tensor, studies: Tensor, weights: Tensor, study: Tensor) -> Tensor:
     """Return by how much the logit of its study would be lower without a slice, (slices, classes).
 
     The slice is left out where slices become a study; its neighbours still saw it. Of the only slice of a study it is

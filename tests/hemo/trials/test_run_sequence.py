@@ -16,8 +16,8 @@ from hemo.cluster.ray_train import print_findings
 from hemo.config.trial import TrainingConfig, TrialConfig
 from hemo.curation.card import read_card
 from hemo.errors import ConfigError
-from hemo.models.checkpoint import load_checkpoint, load_series_checkpoint
-from hemo.models.series import SeriesClassifier
+from hemo.models.checkpoint import load_checkpoint, load_sequence_checkpoint
+from hemo.models.sequence import SequenceClassifier
 from hemo.shards.embeddings import read_embeddings, read_sequence_inputs
 from hemo.training.data.dataset import read_training_set, select_splits
 from hemo.training.data.read_studies import read_studies
@@ -57,7 +57,7 @@ def test_a_sequence_model_sees_what_slices_alone_do_not_show(make_series_set: Ma
     assert of_test["max"].metrics["auroc"] == pytest.approx(expected)
 
 
-def require_recorded_logits(model: SeriesClassifier, made: SeriesSet, record: TrialRecord, records: Path) -> None:
+def require_recorded_logits(model: SequenceClassifier, made: SeriesSet, record: TrialRecord, records: Path) -> None:
     """Check that a loaded model gives the logits that its trial recorded of the slices of test."""
     test = read_studies(made.training_set, record.config.model.series).test
     (packed,) = test.images.batches([np.flatnonzero(~test.images.is_study)])
@@ -71,7 +71,7 @@ def test_a_checkpoint_gives_the_recorded_logits_again(make_series_set: Maker, tm
     made = make_series_set()
     record = run_to_record(made.trial(epochs=1), made.training_set, tmp_path)
     checkpoint = f"{tmp_path}/{record.digest}/checkpoint"
-    model, card, embedded_by = load_series_checkpoint(checkpoint)
+    model, card, embedded_by = load_sequence_checkpoint(checkpoint)
     assert (card.classes, embedded_by.dimension, embedded_by.inputs["source"]) == (("any",), 4, "0123")
     require_recorded_logits(model, made, record, tmp_path)
     with pytest.raises(ConfigError, match=r"sequence model BiGRU\(8\).*takes embeddings"):
@@ -218,7 +218,7 @@ def test_a_sequence_model_reads_the_probabilities_of_slices(make_series_set: Mak
     made = make_series_set(studies={"train": 60, "val": 12, "test": 12}, with_probabilities=True)
     record = run_to_record(made.trial(epochs=12), made.training_set, tmp_path)
     assert record.metrics["test"]["auroc"] > 0.95
-    model, _, embedded_by = load_series_checkpoint(f"{tmp_path}/{record.digest}/checkpoint")
+    model, _, embedded_by = load_sequence_checkpoint(f"{tmp_path}/{record.digest}/checkpoint")
     assert embedded_by.classes == ("any",)
     assert model.backbone.project.in_features == 3 * (4 + 1) + 3
     ids, vectors = read_embeddings(made.embeddings)

@@ -1,6 +1,6 @@
 """How fast a sequence model learns from embeddings of whole studies, and how long the RSNA corpus would take.
 
-    python benchmarks/bench_series.py --networks 'BiGRU(256,256)' 'Transformer(256,256)'
+    python benchmarks/bench_sequence.py --networks 'BiGRU(256,256)' 'Transformer(256,256)'
 
 Needs neither Ray nor a corpus: vectors and probabilities are noise, as many numbers as `hemo embed` stores of a trained
 `--encoder` with the six classes, and studies have 35 slices on average, as head CT has. What is timed is what
@@ -21,7 +21,7 @@ from hemo.config.trial import ModelConfig, TrialConfig
 from hemo.config.tune import TrainConfig
 from hemo.config.validation import validated
 from hemo.training.distributed import Worker
-from hemo.trials.speed import series_speed
+from hemo.trials.speed import sequence_speed
 
 RSNA_SLICES, SLICES_PER_STUDY = 752_803, 35
 TRAINED = 0.8
@@ -46,7 +46,7 @@ def main() -> None:
     print("| --- | --- | --- | --- | --- |")
     for network in given.networks:
         model = trial.model.model_copy(update={"backbone": network})
-        speed = series_speed(trial.model_copy(update={"model": model}), slices, **options)
+        speed = sequence_speed(trial.model_copy(update={"model": model}), slices, **options)
         hours = trial.training.epochs * TRAINED * RSNA_SLICES / speed.trained_per_s / 3600
         rates = f"{speed.trained_per_s:,.0f} | {speed.evaluated_per_s:,.0f} | {hours:.2f}"
         print(f"| {network} | {speed.hardware} | {rates} |", flush=True)
