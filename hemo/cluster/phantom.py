@@ -39,7 +39,7 @@ def make_phantom(config: PhantomConfig) -> str:
         The folder of the corpus.
 
     Raises:
-        OutputError: If the folder cannot be written, or holds another corpus.
+        OutputError: If the folder cannot be written, is not the same on all nodes, or holds another corpus.
     """
     deciding = _deciding(config)
     if _is_complete(config.out, deciding):
@@ -57,6 +57,7 @@ def make_phantom(config: PhantomConfig) -> str:
     with output_lock(config.out) as require_held:
         _clear_images(images, plans)
         labels = _write_slices(plans, images)
+        _require_images(images, plans)
         require_held()
         write_bytes(join(config.out, LABELS), label_table(plans, labels).encode())
         card = {"digest": digest_of(deciding), "config": deciding, **_counts(plans, labels)}
@@ -103,6 +104,16 @@ def _clear_images(folder: str, plans: Sequence[SlicePlan]) -> None:
         )
     for file in unknown:
         remove(join(folder, file))
+
+
+def _require_images(folder: str, plans: Sequence[SlicePlan]) -> None:
+    """Refuse a corpus whose files other nodes wrote to disks of their own."""
+    there = set(list_files(folder))
+    if missing := [plan.identity.image for plan in plans if f"{plan.identity.image}.dcm" not in there]:
+        raise OutputError(
+            f"out: {len(missing)} of {len(plans)} files, such as {missing[0]}.dcm, are not in {folder} after writing; "
+            "give a location that all nodes can read and write, such as s3://bucket/folder"
+        )
 
 
 def _write_slices(plans: Sequence[SlicePlan], folder: str) -> Labels:

@@ -355,6 +355,7 @@ function tileOf(tile, label) {
 
 const unit = { range: [-0.02, 1.02] };
 const band = (x, low, high) => [{ type: "scatter", x, y: low, mode: "lines", line: { width: 0 }, hoverinfo: "skip", showlegend: false }, { type: "scatter", x, y: high, mode: "lines", line: { width: 0 }, fill: "tonexty", fillcolor: css("--band"), hoverinfo: "skip", name: "95 % interval" }];
+const ring = (x, y) => ({ type: "scatter", mode: "markers", x: [x], y: [y], name: "threshold", showlegend: false, hoverinfo: "skip", cliponaxis: false, marker: { symbol: "circle-open", size: 13, color: css("--ink"), line: { width: 2.5 } } });
 const curveOf = (trial) => trial.evidence?.classes[state.column];
 
 trialPlot("roc", () => {
@@ -368,7 +369,7 @@ trialPlot("roc", () => {
     if (!each?.rates) return;
     traces.push({ type: "scatter", mode: "lines", x: [...each.rates.fp.map((fp) => fp / each.negatives), 0], y: [...each.rates.tp.map((tp) => tp / each.positives), 0], name: escaped(`${short(trial.name, byId("roc").clientWidth < 400 ? 16 : 26)}: ${estimate(each.auroc)}`), line: { color: css(COLOURS[index]), dash: ["solid", "dash", "dashdot"][index], width: 2.2 }, text: [...each.rates.threshold.map((t) => `threshold ${thresholdText(t)}`), "1"], hovertemplate: "%{text}<br>sensitivity %{y:.3f}<br>specificity %{customdata:.3f}<extra></extra>", customdata: [...each.rates.fp.map((fp) => 1 - fp / each.negatives), 1] });
   });
-  traces.push({ type: "scatter", mode: "markers", x: [fpr[state.step]], y: [all.tp[state.step] / found.positives], name: "threshold", showlegend: false, hoverinfo: "skip", marker: { symbol: "circle-open", size: 13, color: css("--ink"), line: { width: 2.5 } } });
+  traces.push(ring(fpr[state.step], all.tp[state.step] / found.positives));
   return { traces, layout: { xaxis: { ...unit, title: { text: "1 - specificity" } }, yaxis: { ...unit, title: { text: "sensitivity" } } } };
 });
 
@@ -386,7 +387,7 @@ trialPlot("precision", () => {
     traces.push({ type: "scatter", mode: "lines", x: on.map((i) => each.rates.tp[i] / each.positives), y: on.map((i) => each.rates.tp[i] / (each.rates.tp[i] + each.rates.fp[i])), name: escaped(`${short(trial.name, 26)}: AP ${each.average_precision.toFixed(3)}`), line: { color: css(COLOURS[index]), dash: ["solid", "dash", "dashdot"][index], width: 2.2 }, hovertemplate: "recall %{x:.3f}<br>precision %{y:.3f}<extra></extra>" });
   });
   const i = state.step, predicted = all.tp[i] + all.fp[i];
-  if (predicted) traces.push({ type: "scatter", mode: "markers", x: [all.tp[i] / found.positives], y: [all.tp[i] / predicted], showlegend: false, hoverinfo: "skip", marker: { symbol: "circle-open", size: 13, color: css("--ink"), line: { width: 2.5 } } });
+  if (predicted) traces.push(ring(all.tp[i] / found.positives, all.tp[i] / predicted));
   return { traces, layout: { xaxis: { ...unit, title: { text: "recall (sensitivity)" } }, yaxis: { ...unit, title: { text: "precision (PPV)" } } } };
 });
 

@@ -3,6 +3,7 @@ from pathlib import Path
 
 import pytest
 
+from hemo.cluster import phantom
 from hemo.cluster.phantom import make_phantom
 from hemo.config.convert import PhantomConfig
 from hemo.corpus.labels import parse_labels
@@ -40,6 +41,17 @@ def test_labels_and_card_agree(corpus):
         assert table.values[:, table.classes.index(name)].sum() == count
     assert 8 <= card["positive"]["any"] <= 16
     assert card["faults"] == {"constant": 1, "noise": 1, "photographed": 1, "truncated": 1}
+
+
+def test_files_on_the_disks_of_other_nodes_are_missed(tmp_path, monkeypatch):
+    monkeypatch.setattr(phantom, "_write_slices", lambda plans, folder: {})  # as where workers have another disk
+    out = tmp_path / "corpus"
+    missing = (
+        rf"30 of 30 files, such as ID_\w+\.dcm, are not in {out}/stage_2_train after writing; give a location"
+    )
+    with pytest.raises(OutputError, match=missing):
+        make_phantom(config(out))
+    assert not (out / "phantom.json").exists()
 
 
 def test_a_complete_corpus_is_left_alone(corpus, capsys):
