@@ -87,6 +87,11 @@ class Comparison:
         """The complete trials, grouped by their settings without the seed."""
         return cells_of(self.rows)
 
+    @property
+    def tested_cells(self) -> int:
+        """How many cells have a trial that was evaluated on test."""
+        return sum(any(row.test for row in cell.rows) for cell in self.cells)
+
     @cached_property
     def letters(self) -> dict[str, str]:
         """Digest of a trial -> letters of its cell: trials that share one cannot be told apart on test."""

@@ -32,7 +32,7 @@ def metric_tables(comparison: Comparison) -> list[Table]:
         format_table(comparison),
     )
     known = [table for table in tables if table is not None]
-    return [*known, *probability_tables(comparison.probabilities)]
+    return [*known, *probability_tables(comparison.probabilities, comparison.tested_cells)]
 
 
 def splits_table(comparison: Comparison) -> Table | None:

@@ -1,7 +1,7 @@
 """Probabilities of trials on test: how far they are from what occurred, and what their thresholds are worth."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -21,7 +21,7 @@ from hemo.stats.reliability import (
     probability_metrics,
     reliability_bins,
 )
-from hemo.training.results import DEFAULT_THRESHOLD, applied_thresholds
+from hemo.training.results import DEFAULT_THRESHOLD
 from hemo.trials.predictions import Scores
 from hemo.trials.record import TrialRecord, title_of
 
@@ -29,6 +29,8 @@ TABLE_THRESHOLDS = (0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 0.7)
 """Threshold probabilities of the table of net benefit."""
 CURVE_THRESHOLDS = tuple(sorted({*TABLE_THRESHOLDS, *(number / 50 for number in range(1, 50))}))
 MOST_PROBABLE = "most probable class"
+NOT_CHOSEN = "0.5, not chosen"
+"""Rule of the trial's own threshold where validation lacks one of the labels."""
 CALIBRATION_HEADS = (
     *("mean - prevalence (95 %)", "slope (95 %)", "ECE", "Brier", "reliability", "resolution", "uncertainty"),
     "log loss",
@@ -178,6 +180,9 @@ def operating_points(
 ) -> dict[str, float]:
     """Return rule -> threshold of a class: the one that the trial applies first, then those of the configured rules.
 
+    Exclusive classes have none, as the most probable one is predicted. Where validation could not choose the trial's
+    own, it is `DEFAULT_THRESHOLD` under the name `NOT_CHOSEN`.
+
     Args:
         record: The trial.
         column: Of the class.
@@ -185,8 +190,10 @@ def operating_points(
             such thresholds.
         settings: The rules.
     """
-    applied = applied_thresholds(record.thresholds)
-    points = {record.config.training.operating_point: applied[column] if applied else DEFAULT_THRESHOLD}
+    if not record.thresholds:
+        return {}
+    chosen = record.thresholds[column]
+    points = {NOT_CHOSEN: DEFAULT_THRESHOLD} if chosen is None else {record.config.training.operating_point: chosen}
     for rule in settings.operating_points:
         threshold = None
         if rule in record.operating_points:
@@ -225,17 +232,25 @@ def reason_of(calibration: Calibration) -> str:
     return f" ({calibration.reason})" if calibration.reason and calibration.method != "none" else ""
 
 
-def probability_tables(found: Sequence[ClassProbabilities]) -> list[Table]:
-    """Return the tables of calibration, operating points and net benefit, those that have rows."""
+def probability_tables(found: Sequence[ClassProbabilities], cells: int) -> list[Table]:
+    """Return the tables of calibration, operating points and net benefit, those that have rows.
+
+    Args:
+        found: Of the trials that have rows, or of the classes of one trial.
+        cells: How many cells were evaluated on test.
+    """
     if not found:
         return []
+    trials = len({each.trial for each in found})
+    left_out = (f"Of {trials} of {cells} cells, the best ones on validation; the page draws those of the others.",)
     tables = [
         calibration_table(found),
         reliability_table(found[0]),
         operating_point_table(found),
         net_benefit_table(found),
     ]
-    return [table for table in tables if table.rows]
+    notes = left_out if 1 < trials < cells else ()
+    return [replace(table, notes=(*notes, *table.notes)) for table in tables if table.rows]
 
 
 def calibration_table(found: Sequence[ClassProbabilities]) -> Table:
@@ -285,7 +300,7 @@ def reliability_table(each: ClassProbabilities) -> Table:
         for state, part in (("as trained", each.trained), ("calibrated", each.calibrated))
         for part_bin in (part.bins if part else ())
     )
-    notes = ("Bins of equal count by predicted probability. Figures show the other trials or classes.",)
+    notes = ("Bins of equal count by predicted probability. The page draws those of other trials and classes.",)
     head = ("probabilities", "images", "mean predicted", "observed (95 %)")
     return Table(f"Reliability of {each.name}, {each.trial}, on test", head, rows, notes=notes)
 

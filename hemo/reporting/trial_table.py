@@ -29,7 +29,7 @@ CHANCE = 0.5
 """AUROC of scores that do not depend on the label."""
 MAX_CLASSES = 8
 """Classes up to which a heading has the positives of each."""
-SIDE = "model.side_px"
+SIDE, AS_STORED = "model.side_px", "as stored"
 HEADS = {
     SIDE: "side (px)",
     "model.dense_width": "dense",
@@ -216,7 +216,7 @@ def settings_line(config: TrialConfig, elsewhere: Sequence[str]) -> str:
     """Return the settings of a trial but for those that stand elsewhere; what is off by default only where it is on."""
     values = {key: value for key, value in flattened(config.deciding()) if key not in elsewhere}
     return ", ".join(
-        f"{setting_name(key)} {setting_text(value)}" for key, value in values.items() if not _is_off(key, value)
+        f"{setting_name(key)} {setting_text(key, value)}" for key, value in values.items() if not _is_off(key, value)
     )
 
 
@@ -235,8 +235,10 @@ def setting_name(key: str) -> str:
     return HEADS.get(key, key.rsplit(".", 1)[-1].replace("_", " "))
 
 
-def setting_text(value: Any) -> str:
+def setting_text(key: str, value: Any) -> str:
     """Return a setting's value as text."""
+    if key == SIDE and value == 0:
+        return AS_STORED
     return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
@@ -247,9 +249,8 @@ def grid_table(comparison: Comparison) -> Table:
     rows = []
     for row in comparison.rows:
         settings = row.record.settings
-        if SIDE in settings:
-            settings[SIDE] = settings[SIDE] or "as stored"
-        cells = (*(setting_text(settings.get(key, MISSING)) for key in keys), *(text(row) for text in columns.values()))
+        own = (setting_text(key, settings.get(key, MISSING)) for key in keys)
+        cells = (*own, *(text(row) for text in columns.values()))
         rows.append((title_of(row.record), *cells))
     marks = tuple("best" if row is comparison.best else row.record.status for row in comparison.rows)
     head = (NAME, *(setting_name(key) for key in keys), *columns)

@@ -59,7 +59,7 @@ function moveInSheet(event) {
   }
   if (DATA.rejects) {
     const DataTable = await dataTables();
-    const table = new DataTable(byId("table"), { data: DATA.rejects.rows, columns: DATA.rejects.columns.map((name) => ({ title: name.replace("_", " "), render: (value, type) => (type === "display" ? escaped(value) : value) })), deferRender: true, autoWidth: false, scrollX: true, pageLength: 15, layout: { topStart: { buttons: [{ extend: "csvHtml5", text: "CSV" }] }, topEnd: { search: { placeholder: "reason or path" } } }, language: { search: "Search" } });
+    const table = new DataTable(byId("table"), { data: DATA.rejects.rows, columns: DATA.rejects.columns.map((name) => ({ title: name.replace("_", " "), render: (value, type) => (type === "display" ? escaped(value) : value) })), deferRender: true, autoWidth: false, scrollX: true, pageLength: 15, layout: { topStart: { buttons: [csvButton()] }, topEnd: { search: { placeholder: "reason or path" } } }, language: { search: "Search" } });
     hintMore(table.table().container());
     addEventListener("beforeprint", () => showOnPaper(DATA.rejects.columns.map((name) => name.replace("_", " ")), table.rows({ search: "applied", order: "applied" }).data().toArray(), [], "text"));
   }

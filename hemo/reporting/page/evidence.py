@@ -17,6 +17,7 @@ from hemo.curation.evaluated_rows import MOST_GROUPS, OTHERS, UNKNOWN
 from hemo.reporting.comparison import Comparison
 from hemo.reporting.page.data_set import DataSet
 from hemo.reporting.probabilities import (
+    NOT_CHOSEN,
     DecisionSettings,
     Reliability,
     describe_calibration,
@@ -27,6 +28,7 @@ from hemo.reporting.trial_row import Row, estimate, metrics_by_class, metrics_by
 from hemo.stats.auroc import auroc
 from hemo.stats.intervals import Interval, patient_correlation, rate_interval
 from hemo.stats.operating_points import decision_curve, ratio_interval
+from hemo.training.results import DEFAULT_THRESHOLD
 from hemo.trials.predictions import Scores, split_rows, split_scores
 from hemo.trials.record import TrialRecord, read_predictions
 
@@ -36,8 +38,9 @@ MOST_THRESHOLDS = 48
 """Thresholds of a class on the slider: a curve through as many points looks the same as the whole one."""
 DECISION_THRESHOLDS = tuple(round(number / 20, 2) for number in range(1, 20))
 """Threshold probabilities of the decision curve."""
-DIGITS = 4
-"""Significant digits of a number on the page, but of thresholds, which decide."""
+DIGITS = 6
+"""Significant digits of a number on the page, but of thresholds, which decide. With four, texts of some numbers have
+another last digit than in the tables."""
 
 
 def significant(value: float | None) -> float | None:
@@ -176,12 +179,13 @@ def most_frequent(names: Sequence[str]) -> NDArray[np.str_]:
 def class_evidence(test: Scores, column: int, points: Mapping[str, float], prevalence: float) -> dict[str, Any]:
     """Return what the page shows of one class against all others; without both labels only counts and calibration.
 
-    `points` are rule, threshold, and its place among the thresholds of `rates`, null where there are none.
+    `points` are rule, threshold, and its place among the thresholds of `rates`, null where there are none; `start` is
+    the place of the threshold that is shown first, `note` says where it comes from.
 
     Args:
         test: Predictions.
         column: Of the class.
-        points: Rule -> threshold, that of the trial first.
+        points: Rule -> threshold, that of the trial first; none of exclusive classes.
         prevalence: Where the model is to be used, 0 to 1.
     """
     probabilities, labels = test.probabilities[:, column], test.labels[:, column]
@@ -200,8 +204,11 @@ def class_evidence(test: Scores, column: int, points: Mapping[str, float], preva
     one = slice(column, column + 1)
     area = auroc(test.scores[:, one], test.labels[:, one], test.patients)
     columns = probabilities, labels, test.patients
-    rates = rates_at_thresholds(*columns, list(points.values()))
+    start = next(iter(points.values()), DEFAULT_THRESHOLD)
+    rates = rates_at_thresholds(*columns, [start, *points.values()])
     return found | {
+        "start": rates["threshold"].index(start),
+        "note": _threshold_note(points),
         "points": [[rule, threshold, rates["threshold"].index(threshold)] for rule, threshold in points.items()],
         "auroc": triple(area.interval() if area else None),
         "average_precision": significant(average_precision_score(labels, test.scores[:, column])),
@@ -211,6 +218,14 @@ def class_evidence(test: Scores, column: int, points: Mapping[str, float], preva
             for each in decision_curve(*columns, DECISION_THRESHOLDS, prevalence)
         ],
     }
+
+
+def _threshold_note(points: Mapping[str, float]) -> str:
+    if not points:
+        return "The most probable class is predicted, without a threshold; here this class is against all others."
+    if NOT_CHOSEN in points:
+        return "Validation lacks one of the labels and could choose no threshold; any but 0.5 is chosen on test."
+    return "The trial's own threshold was chosen on validation; any other here is chosen on test."
 
 
 def reliability_data(found: Reliability) -> dict[str, Any]:

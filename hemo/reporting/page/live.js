@@ -18,8 +18,10 @@ function place() {
   return last ? [last.id, last.getBoundingClientRect().top] : null;
 }
 
+const captionOf = (summary) => summary.textContent.replace(/ \([\d,]+ rows?\)$/, ""); // rows come
+
 function keep() {
-  const kept = { place: place(), open: [...document.querySelectorAll("main details[open] > summary")].map((each) => each.textContent), trials: DATA.comparisons.flatMap((each) => each.trials.map((trial) => trial.digest)) };
+  const kept = { place: place(), open: [...document.querySelectorAll("main details[open] > summary")].map(captionOf), trials: DATA.comparisons.flatMap((each) => each.trials.map((trial) => trial.digest)) };
   if (table) Object.assign(kept, {
     controls: Object.fromEntries(CONTROLS.map((id) => [id, valueOf(byId(id))])),
     comparison: state.comparison.key, pins: state.pins.map((trial) => trial.digest), column: state.column,
@@ -36,7 +38,7 @@ function restore() {
   sessionStorage.removeItem(KEPT);
   if (!kept) return;
   if (table && kept.controls) restoreStudy(kept);
-  for (const summary of document.querySelectorAll("main details > summary")) summary.parentElement.open = kept.open.includes(summary.textContent);
+  for (const summary of document.querySelectorAll("main details > summary")) summary.parentElement.open = kept.open.includes(captionOf(summary));
   const came = DATA.comparisons.flatMap((each) => each.trials).filter((trial) => !kept.trials.includes(trial.digest));
   if (came.length) byId("changed").textContent = `New: ${came.map((trial) => `${trial.name} (${trial.status})`).slice(0, 5).join(", ")}${came.length > 5 ? `, and ${came.length - 5} more` : ""}.`;
   const at = kept.place && byId(kept.place[0]);
@@ -82,7 +84,7 @@ addPlot("progress", () => {
   const running = current?.sweeps.flatMap((sweep) => sweep.curves) ?? [];
   if (!running.length) return null;
   const line = (name, y, style) => ({ type: "scatter", mode: y.length > 1 ? "lines+markers" : "markers", name: escaped(short(name)), x: y.map((_, index) => index + 1), y, marker: { size: 4 }, ...style });
-  const best = state.comparison && find(state.comparison.best);
+  const best = state.comparison?.order === "val loss" && find(state.comparison.best); // several kinds of loss are on several scales
   const traces = running.map(({ name, values }, index) => line(name, values, { line: { color: css(`--c${1 + (index % 4)}`), dash: ["solid", "dot", "dashdot"][Math.floor(index / 4)], width: 2 } }));
   if (best?.curves["val loss"]) traces.push(line(`best: ${best.name}`, best.curves["val loss"], { mode: "lines", line: { color: css("--soft"), dash: "dash", width: 1.5 } }));
   return { traces, layout: { xaxis: { title: { text: "epoch" }, rangemode: "tozero" }, yaxis: { title: { text: "validation loss" } } } };

@@ -20,13 +20,24 @@ function decimals(half) {
   return half > 0 ? Math.min(4, Math.max(2, 1 - Math.floor(Math.log10(half)))) : 4;
 }
 
-function estimate(triple, signed = false) {
+// As in the tables: of two equally near decimals the even one, and no minus before zero.
+function fixed(x, digits) {
+  const scaled = Math.abs(x) * 10 ** digits, isTie = scaled % 1 === 0.5 && Number.isInteger(x * 2 ** (digits + 1));
+  const near = isTie ? ((2 * Math.round(scaled / 2)) / 10 ** digits).toFixed(digits) : Math.abs(x).toFixed(digits);
+  return (x < 0 && Number(near) ? "-" : "") + near;
+}
+
+function signed(x, digits) {
+  const text = fixed(x, digits);
+  return (text.startsWith("-") ? "" : "+") + text;
+}
+
+function estimate(triple, isDifference = false) {
   if (!triple || triple[0] === null) return "-";
-  const [value, low, high] = triple;
-  const sign = (x, digits) => (signed && x >= 0 ? "+" : "") + x.toFixed(digits);
+  const [value, low, high] = triple, sign = isDifference ? signed : fixed;
   if (low === null || high === null) return sign(value, 2);
   const digits = decimals((high - low) / 2);
-  return `${sign(value, digits)} (${sign(low, digits)}${signed ? " to " : "-"}${sign(high, digits)})`;
+  return `${sign(value, digits)} (${sign(low, digits)}${isDifference ? " to " : "-"}${sign(high, digits)})`;
 }
 
 // Intervals, exponents and `3 of 12` stay on one line.
@@ -136,6 +147,10 @@ async function dataTables() {
   DataTable.type("value", { detect: () => false, order: { asc: order(1), desc: order(-1) }, className: "" });
   return DataTable;
 }
+
+// Names as they are, but for an apostrophe before text that a spreadsheet would evaluate.
+const noFormula = (text) => (/^[=@\t\r]|^[-+].*[^\d.]/.test(text) ? `'${text}` : text);
+const csvButton = (columns = ":visible") => ({ extend: "csvHtml5", text: "CSV", exportOptions: { columns, orthogonal: "export", format: { body: noFormula } } });
 
 // A table that goes on to the right says so.
 function hintMore(container) {

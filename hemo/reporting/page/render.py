@@ -82,14 +82,13 @@ def _elsewhere_part(each: Elsewhere) -> dict[str, Any]:
 
 def _part(comparison: Comparison) -> dict[str, Any]:
     tables = metric_tables(comparison)
-    ranking = [_ranking(comparison.tested)] if comparison.tested else []
     return {
         "key": comparison.key,
         "subject": subject(comparison),
         "question": question(comparison),
         "answer": answer(comparison),
         "cautions": cautions(comparison),
-        "ranking": [table_data(table, RANKED_ROWS) for table in ranking],
+        "ranking": [table_data(_ranking(comparison.tested), RANKED_ROWS)] if comparison.tested else [],
         "heading": heading(comparison),
         "notes": notes(comparison),
         "tables": [table_data(table) for table in tables if len(table.rows) <= MOST_ROWS],
@@ -117,7 +116,8 @@ def table_data(table: Table, most: int | None = None) -> dict[str, Any]:
         for mark, cells in zip(marks, table.rows, strict=True)
     ]
     left_out = len(rows) - len(rows[:most])
-    more = (f"{left_out:,} more rows are in the table below.",) if left_out else ()
+    place = "the table below" if len(rows) <= MOST_ROWS else "grid.md"
+    more = (f"{left_out:,} more rows are in {place}.",) if left_out else ()
     return {"caption": table.caption, "head": table.head, "rows": rows[:most], "notes": [*more, *table.notes]}
 
 

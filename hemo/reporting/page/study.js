@@ -59,14 +59,14 @@ function buildTable() {
   const others = columns.map((column, index) => ({
     title: unbroken(escaped(column.title)), name: column.kind, type: "value", className: trials().some((t) => typeof t.cells[index][0] === "number") ? "num" : "",
     visible: column.varies || (column.kind === "result" && column.title.startsWith("test")),
-    render: (_, type, trial) => (type === "display" ? escaped(trial.cells[index][1]) : type === "filter" ? trial.cells[index][1] : trial.cells[index][0]),
+    render: (_, type, trial) => (type === "display" ? escaped(trial.cells[index][1]) : type === "sort" || type === "type" ? trial.cells[index][0] : trial.cells[index][1]),
   }));
   const wide = matchMedia("(min-width: 62rem)").matches;
   table = new TableClass(byId("table"), {
     data: trials(), columns: [...first, ...others].map((each) => ({ data: null, ...each })), order: [], autoWidth: false, deferRender: true,
     pageLength: 15, lengthMenu: [15, 50, 100, -1].map((n) => (n < 0 ? { label: "all", value: -1 } : n)), paging: trials().length > 15,
     scrollX: true, fixedColumns: wide ? { start: 2 } : false,
-    layout: { topStart: { buttons: [{ extend: "colvis", text: "Choose columns", columns: ":gt(1)" }, { extend: "searchBuilder", text: "Filter by columns", config: { columns: ":gt(0)" } }, { extend: "csvHtml5", text: "CSV", exportOptions: { columns: ":visible:gt(0)" } }] }, topEnd: { search: { placeholder: "name or value" } }, bottomStart: ["info", "pageLength"], bottomEnd: trials().length > 15 ? "paging" : null },
+    layout: { topStart: { buttons: [{ extend: "colvis", text: "Choose columns", columns: ":gt(1)" }, { extend: "searchBuilder", text: "Filter by columns", config: { columns: ":gt(0)" } }, csvButton(":visible:gt(0)")] }, topEnd: { search: { placeholder: "name or value" } }, bottomStart: ["info", "pageLength"], bottomEnd: trials().length > 15 ? "paging" : null },
     createdRow: (row, trial) => { row.dataset.digest = trial.digest; row.classList.add(trial.status); },
     language: { search: "Search", searchBuilder: { button: { 0: "Filter by columns", _: "Filter by columns (%d)" } } },
   });
@@ -109,6 +109,13 @@ function halfWidth(one, other) {
   return half_widths[i * digests.length - (i * (i + 1)) / 2 + j - i - 1] * unit;
 }
 
+// To the decimals that both cells have.
+function differenceText(title, [a, textA], [b, textB]) {
+  if (title === "training time") return (a < b ? "-" : "+") + hours(Math.abs(a - b));
+  const digits = Math.min(...[textA, textB].map((text) => text.match(/^-?[\d,]*\.?(\d*)/)[1].length));
+  return digits ? signed(a - b, digits) : (a < b ? "" : "+") + Math.round(a - b).toLocaleString("en");
+}
+
 function showPins() {
   const box = byId("pinned"), [one, other] = state.pins;
   box.hidden = !one;
@@ -123,8 +130,7 @@ function showPins() {
     const [a, b] = [one.cells[index], other.cells[index]];
     if (a[1] === b[1] || column.title.startsWith("test AUROC")) return;
     const both = column.kind === "result" && typeof a[0] === "number" && typeof b[0] === "number";
-    const digits = /acc|loss|AUROC/.test(column.title) ? 3 : 1;
-    rows.push([column.title, a[1], b[1], both ? (a[0] - b[0] >= 0 ? "+" : "") + (a[0] - b[0]).toLocaleString("en", { maximumFractionDigits: digits }) : ""]);
+    rows.push([column.title, a[1], b[1], both ? differenceText(column.title, a, b) : ""]);
   });
   const reason = state.comparison.pairs.reason;
   const note = reason ? `No interval: ${reason}.` : "Paired on the same test images, patients as the unit; of these trained models, not adjusted for the number of pairs one could look at. Only AUROC has an interval.";
@@ -133,7 +139,10 @@ function showPins() {
 
 // --- plots of all trials ---
 const trialPlot = (id, ...rest) => byId(id) && addPlot(id, ...rest);
-const hours = (s) => `${Math.floor(s / 3600)}:${String(Math.floor(s / 60) % 60).padStart(2, "0")}:${String(Math.round(s) % 60).padStart(2, "0")}`;
+function hours(seconds) {
+  const s = Math.round(seconds), two = (number) => String(number % 60).padStart(2, "0");
+  return `${Math.floor(s / 3600)}:${two(Math.floor(s / 60))}:${two(s)}`;
+}
 const SPLITS = [["train", "--c3", "circle-open"], ["val", "--c1", "square"], ["test", "--c2", "diamond"]];
 
 trialPlot("scatter", () => {
@@ -190,8 +199,9 @@ function parallelAxes() {
   const { columns } = state.comparison, named = (start) => columns.findIndex((column) => column.title.startsWith(start));
   const settings = columns.map((_, index) => index).filter((index) => columns[index].kind === "setting" && columns[index].varies && columns[index].title !== "seed");
   const having = trials().filter((trial) => trial.cells[named("val loss")]?.[0] != null && settings.every((index) => trial.cells[index][0] !== null));
-  const axes = [...settings, named("val loss"), named("val acc"), named("test AUROC")].filter((index) => index >= 0 && having.every((trial) => trial.cells[index][0] !== null));
-  return { axes, having, rank: [...having].sort((a, b) => a.cells[named("val loss")][0] - b.cells[named("val loss")][0]) };
+  const axes = [...settings, ...new Set([named("val loss"), named("val acc"), named(state.comparison.order), named("test AUROC")])].filter((index) => index >= 0 && having.every((trial) => trial.cells[index][0] !== null));
+  const order = named(state.comparison.order), up = state.comparison.order === "val loss" ? 1 : -1; // as the best trial was chosen
+  return { axes, having, rank: having.filter((trial) => trial.cells[order]?.[0] != null).sort((a, b) => up * (a.cells[order][0] - b.cells[order][0])) };
 }
 
 trialPlot("parallel", () => {
@@ -209,7 +219,7 @@ trialPlot("parallel", () => {
   const traces = [
     group("filtered out", (trial) => !kept(trial) && !chosen.has(trial), { color: css("--line"), width: 0.6 }, 0.6),
     group("other trials", (trial) => kept(trial) && !best.has(trial) && !chosen.has(trial), { color: css("--soft"), width: 0.8, dash: "dot" }, 0.6),
-    group("best quarter by val loss", (trial) => kept(trial) && best.has(trial) && !chosen.has(trial), { color: css("--c1"), width: 1.2 }, 0.8),
+    group(`best quarter by ${state.comparison.order}`, (trial) => kept(trial) && best.has(trial) && !chosen.has(trial), { color: css("--c1"), width: 1.2 }, 0.8),
     ...shown().map((trial, index) => group(short(escaped(trial.name), 40), (each) => each === trial, { color: css(index ? COLOURS[index] : "--c2"), width: 3.5 }, 1)),
   ].filter((trace) => trace.x.length);
   const marks = scaled.flatMap((axis, at) => axis.ticks.map(([height, text]) => ({ x: at, y: height, text: escaped(text), showarrow: false, xanchor: "left", xshift: 6, font: { size: 12 }, bgcolor: css("--paper"), opacity: 0.85 })));
@@ -278,9 +288,9 @@ function showEvidence() {
   if (found.rates) {
     const slider = byId("slider");
     slider.max = found.rates.threshold.length - 1;
-    state.step ??= found.points[0][2];
+    state.step ??= found.start;
     slider.value = state.step;
-    byId("threshold-note").textContent = `${total.toLocaleString("en")} test images of ${found.patients.toLocaleString("en")} patients, ${found.positives.toLocaleString("en")} with the finding. The trial's own threshold was chosen on validation; any other here is chosen on test.`;
+    byId("threshold-note").textContent = `${total.toLocaleString("en")} test images of ${found.patients.toLocaleString("en")} patients, ${found.positives.toLocaleString("en")} with the finding. ${found.note}`;
     byId("points").replaceChildren(...found.points.map(([rule, , step], index) => element("button", index ? rule.replace("=", " ") : "threshold of the trial", { type: "button", "data-step": step })));
     showThreshold();
   }

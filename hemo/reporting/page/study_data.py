@@ -15,7 +15,7 @@ from hemo.reporting.page.pairs import pair_half_widths
 from hemo.reporting.probabilities import reason_of
 from hemo.reporting.table_format import MISSING, metric, number
 from hemo.reporting.trial_row import SPLITS, Row, estimate
-from hemo.reporting.trial_table import IN_TITLE, setting_name, setting_text, subject
+from hemo.reporting.trial_table import AS_STORED, IN_TITLE, setting_name, setting_text, subject
 from hemo.sweeps.objectives import on_front
 from hemo.sweeps.results import MIN_TRIALS, Importance, Search, importance, search_summary, searches_of
 from hemo.trials.progress import learning_curves
@@ -67,6 +67,7 @@ def comparison_data(comparison: Comparison, evidence: Mapping[str, Any], seed: i
         "subject": subject(comparison),
         "best": comparison.best.record.digest if comparison.best else None,
         "chosen_by": comparison.chosen_by,
+        "order": comparison.order.replace("_", " ").replace("auroc", "AUROC"),  # the title of a column
         "classes": list(comparison.first.classes),
         "columns": [{"title": title, "kind": kind, "varies": varies} for title, kind, varies, _ in shown],
         "trials": [
@@ -123,9 +124,9 @@ def _setting_cell(key: str, values: Mapping[str, Mapping[str, Any]]) -> Callable
         known = values[row.record.digest]
         if key not in known:  # of an external model
             return [None, MISSING]
-        value = known[key]
-        sortable = value if isinstance(value, int | float) and not isinstance(value, bool) else setting_text(value)
-        return [sortable, setting_text(value)]
+        value, text = known[key], setting_text(key, known[key])
+        is_number = isinstance(value, int | float) and not isinstance(value, bool) and text != AS_STORED
+        return [value if is_number else text, text]
 
     return cell
 

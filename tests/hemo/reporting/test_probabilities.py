@@ -144,7 +144,18 @@ def test_net_benefit_of_calibrated_probabilities(compare):
 
 
 def test_nothing_evaluated_has_no_tables():
-    assert probability_tables([]) == []
+    assert probability_tables([], 0) == []
+
+
+def test_tables_say_that_they_have_not_all_cells(make_record, tmp_path):
+    """Of nine cells six are in the tables of probabilities."""
+    for seed_of_width in range(9):
+        make_record({"name": f"w{seed_of_width}", "model.dense_width": 1 + seed_of_width}, quality=0.9, many=True)
+    folder = str(tmp_path / "records")
+    (found,) = compare_trials(read_records(folder), folder, samples=10, seed=0)
+    note = "Of 6 of 9 cells, the best ones on validation; the page draws those of the others."
+    assert {table.notes[0] for table in probability_tables(found.probabilities, found.tested_cells)} == {note}
+    assert note not in probability_tables(found.probabilities, 6)[0].notes
 
 
 @pytest.mark.parametrize(

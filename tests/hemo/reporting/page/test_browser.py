@@ -1,5 +1,6 @@
 """The page of the trials in headless Chromium: it opens without network, and follows its reader."""
 
+import csv
 import re
 from pathlib import Path
 from typing import Any
@@ -7,12 +8,15 @@ from typing import Any
 import pytest
 
 from hemo.config.report import ReportConfig
+from hemo.reporting import table_format
 from hemo.reporting.build import write_report
 from tests.records import record_maker
 
 expect = pytest.importorskip("playwright.sync_api").expect
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 HOSTILE = "<img src=x onerror=alert(1)>"
+BROKEN = "=1+1"
+"""A name that a spreadsheet would evaluate, of the trial that failed."""
 
 
 @pytest.fixture(scope="module")
@@ -25,7 +29,7 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
         points = {"balanced_accuracy": (0.5,), "sensitivity=0.95": (0.25,)}
         speed = {"latency_ms": 5.0 + number, "megabytes": 40.0}
         make_record(changes, quality=quality, many=True, operating_points=points, **speed)
-    make_record({"name": "broken", "seed": 9}, status="failed", reason="out of memory")
+    make_record({"name": BROKEN, "seed": 9}, status="failed", reason="out of memory")
     return Path(write_report(ReportConfig(records=str(folder / "records"), out=str(folder / "report"))))
 
 
@@ -63,7 +67,7 @@ def test_a_link_opens_at_a_trial_and_its_name_stays_text(opened):
     page = opened()
     other = opened(f"#trial={digest_of(page, HOSTILE)}")
     expect(other.locator("#now")).to_have_text(HOSTILE)
-    require_names(other, ["good", HOSTILE, "poor", "broken"])
+    require_names(other, ["good", HOSTILE, "poor", BROKEN])
     assert other.locator("img[src=x]").count() == 0
 
 
@@ -71,9 +75,9 @@ def test_the_table_sorts_with_missing_values_last_and_searches(opened):
     page = opened()
     head = page.locator("#table_wrapper th", has_text="val loss").first
     head.click()
-    require_names(page, ["good", HOSTILE, "poor", "broken"])
+    require_names(page, ["good", HOSTILE, "poor", BROKEN])
     head.click()
-    require_names(page, ["poor", HOSTILE, "good", "broken"])
+    require_names(page, ["poor", HOSTILE, "good", BROKEN])
     page.get_by_placeholder("name or value").fill("poor")
     require_names(page, ["poor"])
     page.get_by_placeholder("name or value").fill("")
@@ -92,7 +96,7 @@ def test_a_name_selects_everywhere_by_keyboard(opened):
 
 def test_a_failed_trial_says_why(opened):
     page = opened()
-    page.select_option("#trial", digest_of(page, "broken"))
+    page.select_option("#trial", digest_of(page, BROKEN))
     expect(page.locator("#no-evidence")).to_have_text("No curves: the trial failed. failed: out of memory")
     expect(page.locator("#evidence-parts")).to_be_hidden()
 
@@ -110,6 +114,25 @@ def test_the_confusion_matrix_follows_the_slider(opened):
     expect(rates.nth(2)).to_have_text("-")
     page.get_by_role("button", name="sensitivity 0.95").click()
     expect(slider).to_have_attribute("aria-valuetext", "0.250 (sensitivity=0.95)")
+
+
+def test_numbers_have_the_digits_of_the_tables(opened):
+    """Ties to even as in Python, without minus zero; times are rounded before they are split."""
+    page, values = opened(), [0.625, 0.375, 0.8125, 2.5e-3, 0.025, -0.001, -0.625, 0.0, 0.72949, 123.456, 0.29, -2.675]
+    for digits in (2, 3, 4):
+        texts = page.evaluate("([values, digits]) => values.map((x) => fixed(x, digits))", [values, digits])
+        assert texts == [table_format.number(value, digits) for value in values]
+        texts = page.evaluate("([values, digits]) => values.map((x) => signed(x, digits))", [values, digits])
+        assert texts == [table_format.number(value, digits, signed=True) for value in values]
+    assert page.evaluate("[59.7, 119.6, 3599.6].map(hours)") == ["0:01:00", "0:02:00", "1:00:00"]
+
+
+def test_the_downloaded_table_has_names_alone_and_no_formula(opened):
+    page = opened()
+    with page.expect_download() as download:
+        page.get_by_role("button", name="CSV").click()
+    rows = csv.reader(download.value.path().read_text(encoding="utf-8-sig").split("\n"))
+    assert [row[0] for row in rows if row] == ["trial", "good", HOSTILE, "poor", f"'{BROKEN}"]
 
 
 def test_predictive_values_follow_the_prevalence(opened):
@@ -143,7 +166,7 @@ def test_a_box_over_an_axis_keeps_the_trials_that_pass_there(opened):
     require_names(page, ["good"])
     expect(page.locator("#brushed")).to_have_text("1 of 4 trials kept")
     page.click("#clear")
-    require_names(page, ["good", HOSTILE, "poor", "broken"])
+    require_names(page, ["good", HOSTILE, "poor", BROKEN])
 
 
 def test_on_paper_a_plain_table_has_the_trials_that_are_kept_and_nothing_closed_is_left(opened):
@@ -155,7 +178,7 @@ def test_on_paper_a_plain_table_has_the_trials_that_are_kept_and_nothing_closed_
     page.emulate_media(media="print")
     page.evaluate("dispatchEvent(new Event('beforeprint'))")
     rows = [each.locator("th, td").all_inner_texts() for each in page.locator(".paper tr").all()]
-    assert [row[0] for row in rows] == ["trial", "good", HOSTILE, "poor"]
+    assert [row[0] for row in rows if row] == ["trial", "good", HOSTILE, "poor"]
     assert {"learning rate", "val loss", "test AUROC (95 %)"} < set(rows[0])
     assert [row[rows[0].index("learning rate")] for row in rows[1:]] == ["0.01", "0.001", "0.0001"]
     assert page.locator(".paper table").bounding_box()["width"] <= 690

@@ -31,10 +31,10 @@ from tests.records import predictions
 PROBABILITIES, LABELS, PATIENTS = np.array([0.9, 0.4, 0.6, 0.1]), np.array([1, 1, 0, 0], np.uint8), np.arange(4)
 
 
-def test_numbers_have_four_digits_and_no_infinity():
-    assert [significant(value) for value in (0.123456, 12345.6, np.inf, np.nan, None)] == [
-        0.1235,
-        12350,
+def test_numbers_have_six_digits_and_no_infinity():
+    assert [significant(value) for value in (0.12345678, 1234567.8, np.inf, np.nan, None)] == [
+        0.123457,
+        1234570,
         None,
         None,
         None,
@@ -145,6 +145,27 @@ def test_points_that_the_record_lacks_are_chosen_on_validation_as_in_the_table(m
     test = split_scores(read_predictions(str(tmp_path / "records"), record.digest), "test", record)
     (evaluated,) = class_probabilities(record, test, test, test, DecisionSettings(rules))
     assert [(point.rule, point.threshold) for point in evaluated.points] == [(rule, at) for rule, at, _ in points]
+
+
+def test_exclusive_classes_have_no_thresholds(of_classes, tmp_path):
+    """The most probable class is predicted: the slider begins at 0.5, which no rule chose, and says so."""
+    of_classes("multi_class", ["normal", "viral", "bacterial"])
+    _, evidence = evidence_of(tmp_path)
+    (trial,) = evidence.values()
+    for found in trial["classes"]:
+        assert found["points"] == []
+        assert found["rates"]["threshold"][found["start"]] == 0.5
+        assert found["note"].startswith("The most probable class is predicted, without a threshold;")
+
+
+def test_a_threshold_that_validation_could_not_choose_is_not_called_by_its_rule(make_record, tmp_path):
+    record = make_record({"name": "one"}, many=True, thresholds=(None,), operating_points={"sensitivity=0.95": (None,)})
+    found, evidence = evidence_of(tmp_path, operating_points=("sensitivity=0.95",))
+    shown = evidence[record.digest]["classes"][0]
+    assert [point[:2] for point in shown["points"]] == [["0.5, not chosen", 0.5]]
+    assert shown["note"].startswith("Validation lacks one of the labels")
+    (evaluated,) = found.probabilities
+    assert (evaluated.points[0].rule, evaluated.points[0].threshold) == ("0.5, not chosen", 0.5)
 
 
 def test_the_best_trial_is_first_and_others_need_a_test(make_record, tmp_path):

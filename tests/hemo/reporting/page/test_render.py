@@ -9,8 +9,9 @@ import pytest
 from hemo.curation.card import SplitFinding
 from hemo.reporting.comparison import compare_trials
 from hemo.reporting.content import Content
-from hemo.reporting.page.render import Live, _script, code_marked, json_block, study_html, unbroken
+from hemo.reporting.page.render import Live, _script, code_marked, json_block, study_html, table_data, unbroken
 from hemo.reporting.page.study_data import study_data
+from hemo.reporting.table_format import Table
 from hemo.trials.record import read_records
 
 HOSTILE = "</script><script>alert(1)</script><!--"
@@ -111,3 +112,16 @@ def test_a_script_cannot_end_early_and_json_has_no_markup():
     block = json_block({"a": "</script>&\u2028"})
     assert not set("<>&\u2028") & set(block)
     assert json.loads(block) == {"a": "</script>&\u2028"}
+
+
+def test_rows_left_out_are_where_the_page_says():
+    """A table of more than sixty rows is not on the page."""
+    for count, place in ((11, "the table below"), (61, "grid.md")):
+        table = Table("Ranking", ("cell",), tuple((str(row),) for row in range(count)))
+        assert table_data(table, 10)["notes"] == [f"{count - 10} more rows are in {place}."]
+
+
+def test_a_page_that_follows_its_records_says_that_report_writes_the_files(make_record, page):
+    make_record({"name": "one"})
+    assert "<code>hemo report</code> writes them to grid.md;" in page(live=Live("1", 1.0))
+    assert "As in grid.md; every metric in full precision is in grid.csv." in page()

@@ -54,13 +54,32 @@ def test_external_models_alone_have_columns_of_results_only(make_record, compare
     assert {column["kind"] for column in data["columns"]} == {"result"}
 
 
+def test_trials_of_several_losses_are_in_the_order_of_auroc(make_record, compared):
+    """A focal loss is lower than cross-entropy whatever the model has learned."""
+    for loss in ("default", "focal"):
+        make_record({"name": loss, "training.loss": loss})
+        (found,) = compared()
+        assert comparison_data(found, {}, seed=0)["order"] == {"default": "val loss", "focal": "val AUROC"}[loss]
+
+
+def test_images_as_stored_are_no_side_of_0_px(make_record, compared):
+    make_record({"name": "stored"})
+    make_record({"name": "small", "model.side_px": 64})
+    data = comparison_data(compared()[0], {}, seed=0)
+    at = [column["title"] for column in data["columns"]].index("side (px)")
+    assert {trial["name"]: trial["cells"][at] for trial in data["trials"]} == {
+        "stored": ["as stored", "as stored"],
+        "small": [64, "64"],
+    }
+
+
 def test_a_trial_has_metrics_curves_and_facts(make_record, compared):
     """Quality 0.9 after eight epochs: progress 0.9 x (1 - 0.75^8) = 0.8099, loss 0.7 - 0.6 x 0.8099 + 0.02."""
     record = make_record({"name": "one"}, versions={"torch": "2.14"}, commit="abc")
     data = comparison_data(compared()[0], {record.digest: {"classes": []}}, seed=0)
     (trial,) = data["trials"]
     assert (data["best"], trial["name"], trial["status"]) == (record.digest, "one", "complete")
-    assert trial["metrics"]["val"] == {"accuracy": 0.8997, "auroc": 0.8969, "loss": 0.2341}
+    assert trial["metrics"]["val"] == {"accuracy": 0.899689, "auroc": 0.89685, "loss": 0.234061}
     assert len(trial["curves"]["val loss"]) == 10
     assert trial["evidence"] == {"classes": []}
     facts = dict(trial["facts"])
