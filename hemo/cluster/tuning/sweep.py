@@ -160,9 +160,8 @@ def _check_search(config: TuneConfig, search: SearchConfig, card: TrainingSetCar
             f"workers.count: a search runs each trial on one worker, not {config.workers.count}; "
             "set workers.count to 1, or write the cells as a grid"
         )
-    trials = dict(searched_trials(config.trial, search))
-    _check(config, trials, card)
-    if "latency_ms" in search.optimised and any(trial.model.is_sequence for trial in trials.values()):
+    _check(config, dict(searched_trials(config.trial, search)), card)
+    if "latency_ms" in search.optimised and config.trial.model.is_sequence:
         raise ConfigError(
             "search.objectives: latency_ms is not measured of sequence models; give metric alone, or other objectives"
         )
