@@ -1,9 +1,10 @@
 """The `train` job: one trial on one or several workers, by Ray Train."""
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
+import ray
 import ray.train
 from ray.train.torch import get_device
 from ray.train.v2.api.config import ScalingConfig
@@ -20,16 +21,16 @@ from hemo.cluster.capacity import (
 from hemo.cluster.feed import SharedTrainingSet, feed_of, get_training_set, put_training_set
 from hemo.cluster.ray_data import LOST_WORKERS
 from hemo.cluster.session import connected
-from hemo.cluster.tracking.trial_tracker import TrackedTrial, check_tracking, tracked
+from hemo.cluster.tracking.trial_tracker import TrackedTrial, check_tracking, track_test, tracked
 from hemo.cluster.worker_group import WorkersTrainer, failure_reason, printed_lines
 from hemo.config.trial import TrialConfig
-from hemo.config.tune import TrainConfig, WorkersConfig
+from hemo.config.tune import TrainConfig, TuneConfig, WorkersConfig
 from hemo.console import print_line
 from hemo.curation.card import TrainingSetCard, read_card
 from hemo.errors import TrialError, UserError
 from hemo.output_lock import output_lock
 from hemo.storage import WrittenFiles, join, remove
-from hemo.training.data.dataset import task_classes, with_target
+from hemo.training.data.dataset import read_training_set, task_classes, with_target
 from hemo.training.data.read_studies import encoder_notes
 from hemo.training.distributed import Worker
 from hemo.training.reporting import epoch_line, observed, run_to_end
@@ -37,7 +38,7 @@ from hemo.trials.checks import check_batch_size, check_trials
 from hemo.trials.key import TrialKey, TrialKeys
 from hemo.trials.make_record import failed_record
 from hemo.trials.record import TrialRecord, read_record, write_record
-from hemo.trials.run import run_trial
+from hemo.trials.run import evaluate_on_test, run_trial, trial_data
 
 RAY_FOLDER = "ray"
 """Beside the record while a trial runs: Ray Train's own files; removed when the trial is recorded."""
@@ -58,7 +59,8 @@ Ray Train looks at the nodes every 20 s, so that the first group after the loss 
 def train_model(config: TrainConfig) -> TrialRecord:
     """Train one model and return its record; a finished one is returned at once, a killed one resumes.
 
-    Ray is connected to only where there is something to train, after all checks.
+    Of a trial that a search trained, and of which it read no test, test is read. Ray is connected to only where there
+    is something to do, after all checks.
 
     Args:
         config: Training set, trial, workers and where the record goes.
@@ -74,13 +76,17 @@ def train_model(config: TrainConfig) -> TrialRecord:
     check_workers(config, card)
     check_trials({"": config.trial}, card)
     key = TrialKeys(config.out, card.digest).key(config.trial)
-    if record := key.finished_record():
+    if (record := key.finished_record()) and "test" in record.metrics:
         return record
     print_findings([config.trial], card)
     with output_lock(key.folder):
-        if record := key.finished_record():  # another run has ended it since
+        record = key.finished_record()  # another run may have ended it since
+        if record and "test" in record.metrics:
             return record
         with connected(config.cluster):
+            if record:
+                print_line("a search has trained this trial; now its test split is read")
+                return read_tests([(key, record)], config, gpus_per_worker(config.workers))[0]
             return train_in_workers(
                 config, key, put_training_set(config.training_set, feed_of(config.trial, config.feed))
             )
@@ -114,6 +120,38 @@ def train_in_workers(config: TrainConfig, key: TrialKey, shared: SharedTrainingS
     if record.status == "failed":
         raise TrialError(f"the trial failed: {record.reason} (record {key.folder})")
     return record
+
+
+def read_tests(
+    trained: Sequence[tuple[TrialKey, TrialRecord]], config: TrainConfig | TuneConfig, gpus: float
+) -> list[TrialRecord]:
+    """Return records with the test metrics that they lack, one worker for each; they are written, and tracked.
+
+    Args:
+        trained: Trials with a complete record without test, and these records.
+        config: Of the training set, the tracker, and a worker's CPUs.
+        gpus: Of a worker.
+
+    Raises:
+        ConfigError: If this machine does not hold a worker, see `require_capacity`.
+        UserError: If the training set or a checkpoint is gone.
+        TrialError: If a batch does not fit into memory.
+    """
+    require_capacity(config.cluster, trial_needs(config.workers.model_copy(update={"count": 1}), gpus))
+    task = ray.remote(num_cpus=config.workers.cpus, num_gpus=gpus)(_read_test)
+    tested: list[TrialRecord] = ray.get([task.remote(key, record, config, gpus) for key, record in trained])
+    return tested
+
+
+def _read_test(key: TrialKey, record: TrialRecord, config: TrainConfig | TuneConfig, gpus: float) -> TrialRecord:
+    worker = _worker(config.workers, rank=0, count=1, device="cuda" if gpus else "cpu")
+    if record.config.model.is_sequence:
+        data = trial_data(record.config, config.training_set, None)
+    else:
+        data = read_training_set(config.training_set, streaming=True)
+    tested = evaluate_on_test(key, record, data, worker)
+    track_test(TrackedTrial(config.tracking, key, data.card, worker), tested)
+    return tested
 
 
 def print_findings(trials: Iterable[TrialConfig], card: TrainingSetCard) -> None:

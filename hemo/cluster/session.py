@@ -8,6 +8,7 @@ from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import grpc
+import joblib
 import ray
 import ray.data  # its import sets up the logger that _quiet configures
 from ray.exceptions import AuthenticationError
@@ -132,7 +133,7 @@ def _require_head_node(address: str) -> None:
 
 
 def _start_local(config: ClusterConfig) -> None:
-    cpus = os.cpu_count() if config.cpus == "all" else config.cpus
+    cpus = joblib.cpu_count() if config.cpus == "all" else config.cpus
     # glibc keeps a heap for each of a worker's many threads, and frees little of them; cluster.yaml sets the same
     os.environ.setdefault("MALLOC_ARENA_MAX", "2")
     try:

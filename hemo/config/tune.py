@@ -302,7 +302,7 @@ class TuneConfig(Config):
         return self
 
     def check_flags(self, flags: Mapping[str, Any], section: str = "") -> None:
-        """Refuse a value of `trial` that every trial gets from an axis of the grid or the space of the search.
+        """Refuse a value of `trial` that every trial gets from the cells or an axis of the grid, or the search's space.
 
         Args:
             flags: The values that came from the command line, nested.
@@ -313,7 +313,13 @@ class TuneConfig(Config):
         """
         axes: Mapping[str, Any] = self.search.space if self.search else self.grid.axes if self.grid else {}
         part = "search.space" if self.search else "grid.axes"
+        cells = [dict(flattened(nested(cell))) for cell in self.grid.cells] if self.grid else []
         for key, value in flattened(flags.get("trial", {})):
+            if cells and all(_sets(cell, key) for cell in cells):
+                raise ConfigError(
+                    f"--{section}trial.{key}: each of grid.cells sets {key}, so that the flag changes no trial; change "
+                    "the cells, or leave it out"
+                )
             of_head = key.removeprefix("model.") in HEAD_FIELDS and key not in axes
             axis = "model.head" if of_head else key
             if axis not in axes:
@@ -322,6 +328,11 @@ class TuneConfig(Config):
             replaceable = axis == key and not isinstance(axes[axis], Range)
             way = f"give --{section}{part} '{{{key}: {values}}}'" if replaceable else "leave it out"
             raise ConfigError(f"--{section}trial.{key}: {part} sets {axis} in every trial, {value} is in none; {way}")
+
+
+def _sets(changes: Mapping[str, Any], key: str) -> bool:
+    """Return whether dotted `changes` set the field `key` of a trial, by itself or with the head that they name."""
+    return key in changes or ("model.head" in changes and key.removeprefix("model.") in HEAD_FIELDS)
 
 
 def nested(changes: Mapping[str, Any]) -> dict[str, Any]:
@@ -374,6 +385,13 @@ def title(trial: TrialConfig) -> str:
 
 
 def settings_name(trial: TrialConfig, keys: Sequence[str]) -> str:
-    """Return a trial name from the values of the dotted `keys`: `ResNet50, hidden 1, dense 16, lr 1e-05`."""
-    values = dict(flattened(trial.deciding()))
+    """Return a trial name from the values of the dotted `keys`: `ResNet50, hidden 1, dense 16, lr 1e-05`.
+
+    Numbers that are not integers have at most six significant digits: a drawn one would have 16.
+    """
+    values = {key: _rounded(value) for key, value in flattened(trial.deciding())}
     return ", ".join(NAME_FORMATS.get(key, key.rsplit(".", 1)[-1] + " {}").format(values[key]) for key in keys)
+
+
+def _rounded(value: Any) -> Any:
+    return float(f"{value:.6g}") if isinstance(value, float) else value

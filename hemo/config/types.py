@@ -86,7 +86,9 @@ class ClusterConfig(Config):
         description="`auto`: the cluster in RAY_ADDRESS if it is set, else a fresh local one; "
         "`local`: always a fresh local one; or host:port",
     )
-    cpus: PositiveInt | Literal["all"] = Field("all", description="CPUs of a fresh local cluster")
+    cpus: PositiveInt | Literal["all"] = Field(
+        "all", description="CPUs of a fresh local cluster; `all`: those that this process may use"
+    )
     temp_dir: Location = Field(
         "/tmp/ray",  # noqa: S108  (Ray's own default)
         description="where a fresh local cluster keeps its session files",

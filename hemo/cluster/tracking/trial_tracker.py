@@ -30,6 +30,9 @@ TENSORBOARD = "tensorboard"
 DIGEST_SHOWN = 6
 """Digits of a trial's digest after its name, which other trials may share."""
 
+NAME_BYTES = 200
+"""Of a trial's name in that of its folder, which has at most 255 on Linux."""
+
 
 class Tracker(Protocol):
     """Where a trial's metrics are logged."""
@@ -138,6 +141,7 @@ def tensorboard_folder(key: TrialKey) -> Path:
     """
     runs, digest = Path(key.records, TENSORBOARD), key.digest[:DIGEST_SHOWN]
     name = re.sub(r"[^\w ,.()=+-]", "_", key.config.name or key.config.model.backbone)
+    name = name.encode()[:NAME_BYTES].decode(errors="ignore")  # a letter may be cut in the middle
     return next(runs.glob(f"* {digest}"), runs / f"{name} {digest}")
 
 

@@ -257,12 +257,15 @@ def model_name(record: TrialRecord) -> str:
 
 
 def best_of(out: str, record: TrialRecord) -> list[str]:
-    """Return the alias `best` if no complete trial in `out` with the same name has a lower validation loss."""
+    """Return the alias `best` if no complete trial in `out` with the same name has a lower validation loss.
+
+    External models are none: the loss of their epochs is not known.
+    """
     name = model_name(record)
     rivals = [
         other.best_epoch_val["loss"]
         for other in read_records(out, on_error=lambda error: None)
-        if other.status == "complete" and model_name(other) == name
+        if other.status == "complete" and not other.external and model_name(other) == name
     ]
     return ["best"] if record.best_epoch_val["loss"] <= min(rivals) else []
 

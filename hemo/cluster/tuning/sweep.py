@@ -4,7 +4,6 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, nullcontext
 
-import ray
 from optuna.study import Study
 from ray import tune
 from ray.tune import TuneError
@@ -14,9 +13,9 @@ from ray.tune.schedulers import TrialScheduler
 from hemo.cluster.capacity import gpus_per_trial_worker, plan_in_words, trials_at_once
 from hemo.cluster.feed import feed_of, put_training_set
 from hemo.cluster.ray_data import LOST_WORKERS
-from hemo.cluster.ray_train import RAY_FOLDER, check_workers, print_findings
+from hemo.cluster.ray_train import RAY_FOLDER, check_workers, print_findings, read_tests
 from hemo.cluster.session import connected
-from hemo.cluster.tracking.trial_tracker import TrackedTrial, check_tracking, track_test
+from hemo.cluster.tracking.trial_tracker import check_tracking
 from hemo.cluster.tuning.console import SweepConsole, shown_metric
 from hemo.cluster.tuning.schedulers import trial_scheduler
 from hemo.cluster.tuning.searchers import (
@@ -40,14 +39,13 @@ from hemo.storage import join, remove
 from hemo.sweeps.grid import grid_trials
 from hemo.sweeps.objectives import front_lines, selected_record
 from hemo.sweeps.space import search_space, searched_trials
-from hemo.training.data.dataset import read_training_set, task_classes, with_target
+from hemo.training.data.dataset import task_classes, with_target
 from hemo.training.option_checks import where_in_notes
 from hemo.trials.checks import check_trials
 from hemo.trials.key import TrialKey, TrialKeys
 from hemo.trials.make_record import failed_record
 from hemo.trials.progress import PlannedTrial, SweepPlan, write_plan, write_selection
 from hemo.trials.record import TrialRecord, now, write_record
-from hemo.trials.run import evaluate_on_test, trial_data
 
 TUNE_FOLDER = "tune"
 """Below `OUT/ray`: Tune's own files of a sweep, which nothing reads afterwards."""
@@ -163,6 +161,10 @@ def _check_search(config: TuneConfig, search: SearchConfig, card: TrainingSetCar
             "set workers.count to 1, or write the cells as a grid"
         )
     _check(config, dict(searched_trials(config.trial, search)), card)
+    if "latency_ms" in search.optimised and config.trial.model.is_sequence:
+        raise ConfigError(
+            "search.objectives: latency_ms is not measured of sequence models; give metric alone, or other objectives"
+        )
     val, classes = card.splits["val"], task_classes(config.trial, card)
     needing = [metric for metric in search.optimised if metric in ("val_auroc", "val_accuracy")]
     if needing and not any(val.varies(name) for name in classes):
@@ -326,19 +328,7 @@ def _with_test(records: list[TrialRecord], config: TuneConfig, keys: TrialKeys) 
     if not lacking:
         return records
     with connected(config.cluster):
-        gpus = gpus_per_trial_worker(config)
-        task = ray.remote(num_cpus=config.workers.cpus, num_gpus=gpus)(_read_test)
-        tested = ray.get([task.remote(keys.key(record.config), record, config, gpus) for record in lacking])
+        trained = [(keys.key(record.config), record) for record in lacking]
+        tested = read_tests(trained, config, gpus_per_trial_worker(config))
     by_digest = {record.digest: record for record in tested}
     return [by_digest.get(record.digest, record) for record in records]
-
-
-def _read_test(key: TrialKey, record: TrialRecord, config: TuneConfig, gpus: float) -> TrialRecord:
-    worker = trial_worker(config, gpus)
-    if record.config.model.is_sequence:
-        data = trial_data(record.config, config.training_set, None)
-    else:
-        data = read_training_set(config.training_set, streaming=True)
-    tested = evaluate_on_test(key, record, data, worker)
-    track_test(TrackedTrial(config.tracking, key, data.card, worker), tested)
-    return tested

@@ -4,6 +4,7 @@ import re
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -19,7 +20,8 @@ from hemo.config.tune import TrackingConfig, TrainConfig, TrainWorkersConfig
 from hemo.curation.card import read_card
 from hemo.errors import ConfigError, LabelError, OutputError, SourceError, TrialError
 from hemo.output_lock import output_lock
-from hemo.trials.record import read_record
+from hemo.training.data.dataset import read_training_set
+from hemo.trials.record import read_predictions, read_record
 from tests.records import trial_digest
 from tests.trial_runs import run_to_record, trial_key
 
@@ -79,6 +81,33 @@ def test_two_workers_give_the_curve_of_one(
     assert left == {"record.json", "predictions.parquet", "checkpoint"}
     assert len(list((tmp_path / "two" / "tensorboard").iterdir())) == 1
     assert train_model(config) == two
+
+
+@pytest.mark.usefixtures("ray_cluster")
+def test_a_trial_of_a_search_gets_its_test_metrics(
+    make_training_set: Maker, tiny_trial: TrialConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A search held test back; the epochs are not trained again, and the result is that of a trial by itself."""
+    monkeypatch.setattr(fit, "_run_workers", lambda *_: pytest.fail("trained again"))
+    folder, out = make_training_set(), str(tmp_path / "out")
+    searched = run_to_record(tiny_trial, folder, out, data=replace(read_training_set(folder), test=None))
+    assert set(searched.metrics) == {"train", "val"}
+    config = TrainConfig(
+        training_set=folder,
+        out=out,
+        trial=tiny_trial,
+        workers=NO_GPU,
+        tracking=TrackingConfig(backend="tensorboard"),
+    )
+    record = train_model(config)
+    alone = run_to_record(tiny_trial, folder, tmp_path / "alone")
+    assert set(record.metrics) == {"train", "val", "test"}
+    assert record.metrics["test"]["loss"] == pytest.approx(alone.metrics["test"]["loss"], abs=1e-4)
+    assert (record.digest, record.finished) == (searched.digest, searched.finished)
+    assert set(read_predictions(out, record.digest)["split"].to_pylist()) == {"val", "test"}
+    assert len(list((tmp_path / "out" / "tensorboard").iterdir())) == 1
+    monkeypatch.setattr(fit, "connected", lambda _: pytest.fail("Ray was connected to"))
+    assert train_model(config) == record
 
 
 def test_a_failed_trial_ends_the_job_and_names_its_record(

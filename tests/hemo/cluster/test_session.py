@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import grpc
 import pytest
@@ -88,6 +88,19 @@ def test_ray_that_does_not_start_in_time_is_one_line(monkeypatch: pytest.MonkeyP
         _start_local(ClusterConfig(address="local"))
     with pytest.raises(KeyError, match="a defect"):
         _start_local(ClusterConfig(address="local"))
+
+
+@pytest.mark.parametrize(("cpus", "started_with"), [("all", 1), (3, 3)])
+def test_a_local_cluster_has_the_cpus_that_this_process_may_use(
+    monkeypatch: pytest.MonkeyPatch, cpus: int | Literal["all"], started_with: int
+) -> None:
+    """One of them here, as under `taskset` or Slurm; the machine has more."""
+    started: list[dict[str, Any]] = []
+    monkeypatch.setattr(ray, "init", lambda **settings: started.append(settings))
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0})
+    monkeypatch.setattr(os, "cpu_count", lambda: 64)
+    _start_local(ClusterConfig(address="local", cpus=cpus))
+    assert [settings["num_cpus"] for settings in started] == [started_with]
 
 
 @pytest.mark.parametrize("error", [None, RuntimeError("stop")])

@@ -231,7 +231,7 @@ def test_a_wrong_section_is_one_line(value: str, line: str) -> None:
         load("--out", "a", "--model", value)
 
 
-GRID = {"axes": {"model.backbone": ["VGG16"], "model.head": ["F-D(8)"]}, "cells": [{"training.epochs": 3}]}
+GRID = {"axes": {"model.backbone": ["VGG16"], "model.head": ["F-D(8)"]}, "cells": [{"training.epochs": 3}, {}]}
 SPACE = {"model.backbone": {"choices": ["VGG16"]}, "model.dropout": {"low": 0, "high": 0.5}}
 
 
@@ -280,6 +280,29 @@ def test_a_flag_that_every_trial_overrides_is_refused(
     if "give --" in line:
         loaded = load_config(TuneConfig, [*config, *shlex.split(line.partition("give ")[2])], job="tune")
         assert value in str(loaded.grid.axes if loaded.grid else loaded.search and loaded.search.space)
+
+
+@pytest.mark.parametrize("flag", ["model.hidden_layers", "model.dense_width", "training.learning_rate", "name"])
+def test_a_flag_that_every_cell_overrides_is_refused(flag: str) -> None:
+    """All seven cells set these four; a seed, which none sets, is that of all seven."""
+    config = ["--config", str(Path(__file__).parents[3] / "conf/grid/chest_xray_resnet50.yaml")]
+    line = (
+        f"--trial.{flag}: each of grid.cells sets {flag}, so that the flag changes no trial; change the cells, or "
+        "leave it out"
+    )
+    with pytest.raises(ConfigError, match=f"^{re.escape(line)}$"):
+        load_config(TuneConfig, [*config, f"--trial.{flag}", "2"], job="tune")
+    assert load_config(TuneConfig, [*config, "--trial.seed", "2"], job="tune").trial.seed == 2
+
+
+def test_a_flag_that_one_cell_leaves_free_is_accepted() -> None:
+    """A head by its name sets all fields of the head, dropout included."""
+    cells = [{"model.head": "F-D(8)"}, {"model": {"dense_width": 8, "hidden_layers": 1}}]
+    flags = ["--training_set", "/s", "--out", "/o", "--grid.cells", yaml.safe_dump(cells, default_flow_style=True)]
+    loaded = load_config(TuneConfig, [*flags, "--trial.model.pooling", "gap"], job="tune")
+    assert loaded.trial.model.pooling == "gap"
+    with pytest.raises(ConfigError, match=r"^--trial\.model\.dense_width: each of grid\.cells sets model\.dense_width"):
+        load_config(TuneConfig, [*flags, "--trial.model.dense_width", "16"], job="tune")
 
 
 def test_a_flag_of_a_stage_is_refused_as_that_of_its_job(tmp_path: Path) -> None:

@@ -49,3 +49,13 @@ def test_words_say_what_differs():
     assert varying(trials) == ["model.dense_width", "training.learning_rate"]
     assert settings_name(trials[1], ["model.backbone", *varying(trials)]) == "resnet18, dense 16, lr 0.0001"
     assert settings_name(base, ["training.patience"]) == "patience 5"
+
+
+def test_a_name_has_six_digits_of_a_drawn_number():
+    """Written ones have fewer, and stay as they are; an ema_decay of 0.9999 must not become 1."""
+    drawn = {"model.dropout": 0.1342808822834115, "training.weight_decay": 0.0006586142416793601}
+    trial = changed(TrialConfig(), drawn, origin="")
+    assert settings_name(trial, list(drawn)) == "dropout 0.134281, weight_decay 0.000658614"
+    written = {"model.dropout": 0.0, "training.weight_decay": 1e-4, "training.ema_decay": 0.9999}
+    trial = changed(TrialConfig(), written, origin="")
+    assert settings_name(trial, list(written)) == "dropout 0.0, weight_decay 0.0001, ema_decay 0.9999"

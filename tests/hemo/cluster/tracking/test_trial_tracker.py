@@ -10,6 +10,7 @@ import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from hemo.cluster.tracking.trial_tracker import (
+    TolerantTracker,
     TrackedTrial,
     check_tracking,
     flat_metrics,
@@ -127,6 +128,24 @@ def test_a_renamed_trial_goes_on_in_the_folder_it_had_and_names_fit_a_folder(
     assert tensorboard_folder(renamed) == tmp_path / "tensorboard" / f".._lr 1e-05, F-D(8) {key.digest[:6]}"
     tensorboard_folder(renamed).mkdir(parents=True)
     assert tensorboard_folder(key) == tensorboard_folder(renamed)
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [("n" * 300, "n" * 200), ("ü" * 150, "ü" * 100), ("n" + "頭" * 100, "n" + "頭" * 66)],
+    ids=["1 byte", "2 bytes", "3 bytes"],
+)
+def test_a_long_name_is_cut_to_fit_a_folder(
+    tmp_path: Path, make_training_set: Maker, tiny_trial: TrialConfig, name: str, shown: str
+) -> None:
+    """A disk takes 255 bytes: 200 are left for the name, of which ü takes 2 and 頭 takes 3."""
+    printed = list[str]()
+    trial = tiny_trial.model_copy(update={"name": name})
+    opened = tracked_trial(TrackingConfig(backend="tensorboard"), tmp_path, make_training_set(), trial, printed)
+    TolerantTracker(opened).close(failed=False)
+    assert printed == []
+    (folder,) = (tmp_path / "tensorboard").iterdir()
+    assert folder.name == f"{shown} {opened.key.digest[:6]}"
 
 
 def test_a_tracker_that_fails_is_told_of_once_and_the_trial_goes_on(

@@ -241,8 +241,9 @@ def test_models_of_one_question_on_one_set_share_a_name() -> None:
 def test_the_best_has_the_lowest_validation_loss_of_its_name(tmp_path: Path) -> None:
     failed = record("f", 0.1, status="failed", epochs=(), best_epoch=0)
     other = record("o", 0.1, training_set="beef")
+    external = record("e", 0.1, external=True, epochs=(), best_epoch=0)  # its loss of an epoch is not known
     worse, better = record("w", 0.6), record("b", 0.4)
-    for written in (failed, other, worse):
+    for written in (failed, other, external, worse):
         write_record(str(tmp_path), written, None)
     assert best_of(str(tmp_path), worse) == ["best"]
     write_record(str(tmp_path), better, None)

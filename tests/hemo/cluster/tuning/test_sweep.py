@@ -324,6 +324,17 @@ def test_a_metric_that_the_target_cannot_have_is_refused(make_training_set, tmp_
         tune_models(sweep(folder, tmp_path / "records", trial={**TINY, "target": "epidural"}, search=search))
 
 
+def test_latency_of_sequence_models_is_refused(make_series_set, tmp_path):
+    """It is not measured, so no trial could be selected."""
+    made = make_series_set()
+    objectives = {"metric": "val_loss", "objectives": ["val_loss", "latency_ms"], "scheduler": "none"}
+    search = {"space": {"model.dropout": {"choices": [0.0, 0.1]}}, **objectives}
+    trial = made.trial(epochs=1).model_dump()
+    with pytest.raises(ConfigError, match="objectives: latency_ms is not measured of sequence models; give metric"):
+        tune_models(sweep(made.training_set, tmp_path / "records", trial=trial, search=search))
+    assert not (tmp_path / "records").exists()
+
+
 def test_a_grid_whose_cells_all_failed_is_an_error(make_training_set, tmp_path):
     diverging = {"model": TINY["model"], "training": {**TINY["training"], "learning_rate": 1e30, "optimizer": "sgd"}}
     config = sweep(make_training_set(), tmp_path / "records", trial=diverging, grid={"axes": {"seed": [0]}})
