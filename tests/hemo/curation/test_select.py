@@ -294,6 +294,20 @@ def test_a_larger_subset_holds_the_smaller():
     assert smallest(IDS, 1000, "subset", 0).tolist() == list(range(100))
 
 
+@pytest.mark.parametrize("seed", [0, 1])
+def test_the_seed_of_the_config_chooses_what_balance_and_subset_leave(seed):
+    plain = hundred(seed=seed)
+    train = plain.chosen[plain.splits == TRAIN]
+    balanced = hundred(seed=seed, balance={"mode": "undersample"})
+    stay = undersample(plain.rows.labels[train, 0], IDS.take(train), 1.0, seed)
+    assert balanced.chosen[balanced.splits == TRAIN].tolist() == train[stay].tolist()
+    limited = hundred(seed=seed, subset={"train": 10})
+    assert (
+        limited.chosen[limited.splits == TRAIN].tolist()
+        == train[smallest(IDS.take(train), 10, "subset", seed)].tolist()
+    )
+
+
 def selected(order: list[int], *, repainted: int | None = None) -> Selection:
     names = [f"ID_{number:03d}" for number in order]
     values = np.array([number % 2 for number in order], np.uint8)[:, None]
@@ -317,14 +331,18 @@ def test_order_does_not_matter_and_everything_else_does():
     flipped[3] = 1 - flipped[3]
     moved = selection.splits.copy()
     moved[3] = (moved[3] + 1) % 3
+    patient = selection.rows.patient.copy()
+    patient[3] = patient[4]
     others = [
         training_set_digest(selection, {"side_px": 4}),
         training_set_digest(replace(selection, rows=replace(selection.rows, labels=flipped)), {"side_px": 2}),
         training_set_digest(replace(selection, splits=moved), {"side_px": 2}),
         training_set_digest(replace(selection, chosen=selection.chosen[1:], splits=moved[1:]), {"side_px": 2}),
         training_set_digest(selected(list(range(40)), repainted=3), {"side_px": 2}),
+        training_set_digest(replace(selection, rows=replace(selection.rows, patient=patient)), {"side_px": 2}),
+        training_set_digest(replace(selection, rows=replace(selection.rows, classes=("other",))), {"side_px": 2}),
     ]
-    assert len({digest, *others}) == 6
+    assert len({digest, *others}) == 8
 
 
 def test_the_prevalence_before_balancing_is_kept():

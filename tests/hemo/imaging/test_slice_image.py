@@ -269,6 +269,19 @@ def test_padding_outside_the_field_of_view_is_flagged():
     assert flags_of(hu) == ["padded"]
 
 
+def test_less_than_a_fiftieth_of_brain_is_little():
+    assert hounsfield_flags(head(), brain=0.0199) == ["little_brain"]
+    assert hounsfield_flags(head(), brain=0.0201) == []
+
+
+@pytest.mark.parametrize(("padded", "flags"), [(20, []), (21, ["padded"])])
+def test_more_than_half_a_percent_of_padding_is_flagged(padded, flags):
+    """Every eighth pixel of 512 x 512 px in both directions counts: 4,096, half a percent of which is 20.48."""
+    hu = np.tile(head(), (8, 8))
+    hu[0, : 8 * padded : 8] = -2000
+    assert flags_of(hu) == flags
+
+
 def test_garbled_rows_are_noise():
     hu = head()
     hu[40:] = np.random.default_rng(0).integers(-32768, 32767, hu[40:].shape)

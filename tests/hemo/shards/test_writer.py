@@ -7,7 +7,7 @@ import pytest
 
 from hemo.shards.reader import images_of
 from hemo.shards.schema import ROW_SCHEMA
-from hemo.shards.writer import ShardBuilder, rows_per_group
+from hemo.shards.writer import ShardBuilder, parquet_options, rows_per_group
 
 SHAPE = (3, 4, 4)
 
@@ -62,6 +62,11 @@ def test_pixels_have_neither_dictionary_nor_statistics():
     assert columns["image"].statistics is None
     assert columns["image"].compression == "ZSTD"
     assert columns["image_id"].statistics.max == "ID_0"
+
+
+def test_pixels_are_compressed_at_level_1():
+    """The level is not stored in the file, but decides its bytes."""
+    assert parquet_options(ROW_SCHEMA)["compression_level"] == 1
 
 
 def test_a_unit_of_rejects_is_a_shard_without_rows():

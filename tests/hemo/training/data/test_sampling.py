@@ -6,6 +6,7 @@ import pytest
 from hemo.training.data.sampling import (
     LANES,
     derive_seed,
+    epoch_blocks,
     epoch_rows,
     every_row,
     rank_range,
@@ -19,9 +20,11 @@ def _blocks(rows: int, rows_a_block: int = 4) -> np.ndarray:
     return np.arange(rows) // rows_a_block
 
 
-def _each(rows: int, workers: int, batch_size: int, *, epoch: int = 1, rows_a_block: int = 4) -> list[list[np.ndarray]]:
+def _each(
+    rows: int, workers: int, batch_size: int, *, epoch: int = 1, seed: int = 3, rows_a_block: int = 4
+) -> list[list[np.ndarray]]:
     """Return what each worker sees in each step."""
-    told = {"seed": 3, "epoch": epoch, "workers": workers, "batch_size": batch_size}
+    told = {"seed": seed, "epoch": epoch, "workers": workers, "batch_size": batch_size}
     return [
         [step.rows for step in epoch_rows(_blocks(rows, rows_a_block), rank=rank, **told)] for rank in range(workers)
     ]
@@ -81,6 +84,14 @@ def test_every_row_is_seen_once_and_no_step_is_tiny() -> None:
 def test_epochs_differ_and_repeat_themselves() -> None:
     assert _together(41, 1, 8, epoch=1) != _together(41, 1, 8, epoch=2)
     assert _together(41, 1, 8, epoch=2) == _together(41, 1, 8, epoch=2)
+
+
+def test_the_order_depends_on_the_seed() -> None:
+    (three,), (four,) = (_each(41, 1, 8, seed=seed) for seed in (3, 4))
+    assert np.concatenate(three).tolist() != np.concatenate(four).tolist()
+    whole = {"epoch": 1, "rank": 0, "workers": 1, "batch_size": 2}
+    orders = [[step.rows.tolist() for step in epoch_blocks(_blocks(41), seed=seed, **whole)] for seed in (3, 4)]
+    assert orders[0] != orders[1]
 
 
 def test_a_worker_knows_its_place_in_the_step() -> None:
