@@ -30,6 +30,7 @@ SERVING = b"\x08\x01"
 
 CHATTER = (
     "ray._private.authentication.authentication_token_setup",  # announces that the token, our default, is on
+    "ray.tune.utils.util",  # warns of steps above half a second, such as waiting for a record
 )
 
 

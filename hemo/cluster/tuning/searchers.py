@@ -292,6 +292,7 @@ class TrialSearcher(Searcher):
         self._unrecorded: list[LockedTrial] = []  # ended, as Tune sees it
         self._printed: set[str] = set()  # digests of trials that other processes run
         self._seen: Seen = {}
+        self._error: Exception | None = None
         self.begun = 0
 
     @property
@@ -313,9 +314,24 @@ class TrialSearcher(Searcher):
         return None if self._waiting else Searcher.FINISHED
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
-        """Release a trial that ended; one that the scheduler stopped writes its record after this."""
+        """Release a trial that ended, and keep an error of this for `raise_error`.
+
+        Tune would take it for a failure of the trial, and run that again.
+        """
+        try:
+            self._end(trial_id, result, failed=error)
+        except Exception as first:  # of whatever kind: a disk's, a database's, a lost lock
+            self._error = self._error or first
+
+    def raise_error(self) -> None:
+        """Raise the first error of releasing a trial, if there was one; it is checked after each step of the sweep."""
+        if self._error:
+            raise self._error
+
+    def _end(self, trial_id: str, result: dict[str, Any] | None, *, failed: bool) -> None:
+        """Release a trial; one that the scheduler stopped writes its record after this."""
         ended = self._running.pop(trial_id)
-        if error or result is None or "status" in result:
+        if failed or result is None or "status" in result:
             ended.lock.close()
         else:
             ended.give_up = time.monotonic() + RECORD_WAIT_S
@@ -437,13 +453,13 @@ class StudySearcher(TrialSearcher):
                 self._drawn[trial_id].report(epoch[first], step=epoch["epoch"])
                 self._reported[trial_id] = epoch["epoch"]
 
-    def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
+    def _end(self, trial_id: str, result: dict[str, Any] | None, *, failed: bool) -> None:
         """Report to the study how a trial ended; one without a status was stopped by the scheduler.
 
         A complete one that lacks an objective counts as failed.
         """
-        status = "failed" if error or result is None else result.get("status", "pruned")
-        super().on_trial_complete(trial_id, result, error)
+        status = "failed" if failed or result is None else result.get("status", "pruned")
+        super()._end(trial_id, result, failed=failed)
         ended = self._drawn.pop(trial_id)
         if status == "complete" and result is not None and all(objective in result for objective in self._optimised):
             self._study.tell(ended, [result[objective] for objective in self._optimised])

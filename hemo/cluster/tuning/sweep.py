@@ -3,10 +3,14 @@
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, nullcontext
+from typing import Any
 
+import ray
+from optuna.exceptions import StorageInternalError
 from optuna.study import Study
 from ray import tune
 from ray.tune import TuneError
+from ray.tune.experiment import Trial
 from ray.tune.logger import JsonLoggerCallback
 from ray.tune.schedulers import TrialScheduler
 
@@ -27,13 +31,13 @@ from hemo.cluster.tuning.searchers import (
     open_study,
     queue_points,
 )
-from hemo.cluster.tuning.trainable import TrialRun, training_config, trial_worker
+from hemo.cluster.tuning.trainable import StoppedTrials, TrialRun, training_config, trial_worker
 from hemo.config.trial import TrialConfig
 from hemo.config.tune import GridConfig, SearchConfig, TuneConfig
 from hemo.console import print_line
 from hemo.curation.card import TrainingSetCard, read_card
 from hemo.digest import digest_of
-from hemo.errors import ConfigError, HemoError, LockedError
+from hemo.errors import ConfigError, HemoError, LockedError, without_passwords
 from hemo.output_lock import output_lock
 from hemo.storage import join, remove
 from hemo.sweeps.grid import grid_trials
@@ -52,7 +56,7 @@ TUNE_FOLDER = "tune"
 
 TUNE_SETTINGS = {
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # records are ours; Tune itself needs the JSON one to look back
-    "TUNE_DISABLE_SIGINT_HANDLER": "1",  # Ctrl-C ends the job at once; Tune would let running trials end as stopped
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",  # Ctrl-C ends the job at once; Tune would end the sweep as a finished one
     "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",  # a failed trial has no metric
     "RAY_AIR_NEW_OUTPUT": "0",
 }
@@ -119,7 +123,7 @@ def _run_search(config: TuneConfig, search: SearchConfig, card: TrainingSetCard,
         study = open_study(config, search, card.digest)
         left = queue_points(study, config, recorded)
         searcher = StudySearcher(study, space, config, keys, left)
-        with closing(searcher), connected(config.cluster) if left else nullcontext():
+        with closing(searcher), connected(config.cluster) if left else nullcontext(), database_errors(search.storage):
             _print_plan(config, search.trials, left)
             if left:
                 known = _distinct(study, config, keys)
@@ -236,6 +240,7 @@ def _run_trials(
     gpus = gpus_per_trial_worker(config)
     shared = put_training_set(config.training_set, feed_of(config.trial, config.feed))
     console = SweepConsole(plan, shown_metric(config), left=left, waiting=searcher.waiting, records=config.out)
+    stopped = StoppedTrials(config.out)
     remove(join(config.out, RAY_FOLDER, TUNE_FOLDER))
     tuner = tune.Tuner(
         tune.with_resources(
@@ -254,7 +259,12 @@ def _run_trials(
             name=TUNE_FOLDER,
             storage_path=join(config.out, RAY_FOLDER),
             verbose=0,
-            callbacks=[console, JsonLoggerCallback()],  # type: ignore[no-untyped-call]
+            callbacks=[
+                stopped,
+                console,
+                SearcherErrors(searcher),
+                ResultFiles(),  # type: ignore[no-untyped-call]
+            ],
             checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
             failure_config=tune.FailureConfig(max_failures=LOST_WORKERS),
         ),
@@ -264,11 +274,33 @@ def _run_trials(
     remove(join(config.out, RAY_FOLDER))
     record_lost_trials(console.lost, config, card, gpus)
     console.wait_for_records()
+    stopped.print_unrecorded()
     if searcher.begun < left and config.hours != "unlimited":
         print_line(
             f"hours: {config.hours:g} h are over, {left - searcher.begun} of {left} trials were not begun; run the "
             "same command again to go on"
         )
+
+
+class ResultFiles(JsonLoggerCallback):
+    """Tune's own file of each trial's results, closed also if an error ends the sweep."""
+
+    def on_experiment_end(self, trials: list[Trial], **info: Any) -> None:
+        """Close the files of trials that had not ended."""
+        for trial in trials:
+            self.log_trial_end(trial)
+
+
+class SearcherErrors(tune.Callback):
+    """Ends a sweep by the error that its searcher kept, which Tune would not let through."""
+
+    def __init__(self, searcher: TrialSearcher) -> None:
+        """Take the searcher."""
+        self._searcher = searcher
+
+    def on_step_end(self, iteration: int, trials: list[Trial], **info: Any) -> None:
+        """Raise what the searcher's `raise_error` raises."""
+        self._searcher.raise_error()
 
 
 @contextmanager
@@ -278,6 +310,25 @@ def errors_as_raised() -> Iterator[None]:
         yield
     except TuneError as error:
         raise (error.__context__ or error) from None
+
+
+@contextmanager
+def database_errors(storage: str) -> Iterator[None]:
+    """Raise an error of the study's database as one that names it.
+
+    Args:
+        storage: `search.storage`.
+
+    Raises:
+        HemoError: If the database fails, or is gone.
+    """
+    try:
+        yield
+    except StorageInternalError as error:
+        cause = error.__cause__ or error  # SQLAlchemy's: its own text has the whole statement
+        reason = " ".join(str(getattr(cause, "orig", cause)).split())
+        message = f"search.storage: {storage}: {reason}; run the same command again when the database works"
+        raise HemoError(without_passwords(message)) from None
 
 
 def _without_storage(config: TuneConfig) -> TuneConfig:

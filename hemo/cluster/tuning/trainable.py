@@ -6,7 +6,10 @@ from dataclasses import replace
 from inspect import GEN_SUSPENDED, getgeneratorstate
 from typing import Any
 
+import ray
 from ray import tune
+from ray.exceptions import RayError
+from ray.tune.experiment import Trial
 
 from hemo.cluster.feed import SharedTrainingSet, get_training_set
 from hemo.cluster.ray_train import train_in_workers
@@ -14,14 +17,19 @@ from hemo.cluster.tracking.trial_tracker import TrackedTrial, tracked
 from hemo.cluster.tuning.searchers import EARLIER, key_of
 from hemo.config.trial import TrialConfig
 from hemo.config.tune import TrainConfig, TuneConfig
+from hemo.console import print_line
 from hemo.errors import HemoError, UserError
 from hemo.sweeps.objectives import objective_values
 from hemo.training.distributed import Worker
 from hemo.training.reporting import Epochs
 from hemo.training.results import EpochMetrics
+from hemo.trials.key import TrialKey
 from hemo.trials.make_record import failed_record
-from hemo.trials.record import TrialRecord, write_record
+from hemo.trials.record import TrialRecord, has_record, write_record
 from hemo.trials.run import run_trial, saved_epochs
+
+RECORDED_WITHIN_S = 600.0
+"""How long the records of stopped trials are waited for in the end; by default Tune waits for others as long."""
 
 
 class TrialRun(tune.Trainable):
@@ -63,12 +71,14 @@ class TrialRun(tune.Trainable):
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """Prepare another trial in this process: its libraries are loaded already."""
-        self.cleanup()
         self._begin(new_config)
         return True
 
-    def cleanup(self) -> None:
-        """Write the record of a trial that the scheduler stopped between two epochs."""
+    def record_as_pruned(self) -> None:
+        """Write the record of a trial that the scheduler stopped between two epochs; `StoppedTrials` calls this.
+
+        `cleanup`, by which Tune ends a trial, writes none: a sweep that ends by an error ends running trials so too.
+        """
         if getgeneratorstate(self._epochs) == GEN_SUSPENDED:
             with suppress(StopIteration):
                 self._epochs.send(True)
@@ -127,6 +137,39 @@ class TrialRun(tune.Trainable):
         record = failed_record(self._key, self._shared.card, worker, str(error))
         write_record(self._key.records, record, None)
         return record
+
+
+class StoppedTrials(tune.Callback):
+    """Has each trial that the scheduler stopped write its record, and keeps Tune from ending a process before that."""
+
+    def __init__(self, records: str) -> None:
+        """Start with no trial; `records` is the folder of records."""
+        self._records = records
+        self._written: dict[ray.ObjectRef[None], TrialKey] = {}
+
+    def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
+        """Have a trial without a status write its record: it was stopped by the scheduler."""
+        if "status" not in trial.last_result:
+            write = trial.temporary_state.ray_actor.record_as_pruned
+            self._written[write.remote()] = key_of(trial.config, self._records)
+
+    def on_step_end(self, iteration: int, trials: list[Trial], **info: Any) -> None:
+        """Wait for the records when no trial runs: Tune may be at its end, and ends its processes 10 s later."""
+        if self._written and all(trial.is_finished() for trial in trials):
+            ray.wait(list(self._written), num_returns=len(self._written), timeout=RECORDED_WITHIN_S)
+
+    def print_unrecorded(self) -> None:
+        """Print the stopped trials whose records could not be written, and why; after the sweep."""
+        for written, key in self._written.items():
+            try:
+                ray.get(written, timeout=0)
+            except RayError as error:
+                if not has_record(key.records, key.digest):
+                    reason = str(error).strip().splitlines()[-1].strip()
+                    print_line(
+                        f"{key.config.name} was stopped, but its record was not written ({reason}); run the same "
+                        "command again: it goes on after its last whole epoch"
+                    )
 
 
 def training_config(job: TuneConfig, trial: TrialConfig) -> TrainConfig:

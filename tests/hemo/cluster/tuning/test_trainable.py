@@ -70,7 +70,7 @@ def test_epochs_come_one_by_one_and_the_record_with_the_last(tmp_path):
     assert ([run.step()["epoch"], run.step()["epoch"]], log) == ([1, 2], [1, 2])
     last = run.step()
     assert (last["status"], last["done"], log) == ("complete", True, [1, 2, 3])
-    run.cleanup()
+    run.record_as_pruned()
     assert log == [1, 2, 3]
 
 
@@ -95,17 +95,27 @@ def test_a_resumed_trial_reports_the_epochs_before_once(tmp_path):
 def test_a_trial_that_the_scheduler_stops_writes_its_record(tmp_path):
     log = []
     run = stepping(tmp_path, log)
-    run.cleanup()  # not begun: there is nothing to stop
+    run.record_as_pruned()  # not begun: there is nothing to stop
     run.step()
-    run.cleanup()
-    run.cleanup()
+    run.record_as_pruned()
+    run.record_as_pruned()
     assert log == [1, "stopped"]
 
 
-def test_the_next_trial_of_a_process_begins_after_the_last_was_stopped(tmp_path, monkeypatch):
+def test_a_process_that_tune_ends_leaves_its_trial_to_be_resumed(tmp_path):
+    """So it is when the sweep ends by an error of its own."""
     log = []
     run = stepping(tmp_path, log)
     run.step()
+    run.cleanup()
+    assert log == [1]
+
+
+def test_the_next_trial_of_a_process_begins_where_the_last_was_stopped(tmp_path, monkeypatch):
+    log = []
+    run = stepping(tmp_path, log)
+    run.step()
+    run.record_as_pruned()
     monkeypatch.setattr(TrialRun, "_run", lambda self: iter(["next"]))
     key = TrialKeys(str(tmp_path), "set").key(TrialConfig(seed=7))
     assert run.reset_config(tune_point(key))
