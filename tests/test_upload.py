@@ -1,7 +1,5 @@
 """What `ray job submit --working-dir .` uploads from a checkout."""
 
-import os
-import subprocess
 import zipfile
 from pathlib import Path
 
@@ -9,18 +7,15 @@ import pytest
 from ray._private.ray_constants import get_runtime_env_default_excludes
 from ray._private.runtime_env.packaging import create_package
 
-ROOT = Path(__file__).parents[1]
+from tests.checkout import copy_checkout
+
 MOST_BYTES = 2_500_000
 
 
 @pytest.fixture
 def checkout(tmp_path: Path) -> Path:
     """A clean checkout, but for what a user may have there."""
-    listed = subprocess.run(["git", "-C", ROOT, "ls-files", "-z"], capture_output=True, check=True).stdout
-    for name in filter(None, os.fsdecode(listed).split("\0")):
-        file = tmp_path / "checkout" / name
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_bytes((ROOT / name).read_bytes())
+    copy_checkout(tmp_path / "checkout")
     for name in ("data/ID_1.dcm", "runs/x/record.json", "labels.csv", "mine.yaml", ".venv/lib/big.so", ".env"):
         file = tmp_path / "checkout" / name
         file.parent.mkdir(parents=True, exist_ok=True)

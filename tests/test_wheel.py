@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[1]
+from tests.checkout import ROOT, copy_checkout
 
 USE = """
 import hemo
@@ -25,11 +25,7 @@ print(len(published_table("head_ct").rows))
 def test_a_wheel_has_all_that_the_package_needs(tmp_path: Path) -> None:
     pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "-q"]
     source = tmp_path / "source"
-    ignored = {".git", ".venv", "runs", "benchmarks", "tests"}
-    source.mkdir()
-    for entry in ROOT.iterdir():
-        if entry.name not in ignored:
-            subprocess.run(["cp", "-r", str(entry), str(source)], check=True)
+    copy_checkout(source)
     wheels = ["wheel", "--no-deps", "--no-build-isolation", "--wheel-dir", str(tmp_path), str(source)]
     subprocess.run([*pip, *wheels], check=True, capture_output=True)
     (wheel,) = tmp_path.glob("hemo-*.whl")

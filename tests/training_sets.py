@@ -125,7 +125,7 @@ def _write_split(
     pq.write_table(table.slice(half), folder / "part-00001.parquet", row_group_size=8, write_page_checksum=True)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def tiny_trial() -> TrialConfig:
     """Return a trial that learns the bright squares in three epochs of a second."""
     return TrialConfig(

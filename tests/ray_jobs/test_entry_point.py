@@ -283,22 +283,34 @@ def test_an_unknown_job_is_the_users_mistake(capsys: pytest.CaptureFixture[str])
 HEAVY = "ray torch torchvision timm pyarrow pandas numpy scipy sklearn matplotlib optuna wandb fsspec pydicom"
 
 
-@pytest.mark.parametrize("job", JOBS)
-def test_help_and_a_wrong_flag_load_no_heavy_package(job: str) -> None:
-    """In a process of its own, as `python -m ray_jobs.JOB`: these packages take seconds to import."""
-    code = (
-        "import runpy, sys\n"
-        f"for words in (['--help'], ['--no_such_flag', '1']):\n"
-        f"    sys.argv = ['{job}', *words]\n"
-        "    try:\n"
-        f"        runpy.run_module('ray_jobs.{job}', run_name='__main__')\n"
-        "    except SystemExit as ended:\n"
-        "        codes = [*globals().get('codes', []), ended.code]\n"
-        f"print(codes, [name for name in '{HEAVY}'.split() if name in sys.modules])"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=180, check=False)
-    assert done.stdout.splitlines()[-1:] == ["[0, 2] []"], done.stderr
-    assert done.stderr.startswith(f"hemo: --no_such_flag is no flag of `hemo {job}`")
+EACH_JOB = """
+import contextlib, io, json, runpy, sys
+
+heavy, *jobs = sys.argv[1:]
+ended = {}
+for job in jobs:
+    codes, errors = [], io.StringIO()
+    for words in (["--help"], ["--no_such_flag", "1"]):
+        sys.argv = [job, *words]
+        with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(errors):
+            try:
+                runpy.run_module(f"ray_jobs.{job}", run_name="__main__")
+            except SystemExit as end:
+                codes.append(end.code)
+    ended[job] = codes, [name for name in heavy.split() if name in sys.modules], errors.getvalue()
+print(json.dumps(ended))
+"""
+
+
+def test_help_and_a_wrong_flag_load_no_heavy_package() -> None:
+    """Each as by `python -m ray_jobs.JOB`, in one process of their own: these packages take seconds to import."""
+    command = [sys.executable, "-c", EACH_JOB, HEAVY, *JOBS]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=180, check=False)
+    assert done.returncode == 0, done.stderr
+    ended = json.loads(done.stdout)
+    assert {job: (codes, loaded) for job, (codes, loaded, _) in ended.items()} == dict.fromkeys(JOBS, ([0, 2], []))
+    for job, (_, _, errors) in ended.items():
+        assert errors.startswith(f"hemo: --no_such_flag is no flag of `hemo {job}`")
 
 
 def help_of(job: str, capsys: pytest.CaptureFixture[str]) -> str:

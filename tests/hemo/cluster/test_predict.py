@@ -1,5 +1,6 @@
 import json
 import pickle
+import shutil
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -10,7 +11,8 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from hemo.cluster.convert.job import convert_corpus
+from hemo.cluster.convert import job
+from hemo.cluster.convert.tasks import convert_batch
 from hemo.cluster.predict import predict_corpus, submission_csv
 from hemo.cluster.predict_images import Row, decode_unit
 from hemo.config.convert import ConvertConfig
@@ -28,24 +30,33 @@ from hemo.shards.manifest import Unit
 from hemo.shards.schema import ID_COLUMNS, ShardReject
 from tests.dicom_files import head_file
 
-pytestmark = pytest.mark.usefixtures("ray_cluster")
-
 SIDE_PX = 16
 
 
-@pytest.fixture
-def conversion(tmp_path: Path) -> str:
-    corpus = tmp_path / "corpus"
-    corpus.mkdir()
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Five slices and a damaged file; a test that adds to them takes a copy."""
+    folder = tmp_path_factory.mktemp("slices") / "corpus"
+    folder.mkdir()
     for number in range(5):
-        (corpus / f"ID_{number}.dcm").write_bytes(head_file(RescaleIntercept=str(-1024 + 5 * number)))
-    (corpus / "ID_bad.dcm").write_bytes(head_file(PixelData=b"\0"))
-    return convert_corpus(
-        ConvertConfig(
-            source=str(corpus), corpus="rsna", out=str(tmp_path / "converted"), side_px=SIDE_PX, unit_files=2,
-            max_reject_fraction=0.5,
-        )
-    )  # fmt: skip
+        (folder / f"ID_{number}.dcm").write_bytes(head_file(RescaleIntercept=str(-1024 + 5 * number)))
+    (folder / "ID_bad.dcm").write_bytes(head_file(PixelData=b"\0"))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def conversion(corpus: Path) -> str:
+    return convert(corpus, corpus.parent / "converted", SIDE_PX)
+
+
+def convert(corpus: Path, out: Path, side_px: int) -> str:
+    """Convert in this process."""
+    config = ConvertConfig(
+        source=str(corpus), corpus="rsna", out=str(out), side_px=side_px, unit_files=2, max_reject_fraction=0.5
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(job, "convert_units", lambda task, units, out: convert_batch(units, task=task, out=out))
+        return job.convert_corpus(config)
 
 
 def make_checkpoint(folder: Path, conversion: str, channels: tuple[str, ...] = ("brain", "subdural", "soft")) -> str:
@@ -68,11 +79,12 @@ def make_checkpoint(folder: Path, conversion: str, channels: tuple[str, ...] = (
     return str(folder)
 
 
-def test_shards_and_raw_files_give_the_same_probabilities(conversion, tmp_path, capfd):
+@pytest.mark.usefixtures("ray_cluster")
+def test_shards_and_raw_files_give_the_same_probabilities(conversion, corpus, tmp_path, capfd):
     checkpoint = make_checkpoint(tmp_path / "checkpoint", conversion)
     stored = PredictConfig(source=conversion, checkpoint=str(tmp_path), out=str(tmp_path / "stored"), batch_size=2)
     raw = PredictConfig(
-        source=str(tmp_path / "corpus"), corpus="rsna", checkpoint=checkpoint, out=str(tmp_path / "raw"), batch_size=2
+        source=str(corpus), corpus="rsna", checkpoint=checkpoint, out=str(tmp_path / "raw"), batch_size=2
     )
     first, second = (pq.read_table(Path(predict_corpus(config), "predictions.parquet")) for config in (stored, raw))
     assert "core_worker.cc" not in capfd.readouterr().err  # Ray Data's actors set this off in Ray
@@ -100,7 +112,9 @@ def test_shards_and_raw_files_give_the_same_probabilities(conversion, tmp_path, 
         predict_corpus(raw.model_copy(update={"test_time_augmentation": "flip"}))
 
 
-def test_a_localizer_is_a_row_but_no_slice_of_its_study(conversion, tmp_path):
+@pytest.mark.usefixtures("ray_cluster")
+def test_a_localizer_is_a_row_but_no_slice_of_its_study(conversion, corpus, tmp_path):
+    shutil.copytree(corpus, tmp_path / "corpus")
     scout = head_file(ImageType=["ORIGINAL", "PRIMARY", "LOCALIZER"])
     (tmp_path / "corpus/ID_scout.dcm").write_bytes(scout)
     checkpoint = make_checkpoint(tmp_path / "checkpoint", conversion)
@@ -116,14 +130,9 @@ def test_a_localizer_is_a_row_but_no_slice_of_its_study(conversion, tmp_path):
     assert (card["rows"], card["rows_without_study"], card["rows_that_are_no_slices"]) == (6, 0, 1)
 
 
-def test_images_of_another_kind_are_refused(conversion, tmp_path):
+def test_images_of_another_kind_are_refused(conversion, corpus, tmp_path):
     checkpoint = make_checkpoint(tmp_path / "checkpoint", conversion)
-    other = convert_corpus(
-        ConvertConfig(
-            source=str(tmp_path / "corpus"), corpus="rsna", out=str(tmp_path / "other"), side_px=32,
-            max_reject_fraction=0.5,
-        )
-    )  # fmt: skip
+    other = convert(corpus, tmp_path / "other", 32)
     with pytest.raises(ConfigError, match="side_px 32 in the source, 16 in the checkpoint"):
         predict_corpus(PredictConfig(source=other, checkpoint=checkpoint, out=str(tmp_path / "out")))
 
@@ -187,6 +196,7 @@ def test_damaged_weights_are_refused_in_one_line(conversion, tmp_path):
         predict_corpus(PredictConfig(source=conversion, checkpoint=checkpoint, out=str(tmp_path / "out")))
 
 
+@pytest.mark.usefixtures("ray_cluster")
 def test_more_gpus_than_this_machine_has_are_refused(conversion, tmp_path):
     checkpoint = make_checkpoint(tmp_path / "checkpoint", conversion)
     config = PredictConfig(source=conversion, checkpoint=checkpoint, out=str(tmp_path / "out"), gpus=9)
@@ -204,20 +214,20 @@ def test_a_submission_has_six_lines_an_image():
     assert len(lines) == 7
 
 
-def test_a_checkpoint_of_an_older_image_path_is_refused_for_raw_files(conversion, tmp_path):
+def test_a_checkpoint_of_an_older_image_path_is_refused_for_raw_files(conversion, corpus, tmp_path):
     checkpoint = make_checkpoint(tmp_path / "checkpoint", conversion)
     card = tmp_path / "checkpoint/checkpoint.json"
     card.write_text(card.read_text().replace(f'"version": {IMAGE_PATH_VERSIONS["windows"]}', '"version": 1'))
     with pytest.raises(ConfigError, match=r"images of version 1, this hemo makes version 2"):
         predict_corpus(
-            PredictConfig(
-                source=str(tmp_path / "corpus"), corpus="rsna", checkpoint=checkpoint, out=str(tmp_path / "out")
-            )
+            PredictConfig(source=str(corpus), corpus="rsna", checkpoint=checkpoint, out=str(tmp_path / "out"))
         )
 
 
-def test_under_a_key_the_card_names_no_folder_and_a_changed_table_is_noticed(conversion, tmp_path):
+@pytest.mark.usefixtures("ray_cluster")
+def test_under_a_key_the_card_names_no_folder_and_a_changed_table_is_noticed(conversion, corpus, tmp_path):
     """What the table gives of a file counts as part of it."""
+    shutil.copytree(corpus, tmp_path / "corpus")
     (tmp_path / "secret.key").write_text("a secret of sixteen bytes")
     (tmp_path / "secret.key").chmod(0o600)
     table = tmp_path / "corpus" / "list.csv"

@@ -142,70 +142,61 @@ def test_a_local_cluster_is_quiet_beside_another_and_gone_after_ctrl_c(
     assert processes_in(place) == []
 
 
+REFUSED = """
+import os, sys
+from hemo.cluster.session import connected
+from hemo.config.types import ClusterConfig
+from ray_jobs.entry_point import errors_as_exit_codes
+
+place, token = sys.argv[1:]
+for token_path, address, folder in (
+    (f"{place}/none", "local", "ray"), (token, "127.0.0.1:7", "ray"), (token, "local", "x" * 100)
+):
+    os.environ["RAY_AUTH_TOKEN_PATH"] = token_path
+    temp_dir = f"{place}/{folder}"
+    try:
+        with errors_as_exit_codes(), connected(ClusterConfig(address=address, cpus=1, temp_dir=temp_dir)):
+            print("connected")
+    except SystemExit as ended:
+        print(ended.code)
+"""
+
+
 @pytest.mark.ray
-@pytest.mark.parametrize(
-    ("address", "folder", "code", "line"),
-    [
-        (
-            "127.0.0.1:7",
-            "ray",
-            1,
-            "hemo: cannot connect to Ray at 127.0.0.1:7: [Errno 111] Connection refused; `ray st",
-        ),
-        ("local", "x" * 100, 2, "hemo: cluster.temp_dir: "),
-    ],
-)
-def test_a_cluster_that_cannot_be_is_refused_at_once(
-    start: Start, tmp_path: Path, address: str, folder: str, code: int, line: str
+def test_a_cluster_that_cannot_be_is_refused_at_once(token: Path, tmp_path: Path) -> None:
+    """No token, a dead address, a folder too long for a socket: a line each, and nothing of Ray's."""
+    environment = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
+    command = [sys.executable, "-c", REFUSED, str(tmp_path), str(token)]
+    job = subprocess.run(command, capture_output=True, text=True, timeout=180, env=environment, check=False)
+    assert (job.returncode, job.stdout) == (0, "2\n1\n2\n")
+    no_token, address, folder = job.stderr.splitlines()
+    assert no_token.startswith("hemo: Ray's token: RAY_AUTH_TOKEN_PATH is set but file cannot be opened or is empty")
+    assert address.startswith("hemo: cannot connect to Ray at 127.0.0.1:7: [Errno 111] Connection refused; `ray st")
+    assert folder.startswith("hemo: cluster.temp_dir: ")
+
+
+def test_a_job_in_the_background_can_be_interrupted_and_obeys_sigterm(
+    make_ray_folder: Callable[[], Path],
 ) -> None:
-    job = start(address, tmp_path / folder)
-    shown, errors = job.communicate(timeout=180)
-    assert (job.returncode, shown) == (code, "")
-    assert errors.startswith(line)
-    assert len(errors.splitlines()) == 1
+    """A shell ignores SIGINT for it; Ray's workers inherit what the job has, and call it where they are interrupted.
 
-
-@pytest.mark.ray
-def test_a_missing_token_is_reported(start: Start, token: Path, tmp_path: Path) -> None:
-    token.unlink()
-    shown, errors = start("local", tmp_path / "ray").communicate(timeout=180)
-    assert shown == ""
-    assert errors.startswith("hemo: Ray's token: RAY_AUTH_TOKEN_PATH is set but file cannot be opened or is empty")
-    assert len(errors.splitlines()) == 1
-
-
-def test_a_job_in_the_background_can_be_interrupted(make_ray_folder: Callable[[], Path]) -> None:
-    """A shell ignores SIGINT for it; Ray's workers inherit what the job has, and call it where they are interrupted."""
+    A scheduler sends SIGTERM, which does the same.
+    """
     code = (
         "import os, signal, sys, ray\n"
         "from hemo.cluster.session import connected\n"
         "from hemo.config.types import ClusterConfig\n"
         "from ray_jobs.entry_point import errors_as_exit_codes\n"
         "with errors_as_exit_codes(), connected(ClusterConfig(address='local', cpus=1, temp_dir=sys.argv[1])):\n"
+        "    print(signal.getsignal(signal.SIGINT) is signal.default_int_handler, flush=True)\n"
         "    print(callable(ray.get(ray.remote(lambda: signal.getsignal(signal.SIGINT)).remote())), flush=True)\n"
-        "    os.kill(os.getpid(), signal.SIGINT)\n"
-        "    print('not interrupted')\n"
-    )
-    command = ["sh", "-c", 'trap "" INT; exec "$@"', "sh", sys.executable, "-c", code, str(make_ray_folder())]
-    job = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
-    assert (job.returncode, job.stdout) == (1, "True\n")
-    assert job.stderr == "hemo: interrupted; run the same command again: finished work is kept\n"
-
-
-def test_a_scheduler_ends_a_job_as_ctrl_c_does(make_ray_folder: Callable[[], Path]) -> None:
-    """SIGTERM within a connection becomes KeyboardInterrupt, which an entry point reports in one line."""
-    code = (
-        "import os, signal, sys\n"
-        "from hemo.cluster.session import connected\n"
-        "from hemo.config.types import ClusterConfig\n"
-        "from ray_jobs.entry_point import errors_as_exit_codes\n"
-        "with errors_as_exit_codes(), connected(ClusterConfig(address='local', cpus=1, temp_dir=sys.argv[1])):\n"
         "    os.kill(os.getpid(), signal.SIGTERM)\n"
         "    signal.pause()\n"
     )
-    command = [sys.executable, "-c", code, str(make_ray_folder())]
+    command = ["sh", "-c", 'trap "" INT; exec "$@"', "sh", sys.executable, "-c", code, str(make_ray_folder())]
     job = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
-    assert (job.returncode, job.stderr) == (1, "hemo: interrupted; run the same command again: finished work is kept\n")
+    assert (job.returncode, job.stdout) == (1, "True\nTrue\n")
+    assert job.stderr == "hemo: interrupted; run the same command again: finished work is kept\n"
 
 
 @pytest.mark.parametrize(

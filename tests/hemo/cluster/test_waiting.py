@@ -107,7 +107,7 @@ def test_the_first_ctrl_c_ends_a_job_that_waits(
     while shown not in errors.read_text():
         assert running.poll() is None, errors.read_text()
         time.sleep(0.1)
-    time.sleep(3)  # into the wait
+    time.sleep(1)  # into the wait
     running.send_signal(signal.SIGINT)
     assert running.wait(timeout=180) == 1
     last = errors.read_text().splitlines()[-1]

@@ -22,7 +22,16 @@ from tests.dicom_files import head_file, write_slices
 from tests.photographs import write_photographs
 from tests.zips import zip_folder
 
-pytestmark = pytest.mark.usefixtures("ray_cluster")
+
+@pytest.fixture(autouse=True)
+def no_ray(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Convert in this process, except in tests with a cluster: most are not about how tasks are scheduled."""
+    if "ray_cluster" not in request.fixturenames:
+        monkeypatch.setattr("hemo.cluster.convert.job.convert_units", convert_here)
+
+
+def convert_here(task: UnitTask, units: Sequence[Unit], out: str) -> Iterator[Outcome]:
+    return convert_batch(units, task=task, out=out)
 
 
 @pytest.fixture
@@ -62,6 +71,7 @@ def times(out: str) -> dict[str, int]:
     return {path.name: path.stat().st_mtime_ns for path in Path(out, "shards").iterdir()}
 
 
+@pytest.mark.usefixtures("ray_cluster")
 def test_every_unit_becomes_a_shard_and_the_sums_agree(config):
     out = convert_corpus(config())
     assert sorted(contents(out)) == [
@@ -74,6 +84,7 @@ def test_every_unit_becomes_a_shard_and_the_sums_agree(config):
     assert sorted(rows["image_id"].to_pylist()) == [f"ID_{number}" for number in range(10)]
 
 
+@pytest.mark.usefixtures("ray_cluster")
 def test_an_interrupted_run_ends_with_the_same_bytes(config):
     """What a kill leaves: some shards, half a temporary file, no card."""
     whole = contents(convert_corpus(config()))
@@ -252,6 +263,7 @@ def test_a_name_in_both_sources_does_not_make_them_one(config, corpus, tmp_path)
     assert read_card(config().out).rows == 10
 
 
+@pytest.mark.usefixtures("ray_cluster")
 def test_too_many_rejects_stop_the_run_before_the_rest_is_converted(config, corpus):
     """The limit is passed as soon as the rest, were it faultless, could not make up for it."""
     for number in range(400):
@@ -326,6 +338,7 @@ def test_shards_of_the_last_units_must_be_seen_too(config, tmp_path, monkeypatch
         convert_corpus(config())
 
 
+@pytest.mark.usefixtures("ray_cluster")
 def test_four_workers_write_the_bytes_of_two(config, corpus, make_ray_folder):
     """And one process alone those of two: see test_units."""
     out, folder = corpus.parent / "by_four", make_ray_folder()
@@ -354,6 +367,7 @@ def test_an_empty_folder_is_refused(config, tmp_path):
         convert_corpus(config(source=str(tmp_path / "empty")))
 
 
+@pytest.mark.usefixtures("ray_cluster")
 def test_a_file_that_cannot_be_read_stops_the_run_instead_of_becoming_a_reject(config, corpus, monkeypatch):
     """It vanishes between listing and reading."""
     listing = list_corpus(str(corpus), "rsna")
@@ -370,6 +384,7 @@ def test_the_real_slices_convert_without_a_reject(shared_data, tmp_path):
     assert (card.rows, card.rejects, card.pixel_formats) == (27, 0, {"i16": 20, "u12": 7})
 
 
+@pytest.mark.usefixtures("ray_cluster")
 @pytest.mark.parametrize(
     ("folder", "rows", "reasons"),
     [

@@ -3,7 +3,7 @@
 import json
 import time
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -23,10 +23,10 @@ from hemo.trials.record import TrialRecord, write_record
 from hemo.trials.run import run_trial
 from tests.hemo.cluster.tracking.test_trial_tracker import run, tracked_trial
 from tests.planted import found_below, needles
-from tests.training_sets import Maker
+from tests.training_sets import Maker, training_set_maker
 from tests.wandb_runs import LoggedRun, files_of, read_runs
 
-pytestmark = pytest.mark.slow  # each run starts a process of W&B
+starts_wandb = pytest.mark.slow  # a process for each run
 
 KEY = "0123456789abcdef0123456789abcdefVRXQkey0"  # 40 characters, as W&B's have
 WANDB = TrackingConfig(backend="wandb", group="mine")
@@ -34,14 +34,53 @@ WANDB = TrackingConfig(backend="wandb", group="mine")
 
 @pytest.fixture(autouse=True)
 def offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Have a key, be told to stay offline, and leave nothing in the home."""
+    stay_offline(tmp_path, monkeypatch)
+
+
+def stay_offline(place: Path, patch: pytest.MonkeyPatch) -> None:
+    """Set a key, W&B's offline mode, and its folders below `place` in place of the home."""
     for name in ("WANDB_BASE_URL", "WANDB_IDENTITY_TOKEN_FILE"):
-        monkeypatch.delenv(name, raising=False)
+        patch.delenv(name, raising=False)
     for name, folder in (("WANDB_CACHE_DIR", "cache"), ("WANDB_DATA_DIR", "data"), ("WANDB_CONFIG_DIR", "config")):
-        monkeypatch.setenv(name, str(tmp_path / folder))
-    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
-    monkeypatch.setenv("WANDB_API_KEY", KEY)
-    monkeypatch.setenv("WANDB_MODE", "offline")
+        patch.setenv(name, str(place / folder))
+    patch.setenv("NETRC", str(place / "netrc"))
+    patch.setenv("WANDB_API_KEY", KEY)
+    patch.setenv("WANDB_MODE", "offline")
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A trial of three epochs after its offline run, which several tests read."""
+
+    place: Path  # where all its files are
+    record: TrialRecord
+    logged: LoggedRun
+    printed: list[str]
+    processes: list[int]  # that were left
+    began: float
+    ended: float
+
+    @property
+    def folder(self) -> Path:
+        return self.place / "out" / self.record.digest
+
+
+@pytest.fixture(scope="module")
+def finished(
+    tmp_path_factory: pytest.TempPathFactory, tiny_trial: TrialConfig, processes_in: Callable[[Path], list[int]]
+) -> Finished:
+    place, printed = tmp_path_factory.mktemp("finished"), list[str]()
+    training_set = training_set_maker(place)()
+    tracking = WANDB.model_copy(update={"onnx": True})
+    trial = tracked_trial(
+        tracking, place / "out", training_set, tiny_trial.model_copy(update={"name": "first"}), printed
+    )
+    began = time.time()
+    with pytest.MonkeyPatch.context() as patch:
+        stay_offline(place, patch)
+        record = run(trial, training_set)
+    processes, ended = processes_in(place), time.time()
+    return Finished(place, record, the_run(place / "out", record), printed, processes, began, ended)
 
 
 def the_run(out: Path, record: TrialRecord) -> LoggedRun:
@@ -49,14 +88,9 @@ def the_run(out: Path, record: TrialRecord) -> LoggedRun:
     return logged
 
 
-def test_an_offline_run_holds_settings_every_epoch_and_the_end(
-    tmp_path: Path, make_training_set: Maker, tiny_trial: TrialConfig
-) -> None:
-    out, training_set = tmp_path / "out", make_training_set()
-    trial = tiny_trial.model_copy(update={"name": "first"})
-    began = time.time()
-    record = run(tracked_trial(WANDB, out, training_set, trial, []), training_set)
-    logged = the_run(out, record)
+@starts_wandb
+def test_an_offline_run_holds_settings_every_epoch_and_the_end(finished: Finished) -> None:
+    record, logged = finished.record, finished.logged
     assert [folder for folder in (MEDIA_TMP, wandb.Artifact._TMP_DIR) if Path(folder.name).exists()] == []
 
     assert (logged.run.run_id, logged.run.display_name) == (record.digest, "first")
@@ -70,21 +104,17 @@ def test_an_offline_run_holds_settings_every_epoch_and_the_end(
     for row, epoch in zip(logged.history, record.epochs, strict=True):
         assert {name: row[f"val_{name}"] for name in epoch.val} == pytest.approx(epoch.val)
         assert {name: row[f"train_{name}"] for name in epoch.train} == pytest.approx(epoch.train)
-        assert began < row["_timestamp"] < time.time()
-        assert 0 < row["_runtime"] < time.time() - began
+        assert finished.began < row["_timestamp"] < finished.ended
+        assert 0 < row["_runtime"] < finished.ended - finished.began
     for split in ("train", "val", "test"):
         assert logged.summary[f"final/{split}_loss"] == pytest.approx(record.metrics[split]["loss"])
     assert (logged.summary["status"], logged.exit_code) == ("complete", 0)
     assert any(name.startswith("proc.memory") for name in logged.system)
 
 
-def test_a_model_names_the_training_set_it_came_from(
-    tmp_path: Path, make_training_set: Maker, tiny_trial: TrialConfig
-) -> None:
-    out, training_set = tmp_path / "out", make_training_set()
-    with_onnx = WANDB.model_copy(update={"onnx": True})
-    record = run(tracked_trial(with_onnx, out, training_set, tiny_trial, []), training_set)
-    artifacts = the_run(out, record).artifacts
+@starts_wandb
+def test_a_model_names_the_training_set_it_came_from(finished: Finished) -> None:
+    record, artifacts = finished.record, finished.logged.artifacts
 
     used = artifacts["training-set-feedfacefeedface"]
     assert (used.type, used.use_after_commit) == ("dataset", True)
@@ -100,35 +130,28 @@ def test_a_model_names_the_training_set_it_came_from(
     assert json.loads(model.metadata)["thresholds"] == list(record.thresholds)
     files = files_of(model)
     assert set(files) == {"weights.safetensors", "checkpoint.json", "model.onnx"}
-    assert files["weights.safetensors"].parent == out / record.digest / "checkpoint"
+    assert files["weights.safetensors"].parent == finished.folder / "checkpoint"
     assert safetensors.numpy.load_file(files["weights.safetensors"])
     assert json.loads(files["checkpoint.json"].read_text())["training_set"] == "feedfacefeedface"
 
 
-def test_nobody_is_told_the_key_a_patient_or_a_path_and_no_process_stays(
-    tmp_path: Path,
-    make_training_set: Maker,
-    tiny_trial: TrialConfig,
-    processes_in: Callable[[Path], list[int]],
-    capfd: pytest.CaptureFixture[str],
-) -> None:
-    out, training_set, printed = tmp_path / "out", make_training_set(), list[str]()
-    record = run(tracked_trial(WANDB, out, training_set, tiny_trial, printed), training_set)
-    assert printed == []
-    assert processes_in(tmp_path) == []
-    heard = capfd.readouterr()
-    assert KEY not in heard.out + heard.err
-    assert found_below(tmp_path, needles(KEY, KEY[:20])) == {}
+@starts_wandb
+def test_nobody_is_told_the_key_a_patient_or_a_path_and_no_process_stays(finished: Finished) -> None:
+    """What is printed of the key: see the run that is kept offline."""
+    assert finished.printed == []
+    assert finished.processes == []
+    assert found_below(finished.place, needles(KEY, KEY[:20])) == {}
     patients = needles("patient-train", "patient-val", "train-000", "test-001")
-    assert found_below(out / record.digest / "wandb", patients) == {}
-    logged = the_run(out, record)
+    assert found_below(finished.folder / "wandb", patients) == {}
+    logged = finished.logged
     assert "environment" not in logged.kinds  # command line, host, user
     texts = [str((logged.run, logged.summary)), *(artifact.metadata for artifact in logged.artifacts.values())]
     files = [file for artifact in logged.artifacts.values() for file in files_of(artifact).values()]
-    assert len(files) == 3
-    assert str(tmp_path) not in "".join(texts + [file.read_bytes().decode("latin-1") for file in files])
+    assert len(files) == 4
+    assert str(finished.place) not in "".join(texts + [file.read_bytes().decode("latin-1") for file in files])
 
 
+@starts_wandb
 def test_the_same_trial_goes_on_in_the_same_run_and_a_killed_one_is_told_as_failed(
     tmp_path: Path, make_training_set: Maker, tiny_trial: TrialConfig
 ) -> None:
@@ -151,6 +174,7 @@ def test_the_same_trial_goes_on_in_the_same_run_and_a_killed_one_is_told_as_fail
     assert "any-feedfacefeedface" not in first.artifacts
 
 
+@starts_wandb
 def test_what_was_measured_later_joins_the_run_and_marks_the_model(
     tmp_path: Path, make_training_set: Maker, tiny_trial: TrialConfig
 ) -> None:
@@ -165,8 +189,13 @@ def test_what_was_measured_later_joins_the_run_and_marks_the_model(
     assert logged.history == []
 
 
+@starts_wandb
 def test_without_an_answer_the_run_is_kept_offline(
-    tmp_path: Path, make_training_set: Maker, tiny_trial: TrialConfig, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path,
+    make_training_set: Maker,
+    tiny_trial: TrialConfig,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
 ) -> None:
     """Port 9 of this machine answers nobody."""
     monkeypatch.setenv("WANDB_MODE", "online")
@@ -181,7 +210,8 @@ def test_without_an_answer_the_run_is_kept_offline(
     (line,) = printed
     assert line.startswith("tracking: W&B cannot be used online (")
     assert line.endswith(f"; the run is kept offline in {out / record.digest / 'wandb'}")
-    assert KEY not in line
+    shown = capfd.readouterr()
+    assert KEY not in line + shown.out + shown.err
 
 
 def test_online_where_there_is_a_key_offline_where_none_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
