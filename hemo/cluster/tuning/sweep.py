@@ -5,7 +5,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, nullcontext
 from typing import Any
 
-import ray
 from optuna.exceptions import StorageInternalError
 from optuna.study import Study
 from ray import tune

@@ -150,12 +150,13 @@ class StoppedTrials(tune.Callback):
     def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         """Have a trial without a status write its record: it was stopped by the scheduler."""
         if "status" not in trial.last_result:
-            write = trial.temporary_state.ray_actor.record_as_pruned
-            self._written[write.remote()] = key_of(trial.config, self._records)
+            actor = trial.temporary_state.ray_actor
+            assert actor is not None  # the trial has run until now
+            self._written[actor.record_as_pruned.remote()] = key_of(trial.config, self._records)
 
     def on_step_end(self, iteration: int, trials: list[Trial], **info: Any) -> None:
         """Wait for the records when no trial runs: Tune may be at its end, and ends its processes 10 s later."""
-        if self._written and all(trial.is_finished() for trial in trials):
+        if self._written and all(trial.is_finished() for trial in trials):  # type: ignore[no-untyped-call]
             ray.wait(list(self._written), num_returns=len(self._written), timeout=RECORDED_WITHIN_S)
 
     def print_unrecorded(self) -> None:
