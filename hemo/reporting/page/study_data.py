@@ -68,6 +68,7 @@ def comparison_data(comparison: Comparison, evidence: Mapping[str, Any], seed: i
         "best": comparison.best.record.digest if comparison.best else None,
         "chosen_by": comparison.chosen_by,
         "classes": list(comparison.first.classes),
+        "rows_are": comparison.first.config.row_noun.many,
         "columns": [{"title": title, "kind": kind, "varies": varies} for title, kind, varies, _ in shown],
         "trials": [
             {

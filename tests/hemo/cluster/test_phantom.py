@@ -46,9 +46,7 @@ def test_labels_and_card_agree(corpus):
 def test_files_on_the_disks_of_other_nodes_are_missed(tmp_path, monkeypatch):
     monkeypatch.setattr(phantom, "_write_slices", lambda plans, folder: {})  # as where workers have another disk
     out = tmp_path / "corpus"
-    missing = (
-        rf"30 of 30 files, such as ID_\w+\.dcm, are not in {out}/stage_2_train after writing; give a location"
-    )
+    missing = rf"30 of 30 files, such as ID_\w+\.dcm, are not in {out}/stage_2_train after writing; give a location"
     with pytest.raises(OutputError, match=missing):
         make_phantom(config(out))
     assert not (out / "phantom.json").exists()
