@@ -138,7 +138,13 @@ def write_embeddings(
     card = {
         "schema_version": EMBEDDINGS_SCHEMA_VERSION,
         "source": "shards",
-        "inputs": {"source": "0123", "vectors": float(np.abs(vectors).sum()), "pooling": pooling},
+        "inputs": {
+            "backbone": "test_resnet",
+            "weights": "imagenet: f",
+            "source": "0123",
+            "vectors": float(np.abs(vectors).sum()),
+            "pooling": pooling,
+        },
         "backbone": "test_resnet",
         "pooling": pooling,
         "channels": ["brain"],

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Mapping
-from typing import Annotated, Any, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple, Self
 
 from pydantic import (
     AfterValidator,
@@ -29,6 +29,17 @@ HEAD_FIELDS = ("pooling", "hidden_layers", "dense_width")
 
 SEQUENCE_NETWORK = re.compile(r"(BiGRU|Transformer)\((\d{1,4}(?:,\d{1,4}){0,7})\)")
 """Backbones over the slices of a series, with the units of each layer."""
+
+
+class Noun(NamedTuple):
+    """What a row of predictions is, in the words of texts."""
+
+    one: str
+    many: str
+    a: str  # with its article
+
+
+IMAGES, STUDIES = Noun("image", "images", "an image"), Noun("study", "studies", "a study")
 
 
 class SeriesConfig(Config):
@@ -333,6 +344,11 @@ class TrialConfig(Config):
             if getattr(self.training, name) != TrainingConfig.model_fields[name].default:
                 raise ValueError(f"training.{name} is for models of images, not {self.model.backbone}; leave it out")
         return self
+
+    @property
+    def row_noun(self) -> Noun:
+        """What is predicted, counted and ranked: images, or studies where a model learns from their labels alone."""
+        return STUDIES if self.model.series.labels == "study" else IMAGES
 
     def deciding(self) -> dict[str, Any]:
         """Return all that decides the result, which a digest covers: all but the name."""

@@ -16,8 +16,9 @@ from hemo.digest import differences
 from hemo.errors import ConfigError, SourceError
 from hemo.inference.predict import predicted_classes
 from hemo.inference.studies import BY_STUDY, STUDY_KEYS, study_probabilities
-from hemo.models.checkpoint import CheckpointCard, EmbeddedBy, to_probabilities
+from hemo.models.checkpoint import CheckpointCard, to_probabilities
 from hemo.models.sequence import STUDY, SequenceClassifier, logit_of_any
+from hemo.models.weight_files import EmbeddedBy
 from hemo.shards.embeddings import EmbeddingsCard
 from hemo.shards.schema import NOT_IN_THE_STACK, REJECT_SCHEMA
 from hemo.training.data.examples import UNKNOWN, ImageSet

@@ -201,12 +201,8 @@ def _required_images(given: Any, card: "CheckpointCard") -> NDArray[np.uint8]:
 
 def _what_it_predicts(record: TrialRecord) -> str:
     """Return task, classes, and whether of images or studies, which trials that are compared have in common."""
-    from hemo.reporting.comparison import rows_are_studies
-
     classes = (record.config.target,) if record.config.task == "binary" else record.classes
-    return (
-        f"{record.config.task} of {', '.join(classes)} in {'studies' if rows_are_studies(record.config) else 'images'}"
-    )
+    return f"{record.config.task} of {', '.join(classes)} in {record.config.row_noun.many}"
 
 
 class Trials(Sequence[Trial]):

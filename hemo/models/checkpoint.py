@@ -14,7 +14,7 @@ from hemo.config.types import Config, first_fault
 from hemo.errors import ConfigError, SourceError
 from hemo.models.classifier import ImageClassifier, Normalisation, build_model, calibrated_logits
 from hemo.models.sequence import SequenceClassifier, build_sequence_model
-from hemo.models.weight_files import CARD, WEIGHTS
+from hemo.models.weight_files import CARD, WEIGHTS, EmbeddedBy
 from hemo.stats.calibration import Calibration
 from hemo.stats.choices import BALANCED_ACCURACY
 from hemo.storage import exists, join, read_bytes, read_json, write_bytes, write_json
@@ -23,16 +23,6 @@ M = TypeVar("M", bound=nn.Module)
 
 CHECKPOINT_SCHEMA_VERSION = 3
 """3: calibration, and thresholds of several operating points."""
-
-
-class EmbeddedBy(Config):
-    """What made the embeddings that a sequence model reads."""
-
-    dimension: int = Field(description="numbers in a vector")
-    classes: tuple[str, ...] = Field(
-        (), description="of the probabilities that stand beside a vector; none: there are none"
-    )
-    inputs: dict[str, Any] = Field(description="of the embeddings' card: images, weights, pooling, dtype")
 
 
 class CheckpointCard(Config):

@@ -1,13 +1,27 @@
-"""Find weight files by location: those a trial starts from, and those of a checkpoint."""
+"""Find weight files by location: those a trial starts from, and those of a checkpoint; all without torch."""
 
 from dataclasses import dataclass
+from typing import Any
 
+from pydantic import Field
+
+from hemo.config.types import Config
 from hemo.errors import ConfigError, SourceError, reason_of
 from hemo.storage import exists, filesystem, join, read_json
 
 CARD = "checkpoint.json"
 WEIGHTS = "weights.safetensors"
 FOLDER = "checkpoint"
+
+
+class EmbeddedBy(Config):
+    """What made the embeddings that a sequence model reads."""
+
+    dimension: int = Field(description="numbers in a vector")
+    classes: tuple[str, ...] = Field(
+        (), description="of the probabilities that stand beside a vector; none: there are none"
+    )
+    inputs: dict[str, Any] = Field(description="of the embeddings' card: images, weights, pooling, dtype")
 
 
 @dataclass(frozen=True)
@@ -67,6 +81,21 @@ def find_checkpoint(location: str) -> str:
             f"record or its {FOLDER} folder"
         )
     raise SourceError(f"{location} is no checkpoint (it has no {CARD}); give a record or its {FOLDER} folder")
+
+
+def read_embedded_by(checkpoint: str) -> EmbeddedBy | None:
+    """Return what made the embeddings of a sequence model; None of a model of images, and without a checkpoint.
+
+    Args:
+        checkpoint: Its folder, a path or URI.
+
+    Raises:
+        SourceError: If its card cannot be read.
+    """
+    card = join(checkpoint, CARD)
+    content = read_json(card) if exists(card) else {}
+    found = content.get("embedded_by") if isinstance(content, dict) else None
+    return EmbeddedBy.model_validate(found) if found else None
 
 
 def unreadable_weights(location: str, error: OSError) -> ConfigError:

@@ -97,10 +97,7 @@ def _patients(times: float, comparison: CellComparison) -> str:
 
 def _cell_notes(comparison: CellComparison, order: Order) -> Iterator[str]:
     first = {"val_loss": "validation loss, lowest first", "val_auroc": "validation AUROC, highest first"}[order]
-    yield (
-        f"In the order of mean {first}; means over seeds, on the same {comparison.images:,} test images of "
-        f"{comparison.patients:,} patients."
-    )
+    yield f"In the order of mean {first}; means over seeds, on {_tested_on(comparison)}."
     if comparison.reason:
         yield f"No intervals and no tests: {comparison.reason}."
         return
@@ -154,6 +151,11 @@ def _bootstrap_note(comparison: CellComparison) -> str:
     return f"{note} It is too wide where seeds agree and too narrow where few seeds differ much."
 
 
+def _tested_on(comparison: CellComparison) -> str:
+    """Return `the same 786 test images of 300 patients`, or studies."""
+    return f"the same {comparison.images:,} test {comparison.noun.many} of {comparison.patients:,} patients"
+
+
 def _pairs(comparison: CellComparison) -> str:
     return "1 pair" if comparison.pairs == 1 else f"{comparison.pairs:,} pairs"
 
@@ -173,8 +175,8 @@ def differences_table(comparison: CellComparison) -> Table | None:
     )
     best = differences[0].first.cell.name
     notes = (
-        f"Paired differences on the same {comparison.images:,} test images of {comparison.patients:,} patients. Above "
-        f"0 in AUROC and AP, below 0 in log loss: {best} is better.",
+        f"Paired differences on {_tested_on(comparison)}. Above 0 in AUROC and AP, below 0 in log loss: {best} is "
+        "better.",
         "p of the difference in AUROC: DeLong's variance with patients as clusters (Obuchowski 1997) plus the variance "
         "over seeds, where it is known (Obuchowski and Rockette 1995). p (Holm): adjusted for all "
         f"{_pairs(comparison)} of cells. Variances of AP and log loss over patients are those of resampled patients; "
@@ -200,7 +202,7 @@ def describe_difference(comparison: CellComparison, order: Order = "val_loss") -
     gap, _, ends = estimate(interval, signed=True).partition(" (")
     higher = f"the AUROC of {leader.cell.name} is higher by {gap.removeprefix('+')}"
     result = higher if interval.value else "both have the same AUROC"
-    where = f"on the same {comparison.images:,} test images of {comparison.patients:,} patients"
+    where = f"on {_tested_on(comparison)}"
     names = f"{difference.first.cell.name} and {difference.second.cell.name}"
     first = {"val_loss": "lowest validation losses", "val_auroc": "highest validation AUROCs"}[order]
     start = f"{names} have the {first} of the cells evaluated on test; {result} {where}"

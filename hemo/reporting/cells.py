@@ -10,7 +10,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from hemo.config.trial import TrainingConfig
+from hemo.config.trial import Noun, TrainingConfig
 from hemo.config.tune import settings_name, varying
 from hemo.digest import digest_of
 from hemo.errors import SourceError
@@ -135,6 +135,7 @@ class CellComparison:
     patients: int
     reason: str  # why nothing is tested: too few patients; else empty
     log_loss_reason: str
+    noun: Noun  # what was ranked: images or studies
 
     @property
     def pairs(self) -> int:
@@ -280,6 +281,7 @@ def _compare(
         patients=patients,
         reason=reason,
         log_loss_reason=few,
+        noun=tested[0].rows[0].record.config.row_noun,
     )
 
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
-from hemo.config.trial import TrialConfig
+from hemo.config.trial import STUDIES, TrialConfig
 from hemo.digest import digest_of
 from hemo.reporting.cells import ORDERS, Cell, CellComparison, Order, cells_of, compare_on_test, order_of, place_of
 from hemo.reporting.probabilities import ClassProbabilities, DecisionSettings, class_probabilities
@@ -241,15 +241,10 @@ def _evaluated(record: TrialRecord, folder: str, decisions: DecisionSettings) ->
     return PlottedTrial(record, scores[1], class_probabilities(record, *scores, decisions)) if scores else None
 
 
-def rows_are_studies(config: TrialConfig) -> bool:
-    """Return whether a trial predicts studies alone, and no images."""
-    return config.model.series.labels == "study"
-
-
 def _group_key(record: TrialRecord) -> tuple[str, ...]:
     """Return what two records must have in common to share a table."""
     target = record.config.target if record.config.task == "binary" else ""
-    of_studies = ("studies",) if rows_are_studies(record.config) else ()
+    of_studies = ("studies",) if record.config.row_noun == STUDIES else ()
     return record.training_set, record.split, record.config.task, target, *of_studies
 
 

@@ -5,6 +5,7 @@ from hemo.reporting.comparison import Comparison
 from hemo.reporting.probabilities import probability_tables
 from hemo.reporting.table_format import Table, metric, probability_text
 from hemo.reporting.trial_row import SPLITS, ClassMetrics, estimate
+from hemo.stats import CALIBRATION_BINS
 from hemo.training.results import METRICS, applied_thresholds
 from hemo.trials.record import metrics_of, title_of
 
@@ -15,7 +16,7 @@ HEADS = {
     "false_negative_rate": "FNR",
     "auroc": "AUROC",
     "average_precision": "AP",
-    "calibration_error": "ECE",
+    "calibration_error": "ECE (equal width)",
 }
 """Metric -> head of its column; others have their own name."""
 BY_FORMAT = ("recall", "specificity", "precision", "calibration_error")
@@ -51,8 +52,11 @@ def splits_table(comparison: Comparison) -> Table | None:
         (trial, split, *(metric(metrics.get(name), images) for name in known))
         for trial, split, metrics, images in lines
     )
-    note = "Several classes: mean. FNR: false negative rate; AP: average precision; ECE: expected calibration error."
-    return Table("Metrics of each split", ("trial", "split", *map(_head, known)), rows, notes=(note,))
+    notes = (
+        "Several classes: mean. FNR: false negative rate; AP: average precision; ECE (equal width): expected "
+        f"calibration error in {CALIBRATION_BINS} bins of equal width.",
+    )
+    return Table("Metrics of each split", ("trial", "split", *map(_head, known)), rows, notes=notes)
 
 
 def confusion_table(comparison: Comparison) -> Table | None:
@@ -69,7 +73,7 @@ def confusion_table(comparison: Comparison) -> Table | None:
         threshold = probability_text(applied_thresholds(row.record.thresholds)[0])
         rows.append((title_of(row.record), *(f"{count:,}" for count in counts), *rates, threshold))
     head = ("trial", "TP", "FN", "FP", "TN", "recall (95 %)", "specificity (95 %)", "threshold")
-    notes = ("Images at the threshold selected on validation.",)
+    notes = (f"{comparison.first.config.row_noun.many.capitalize()} at the threshold selected on validation.",)
     return Table("Confusion matrix on test", head, tuple(rows), notes=notes) if rows else None
 
 

@@ -32,15 +32,15 @@ MOST_PROBABLE = "most probable class"
 NOT_CHOSEN = "0.5, not chosen"
 """Rule of the trial's own threshold where validation lacks one of the labels."""
 CALIBRATION_HEADS = (
-    *("mean - prevalence (95 %)", "slope (95 %)", "ECE", "Brier", "reliability", "resolution", "uncertainty"),
-    "log loss",
+    *("mean - prevalence (95 %)", "slope (95 %)", "ECE (equal count)", "Brier"),
+    *("reliability", "resolution", "uncertainty", "log loss"),
 )
 CALIBRATION_NOTES = (
     "Mean predicted probability minus prevalence: above 0, probabilities are too high. Slope of the outcome on the log "
     "odds: below 1, they are too extreme; `-` where one probability separates the labels.",
-    "ECE: expected calibration error in bins of equal count; above 0 by chance as well. Brier score = reliability - "
-    "resolution + uncertainty (Murphy 1973, in these bins; the rest is within bins). Less is better but for "
-    "resolution.",
+    "ECE (equal count): expected calibration error in bins of equal count; above 0 by chance as well. Brier score = "
+    "reliability - resolution + uncertainty (Murphy 1973, in these bins; the rest is within bins). Less is better but "
+    "for resolution.",
 )
 
 
@@ -301,7 +301,7 @@ def reliability_table(each: ClassProbabilities) -> Table:
         for part_bin in (part.bins if part else ())
     )
     notes = ("Bins of equal count by predicted probability. The page draws those of other trials and classes.",)
-    head = ("probabilities", "images", "mean predicted", "observed (95 %)")
+    head = ("probabilities", "count", "mean predicted", "observed (95 %)")
     return Table(f"Reliability of {each.name}, {each.trial}, on test", head, rows, notes=notes)
 
 
@@ -334,7 +334,7 @@ def net_benefit_table(found: Sequence[ClassProbabilities]) -> Table:
                 rows.append((*_names(each, found), *cells))
     head = (*_heads(found), "act above", "net benefit (95 %)", "acting on all", "best")
     notes = (
-        "Net benefit in true positives an image: prevalence x sensitivity - (1 - prevalence) x (1 - specificity) x "
+        "Net benefit in true positives a prediction: prevalence x sensitivity - (1 - prevalence) x (1 - specificity) x "
         f"odds of the threshold (Vickers and Elkin 2006). Acting on none: 0. Prevalence: {_prevalences(found)}.",
     )
     return Table("Net benefit on test", head, tuple(rows), notes=notes)

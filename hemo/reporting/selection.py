@@ -104,9 +104,9 @@ def _obstacle(chosen: TrialRecord, scores: Scores, sets_of_images: int, by: str,
     if by == "val_loss" and loss not in ("default", "rsna"):
         return f"predictions do not give the loss {loss}"
     if sets_of_images > 1:
-        return "trials were validated on different images"
+        return f"trials were validated on different {chosen.config.row_noun.many}"
     if by == "val_auroc" and all(fraction in (0, 1) for fraction in scores.labels.mean(axis=0)):
-        return "all images have one label"
+        return f"all {chosen.config.row_noun.many} have one label"
     return too_few(patients)
 
 

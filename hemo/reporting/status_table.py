@@ -103,7 +103,7 @@ def metrics_text(record: TrialRecord) -> str:
     Below it stands which splits have too few patients for their metrics, and what was chosen by them, to mean anything.
     """
     thresholds = ", ".join(
-        f"{name} undefined: all images of val are alike in it, {DEFAULT_THRESHOLD} is applied"
+        f"{name} undefined: all {record.config.row_noun.many} of val are alike in it, {DEFAULT_THRESHOLD} is applied"
         if value is None
         else f"{name} {probability_text(value)}"
         for name, value in zip(record.classes, record.thresholds, strict=False)

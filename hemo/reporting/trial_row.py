@@ -199,9 +199,9 @@ def image_of(record: TrialRecord) -> str:
 
 
 def counts_text(record: TrialRecord, split: str) -> str:
-    """Return `131 images of 10 patients` of a split; without patients where they were not counted."""
+    """Return `131 images of 10 patients` of a split, or of studies; without patients where they were not counted."""
     patients = f" of {record.patients[split]:,} patients" if split in record.patients else ""
-    return f"{record.rows[split]:,} images{patients}"
+    return f"{record.rows[split]:,} {record.config.row_noun.many}{patients}"
 
 
 def split_name(record: TrialRecord) -> str:

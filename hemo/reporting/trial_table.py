@@ -5,13 +5,13 @@ from collections.abc import Callable, Iterator, Sequence
 from statistics import fmean, stdev
 from typing import Any
 
-from hemo.config.trial import TrialConfig
+from hemo.config.trial import STUDIES, TrialConfig
 from hemo.config.tune import flattened, varying
 from hemo.console import hours
 from hemo.curation.card import grouping_text, synthetic_text
 from hemo.reporting.cell_tables import describe_difference
 from hemo.reporting.cells import ORDERS, Cell
-from hemo.reporting.comparison import Comparison, rows_are_studies
+from hemo.reporting.comparison import Comparison
 from hemo.reporting.selection import describe_choice
 from hemo.reporting.table_format import MISSING, Table, decimals, loss_and_accuracy, metric, number
 from hemo.reporting.trial_row import SPLITS, Row, counts_text, estimate, image_of, join_with_counts, split_name
@@ -99,7 +99,7 @@ def subject(comparison: Comparison) -> str:
     tasks = {"binary": f"Binary, target {config.target}", "multi_label": "Multi-label", "multi_class": "Multi-class"}
     losses = {row.record.config.training.loss for row in comparison.rows}
     loss = "" if len(losses) > 1 or config.training.loss == "default" else f", loss {config.training.loss}"
-    of_studies = ", of studies" if rows_are_studies(config) else ""
+    of_studies = ", of studies" if config.row_noun == STUDIES else ""
     return f"{tasks[config.task]}{of_studies}{loss}: training set {comparison.first.training_set}"
 
 
@@ -167,17 +167,24 @@ def _split_counts(comparison: Comparison, split: str) -> str:
 
 def _highlighted(best: Row, comparison: Comparison) -> str:
     """Return which trial is highlighted, what it was chosen by, and on how much."""
-    record = best.record
-    complete = sum(row.record.status == "complete" for row in comparison.candidates)
-    first = f"the {ORDERS[comparison.order]} of {complete} complete trials"
-    if comparison.selected_rows:
+    basis = f", on {_split_counts(comparison, 'val')}" if "val" in best.record.rows else ""
+    return f"{title_of(best.record)}: {chosen_among(best, comparison)}{basis}. Test had no part in the choice"
+
+
+def chosen_among(row: Row, comparison: Comparison) -> str:
+    """Return by what and among how many trials a complete one was chosen, by a search or as the best of all."""
+    record = row.record
+    complete = sum(each.record.status == "complete" for each in comparison.candidates)
+    first = f"the {ORDERS[comparison.order]} of {complete} complete trials" if complete > 1 else ""
+    if first and comparison.selected_rows:
         first += ", those that searches passed over aside"
-    choice = first if complete > 1 else "the only complete trial"
-    if best in comparison.selected_rows:
-        choice = f"selected by {record.selected_by} among {record.selected_among} trials of a search"
-        choice += f", and {first}" if complete > 1 else ""
-    basis = f", on {_split_counts(comparison, 'val')}" if "val" in record.rows else ""
-    return f"{title_of(record)}: {choice}{basis}. Test had no part in the choice"
+    if row is not comparison.best:
+        complete = sum(each.record.status == "complete" for each in comparison.rows)
+        first = f"one of {complete} complete trials, not the one with the best validation"
+    if not record.selected_by:
+        return first or "the only complete trial"
+    selected = f"selected by {record.selected_by} among {record.selected_among} trials of a search"
+    return f"{selected}, and {first}" if first else selected
 
 
 def _on_test(best: Row, comparison: Comparison) -> str:
@@ -186,9 +193,10 @@ def _on_test(best: Row, comparison: Comparison) -> str:
     if test is None:
         return "not evaluated"
     if test.auroc is None:
-        return "neither AUROC nor accuracy is defined: all images have the same label"
+        return f"neither AUROC nor accuracy is defined: all {comparison.first.config.row_noun.many} have the same label"
     several = comparison.first.config.task == "multi_label"
-    accuracy = f"accuracy {'of decisions, one an image and class, ' if several else ''}{estimate(test.accuracy)}"
+    decisions = f"of decisions, one {comparison.first.config.row_noun.a} and class, " if several else ""
+    accuracy = f"accuracy {decisions}{estimate(test.accuracy)}"
     frequent = "always predicting the most frequent " + ("answer" if several else "class")
     majority = f"{frequent} reaches {metric(test.majority_accuracy, test.image_count)}"
     relation = _above_chance(test.auroc)

@@ -94,7 +94,7 @@ def record_external(
         **_evaluated(config, splits, logits),
         **split_counts(splits),
         findings=split_findings(splits),
-        reductions=(*card.reductions, *unlabelled_notes(splits, card)),
+        reductions=(*card.reductions, *unlabelled_notes(splits, card, config.row_noun)),
         versions=versions(),
         commit=commit(),
         finished=now(),

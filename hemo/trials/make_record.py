@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from hemo.config.trial import TrialConfig
+from hemo.config.trial import IMAGES, Noun, TrialConfig
 from hemo.curation.card import SplitFinding, TrainingSetCard, label_counts, split_finding
 from hemo.errors import first_names
 from hemo.models.classifier import parameter_count
@@ -56,7 +56,7 @@ def trial_record(
     """Return the record of a trial that ran; a stopped one has the best epoch's validation metrics and no others."""
     stopped = result.ended == "stopped"
     notes = (
-        *unlabelled_notes(splits, card),
+        *unlabelled_notes(splits, card, key.config.row_noun),
         *_balance_notes(splits),
         *_small_set_notes(splits, key),
         *encoder_notes(key.config, card),
@@ -165,14 +165,16 @@ def before_and_after(split: LabelledLogits, classes: Sequence[str], calibration:
     return found
 
 
-def unlabelled_notes(splits: Splits, card: TrainingSetCard) -> list[str]:
-    """Return a sentence for each split with images left out because a label of the task is blank."""
+def unlabelled_notes(splits: Splits, card: TrainingSetCard, noun: Noun) -> list[str]:
+    """Return a sentence for each split with images or studies left out because a label of the task is blank."""
     notes = []
     for name, examples in splits.by_name.items():
         blanks = {label: card.splits[name].blanks[label] for label in splits.classes}
-        listed = first_names([f"{label} ({count:,})" for label, count in blanks.items() if count])
+        texts = {label: f"{count:,}" if noun == IMAGES else _counted(count, IMAGES) for label, count in blanks.items()}
+        listed = first_names([f"{label} ({texts[label]})" for label, count in blanks.items() if count])
         if examples.unlabelled:
-            notes.append(f"{_images(examples.unlabelled)} of {name} left out: blank label of {listed}")
+            left_out = _counted(examples.unlabelled, noun)
+            notes.append(f"{left_out} of {name} left out: blank label of {listed}")
     return notes
 
 
@@ -196,11 +198,12 @@ def _small_set_notes(splits: Splits, key: TrialKey) -> list[str]:
     rows, batch_size = len(splits.epoch), key.config.training.batch_size
     if key.config.model.is_sequence:
         return []
-    return [f"each step is of all {_images(rows)} of train, fewer than batch_size {batch_size}"] * (rows < batch_size)
+    counted = _counted(rows, IMAGES)
+    return [f"each step is of all {counted} of train, fewer than batch_size {batch_size}"] * (rows < batch_size)
 
 
-def _images(count: int) -> str:
-    return "1 image" if count == 1 else f"{count} images"
+def _counted(count: int, noun: Noun) -> str:
+    return f"1 {noun.one}" if count == 1 else f"{count} {noun.many}"
 
 
 def predictions_table(logits: Mapping[str, NDArray[np.float32]], examples: Mapping[str, Examples]) -> pa.Table:

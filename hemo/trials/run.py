@@ -16,7 +16,6 @@ from hemo.errors import DISK_FULL, SourceError, TrialError, UserError, is_disk_f
 from hemo.inference.predict import DeployedModel, megabytes, quick_speed
 from hemo.models.checkpoint import (
     CheckpointCard,
-    EmbeddedBy,
     load_checkpoint,
     load_sequence_checkpoint,
     read_state,
@@ -24,6 +23,7 @@ from hemo.models.checkpoint import (
 )
 from hemo.models.classifier import Normalisation
 from hemo.models.sequence import SequenceClassifier
+from hemo.models.weight_files import EmbeddedBy
 from hemo.shards.embeddings import read_card as read_embeddings_card
 from hemo.storage import is_temporary, join, list_files, remove
 from hemo.training.data.dataset import TrialData, read_training_set, select_splits

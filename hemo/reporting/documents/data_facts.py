@@ -22,6 +22,9 @@ SPLIT_RULES = {
     "official": "the split that came with the corpus",
 }
 
+FINGERPRINT_DIGITS = 12
+"""Of the SHA-256 of an encoder's weights."""
+
 FLOW_TABLE, SPLIT_TABLE, MISSING_TABLE = "Flow of inclusion", "Splits", "Missing labels"
 
 STEP_NAMES = {
@@ -109,7 +112,19 @@ def _counted(count: Count, card: TrainingSetCard, removed: str) -> tuple[str, ..
 def preprocessing(study: Study) -> str:
     """Return how a file becomes the network's input."""
     received = f"the network receives {image_of(study.record)}" if study.record.image else ""
+    if study.record.config.model.is_sequence:
+        received = f"{encoder(study)} gives each image its vector; the network receives those of all slices of a study"
     return "; ".join(text for text in (image_path(study.card) if study.card else "", received) if text)
+
+
+def encoder(study: Study) -> str:
+    """Return what made the embeddings of a sequence model: backbone and weights."""
+    if study.embedded_by is None:
+        return "an encoder that is not known (the trial has no checkpoint)"
+    inputs = study.embedded_by.inputs
+    weights = str(inputs["weights"])
+    shown = weights[: len("sha256:") + FINGERPRINT_DIGITS] if weights.startswith("sha256:") else weights
+    return f"the encoder {inputs['backbone']} (weights {shown})"
 
 
 def image_path(card: TrainingSetCard) -> str:
@@ -201,10 +216,10 @@ def acquisition(study: Study) -> str:
 
 def classes(study: Study) -> str:
     """Return the classes, and how labels enter."""
-    record = study.record
-    return (
-        f"a label table gives 0, 1 or blank for {', '.join(record.classes)} of each image (task {record.config.task})"
-    )
+    record, config = study.record, study.record.config
+    known = f"a label table gives 0, 1 or blank for {', '.join(record.classes)} of each image (task {config.task})"
+    of_study = "; a study has a class if one of its images has, and no label where none is known to and one is blank"
+    return f"{known}{of_study if config.model.is_sequence else ''}"
 
 
 def split_rule(study: Study) -> str:
@@ -235,7 +250,7 @@ def disjoint_level(study: Study) -> str:
 
 
 def sizes(study: Study) -> str:
-    """Return images, patients and positives of each split, of this task."""
+    """Return images or studies, patients and positives of each split, of this task."""
     return "; ".join(f"{split} {_size(study.record, split)}" for split in SPLITS if split in study.record.rows)
 
 
@@ -245,17 +260,15 @@ def _size(record: TrialRecord, split: str) -> str:
 
 
 def split_table(record: TrialRecord) -> Table:
-    """Return images, patients and prevalence of each split."""
+    """Return images or studies, patients and prevalence of each split."""
     rows = []
     for split in (split for split in SPLITS if split in record.rows):
-        images, positives = record.rows[split], record.positives.get(split, ())
-        prevalences = (f"{count:,} ({count / images:.1%})" for count in positives)
+        counted, positives = record.rows[split], record.positives.get(split, ())
+        prevalences = (f"{count:,} ({count / counted:.1%})" for count in positives)
         patients = record.patients.get(split)
-        rows.append((split, f"{images:,}", "-" if patients is None else f"{patients:,}", *prevalences))
-    counted = record.classes if record.positives else ()
-    return Table(
-        SPLIT_TABLE, ("split", "images", "patients", *(f"{name} (prevalence)" for name in counted)), tuple(rows)
-    )
+        rows.append((split, f"{counted:,}", "-" if patients is None else f"{patients:,}", *prevalences))
+    prevalent = (f"{name} (prevalence)" for name in (record.classes if record.positives else ()))
+    return Table(SPLIT_TABLE, ("split", record.config.row_noun.many, "patients", *prevalent), tuple(rows))
 
 
 def small_splits(study: Study) -> str:

@@ -11,6 +11,7 @@ from jinja2 import Environment, StrictUndefined
 from numpy.typing import NDArray
 from PIL import Image
 
+from hemo.config.trial import IMAGES
 from hemo.curation.card import TrainingSetCard
 from hemo.errors import ConfigError, SourceError
 from hemo.imaging.image import displayed
@@ -46,13 +47,18 @@ def mistakes_page(study: Study, records: str, training_set: str, count: int, thu
         thumbnail_px: Longest side of an image.
 
     Raises:
-        ConfigError: If ids are pseudonyms, or test was not read.
+        ConfigError: If ids are pseudonyms, the trial predicts studies, or test was not read.
         SourceError: If predictions or images cannot be read.
     """
     if study.card is None or not study.card.ids_are_public:
         raise ConfigError(
             f"mistakes: the ids of {training_set} are pseudonyms: its images are of patients who are not public, and a "
             "page with them is easily passed on; leave out --mistakes, and look at such images with `hemo explain`"
+        )
+    if study.record.config.row_noun != IMAGES:
+        raise ConfigError(
+            f"mistakes: {title_of(study.record)} predicts studies, not images; leave out --mistakes, and look at "
+            "studies with `hemo explain`"
         )
     if study.scores is None:
         raise ConfigError(f"mistakes: test was not read for {title_of(study.record)}; give another trial")

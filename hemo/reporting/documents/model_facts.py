@@ -5,18 +5,20 @@ from statistics import fmean, stdev
 import numpy as np
 from numpy.typing import NDArray
 
+from hemo.config.trial import IMAGES, TrialConfig
 from hemo.config.tune import flattened
 from hemo.console import hours
 from hemo.reporting import elsewhere_tables
 from hemo.reporting.cell_tables import describe_difference
-from hemo.reporting.documents.data_facts import Fact
+from hemo.reporting.documents.data_facts import Fact, encoder
 from hemo.reporting.documents.study import Study
 from hemo.reporting.metric_tables import HEADS
 from hemo.reporting.probabilities import describe_calibration, reason_of
 from hemo.reporting.selection import describe_choice
 from hemo.reporting.table_format import Table, metric, probability_text
 from hemo.reporting.trial_row import estimate, image_of, metrics_by_class, metrics_by_group
-from hemo.reporting.trial_table import settings_line
+from hemo.reporting.trial_table import chosen_among, settings_line
+from hemo.stats import CALIBRATION_BINS
 from hemo.training.results import METRICS
 from hemo.trials.predictions import Scores
 from hemo.trials.record import metrics_of, title_of
@@ -25,21 +27,31 @@ CONFIDENT = 0.9
 """Probability of a wrong answer above which a mistake counts as a confident one."""
 
 TASKS = {
-    "binary": "an image has the target or not",
-    "multi_label": "an image may have several classes",
-    "multi_class": "an image has one class",
+    "binary": "has the target or not",
+    "multi_label": "may have several classes",
+    "multi_class": "has one class",
 }
+"""Task -> what is predicted of an image or a study."""
+
+STUDY_LOGITS = {
+    "attention": "the mean of the logits of its slices, weighted by attention, with a scale and a shift a class",
+    "noisy_or": "noisy-or of its slices, 1 - product of (1 - p)",
+}
+"""`model.series.study` -> how slices become a study."""
 
 
 def technology(study: Study) -> str:
     """Return the kind of model."""
-    record = study.record
-    return f"deep learning: {record.config.model.backbone}, {TASKS[record.config.task]} ({', '.join(record.classes)})"
+    record, config = study.record, study.record.config
+    task = f"{config.row_noun.a} {TASKS[config.task]} ({', '.join(record.classes)})"
+    return f"deep learning: {config.model.backbone}, {task}"
 
 
 def model(study: Study) -> str:
     """Return architecture and size."""
     record, config = study.record, study.record.config.model
+    if config.is_sequence:
+        return f"{_sequence_layers(study)}; {record.parameters:,} parameters, those of the encoder not counted"
     hidden = f", {config.hidden_layers} dense layers of {config.dense_width} (ReLU)" if config.hidden_layers else ""
     pooling = {"gap": "global average pooling", "flatten": "all positions"}[config.pooling]
     size = f"{record.parameters:,} parameters"
@@ -48,23 +60,59 @@ def model(study: Study) -> str:
     return f"backbone {config.backbone}, {layers}; {size}{speed}"
 
 
+def _sequence_layers(study: Study) -> str:
+    """Return the layers of a sequence model, from a slice to its study."""
+    config, classes = study.record.config.model, ", ".join(study.record.classes)
+    network, _, widths = config.backbone.rstrip(")").partition("(")
+    first, listed = widths.partition(",")[0], widths.replace(",", ", ")
+    layers = {
+        "BiGRU": f"bidirectional GRU layers of {listed} units in each direction",
+        "Transformer": f"transformer encoder layers of {listed} units, with an encoding of the position in mm",
+    }[network]
+    slices = f"each slice projected to {first} units, {layers}, dropout {config.dropout:g}"
+    logits = f"a logit for each of {classes} of each slice from its projection and the last layer"
+    of_study = STUDY_LOGITS[config.series.study]
+    return f"{config.backbone} over the slices of a series: {slices}, {logits}; of a study {of_study}"
+
+
 def predictors(study: Study) -> str:
     """Return what the model gets."""
+    if study.record.config.model.is_sequence:
+        return f"{_sequence_input(study)}; no clinical data"
     return (
         f"the pixels of one image, {image_of(study.record)}; no clinical data" if study.record.image else "pixels only"
     )
 
 
+def _sequence_input(study: Study) -> str:
+    """Return what a sequence model gets of a study."""
+    found = study.embedded_by
+    vectors = f"embeddings of the slices of a study, series by series in order of position, by {encoder(study)}"
+    numbers = f", {found.dimension:,} numbers a slice, the mean over positions" if found else ""
+    beside = f"; its probabilities of {', '.join(found.classes)}" if found and found.classes else ""
+    places = "differences of a slice to those below and above, its height in the series and its distances to them"
+    return f"{vectors}{numbers}{beside}; {places}"
+
+
 def blinding(study: Study) -> str:
     """Return what the model knows beside the image."""
-    return "the model is given pixels only: neither clinical data nor labels"
+    given = "embeddings of slices and their positions" if study.record.config.model.is_sequence else "pixels"
+    return f"the model is given {given} only: neither clinical data nor labels"
 
 
 def output(study: Study) -> str:
     """Return what the model gives."""
-    record = study.record
-    function = "softmax" if record.config.task == "multi_class" else "sigmoid"
-    return f"a probability ({function}) of {', '.join(record.classes)} for each image, and a class at a threshold"
+    record, config = study.record, study.record.config
+    function = "softmax" if config.task == "multi_class" else "sigmoid"
+    given = f"a probability ({function}) of {', '.join(record.classes)} for each {config.row_noun.one}"
+    of_study = (
+        "; a probability for each study, not calibrated and without a threshold" if _learns_slices(config) else ""
+    )
+    return f"{given}, and a class at a threshold{of_study}"
+
+
+def _learns_slices(config: TrialConfig) -> bool:
+    return config.model.is_sequence and config.row_noun == IMAGES
 
 
 def thresholds(study: Study) -> str:
@@ -81,6 +129,11 @@ def thresholds(study: Study) -> str:
 
 def indeterminate(study: Study) -> str:
     """Return how indeterminate results of the model are handled."""
+    if study.record.config.model.is_sequence:
+        return (
+            "the model has none: each slice with an embedding and a position gets a probability, as does its study; "
+            "localizers, screen captures and slices without a position are rejects"
+        )
     return "the model has none: each image that can be read gets a probability; images that cannot are rejects"
 
 
@@ -95,6 +148,8 @@ def software(study: Study) -> str:
 def initialisation(study: Study) -> str:
     """Return initial weights and seed."""
     config = study.record.config
+    if config.model.is_sequence:
+        return f"random weights, seed {config.seed}; {encoder(study)} is not trained"
     weights = {"none": "random weights", "imagenet": "ImageNet weights of timm, new head"}
     return f"{weights.get(config.model.weights, 'weights of a file, new head')}; seed {config.seed}"
 
@@ -104,7 +159,15 @@ def training(study: Study) -> str:
     record = study.record
     elsewhere = [key for key, _ in flattened(record.config.deciding()) if not key.startswith(("training.", "augment."))]
     ran = f"ran {len(record.epochs)} epochs in {hours(record.seconds)} on {record.hardware or 'unknown hardware'}"
-    return f"{settings_line(record.config, elsewhere)}; {ran}"
+    return f"{settings_line(record.config, elsewhere)}{_sequence_loss(record.config)}; {ran}"
+
+
+def _sequence_loss(config: TrialConfig) -> str:
+    """Return what a sequence model learned from; empty for a model of images."""
+    if not config.model.is_sequence:
+        return ""
+    weight = f"; study_weight {config.model.series.study_weight:g}" if _learns_slices(config) else ""
+    return f"; batches of whole studies, loss of {'slices and studies' if weight else 'studies'}{weight}"
 
 
 def imbalance(study: Study) -> str:
@@ -120,13 +183,9 @@ def selection(study: Study) -> str:
     """Return how epoch and trial were chosen."""
     record, comparison = study.record, study.comparison
     epoch = f"weights of epoch {record.best_epoch} of {len(record.epochs)}, the lowest validation loss"
-    complete = sum(row.record.status == "complete" for row in comparison.rows)
-    if study.row is not comparison.best:
-        return f"{epoch}; one of {complete} complete trials, not the one with the best validation"
-    among = f"; {comparison.chosen_by} among {complete} complete trials" if complete > 1 else ""
     choice = next((each for each in comparison.choices if each.record is record), None)
     corrected = f"; {describe_choice(choice, comparison.samples)}" if choice else ""
-    return f"{epoch}{among}{corrected}"
+    return f"{epoch}; {chosen_among(study.row, comparison)}{corrected}"
 
 
 def ensembling(study: Study) -> str:
@@ -157,6 +216,8 @@ def seeds(study: Study) -> str:
     """Return the spread over seeds."""
     rows = study.seeds
     values = [row.test.auroc.value for row in rows if row.test and row.test.auroc]
+    if len(values) < 2 and len(rows) > 1:
+        return f"{len(rows)} seeds, test evaluated for {len(values)} of them: the spread on test is not known"
     if len(values) < 2:
         return f"one seed ({study.record.config.seed}): the spread over seeds is not known"
     spread = f"test AUROC {fmean(values):.3f}, standard deviation {stdev(values):.3f}"
@@ -175,10 +236,10 @@ def subgroups(study: Study) -> str:
 
 def internal_test(study: Study) -> str:
     """Return what the test split is."""
-    record = study.record
+    record, noun = study.record, study.record.config.row_noun.many
     if "test" not in record.metrics:
-        return f"validation only ({record.rows.get('val', 0):,} images): test was not read"
-    return f"{record.rows['test']:,} images of the test split, held out by `{record.split}`, of the same corpus"
+        return f"validation only ({record.rows.get('val', 0):,} {noun}): test was not read"
+    return f"{record.rows['test']:,} {noun} of the test split, held out by `{record.split}`, of the same corpus"
 
 
 def external_test(study: Study) -> str:
@@ -225,7 +286,8 @@ def calibration(study: Study) -> str:
     record = study.record
     done = [f"{name}: {describe_calibration(record, column)}" for column, name in enumerate(record.classes)]
     error, images = metrics_of(record, "test").get("calibration_error"), record.rows.get("test", 0)
-    errors = f"; expected calibration error on test {metric(error, images)}" if error is not None else ""
+    name = f"expected calibration error on test ({CALIBRATION_BINS} bins of equal width)"
+    errors = f"; {name} {metric(error, images)}" if error is not None else ""
     return f"calibration, fitted on validation: {'; '.join(done)}{reason_of(record.calibration)}{errors}"
 
 
@@ -246,12 +308,13 @@ def comparison(study: Study) -> str:
 
 
 def mistakes(study: Study) -> str:
-    """Return how many test images are predicted wrongly, and how many of them with confidence."""
+    """Return how many test images or studies are predicted wrongly, and how many of them with confidence."""
     if study.scores is None:
         return ""
     wrong, confidence = wrong_predictions(study.scores)
     sure = int((confidence[wrong] > CONFIDENT).sum())
-    of = "images" if wrong.shape[1] == 1 or study.scores.exclusive else "labels of images"
+    noun = study.record.config.row_noun.many
+    of = noun if wrong.shape[1] == 1 or study.scores.exclusive else f"labels of {noun}"
     confident = f"{sure:,} with a probability above {CONFIDENT}"
     return f"{int(wrong.sum()):,} of {wrong.size:,} {of} of test are predicted wrongly, {confident}"
 
@@ -270,17 +333,22 @@ def wrong_predictions(scores: Scores) -> tuple[NDArray[np.bool_], NDArray[np.flo
 
 def access(study: Study) -> str:
     """Return how others can use the model."""
-    return (
-        f"`checkpoint/` of record {study.record.digest} (weights.safetensors, checkpoint.json) is all that "
-        "`hemo predict` needs to apply the model to raw files; `hemo export` writes it as ONNX"
-    )
+    files = f"`checkpoint/` of record {study.record.digest} (weights.safetensors, checkpoint.json)"
+    if study.record.config.model.is_sequence:
+        return (
+            f"{files} is what `hemo predict` needs to apply the model to embeddings by `hemo embed`, which needs the "
+            "encoder's own checkpoint or weights"
+        )
+    return f"{files} is all that `hemo predict` needs to apply the model to raw files; `hemo export` writes it as ONNX"
 
 
 def stored_outputs(study: Study) -> str:
     """Return which outputs are kept."""
+    config = study.record.config
+    of_studies = ", `studies.parquet` (the same of each study)" if _learns_slices(config) else ""
     return (
         f"record {study.record.digest}: `record.json` (all settings, epochs, versions), `predictions.parquet` "
-        "(label and logits of each validation and test image)"
+        f"(label and logits of each validation and test {config.row_noun.one}){of_studies}"
     )
 
 

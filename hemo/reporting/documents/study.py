@@ -6,11 +6,13 @@ from dataclasses import dataclass
 from hemo.config.document import DocumentConfig, Statements
 from hemo.curation.card import TrainingSetCard, read_card
 from hemo.errors import ConfigError
+from hemo.models.weight_files import EmbeddedBy, read_embedded_by
 from hemo.reporting.comparison import Comparison, compare_trials
 from hemo.reporting.elsewhere import Elsewhere, read_elsewhere
 from hemo.reporting.trial_row import Row, read_test
 from hemo.reporting.trial_table import subject
 from hemo.trials.evaluation import read_evaluations
+from hemo.trials.key import checkpoint_folder
 from hemo.trials.predictions import Scores
 from hemo.trials.record import TrialRecord, read_records, read_training_set_card, title_of
 
@@ -25,6 +27,7 @@ class Study:
     card: TrainingSetCard | None  # without ids; None where the records do not have it
     statements: Statements
     elsewhere: tuple[Elsewhere, ...] = ()  # evaluations of its checkpoint on other images
+    embedded_by: EmbeddedBy | None = None  # of a sequence model: its embeddings; None without a checkpoint too
 
     @property
     def record(self) -> TrialRecord:
@@ -63,7 +66,8 @@ def read_study(config: DocumentConfig) -> Study:
             )
     elsewhere = [each for each in read_evaluations(config.records) if each.checkpoint.record == record.digest]
     found = tuple(read_elsewhere(config.records, each) for each in elsewhere)
-    return Study(row, comparison, read_test(record, config.records), card, config.statements, found)
+    embedded_by = read_embedded_by(checkpoint_folder(config.records, record.digest))
+    return Study(row, comparison, read_test(record, config.records), card, config.statements, found, embedded_by)
 
 
 def _best(comparisons: Sequence[Comparison]) -> tuple[Comparison, Row]:

@@ -133,7 +133,7 @@ function showPins() {
     rows.push([column.title, a[1], b[1], both ? differenceText(column.title, a, b) : ""]);
   });
   const reason = state.comparison.pairs.reason;
-  const note = reason ? `No interval: ${reason}.` : "Paired on the same test images, patients as the unit; of these trained models, not adjusted for the number of pairs one could look at. Only AUROC has an interval.";
+  const note = reason ? `No interval: ${reason}.` : `Paired on the same test ${state.comparison.rows_are}, patients as the unit; of these trained models, not adjusted for the number of pairs one could look at. Only AUROC has an interval.`;
   box.replaceChildren(element("h3", "Pinned"), plainTable(rows, "Two pinned trials", true), element("p", note, { class: "note" }));
 }
 
@@ -290,7 +290,7 @@ function showEvidence() {
     slider.max = found.rates.threshold.length - 1;
     state.step ??= found.start;
     slider.value = state.step;
-    byId("threshold-note").textContent = `${total.toLocaleString("en")} test images of ${found.patients.toLocaleString("en")} patients, ${found.positives.toLocaleString("en")} with the finding. ${found.note}`;
+    byId("threshold-note").textContent = `${total.toLocaleString("en")} test ${state.comparison.rows_are} of ${found.patients.toLocaleString("en")} patients, ${found.positives.toLocaleString("en")} with the finding. ${found.note}`;
     byId("points").replaceChildren(...found.points.map(([rule, , step], index) => element("button", index ? rule.replace("=", " ") : "threshold of the trial", { type: "button", "data-step": step })));
     showThreshold();
   }
@@ -404,7 +404,7 @@ trialPlot("precision", () => {
 function binsOf(found, name, colour, dash) {
   const known = found.bins.every((bin) => bin[2] !== null), most = Math.max(...found.bins.map((bin) => bin[4]));
   const error = known ? { type: "data", symmetric: false, array: found.bins.map((bin) => bin[3] - bin[1]), arrayminus: found.bins.map((bin) => bin[1] - bin[2]), color: css(colour), thickness: 1.3 } : undefined;
-  return { type: "scatter", mode: found.bins.length > 1 ? "lines+markers" : "markers", x: found.bins.map((bin) => bin[0]), y: found.bins.map((bin) => bin[1]), error_y: error, name: `${name}ECE ${found.error.toFixed(3)}, Brier ${found.brier.toFixed(3)}`, text: found.bins.map((bin) => `${bin[4].toLocaleString("en")} images<br>observed ${estimate(bin.slice(1, 4))}`), hovertemplate: "predicted %{x:.3f}<br>%{text}<extra></extra>", line: { color: css(colour), width: 1.2, dash }, marker: { color: css(colour), symbol: dash === "dot" ? "circle-open" : "circle", size: found.bins.map((bin) => 5 + 5 * Math.sqrt(bin[4] / most)) } };
+  return { type: "scatter", mode: found.bins.length > 1 ? "lines+markers" : "markers", x: found.bins.map((bin) => bin[0]), y: found.bins.map((bin) => bin[1]), error_y: error, name: `${name}ECE (equal count) ${found.error.toFixed(3)}, Brier ${found.brier.toFixed(3)}`, text: found.bins.map((bin) => `n = ${bin[4].toLocaleString("en")}<br>observed ${estimate(bin.slice(1, 4))}`), hovertemplate: "predicted %{x:.3f}<br>%{text}<extra></extra>", line: { color: css(colour), width: 1.2, dash }, marker: { color: css(colour), symbol: dash === "dot" ? "circle-open" : "circle", size: found.bins.map((bin) => 5 + 5 * Math.sqrt(bin[4] / most)) } };
 }
 
 trialPlot("calibration", () => {

@@ -69,6 +69,7 @@ def comparison_data(comparison: Comparison, evidence: Mapping[str, Any], seed: i
         "chosen_by": comparison.chosen_by,
         "order": comparison.order.replace("_", " ").replace("auroc", "AUROC"),  # the title of a column
         "classes": list(comparison.first.classes),
+        "rows_are": comparison.first.config.row_noun.many,
         "columns": [{"title": title, "kind": kind, "varies": varies} for title, kind, varies, _ in shown],
         "trials": [
             {

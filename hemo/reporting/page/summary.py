@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 from hemo.config.curate import LEAKY
+from hemo.config.trial import TrialConfig
 from hemo.reporting.cells import cell_digest
 from hemo.reporting.comparison import Comparison
 from hemo.reporting.trial_row import ResultOnTest, join_with_counts
@@ -17,9 +18,10 @@ def question(comparison: Comparison) -> str:
     settings = len({cell_digest(row.record) for row in comparison.rows})
     tried = "One setting was tried" if settings == 1 else f"{settings:,} settings were tried"
     tried += f" in {trials:,} trials" if settings != trials else ""
-    what = f"which of {len(record.classes)} classes does an image show"
+    noun = record.config.row_noun
+    what = f"which of {len(record.classes)} classes does {noun.a} show"
     if record.config.task == "binary":
-        what = f"which images show {record.config.target}"
+        what = f"which {noun.many} show {record.config.target}"
     return f"{tried}: {what}, and which model recognises that best?"
 
 
@@ -34,16 +36,17 @@ def answer(comparison: Comparison) -> tuple[str, str]:
     if best.test.auroc is None:
         return (
             f"{name} was chosen on validation.",
-            "All test images have the same label, so test says nothing about it.",
+            f"All test {best.record.config.row_noun.many} have the same label, so test says nothing about it.",
         )
-    return _ranks(name, best.test, comparison), _decides(best.test, comparison.first.config.task)
+    return _ranks(name, best.test, comparison), _decides(best.test, comparison.first.config)
 
 
 def _ranks(name: str, test: ResultOnTest, comparison: Comparison) -> str:
     assert test.auroc
     several = " (mean of the classes)" if len(comparison.first.classes) > 1 else ""
-    pairs = f"{name}, chosen on validation, gives an image with the finding a higher probability than one without in "
-    return f"{pairs}{_of_100(test.auroc)} pairs of new images{several}{_chance(test.auroc)}."
+    noun = comparison.first.config.row_noun
+    pairs = f"{name}, chosen on validation, gives {noun.a} with the finding a higher probability than one without in "
+    return f"{pairs}{_of_100(test.auroc)} pairs of new {noun.many}{several}{_chance(test.auroc)}."
 
 
 def _chance(area: Interval) -> str:
@@ -53,16 +56,17 @@ def _chance(area: Interval) -> str:
     return "; guessing reaches 50, so it may be no better than that"
 
 
-def _decides(test: ResultOnTest, task: str) -> str:
+def _decides(test: ResultOnTest, config: TrialConfig) -> str:
+    noun = config.row_noun
     if test.recall and test.specificity:
         return (
-            f"At its threshold it finds {_of_100(test.recall)} images with the finding, and clears "
+            f"At its threshold it finds {_of_100(test.recall)} {noun.many} with the finding, and clears "
             f"{_of_100(test.specificity)} without it."
         )
     accuracy = test.accuracy or test.balanced_accuracy
     if accuracy is None:
         return "Nothing else was measured."
-    counted = "decisions, one an image and class" if task == "multi_label" else "images"
+    counted = f"decisions, one {noun.a} and class" if config.task == "multi_label" else noun.many
     majority = f"always giving the commonest answer is right in {100 * test.majority_accuracy:.0f} of 100"
     return f"It is right in {_of_100(accuracy)} {counted}; {majority}."
 
@@ -94,4 +98,5 @@ def _cautions(comparison: Comparison) -> Iterator[str]:
         yield "Each setting was trained once: another seed may change the order."
     if made := join_with_counts([record.reductions for record in comparison.ran]):
         yield f"Made smaller than the full study: {made}."
-    yield "Test images come from the same source as those of training: elsewhere the model may do worse."
+    noun = comparison.first.config.row_noun
+    yield f"Test {noun.many} come from the same source as those of training: elsewhere the model may do worse."

@@ -4,7 +4,7 @@ from typing import Any, get_args
 
 import pytest
 
-from hemo.config.trial import HEADS, ModelConfig, SeriesConfig, TrainingConfig, TrialConfig
+from hemo.config.trial import HEADS, IMAGES, STUDIES, ModelConfig, SeriesConfig, TrainingConfig, TrialConfig
 from hemo.config.tune import changed, flattened
 from hemo.config.validation import validated
 from hemo.errors import ConfigError
@@ -140,3 +140,12 @@ def test_equal_operating_points_are_one_trial() -> None:
 def test_what_suits_no_task_or_is_no_operating_point_is_refused(given: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         validated(TrialConfig, given)
+
+
+def test_a_trial_predicts_images_unless_it_learns_from_labels_of_studies_alone() -> None:
+    def model(**series: Any) -> ModelConfig:
+        return ModelConfig(backbone="BiGRU(8)", series=SeriesConfig(embeddings="e", **series))
+
+    trials = [TrialConfig(), TrialConfig(model=model()), TrialConfig(model=model(labels="study"))]
+    assert [trial.row_noun for trial in trials] == [IMAGES, IMAGES, STUDIES]
+    assert STUDIES == ("study", "studies", "a study")

@@ -2,6 +2,7 @@
 
 import csv
 import io
+from pathlib import Path
 
 import pytest
 
@@ -140,3 +141,25 @@ def test_size_and_speed_are_in_every_document(make_record, tmp_path):
     for text in (markdown("A title", found, []), latex(found, [])):
         assert all(head in text for head in ("size (MB)", "latency (ms)", "throughput (images/s)"))
         assert all(figure in text for figure in ("44.7", "12.3", "150"))
+
+
+def test_trials_of_studies_count_studies(make_sequence_record, tmp_path):
+    make_sequence_record("study")
+    page = write_report(ReportConfig(records=str(tmp_path / "records"), out=str(tmp_path / "report")))
+    text, grid = Path(page).read_text(), (tmp_path / "report" / "grid.md").read_text()
+    assert "- Test: 40 studies of 20 patients, 20 positive\n" in grid
+    assert "on 40 studies of 20 patients, 20 positive. Test had no part in the choice" in grid
+    assert "- Studies at the threshold selected on validation." in grid
+    assert "which studies show any, and which model recognises that best?" in text
+    assert "gives a study with the finding a higher probability than one without in 100 of 100 (" in text
+    assert "pairs of new studies; guessing reaches 50." in text
+    assert '"rows_are": "studies"' in text.replace('"rows_are":"', '"rows_are": "')
+    assert "Test studies come from the same source as those of training" in text
+    for wrong in ("40 images", "an image with the finding", "new images", "images show"):
+        assert (wrong in text, wrong in grid) == (False, False)
+
+
+def test_trials_of_slices_count_images(make_sequence_record, tmp_path):
+    make_sequence_record("slice")
+    write_report(ReportConfig(records=str(tmp_path / "records"), out=str(tmp_path / "report")))
+    assert "- Test: 40 images of 20 patients, 20 positive\n" in (tmp_path / "report" / "grid.md").read_text()

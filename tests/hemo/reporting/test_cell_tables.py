@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from hemo.config.trial import IMAGES, STUDIES
 from hemo.reporting.cell_tables import cells_table, describe_difference, differences_table, pair_rows
 from hemo.reporting.cells import Cell, CellComparison, Difference, TestedCell
 from hemo.stats.crossed import Measured, compare_cells, seed_variance
@@ -28,7 +29,7 @@ def comparison_of(*cells, deviation=0.02, patients=100, reason=""):
     measured = Measured(values, deviation * np.eye(len(cells))[groups], np.zeros(len(groups)))
     found = compare_cells(measured, groups, patients - 1.0)
     design = design_of(found, seed_variance(measured, groups))
-    return CellComparison(cells, found, found, found, design, found, 400, patients, reason, reason)
+    return CellComparison(cells, found, found, found, design, found, 400, patients, reason, reason, IMAGES)
 
 
 def column(table, name):
@@ -176,3 +177,11 @@ def test_what_cells_are_ordered_by_is_named():
     cells = comparison_of(cell_of("a", 3, 0.9), cell_of("b", 3, 0.6))
     assert describe_difference(cells).startswith("a and b have the lowest validation losses of the cells")
     assert describe_difference(cells, "val_auroc").startswith("a and b have the highest validation AUROCs of the cells")
+
+
+def test_cells_of_studies_are_compared_on_studies():
+    found = replace(comparison_of(cell_of("a", 3, 0.9), cell_of("b", 3, 0.85)), noun=STUDIES)
+    where = "on the same 400 test studies of 100 patients"
+    assert cells_table(found).notes[0].endswith(f"means over seeds, {where}.")
+    assert differences_table(found).notes[0].startswith(f"Paired differences {where}. ")
+    assert where in describe_difference(found)

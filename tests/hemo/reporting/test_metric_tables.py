@@ -55,3 +55,13 @@ def test_tables_below_the_grid(make_record, tmp_path):
     assert [row[:2] for row in tables["Metrics of each split"].rows][:3] == [
         ("one", each) for each in ("train", "val", "test")
     ]
+
+
+def test_each_calibration_error_has_a_head_of_its_own(make_record, tmp_path):
+    """Of one trial both stand in the report: in 15 bins of equal width, from the record, and in bins of equal count."""
+    make_record({"name": "one"}, many=True, metrics={"test": {"auroc": 0.9, "calibration_error": 0.018}})
+    heads = [(table.caption, head) for table in metric_tables(read(tmp_path)) for head in table.head if "ECE" in head]
+    assert heads == [
+        ("Metrics of each split", "ECE (equal width)"),
+        ("Probabilities on test", "ECE (equal count)"),
+    ]

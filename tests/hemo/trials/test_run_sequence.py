@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from hemo.cluster.ray_train import print_findings
-from hemo.config.trial import TrainingConfig, TrialConfig
+from hemo.config.trial import STUDIES, TrainingConfig, TrialConfig
 from hemo.curation.card import read_card
 from hemo.errors import ConfigError
 from hemo.models.checkpoint import load_checkpoint, load_sequence_checkpoint
@@ -23,6 +23,7 @@ from hemo.training.data.dataset import read_training_set, select_splits
 from hemo.training.data.read_studies import read_studies
 from hemo.training.distributed import Worker
 from hemo.trials.checks import check_studies, check_trials
+from hemo.trials.make_record import unlabelled_notes
 from hemo.trials.record import STUDY_PREDICTIONS, TrialRecord, read_predictions
 from hemo.trials.run import evaluate_on_test, run_trial, trial_data
 from tests.series_sets import SLICES, SeriesSet, true_label
@@ -100,6 +101,16 @@ def test_labels_of_studies_alone_make_studies_the_examples(make_series_set: Make
     assert record.metrics["test"]["auroc"] > 0.9
     predictions = read_predictions(str(tmp_path), record.digest)
     assert predictions["image_id"].to_pylist()[0] == "study-val-0"
+
+
+def test_studies_without_a_label_are_counted_as_studies(make_series_set: Maker) -> None:
+    """Of the second study of each split one slice has no label, and no other one is positive."""
+    made = make_series_set(label=lambda number, _: None if number == SLICES else int(number // SLICES % 2 == 0))
+    config = made.trial(labels="study")
+    data = read_studies(made.training_set, config.model.series)
+    assert unlabelled_notes(select_splits(data, config), data.card, STUDIES) == [
+        f"1 study of {split} left out: blank label of any (1 image)" for split in ("train", "val", "test")
+    ]
 
 
 def test_the_digest_covers_what_made_the_embeddings_and_not_where_they_are(

@@ -73,3 +73,10 @@ def test_a_thumbnail_keeps_the_aspect():
     picture = thumbnail(np.zeros((3, 10, 40), np.uint8), 64)
     content = base64.b64decode(picture.removeprefix("data:image/png;base64,"))
     assert Image.open(io.BytesIO(content)).size == (64, 16)
+
+
+def test_a_trial_of_studies_has_no_images_to_show(make_sequence_record, card, read, tmp_path):
+    make_sequence_record("study")
+    write_training_set_card(str(tmp_path / "records"), card)
+    with pytest.raises(ConfigError, match=r"mistakes: sequence predicts studies, not images; leave out --mistakes"):
+        mistakes_page(read(), str(tmp_path / "records"), "set", 2, 64)

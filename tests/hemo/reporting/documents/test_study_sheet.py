@@ -166,3 +166,33 @@ def test_a_reason_of_calibration_is_stated(make_record, read):
     reason = "validation contradicts the prior correction: log loss 0.312 with it, 0.300 without"
     make_record({"name": "one"}, many=True, calibration=Calibration("platt", reason, (0.5,), (1.0,), None, 40, 40))
     assert f"any: Platt: slope 0.50, intercept +1.00 ({reason})" in calibration(read())
+
+
+def test_the_sheet_of_a_sequence_model_has_its_input(make_sequence_record, read):
+    make_sequence_record("study")
+    study = read()
+    assert entry(study, "tripod_ai_2024", "9a") == (
+        "embeddings of the slices of a study, series by series in order of position, by the encoder resnet18 (weights "
+        "sha256:0123456789ab), 512 numbers a slice, the mean over positions; its probabilities of any; differences of "
+        "a slice to those below and above, its height in the series and its distances to them; no clinical data"
+    )
+    assert entry(study, "stard_ai_2025", "17a").startswith(
+        "the model is given embeddings of slices and their positions"
+    )
+    assert entry(study, "claim_2024", "14").startswith(
+        "a label table gives 0, 1 or blank for any of each image (task binary); a study has a class if one of its "
+    )
+    assert "`predictions.parquet` (label and logits of each validation and test study)" in entry(
+        study, "claim_2024", "42"
+    )
+    sheet = study_sheet(study)
+    splits = sheet.split("## Splits")[1].split("## ")[0]
+    assert re.search(r"\| split +\| studies +\| patients", splits)
+    assert "pooling" not in sheet
+
+
+def test_the_calibration_error_of_the_record_has_its_bins(make_record, read):
+    make_record(
+        {"name": "one"}, many=True, metrics={"test": {"auroc": 0.9, "calibration_error": 0.018}}, rows={"test": 786}
+    )
+    assert calibration(read()).endswith("; expected calibration error on test (15 bins of equal width) 0.018")
