@@ -189,10 +189,13 @@ def test_without_the_token_nobody_sees_starts_or_stops_a_job(
 
 
 def test_a_client_without_the_token_cannot_submit(head: Head, tmp_path: Path) -> None:
+    accepted = head.submit("-c", "print('ran')")
+    assert (accepted.returncode, "ran" in accepted.stdout.splitlines()) == (0, True)
     (tmp_path / "token").write_text("0" * 64)
     stranger = replace(head, environment={**head.environment, "RAY_AUTH_TOKEN_PATH": str(tmp_path / "token")})
     refused = stranger.submit("-c", "print('ran')")
-    assert refused.returncode != 0
+    assert refused.returncode == 1
+    assert "the authentication token is invalid or incorrect" in refused.stderr
     assert "ran" not in refused.stdout.splitlines()
 
 

@@ -56,8 +56,10 @@ def place(ray_cluster: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def write_test_checkpoint(folder: Path, image: dict[str, Any], classes: tuple[str, ...] = ("any",)) -> None:
-    torch.manual_seed(0)
+def write_test_checkpoint(
+    folder: Path, image: dict[str, Any], classes: tuple[str, ...] = ("any",), seed: int = 0
+) -> None:
+    torch.manual_seed(seed)
     channels = ("brain", "subdural", "soft")
     card = CheckpointCard(
         model=ModelConfig(backbone="test_resnet"),
@@ -130,14 +132,16 @@ def test_the_record_states_checkpoint_images_and_recalibration(place, tmp_path):
     assert len(record.recalibration.thresholds) == 1
 
 
-def test_it_is_not_done_twice_and_another_split_is_another_evaluation(place, tmp_path, capsys, monkeypatch):
+def test_it_is_not_done_twice_and_another_split_or_model_is_another_evaluation(place, tmp_path, capsys, monkeypatch):
     folder = evaluate_checkpoint(config_of(place, tmp_path))
     capsys.readouterr()
     monkeypatch.setattr("hemo.cluster.evaluate.predict_images", None)
     assert evaluate_checkpoint(config_of(place, tmp_path)) == folder
     assert f"evaluate: {folder} is complete" in capsys.readouterr().err
-    with pytest.raises(TypeError):  # it would predict
-        evaluate_checkpoint(config_of(place, tmp_path, from_split="test"))
+    write_test_checkpoint(tmp_path / "other", read_card(str(place / "set")).image, seed=1)
+    for changes in ({"from_split": "test"}, {"checkpoint": str(tmp_path / "other")}):
+        with pytest.raises(TypeError):  # it would predict
+            evaluate_checkpoint(config_of(place, tmp_path, **changes))
     with output_lock(folder), pytest.raises(OutputError, match=r"another run is writing in .*/evaluations/\w{16} "):
         evaluate_checkpoint(config_of(place, tmp_path))
 

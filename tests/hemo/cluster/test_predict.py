@@ -22,7 +22,7 @@ from hemo.corpus.labels import RSNA_CLASSES
 from hemo.corpus.source_file import SourceFile
 from hemo.errors import ConfigError, OutputError, SourceError
 from hemo.imaging.settings import IMAGE_PATH_VERSIONS
-from hemo.models.checkpoint import CheckpointCard, write_checkpoint
+from hemo.models.checkpoint import CheckpointCard, read_checkpoint_card, write_checkpoint
 from hemo.models.classifier import build_model
 from hemo.output_lock import output_lock
 from hemo.shards.card import read_card
@@ -241,3 +241,18 @@ def test_under_a_key_the_card_names_no_folder_and_a_changed_table_is_noticed(con
     table.write_text("path,patient\nID_0.dcm,JANE\nID_1.dcm,JANE\n")
     with pytest.raises(OutputError, match="holds other predictions"):
         predict_corpus(config)
+
+
+def test_predictions_of_another_checkpoint_or_operating_point_are_refused(conversion, tmp_path):
+    """Both checkpoints have the same card."""
+    card = read_checkpoint_card(make_checkpoint(tmp_path / "checkpoint", conversion))
+    card = card.model_copy(update={"operating_points": {"sensitivity=0.95": (0.5,) * 6}})
+    for seed in (0, 1):
+        torch.manual_seed(seed)
+        model = build_model(card.model, channels=3, sides_px=(SIDE_PX, SIDE_PX), classes=6)
+        write_checkpoint(str(tmp_path / f"seed-{seed}"), model, card)
+    config = PredictConfig(source=conversion, checkpoint=str(tmp_path / "seed-0"), out=str(tmp_path / "out"))
+    predict_corpus(config)
+    for changes in ({"checkpoint": str(tmp_path / "seed-1")}, {"operating_point": "sensitivity=0.95"}):
+        with pytest.raises(OutputError, match="holds other predictions"):
+            predict_corpus(config.model_copy(update=changes))

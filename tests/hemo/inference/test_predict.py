@@ -12,7 +12,7 @@ import torch
 
 from hemo.config.trial import ModelConfig
 from hemo.errors import ConfigError, SourceError
-from hemo.inference.predict import DeployedModel, first_images, predicted_classes, stored_batches
+from hemo.inference.predict import DeployedModel, checkpoint_digest, first_images, predicted_classes, stored_batches
 from hemo.inference.studies import log_odds_of_any, slices_of_stacks, study_probabilities
 from hemo.models.checkpoint import CheckpointCard, load_checkpoint, to_probabilities, write_checkpoint
 from hemo.models.classifier import build_model
@@ -110,6 +110,17 @@ def test_an_overconfident_model_predicts_what_its_record_counts():
     assert predicted.all()
     assert thresholds == (0.5,)
     assert confusion(Readout("binary", ("any",), thresholds), logits, torch.from_numpy(labels)) == (((0, 2), (0, 2)),)
+
+
+@pytest.mark.parametrize("name", ["checkpoint.json", "weights.safetensors"])
+def test_the_digest_of_a_checkpoint_covers_each_byte_of_card_and_weights(checkpoint, name):
+    before = checkpoint_digest(checkpoint[0])
+    file = Path(checkpoint[0], name)
+    content = file.read_bytes()
+    file.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    assert checkpoint_digest(checkpoint[0]) != before
+    file.write_bytes(content)
+    assert checkpoint_digest(checkpoint[0]) == before
 
 
 def test_no_images_give_no_probabilities(checkpoint):

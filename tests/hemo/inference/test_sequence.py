@@ -12,8 +12,9 @@ import torch
 
 from hemo.cluster.predict import predict_corpus
 from hemo.config.inference import PredictConfig
-from hemo.errors import ConfigError, SourceError
+from hemo.errors import ConfigError, OutputError, SourceError
 from hemo.inference.sequence import predict_studies, support
+from hemo.models.checkpoint import load_sequence_checkpoint, write_checkpoint
 from hemo.models.sequence import STUDY
 from hemo.shards.schema import ID_COLUMNS
 from hemo.trials.record import STUDY_PREDICTIONS, read_predictions
@@ -76,6 +77,23 @@ def test_slices_and_studies_have_the_recorded_probabilities(make_series_set: Mak
     first = slices.filter(pc.equal(slices["study"], "study-test-0"))
     assert first["position_mm"].to_pylist() == [-40, -35, -30, -25, -20, -15]
     assert predict_corpus(config) == str(folder)  # which is complete
+
+
+def test_predictions_of_another_checkpoint_or_operating_point_are_refused(
+    make_series_set: Maker, tmp_path: Path
+) -> None:
+    made = make_series_set()
+    checkpoint = tmp_path / _trained(made, tmp_path) / "checkpoint"
+    _with_ids(made)
+    config = PredictConfig(source=made.embeddings, checkpoint=str(checkpoint), out=str(tmp_path / "out"))
+    predict_corpus(config)
+    with pytest.raises(OutputError, match="holds other predictions"):
+        predict_corpus(config.model_copy(update={"operating_point": "sensitivity=0.95"}))
+    model, card, _ = load_sequence_checkpoint(str(checkpoint))
+    torch.nn.init.zeros_(next(model.parameters()))
+    write_checkpoint(str(tmp_path / "other"), model, card)
+    with pytest.raises(OutputError, match="holds other predictions"):
+        predict_corpus(config.model_copy(update={"checkpoint": str(tmp_path / "other")}))
 
 
 def test_studies_numbered_within_each_patient_are_apart() -> None:
