@@ -19,7 +19,7 @@ $(STAMP): pyproject.toml constraints.txt
 	$(VENV)/bin/python -m pip install --progress-bar off -c constraints.txt -e '.[dev]'
 	@touch $@
 
-test: setup ## all tests but the slow ones: 9 to 19 minutes on 2 cores (WORKERS=4 where there are more)
+test: setup ## all tests but the slow ones: 9 to 21 minutes on 2 cores (WORKERS=4 where there are more)
 	$(PYTEST) -m 'not slow'
 
 test-fast: setup ## tests without Ray, for everyday work: up to 7 minutes on 2 cores
