@@ -84,7 +84,8 @@ addPlot("progress", () => {
   const running = current?.sweeps.flatMap((sweep) => sweep.curves) ?? [];
   if (!running.length) return null;
   const line = (name, y, style) => ({ type: "scatter", mode: y.length > 1 ? "lines+markers" : "markers", name: escaped(short(name)), x: y.map((_, index) => index + 1), y, marker: { size: 4 }, ...style });
-  const best = state.comparison?.order === "val loss" && find(state.comparison.best); // several kinds of loss are on several scales
+  // several kinds of loss are on several scales
+  const best = state.comparison?.order === "val loss" ? find(state.comparison.best) : null;
   const traces = running.map(({ name, values }, index) => line(name, values, { line: { color: css(`--c${1 + (index % 4)}`), dash: ["solid", "dot", "dashdot"][Math.floor(index / 4)], width: 2 } }));
   if (best?.curves["val loss"]) traces.push(line(`best: ${best.name}`, best.curves["val loss"], { mode: "lines", line: { color: css("--soft"), dash: "dash", width: 1.5 } }));
   return { traces, layout: { xaxis: { title: { text: "epoch" }, rangemode: "tozero" }, yaxis: { title: { text: "validation loss" } } } };
