@@ -22,7 +22,7 @@ $(STAMP): pyproject.toml constraints.txt
 test: setup ## all tests but the slow ones: 9 to 21 minutes on 2 cores (WORKERS=4 where there are more)
 	$(PYTEST) -m 'not slow'
 
-test-fast: setup ## tests without Ray, for everyday work: up to 7 minutes on 2 cores
+test-fast: setup ## tests without Ray, for everyday work: up to 10 minutes on 2 cores
 	$(PYTEST) -m 'not slow and not ray'
 
 test-slow: setup ## tests that start a cluster, W&B or several processes that load torch: 18 to 28 minutes on 2 cores
@@ -37,7 +37,7 @@ check: setup ## lint, format, types, import rules
 	$(VENV)/bin/mypy
 	$(VENV)/bin/lint-imports
 
-demo: setup ## synthetic corpus -> grid of trials -> report, 2 to 4 minutes on 2 cores
+demo: setup ## synthetic corpus -> grid of trials -> report, 2 to 5 minutes on 2 cores
 	$(VENV)/bin/hemo pipeline --config conf/demo.yaml
 
 constraints: setup ## pin the versions that .venv holds
